@@ -1,0 +1,1 @@
+//! A tree-shaped cache of assets under one byte limit.

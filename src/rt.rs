@@ -1,0 +1,45 @@
+//! The seam to the runtime: tasks, blocking hops, timers and sockets. The only file that names `async_std`.
+//!
+//! async-std is discontinued (RUSTSEC-2025-0052); whatever follows it replaces this file and nothing else.
+
+#[cfg(feature = "net")]
+use std::io;
+#[cfg(feature = "net")]
+use std::time::Duration;
+
+/// Runs `future` on the global executor until it ends. There is no handle: whoever spawns sees to it that the
+/// future ends by itself.
+#[cfg(feature = "stream")]
+pub(crate) fn spawn(future: impl Future<Output = ()> + Send + 'static) {
+    drop(async_std::task::spawn(future));
+}
+
+/// Runs `work` on a thread that may block and returns its value.
+///
+/// # Cancel safety
+///
+/// Dropping the future does not stop `work`: it runs to its end and its value is dropped there.
+#[cfg(feature = "cache")]
+pub(crate) async fn unblock<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    async_std::task::spawn_blocking(work).await
+}
+
+/// Resolves after `duration`, on any executor.
+#[cfg(feature = "net")]
+pub(crate) async fn sleep(duration: Duration) {
+    async_std::task::sleep(duration).await;
+}
+
+/// A connected TCP socket that speaks `futures_io`.
+#[cfg(feature = "net")]
+pub(crate) type TcpStream = async_std::net::TcpStream;
+
+/// Connects to `host:port`, trying each resolved address in turn.
+///
+/// # Errors
+///
+/// The last address's error, or the resolver's.
+#[cfg(feature = "net")]
+pub(crate) async fn connect(host: &str, port: u16) -> io::Result<TcpStream> {
+    TcpStream::connect((host, port)).await
+}

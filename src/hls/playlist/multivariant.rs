@@ -1,0 +1,169 @@
+//! Multivariant (Master) Playlists (RFC 8216, 4.3.4).
+
+use super::{
+    Line, Lines, Location, References, StartPoint,
+    error::{MalformedSnafu, NoVariantsSnafu, PlaylistError},
+    lines::Attributes,
+    variables::Variables,
+};
+
+/// A Multivariant Playlist: what there is to choose from.
+pub(crate) struct MultivariantPlaylist {
+    /// In the playlist's order; never empty.
+    pub(crate) variants: Vec<VariantStream>,
+    /// Audio Renditions only.
+    pub(crate) renditions: Vec<Rendition>,
+    pub(crate) start: Option<StartPoint>,
+    /// For the Media Playlists that IMPORT them.
+    pub(crate) variables: Variables,
+}
+
+/// EXT-X-STREAM-INF and its URI.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct VariantStream {
+    pub(crate) location: Location,
+    /// Peak bits per second; 0 when the playlist does not say.
+    pub(crate) bandwidth: u64,
+    pub(crate) codecs: Option<String>,
+    /// The Rendition Group of its audio.
+    pub(crate) audio: Option<String>,
+}
+
+/// EXT-X-MEDIA of TYPE=AUDIO.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Rendition {
+    pub(crate) group: String,
+    pub(crate) name: String,
+    pub(crate) language: Option<String>,
+    pub(crate) default: bool,
+    pub(crate) autoselect: bool,
+    /// `None`: its media is in the Variant Stream itself.
+    pub(crate) location: Option<Location>,
+}
+
+impl MultivariantPlaylist {
+    pub(super) fn parse(text: &str, references: &References<'_>) -> Result<Self, PlaylistError> {
+        const STREAM_INF: &str = "EXT-X-STREAM-INF";
+        let mut playlist = Self {
+            variants: Vec::new(),
+            renditions: Vec::new(),
+            start: None,
+            variables: Variables::default(),
+        };
+        // The attributes of the Variant Stream whose URI is yet to come.
+        let mut pending: Option<(usize, Attributes<'_>)> = None;
+        for (line, content) in Lines::new(text) {
+            match content {
+                Line::Tag("-X-STREAM-INF", value) => {
+                    let attributes = Attributes::parse(line, STREAM_INF, value)?;
+                    if let Some((line, _)) = pending.replace((line, attributes)) {
+                        return MalformedSnafu {
+                            line,
+                            tag: STREAM_INF,
+                            problem: "no URI follows",
+                        }
+                        .fail();
+                    }
+                }
+                Line::Tag("-X-MEDIA", value) => playlist.rendition(line, value, references)?,
+                Line::Tag("-X-DEFINE", value) => {
+                    playlist
+                        .variables
+                        .define(line, value, references.url, references.imports)?;
+                }
+                Line::Tag("-X-START", value) => playlist.start = Some(StartPoint::parse(line, value)?),
+                Line::Tag("INF", _) => {
+                    let problem = "a media segment among variant streams";
+                    return MalformedSnafu {
+                        line,
+                        tag: "EXTINF",
+                        problem,
+                    }
+                    .fail();
+                }
+                Line::Tag(..) => {}
+                Line::Uri(uri) => {
+                    let Some((_, attributes)) = pending.take() else {
+                        return MalformedSnafu {
+                            line,
+                            tag: "URI",
+                            problem: "no EXT-X-STREAM-INF above it",
+                        }
+                        .fail();
+                    };
+                    let uri = playlist.variables.substitute(line, uri)?;
+                    let text = |name| Ok(attributes.quoted(name, &playlist.variables)?.map(Into::into));
+                    let variant = VariantStream {
+                        location: references.resolve(line, "URI", &uri)?,
+                        bandwidth: attributes.integer("BANDWIDTH")?.unwrap_or(0),
+                        codecs: text("CODECS")?,
+                        audio: text("AUDIO")?,
+                    };
+                    playlist.variants.push(variant);
+                }
+            }
+        }
+        if let Some((line, _)) = pending {
+            return MalformedSnafu {
+                line,
+                tag: STREAM_INF,
+                problem: "no URI follows",
+            }
+            .fail();
+        }
+        if playlist.variants.is_empty() {
+            return NoVariantsSnafu.fail();
+        }
+        Ok(playlist)
+    }
+
+    fn rendition(
+        &mut self,
+        line: usize,
+        value: &str,
+        references: &References<'_>,
+    ) -> Result<(), PlaylistError> {
+        const TAG: &str = "EXT-X-MEDIA";
+        let attributes = Attributes::parse(line, TAG, value)?;
+        if attributes.enumerated("TYPE") != Some("AUDIO") {
+            return Ok(());
+        }
+        let flag = |name| attributes.enumerated(name) == Some("YES");
+        let location = match attributes.quoted("URI", &self.variables)? {
+            Some(uri) => Some(references.resolve(line, TAG, &uri)?),
+            None => None,
+        };
+        self.renditions.push(Rendition {
+            group: attributes.required("GROUP-ID", &self.variables)?.into(),
+            name: attributes
+                .quoted("NAME", &self.variables)?
+                .unwrap_or_default()
+                .into(),
+            language: attributes.quoted("LANGUAGE", &self.variables)?.map(Into::into),
+            default: flag("DEFAULT"),
+            autoselect: flag("AUTOSELECT"),
+            location,
+        });
+        Ok(())
+    }
+
+    /// The audio Rendition that plays with `variant`, exactly one (fault E19): the first in `language` if there is one,
+    /// else the DEFAULT one, else the first AUTOSELECT, else the first (RFC 8216, 4.3.4.1).
+    pub(crate) fn audio(&self, variant: &VariantStream, language: Option<&str>) -> Option<&Rendition> {
+        let group = variant.audio.as_deref()?;
+        let members = || {
+            self.renditions
+                .iter()
+                .filter(|rendition| rendition.group == group)
+        };
+        let spoken = |rendition: &&Rendition| match (language, &rendition.language) {
+            (Some(wanted), Some(language)) => language.eq_ignore_ascii_case(wanted),
+            _ => false,
+        };
+        members()
+            .find(spoken)
+            .or_else(|| members().find(|rendition| rendition.default))
+            .or_else(|| members().find(|rendition| rendition.autoselect))
+            .or_else(|| members().next())
+    }
+}

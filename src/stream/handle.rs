@@ -1,0 +1,110 @@
+//! The remote control of a stream.
+
+use std::error::Error;
+use std::fmt;
+use std::sync::{Arc, Weak};
+
+use super::mailbox::Mailbox;
+use super::{Command, StreamError};
+
+/// Makes whoever runs the source look into the mailbox.
+pub(super) trait Nudge: Send + Sync {
+    fn nudge(&self);
+}
+
+/// Commands a stream, from any thread, while someone else consumes it.
+///
+/// A handle owns nothing of the stream: any number may exist, none has to, and a stream stops when its consumer is
+/// dropped however many handles are left.
+///
+/// ```
+/// # use std::{convert::Infallible, io};
+/// # use bytes::Bytes;
+/// # use futures_lite::{StreamExt, future, stream};
+/// # use kithara::stream::{Message, Source, SourceStream, Stream, StreamError, StreamParams};
+/// # struct Counter(u64);
+/// # impl Source for Counter {
+/// #     type Error = Infallible;
+/// #     type Control = ();
+/// #     fn open(&mut self, _: &StreamParams) -> Result<SourceStream<(), Infallible>, StreamError<Infallible>> {
+/// #         Ok(Box::pin(stream::iter(self.0..10).map(|n| Ok(Message::Data(Bytes::from(vec![n as u8]))))))
+/// #     }
+/// #     fn seek_bytes(&mut self, position: u64) -> Result<(), StreamError<Infallible>> {
+/// #         self.0 = position;
+/// #         Ok(())
+/// #     }
+/// # }
+/// # future::block_on(async {
+/// // A source whose byte n is n.
+/// let mut stream = Stream::new(Counter(0), StreamParams::default());
+/// let handle = stream.handle();
+///
+/// handle.seek_bytes(7).await?;
+/// assert_eq!(stream.next().await.unwrap()?, [7].as_slice());
+/// # Ok::<_, StreamError<Infallible>>(())
+/// # }).unwrap();
+/// ```
+pub struct Handle<E: Error + 'static> {
+    mailbox: Arc<Mailbox<E>>,
+    runner: Weak<dyn Nudge>,
+}
+
+impl<E: Error + 'static> Handle<E> {
+    pub(super) fn new(mailbox: Arc<Mailbox<E>>, runner: Weak<dyn Nudge>) -> Self {
+        Self { mailbox, runner }
+    }
+
+    /// Goes on from byte `position` of the track.
+    ///
+    /// Returns when the source has accepted or refused, however full the queue and however idle the source is, and
+    /// without the consumer's help. Accepted: the next item the consumer receives is from `position`, and nothing
+    /// made before is delivered any more. Refused: the data flows on untouched.
+    ///
+    /// On an [inline](super::Stream::inline) stream the source's `seek_bytes` and `open` run inside this call.
+    ///
+    /// # Errors
+    ///
+    /// - [`StreamError::SeekNotSupported`] or [`StreamError::Source`]: what the source answered.
+    /// - [`StreamError::SeekSuperseded`]: another seek came before the source had seen this one.
+    /// - [`StreamError::ChannelClosed`]: the stream had ended, or its consumer or driver is gone.
+    ///
+    /// # Cancel safety
+    ///
+    /// The command is on its way once the future has been polled. Dropping the future afterwards drops the answer
+    /// only; to take a seek back, seek elsewhere.
+    pub async fn seek_bytes(&self, position: u64) -> Result<(), StreamError<E>> {
+        self.send(Command::SeekBytes(position)).await
+    }
+
+    /// Sends `command` and waits for its answer. [`seek_bytes`](Self::seek_bytes) is this with a name.
+    ///
+    /// # Errors
+    ///
+    /// As the command's own method.
+    ///
+    /// # Cancel safety
+    ///
+    /// As the command's own method.
+    pub async fn send(&self, command: Command) -> Result<(), StreamError<E>> {
+        let answer = self.mailbox.put(command)?;
+        if let Some(runner) = self.runner.upgrade() {
+            runner.nudge();
+        }
+        answer.recv().await.unwrap_or(Err(StreamError::ChannelClosed))
+    }
+}
+
+impl<E: Error + 'static> Clone for Handle<E> {
+    fn clone(&self) -> Self {
+        Self {
+            mailbox: Arc::clone(&self.mailbox),
+            runner: Weak::clone(&self.runner),
+        }
+    }
+}
+
+impl<E: Error + 'static> fmt::Debug for Handle<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handle").finish_non_exhaustive()
+    }
+}

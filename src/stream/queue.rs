@@ -1,0 +1,255 @@
+//! The one hop between driver and consumer: bounded in chunks and bytes, and cut at every seek.
+//!
+//! Each envelope carries the epoch it was made in. A seek moves the epoch word on, which makes everything that is
+//! queued stale at that instant; handing out the end (or an error) replaces the word by `ENDED`. Both are one
+//! compare-and-swap of the same word, so a seek either comes before the end and revokes it, or after and is refused.
+
+use std::error::Error;
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll};
+
+use super::engine::{Item, discard};
+use super::handle::Nudge;
+use super::sync::{AtomicU64, AtomicUsize, Ordering, Signal, channel};
+use super::{Message, StreamError, StreamParams};
+
+/// The epoch of a stream whose end the consumer has seen.
+const ENDED: u64 = u64::MAX;
+
+/// What driver and consumer share beside the queue itself.
+pub(super) struct Link {
+    epoch: AtomicU64,
+    queued_bytes: AtomicUsize,
+    /// Fires when there is room, a command, or no consumer any more.
+    driver: Signal,
+    /// Fires when there is an item, or no driver any more.
+    consumer: Signal,
+    panic: OnceLock<String>,
+}
+
+impl Nudge for Link {
+    fn nudge(&self) {
+        self.driver.fire();
+    }
+}
+
+struct Envelope<C, E: Error + 'static> {
+    epoch: u64,
+    item: Item<C, E>,
+}
+
+impl<C, E: Error + 'static> Envelope<C, E> {
+    fn bytes(&self) -> usize {
+        match &self.item {
+            Item::Data(data) => data.len(),
+            _ => 0,
+        }
+    }
+}
+
+pub(super) fn bounded<C, E: Error + 'static>(params: &StreamParams) -> (Outlet<C, E>, Intake<C, E>) {
+    let (sender, receiver) = channel::bounded(params.max_chunks().get().into());
+    let link = Arc::new(Link {
+        epoch: AtomicU64::new(0),
+        queued_bytes: AtomicUsize::new(0),
+        driver: Signal::new(),
+        consumer: Signal::new(),
+        panic: OnceLock::new(),
+    });
+    let intake = Intake {
+        queue: receiver.clone(),
+        link: Arc::clone(&link),
+        ended: false,
+    };
+    let outlet = Outlet {
+        queue: sender,
+        stale: receiver,
+        link,
+        epoch: 0,
+        max_bytes: params.max_bytes().get(),
+    };
+    (outlet, intake)
+}
+
+/// The driver's end. Dropping it tells the consumer that nothing more comes.
+pub(super) struct Outlet<C, E: Error + 'static> {
+    queue: channel::Sender<Envelope<C, E>>,
+    /// To throw away what a seek has made stale without waiting for the consumer. It does not keep the queue open:
+    /// the consumer closes it explicitly.
+    stale: channel::Receiver<Envelope<C, E>>,
+    link: Arc<Link>,
+    epoch: u64,
+    max_bytes: usize,
+}
+
+impl<C, E: Error + 'static> Outlet<C, E> {
+    /// Whether the consumer has gone, or has been handed the end.
+    pub(super) fn is_closed(&self) -> bool {
+        self.queue.is_closed()
+    }
+
+    /// Queues `item`, or as much of it as the limits allow, and returns what is left.
+    pub(super) fn push(&mut self, mut item: Item<C, E>) -> Option<Item<C, E>> {
+        loop {
+            if !self.has_room_for(&item) {
+                return Some(item);
+            }
+            let (first, rest) = match item {
+                Item::Data(data) if data.is_empty() => return None,
+                Item::Data(mut data) if data.len() > self.max_bytes => {
+                    (Item::Data(data.split_to(self.max_bytes)), Some(Item::Data(data)))
+                }
+                whole => (whole, None),
+            };
+            let envelope = Envelope {
+                epoch: self.epoch,
+                item: first,
+            };
+            // Before the push: the consumer must never release what has not been counted.
+            self.link
+                .queued_bytes
+                .fetch_add(envelope.bytes(), Ordering::Relaxed);
+            // Not full, as only the driver pushes. Closed: nobody wants the item, and the driver is about to see it.
+            let _ = self.queue.try_send(envelope);
+            self.link.consumer.fire();
+            item = rest?;
+        }
+    }
+
+    /// Whether [`push`](Self::push) would queue at least the first piece of `item`.
+    pub(super) fn has_room_for(&self, item: &Item<C, E>) -> bool {
+        let piece = match item {
+            Item::Data(data) => data.len().min(self.max_bytes),
+            _ => 0,
+        };
+        // Only the driver adds, so what fits now still fits at the push.
+        !self.queue.is_full() && self.link.queued_bytes.load(Ordering::Acquire) <= self.max_bytes - piece
+    }
+
+    /// Makes everything queued so far stale. False if the consumer has already been handed the end.
+    pub(super) fn advance(&mut self) -> bool {
+        let next = self.epoch + 1;
+        let word = &self.link.epoch;
+        if word
+            .compare_exchange(self.epoch, next, Ordering::AcqRel, Ordering::Acquire)
+            .is_err()
+        {
+            return false;
+        }
+        self.epoch = next;
+        // The consumer would skip these, but it may be stalled, and the new position can be read ahead meanwhile.
+        while let Ok(stale) = self.stale.try_recv() {
+            self.link.queued_bytes.fetch_sub(stale.bytes(), Ordering::Release);
+            discard(stale);
+        }
+        true
+    }
+
+    /// From now on the driver is woken when it can do something. Look once more after calling this.
+    pub(super) fn arm(&self, cx: &Context<'_>) {
+        self.link.driver.arm(cx.waker());
+    }
+
+    /// Leaves a panic's text for the consumer, who reads it when the queue is found closed.
+    pub(super) fn report_panic(&self, text: String) {
+        let _ = self.link.panic.set(text);
+    }
+}
+
+impl<C, E: Error + 'static> Drop for Outlet<C, E> {
+    fn drop(&mut self) {
+        self.queue.close();
+        self.link.consumer.fire();
+    }
+}
+
+/// The consumer's end. Dropping it makes the driver drop the source.
+pub(super) struct Intake<C, E: Error + 'static> {
+    queue: channel::Receiver<Envelope<C, E>>,
+    link: Arc<Link>,
+    ended: bool,
+}
+
+impl<C, E: Error + 'static> Intake<C, E> {
+    pub(super) fn link(&self) -> &Arc<Link> {
+        &self.link
+    }
+
+    pub(super) fn is_ended(&self) -> bool {
+        self.ended
+    }
+
+    pub(super) fn poll_next(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Message<C>, StreamError<E>>>> {
+        if self.ended {
+            return Poll::Ready(None);
+        }
+        let mut armed = false;
+        loop {
+            match self.queue.try_recv() {
+                Ok(envelope) => {
+                    if let Some(item) = self.accept(envelope) {
+                        return Poll::Ready(item);
+                    }
+                }
+                Err(channel::TryRecvError::Closed) => {
+                    self.close();
+                    let panic = self.link.panic.get().cloned();
+                    return Poll::Ready(Some(Err(StreamError::DriverGone { panic })));
+                }
+                Err(channel::TryRecvError::Empty) if armed => return Poll::Pending,
+                Err(channel::TryRecvError::Empty) => {
+                    self.link.consumer.arm(cx.waker());
+                    armed = true;
+                }
+            }
+        }
+    }
+
+    /// What the consumer is handed for `envelope`; nothing if a seek has made it stale.
+    #[expect(clippy::option_option, reason = "stale is not the end")]
+    fn accept(&mut self, envelope: Envelope<C, E>) -> Option<Option<Result<Message<C>, StreamError<E>>>> {
+        self.link
+            .queued_bytes
+            .fetch_sub(envelope.bytes(), Ordering::Release);
+        self.link.driver.fire();
+        let Envelope { epoch, item } = envelope;
+        if self.link.epoch.load(Ordering::Acquire) != epoch {
+            discard(item);
+            return None;
+        }
+        match item {
+            Item::Data(data) => Some(Some(Ok(Message::Data(data)))),
+            Item::Control(control) => Some(Some(Ok(Message::Control(control)))),
+            Item::Failed(error) => self.finish(epoch).then(|| Some(Err(*error))),
+            Item::End => self.finish(epoch).then_some(None),
+        }
+    }
+
+    /// Ends the stream, unless a seek was faster.
+    fn finish(&mut self, epoch: u64) -> bool {
+        let first = self
+            .link
+            .epoch
+            .compare_exchange(epoch, ENDED, Ordering::AcqRel, Ordering::Acquire)
+            .is_ok();
+        if first {
+            self.close();
+        }
+        first
+    }
+
+    fn close(&mut self) {
+        self.ended = true;
+        self.queue.close();
+        self.link.driver.fire();
+    }
+}
+
+impl<C, E: Error + 'static> Drop for Intake<C, E> {
+    fn drop(&mut self) {
+        self.close();
+    }
+}

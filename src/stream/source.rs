@@ -1,0 +1,136 @@
+//! What a stream is made of: a source, and the messages it yields.
+
+use std::error::Error;
+use std::pin::Pin;
+
+use bytes::Bytes;
+
+use super::{StreamError, StreamParams};
+
+/// What an opened source yields, in its own order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Message<M> {
+    /// The next bytes. An empty chunk is allowed and skipped.
+    Data(Bytes),
+    /// Something about the bytes around it.
+    Control(M),
+}
+
+/// An opened source: data and control messages until its end, or until its first error.
+pub type SourceStream<C, E> =
+    Pin<Box<dyn futures_core::Stream<Item = Result<Message<C>, StreamError<E>>> + Send>>;
+
+/// Where bytes come from: a file, an HLS track, anything that can be opened at a byte position.
+///
+/// # Contract
+///
+/// - `open` starts at byte 0, or where the last accepted `seek_bytes` said. The position stays recorded: a second
+///   `open` without a seek between them starts there again.
+/// - Neither call does I/O or waits; both run on the driver's task, or inside a caller's `seek_bytes`. What fails
+///   later fails in the stream.
+/// - `None` means that everything there is has been yielded. A source that stops for another reason yields an error.
+/// - After the first error, or `None`, the stream is dropped and never polled again; only a seek opens a new one.
+/// - Dropping the opened stream stops all work it started. That is the only stop there is.
+/// - Chunks own little more memory than they show: the queue counts `Bytes::len`, not the buffer behind it.
+/// - With [`StreamParams::offline_mode`] set, the network is not touched.
+///
+/// # Implementing
+///
+/// There are two ways to be wrong about `open` after `seek_bytes`. One is to open at 0 again, because the position
+/// was kept in the stream that has just been replaced: keep it in the source. The other is to forget it once used,
+/// with a `take()`: the next `open` then starts at 0. The contract suite (feature `test-util`) finds both.
+///
+/// A refused seek must leave the source as it was, because the old stream flows on.
+///
+/// ```
+/// use std::convert::Infallible;
+///
+/// use bytes::Bytes;
+/// use futures_lite::stream;
+/// use kithara::stream::{Message, Source, SourceStream, StreamError, StreamParams};
+///
+/// struct Memory {
+///     bytes: Bytes,
+///     position: usize,
+/// }
+///
+/// impl Source for Memory {
+///     type Error = Infallible;
+///     type Control = ();
+///
+///     fn open(&mut self, _: &StreamParams) -> Result<SourceStream<(), Infallible>, StreamError<Infallible>> {
+///         let mut rest = self.bytes.slice(self.position..);
+///         Ok(Box::pin(stream::poll_fn(move |_| {
+///             let chunk = rest.split_to(rest.len().min(64 * 1024));
+///             std::task::Poll::Ready((!chunk.is_empty()).then_some(Ok(Message::Data(chunk))))
+///         })))
+///     }
+///
+///     fn seek_bytes(&mut self, position: u64) -> Result<(), StreamError<Infallible>> {
+///         self.position = usize::try_from(position).unwrap_or(usize::MAX).min(self.bytes.len());
+///         Ok(())
+///     }
+///
+///     fn supports_seek(&self) -> bool {
+///         true
+///     }
+/// }
+/// ```
+pub trait Source: Send + 'static {
+    /// What the source fails with.
+    type Error: Error + Send + Sync + 'static;
+
+    /// What the source says beside the bytes. `()` if it says nothing.
+    type Control: Send + 'static;
+
+    /// Opens the source at the position last sought, or at its start.
+    ///
+    /// # Errors
+    ///
+    /// What can be known without I/O. On the first `open` the consumer receives it as the stream's only item; after
+    /// a seek the seek's caller does, and the stream that was open flows on.
+    #[expect(
+        clippy::type_complexity,
+        reason = "what an implementor writes is two short names"
+    )]
+    fn open(
+        &mut self,
+        params: &StreamParams,
+    ) -> Result<SourceStream<Self::Control, Self::Error>, StreamError<Self::Error>>;
+
+    /// Records where the next [`open`](Self::open) starts, in bytes from the start of the track.
+    ///
+    /// # Errors
+    ///
+    /// [`StreamError::SeekNotSupported`], which is what the provided method answers, or the source's own reason. The
+    /// caller gets it, and the stream that is open flows on.
+    fn seek_bytes(&mut self, position: u64) -> Result<(), StreamError<Self::Error>> {
+        let _ = position;
+        Err(StreamError::SeekNotSupported)
+    }
+
+    /// Whether [`seek_bytes`](Self::seek_bytes) is worth calling.
+    fn supports_seek(&self) -> bool {
+        false
+    }
+}
+
+impl<S: Source + ?Sized> Source for Box<S> {
+    type Error = S::Error;
+    type Control = S::Control;
+
+    fn open(
+        &mut self,
+        params: &StreamParams,
+    ) -> Result<SourceStream<Self::Control, Self::Error>, StreamError<Self::Error>> {
+        (**self).open(params)
+    }
+
+    fn seek_bytes(&mut self, position: u64) -> Result<(), StreamError<Self::Error>> {
+        (**self).seek_bytes(position)
+    }
+
+    fn supports_seek(&self) -> bool {
+        (**self).supports_seek()
+    }
+}

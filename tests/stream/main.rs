@@ -1,0 +1,17 @@
+//! `stream` from outside: its promises S1 to S11, and the faults A1 to A12 that others shipped.
+
+#![cfg(feature = "stream")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    missing_docs,
+    unreachable_pub,
+    dead_code,
+    reason = "a test fails by panicking; its helpers are public to its own modules and serve several of them"
+)]
+
+mod promises;
+mod step;
+mod tape;

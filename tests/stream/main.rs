@@ -12,6 +12,8 @@
     reason = "a test fails by panicking; its helpers are public to its own modules and serve several of them"
 )]
 
+mod faults;
 mod promises;
+mod scenarios;
 mod step;
 mod tape;

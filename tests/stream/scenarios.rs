@@ -1,0 +1,257 @@
+//! What must hold however a stream is run. Each scenario is handed a way to make one; `executors.rs` runs them all in
+//! every way on every executor.
+
+use std::sync::Arc;
+use std::task::Poll;
+
+use futures_lite::{Stream as _, StreamExt, future, pin};
+use kithara::stream::{Message, Stream, StreamError, StreamParams};
+
+use crate::tape::{self, Act, Seeks, Tape, Torn};
+
+pub type Make<'a> = &'a (dyn Fn(Tape, StreamParams) -> Stream<Tape> + Sync);
+
+pub fn small() -> StreamParams {
+    StreamParams::default()
+        .with_max_chunks(4.try_into().unwrap())
+        .with_max_bytes(1024.try_into().unwrap())
+}
+
+pub async fn read(stream: &mut Stream<Tape>) -> Result<Vec<u8>, tape::Error> {
+    let mut all = Vec::new();
+    while let Some(chunk) = stream.next().await {
+        all.extend_from_slice(&chunk?);
+    }
+    Ok(all)
+}
+
+/// Every scenario, one after the other.
+pub async fn all(make: Make<'_>) {
+    stops_when_dropped(make).await;
+    flows_without_handles(make).await;
+    a_panic_is_an_error(make).await;
+    the_end_stays(make).await;
+    seeks(make).await;
+    a_refusal_changes_nothing(make).await;
+    scrubs(make).await;
+    nothing_to_command_after_the_end(make).await;
+    errors_arrive_unboxed(make).await;
+    messages_keep_their_order(make).await;
+    unread_control_stalls_nothing(make).await;
+    offline_reaches_every_open(make).await;
+}
+
+/// S1, with a source that is idle for ever and a handle that lives on.
+pub async fn stops_when_dropped(make: Make<'_>) {
+    for acts in [
+        &[Act::Wait][..],
+        &[Act::Play(8)],
+        &[Act::Data(8), Act::Wait],
+        &[Act::Data(8)],
+    ] {
+        let (source, deck) = tape::scripted(1 << 20, acts);
+        let mut stream = make(source, small());
+        let handle = stream.handle();
+        let _ = future::poll_once(stream.next()).await;
+        drop(stream);
+        assert!(deck.gone.recv().await.is_err());
+        assert_eq!(deck.live(), 0);
+        assert!(handle.seek_bytes(0).await.unwrap_err().is_closed());
+    }
+}
+
+/// S2.
+pub async fn flows_without_handles(make: Make<'_>) {
+    let (source, _) = tape::playing(100_000, 777);
+    let mut stream = make(source, small());
+    drop(stream.handle());
+    assert_eq!(read(&mut stream).await.unwrap(), tape::bytes(0, 100_000));
+}
+
+/// S3.
+pub async fn a_panic_is_an_error(make: Make<'_>) {
+    let (source, deck) = tape::scripted(1 << 20, &[Act::Data(8), Act::Panic]);
+    let mut stream = make(source, small());
+    assert_eq!(stream.next().await.unwrap().unwrap(), tape::bytes(0, 8));
+    let error = stream.next().await.unwrap().unwrap_err();
+    assert!(matches!(&error, StreamError::DriverGone { panic: Some(text) } if text == "the tape snapped"));
+    assert!(stream.next().await.is_none());
+    assert!(!deck.is_source_alive());
+}
+
+/// S3: after `None`, and after an error.
+pub async fn the_end_stays(make: Make<'_>) {
+    for acts in [&[Act::Data(8)][..], &[Act::Data(8), Act::Fail(3), Act::Data(8)]] {
+        let (source, deck) = tape::scripted(1 << 20, acts);
+        let mut stream = make(source, small());
+        assert!(stream.next().await.unwrap().is_ok());
+        assert_eq!(stream.next().await.is_none(), acts.len() == 1);
+        assert!(stream.next().await.is_none());
+        assert!(stream.next().await.is_none());
+        assert!(deck.gone.recv().await.is_err());
+    }
+}
+
+/// S5, from the middle, backwards, to the end and beyond it, and after the end was made but before it was read.
+pub async fn seeks(make: Make<'_>) {
+    let (source, _) = tape::playing(100_000, 777);
+    let mut stream = make(source, small());
+    let handle = stream.handle();
+    for target in [50_000, 10, 99_000, 0, 64_123] {
+        stream.next().await.unwrap().unwrap();
+        handle.seek_bytes(target).await.unwrap();
+        let chunk = stream.next().await.unwrap().unwrap();
+        assert_eq!(chunk, tape::bytes(target, target + chunk.len() as u64));
+    }
+    handle.seek_bytes(100_000).await.unwrap();
+    handle.seek_bytes(99_990).await.unwrap();
+    assert_eq!(read(&mut stream).await.unwrap(), tape::bytes(99_990, 100_000));
+}
+
+/// S5, in each of the ways to refuse.
+pub async fn a_refusal_changes_nothing(make: Make<'_>) {
+    for how in [Seeks::Unsupported, Seeks::Refused, Seeks::OpenFails] {
+        let (source, deck) = tape::playing(20_000, 100);
+        deck.answer_seeks(how);
+        let mut stream = make(source, small());
+        let handle = stream.handle();
+        let mut all = stream.next().await.unwrap().unwrap().to_vec();
+        let refusal = handle.seek_bytes(5).await.unwrap_err();
+        match how {
+            Seeks::Unsupported => assert!(matches!(refusal, StreamError::SeekNotSupported)),
+            Seeks::Refused => assert_eq!(refusal.source_error(), Some(&Torn { code: 416 })),
+            _ => assert_eq!(refusal.source_error(), Some(&Torn { code: 404 })),
+        }
+        all.extend(read(&mut stream).await.unwrap());
+        assert_eq!(all, tape::bytes(0, 20_000), "{how:?}");
+    }
+}
+
+/// S6: everybody is answered, and the last one decides.
+pub async fn scrubs(make: Make<'_>) {
+    let (source, _) = tape::playing(1 << 20, 100);
+    let mut stream = make(source, small());
+    let handle = stream.handle();
+    for round in 0..8 {
+        let mut asked: Vec<_> = (1..=20)
+            .map(|n| Box::pin(handle.seek_bytes(round * 1000 + n * 8)))
+            .collect();
+        let mut answers = Vec::new();
+        future::poll_fn(|cx| {
+            asked.retain_mut(|seek| match seek.as_mut().poll(cx) {
+                Poll::Ready(answer) => {
+                    answers.push(answer);
+                    false
+                }
+                Poll::Pending => true,
+            });
+            if asked.is_empty() {
+                Poll::Ready(())
+            } else {
+                Poll::Pending
+            }
+        })
+        .await;
+        assert_eq!(answers.len(), 20);
+        assert!(
+            answers
+                .iter()
+                .all(|answer| answer.as_ref().err().is_none_or(StreamError::is_superseded))
+        );
+        assert!(answers.iter().any(Result::is_ok));
+        let chunk = stream.next().await.unwrap().unwrap();
+        assert_eq!(chunk[..8], tape::bytes(round * 1000 + 160, round * 1000 + 168));
+    }
+}
+
+/// S7: after the end and after an error, and both were handed over.
+pub async fn nothing_to_command_after_the_end(make: Make<'_>) {
+    for acts in [&[][..], &[Act::Fail(1)], &[Act::Panic]] {
+        let (source, deck) = tape::scripted(1 << 20, acts);
+        let mut stream = make(source, small());
+        let handle = stream.handle();
+        while stream.next().await.is_some() {}
+        assert!(handle.seek_bytes(0).await.unwrap_err().is_closed());
+        assert!(deck.seeks().is_empty());
+    }
+}
+
+/// S8: from the first open too.
+pub async fn errors_arrive_unboxed(make: Make<'_>) {
+    for (before, code) in [(0, 0), (0, 7), (3, 7)] {
+        let mut acts = vec![Act::Data(8); before];
+        acts.push(Act::Fail(code));
+        let (source, _) = tape::scripted(1 << 20, &acts);
+        let mut stream = make(source, small());
+        for _ in 0..before {
+            stream.next().await.unwrap().unwrap();
+        }
+        let error = stream.next().await.unwrap().unwrap_err();
+        assert!(matches!(error, StreamError::Source { source: Torn { code: it } } if it == code));
+    }
+}
+
+/// S9: control before, between and after the bytes, and across a seek.
+pub async fn messages_keep_their_order(make: Make<'_>) {
+    let acts = |at: u64| {
+        let note = u32::try_from(at).unwrap();
+        vec![
+            Act::Note(note),
+            Act::Data(8),
+            Act::Note(note + 1),
+            Act::Note(note + 2),
+            Act::Data(8),
+            Act::Note(note + 3),
+        ]
+    };
+    let expected = |at: u64| {
+        let note = u32::try_from(at).unwrap();
+        vec![
+            Message::Control(note),
+            Message::Data(tape::bytes(at, at + 8)),
+            Message::Control(note + 1),
+            Message::Control(note + 2),
+            Message::Data(tape::bytes(at + 8, at + 16)),
+            Message::Control(note + 3),
+        ]
+    };
+    for taken in 0..=6 {
+        let (source, _) = tape::tape(1 << 20, acts);
+        let messages = make(source, small()).into_messages();
+        let handle = messages.handle();
+        pin!(messages);
+        for message in expected(0).into_iter().take(taken) {
+            assert_eq!(messages.next().await.unwrap().unwrap(), message);
+        }
+        handle.seek_bytes(800).await.unwrap();
+        for message in expected(800) {
+            assert_eq!(messages.next().await.unwrap().unwrap(), message);
+        }
+        assert!(messages.next().await.is_none());
+        assert!(messages.size_hint().0 == 0);
+    }
+}
+
+/// S9: nobody reads the control messages, and there are more of them than the queue holds.
+pub async fn unread_control_stalls_nothing(make: Make<'_>) {
+    let mut acts = vec![Act::Note(0); 1000];
+    acts.push(Act::Data(8));
+    acts.extend([Act::Note(1); 1000]);
+    let (source, _) = tape::scripted(1 << 20, &acts);
+    let mut stream = make(source, small());
+    assert_eq!(read(&mut stream).await.unwrap(), tape::bytes(0, 8));
+}
+
+/// S11: the first open and those after seeks.
+pub async fn offline_reaches_every_open(make: Make<'_>) {
+    for offline in [false, true] {
+        let (source, deck) = tape::playing(1000, 100);
+        let mut stream = make(source, small().with_offline_mode(offline));
+        let handle = stream.handle();
+        handle.seek_bytes(10).await.unwrap();
+        handle.seek_bytes(20).await.unwrap();
+        assert_eq!(read(&mut stream).await.unwrap(), tape::bytes(20, 1000));
+        assert_eq!(*deck.offline.lock().unwrap(), [offline; 3]);
+        assert_eq!(Arc::strong_count(&deck), 1 + usize::from(deck.is_source_alive()));
+    }
+}

@@ -5,11 +5,13 @@
 #[cfg(feature = "net")]
 use std::io;
 #[cfg(feature = "net")]
+use std::net::SocketAddr;
+#[cfg(feature = "net")]
 use std::time::Duration;
 
 /// Runs `future` on the global executor until it ends. There is no handle: whoever spawns sees to it that the
 /// future ends by itself.
-#[cfg(feature = "stream")]
+#[cfg(any(feature = "stream", feature = "net"))]
 pub(crate) fn spawn(future: impl Future<Output = ()> + Send + 'static) {
     drop(async_std::task::spawn(future));
 }
@@ -19,7 +21,7 @@ pub(crate) fn spawn(future: impl Future<Output = ()> + Send + 'static) {
 /// # Cancel safety
 ///
 /// Dropping the future does not stop `work`: it runs to its end and its value is dropped there.
-#[cfg(feature = "cache")]
+#[cfg(any(feature = "cache", feature = "tls"))]
 pub(crate) async fn unblock<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     async_std::task::spawn_blocking(work).await
 }
@@ -34,12 +36,19 @@ pub(crate) async fn sleep(duration: Duration) {
 #[cfg(feature = "net")]
 pub(crate) type TcpStream = async_std::net::TcpStream;
 
-/// Connects to `host:port`, trying each resolved address in turn.
+/// The addresses of a host name.
 ///
-/// # Errors
+/// # Cancel safety
 ///
-/// The last address's error, or the resolver's.
+/// Dropping the future does not stop the resolver; its answer is dropped.
 #[cfg(feature = "net")]
-pub(crate) async fn connect(host: &str, port: u16) -> io::Result<TcpStream> {
-    TcpStream::connect((host, port)).await
+pub(crate) async fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+    use async_std::net::ToSocketAddrs;
+    Ok((host, port).to_socket_addrs().await?.collect())
+}
+
+/// Connects to one address. Dropping the future closes the socket.
+#[cfg(feature = "net")]
+pub(crate) async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
+    TcpStream::connect(address).await
 }

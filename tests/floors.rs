@@ -81,7 +81,7 @@ fn heads(tail: &str) -> Vec<String> {
                         start = true;
                     }
                     _ if nesting == 0 && start && (symbol.is_alphanumeric() || symbol == '_') => {
-                        word.push(symbol)
+                        word.push(symbol);
                     }
                     _ if !word.is_empty() => start = false,
                     _ => {}
@@ -94,7 +94,7 @@ fn heads(tail: &str) -> Vec<String> {
                 .take_while(|symbol| symbol.is_alphanumeric() || *symbol == '_')
                 .collect(),
         ),
-    };
+    }
     named.retain(|name| !name.is_empty());
     named
 }

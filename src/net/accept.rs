@@ -1,0 +1,259 @@
+//! What a response's head promises about its body, held against what was asked for. No I/O: every rule about status,
+//! ranges, lengths and encodings is here.
+
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE};
+use http::{HeaderMap, StatusCode};
+use url::Url;
+
+use super::error::{
+    ChangedSnafu, RangeIgnoredSnafu, RangeMismatchSnafu, RangeNotSatisfiableSnafu, StatusSnafu,
+    UnexpectedEncodingSnafu,
+};
+use super::range::{ContentRange, parse_unsatisfied};
+use super::{ByteRange, NetError, Request, redacted, retry};
+
+/// How the bytes that follow become the bytes that are delivered. Positions are those of the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Delivery {
+    /// Bytes to throw away first: the server sends more than was asked for.
+    pub(super) skip: u64,
+    /// Position of the first byte delivered.
+    pub(super) start: u64,
+    /// Position after the body's last byte, if it is known. Less is an error, and so is more.
+    pub(super) end: Option<u64>,
+    /// Where to stop although the body may go on.
+    pub(super) stop: Option<u64>,
+    /// The file's length, if it is known.
+    pub(super) total: Option<u64>,
+    /// Which part of the file this is, if it was asked for in parts.
+    pub(super) range: Option<ContentRange>,
+    /// Whether the bytes are gzipped, as the request allowed.
+    pub(super) gzip: bool,
+}
+
+/// Decides what a response is worth.
+///
+/// `framed` is the length of the body that follows, as HTTP's framing has it: none for a chunked body, or one that ends
+/// with the connection. Up to `max_skip` bytes are skipped when the server ignores the range.
+pub(super) fn accept(
+    request: &Request,
+    url: &Url,
+    status: StatusCode,
+    headers: &HeaderMap,
+    framed: Option<u64>,
+    max_skip: u64,
+) -> Result<Delivery, NetError> {
+    let case = Case {
+        request,
+        url,
+        headers,
+    };
+    let delivery = match (status, request.range) {
+        (StatusCode::PARTIAL_CONTENT, Some(asked)) => case.part(asked, framed)?,
+        // A part that nobody asked for cannot be told from the whole by whoever reads it.
+        (StatusCode::PARTIAL_CONTENT, None) => return RangeMismatchSnafu { url: redacted(url) }.fail(),
+        (StatusCode::RANGE_NOT_SATISFIABLE, Some(asked)) => case.beyond_the_end(asked)?,
+        (status, Some(asked)) if status.is_success() && !request.is_head() => {
+            case.whole_for_part(asked, framed, max_skip)?
+        }
+        (status, _) if status.is_success() => case.whole(framed),
+        (status, _) => {
+            let retry_after = retry::retry_after(headers);
+            return StatusSnafu {
+                url: redacted(url),
+                status: status.as_u16(),
+                retry_after,
+            }
+            .fail();
+        }
+    };
+    let gzip = case.encoding()?;
+    // The length of a compressed body says nothing of the file's.
+    let delivery = if gzip {
+        Delivery {
+            gzip,
+            total: None,
+            ..delivery
+        }
+    } else {
+        delivery
+    };
+    case.same_file(&delivery)?;
+    Ok(delivery)
+}
+
+impl Delivery {
+    /// Position after the last byte that will be delivered, if it is known.
+    pub(super) fn last(&self) -> Option<u64> {
+        match (self.end, self.stop) {
+            (Some(end), Some(stop)) => Some(end.min(stop)),
+            (end, _) => end,
+        }
+    }
+}
+
+struct Case<'a> {
+    request: &'a Request,
+    url: &'a Url,
+    headers: &'a HeaderMap,
+}
+
+impl Case<'_> {
+    fn header(&self, name: http::HeaderName) -> Option<&str> {
+        self.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+
+    fn part(&self, asked: ByteRange, framed: Option<u64>) -> Result<Delivery, NetError> {
+        let range = self
+            .header(CONTENT_RANGE)
+            .and_then(ContentRange::parse)
+            .filter(|range| range.answers(asked));
+        let fits = |range: &ContentRange| framed.is_none_or(|length| length == range.end() - range.start());
+        let Some(range) = range.filter(|range| self.request.is_head() || fits(range)) else {
+            return RangeMismatchSnafu {
+                url: redacted(self.url),
+            }
+            .fail();
+        };
+        if self
+            .request
+            .if_range
+            .as_ref()
+            .is_some_and(|validator| validator.contradicted_by(self.headers))
+        {
+            return ChangedSnafu {
+                url: redacted(self.url),
+            }
+            .fail();
+        }
+        Ok(Delivery {
+            skip: 0,
+            start: range.start(),
+            end: Some(if self.request.is_head() {
+                range.start()
+            } else {
+                range.end()
+            }),
+            stop: None,
+            total: range.total(),
+            range: Some(range),
+            gzip: false,
+        })
+    }
+
+    /// The server does not do ranges, or the file is not the one that was meant.
+    fn whole_for_part(
+        &self,
+        asked: ByteRange,
+        framed: Option<u64>,
+        max_skip: u64,
+    ) -> Result<Delivery, NetError> {
+        let start = asked.start();
+        if self
+            .request
+            .if_range
+            .as_ref()
+            .is_some_and(|validator| !validator.confirmed_by(self.headers))
+        {
+            return ChangedSnafu {
+                url: redacted(self.url),
+            }
+            .fail();
+        }
+        match framed {
+            Some(total) if start > total => self.not_satisfiable(start, Some(total)),
+            Some(total) if start == total && total > 0 => Ok(Self::nothing_at(total)),
+            _ if start > max_skip => RangeIgnoredSnafu {
+                url: redacted(self.url),
+                start,
+            }
+            .fail(),
+            _ => Ok(Delivery {
+                skip: start,
+                start,
+                end: framed,
+                stop: asked.end(),
+                total: framed,
+                range: None,
+                gzip: false,
+            }),
+        }
+    }
+
+    fn whole(&self, framed: Option<u64>) -> Delivery {
+        let announced = || self.header(CONTENT_LENGTH)?.parse().ok();
+        let is_head = self.request.is_head();
+        let total = if is_head { announced() } else { framed };
+        let end = if is_head { Some(0) } else { framed };
+        Delivery {
+            skip: 0,
+            start: 0,
+            end,
+            stop: None,
+            total,
+            range: None,
+            gzip: false,
+        }
+    }
+
+    /// Fault D7: asked for what comes after the last byte, which is nothing, and no failure.
+    fn beyond_the_end(&self, asked: ByteRange) -> Result<Delivery, NetError> {
+        match self.header(CONTENT_RANGE).and_then(parse_unsatisfied) {
+            Some(total) if total == asked.start() => Ok(Self::nothing_at(total)),
+            total => self.not_satisfiable(asked.start(), total),
+        }
+    }
+
+    fn not_satisfiable(&self, start: u64, total: Option<u64>) -> Result<Delivery, NetError> {
+        RangeNotSatisfiableSnafu {
+            url: redacted(self.url),
+            start,
+            total,
+        }
+        .fail()
+    }
+
+    fn nothing_at(total: u64) -> Delivery {
+        Delivery {
+            skip: 0,
+            start: total,
+            end: Some(total),
+            stop: Some(total),
+            total: Some(total),
+            range: Some(ContentRange::at_end(total)),
+            gzip: false,
+        }
+    }
+
+    fn same_file(&self, delivery: &Delivery) -> Result<(), NetError> {
+        match (self.request.expected_total, delivery.total) {
+            (Some(expected), Some(total)) if expected != total => ChangedSnafu {
+                url: redacted(self.url),
+            }
+            .fail(),
+            _ => Ok(()),
+        }
+    }
+
+    fn encoding(&self) -> Result<bool, NetError> {
+        let mut codings = self
+            .headers
+            .get_all(CONTENT_ENCODING)
+            .iter()
+            .flat_map(|value| value.to_str().unwrap_or("?").split(','))
+            .map(str::trim)
+            .filter(|coding| !coding.is_empty() && !coding.eq_ignore_ascii_case("identity"));
+        match (codings.next(), codings.next()) {
+            (None, _) => Ok(false),
+            (Some(coding), None) if self.request.accepts_gzip() && is_gzip(coding) => Ok(true),
+            _ => UnexpectedEncodingSnafu {
+                url: redacted(self.url),
+            }
+            .fail(),
+        }
+    }
+}
+
+fn is_gzip(coding: &str) -> bool {
+    coding.eq_ignore_ascii_case("gzip") || coding.eq_ignore_ascii_case("x-gzip")
+}

@@ -1,0 +1,295 @@
+//! A response's body: whole, or an error.
+
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use futures_core::Stream;
+use http::HeaderMap;
+use snafu::IntoError;
+
+use super::accept::Delivery;
+use super::client::{Exchange, HttpClient};
+use super::error::{
+    InterruptedSnafu, Phase, RangeMismatchSnafu, RangeNotSatisfiableSnafu, TimeoutSnafu, TruncatedSnafu,
+};
+use super::limits::IdleTimer;
+use super::raw::Raw;
+use super::{ByteRange, NetError, Request, Validator, redacted};
+use crate::rt;
+
+/// The bytes of a response as they come: a stream of chunks that ends only where the file or the range does.
+///
+/// A body that breaks off is asked for again from where it stopped, as the client's
+/// [`RetryPolicy`](super::RetryPolicy) says, if the response had a strong [`Validator`] to prove that the rest is of the
+/// same file. Otherwise, and when the tries are used up, the stream yields the error and is over.
+///
+/// The one end that nothing can prove is that of a body without a length on a connection that closes; see
+/// [`ends_with_connection`](Self::ends_with_connection).
+///
+/// Read to its end, a body gives its connection back for the next request. Dropped before, it closes the connection at
+/// once.
+pub struct Body {
+    state: State,
+    client: HttpClient,
+    /// What to ask again when the body breaks off.
+    request: Request,
+    validator: Option<Validator>,
+    delivery: Delivery,
+    /// Position of the next byte delivered.
+    position: u64,
+    /// Bytes still to be thrown away before it.
+    skip: u64,
+    /// Failures since the last byte.
+    failures: u32,
+    idle: IdleTimer,
+    unframed: bool,
+}
+
+enum State {
+    Reading(Raw),
+    Resuming(Pin<Box<dyn Future<Output = Result<Exchange, NetError>> + Send>>),
+    Ended,
+}
+
+impl Body {
+    pub(super) fn new(client: HttpClient, request: Request, headers: &HeaderMap, exchange: Exchange) -> Self {
+        let idle = IdleTimer::new(client.limits().idle);
+        let Exchange {
+            delivery,
+            raw,
+            unframed,
+            ..
+        } = exchange;
+        let mut body = Self {
+            state: State::Reading(raw),
+            validator: Validator::of(headers).or_else(|| request.if_range.clone()),
+            client,
+            request,
+            delivery,
+            position: delivery.start,
+            skip: delivery.skip,
+            failures: 0,
+            idle,
+            unframed,
+        };
+        if body.is_done() {
+            body.finish();
+        }
+        body
+    }
+
+    /// Position in the file of the next byte that the stream yields.
+    pub fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// Whether the body has neither a length nor chunks, so that a close of the connection is all the end it has. Such an
+    /// end may as well be a failure; it proves nothing about the file's length.
+    pub fn ends_with_connection(&self) -> bool {
+        self.unframed
+    }
+
+    pub(super) fn delivery(&self) -> &Delivery {
+        &self.delivery
+    }
+
+    pub(super) fn is_for_head(&self) -> bool {
+        self.request.is_head()
+    }
+
+    fn url(&self) -> String {
+        redacted(&self.request.url)
+    }
+
+    fn received(&self) -> u64 {
+        self.position - self.delivery.start
+    }
+
+    /// The part of `chunk` that is to be delivered.
+    fn deliver(&mut self, mut chunk: Bytes) -> Result<Bytes, NetError> {
+        self.failures = 0;
+        let length = chunk.len() as u64;
+        let skipped = self.skip.min(length);
+        self.skip -= skipped;
+        // `skipped` is at most the chunk's length, and `room` is used only if it is less.
+        let _ = chunk.split_to(usize::try_from(skipped).unwrap_or(usize::MAX));
+        if let Some(room) = self
+            .delivery
+            .last()
+            .map(|last| last.saturating_sub(self.position))
+            && (chunk.len() as u64) > room
+        {
+            if self.delivery.stop.is_none() {
+                return RangeMismatchSnafu { url: self.url() }.fail();
+            }
+            chunk.truncate(usize::try_from(room).unwrap_or(usize::MAX));
+        }
+        self.position += chunk.len() as u64;
+        Ok(chunk)
+    }
+
+    /// Judges the end of what the server sends.
+    fn ended(&self) -> Result<(), NetError> {
+        let url = self.url();
+        match self.delivery.last() {
+            Some(last) if self.position < last => {
+                let (received, expected) = (self.received(), last - self.delivery.start);
+                TruncatedSnafu {
+                    url,
+                    received,
+                    expected,
+                }
+                .fail()
+            }
+            None if self.skip > 0 => {
+                let total = Some(self.position - self.skip);
+                RangeNotSatisfiableSnafu {
+                    url,
+                    start: self.position,
+                    total,
+                }
+                .fail()
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn is_done(&self) -> bool {
+        self.skip == 0
+            && (self.delivery.last() == Some(self.position)
+                || self.delivery.stop.is_some_and(|stop| stop <= self.position))
+    }
+
+    /// Ends the stream. The connection is kept if nothing but the framing's own end is left on it.
+    fn finish(&mut self) {
+        if let State::Reading(raw) = std::mem::replace(&mut self.state, State::Ended) {
+            raw.settle();
+        }
+    }
+
+    /// Closes the connection and either sets out to ask for the rest, or gives the error back.
+    fn failed(&mut self, error: NetError) -> Result<(), NetError> {
+        self.state = State::Ended;
+        self.failures += 1;
+        let rest = self.rest().filter(|_| error.is_transient());
+        let wait = self
+            .client
+            .retry_policy()
+            .delay(self.failures, error.retry_after());
+        let (Some(rest), Some(wait)) = (rest, wait) else {
+            return Err(error);
+        };
+        log::debug!("{error}; going on from byte {} in {wait:?}", self.position);
+        let client = self.client.clone();
+        self.state = State::Resuming(Box::pin(async move {
+            rt::sleep(wait).await;
+            client.attempt(&rest).await
+        }));
+        self.idle.reset();
+        Ok(())
+    }
+
+    /// The request for what is missing, if the answer can be known to be of the same file.
+    fn rest(&self) -> Option<Request> {
+        let validator = self.validator.clone().filter(|_| !self.delivery.gzip)?;
+        let end = self
+            .delivery
+            .stop
+            .or_else(|| self.request.range.and_then(ByteRange::end));
+        let range = end.map_or(ByteRange::from_start(self.position), |end| {
+            ByteRange::new(self.position, end)
+        });
+        let request = self.request.clone().range(range).if_range(validator);
+        Some(match self.delivery.total {
+            Some(total) => request.expect_total(total),
+            None => request,
+        })
+    }
+
+    fn resumed(&mut self, exchange: Exchange) {
+        // Where the file ends is not forgotten if only the first response told it.
+        self.delivery = Delivery {
+            start: self.delivery.start,
+            total: exchange.delivery.total.or(self.delivery.total),
+            range: self.delivery.range,
+            ..exchange.delivery
+        };
+        self.skip = exchange.delivery.skip;
+        self.unframed = exchange.unframed;
+        self.state = State::Reading(exchange.raw);
+    }
+}
+
+impl Stream for Body {
+    type Item = Result<Bytes, NetError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = &mut *self;
+        loop {
+            let outcome = match &mut this.state {
+                State::Ended => return Poll::Ready(None),
+                State::Resuming(resuming) => match ready!(resuming.as_mut().poll(cx)) {
+                    Ok(exchange) => {
+                        this.resumed(exchange);
+                        continue;
+                    }
+                    Err(error) => Err(error),
+                },
+                State::Reading(raw) => match raw.poll_chunk(cx) {
+                    Poll::Ready(Some(Ok(chunk))) => {
+                        this.idle.reset();
+                        match this.deliver(chunk) {
+                            Ok(chunk) if chunk.is_empty() => continue,
+                            Ok(chunk) => {
+                                if this.is_done() {
+                                    this.finish();
+                                }
+                                return Poll::Ready(Some(Ok(chunk)));
+                            }
+                            Err(error) => Err(error),
+                        }
+                    }
+                    Poll::Ready(Some(Err(source))) => Err(InterruptedSnafu {
+                        url: this.url(),
+                        received: this.received(),
+                    }
+                    .into_error(source)),
+                    Poll::Ready(None) => this.ended(),
+                    Poll::Pending => {
+                        ready!(this.idle.poll_expired(cx));
+                        let limit = this.client.limits().idle;
+                        TimeoutSnafu {
+                            url: this.url(),
+                            phase: Phase::Body,
+                            limit,
+                        }
+                        .fail()
+                    }
+                },
+            };
+            match outcome {
+                Ok(()) => {
+                    this.state = State::Ended;
+                    return Poll::Ready(None);
+                }
+                Err(error) => {
+                    if let Err(error) = this.failed(error) {
+                        return Poll::Ready(Some(Err(error)));
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Body {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Body")
+            .field("url", &self.url())
+            .field("position", &self.position)
+            .field("last", &self.delivery.last())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,234 @@
+//! Connections kept for the next request, and how many there may be.
+//!
+//! A permit is held by each exchange, from before it looks for a connection until its body ends or is dropped; a new
+//! connection is opened only by a permit's holder who found none idle. So a host never has more connections than
+//! permits, and whoever waits for a permit finds the connection that its last holder gave back.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use async_lock::{Semaphore, SemaphoreGuardArc};
+use url::{Host, Url};
+
+use super::connection::Connection;
+use super::error::UnsupportedUrlSnafu;
+use super::{NetError, redacted};
+use crate::rt;
+
+/// How long a connection may wait for its next request. Servers commonly close after 60 to 75 s.
+const MAX_IDLE: Duration = Duration::from_secs(50);
+
+/// How many connections may wait in all.
+const MAX_IDLE_CONNECTIONS: usize = 32;
+
+/// Whom a connection leads to.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Peer {
+    pub(super) tls: bool,
+    pub(super) host: Host<String>,
+    pub(super) port: u16,
+}
+
+impl Peer {
+    pub(super) fn of(url: &Url) -> Result<Self, NetError> {
+        let tls = url.scheme() == "https";
+        match (url.host(), url.port_or_known_default()) {
+            (Some(host), Some(port)) if tls || url.scheme() == "http" => Ok(Self {
+                tls,
+                host: host.to_owned(),
+                port,
+            }),
+            _ => UnsupportedUrlSnafu { url: redacted(url) }.fail(),
+        }
+    }
+}
+
+pub(super) struct Pool {
+    per_host: usize,
+    peers: Mutex<Peers>,
+}
+
+#[derive(Default)]
+struct Peers {
+    known: HashMap<Peer, Known>,
+    /// Whether the task that closes old connections runs. It does while there are any, and no longer.
+    sweeping: bool,
+}
+
+struct Known {
+    permits: Arc<Semaphore>,
+    /// Oldest first.
+    idle: Vec<(Connection, Instant)>,
+}
+
+impl Pool {
+    pub(super) fn new(per_host: usize) -> Self {
+        Self {
+            per_host: per_host.max(1),
+            peers: Mutex::default(),
+        }
+    }
+
+    /// Waits until the peer has a connection to spare. There is no limit of time: the others may be held by bodies whose
+    /// consumers pause.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: dropped, it gives its place in the queue up.
+    pub(super) async fn lease(self: &Arc<Self>, peer: Peer) -> Lease {
+        let permits = self.permits(&peer);
+        let permit = permits.acquire_arc().await;
+        Lease {
+            connection: None,
+            _permit: permit,
+            pool: Arc::clone(self),
+            peer,
+        }
+    }
+
+    fn permits(&self, peer: &Peer) -> Arc<Semaphore> {
+        let mut peers = self.lock();
+        if let Some(known) = peers.known.get(peer) {
+            return Arc::clone(&known.permits);
+        }
+        peers.known.retain(|_, known| !known.is_unused());
+        let permits = Arc::new(Semaphore::new(self.per_host));
+        let known = Known {
+            permits: Arc::clone(&permits),
+            idle: Vec::new(),
+        };
+        peers.known.insert(peer.clone(), known);
+        permits
+    }
+
+    /// The connection that was given back last, if one is still good.
+    fn take(&self, peer: &Peer) -> Option<Connection> {
+        loop {
+            let (mut connection, since) = self.lock().known.get_mut(peer)?.idle.pop()?;
+            if since.elapsed() < MAX_IDLE && connection.is_reusable() {
+                return Some(connection);
+            }
+        }
+    }
+
+    fn put(self: &Arc<Self>, peer: &Peer, connection: Connection) {
+        let mut peers = self.lock();
+        let Some(known) = peers.known.get_mut(peer) else {
+            return;
+        };
+        known.idle.push((connection, Instant::now()));
+        let surplus = peers.take_surplus();
+        let start_sweeping = !std::mem::replace(&mut peers.sweeping, true);
+        drop(peers);
+        drop(surplus);
+        if start_sweeping {
+            rt::spawn(sweep(Arc::downgrade(self)));
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Peers> {
+        // Each change under the lock is one call on a collection, so a panic elsewhere leaves nothing half done.
+        self.peers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Known {
+    fn is_unused(&self) -> bool {
+        self.idle.is_empty() && Arc::strong_count(&self.permits) == 1
+    }
+}
+
+impl Peers {
+    /// Takes the oldest connection out if there are more than may wait.
+    fn take_surplus(&mut self) -> Option<Connection> {
+        let waiting: usize = self.known.values().map(|known| known.idle.len()).sum();
+        if waiting <= MAX_IDLE_CONNECTIONS {
+            return None;
+        }
+        let with_oldest = self
+            .known
+            .values_mut()
+            .filter(|known| !known.idle.is_empty())
+            .min_by_key(|known| known.idle.first().map(|(_, since)| *since))?;
+        Some(with_oldest.idle.remove(0).0)
+    }
+
+    /// Takes out what has waited too long.
+    fn take_expired(&mut self) -> Vec<Connection> {
+        let mut expired = Vec::new();
+        for known in self.known.values_mut() {
+            let old = known
+                .idle
+                .partition_point(|(_, since)| since.elapsed() >= MAX_IDLE);
+            expired.extend(known.idle.drain(..old).map(|(connection, _)| connection));
+        }
+        self.known.retain(|_, known| !known.is_unused());
+        self.sweeping = self.known.values().any(|known| !known.idle.is_empty());
+        expired
+    }
+}
+
+/// Closes connections that waited too long, until none is left or the client is gone.
+async fn sweep(pool: Weak<Pool>) {
+    loop {
+        rt::sleep(MAX_IDLE).await;
+        let Some(pool) = pool.upgrade() else { return };
+        let mut peers = pool.lock();
+        let expired = peers.take_expired();
+        let go_on = peers.sweeping;
+        drop(peers);
+        drop(expired);
+        if !go_on {
+            return;
+        }
+    }
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool")
+            .field("per_host", &self.per_host)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The right to one connection to a peer, and that connection once there is one. Dropped, it closes the connection and
+/// then lets the next one in.
+pub(super) struct Lease {
+    connection: Option<Connection>,
+    _permit: SemaphoreGuardArc,
+    pool: Arc<Pool>,
+    peer: Peer,
+}
+
+impl Lease {
+    pub(super) fn peer(&self) -> &Peer {
+        &self.peer
+    }
+
+    /// Takes an idle connection, if there is one.
+    pub(super) fn reuse(&mut self) -> Option<&mut Connection> {
+        self.connection = self.pool.take(&self.peer);
+        self.connection.as_mut()
+    }
+
+    /// Puts a new connection in the place of the one before, which is closed.
+    pub(super) fn replace(&mut self, connection: Connection) -> &mut Connection {
+        self.connection.insert(connection)
+    }
+
+    pub(super) fn connection(&mut self) -> Option<&mut Connection> {
+        self.connection.as_mut()
+    }
+
+    /// Keeps the connection for the next request if it can take one.
+    pub(super) fn give_back(mut self) {
+        if let Some(mut connection) = self.connection.take()
+            && connection.is_reusable()
+        {
+            self.pool.put(&self.peer, connection);
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! A body as the connection gives it, and the connection with it.
+
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+use http_body::Body as _;
+
+use super::connection::Incoming;
+use super::error::TransportError;
+use super::pool::Lease;
+
+/// What is read and thrown away to keep a connection, as long as it is there already.
+const SETTLE_BYTES: usize = 16 * 1024;
+
+/// A body on its way in. Read to the end it gives the connection back; dropped, it closes it.
+pub(super) struct Raw {
+    /// Gone once the connection was given back.
+    lease: Option<Lease>,
+    incoming: Incoming,
+}
+
+impl Raw {
+    pub(super) fn new(lease: Lease, incoming: Incoming) -> Self {
+        let mut raw = Self {
+            lease: Some(lease),
+            incoming,
+        };
+        raw.give_back_at_end();
+        raw
+    }
+
+    /// How many bytes are still to come, as HTTP's framing has it.
+    pub(super) fn framed(&self) -> Option<u64> {
+        self.incoming.size_hint().exact()
+    }
+
+    pub(super) fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, TransportError>>> {
+        let Some(connection) = self.lease.as_mut().and_then(Lease::connection) else {
+            return Poll::Ready(None);
+        };
+        let polled = connection.poll_chunk(&mut self.incoming, cx);
+        match &polled {
+            // With a length the last chunk says itself that it is the last.
+            Poll::Ready(Some(Ok(_))) => self.give_back_at_end(),
+            Poll::Ready(None) => self.give_back(),
+            Poll::Ready(Some(Err(_))) => self.lease = None,
+            Poll::Pending => {}
+        }
+        polled
+    }
+
+    /// Gives the connection back if the rest of the body is short and there, and closes it otherwise.
+    pub(super) fn settle(mut self) {
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut left = SETTLE_BYTES;
+        while let Poll::Ready(Some(Ok(chunk))) = self.poll_chunk(&mut cx) {
+            match left.checked_sub(chunk.len()) {
+                Some(rest) => left = rest,
+                None => return,
+            }
+        }
+    }
+
+    fn give_back_at_end(&mut self) {
+        if self.incoming.is_end_stream() {
+            self.give_back();
+        }
+    }
+
+    fn give_back(&mut self) {
+        if let Some(lease) = self.lease.take() {
+            lease.give_back();
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! What works when nothing goes wrong.
+
+use futures_lite::future;
+use kithara::net::{ByteRange, Request};
+use kithara_test_support::{Rule, Server};
+
+use crate::{assert_pattern, client, drain, fetch, pattern, server_with, url};
+
+const MIB: usize = 1 << 20;
+
+#[test]
+fn a_file_arrives_whole() {
+    let server = server_with(3 * MIB + 17);
+    let bytes = fetch(&client(), Request::get(url(&server, "/a.bin"))).unwrap();
+    assert_eq!(bytes.len(), 3 * MIB + 17);
+    assert_pattern(0, &bytes);
+}
+
+#[test]
+fn chunked_bodies_and_bodies_that_end_with_the_connection_arrive_whole() {
+    let server = server_with(MIB);
+    for (rule, ends_with_connection) in [(Rule::new().chunked(), false), (Rule::new().no_length(), true)] {
+        let rule = server.rule("/a.bin", rule);
+        future::block_on(async {
+            let response = client().send(Request::get(url(&server, "/a.bin"))).await.unwrap();
+            assert_eq!(response.content_length(), None);
+            let body = response.into_body();
+            assert_eq!(body.ends_with_connection(), ends_with_connection);
+            let (bytes, error) = drain(body).await;
+            assert!(error.is_none() && bytes.len() == MIB);
+            assert_pattern(0, &bytes);
+        });
+        assert_eq!(rule.hits(), 1);
+        rule.remove();
+    }
+}
+
+#[test]
+fn a_range_arrives_and_says_where_it_is_from() {
+    let server = server_with(1000);
+    future::block_on(async {
+        for (range, start, end) in [
+            (ByteRange::new(0, 1), 0, 1),
+            (ByteRange::new(10, 20), 10, 20),
+            (ByteRange::from_start(990), 990, 1000),
+            (ByteRange::new(990, 5000), 990, 1000),
+        ] {
+            let response = client()
+                .send(Request::get(url(&server, "/a.bin")).range(range))
+                .await
+                .unwrap();
+            let got = response.content_range().unwrap();
+            assert_eq!((response.status(), got.start(), got.end()), (206, start, end));
+            assert_eq!(
+                (response.content_length(), response.total_length()),
+                (Some(end - start), Some(1000))
+            );
+            let (bytes, error) = drain(response.into_body()).await;
+            assert!(error.is_none() && bytes.len() as u64 == end - start);
+            assert_pattern(start, &bytes);
+        }
+    });
+}
+
+#[test]
+fn a_head_request_tells_the_length_and_keeps_the_connection() {
+    let server = server_with(1000);
+    let client = client();
+    future::block_on(async {
+        for _ in 0..3 {
+            let response = client.send(Request::head(url(&server, "/a.bin"))).await.unwrap();
+            assert_eq!(
+                (response.content_length(), response.total_length()),
+                (Some(1000), Some(1000))
+            );
+            assert!(response.validator().is_some());
+        }
+    });
+    assert_eq!(server.connections(), 1);
+    assert_eq!(server.bytes_sent(), 0);
+}
+
+#[test]
+fn bytes_read_whole_have_a_limit() {
+    let server = server_with(1000);
+    for rule in [Rule::new(), Rule::new().chunked()] {
+        let rule = server.rule("/a.bin", rule);
+        future::block_on(async {
+            let client = client();
+            let get = || Request::get(url(&server, "/a.bin"));
+            assert_eq!(
+                client.send(get()).await.unwrap().bytes(1000).await.unwrap(),
+                pattern().range(0, 1000)
+            );
+            let error = client.send(get()).await.unwrap().bytes(999).await.unwrap_err();
+            assert!(
+                matches!(error, kithara::net::NetError::TooLarge { limit: 999, .. }),
+                "{error}"
+            );
+        });
+        rule.remove();
+    }
+}
+
+#[test]
+fn an_empty_file_is_empty() {
+    let server = Server::empty().unwrap();
+    server.serve_bytes("/empty", Vec::new());
+    assert!(
+        fetch(&client(), Request::get(url(&server, "/empty")))
+            .unwrap()
+            .is_empty()
+    );
+}

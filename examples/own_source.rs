@@ -1,7 +1,7 @@
 //! A source of one's own: it counts in bytes, and a seek lands where it was asked to.
 //!
 //! `cargo run --example own_source`
-#![allow(clippy::print_stdout, reason = "an example talks")]
+#![allow(clippy::print_stdout, clippy::indexing_slicing, reason = "an example talks, and knows its source")]
 use std::convert::Infallible;
 
 use bytes::Bytes;
@@ -19,7 +19,10 @@ impl Source for Counter {
     type Control = Infallible;
 
     /// A new stream from where the last seek pointed; the driver drops the one before.
-    fn open(&mut self, _: &StreamParams) -> Result<SourceStream<Infallible, Infallible>, StreamError<Infallible>> {
+    fn open(
+        &mut self,
+        _: &StreamParams,
+    ) -> Result<SourceStream<Infallible, Infallible>, StreamError<Infallible>> {
         let len = self.len;
         let chunks = stream::unfold(self.position, move |at| async move {
             let end = len.min(at + 1024);
@@ -42,15 +45,21 @@ impl Source for Counter {
 
 fn main() -> Result<(), StreamError<Infallible>> {
     block_on(async {
-        let mut stream = Stream::new(Counter { position: 0, len: 1 << 20 }, StreamParams::default());
+        let mut stream = Stream::new(
+            Counter {
+                position: 0,
+                len: 1 << 20,
+            },
+            StreamParams::default(),
+        );
         let handle = stream.handle();
 
         let first = stream.try_next().await?.unwrap_or_default();
-        println!("from the start: {:?} …", first.get(..4));
+        println!("from the start: {:?} …", &first[..4]);
 
         handle.seek_bytes(1_000_000).await?;
         let after = stream.try_next().await?.unwrap_or_default();
-        println!("after the seek: {:?} …", after.get(..4));
+        println!("after the seek: {:?} …", &after[..4]);
 
         let rest = stream.try_fold(0, |sum, chunk| Ok(sum + chunk.len())).await?;
         println!("{} bytes to the end, then the stream ended", after.len() + rest);

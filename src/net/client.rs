@@ -17,7 +17,7 @@ use super::limits::{Limits, within};
 use super::pool::{Peer, Pool};
 use super::raw::Raw;
 use super::request::insert_header;
-use super::{NetError, Request, Response, RetryPolicy, redacted, redirect};
+use super::{NetError, Request, Response, RetryPolicy, Traffic, redacted, redirect};
 use crate::rt;
 
 /// An HTTP/1.1 client for media, cheap to clone: clones share connections and settings.
@@ -73,6 +73,11 @@ impl HttpClient {
     /// Starts with default settings.
     pub fn builder() -> HttpClientBuilder {
         HttpClientBuilder::default()
+    }
+
+    /// What this client and its clones have cost the network so far.
+    pub fn traffic(&self) -> Traffic {
+        self.inner.connector.traffic()
     }
 
     /// Sends a request and waits for the head of the response.
@@ -362,7 +367,7 @@ impl HttpClientBuilder {
         let user_agent = user_agent.map_err(|_| InvalidHeaderSnafu { name: "user-agent" }.build())?;
         let inner = Inner {
             pool: Arc::new(Pool::new(self.max_connections_per_host)),
-            connector: self.connector,
+            connector: self.connector.with_own_meter(),
             headers: self.headers,
             user_agent,
             limits: self.limits,

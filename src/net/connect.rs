@@ -4,6 +4,7 @@ use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use super::error::{ConnectSnafu, NoResponseSnafu, Phase, TimeoutSnafu};
 use super::limits::within;
 use super::pool::Peer;
 use super::socket::{Socket, Tcp};
+use super::traffic::{Meter, Traffic};
 use super::{NetError, redacted};
 use crate::rt::{self, TcpStream};
 
@@ -24,6 +26,7 @@ use crate::rt::{self, TcpStream};
 pub(super) struct Connector {
     #[cfg(feature = "tls")]
     tls: super::tls::Tls,
+    meter: Arc<Meter>,
 }
 
 impl Connector {
@@ -31,7 +34,20 @@ impl Connector {
     pub(super) fn with_tls_config(config: std::sync::Arc<futures_rustls::rustls::ClientConfig>) -> Self {
         Self {
             tls: super::tls::Tls::with_config(config),
+            meter: Arc::default(),
         }
+    }
+
+    /// The same settings with sums that begin at nothing: builders are cloned, clients of different builders share none.
+    pub(super) fn with_own_meter(self) -> Self {
+        Self {
+            meter: Arc::default(),
+            ..self
+        }
+    }
+
+    pub(super) fn traffic(&self) -> Traffic {
+        self.meter.read()
     }
 
     /// Resolves, connects and shakes hands, in `limit` at most.
@@ -58,7 +74,10 @@ impl Connector {
         if peer.tls {
             return super::error::TlsDisabledSnafu { url: redacted(url) }.fail();
         }
-        let connected = connect_to(peer).await.and_then(Tcp::new);
+        self.meter.connection();
+        let connected = connect_to(peer)
+            .await
+            .and_then(|tcp| Tcp::new(tcp, Arc::clone(&self.meter)));
         let tcp = connected.map_err(|source| ConnectSnafu { url: redacted(url) }.into_error(source))?;
         #[cfg(feature = "tls")]
         if peer.tls {

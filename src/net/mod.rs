@@ -38,6 +38,7 @@ mod retry;
 mod socket;
 #[cfg(feature = "tls")]
 mod tls;
+mod traffic;
 mod validator;
 
 pub use body::Body;
@@ -50,5 +51,6 @@ pub use range::{ByteRange, ContentRange};
 pub use request::Request;
 pub use response::Response;
 pub use retry::RetryPolicy;
+pub use traffic::Traffic;
 pub use url::Url;
 pub use validator::Validator;

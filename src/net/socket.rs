@@ -2,10 +2,12 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use futures_lite::io::{AsyncRead, AsyncWrite};
 
+use super::traffic::Meter;
 use crate::rt::TcpStream;
 
 /// A TCP socket that acknowledges at once what it is about to wait behind.
@@ -15,12 +17,13 @@ use crate::rt::TcpStream;
 #[derive(Debug)]
 pub(super) struct Tcp {
     inner: TcpStream,
+    meter: Arc<Meter>,
 }
 
 impl Tcp {
-    pub(super) fn new(inner: TcpStream) -> io::Result<Self> {
+    pub(super) fn new(inner: TcpStream, meter: Arc<Meter>) -> io::Result<Self> {
         inner.set_nodelay(true)?;
-        Ok(Self { inner })
+        Ok(Self { inner, meter })
     }
 
     #[cfg(any(target_os = "linux", target_os = "android"))]
@@ -36,8 +39,10 @@ impl Tcp {
 impl AsyncRead for Tcp {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
         let read = Pin::new(&mut self.inner).poll_read(cx, buf);
-        if read.is_pending() {
-            self.acknowledge();
+        match &read {
+            Poll::Ready(Ok(bytes)) => self.meter.received(*bytes),
+            Poll::Ready(Err(_)) => {}
+            Poll::Pending => self.acknowledge(),
         }
         read
     }

@@ -1,7 +1,7 @@
 //! What works when nothing goes wrong.
 
 use futures_lite::future;
-use kithara::net::{ByteRange, Request};
+use kithara::net::{ByteRange, Request, Traffic};
 use kithara_test_support::{Rule, Server};
 
 use crate::{assert_pattern, client, drain, fetch, pattern, server_with, url};
@@ -14,6 +14,26 @@ fn a_file_arrives_whole() {
     let bytes = fetch(&client(), Request::get(url(&server, "/a.bin"))).unwrap();
     assert_eq!(bytes.len(), 3 * MIB + 17);
     assert_pattern(0, &bytes);
+}
+
+#[test]
+fn a_client_counts_its_connections_and_what_came_over_them() {
+    let server = server_with(MIB);
+    let client = client();
+    assert_eq!(client.traffic(), Traffic::default());
+    for _ in 0..2 {
+        fetch(&client, Request::get(url(&server, "/a.bin"))).unwrap();
+    }
+    let traffic = client.clone().traffic();
+    assert_eq!(
+        traffic.connections, 1,
+        "the second request reused the first one's"
+    );
+    let heads = traffic.received_bytes - 2 * MIB as u64;
+    assert!(
+        (50..2000).contains(&heads),
+        "two bodies and two heads: {traffic:?}"
+    );
 }
 
 #[test]

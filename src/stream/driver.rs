@@ -93,7 +93,7 @@ impl<S: Source> Works<S> {
             } else {
                 true
             };
-            if stuck && self.is_idle_after_arming(cx) {
+            if stuck && self.can_sleep(cx) {
                 return Poll::Pending;
             }
         }
@@ -101,9 +101,9 @@ impl<S: Source> Works<S> {
         Poll::Pending
     }
 
-    /// Arms the wake-up, then looks at all it stands for once more. The source has its own.
-    fn is_idle_after_arming(&self, cx: &Context<'_>) -> bool {
-        self.outlet.arm(cx);
+    /// Asks to be woken, then looks at all that stands for once more. The source has its own.
+    fn can_sleep(&self, cx: &Context<'_>) -> bool {
+        self.outlet.sleep(cx, self.hand.is_some());
         let has_room = self
             .hand
             .as_ref()

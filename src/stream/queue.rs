@@ -8,9 +8,11 @@ use std::error::Error;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 
+use bytes::Buf;
+
 use super::engine::{Item, discard};
 use super::handle::Nudge;
-use super::sync::{AtomicU64, AtomicUsize, Ordering, Signal, channel};
+use super::sync::{AtomicU64, Gauge, MAX_BYTES, Ordering, channel};
 use super::{Message, StreamError, StreamParams};
 
 /// The epoch of a stream whose end the consumer has seen.
@@ -19,17 +21,13 @@ const ENDED: u64 = u64::MAX;
 /// What driver and consumer share beside the queue itself.
 pub(super) struct Link {
     epoch: AtomicU64,
-    queued_bytes: AtomicUsize,
-    /// Fires when there is room, a command, or no consumer any more.
-    driver: Signal,
-    /// Fires when there is an item, or no driver any more.
-    consumer: Signal,
+    gauge: Gauge,
     panic: OnceLock<String>,
 }
 
 impl Nudge for Link {
     fn nudge(&self) {
-        self.driver.fire();
+        self.gauge.wake_driver();
     }
 }
 
@@ -51,9 +49,7 @@ pub(super) fn bounded<C, E: Error + 'static>(params: &StreamParams) -> (Outlet<C
     let (sender, receiver) = channel::bounded(params.max_chunks().get().into());
     let link = Arc::new(Link {
         epoch: AtomicU64::new(0),
-        queued_bytes: AtomicUsize::new(0),
-        driver: Signal::new(),
-        consumer: Signal::new(),
+        gauge: Gauge::new(),
         panic: OnceLock::new(),
     });
     let intake = Intake {
@@ -61,12 +57,13 @@ pub(super) fn bounded<C, E: Error + 'static>(params: &StreamParams) -> (Outlet<C
         link: Arc::clone(&link),
         ended: false,
     };
+    let max_bytes = params.max_bytes().get().min(MAX_BYTES);
     let outlet = Outlet {
         queue: sender,
         stale: receiver,
         link,
         epoch: 0,
-        max_bytes: params.max_bytes().get(),
+        max_bytes,
     };
     (outlet, intake)
 }
@@ -89,30 +86,39 @@ impl<C, E: Error + 'static> Outlet<C, E> {
     }
 
     /// Queues `item`, or as much of it as the limits allow, and returns what is left.
-    pub(super) fn push(&mut self, mut item: Item<C, E>) -> Option<Item<C, E>> {
+    pub(super) fn push(&self, mut item: Item<C, E>) -> Option<Item<C, E>> {
         loop {
             if !self.has_room_for(&item) {
                 return Some(item);
             }
-            let (first, rest) = match item {
+            match item {
                 Item::Data(data) if data.is_empty() => return None,
                 Item::Data(mut data) if data.len() > self.max_bytes => {
-                    (Item::Data(data.split_to(self.max_bytes)), Some(Item::Data(data)))
+                    if self.try_send(Item::Data(data.slice(..self.max_bytes))).is_none() {
+                        data.advance(self.max_bytes);
+                    }
+                    item = Item::Data(data);
                 }
-                whole => (whole, None),
-            };
-            let envelope = Envelope {
-                epoch: self.epoch,
-                item: first,
-            };
-            // Before the push: the consumer must never release what has not been counted.
-            self.link
-                .queued_bytes
-                .fetch_add(envelope.bytes(), Ordering::Relaxed);
-            // Not full, as only the driver pushes. Closed: nobody wants the item, and the driver is about to see it.
-            let _ = self.queue.try_send(envelope);
-            self.link.consumer.fire();
-            item = rest?;
+                whole => return self.try_send(whole),
+            }
+        }
+    }
+
+    fn try_send(&self, item: Item<C, E>) -> Option<Item<C, E>> {
+        let envelope = Envelope {
+            epoch: self.epoch,
+            item,
+        };
+        let bytes = envelope.bytes();
+        match self.queue.try_send(envelope) {
+            Ok(()) => {
+                self.link.gauge.queued(bytes);
+                None
+            }
+            // A queue of one says so for the moment in which the consumer takes out what was in it.
+            Err(channel::TrySendError::Full(envelope)) => Some(envelope.item),
+            // Nobody wants the item, and the driver is about to see that.
+            Err(channel::TrySendError::Closed(_)) => None,
         }
     }
 
@@ -123,7 +129,7 @@ impl<C, E: Error + 'static> Outlet<C, E> {
             _ => 0,
         };
         // Only the driver adds, so what fits now still fits at the push.
-        !self.queue.is_full() && self.link.queued_bytes.load(Ordering::Acquire) <= self.max_bytes - piece
+        self.link.gauge.bytes() <= self.max_bytes - piece && !self.queue.is_full()
     }
 
     /// Makes everything queued so far stale. False if the consumer has already been handed the end.
@@ -139,15 +145,16 @@ impl<C, E: Error + 'static> Outlet<C, E> {
         self.epoch = next;
         // The consumer would skip these, but it may be stalled, and the new position can be read ahead meanwhile.
         while let Ok(stale) = self.stale.try_recv() {
-            self.link.queued_bytes.fetch_sub(stale.bytes(), Ordering::Release);
+            self.link.gauge.taken(stale.bytes());
             discard(stale);
         }
         true
     }
 
-    /// From now on the driver is woken when it can do something. Look once more after calling this.
-    pub(super) fn arm(&self, cx: &Context<'_>) {
-        self.link.driver.arm(cx.waker());
+    /// From now on the driver is woken by a command, by the consumer's leaving, and if it wants so by room in the queue.
+    /// Look once more after calling this.
+    pub(super) fn sleep(&self, cx: &Context<'_>, wants_room: bool) {
+        self.link.gauge.driver_sleeps(cx.waker(), wants_room);
     }
 
     /// Leaves a panic's text for the consumer, who reads it when the queue is found closed.
@@ -159,7 +166,7 @@ impl<C, E: Error + 'static> Outlet<C, E> {
 impl<C, E: Error + 'static> Drop for Outlet<C, E> {
     fn drop(&mut self) {
         self.queue.close();
-        self.link.consumer.fire();
+        self.link.gauge.wake_consumer();
     }
 }
 
@@ -186,7 +193,7 @@ impl<C, E: Error + 'static> Intake<C, E> {
         if self.ended {
             return Poll::Ready(None);
         }
-        let mut armed = false;
+        let mut asleep = false;
         loop {
             match self.queue.try_recv() {
                 Ok(envelope) => {
@@ -199,10 +206,10 @@ impl<C, E: Error + 'static> Intake<C, E> {
                     let panic = self.link.panic.get().cloned();
                     return Poll::Ready(Some(Err(StreamError::DriverGone { panic })));
                 }
-                Err(channel::TryRecvError::Empty) if armed => return Poll::Pending,
+                Err(channel::TryRecvError::Empty) if asleep => return Poll::Pending,
                 Err(channel::TryRecvError::Empty) => {
-                    self.link.consumer.arm(cx.waker());
-                    armed = true;
+                    self.link.gauge.consumer_sleeps(cx.waker());
+                    asleep = true;
                 }
             }
         }
@@ -211,10 +218,8 @@ impl<C, E: Error + 'static> Intake<C, E> {
     /// What the consumer is handed for `envelope`; nothing if a seek has made it stale.
     #[expect(clippy::option_option, reason = "stale is not the end")]
     fn accept(&mut self, envelope: Envelope<C, E>) -> Option<Option<Result<Message<C>, StreamError<E>>>> {
-        self.link
-            .queued_bytes
-            .fetch_sub(envelope.bytes(), Ordering::Release);
-        self.link.driver.fire();
+        self.link.gauge.taken(envelope.bytes());
+        self.link.gauge.wake_driver();
         let Envelope { epoch, item } = envelope;
         if self.link.epoch.load(Ordering::Acquire) != epoch {
             discard(item);
@@ -244,7 +249,7 @@ impl<C, E: Error + 'static> Intake<C, E> {
     fn close(&mut self) {
         self.ended = true;
         self.queue.close();
-        self.link.driver.fire();
+        self.link.gauge.wake_driver();
     }
 }
 

@@ -1,44 +1,96 @@
-//! The primitives this module synchronises with, and the one it adds: [`Signal`].
+//! The primitives this module synchronises with, and the one it adds: [`Gauge`].
 
 pub(super) use async_channel as channel;
 pub(super) use atomic_waker::AtomicWaker;
 pub(super) use std::sync::Mutex;
-pub(super) use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
+pub(super) use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use std::task::Waker;
 
-/// Wakes one task about conditions kept elsewhere.
+/// How many bytes are queued, and who sleeps until that changes.
 ///
-/// The one who waits calls [`arm`](Self::arm) and then looks at its conditions once more; the one who changes a
-/// condition calls [`fire`](Self::fire) afterwards. The two fences forbid that both miss each other. `fire` costs a
-/// fence and a load while nobody waits, which is the usual case of a stream that flows.
-#[derive(Debug)]
-pub(super) struct Signal {
-    armed: AtomicBool,
-    waker: AtomicWaker,
+/// All three facts share one word, which both sides modify for every item anyway. Its modifications have one order, so
+/// whoever goes to sleep either comes before the other side's next step, which then sees the flag and wakes, or after
+/// it, and then sees what that step did. That is why the sleeper looks once more after raising its flag, why nothing
+/// else needs a fence, and why a flow in which nobody sleeps pays for no wake-up.
+pub(super) struct Gauge {
+    word: AtomicUsize,
+    driver: AtomicWaker,
+    consumer: AtomicWaker,
 }
 
-impl Signal {
+const CONSUMER_SLEEPS: usize = 1;
+const DRIVER_SLEEPS: usize = 2;
+/// Not when it waits for its source: reading on would wake it in vain.
+const DRIVER_WANTS_ROOM: usize = 4;
+const BYTE: usize = 8;
+
+/// The most bytes the word can count, with room for what is counted late.
+pub(super) const MAX_BYTES: usize = usize::MAX / BYTE / 2;
+
+impl Gauge {
     pub(super) fn new() -> Self {
         Self {
-            armed: AtomicBool::new(false),
-            waker: AtomicWaker::new(),
+            word: AtomicUsize::new(0),
+            driver: AtomicWaker::new(),
+            consumer: AtomicWaker::new(),
         }
     }
 
-    /// From here on, [`fire`](Self::fire) wakes `waker`, once. Only ever called by the one task that waits.
-    pub(super) fn arm(&self, waker: &Waker) {
-        self.waker.register(waker);
-        self.armed.store(true, Ordering::Release);
-        fence(Ordering::SeqCst);
+    /// The bytes that are queued. Exact for the driver, whose additions are all made; for others it may be mid-step.
+    pub(super) fn bytes(&self) -> usize {
+        self.word.load(Ordering::Acquire) / BYTE
     }
 
-    pub(super) fn fire(&self) {
-        fence(Ordering::SeqCst);
-        if self.armed.load(Ordering::Acquire) {
-            // Disarm, then wake: who arms in between is woken once too often, never once too seldom.
-            self.armed.store(false, Ordering::Release);
-            self.waker.wake();
+    /// Called by the driver after it has queued an item. The consumer may have subtracted it already: the word wraps.
+    pub(super) fn queued(&self, bytes: usize) {
+        let before = self.word.fetch_add(bytes * BYTE, Ordering::AcqRel);
+        if before & CONSUMER_SLEEPS != 0 {
+            self.wake_consumer();
+        }
+    }
+
+    /// Called by whoever has taken an item out of the queue.
+    pub(super) fn taken(&self, bytes: usize) {
+        let before = self.word.fetch_sub(bytes * BYTE, Ordering::AcqRel);
+        if before & DRIVER_WANTS_ROOM != 0 {
+            self.wake_driver();
+        }
+    }
+
+    /// From here on the driver is woken by a command, by the consumer's leaving, and if it wants so by room.
+    pub(super) fn driver_sleeps(&self, waker: &Waker, wants_room: bool) {
+        self.driver.register(waker);
+        let flags = if wants_room {
+            DRIVER_SLEEPS | DRIVER_WANTS_ROOM
+        } else {
+            DRIVER_SLEEPS
+        };
+        self.word.fetch_or(flags, Ordering::AcqRel);
+    }
+
+    /// From here on the consumer is woken by an item, or the driver's leaving.
+    pub(super) fn consumer_sleeps(&self, waker: &Waker) {
+        self.consumer.register(waker);
+        self.word.fetch_or(CONSUMER_SLEEPS, Ordering::AcqRel);
+    }
+
+    // Lower the flag, then wake: who goes to sleep in between is woken once too often, never once too seldom.
+
+    pub(super) fn wake_driver(&self) {
+        if self
+            .word
+            .fetch_and(!(DRIVER_SLEEPS | DRIVER_WANTS_ROOM), Ordering::AcqRel)
+            & DRIVER_SLEEPS
+            != 0
+        {
+            self.driver.wake();
+        }
+    }
+
+    pub(super) fn wake_consumer(&self) {
+        if self.word.fetch_and(!CONSUMER_SLEEPS, Ordering::AcqRel) & CONSUMER_SLEEPS != 0 {
+            self.consumer.wake();
         }
     }
 }

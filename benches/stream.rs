@@ -1,12 +1,14 @@
 //! What a stream costs, against limits measured in the same run.
 //!
 //! `cargo bench --bench stream` prints one line per bar: `bar NAME figure=… limit=… ok|short`. Figures are medians of
-//! rounds that alternate between a stream and what it is compared with, so that both see the same machine.
+//! rounds that alternate between a stream and what it is compared with, so that both see the same machine. Sections can be
+//! chosen: `cargo bench --bench stream -- throughput allocations seeks stops memory`.
 #![allow(
     clippy::unwrap_used,
+    clippy::indexing_slicing,
     clippy::print_stdout,
     clippy::cast_precision_loss,
-    reason = "a bench prints and may panic"
+    reason = "a bench prints, and may panic"
 )]
 
 use std::convert::Infallible;
@@ -493,6 +495,7 @@ fn status(field: &str) -> Option<u64> {
 }
 
 fn memory(report: &mut Report) {
+    const STREAMS: u64 = 1000;
     let read = |gib: u64, peak: &Mutex<u64>| {
         future::block_on(async {
             let mut stream = Stream::new(Fresh(gib * 16 * 1024), StreamParams::default());
@@ -503,7 +506,7 @@ fn memory(report: &mut Report) {
                 black_box(chunk.iter().map(|&byte| u64::from(byte)).sum::<u64>());
                 black_box(chunk.iter().fold(0_u8, |all, &byte| all.wrapping_mul(31) ^ byte));
                 chunks += 1;
-                if chunks % 512 == 0 {
+                if chunks.is_multiple_of(512) {
                     let mut peak = peak.lock().unwrap();
                     *peak = (*peak).max(status("VmRSS:").unwrap_or(0));
                 }
@@ -519,7 +522,6 @@ fn memory(report: &mut Report) {
     let growth = peak.into_inner().unwrap().saturating_sub(before);
     report.bar("resident_growth_10gib", growth as f64, 1024.0 + 1024.0, "KiB");
 
-    const STREAMS: u64 = 1000;
     let threads = status("Threads:").unwrap_or(0);
     let executor = smol::LocalExecutor::new();
     let mut streams = Vec::with_capacity(1000);
@@ -547,11 +549,24 @@ fn memory(report: &mut Report) {
 }
 
 fn main() {
+    type Section = (&'static str, fn(&mut Report));
+    const SECTIONS: [Section; 5] = [
+        ("throughput", throughput),
+        ("allocations", allocations),
+        ("seeks", seeks),
+        ("stops", stops),
+        ("memory", memory),
+    ];
+    // Cargo adds flags of its own.
+    let wanted: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|argument| !argument.starts_with('-'))
+        .collect();
     let mut report = Report { short: 0 };
-    throughput(&mut report);
-    allocations(&mut report);
-    seeks(&mut report);
-    stops(&mut report);
-    memory(&mut report);
+    for (name, section) in SECTIONS {
+        if wanted.is_empty() || wanted.iter().any(|wanted| wanted == name) {
+            section(&mut report);
+        }
+    }
     println!("{} bar(s) short", report.short);
 }

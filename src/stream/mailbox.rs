@@ -4,7 +4,7 @@ use std::error::Error;
 use std::sync::Arc;
 
 use super::StreamError;
-use super::sync::channel;
+use super::sync::{ConcurrentQueue, channel};
 
 /// What a [`Handle`](super::Handle) can ask for.
 ///
@@ -31,24 +31,24 @@ impl<E: Error + 'static> Request<E> {
     }
 }
 
-/// The slot for the one waiting command. Both ends live here so that whoever ends the stream, driver or consumer,
-/// can answer what still waits.
+/// The slot for the one waiting command. Driver, consumer and handles share it, so that whoever ends the stream can
+/// answer what still waits.
 pub(super) struct Mailbox<E: Error + 'static> {
-    inward: channel::Sender<Request<E>>,
-    outward: channel::Receiver<Request<E>>,
+    slot: ConcurrentQueue<Request<E>>,
 }
 
 impl<E: Error + 'static> Mailbox<E> {
     pub(super) fn new() -> Arc<Self> {
-        let (inward, outward) = channel::bounded(1);
-        Arc::new(Self { inward, outward })
+        Arc::new(Self {
+            slot: ConcurrentQueue::bounded(1),
+        })
     }
 
     /// Leaves `command` for the driver and returns where its answer will be. A command that was still waiting is
     /// superseded and answered so.
     pub(super) fn put(&self, command: Command) -> Result<channel::Receiver<Answer<E>>, StreamError<E>> {
         let (asker, answer) = channel::bounded(1);
-        match self.inward.force_send(Request { command, asker }) {
+        match self.slot.force_push(Request { command, asker }) {
             Ok(replaced) => {
                 if let Some(replaced) = replaced {
                     replaced.answer(Err(StreamError::SeekSuperseded));
@@ -60,16 +60,16 @@ impl<E: Error + 'static> Mailbox<E> {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.outward.is_empty()
+        self.slot.is_empty()
     }
 
     pub(super) fn take(&self) -> Option<Request<E>> {
-        self.outward.try_recv().ok()
+        self.slot.pop().ok()
     }
 
     /// Accepts no further command and answers the one that waits. Closing comes first, so nothing slips in between.
     pub(super) fn close(&self) {
-        self.inward.close();
+        self.slot.close();
         while let Some(request) = self.take() {
             request.answer(Err(StreamError::ChannelClosed));
         }

@@ -12,20 +12,21 @@ use bytes::Buf;
 
 use super::engine::{Item, discard};
 use super::handle::Nudge;
-use super::sync::{AtomicU64, Gauge, MAX_BYTES, Ordering, channel};
+use super::sync::{AtomicU64, ConcurrentQueue, Gauge, MAX_BYTES, Ordering, PopError, PushError};
 use super::{Message, StreamError, StreamParams};
 
 /// The epoch of a stream whose end the consumer has seen.
 const ENDED: u64 = u64::MAX;
 
-/// What driver and consumer share beside the queue itself.
-pub(super) struct Link {
+/// What driver and consumer share.
+pub(super) struct Link<C, E: Error + 'static> {
+    queue: ConcurrentQueue<Envelope<C, E>>,
     epoch: AtomicU64,
     gauge: Gauge,
     panic: OnceLock<String>,
 }
 
-impl Nudge for Link {
+impl<C: Send, E: Error + Send + 'static> Nudge for Link<C, E> {
     fn nudge(&self) {
         self.gauge.wake_driver();
     }
@@ -46,35 +47,27 @@ impl<C, E: Error + 'static> Envelope<C, E> {
 }
 
 pub(super) fn bounded<C, E: Error + 'static>(params: &StreamParams) -> (Outlet<C, E>, Intake<C, E>) {
-    let (sender, receiver) = channel::bounded(params.max_chunks().get().into());
     let link = Arc::new(Link {
+        queue: ConcurrentQueue::bounded(params.max_chunks().get().into()),
         epoch: AtomicU64::new(0),
         gauge: Gauge::new(),
         panic: OnceLock::new(),
     });
     let intake = Intake {
-        queue: receiver.clone(),
         link: Arc::clone(&link),
         ended: false,
     };
-    let max_bytes = params.max_bytes().get().min(MAX_BYTES);
     let outlet = Outlet {
-        queue: sender,
-        stale: receiver,
         link,
         epoch: 0,
-        max_bytes,
+        max_bytes: params.max_bytes().get().min(MAX_BYTES),
     };
     (outlet, intake)
 }
 
 /// The driver's end. Dropping it tells the consumer that nothing more comes.
 pub(super) struct Outlet<C, E: Error + 'static> {
-    queue: channel::Sender<Envelope<C, E>>,
-    /// To throw away what a seek has made stale without waiting for the consumer. It does not keep the queue open:
-    /// the consumer closes it explicitly.
-    stale: channel::Receiver<Envelope<C, E>>,
-    link: Arc<Link>,
+    link: Arc<Link<C, E>>,
     epoch: u64,
     max_bytes: usize,
 }
@@ -82,7 +75,7 @@ pub(super) struct Outlet<C, E: Error + 'static> {
 impl<C, E: Error + 'static> Outlet<C, E> {
     /// Whether the consumer has gone, or has been handed the end.
     pub(super) fn is_closed(&self) -> bool {
-        self.queue.is_closed()
+        self.link.queue.is_closed()
     }
 
     /// Queues `item`, or as much of it as the limits allow, and returns what is left.
@@ -94,31 +87,31 @@ impl<C, E: Error + 'static> Outlet<C, E> {
             match item {
                 Item::Data(data) if data.is_empty() => return None,
                 Item::Data(mut data) if data.len() > self.max_bytes => {
-                    if self.try_send(Item::Data(data.slice(..self.max_bytes))).is_none() {
+                    if self.push_one(Item::Data(data.slice(..self.max_bytes))).is_none() {
                         data.advance(self.max_bytes);
                     }
                     item = Item::Data(data);
                 }
-                whole => return self.try_send(whole),
+                whole => return self.push_one(whole),
             }
         }
     }
 
-    fn try_send(&self, item: Item<C, E>) -> Option<Item<C, E>> {
+    fn push_one(&self, item: Item<C, E>) -> Option<Item<C, E>> {
         let envelope = Envelope {
             epoch: self.epoch,
             item,
         };
         let bytes = envelope.bytes();
-        match self.queue.try_send(envelope) {
+        match self.link.queue.push(envelope) {
             Ok(()) => {
                 self.link.gauge.queued(bytes);
                 None
             }
             // A queue of one says so for the moment in which the consumer takes out what was in it.
-            Err(channel::TrySendError::Full(envelope)) => Some(envelope.item),
+            Err(PushError::Full(envelope)) => Some(envelope.item),
             // Nobody wants the item, and the driver is about to see that.
-            Err(channel::TrySendError::Closed(_)) => None,
+            Err(PushError::Closed(_)) => None,
         }
     }
 
@@ -129,7 +122,7 @@ impl<C, E: Error + 'static> Outlet<C, E> {
             _ => 0,
         };
         // Only the driver adds, so what fits now still fits at the push.
-        self.link.gauge.bytes() <= self.max_bytes - piece && !self.queue.is_full()
+        self.link.gauge.bytes() <= self.max_bytes - piece && !self.link.queue.is_full()
     }
 
     /// Makes everything queued so far stale. False if the consumer has already been handed the end.
@@ -144,7 +137,7 @@ impl<C, E: Error + 'static> Outlet<C, E> {
         }
         self.epoch = next;
         // The consumer would skip these, but it may be stalled, and the new position can be read ahead meanwhile.
-        while let Ok(stale) = self.stale.try_recv() {
+        while let Ok(stale) = self.link.queue.pop() {
             self.link.gauge.taken(stale.bytes());
             discard(stale);
         }
@@ -165,20 +158,19 @@ impl<C, E: Error + 'static> Outlet<C, E> {
 
 impl<C, E: Error + 'static> Drop for Outlet<C, E> {
     fn drop(&mut self) {
-        self.queue.close();
+        self.link.queue.close();
         self.link.gauge.wake_consumer();
     }
 }
 
 /// The consumer's end. Dropping it makes the driver drop the source.
 pub(super) struct Intake<C, E: Error + 'static> {
-    queue: channel::Receiver<Envelope<C, E>>,
-    link: Arc<Link>,
+    link: Arc<Link<C, E>>,
     ended: bool,
 }
 
 impl<C, E: Error + 'static> Intake<C, E> {
-    pub(super) fn link(&self) -> &Arc<Link> {
+    pub(super) fn link(&self) -> &Arc<Link<C, E>> {
         &self.link
     }
 
@@ -195,19 +187,19 @@ impl<C, E: Error + 'static> Intake<C, E> {
         }
         let mut asleep = false;
         loop {
-            match self.queue.try_recv() {
+            match self.link.queue.pop() {
                 Ok(envelope) => {
                     if let Some(item) = self.accept(envelope) {
                         return Poll::Ready(item);
                     }
                 }
-                Err(channel::TryRecvError::Closed) => {
+                Err(PopError::Closed) => {
                     self.close();
                     let panic = self.link.panic.get().cloned();
                     return Poll::Ready(Some(Err(StreamError::DriverGone { panic })));
                 }
-                Err(channel::TryRecvError::Empty) if asleep => return Poll::Pending,
-                Err(channel::TryRecvError::Empty) => {
+                Err(PopError::Empty) if asleep => return Poll::Pending,
+                Err(PopError::Empty) => {
                     self.link.gauge.consumer_sleeps(cx.waker());
                     asleep = true;
                 }
@@ -248,7 +240,7 @@ impl<C, E: Error + 'static> Intake<C, E> {
 
     fn close(&mut self) {
         self.ended = true;
-        self.queue.close();
+        self.link.queue.close();
         self.link.gauge.wake_driver();
     }
 }

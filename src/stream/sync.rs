@@ -2,6 +2,7 @@
 
 pub(super) use async_channel as channel;
 pub(super) use atomic_waker::AtomicWaker;
+pub(super) use concurrent_queue::{ConcurrentQueue, PopError, PushError};
 pub(super) use std::sync::Mutex;
 pub(super) use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
@@ -38,11 +39,13 @@ impl Gauge {
     }
 
     /// The bytes that are queued. Exact for the driver, whose additions are all made; for others it may be mid-step.
+    #[inline]
     pub(super) fn bytes(&self) -> usize {
         self.word.load(Ordering::Acquire) / BYTE
     }
 
     /// Called by the driver after it has queued an item. The consumer may have subtracted it already: the word wraps.
+    #[inline]
     pub(super) fn queued(&self, bytes: usize) {
         let before = self.word.fetch_add(bytes * BYTE, Ordering::AcqRel);
         if before & CONSUMER_SLEEPS != 0 {
@@ -51,6 +54,7 @@ impl Gauge {
     }
 
     /// Called by whoever has taken an item out of the queue.
+    #[inline]
     pub(super) fn taken(&self, bytes: usize) {
         let before = self.word.fetch_sub(bytes * BYTE, Ordering::AcqRel);
         if before & DRIVER_WANTS_ROOM != 0 {

@@ -1,1 +1,70 @@
-//! A tree-shaped cache of assets under one byte limit.
+//! A tree-shaped cache of assets under one byte limit, on disk or in memory.
+//!
+//! An *asset* is what the user asked to keep, a track; an *entry* is one file of it, a playlist or a segment.
+//!
+//! ```
+//! # futures_lite::future::block_on(async {
+//! # let dir = tempfile::tempdir()?;
+//! use kithara::cache::{AssetCache, AssetId, CachePath};
+//! use url::Url;
+//!
+//! let cache = AssetCache::builder(dir.path().join("cache")).max_bytes(500_000_000).open().await?;
+//! let track = AssetId::from_url(&Url::parse("https://host/track/master.m3u8")?);
+//! let segment = CachePath::parse("v1/seg-001.m4s")?;
+//!
+//! let playing = cache.lease(&track);              // not evicted while it plays
+//! cache.put_atomic(&track, &segment, "…bytes…".into()).await?;
+//! assert_eq!(cache.get(&track, &segment).await?.as_deref(), Some("…bytes…".as_bytes()));
+//! drop(playing);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! # }).unwrap();
+//! ```
+//!
+//! It is a stack of small stores, each adding one rule to the one it wraps:
+//!
+//! ```text
+//! AssetCache            async; `blocking()` has the same calls for decode threads
+//!   └ EvictingStore     the whole cache stays under max_bytes; a policy picks victims
+//!       └ LeaseStore    what is leased, pinned or being written cannot be removed
+//!           └ IndexStore    sizes and recency without scanning; only an optimisation
+//!               └ FsStore   bytes; the truth (or MemoryStore)
+//! ```
+
+mod asset_cache;
+mod bin;
+mod blocking;
+mod builder;
+mod entry;
+mod error;
+mod evict;
+mod fs;
+mod id;
+mod index;
+mod layout;
+mod lease;
+mod memory;
+mod path;
+mod policy;
+mod reader;
+mod store;
+mod turns;
+mod writer;
+
+pub use asset_cache::AssetCache;
+pub use blocking::{BlockingCache, CacheStats};
+pub use builder::AssetCacheBuilder;
+pub use entry::Entry;
+pub use error::CacheError;
+pub use evict::EvictingStore;
+pub use fs::FsStore;
+pub use id::AssetId;
+pub use index::IndexStore;
+pub use lease::{Lease, LeaseStore, Leases};
+pub use memory::MemoryStore;
+pub use path::CachePath;
+pub use policy::{EvictionPolicy, Lru, MaxAge, Never};
+pub use reader::EntryReader;
+pub use store::{AssetInfo, Committed, EntryInfo, Staged, Stamp, Store, Trash};
+pub use writer::EntryWriter;
+
+pub use crate::storage::Durability;

@@ -1,1 +1,16 @@
 //! One file each, crash-safe.
+//!
+//! The rule this floor adds: a file under its final name is always one complete version. Whatever is written goes
+//! to a staged file first, is synced, and only then takes the name, in one rename.
+//!
+//! ```text
+//! cache, io
+//!   └ storage   [`AtomicResource`]
+//!       └ durable   write, fsync, rename, fsync of the directory (private)
+//! ```
+
+mod atomic;
+pub(crate) mod durable;
+
+pub use atomic::AtomicResource;
+pub use durable::Durability;

@@ -1,0 +1,293 @@
+//! The cache for async code.
+
+use std::path::PathBuf;
+
+use bytes::Bytes;
+
+use super::blocking::{BlockingCache, CacheStats};
+use super::builder::{self, AssetCacheBuilder};
+use super::error::CacheError;
+use super::id::AssetId;
+use super::lease::Lease;
+use super::path::CachePath;
+use super::reader::EntryReader;
+use super::store::{AssetInfo, EntryInfo};
+use super::writer::EntryWriter;
+use crate::rt;
+
+/// A cache of assets. Cheap to clone: all clones are one cache, which closes when the last is dropped.
+///
+/// Every call hops to a blocking thread once and works on any executor. [`blocking`](Self::blocking) has the same
+/// calls without the hop.
+///
+/// # Cancel safety
+///
+/// Of all calls, unless they say otherwise: what was begun on the blocking thread runs to its end when the future is
+/// dropped, so a put may still take place. Nothing is ever half done.
+#[derive(Clone, Debug)]
+pub struct AssetCache {
+    blocking: BlockingCache,
+}
+
+impl AssetCache {
+    /// Settings for a cache under the directory `root`, which is made if need be.
+    pub fn builder(root: impl Into<PathBuf>) -> AssetCacheBuilder {
+        AssetCacheBuilder::new(root.into())
+    }
+
+    /// A cache of up to `max_bytes` in memory that never touches a disk.
+    pub fn memory(max_bytes: u64) -> Self {
+        builder::memory(max_bytes)
+    }
+
+    pub(crate) fn over(blocking: BlockingCache) -> Self {
+        Self { blocking }
+    }
+
+    /// The same cache for threads that may block.
+    pub fn blocking(&self) -> &BlockingCache {
+        &self.blocking
+    }
+
+    async fn hop<T: Send + 'static>(
+        &self,
+        call: impl FnOnce(&BlockingCache) -> Result<T, CacheError> + Send + 'static,
+    ) -> Result<T, CacheError> {
+        let blocking = self.blocking.clone();
+        rt::unblock(move || call(&blocking)).await
+    }
+
+    async fn hop_asset<T: Send + 'static>(
+        &self,
+        asset: &AssetId,
+        call: impl FnOnce(&BlockingCache, &AssetId) -> Result<T, CacheError> + Send + 'static,
+    ) -> Result<T, CacheError> {
+        let asset = asset.clone();
+        self.hop(move |cache| call(cache, &asset)).await
+    }
+
+    async fn hop_entry<T: Send + 'static>(
+        &self,
+        asset: &AssetId,
+        path: &CachePath,
+        call: impl FnOnce(&BlockingCache, &AssetId, &CachePath) -> Result<T, CacheError> + Send + 'static,
+    ) -> Result<T, CacheError> {
+        let (asset, path) = (asset.clone(), path.clone());
+        self.hop(move |cache| call(cache, &asset, &path)).await
+    }
+
+    /// The whole entry, or `None` if it is not there. Counts as use of the asset.
+    ///
+    /// # Errors
+    ///
+    /// [`CacheError::Io`]; [`CacheError::Damaged`] if the file was cut short while it was read.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future loses nothing.
+    pub async fn get(&self, asset: &AssetId, path: &CachePath) -> Result<Option<Bytes>, CacheError> {
+        self.hop_entry(asset, path, BlockingCache::get).await
+    }
+
+    /// The entry opened for reading in chunks, or `None` if it is not there. Counts as use of the asset. The reader
+    /// reads on when the entry is replaced or evicted.
+    ///
+    /// # Errors
+    ///
+    /// [`CacheError::Io`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future loses nothing.
+    pub async fn open(&self, asset: &AssetId, path: &CachePath) -> Result<Option<EntryReader>, CacheError> {
+        let entry = self.hop_entry(asset, path, BlockingCache::open).await?;
+        Ok(entry.map(EntryReader::new))
+    }
+
+    /// Whether the entry is there. Does not count as use.
+    ///
+    /// # Errors
+    ///
+    /// [`CacheError::Io`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future loses nothing.
+    pub async fn contains(&self, asset: &AssetId, path: &CachePath) -> Result<bool, CacheError> {
+        self.hop_entry(asset, path, BlockingCache::contains).await
+    }
+
+    /// Stores a whole entry in the place of whatever stood there: a reader finds the old entry or the new one, also
+    /// after a crash.
+    ///
+    /// # Errors
+    ///
+    /// [`CacheError::CacheFull`] if it does not fit, [`CacheError::Io`]. The old entry then stands.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves the old entry or the new one.
+    pub async fn put_atomic(
+        &self,
+        asset: &AssetId,
+        path: &CachePath,
+        bytes: Bytes,
+    ) -> Result<(), CacheError> {
+        self.hop_entry(asset, path, move |cache, asset, path| {
+            cache.put_atomic(asset, path, bytes)
+        })
+        .await
+    }
+
+    /// Starts a new version of an entry whose length need not be known. Until it is committed nobody sees it; if the
+    /// writer is dropped nobody ever does.
+    ///
+    /// # Errors
+    ///
+    /// [`CacheError::CacheFull`] if not even an empty entry fits, [`CacheError::Io`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves nothing behind.
+    pub async fn writer(&self, asset: &AssetId, path: &CachePath) -> Result<EntryWriter, CacheError> {
+        let staged = self.hop_entry(asset, path, BlockingCache::stage).await?;
+        Ok(EntryWriter::new(staged, self.blocking.clone()))
+    }
+
+    /// Removes one entry; `false` if there was none.
+    ///
+    /// # Errors
+    ///
+    /// [`CacheError::Io`].
+    ///
+    /// # Cancel safety
+    ///
+    /// The entry may still be removed when the future is dropped.
+    pub async fn remove_entry(&self, asset: &AssetId, path: &CachePath) -> Result<bool, CacheError> {
+        self.hop_entry(asset, path, BlockingCache::remove_entry).await
+    }
+
+    /// Removes an asset; `false` if there was none.
+    ///
+    /// # Errors
+    ///
+    /// [`CacheError::InUse`] if it is leased, pinned or being written; [`CacheError::Io`].
+    ///
+    /// # Cancel safety
+    ///
+    /// The asset may still be removed when the future is dropped.
+    pub async fn remove(&self, asset: &AssetId) -> Result<bool, CacheError> {
+        self.hop_asset(asset, BlockingCache::remove).await
+    }
+
+    /// Removes every asset that is not leased, pinned or being written, and says how many stay.
+    ///
+    /// # Errors
+    ///
+    /// [`CacheError::Io`]; some assets may be removed by then.
+    ///
+    /// # Cancel safety
+    ///
+    /// Assets may still be removed when the future is dropped.
+    pub async fn clear(&self) -> Result<u64, CacheError> {
+        self.hop(BlockingCache::clear).await
+    }
+
+    /// Claims an asset, whether or not it has entries yet: until the lease is dropped it is not removed. Leases are
+    /// counted. Counts as use. Does not block.
+    pub fn lease(&self, asset: &AssetId) -> Lease {
+        self.blocking.lease(asset)
+    }
+
+    /// Marks an asset to be kept, durably: it is not evicted, in this run or later, until it is unpinned. Counts as
+    /// use.
+    ///
+    /// # Errors
+    ///
+    /// [`CacheError::Io`].
+    ///
+    /// # Cancel safety
+    ///
+    /// The asset may still be pinned when the future is dropped.
+    pub async fn pin(&self, asset: &AssetId) -> Result<(), CacheError> {
+        self.hop_asset(asset, BlockingCache::pin).await
+    }
+
+    /// Takes the mark away.
+    ///
+    /// # Errors
+    ///
+    /// [`CacheError::Io`].
+    ///
+    /// # Cancel safety
+    ///
+    /// The asset may still be unpinned when the future is dropped.
+    pub async fn unpin(&self, asset: &AssetId) -> Result<(), CacheError> {
+        self.hop_asset(asset, BlockingCache::unpin).await
+    }
+
+    /// What is known of one asset; `None` if it has neither entries nor a pin.
+    ///
+    /// # Errors
+    ///
+    /// [`CacheError::Io`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future loses nothing.
+    pub async fn asset(&self, asset: &AssetId) -> Result<Option<AssetInfo>, CacheError> {
+        self.hop_asset(asset, BlockingCache::asset).await
+    }
+
+    /// All assets, the least recently used first.
+    ///
+    /// # Errors
+    ///
+    /// [`CacheError::Io`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future loses nothing.
+    pub async fn assets(&self) -> Result<Vec<AssetInfo>, CacheError> {
+        self.hop(BlockingCache::assets).await
+    }
+
+    /// The entries of one asset, in the order of their paths.
+    ///
+    /// # Errors
+    ///
+    /// [`CacheError::Io`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future loses nothing.
+    pub async fn entries(&self, asset: &AssetId) -> Result<Vec<EntryInfo>, CacheError> {
+        self.hop_asset(asset, BlockingCache::entries).await
+    }
+
+    /// Figures of the whole cache.
+    ///
+    /// # Errors
+    ///
+    /// [`CacheError::Io`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future loses nothing.
+    pub async fn stats(&self) -> Result<CacheStats, CacheError> {
+        self.hop(BlockingCache::stats).await
+    }
+
+    /// Makes recency and sizes durable, and empties the trash.
+    ///
+    /// # Errors
+    ///
+    /// [`CacheError::Io`]. The entries are not at stake.
+    ///
+    /// # Cancel safety
+    ///
+    /// The checkpoint may still be written when the future is dropped.
+    pub async fn checkpoint(&self) -> Result<(), CacheError> {
+        self.hop(BlockingCache::checkpoint).await
+    }
+}

@@ -1,0 +1,92 @@
+//! How a cache is opened.
+
+use std::path::PathBuf;
+
+use super::asset_cache::AssetCache;
+use super::blocking::BlockingCache;
+use super::error::CacheError;
+use super::evict::EvictingStore;
+use super::fs::FsStore;
+use super::index::IndexStore;
+use super::lease::LeaseStore;
+use super::memory::MemoryStore;
+use super::policy::{EvictionPolicy, Lru};
+use crate::rt;
+use crate::storage::Durability;
+
+/// Settings of an [`AssetCache`], from [`AssetCache::builder`].
+#[derive(Debug)]
+#[must_use = "nothing is opened until `open` is called"]
+pub struct AssetCacheBuilder {
+    root: PathBuf,
+    max_bytes: u64,
+    durability: Durability,
+    policy: Box<dyn EvictionPolicy>,
+}
+
+impl AssetCacheBuilder {
+    pub(crate) fn new(root: PathBuf) -> Self {
+        Self {
+            root,
+            max_bytes: 1 << 30,
+            durability: Durability::Full,
+            policy: Box::new(Lru::new()),
+        }
+    }
+
+    /// The limit in bytes for everything under the root: entries, what is being written, bookkeeping, trash.
+    /// 1 GiB unless set.
+    pub fn max_bytes(mut self, bytes: u64) -> Self {
+        self.max_bytes = bytes;
+        self
+    }
+
+    /// What a finished write survives. [`Durability::Full`] unless set.
+    pub fn durability(mut self, durability: Durability) -> Self {
+        self.durability = durability;
+        self
+    }
+
+    /// Which asset goes first when room is needed. [`Lru`] unless set.
+    pub fn policy(mut self, policy: impl EvictionPolicy) -> Self {
+        self.policy = Box::new(policy);
+        self
+    }
+
+    /// Opens the cache.
+    ///
+    /// # Errors
+    ///
+    /// [`CacheError::Locked`] if the root is open elsewhere, in this process or another; [`CacheError::Io`] if it
+    /// cannot be made, locked or listed.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped the cache is opened and closed again in the background.
+    pub async fn open(self) -> Result<AssetCache, CacheError> {
+        rt::unblock(|| self.open_blocking()).await
+    }
+
+    /// [`open`](Self::open) for a thread that may block.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    pub fn open_blocking(self) -> Result<AssetCache, CacheError> {
+        let files = FsStore::open(&self.root, self.durability)?;
+        let protected = LeaseStore::new(IndexStore::scanned(files)?);
+        let leases = protected.leases().clone();
+        let store = EvictingStore::new(protected, self.policy, self.max_bytes);
+        Ok(AssetCache::over(BlockingCache::over(store, leases)))
+    }
+}
+
+/// A cache that keeps everything in memory.
+pub(crate) fn memory(max_bytes: u64) -> AssetCache {
+    let protected = LeaseStore::new(MemoryStore::new());
+    let leases = protected.leases().clone();
+    AssetCache::over(BlockingCache::over(
+        EvictingStore::new(protected, Lru::new(), max_bytes),
+        leases,
+    ))
+}

@@ -1,0 +1,226 @@
+//! The identity of an asset.
+
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+use sha2::{Digest as _, Sha256};
+use snafu::ensure;
+use url::Url;
+
+use super::error::{CacheError, InvalidKeySnafu};
+
+/// Which asset: a track, an episode, an album's stream.
+///
+/// Equality and the directory's name come from a SHA-256 of the identity, so two assets never share a directory. The
+/// readable identity travels along and is stored with the entries for listings; it is in no file name and not in
+/// `Debug`.
+///
+/// ```
+/// use kithara::cache::AssetId;
+/// use url::Url;
+///
+/// let a = AssetId::from_url(&Url::parse("https://host/track/master.m3u8?token=1#t=3")?);
+/// let b = AssetId::from_url(&Url::parse("https://host:443/track/master.m3u8?token=2")?);
+/// assert_eq!(a, b);
+/// assert_eq!(a.key(), Some("https://host/track/master.m3u8"));
+///
+/// // When the query *is* the identity, say so with a key of your own.
+/// let c = AssetId::from_key("stream.php?track=17")?;
+/// assert_ne!(a, c);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+pub struct AssetId {
+    hash: [u8; 32],
+    key: Option<Arc<str>>,
+}
+
+/// Longest key in bytes.
+const MAX_KEY: usize = 2048;
+
+impl AssetId {
+    /// The asset at a URL: scheme, host, port and path count; query, fragment and credentials do not.
+    pub fn from_url(url: &Url) -> Self {
+        let mut canonical = url.clone();
+        canonical.set_query(None);
+        canonical.set_fragment(None);
+        // Fails only for URLs that cannot hold credentials anyway.
+        let _ = canonical.set_username("");
+        let _ = canonical.set_password(None);
+        Self::hashed("url", canonical.as_str())
+    }
+
+    /// The asset of a caller's own key. Keys and URLs never name the same asset.
+    ///
+    /// # Errors
+    ///
+    /// [`CacheError::InvalidKey`] if the key is empty, longer than 2048 bytes or holds control characters.
+    pub fn from_key(key: &str) -> Result<Self, CacheError> {
+        ensure!(!key.is_empty(), InvalidKeySnafu { reason: "empty" });
+        ensure!(
+            key.len() <= MAX_KEY,
+            InvalidKeySnafu {
+                reason: "longer than 2048 bytes"
+            }
+        );
+        ensure!(
+            !key.chars().any(char::is_control),
+            InvalidKeySnafu {
+                reason: "holds a control character"
+            }
+        );
+        Ok(Self::hashed("key", key))
+    }
+
+    /// The asset with this name on disk (64 lower-case hexadecimal digits), as listings print it.
+    ///
+    /// # Errors
+    ///
+    /// [`CacheError::InvalidKey`] if it is no such name.
+    pub fn from_name(name: &str) -> Result<Self, CacheError> {
+        Self::parse_name(name).ok_or(CacheError::InvalidKey {
+            reason: "not 64 lower-case hexadecimal digits",
+        })
+    }
+
+    pub(crate) fn parse_name(name: &str) -> Option<Self> {
+        let mut hash = [0; 32];
+        let digits = name.as_bytes();
+        if digits.len() != 64 {
+            return None;
+        }
+        for (byte, pair) in hash.iter_mut().zip(digits.chunks_exact(2)) {
+            for &digit in pair {
+                let value = match digit {
+                    b'0'..=b'9' => digit - b'0',
+                    b'a'..=b'f' => digit - b'a' + 10,
+                    _ => return None,
+                };
+                *byte = *byte << 4 | value;
+            }
+        }
+        Some(Self { hash, key: None })
+    }
+
+    pub(crate) fn from_hash(hash: [u8; 32]) -> Self {
+        Self { hash, key: None }
+    }
+
+    fn hashed(kind: &str, key: &str) -> Self {
+        let mut hasher = Sha256::new();
+        hasher.update(kind);
+        hasher.update([0]);
+        hasher.update(key);
+        Self {
+            hash: hasher.finalize().into(),
+            key: Some(key.into()),
+        }
+    }
+
+    /// The URL or key this id was made from; `None` if it was made from a name on disk.
+    pub fn key(&self) -> Option<&str> {
+        self.key.as_deref()
+    }
+
+    /// The asset's directory name: 64 hexadecimal digits.
+    pub fn name(&self) -> String {
+        hex(&self.hash)
+    }
+
+    /// The same id without its readable key, for tables that outlive the session's URLs.
+    pub(crate) fn bare(&self) -> Self {
+        Self::from_hash(self.hash)
+    }
+}
+
+/// Lower-case hexadecimal digits of `bytes`.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len() * 2);
+    for byte in bytes {
+        for nibble in [byte >> 4, byte & 15] {
+            text.push(char::from_digit(nibble.into(), 16).unwrap_or_default());
+        }
+    }
+    text
+}
+
+impl PartialEq for AssetId {
+    fn eq(&self, other: &Self) -> bool {
+        self.hash == other.hash
+    }
+}
+
+impl Eq for AssetId {}
+
+impl Hash for AssetId {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        // Without a length before it, which all ids share.
+        state.write(&self.hash);
+    }
+}
+
+impl fmt::Debug for AssetId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "AssetId({})", self.hash.get(..6).map(hex).unwrap_or_default())
+    }
+}
+
+impl fmt::Display for AssetId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn url(text: &str) -> AssetId {
+        AssetId::from_url(&Url::parse(text).unwrap())
+    }
+
+    /// C1, fault C7.
+    #[test]
+    fn a_rotated_token_is_the_same_asset_and_another_path_is_not() {
+        assert_eq!(url("https://h/a.m3u8?t=1"), url("https://u:p@h:443/a.m3u8?t=2#x"));
+        for other in [
+            "https://h/b.m3u8",
+            "http://h/a.m3u8",
+            "https://h:444/a.m3u8",
+            "https://i/a.m3u8",
+            "https://h/A.m3u8",
+        ] {
+            assert_ne!(url("https://h/a.m3u8"), url(other), "{other}");
+        }
+        assert_ne!(url("https://h/a"), AssetId::from_key("https://h/a").unwrap());
+    }
+
+    /// Fault C6.
+    #[test]
+    fn a_directory_is_named_by_the_whole_hash() {
+        let id = AssetId::from_key("track").unwrap();
+        assert_eq!(id.name().len(), 64);
+        assert_eq!(AssetId::from_name(&id.name()).unwrap(), id);
+        for bad in ["", "abc", &"g".repeat(64), &id.name().to_uppercase()] {
+            assert!(AssetId::from_name(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn bad_keys_are_refused() {
+        for bad in ["", "a\0b", "a\nb", &"k".repeat(2049)] {
+            assert!(
+                matches!(AssetId::from_key(bad), Err(CacheError::InvalidKey { .. })),
+                "{bad:?}"
+            );
+        }
+    }
+
+    /// C14.
+    #[test]
+    fn debug_does_not_show_the_key() {
+        let id = AssetId::from_key("secret?token=abc").unwrap();
+        assert!(!format!("{id:?} {id}").contains("secret"));
+    }
+}

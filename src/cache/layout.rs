@@ -1,0 +1,95 @@
+//! Where things stand under a cache's root, and which names there are ours.
+
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher as _, Hasher as _};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::id::AssetId;
+use super::path::CachePath;
+
+/// An empty file of this name in an asset's directory is its pin.
+pub(crate) const PIN: &str = ".pin";
+const STAGE: &str = ".stage-";
+
+/// Paths under one root.
+///
+/// What we put beside entries starts with a dot, which no entry's file name does. Names of passing things carry a
+/// number drawn at each open, so that leftovers of a dead process are told from what is being written now.
+#[derive(Debug)]
+pub(crate) struct Layout {
+    root: PathBuf,
+    session: String,
+    next: AtomicU64,
+}
+
+impl Layout {
+    pub(crate) fn new(root: &Path) -> Self {
+        let session = RandomState::new().build_hasher().finish();
+        Self {
+            root: root.to_owned(),
+            session: format!("{session:016x}"),
+            next: AtomicU64::new(0),
+        }
+    }
+
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    pub(crate) fn assets(&self) -> PathBuf {
+        self.root.join("assets")
+    }
+
+    pub(crate) fn trash(&self) -> PathBuf {
+        self.root.join("trash")
+    }
+
+    pub(crate) fn fan(&self, asset: &AssetId) -> PathBuf {
+        let name = asset.name();
+        self.assets().join(name.get(..2).unwrap_or_default())
+    }
+
+    pub(crate) fn asset(&self, asset: &AssetId) -> PathBuf {
+        self.fan(asset).join(asset.name())
+    }
+
+    pub(crate) fn entry(&self, asset: &AssetId, path: &CachePath) -> PathBuf {
+        self.asset(asset).join(path.file_name())
+    }
+
+    /// A free name for an entry being written, beside its target: `replace_atomic` then syncs one directory, not two.
+    pub(crate) fn staged(&self, dir: &Path) -> PathBuf {
+        dir.join(format!(
+            "{STAGE}{}-{}",
+            self.session,
+            self.next.fetch_add(1, Ordering::Relaxed)
+        ))
+    }
+
+    /// A free name in the trash.
+    pub(crate) fn discarded(&self, asset: &AssetId) -> PathBuf {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        self.trash()
+            .join(format!("{}-{}-{number}", asset.name(), self.session))
+    }
+
+    /// Whether `name` is being staged by this session; `None` if it is no staged file at all.
+    pub(crate) fn is_staged_now(&self, name: &str) -> Option<bool> {
+        let (session, _) = numbered(name.strip_prefix(STAGE)?)?;
+        Some(session == self.session)
+    }
+
+    /// Whether `name`, found in the trash, is something we put there.
+    pub(crate) fn is_discarded(name: &str) -> bool {
+        name.split_once('-')
+            .is_some_and(|(id, rest)| AssetId::parse_name(id).is_some() && numbered(rest).is_some())
+    }
+}
+
+/// Splits `<16 hexadecimal digits>-<number>`.
+fn numbered(text: &str) -> Option<(&str, u64)> {
+    let (session, number) = text.split_once('-')?;
+    let ours = session.len() == 16 && session.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    ours.then_some((session, number.parse().ok()?))
+}

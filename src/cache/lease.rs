@@ -1,0 +1,330 @@
+//! What is leased, pinned or being written cannot be removed.
+
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+
+use super::entry::Entry;
+use super::error::{CacheError, InUseSnafu};
+use super::id::AssetId;
+use super::path::CachePath;
+use super::store::{AssetInfo, Committed, EntryInfo, Staged, Stamp, Store, Trash};
+
+/// Protects assets from removal, the app's own and the evictor's.
+///
+/// Its rule: while an asset is leased, pinned or being written, [`remove`](Store::remove) answers
+/// [`CacheError::InUse`]. Leases are counted in memory and end with the process; a pin is the inner store's.
+#[derive(Debug)]
+pub struct LeaseStore<S> {
+    inner: S,
+    leases: Leases,
+}
+
+/// Takes leases on the assets of one [`LeaseStore`].
+#[derive(Clone, Default)]
+pub struct Leases {
+    shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    /// A removal has ended.
+    removed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    /// Leases and writers of each asset that has any.
+    claims: HashMap<AssetId, u64>,
+    /// Assets being removed right now. For readers they are gone already, writers wait.
+    removing: HashSet<AssetId>,
+    /// Assets whose removal was refused, or would have been, and has not been tried since.
+    refused: HashSet<AssetId>,
+    /// Those of them that have become free.
+    freed: Vec<AssetId>,
+}
+
+impl State {
+    /// Tells of an asset that has become free, if somebody was refused it.
+    fn free(&mut self, asset: &AssetId) {
+        if self.refused.remove(asset) {
+            self.freed.push(asset.clone());
+        }
+    }
+}
+
+/// A claim on an asset: until it is dropped the asset is not removed. Counted: of two leases the last one counts.
+#[must_use = "the asset is protected only while the lease lives"]
+pub struct Lease {
+    shared: Arc<Shared>,
+    asset: AssetId,
+}
+
+impl Lease {
+    /// The leased asset.
+    pub fn asset(&self) -> &AssetId {
+        &self.asset
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let mut state = self.shared.lock();
+        let Some(count) = state.claims.get_mut(&self.asset) else {
+            return;
+        };
+        *count -= 1;
+        if *count == 0 {
+            state.claims.remove(&self.asset);
+            state.free(&self.asset);
+        }
+    }
+}
+
+impl fmt::Debug for Lease {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lease")
+            .field("asset", &self.asset)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // The state is whole whenever the lock is free: nothing under it can panic half-way.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Leases {
+    /// Leases an asset, whether or not it has entries yet. Does not wait: if the asset is being removed right now,
+    /// the lease counts for what is written to it afterwards.
+    pub fn take(&self, asset: &AssetId) -> Lease {
+        self.claim(self.shared.lock(), asset)
+    }
+
+    /// A lease taken when no removal is under way.
+    fn take_to_write(&self, asset: &AssetId) -> Lease {
+        self.claim(self.without_removal(asset), asset)
+    }
+
+    /// Waits until the asset is not being removed: as long as one rename takes.
+    fn without_removal(&self, asset: &AssetId) -> MutexGuard<'_, State> {
+        let mut state = self.shared.lock();
+        while state.removing.contains(asset) {
+            state = self
+                .shared
+                .removed
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+        state
+    }
+
+    fn claim(&self, mut state: MutexGuard<'_, State>, asset: &AssetId) -> Lease {
+        *state.claims.entry(asset.bare()).or_default() += 1;
+        Lease {
+            shared: Arc::clone(&self.shared),
+            asset: asset.clone(),
+        }
+    }
+
+    fn is_claimed(&self, asset: &AssetId) -> bool {
+        self.shared.lock().claims.contains_key(asset)
+    }
+}
+
+impl fmt::Debug for Leases {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Leases")
+            .field("assets", &self.shared.lock().claims.len())
+            .finish()
+    }
+}
+
+/// Ends a removal, also when the inner store panics.
+struct Removing<'a> {
+    shared: &'a Shared,
+    asset: &'a AssetId,
+}
+
+impl Drop for Removing<'_> {
+    fn drop(&mut self) {
+        self.shared.lock().removing.remove(self.asset);
+        self.shared.removed.notify_all();
+    }
+}
+
+impl<S> LeaseStore<S> {
+    /// Protects the assets of `inner`.
+    pub fn new(inner: S) -> Self {
+        Self {
+            inner,
+            leases: Leases::default(),
+        }
+    }
+
+    /// Where leases are taken.
+    pub fn leases(&self) -> &Leases {
+        &self.leases
+    }
+
+    /// The store below.
+    pub fn inner(&self) -> &S {
+        &self.inner
+    }
+}
+
+impl<S: Store> Store for LeaseStore<S> {
+    fn open(&self, asset: &AssetId, path: &CachePath) -> Result<Option<Entry>, CacheError> {
+        // A lease taken now must not see what is about to go.
+        let removing = self.leases.shared.lock().removing.contains(asset);
+        if removing {
+            Ok(None)
+        } else {
+            self.inner.open(asset, path)
+        }
+    }
+
+    fn contains(&self, asset: &AssetId, path: &CachePath) -> Result<bool, CacheError> {
+        let removing = self.leases.shared.lock().removing.contains(asset);
+        if removing {
+            Ok(false)
+        } else {
+            self.inner.contains(asset, path)
+        }
+    }
+
+    fn stage(&self, asset: &AssetId, path: &CachePath) -> Result<Box<dyn Staged>, CacheError> {
+        let claim = self.leases.take_to_write(asset);
+        Ok(Box::new(LeaseStaged {
+            inner: self.inner.stage(asset, path)?,
+            claim,
+        }))
+    }
+
+    fn remove_entry(&self, asset: &AssetId, path: &CachePath) -> Result<Option<u64>, CacheError> {
+        self.inner.remove_entry(asset, path)
+    }
+
+    fn remove(&self, asset: &AssetId) -> Result<Option<Trash>, CacheError> {
+        let shared = &self.leases.shared;
+        let mut state = self.leases.without_removal(asset);
+        if state.claims.contains_key(asset) {
+            state.refused.insert(asset.bare());
+            return InUseSnafu { asset: asset.name() }.fail();
+        }
+        state.removing.insert(asset.bare());
+        drop(state);
+        // Pinning claims the asset first, so no pin can appear from here on.
+        let removing = Removing { shared, asset };
+        if self.inner.asset(asset)?.is_some_and(|info| info.pinned) {
+            shared.lock().refused.insert(asset.bare());
+            return InUseSnafu { asset: asset.name() }.fail();
+        }
+        let removed = self.inner.remove(asset);
+        drop(removing);
+        removed
+    }
+
+    fn set_pinned(&self, asset: &AssetId, pinned: bool) -> Result<(), CacheError> {
+        let claim = self.leases.take_to_write(asset);
+        self.inner.set_pinned(asset, pinned)?;
+        drop(claim);
+        if !pinned {
+            let mut state = self.leases.shared.lock();
+            if !state.claims.contains_key(asset) {
+                state.free(asset);
+            }
+        }
+        Ok(())
+    }
+
+    fn asset(&self, asset: &AssetId) -> Result<Option<AssetInfo>, CacheError> {
+        let info = self.inner.asset(asset)?;
+        Ok(info.map(|info| AssetInfo {
+            leased: self.leases.is_claimed(asset),
+            ..info
+        }))
+    }
+
+    fn modified(&self, asset: &AssetId) -> Result<Option<Stamp>, CacheError> {
+        self.inner.modified(asset)
+    }
+
+    fn assets(&self) -> Result<Vec<AssetInfo>, CacheError> {
+        let mut assets = self.inner.assets()?;
+        let state = self.leases.shared.lock();
+        for info in &mut assets {
+            info.leased = state.claims.contains_key(&info.id);
+        }
+        Ok(assets)
+    }
+
+    fn entries(&self, asset: &AssetId) -> Result<Vec<EntryInfo>, CacheError> {
+        self.inner.entries(asset)
+    }
+
+    fn used_bytes(&self) -> Result<u64, CacheError> {
+        self.inner.used_bytes()
+    }
+
+    fn overhead(&self, asset: &AssetId, path: &CachePath) -> u64 {
+        self.inner.overhead(asset, path)
+    }
+
+    fn touch(&self, asset: &AssetId, at: Stamp) {
+        self.inner.touch(asset, at);
+    }
+
+    fn is_held(&self, asset: &AssetId) -> Result<bool, CacheError> {
+        // Noted before looking: a pin cleared meanwhile is then told as news.
+        self.leases.shared.lock().refused.insert(asset.bare());
+        let pinned = self.inner.asset(asset)?.is_some_and(|info| info.pinned);
+        let mut state = self.leases.shared.lock();
+        let held = pinned || state.claims.contains_key(asset);
+        if !held {
+            state.refused.remove(asset);
+        }
+        Ok(held)
+    }
+
+    fn news(&self) -> Result<Vec<(AssetId, Stamp)>, CacheError> {
+        let freed = std::mem::take(&mut self.leases.shared.lock().freed);
+        let mut news = self.inner.news()?;
+        for asset in freed {
+            if let Some(info) = self.inner.asset(&asset)? {
+                news.push((asset, info.last_access));
+            }
+        }
+        Ok(news)
+    }
+
+    fn checkpoint(&self) -> Result<(), CacheError> {
+        self.inner.checkpoint()
+    }
+}
+
+/// An entry being written, and the claim that keeps its asset.
+#[derive(Debug)]
+struct LeaseStaged {
+    // Dropped in this order: the staged file goes before the claim that protects its directory.
+    inner: Box<dyn Staged>,
+    claim: Lease,
+}
+
+impl Staged for LeaseStaged {
+    fn write(&mut self, parts: &[Bytes]) -> Result<(), CacheError> {
+        self.inner.write(parts)
+    }
+
+    fn commit(self: Box<Self>) -> Result<Committed, CacheError> {
+        let Self { inner, claim } = *self;
+        let committed = inner.commit();
+        drop(claim);
+        committed
+    }
+}

@@ -1,0 +1,220 @@
+//! Bytes in memory, with nothing on disk.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::{Bytes, BytesMut};
+
+use super::entry::Entry;
+use super::error::CacheError;
+use super::id::AssetId;
+use super::path::CachePath;
+use super::store::{AssetInfo, Committed, EntryInfo, Staged, Stamp, Store, Trash};
+
+/// Assets in memory, for devices or sessions that must not write to disk.
+///
+/// Its rule: what it keeps ends with it. Pins last as long as the store.
+#[derive(Clone, Default)]
+pub struct MemoryStore {
+    tree: Arc<Mutex<HashMap<AssetId, Asset>>>,
+    told: Arc<AtomicBool>,
+}
+
+#[derive(Default)]
+struct Asset {
+    entries: BTreeMap<CachePath, Bytes>,
+    pinned: bool,
+    last_access: Stamp,
+}
+
+impl Asset {
+    fn bytes(&self) -> u64 {
+        self.entries.values().map(|bytes| bytes.len() as u64).sum()
+    }
+
+    fn info(&self, id: &AssetId) -> Option<AssetInfo> {
+        (self.pinned || !self.entries.is_empty()).then(|| AssetInfo {
+            id: id.clone(),
+            bytes: self.bytes(),
+            files: self.entries.len() as u64,
+            last_access: self.last_access,
+            leased: false,
+            pinned: self.pinned,
+            modified: None,
+        })
+    }
+}
+
+impl MemoryStore {
+    /// An empty store.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<AssetId, Asset>> {
+        // Each change is one call on a map: a panic between two leaves it whole.
+        self.tree.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Store for MemoryStore {
+    fn open(&self, asset: &AssetId, path: &CachePath) -> Result<Option<Entry>, CacheError> {
+        Ok(self
+            .lock()
+            .get(asset)
+            .and_then(|asset| asset.entries.get(path).cloned())
+            .map(Entry::memory))
+    }
+
+    fn contains(&self, asset: &AssetId, path: &CachePath) -> Result<bool, CacheError> {
+        Ok(self.open(asset, path)?.is_some())
+    }
+
+    fn stage(&self, asset: &AssetId, path: &CachePath) -> Result<Box<dyn Staged>, CacheError> {
+        Ok(Box::new(MemoryStaged {
+            asset: asset.clone(),
+            path: path.clone(),
+            content: BytesMut::new(),
+            store: self.clone(),
+        }))
+    }
+
+    fn remove_entry(&self, asset: &AssetId, path: &CachePath) -> Result<Option<u64>, CacheError> {
+        let removed = self
+            .lock()
+            .get_mut(asset)
+            .and_then(|asset| asset.entries.remove(path));
+        Ok(removed.map(|bytes| bytes.len() as u64))
+    }
+
+    fn remove(&self, asset: &AssetId) -> Result<Option<Trash>, CacheError> {
+        let removed = self.lock().remove(asset);
+        // The bytes are the caller's and are dropped outside the lock; nothing is left to empty.
+        Ok(removed
+            .filter(|asset| asset.info(&AssetId::from_hash([0; 32])).is_some())
+            .map(|_| Trash::new(|| Ok(()))))
+    }
+
+    fn set_pinned(&self, asset: &AssetId, pinned: bool) -> Result<(), CacheError> {
+        let mut tree = self.lock();
+        if pinned {
+            tree.entry(asset.clone()).or_default().pinned = true;
+        } else if let Some(asset) = tree.get_mut(asset) {
+            asset.pinned = false;
+        }
+        Ok(())
+    }
+
+    fn asset(&self, asset: &AssetId) -> Result<Option<AssetInfo>, CacheError> {
+        Ok(self.lock().get(asset).and_then(|found| found.info(asset)))
+    }
+
+    fn modified(&self, _asset: &AssetId) -> Result<Option<Stamp>, CacheError> {
+        Ok(None)
+    }
+
+    fn assets(&self) -> Result<Vec<AssetInfo>, CacheError> {
+        Ok(self
+            .lock()
+            .iter()
+            .filter_map(|(id, asset)| asset.info(id))
+            .collect())
+    }
+
+    fn entries(&self, asset: &AssetId) -> Result<Vec<EntryInfo>, CacheError> {
+        let tree = self.lock();
+        let entries = tree.get(asset).into_iter().flat_map(|asset| &asset.entries);
+        Ok(entries
+            .map(|(path, bytes)| EntryInfo {
+                path: path.clone(),
+                len: bytes.len() as u64,
+            })
+            .collect())
+    }
+
+    fn used_bytes(&self) -> Result<u64, CacheError> {
+        Ok(self.lock().values().map(Asset::bytes).sum())
+    }
+
+    fn overhead(&self, _asset: &AssetId, _path: &CachePath) -> u64 {
+        0
+    }
+
+    fn touch(&self, asset: &AssetId, at: Stamp) {
+        if let Some(asset) = self.lock().get_mut(asset) {
+            asset.last_access = at;
+        }
+    }
+
+    fn is_held(&self, _asset: &AssetId) -> Result<bool, CacheError> {
+        Ok(false)
+    }
+
+    fn news(&self) -> Result<Vec<(AssetId, Stamp)>, CacheError> {
+        if self.told.swap(true, Ordering::Relaxed) {
+            return Ok(Vec::new());
+        }
+        Ok(self
+            .lock()
+            .iter()
+            .map(|(id, asset)| (id.clone(), asset.last_access))
+            .collect())
+    }
+
+    fn checkpoint(&self) -> Result<(), CacheError> {
+        Ok(())
+    }
+}
+
+impl fmt::Debug for MemoryStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryStore").finish_non_exhaustive()
+    }
+}
+
+/// An entry being collected in memory.
+struct MemoryStaged {
+    asset: AssetId,
+    path: CachePath,
+    content: BytesMut,
+    store: MemoryStore,
+}
+
+impl Staged for MemoryStaged {
+    fn write(&mut self, parts: &[Bytes]) -> Result<(), CacheError> {
+        // Copied, so that a small slice does not keep the large buffer it was cut from.
+        for part in parts {
+            self.content.extend_from_slice(part);
+        }
+        Ok(())
+    }
+
+    fn commit(self: Box<Self>) -> Result<Committed, CacheError> {
+        let bytes = self.content.len() as u64;
+        // A copy of exactly that length: growth by doubling would hold up to twice the bytes that are accounted.
+        let content = Bytes::copy_from_slice(&self.content);
+        let mut tree = self.store.lock();
+        let asset = tree.entry(self.asset.clone()).or_insert_with(|| Asset {
+            last_access: Stamp::now(),
+            ..Asset::default()
+        });
+        let old = asset.entries.insert(self.path.clone(), content);
+        drop(tree);
+        Ok(Committed {
+            bytes,
+            replaced: old.map(|old| old.len() as u64),
+            modified: None,
+        })
+    }
+}
+
+impl fmt::Debug for MemoryStaged {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryStaged")
+            .field("path", &self.path)
+            .field("len", &self.content.len())
+            .finish_non_exhaustive()
+    }
+}

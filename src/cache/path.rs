@@ -1,0 +1,311 @@
+//! The name of an entry within its asset.
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+use sha2::{Digest as _, Sha256};
+use snafu::ensure;
+use url::Url;
+
+use super::error::{CacheError, InvalidPathSnafu};
+use super::id::hex;
+
+/// Which entry of an asset: segments between slashes, parsed and never repaired.
+///
+/// Equal texts are the same entry, different texts never share a file, on file systems that fold case too. On disk
+/// all entries of an asset lie side by side: a path of plain lower-case segments stands as it reads (with `+` for
+/// the slash), anything else stands as `~` and a SHA-256, with the original kept inside the file.
+///
+/// ```
+/// use kithara::cache::CachePath;
+///
+/// let path = CachePath::parse("v1/seg-001.m4s")?;
+/// assert_eq!(path.as_str(), "v1/seg-001.m4s");
+/// assert!(CachePath::parse("../other").is_err());
+///
+/// let url = url::Url::parse("https://host/live/Seg_7.m4s?token=abc")?;
+/// let path = CachePath::from_url(&url);
+/// assert!(path.as_str().ends_with("-seg_7.m4s") && !path.as_str().contains("abc"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct CachePath {
+    text: Arc<str>,
+}
+
+/// Longest segment and longest path in bytes.
+const MAX_SEGMENT: usize = 255;
+const MAX_PATH: usize = 1024;
+/// Longest readable segment, and longest readable file name on disk.
+const MAX_PLAIN_SEGMENT: usize = 100;
+const MAX_PLAIN_NAME: usize = 200;
+/// Hexadecimal digits of the hash in a name made from a URL: 160 bits.
+const URL_HASH_DIGITS: usize = 40;
+/// Longest readable tail of a name made from a URL.
+const MAX_TAIL: usize = 56;
+
+impl CachePath {
+    /// Parses `/`-separated segments.
+    ///
+    /// # Errors
+    ///
+    /// [`CacheError::InvalidPath`] for an empty path or segment (so for absolute paths too), `.` and `..`, a segment
+    /// over 255 bytes or a path over 1024, control characters, any of `\ : < > " | ? *`, and names some systems
+    /// reserve (`con`, `nul`, `com1`…, with any extension, in any case).
+    pub fn parse(text: &str) -> Result<Self, CacheError> {
+        ensure!(
+            text.len() <= MAX_PATH,
+            InvalidPathSnafu {
+                reason: "longer than 1024 bytes"
+            }
+        );
+        for segment in text.split('/') {
+            check(segment)?;
+        }
+        Ok(Self { text: text.into() })
+    }
+
+    /// The entry of a URL: a hash of the whole URL without its fragment, and a readable tail of its file name.
+    ///
+    /// Different URLs are different entries; the query counts, but cannot be read back from the name.
+    pub fn from_url(url: &Url) -> Self {
+        Self::hashed(url, "")
+    }
+
+    /// The entry of a range of bytes of a URL; different from [`from_url`](Self::from_url) and from other ranges.
+    pub fn from_url_range(url: &Url, range: Range<u64>) -> Self {
+        Self::hashed(url, &format!("{}-{}", range.start, range.end))
+    }
+
+    fn hashed(url: &Url, range: &str) -> Self {
+        let mut whole = url.clone();
+        whole.set_fragment(None);
+        let mut hasher = Sha256::new();
+        hasher.update(range);
+        hasher.update([0]);
+        hasher.update(whole.as_str());
+        let mut text = hex(&hasher.finalize());
+        text.truncate(URL_HASH_DIGITS);
+        let file = url.path().rsplit('/').next().unwrap_or_default();
+        let tail: String = file
+            .chars()
+            .map(|c| c.to_ascii_lowercase())
+            .filter(|c| matches!(c, 'a'..='z' | '0'..='9' | '.' | '_' | '-'))
+            .collect();
+        let tail = tail
+            .get(tail.len().saturating_sub(MAX_TAIL)..)
+            .unwrap_or_default()
+            .trim_end_matches('.');
+        if !tail.is_empty() {
+            text.push('-');
+            text.push_str(tail);
+        }
+        Self { text: text.into() }
+    }
+
+    /// The path as it was parsed.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// The entry's file name on disk. Injective, and so under ASCII lower-casing: no name has an upper-case letter.
+    pub(crate) fn file_name(&self) -> String {
+        if self.text.split('/').all(is_plain) && self.text.len() <= MAX_PLAIN_NAME {
+            self.text.replace('/', "+")
+        } else {
+            format!("~{}", hex(&Sha256::digest(self.text.as_bytes())))
+        }
+    }
+
+    /// Whether `name` can be an entry's file name, as opposed to one of ours beside it or somebody else's.
+    pub(crate) fn is_file_name(name: &str) -> bool {
+        match name.strip_prefix('~') {
+            Some(digits) => {
+                digits.len() == 64 && digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+            }
+            None => name.len() <= MAX_PLAIN_NAME && name.split('+').all(is_plain),
+        }
+    }
+}
+
+fn check(segment: &str) -> Result<(), CacheError> {
+    ensure!(
+        !segment.is_empty(),
+        InvalidPathSnafu {
+            reason: "empty segment"
+        }
+    );
+    ensure!(
+        segment != "." && segment != "..",
+        InvalidPathSnafu {
+            reason: "segment is . or .."
+        }
+    );
+    ensure!(
+        segment.len() <= MAX_SEGMENT,
+        InvalidPathSnafu {
+            reason: "segment longer than 255 bytes"
+        }
+    );
+    let forbidden = |c: char| c.is_control() || matches!(c, '\\' | ':' | '<' | '>' | '"' | '|' | '?' | '*');
+    ensure!(
+        !segment.contains(forbidden),
+        InvalidPathSnafu {
+            reason: "forbidden character"
+        }
+    );
+    ensure!(
+        !is_reserved(segment),
+        InvalidPathSnafu {
+            reason: "reserved name"
+        }
+    );
+    Ok(())
+}
+
+/// Device names of Windows, which an extension or trailing space does not make harmless.
+fn is_reserved(segment: &str) -> bool {
+    let stem = segment
+        .split('.')
+        .next()
+        .unwrap_or_default()
+        .trim_end()
+        .to_ascii_lowercase();
+    match stem.as_str() {
+        "con" | "prn" | "aux" | "nul" | "conin$" | "conout$" => true,
+        stem => {
+            let number = stem.strip_prefix("com").or_else(|| stem.strip_prefix("lpt"));
+            number.is_some_and(|n| {
+                matches!(
+                    n,
+                    "0" | "1" | "2" | "3" | "4" | "5" | "6" | "7" | "8" | "9" | "¹" | "²" | "³"
+                )
+            })
+        }
+    }
+}
+
+/// `[a-z0-9_-][a-z0-9._-]{0,99}` not ending in a dot: the same name on every file system.
+fn is_plain(segment: &str) -> bool {
+    segment.len() <= MAX_PLAIN_SEGMENT
+        && !segment.is_empty()
+        && !segment.starts_with('.')
+        && !segment.ends_with('.')
+        && segment
+            .bytes()
+            .all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'_' | b'-'))
+}
+
+impl fmt::Debug for CachePath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "CachePath({})", self.text)
+    }
+}
+
+impl fmt::Display for CachePath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// C1, fault C8. (`x.tmp` needs no rule: what we stage starts with a dot, and no entry's file name does.)
+    #[test]
+    fn what_is_no_path_is_refused_and_not_repaired() {
+        let long = "s".repeat(256);
+        let deep = "s/".repeat(512) + "s";
+        for bad in [
+            "", "/", "/a", "a/", "a//b", ".", "..", "a/..", "./a", "a/./b", "a\0b", "a\nb", "C:", "c:/x",
+            "a\\b", "CON", "con.txt", "a/NUL", "com1", "LPT9.log", "nul .x", "a?b", "a*b", &long, &deep,
+        ] {
+            assert!(
+                matches!(CachePath::parse(bad), Err(CacheError::InvalidPath { .. })),
+                "{bad:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn plain_paths_stay_readable_on_disk() {
+        for (text, name) in [
+            ("seg-1.m4s", "seg-1.m4s"),
+            ("v1/seg.ts", "v1+seg.ts"),
+            ("x.tmp", "x.tmp"),
+        ] {
+            assert_eq!(CachePath::parse(text).unwrap().file_name(), name);
+        }
+        for text in [
+            "Seg.ts",
+            "a b",
+            "a+b",
+            "~x",
+            ".hidden",
+            "end.",
+            "ü",
+            &"a".repeat(101),
+            &"a/".repeat(110).replace("//", "/")[..219],
+        ] {
+            let name = CachePath::parse(text).unwrap().file_name();
+            assert!(name.starts_with('~') && name.len() == 65, "{text:?} {name}");
+        }
+    }
+
+    /// Fault C7, C14.
+    #[test]
+    fn urls_that_differ_only_in_the_query_are_different_entries_and_no_query_is_readable() {
+        let parse = |text: &str| CachePath::from_url(&Url::parse(text).unwrap());
+        let a = parse("https://h/x/Seg 1.M4S?token=topsecret");
+        assert_ne!(a, parse("https://h/x/Seg 1.M4S?token=other"));
+        assert_eq!(a, parse("https://h/x/Seg 1.M4S?token=topsecret#t=1"));
+        assert!(!format!("{a} {a:?} {}", a.file_name()).contains("secret"));
+        let url = Url::parse("https://h/x.mp4").unwrap();
+        assert_ne!(CachePath::from_url(&url), CachePath::from_url_range(&url, 0..10));
+        assert_ne!(
+            CachePath::from_url_range(&url, 1..10),
+            CachePath::from_url_range(&url, 1..100)
+        );
+        for text in [
+            "https://h/",
+            "https://h/..%2f",
+            "https://h/a...",
+            "https://h/%00",
+            "https://h/CON",
+        ] {
+            let path = parse(text);
+            assert_eq!(CachePath::parse(path.as_str()).unwrap(), path, "{text}");
+            assert_eq!(path.file_name(), path.as_str(), "{text}");
+        }
+    }
+
+    fn texts() -> impl Strategy<Value = String> {
+        let segment = prop_oneof![
+            "[a-c.+~_]{1,4}",
+            "[a-bA-B]{1,3}",
+            "[a-z0-9_-][a-z0-9._-]{0,99}",
+            "\\PC{1,12}",
+            "[a-z]{95,110}",
+            "~[0-9a-f]{64}",
+        ];
+        proptest::collection::vec(segment, 1..5).prop_map(|segments| segments.join("/"))
+    }
+
+    proptest! {
+        /// C1: injective under ASCII lower-casing, and never out of the asset's folder.
+        #[test]
+        fn different_paths_never_share_a_file(a in texts(), b in texts()) {
+            let (Ok(pa), Ok(pb)) = (CachePath::parse(&a), CachePath::parse(&b)) else { return Ok(()) };
+            let (fa, fb) = (pa.file_name(), pb.file_name());
+            prop_assert_eq!(a == b, fa.eq_ignore_ascii_case(&fb));
+            for name in [fa, fb] {
+                prop_assert!(name.len() <= 200 && !name.starts_with('.') && !name.ends_with('.'));
+                prop_assert!(name.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'_' | b'-' | b'+' | b'~')));
+                prop_assert!(CachePath::is_file_name(&name));
+            }
+        }
+    }
+}

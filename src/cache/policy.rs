@@ -1,0 +1,237 @@
+//! Which asset goes first.
+
+use std::collections::hash_map::RandomState;
+use std::fmt;
+use std::hash::{BuildHasher, Hasher};
+use std::time::Duration;
+
+use hashlink::LinkedHashMap;
+
+use super::id::AssetId;
+use super::store::Stamp;
+
+/// Picks the assets an [`EvictingStore`](super::EvictingStore) removes.
+///
+/// # Implementing
+///
+/// The store tells what happens and asks for victims under its lock: answer from memory, at once. Which assets must
+/// not go is none of a policy's business: a victim that is leased, pinned or being written is skipped and comes back
+/// by [`restored`](Self::restored) when it is free.
+pub trait EvictionPolicy: fmt::Debug + Send + 'static {
+    /// The app used the asset: nothing is more recent.
+    fn used(&mut self, asset: &AssetId, at: Stamp);
+
+    /// The asset was written to. What is known already keeps its recency: a download in the background is no use.
+    fn added(&mut self, asset: &AssetId, at: Stamp);
+
+    /// These assets are there, last used at the given times: found at open, or free again. What is known already
+    /// keeps its recency.
+    fn restored(&mut self, assets: Vec<(AssetId, Stamp)>);
+
+    /// The asset is gone.
+    fn removed(&mut self, asset: &AssetId);
+
+    /// Takes the next victim off the list, to make room, with its last use; `None` if nothing (more) should go.
+    fn victim(&mut self, now: Stamp) -> Option<(AssetId, Stamp)>;
+
+    /// Takes off the list what should go even though there is room.
+    fn expired(&mut self, now: Stamp) -> Option<(AssetId, Stamp)> {
+        let _ = now;
+        None
+    }
+}
+
+impl EvictionPolicy for Box<dyn EvictionPolicy> {
+    fn used(&mut self, asset: &AssetId, at: Stamp) {
+        (**self).used(asset, at);
+    }
+
+    fn added(&mut self, asset: &AssetId, at: Stamp) {
+        (**self).added(asset, at);
+    }
+
+    fn restored(&mut self, assets: Vec<(AssetId, Stamp)>) {
+        (**self).restored(assets);
+    }
+
+    fn removed(&mut self, asset: &AssetId) {
+        (**self).removed(asset);
+    }
+
+    fn victim(&mut self, now: Stamp) -> Option<(AssetId, Stamp)> {
+        (**self).victim(now)
+    }
+
+    fn expired(&mut self, now: Stamp) -> Option<(AssetId, Stamp)> {
+        (**self).expired(now)
+    }
+}
+
+/// The least recently used asset goes first. The default.
+#[derive(Default)]
+pub struct Lru {
+    /// From the coldest to the hottest.
+    order: LinkedHashMap<AssetId, Stamp, IdHasher>,
+}
+
+impl Lru {
+    /// An empty list.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn coldest(&self) -> Option<Stamp> {
+        self.order.front().map(|(_, &at)| at)
+    }
+}
+
+impl fmt::Debug for Lru {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lru").field("assets", &self.order.len()).finish()
+    }
+}
+
+impl EvictionPolicy for Lru {
+    fn used(&mut self, asset: &AssetId, at: Stamp) {
+        if let Some(last) = self.order.to_back(asset) {
+            *last = at;
+        } else {
+            self.order.insert(asset.bare(), at);
+        }
+    }
+
+    fn added(&mut self, asset: &AssetId, at: Stamp) {
+        if !self.order.contains_key(asset) {
+            self.order.insert(asset.bare(), at);
+        }
+    }
+
+    fn restored(&mut self, mut assets: Vec<(AssetId, Stamp)>) {
+        assets.retain(|(asset, _)| !self.order.contains_key(asset));
+        assets.sort_by_key(|&(_, at)| at);
+        let hottest = assets.last().map(|&(_, at)| at);
+        if hottest <= self.coldest() || self.order.is_empty() {
+            // Skipped victims come back here: each was the coldest when it was skipped.
+            for (asset, at) in assets.into_iter().rev() {
+                self.order.insert_front(asset, at);
+            }
+        } else {
+            assets.extend(self.order.drain());
+            assets.sort_by_key(|&(_, at)| at);
+            self.order.extend(assets);
+        }
+    }
+
+    fn removed(&mut self, asset: &AssetId) {
+        self.order.remove(asset);
+    }
+
+    fn victim(&mut self, _now: Stamp) -> Option<(AssetId, Stamp)> {
+        self.order.pop_front()
+    }
+}
+
+/// Assets not used for longer than a limit go, room or no room; when room is needed the least recently used goes first.
+#[derive(Debug)]
+pub struct MaxAge {
+    limit: Duration,
+    lru: Lru,
+}
+
+impl MaxAge {
+    /// Keeps assets for `limit` after their last use.
+    pub fn new(limit: Duration) -> Self {
+        Self {
+            limit,
+            lru: Lru::new(),
+        }
+    }
+}
+
+impl EvictionPolicy for MaxAge {
+    fn used(&mut self, asset: &AssetId, at: Stamp) {
+        self.lru.used(asset, at);
+    }
+
+    fn added(&mut self, asset: &AssetId, at: Stamp) {
+        self.lru.added(asset, at);
+    }
+
+    fn restored(&mut self, assets: Vec<(AssetId, Stamp)>) {
+        self.lru.restored(assets);
+    }
+
+    fn removed(&mut self, asset: &AssetId) {
+        self.lru.removed(asset);
+    }
+
+    fn victim(&mut self, now: Stamp) -> Option<(AssetId, Stamp)> {
+        self.lru.victim(now)
+    }
+
+    fn expired(&mut self, now: Stamp) -> Option<(AssetId, Stamp)> {
+        if self.lru.coldest()?.age(now) > self.limit {
+            self.lru.victim(now)
+        } else {
+            None
+        }
+    }
+}
+
+/// Nothing is evicted: when the cache is full, writes are refused until the app removes something.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Never;
+
+impl EvictionPolicy for Never {
+    fn used(&mut self, _asset: &AssetId, _at: Stamp) {}
+
+    fn added(&mut self, _asset: &AssetId, _at: Stamp) {}
+
+    fn restored(&mut self, _assets: Vec<(AssetId, Stamp)>) {}
+
+    fn removed(&mut self, _asset: &AssetId) {}
+
+    fn victim(&mut self, _now: Stamp) -> Option<(AssetId, Stamp)> {
+        None
+    }
+}
+
+/// Hashes ids by mixing eight of their bytes with a key of its own: they are hashes already, and the key keeps
+/// chosen ones from colliding.
+#[derive(Clone)]
+pub(crate) struct IdHasher {
+    key: u64,
+}
+
+impl Default for IdHasher {
+    fn default() -> Self {
+        Self {
+            key: RandomState::new().build_hasher().finish(),
+        }
+    }
+}
+
+impl BuildHasher for IdHasher {
+    type Hasher = IdHash;
+
+    fn build_hasher(&self) -> IdHash {
+        IdHash(self.key)
+    }
+}
+
+/// The hasher of [`IdHasher`].
+pub(crate) struct IdHash(u64);
+
+impl Hasher for IdHash {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        if let Some((word, _)) = bytes.split_first_chunk() {
+            // An odd multiplier and a fold: every bit of the word reaches the low bits, which pick the bucket.
+            let product = (u64::from_le_bytes(*word) ^ self.0).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            self.0 = product ^ (product >> 32);
+        }
+    }
+}

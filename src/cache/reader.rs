@@ -1,0 +1,66 @@
+//! Reading an entry in chunks.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::entry::{CHUNK, Entry};
+use super::error::CacheError;
+use crate::rt;
+
+/// An entry being read from its beginning, from [`AssetCache::open`](super::AssetCache::open). Reads on when the entry
+/// is replaced, evicted or removed.
+#[derive(Debug)]
+pub struct EntryReader {
+    entry: Arc<Entry>,
+    position: u64,
+}
+
+impl EntryReader {
+    pub(crate) fn new(entry: Entry) -> Self {
+        Self {
+            entry: Arc::new(entry),
+            position: 0,
+        }
+    }
+
+    /// Length of the whole entry in bytes.
+    pub fn len(&self) -> u64 {
+        self.entry.len()
+    }
+
+    /// Whether the entry has no bytes.
+    pub fn is_empty(&self) -> bool {
+        self.entry.is_empty()
+    }
+
+    /// Bytes before the next chunk.
+    pub fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// Where the next chunk starts, in bytes from the beginning; at or after the end there is none.
+    pub fn seek(&mut self, position: u64) {
+        self.position = position;
+    }
+
+    /// The next bytes, at most 256 KiB, or `None` at the end.
+    ///
+    /// # Errors
+    ///
+    /// [`CacheError::Io`]; [`CacheError::Damaged`] if the file was cut short since it was opened: the end is never
+    /// early.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future loses nothing: the next call reads the same bytes.
+    pub async fn next_chunk(&mut self) -> Result<Option<Bytes>, CacheError> {
+        if self.position >= self.entry.len() {
+            return Ok(None);
+        }
+        let (entry, position) = (Arc::clone(&self.entry), self.position);
+        let chunk = rt::unblock(move || entry.read_at(position, CHUNK as u64)).await?;
+        self.position = position + chunk.len() as u64;
+        Ok(Some(chunk))
+    }
+}

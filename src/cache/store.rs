@@ -1,0 +1,261 @@
+//! The contract every store and every layer keeps.
+
+use std::fmt;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+
+use super::entry::Entry;
+use super::error::CacheError;
+use super::id::AssetId;
+use super::path::CachePath;
+
+/// Assets made of entries.
+///
+/// Synchronous and minimal: a layer wraps a store, adds one rule and forwards the rest. Calls may block on the disk;
+/// none may be made from an async task (the [`AssetCache`](super::AssetCache) hops to a blocking thread for that).
+///
+/// # Contract
+///
+/// - An entry is one version, whole: what [`open`](Self::open) gives was committed by one [`Staged::commit`], and
+///   stays readable whatever happens to the store afterwards.
+/// - A staged entry is invisible until its commit returns or fails, and gone if it is dropped.
+/// - An absent entry or asset is `None`, never an error. What is damaged is absent.
+/// - After [`remove`](Self::remove) nothing of the asset can be opened; its bytes count until the [`Trash`] is
+///   emptied.
+/// - [`used_bytes`](Self::used_bytes) counts every byte the store keeps; those staged but not committed count where
+///   room is reserved for them.
+///
+/// # Implementing
+///
+/// All methods take `&self` and are called from many threads at once. Hold no lock while a value of the caller is
+/// dropped or called.
+pub trait Store: fmt::Debug + Send + Sync + 'static {
+    /// Opens an entry for reading. The file is the truth: no bookkeeping decides a hit.
+    ///
+    /// # Errors
+    ///
+    /// [`CacheError::Io`] if the entry may be there but cannot be opened.
+    fn open(&self, asset: &AssetId, path: &CachePath) -> Result<Option<Entry>, CacheError>;
+
+    /// Whether the entry is there. Does not count as use.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    fn contains(&self, asset: &AssetId, path: &CachePath) -> Result<bool, CacheError>;
+
+    /// Starts a new version of an entry.
+    ///
+    /// # Errors
+    ///
+    /// [`CacheError::Io`], or a layer's refusal.
+    fn stage(&self, asset: &AssetId, path: &CachePath) -> Result<Box<dyn Staged>, CacheError>;
+
+    /// Removes one entry and says how many bytes it took; `None` if there was none.
+    ///
+    /// # Errors
+    ///
+    /// [`CacheError::Io`].
+    fn remove_entry(&self, asset: &AssetId, path: &CachePath) -> Result<Option<u64>, CacheError>;
+
+    /// Takes an asset out of sight in one step; `None` if there was none.
+    ///
+    /// # Errors
+    ///
+    /// [`CacheError::Io`]; [`CacheError::InUse`] from a layer that protects it.
+    fn remove(&self, asset: &AssetId) -> Result<Option<Trash>, CacheError>;
+
+    /// Sets or clears the durable "keep offline" mark. An asset can be pinned before it has an entry.
+    ///
+    /// # Errors
+    ///
+    /// [`CacheError::Io`].
+    fn set_pinned(&self, asset: &AssetId, pinned: bool) -> Result<(), CacheError>;
+
+    /// What is known of one asset; `None` if it has neither entries nor a pin.
+    ///
+    /// # Errors
+    ///
+    /// [`CacheError::Io`].
+    fn asset(&self, asset: &AssetId) -> Result<Option<AssetInfo>, CacheError>;
+
+    /// When entries of the asset were last made, replaced or removed, without looking at them. Two different answers
+    /// mean a change; `None` if there is no telling.
+    ///
+    /// # Errors
+    ///
+    /// [`CacheError::Io`].
+    fn modified(&self, asset: &AssetId) -> Result<Option<Stamp>, CacheError>;
+
+    /// All assets, in no order.
+    ///
+    /// # Errors
+    ///
+    /// [`CacheError::Io`].
+    fn assets(&self) -> Result<Vec<AssetInfo>, CacheError>;
+
+    /// The entries of one asset, in no order.
+    ///
+    /// # Errors
+    ///
+    /// [`CacheError::Io`].
+    fn entries(&self, asset: &AssetId) -> Result<Vec<EntryInfo>, CacheError>;
+
+    /// Bytes kept, bookkeeping and trash included, staged entries not; a layer that reserves room adds what it has
+    /// reserved.
+    ///
+    /// # Errors
+    ///
+    /// [`CacheError::Io`].
+    fn used_bytes(&self) -> Result<u64, CacheError>;
+
+    /// The most that committing this entry can add to [`used_bytes`](Self::used_bytes) beyond its payload.
+    fn overhead(&self, asset: &AssetId, path: &CachePath) -> u64;
+
+    /// Notes that the app used the asset at `at`. Writes nothing.
+    fn touch(&self, asset: &AssetId, at: Stamp);
+
+    /// Whether a removal would be refused now because the asset is in use. If so, [`news`](Self::news) tells when
+    /// that has changed.
+    ///
+    /// # Errors
+    ///
+    /// [`CacheError::Io`].
+    fn is_held(&self, asset: &AssetId) -> Result<bool, CacheError>;
+
+    /// Assets that may be removed and that the caller may not know of, with their last use: on the first call all
+    /// that were there when the store was opened, afterwards those found on disk or no longer held. Each is told
+    /// once.
+    ///
+    /// # Errors
+    ///
+    /// [`CacheError::Io`].
+    fn news(&self) -> Result<Vec<(AssetId, Stamp)>, CacheError>;
+
+    /// Makes bookkeeping durable, so that a crash loses none of it.
+    ///
+    /// # Errors
+    ///
+    /// [`CacheError::Io`]. The entries are not at stake.
+    fn checkpoint(&self) -> Result<(), CacheError>;
+}
+
+/// A new version of an entry, invisible until it is committed. Dropping it discards it.
+pub trait Staged: fmt::Debug + Send {
+    /// Appends all of `parts`.
+    ///
+    /// # Errors
+    ///
+    /// [`CacheError::Io`], or a layer's refusal. The version cannot be committed afterwards.
+    fn write(&mut self, parts: &[Bytes]) -> Result<(), CacheError>;
+
+    /// Makes the version visible, in the place of the old one.
+    ///
+    /// # Errors
+    ///
+    /// [`CacheError::Io`]. The old version stands; after a failed sync of the directory the new one does, and may
+    /// not survive a power cut.
+    fn commit(self: Box<Self>) -> Result<Committed, CacheError>;
+}
+
+/// What a commit changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Committed {
+    /// Bytes the entry takes now, its footer included.
+    pub bytes: u64,
+    /// Bytes of the version it replaced, if there was one.
+    pub replaced: Option<u64>,
+    /// [`Store::modified`] of the asset, as of this commit.
+    pub modified: Option<Stamp>,
+}
+
+/// A removed asset whose bytes are still on disk. Emptying it frees them; dropping it leaves them to the next open.
+#[must_use = "the bytes of a removed asset stay until its trash is emptied"]
+pub struct Trash {
+    work: Box<dyn FnOnce() -> Result<(), CacheError> + Send>,
+}
+
+impl Trash {
+    /// Trash that `work` empties.
+    pub fn new(work: impl FnOnce() -> Result<(), CacheError> + Send + 'static) -> Self {
+        Self { work: Box::new(work) }
+    }
+
+    /// Frees the bytes.
+    ///
+    /// # Errors
+    ///
+    /// What `work` answers; the bytes then still count.
+    pub fn empty(self) -> Result<(), CacheError> {
+        (self.work)()
+    }
+}
+
+impl fmt::Debug for Trash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Trash").finish_non_exhaustive()
+    }
+}
+
+/// What is known of an asset.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct AssetInfo {
+    /// Which asset.
+    pub id: AssetId,
+    /// Bytes its files take.
+    pub bytes: u64,
+    /// Number of its entries.
+    pub files: u64,
+    /// When the app last used it.
+    pub last_access: Stamp,
+    /// Whether it is leased or being written right now.
+    pub leased: bool,
+    /// Whether it carries the durable "keep offline" mark.
+    pub pinned: bool,
+    /// When its directory last changed, if it has one.
+    pub(crate) modified: Option<Stamp>,
+}
+
+/// What is known of an entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct EntryInfo {
+    /// Which entry.
+    pub path: CachePath,
+    /// Length of its payload in bytes.
+    pub len: u64,
+}
+
+/// A point in time: microseconds since 1970, strictly growing within a cache even when the clock is set back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Stamp(pub u64);
+
+impl Stamp {
+    /// The system clock's now.
+    pub fn now() -> Self {
+        SystemTime::now().into()
+    }
+
+    /// How long ago this was at `now`; zero if it lies ahead.
+    pub fn age(self, now: Self) -> Duration {
+        Duration::from_micros(now.0.saturating_sub(self.0))
+    }
+}
+
+impl From<SystemTime> for Stamp {
+    fn from(time: SystemTime) -> Self {
+        let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Self(u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
+    }
+}
+
+impl From<Stamp> for SystemTime {
+    fn from(stamp: Stamp) -> Self {
+        Self::UNIX_EPOCH
+            .checked_add(Duration::from_micros(stamp.0))
+            .unwrap_or(Self::UNIX_EPOCH)
+    }
+}

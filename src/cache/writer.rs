@@ -1,0 +1,109 @@
+//! Writing an entry of unknown length in constant memory.
+
+use bytes::Bytes;
+
+use super::blocking::BlockingCache;
+use super::entry::CHUNK;
+use super::error::CacheError;
+use super::store::Staged;
+use crate::rt;
+
+/// Parts of a batch: no more than systems take in one vectored write.
+const MAX_PARTS: usize = 512;
+
+/// A new version of an entry, from [`AssetCache::writer`](super::AssetCache::writer).
+///
+/// Nobody sees it until [`commit`](Self::commit); dropping the writer discards it. Up to 256 KiB are collected before
+/// a blocking thread is asked to write them, so a hop is not paid for each network chunk.
+#[derive(Debug)]
+pub struct EntryWriter {
+    /// `None` while a blocking thread has it, and for good if that call was dropped or failed.
+    staged: Option<Box<dyn Staged>>,
+    batch: Vec<Bytes>,
+    batched: usize,
+    len: u64,
+    cache: BlockingCache,
+}
+
+impl EntryWriter {
+    pub(crate) fn new(staged: Box<dyn Staged>, cache: BlockingCache) -> Self {
+        Self {
+            staged: Some(staged),
+            batch: Vec::new(),
+            batched: 0,
+            len: 0,
+            cache,
+        }
+    }
+
+    /// Bytes written so far.
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Whether nothing was written so far.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Appends `bytes`.
+    ///
+    /// # Errors
+    ///
+    /// [`CacheError::CacheFull`] if they do not fit, [`CacheError::Io`]. The entry is discarded, and every later call
+    /// answers [`CacheError::Abandoned`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Not cancel safe: when the future is dropped before it is ready the entry may be discarded; later calls then
+    /// answer [`CacheError::Abandoned`]. Bytes are never missing from a committed entry.
+    pub async fn write(&mut self, bytes: Bytes) -> Result<(), CacheError> {
+        if self.staged.is_none() {
+            return Err(CacheError::Abandoned);
+        }
+        self.len += bytes.len() as u64;
+        self.batched += bytes.len();
+        self.batch.push(bytes);
+        if self.batched < CHUNK && self.batch.len() < MAX_PARTS {
+            return Ok(());
+        }
+        let Some(mut staged) = self.staged.take() else {
+            return Err(CacheError::Abandoned);
+        };
+        let batch = self.take_batch();
+        let written = rt::unblock(move || staged.write(&batch).map(|()| staged)).await?;
+        self.staged = Some(written);
+        Ok(())
+    }
+
+    /// Makes the entry visible, in the place of the old one.
+    ///
+    /// # Errors
+    ///
+    /// [`CacheError::CacheFull`], [`CacheError::Io`], [`CacheError::Abandoned`] after an earlier call failed or was
+    /// dropped. The old entry then stands.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves the old entry or the new one.
+    pub async fn commit(mut self) -> Result<(), CacheError> {
+        let Some(mut staged) = self.staged.take() else {
+            return Err(CacheError::Abandoned);
+        };
+        let (batch, cache) = (self.take_batch(), self.cache.clone());
+        rt::unblock(move || {
+            if !batch.is_empty() {
+                staged.write(&batch)?;
+            }
+            staged.commit()?;
+            cache.tidy();
+            Ok(())
+        })
+        .await
+    }
+
+    fn take_batch(&mut self) -> Vec<Bytes> {
+        self.batched = 0;
+        std::mem::take(&mut self.batch)
+    }
+}

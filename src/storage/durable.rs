@@ -1,0 +1,260 @@
+//! The one file through which every durable change goes: write, fsync, rename, fsync of the directory.
+//!
+//! [`Disk`] is the seam: [`OsDisk`] is the file system, a test can put a fake one with live and durable bytes in
+//! its place. Nothing above this file calls the file system.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::io::{self, IoSlice, Write as _};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use fs_err as fs;
+
+/// What a finished write has been through, and so what a power cut can take from it.
+///
+/// A *killed process* loses nothing under either: the kernel has the bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Durability {
+    /// Data synced, renamed, directory synced. When the call returns, a power cut cannot take the write back.
+    #[default]
+    Full,
+    /// Data synced, renamed. A power cut can take back the last seconds' writes, whole: under each name stands the
+    /// old version, the new one, or nothing, never a partial one. About one disk flush a write cheaper.
+    Ordered,
+}
+
+/// What stands under a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    File,
+    Dir,
+    /// A symlink, fifo, socket or device: never ours.
+    Other,
+}
+
+/// Kind, length and modification time, of the name itself (symlinks are not followed).
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Meta {
+    pub(crate) kind: Kind,
+    pub(crate) len: u64,
+    pub(crate) modified: Option<SystemTime>,
+}
+
+/// The file-system calls the cache is made of.
+///
+/// # Contract
+///
+/// Each call is one step a crash can come after. Errors keep their [`io::ErrorKind`].
+pub(crate) trait Disk: fmt::Debug + Send + Sync + 'static {
+    /// Makes one directory, for its owner only.
+    fn create_dir(&self, dir: &Path) -> io::Result<()>;
+    /// Makes a file that must not exist yet, for its owner only.
+    fn create_new(&self, file: &Path) -> io::Result<Box<dyn DiskFile>>;
+    /// Opens what stands under a name for reading, without following a symlink or waiting for a fifo's writer.
+    fn open(&self, file: &Path) -> io::Result<Box<dyn DiskFile>>;
+    /// Gives `staged` the name `target` in one step, whatever stood there, and with [`Durability::Full`] syncs the
+    /// directories. An error can come after the rename: look again.
+    fn replace(&self, staged: &Path, target: &Path, durability: Durability) -> io::Result<()>;
+    /// Moves a file or directory to a name that is free.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Makes the directory's names durable.
+    fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+    fn remove_file(&self, file: &Path) -> io::Result<()>;
+    /// Removes a directory with all that is in it; symlinks inside are removed, not followed.
+    fn remove_dir_all(&self, dir: &Path) -> io::Result<()>;
+    fn metadata(&self, path: &Path) -> io::Result<Meta>;
+    /// Names in a directory, in no order, without `.` and `..`.
+    fn read_dir(&self, dir: &Path) -> io::Result<Vec<OsString>>;
+}
+
+/// An open file of a [`Disk`].
+pub(crate) trait DiskFile: Send + Sync {
+    fn metadata(&self) -> io::Result<Meta>;
+    /// Reads at `offset`, which may be past the end: then nothing.
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize>;
+    /// Writes all of `parts` at the end.
+    fn append(&mut self, parts: &[Bytes]) -> io::Result<()>;
+    /// Makes the content durable. After an error the content must be given up: the next sync would say Ok.
+    fn sync(&self) -> io::Result<()>;
+}
+
+/// Puts `parts` under the name `target`, whole: staged under `staged`, synced, renamed.
+///
+/// # Errors
+///
+/// The first failing call's. Before the rename nothing is left behind; after it (only the directory's sync can fail
+/// then) the new version is visible and its durability unknown.
+pub(crate) fn write_whole(
+    disk: &dyn Disk,
+    staged: &Path,
+    target: &Path,
+    parts: &[Bytes],
+    durability: Durability,
+) -> io::Result<()> {
+    let mut file = disk.create_new(staged)?;
+    let written = file.append(parts).and_then(|()| file.sync());
+    drop(file);
+    let done = written.and_then(|()| disk.replace(staged, target, durability));
+    if done.is_err() {
+        // Gone already if the rename took place; if it cannot be removed now, the sweep at the next open does it.
+        let _ = disk.remove_file(staged);
+    }
+    done
+}
+
+/// The operating system's file system.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct OsDisk;
+
+impl OsDisk {
+    /// The disk every store uses unless a test brings its own.
+    pub(crate) fn shared() -> Arc<dyn Disk> {
+        Arc::new(Self)
+    }
+}
+
+impl Disk for OsDisk {
+    fn create_dir(&self, dir: &Path) -> io::Result<()> {
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::DirBuilderExt as _;
+            std::fs::DirBuilder::new().mode(0o700).create(dir)
+        }
+        #[cfg(not(unix))]
+        fs::create_dir(dir)
+    }
+
+    fn create_new(&self, file: &Path) -> io::Result<Box<dyn DiskFile>> {
+        let mut options = fs::OpenOptions::new();
+        options.write(true).read(true).create_new(true);
+        #[cfg(unix)]
+        {
+            use fs::os::unix::fs::OpenOptionsExt as _;
+            options.mode(0o600);
+        }
+        Ok(Box::new(options.open(file)?))
+    }
+
+    fn open(&self, file: &Path) -> io::Result<Box<dyn DiskFile>> {
+        let mut options = fs::OpenOptions::new();
+        options.read(true);
+        #[cfg(unix)]
+        {
+            use fs::os::unix::fs::OpenOptionsExt as _;
+            options.custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
+        }
+        Ok(Box::new(options.open(file)?))
+    }
+
+    fn replace(&self, staged: &Path, target: &Path, durability: Durability) -> io::Result<()> {
+        match durability {
+            Durability::Full => atomicwrites::replace_atomic(staged, target),
+            Durability::Ordered => fs::rename(staged, target),
+        }
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        // Windows cannot open a directory as a file, and its metadata needs no such sync.
+        if cfg!(windows) {
+            Ok(())
+        } else {
+            fs::File::open(dir)?.sync_all()
+        }
+    }
+
+    fn remove_file(&self, file: &Path) -> io::Result<()> {
+        fs::remove_file(file)
+    }
+
+    fn remove_dir_all(&self, dir: &Path) -> io::Result<()> {
+        fs::remove_dir_all(dir)
+    }
+
+    fn metadata(&self, path: &Path) -> io::Result<Meta> {
+        Ok(meta(&fs::symlink_metadata(path)?))
+    }
+
+    fn read_dir(&self, dir: &Path) -> io::Result<Vec<OsString>> {
+        fs::read_dir(dir)?.map(|entry| Ok(entry?.file_name())).collect()
+    }
+}
+
+fn meta(from: &std::fs::Metadata) -> Meta {
+    let kind = match from.file_type() {
+        file if file.is_file() => Kind::File,
+        dir if dir.is_dir() => Kind::Dir,
+        _ => Kind::Other,
+    };
+    Meta {
+        kind,
+        len: from.len(),
+        modified: from.modified().ok(),
+    }
+}
+
+impl DiskFile for fs::File {
+    fn metadata(&self) -> io::Result<Meta> {
+        Ok(meta(&fs::File::metadata(self)?))
+    }
+
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        #[cfg(unix)]
+        {
+            fs::os::unix::fs::FileExt::read_at(self, buf, offset)
+        }
+        #[cfg(windows)]
+        {
+            fs::os::windows::fs::FileExt::seek_read(self, buf, offset)
+        }
+    }
+
+    fn append(&mut self, parts: &[Bytes]) -> io::Result<()> {
+        let mut slices: Vec<IoSlice<'_>> = parts.iter().map(|part| IoSlice::new(part)).collect();
+        let mut rest = slices.as_mut_slice();
+        IoSlice::advance_slices(&mut rest, 0);
+        while !rest.is_empty() {
+            match self.write_vectored(rest) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => IoSlice::advance_slices(&mut rest, written),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.sync_all()
+    }
+}
+
+/// Reads up to `len` bytes from `offset`: fewer if the file ends before.
+///
+/// Memory follows what `len` says only as far as a file of that length exists and memory can be had for it.
+pub(crate) fn read_range(file: &dyn DiskFile, offset: u64, len: u64) -> io::Result<Bytes> {
+    let len = usize::try_from(len).map_err(|_| io::ErrorKind::OutOfMemory)?;
+    // Asks whether memory can be had; `vec!` then gets zeroed pages from the system without touching them.
+    Vec::<u8>::new()
+        .try_reserve_exact(len)
+        .map_err(|_| io::ErrorKind::OutOfMemory)?;
+    let mut buf = vec![0; len];
+    let mut filled = 0;
+    while let Some(rest) = buf.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+        match file.read_at(rest, offset + filled as u64) {
+            Ok(0) => break,
+            Ok(n) => filled += n,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    buf.truncate(filled);
+    Ok(buf.into())
+}

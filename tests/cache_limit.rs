@@ -1,0 +1,228 @@
+//! C5, C6, C7: the limit, measured on the disk and not from the accounts.
+
+#![cfg(feature = "cache")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    missing_docs,
+    reason = "a test fails by panicking"
+)]
+
+use std::path::Path;
+
+use bytes::Bytes;
+use kithara::cache::{AssetCache, AssetId, BlockingCache, CacheError, CachePath};
+
+fn open(root: &Path, max_bytes: u64) -> BlockingCache {
+    AssetCache::builder(root)
+        .max_bytes(max_bytes)
+        .open_blocking()
+        .unwrap()
+        .blocking()
+        .clone()
+}
+
+fn asset(name: &str) -> AssetId {
+    AssetId::from_key(name).unwrap()
+}
+
+fn path(name: &str) -> CachePath {
+    CachePath::parse(name).unwrap()
+}
+
+fn bytes(len: usize) -> Bytes {
+    (0..len).map(|i| u8::try_from(i * 7 % 251).unwrap()).collect::<Vec<_>>().into()
+}
+
+/// Bytes of all files below `dir`.
+fn du(dir: &Path) -> u64 {
+    let mut sum = 0;
+    for entry in std::fs::read_dir(dir).unwrap().flatten() {
+        let Ok(meta) = entry.path().symlink_metadata() else {
+            continue;
+        };
+        sum += if meta.is_dir() {
+            du(&entry.path())
+        } else {
+            meta.len()
+        };
+    }
+    sum
+}
+
+/// C5, faults C1, C2: 50 files an asset, and the disk decides.
+#[test]
+fn fifty_files_an_asset_stay_under_the_limit() {
+    let root = tempfile::tempdir().unwrap();
+    let cache = open(root.path(), 300_000);
+    for a in 0..6 {
+        for n in 0..50 {
+            cache
+                .put_atomic(
+                    &asset(&format!("track {a}")),
+                    &path(&format!("seg-{n}")),
+                    bytes(2000),
+                )
+                .unwrap();
+            assert!(du(root.path()) <= 300_000);
+            assert_eq!(du(root.path()), cache.stats().unwrap().bytes);
+        }
+    }
+    assert!(cache.get(&asset("track 5"), &path("seg-0")).unwrap().is_some());
+    assert!(cache.get(&asset("track 0"), &path("seg-0")).unwrap().is_none());
+}
+
+/// C6: as many as needed, the least recently used first.
+#[test]
+fn one_put_evicts_several_assets_the_least_recently_used_first() {
+    let root = tempfile::tempdir().unwrap();
+    let cache = open(root.path(), 100_000);
+    for a in 0..9 {
+        cache
+            .put_atomic(&asset(&a.to_string()), &path("x"), bytes(10_000))
+            .unwrap();
+    }
+    cache.get(&asset("0"), &path("x")).unwrap().unwrap();
+    cache
+        .put_atomic(&asset("big"), &path("x"), bytes(40_000))
+        .unwrap();
+    let there = |a: &str| cache.contains(&asset(a), &path("x")).unwrap();
+    assert!(there("0") && there("big") && there("8"));
+    assert!(!there("1") && !there("2") && !there("3"));
+    assert!(du(root.path()) <= 100_000);
+}
+
+/// C6, C7, faults C4, C16, C17.
+#[test]
+fn leased_and_pinned_assets_stay_and_the_put_that_does_not_fit_is_refused() {
+    let root = tempfile::tempdir().unwrap();
+    let cache = open(root.path(), 50_000);
+    for a in ["leased", "pinned", "free"] {
+        cache.put_atomic(&asset(a), &path("x"), bytes(15_000)).unwrap();
+    }
+    let lease = cache.lease(&asset("leased"));
+    let second = cache.lease(&asset("leased"));
+    cache.pin(&asset("pinned")).unwrap();
+    let error = cache
+        .put_atomic(&asset("new"), &path("x"), bytes(30_000))
+        .unwrap_err();
+    let CacheError::CacheFull { max_bytes, held, .. } = error else {
+        panic!("{error}")
+    };
+    assert_eq!(max_bytes, 50_000);
+    assert!(held > 30_000 && held < 50_000, "{held}");
+    assert!(
+        cache.contains(&asset("free"), &path("x")).unwrap(),
+        "a refusal removes nothing"
+    );
+    assert_eq!(
+        du(root.path()),
+        cache.stats().unwrap().bytes,
+        "and leaves nothing"
+    );
+
+    drop(lease);
+    assert!(
+        cache
+            .put_atomic(&asset("new"), &path("x"), bytes(30_000))
+            .is_err()
+    );
+    assert!(cache.remove(&asset("leased")).unwrap_err().is_in_use());
+    drop(second);
+    cache
+        .put_atomic(&asset("new"), &path("x"), bytes(30_000))
+        .unwrap();
+    assert!(cache.contains(&asset("pinned"), &path("x")).unwrap());
+    assert!(!cache.contains(&asset("leased"), &path("x")).unwrap());
+}
+
+/// Fault C3, C23.
+#[test]
+fn overwrites_count_their_difference() {
+    let root = tempfile::tempdir().unwrap();
+    let cache = open(root.path(), 100_000);
+    for len in [30_000, 10, 45_000, 0, 45_000, 20_000] {
+        cache.put_atomic(&asset("a"), &path("x"), bytes(len)).unwrap();
+        assert_eq!(cache.get(&asset("a"), &path("x")).unwrap().unwrap(), bytes(len));
+        assert_eq!(du(root.path()), cache.stats().unwrap().bytes);
+        assert_eq!(cache.stats().unwrap().entries, 1);
+    }
+}
+
+/// C2, fault B13.
+#[test]
+fn a_dropped_writer_leaves_nothing_and_a_committed_one_is_whole() {
+    let root = tempfile::tempdir().unwrap();
+    let cache = AssetCache::builder(root.path())
+        .max_bytes(5_000_000)
+        .open_blocking()
+        .unwrap();
+    let (a, x) = (asset("a"), path("x"));
+    futures_lite::future::block_on(async {
+        let mut writer = cache.writer(&a, &x).await.unwrap();
+        writer.write(bytes(600_000)).await.unwrap();
+        assert!(!cache.contains(&a, &x).await.unwrap());
+        assert!(du(root.path()) >= 600_000 && cache.stats().await.unwrap().bytes >= du(root.path()));
+        drop(writer);
+        assert_eq!(du(root.path()), 0);
+        assert_eq!(cache.stats().await.unwrap().bytes, 0);
+
+        let mut writer = cache.writer(&a, &x).await.unwrap();
+        let mut whole = Vec::new();
+        for n in 0..3000 {
+            whole.extend_from_slice(&bytes(n % 700));
+            writer.write(bytes(n % 700)).await.unwrap();
+        }
+        writer.commit().await.unwrap();
+        assert_eq!(cache.get(&a, &x).await.unwrap().unwrap(), whole);
+        let mut reader = cache.open(&a, &x).await.unwrap().unwrap();
+        cache.remove(&a).await.unwrap();
+        let mut read = Vec::new();
+        while let Some(chunk) = reader.next_chunk().await.unwrap() {
+            assert!(chunk.len() <= 256 * 1024);
+            read.extend_from_slice(&chunk);
+        }
+        assert_eq!(read, whole, "who has it open reads on");
+        assert!(cache.get(&a, &x).await.unwrap().is_none());
+        assert_eq!(du(root.path()), 0);
+    });
+}
+
+/// C9, fault C26.
+#[test]
+fn a_second_cache_on_the_same_root_is_refused_until_the_first_is_gone() {
+    let root = tempfile::tempdir().unwrap();
+    let first = open(root.path(), 1000);
+    let second = AssetCache::builder(root.path()).open_blocking();
+    assert!(second.unwrap_err().is_locked());
+    drop(first);
+    open(root.path(), 1000);
+}
+
+/// C3, C7: what is there is found again, pins included, leases not.
+#[test]
+fn a_reopened_cache_has_its_entries_and_pins() {
+    let root = tempfile::tempdir().unwrap();
+    let cache = open(root.path(), 100_000);
+    for a in ["a", "b"] {
+        cache
+            .put_atomic(&asset(a), &path("dir/x"), bytes(30_000))
+            .unwrap();
+    }
+    cache.pin(&asset("a")).unwrap();
+    let lease = cache.lease(&asset("b"));
+    let before = cache.stats().unwrap();
+    drop(cache);
+    std::mem::forget(lease);
+    let cache = open(root.path(), 100_000);
+    let after = cache.stats().unwrap();
+    assert_eq!(
+        (after.bytes, after.entries, after.pinned, after.leased),
+        (before.bytes, 2, 1, 0)
+    );
+    cache.put_atomic(&asset("c"), &path("x"), bytes(60_000)).unwrap();
+    assert!(cache.contains(&asset("a"), &path("dir/x")).unwrap());
+    assert!(!cache.contains(&asset("b"), &path("dir/x")).unwrap());
+}

@@ -85,10 +85,12 @@ pub(super) fn accept(
 impl Delivery {
     /// Position after the last byte that will be delivered, if it is known.
     pub(super) fn last(&self) -> Option<u64> {
-        match (self.end, self.stop) {
-            (Some(end), Some(stop)) => Some(end.min(stop)),
-            (end, _) => end,
-        }
+        self.end.map(|end| end.min(self.stop.unwrap_or(u64::MAX)))
+    }
+
+    /// Position that no byte delivered is beyond, if there is one.
+    pub(super) fn bound(&self) -> Option<u64> {
+        self.last().or(self.stop)
     }
 }
 

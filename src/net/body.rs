@@ -16,7 +16,7 @@ use super::error::{
 };
 use super::limits::IdleTimer;
 use super::raw::Raw;
-use super::{ByteRange, NetError, Request, Validator, redacted};
+use super::{ByteRange, NetError, Request, Response, Validator, redacted};
 use crate::rt;
 
 /// The bytes of a response as they come: a stream of chunks that ends only where the file or the range does.
@@ -115,12 +115,9 @@ impl Body {
         self.skip -= skipped;
         // `skipped` is at most the chunk's length, and `room` is used only if it is less.
         let _ = chunk.split_to(usize::try_from(skipped).unwrap_or(usize::MAX));
-        if let Some(room) = self
-            .delivery
-            .last()
-            .map(|last| last.saturating_sub(self.position))
-            && (chunk.len() as u64) > room
-        {
+        let bound = self.delivery.bound().unwrap_or(u64::MAX);
+        let room = bound.saturating_sub(self.position);
+        if chunk.len() as u64 > room {
             if self.delivery.stop.is_none() {
                 return RangeMismatchSnafu { url: self.url() }.fail();
             }
@@ -157,9 +154,7 @@ impl Body {
     }
 
     fn is_done(&self) -> bool {
-        self.skip == 0
-            && (self.delivery.last() == Some(self.position)
-                || self.delivery.stop.is_some_and(|stop| stop <= self.position))
+        self.skip == 0 && self.delivery.bound() == Some(self.position)
     }
 
     /// Ends the stream. The connection is kept if nothing but the framing's own end is left on it.
@@ -189,6 +184,17 @@ impl Body {
         }));
         self.idle.reset();
         Ok(())
+    }
+
+    /// Asks for the whole again after a wait, if that is worth a try and the body could not be resumed.
+    pub(super) async fn again(&self, error: &NetError, failures: u32) -> Option<Result<Response, NetError>> {
+        if self.rest().is_some() || !error.is_transient() {
+            return None;
+        }
+        let wait = self.client.retry_policy().delay(failures, error.retry_after())?;
+        log::debug!("{error}; starting over in {wait:?}");
+        rt::sleep(wait).await;
+        Some(self.client.send(self.request.clone()).await)
     }
 
     /// The request for what is missing, if the answer can be known to be of the same file.

@@ -85,6 +85,9 @@ impl Response {
 
     /// Reads the body whole, at most `limit` bytes of it, and decompresses it if the server compressed it.
     ///
+    /// A body that breaks off and cannot be resumed is asked for again from its start, as the client's
+    /// [`RetryPolicy`](super::RetryPolicy) says: nobody has seen a byte of it yet.
+    ///
     /// # Errors
     ///
     /// [`NetError::TooLarge`] if it is larger than `limit`, as sent or decompressed, or says so; [`NetError::Gunzip`] if
@@ -93,7 +96,27 @@ impl Response {
     /// # Cancel safety
     ///
     /// Dropping the future closes the connection at once.
-    pub async fn bytes(self, limit: usize) -> Result<Bytes, NetError> {
+    pub async fn bytes(mut self, limit: usize) -> Result<Bytes, NetError> {
+        let mut failures = 0;
+        loop {
+            let error = match self.read_whole(limit).await {
+                Ok(whole) if self.body.delivery().gzip => return gunzip::gunzip(&whole, limit, &self.url),
+                Ok(whole) => return Ok(whole),
+                Err(error) => error,
+            };
+            failures += 1;
+            let Some(again) = self.body.again(&error, failures).await else {
+                return Err(error);
+            };
+            // The caller may have drawn on this response's URL already, which the bytes must not contradict.
+            match again? {
+                again if redacted(&again.url) == redacted(&self.url) => self = again,
+                _ => return Err(error),
+            }
+        }
+    }
+
+    async fn read_whole(&mut self, limit: usize) -> Result<Bytes, NetError> {
         let too_large = || TooLargeSnafu {
             url: redacted(&self.url),
             limit,
@@ -101,20 +124,14 @@ impl Response {
         if self.content_length().is_some_and(|length| length > limit as u64) {
             return too_large().fail();
         }
-        let gzip = self.body.delivery().gzip;
-        let mut body = self.body;
         let mut whole = BytesMut::new();
-        while let Some(chunk) = body.try_next().await? {
+        while let Some(chunk) = self.body.try_next().await? {
             if chunk.len() > limit - whole.len() {
                 return too_large().fail();
             }
             whole.extend_from_slice(&chunk);
         }
-        if gzip {
-            gunzip::gunzip(&whole, limit, &self.url)
-        } else {
-            Ok(whole.freeze())
-        }
+        Ok(whole.freeze())
     }
 }
 

@@ -11,6 +11,7 @@
 )]
 
 mod basics;
+mod faults;
 
 use std::time::Duration;
 
@@ -46,7 +47,6 @@ pub(crate) fn client() -> HttpClient {
     builder().build().expect("valid settings")
 }
 
-#[expect(dead_code, reason = "for the fault tests")]
 pub(crate) fn one_try() -> HttpClient {
     builder()
         .retry(RetryPolicy::none())

@@ -1,7 +1,11 @@
 //! A source of one's own: it counts in bytes, and a seek lands where it was asked to.
 //!
 //! `cargo run --example own_source`
-#![allow(clippy::print_stdout, clippy::indexing_slicing, reason = "an example talks, and knows its source")]
+#![allow(
+    clippy::print_stdout,
+    clippy::indexing_slicing,
+    reason = "an example talks, and knows its source"
+)]
 use std::convert::Infallible;
 
 use bytes::Bytes;

@@ -31,7 +31,7 @@ pub(super) struct Connector {
 
 impl Connector {
     #[cfg(feature = "tls")]
-    pub(super) fn with_tls_config(config: std::sync::Arc<futures_rustls::rustls::ClientConfig>) -> Self {
+    pub(super) fn with_tls_config(config: Arc<futures_rustls::rustls::ClientConfig>) -> Self {
         Self {
             tls: super::tls::Tls::with_config(config),
             meter: Arc::default(),
@@ -39,11 +39,9 @@ impl Connector {
     }
 
     /// The same settings with sums that begin at nothing: builders are cloned, clients of different builders share none.
-    pub(super) fn with_own_meter(self) -> Self {
-        Self {
-            meter: Arc::default(),
-            ..self
-        }
+    pub(super) fn with_own_meter(mut self) -> Self {
+        self.meter = Arc::default();
+        self
     }
 
     pub(super) fn traffic(&self) -> Traffic {

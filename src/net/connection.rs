@@ -54,17 +54,20 @@ impl Connection {
     ) -> Result<http::Response<Incoming>, TransportError> {
         let mut response = pin!(self.requests.send_request(request));
         let work = &mut self.work;
-        let mut closed = false;
-        poll_fn(|cx| {
-            // The error of the work itself says more than the handle's "connection closed".
-            if !closed && let Poll::Ready(ended) = Pin::new(&mut *work).poll(cx) {
-                ended?;
-                closed = true;
+        let mut ended = None;
+        let response = poll_fn(|cx| {
+            if ended.is_none()
+                && let Poll::Ready(outcome) = Pin::new(&mut *work).poll(cx)
+            {
+                ended = Some(outcome);
             }
             response.as_mut().poll(cx)
         })
-        .await
-        .map_err(TransportError::new)
+        .await;
+        // A response that came counts, even if the connection failed behind it. Where none did, the work's own error
+        // says more than the handle's.
+        let failure = ended.and_then(Result::err);
+        response.map_err(|error| TransportError::new(failure.unwrap_or(error)))
     }
 
     /// The next chunk of the body that `incoming` belongs to; `None` at an end that HTTP's framing proves, or at the

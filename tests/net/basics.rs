@@ -132,3 +132,16 @@ fn an_empty_file_is_empty() {
             .is_empty()
     );
 }
+
+/// N6: without the feature the error names it.
+#[cfg(not(feature = "tls"))]
+#[test]
+fn n6_without_tls_an_https_url_says_what_is_missing() {
+    let url = kithara::net::Url::parse("https://localhost:1/").unwrap();
+    let error = fetch(&client(), Request::get(url)).unwrap_err();
+    assert!(
+        matches!(error, kithara::net::NetError::TlsDisabled { .. }),
+        "{error}"
+    );
+    assert!(error.to_string().contains("feature `tls`"));
+}

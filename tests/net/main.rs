@@ -12,6 +12,9 @@
 
 mod basics;
 mod faults;
+#[cfg(feature = "tls")]
+mod https;
+mod promises;
 
 use std::time::Duration;
 

@@ -12,6 +12,8 @@ use bytes::Bytes;
 use futures_lite::{StreamExt, future::block_on, stream};
 use kithara::stream::{Message, Source, SourceStream, Stream, StreamError, StreamParams};
 
+type Opened = Result<SourceStream<Infallible, Infallible>, StreamError<Infallible>>;
+
 /// Yields the bytes 0, 1, 2, … 255, 0, … up to `len`, a kilobyte at a time.
 struct Counter {
     position: u64,
@@ -23,10 +25,7 @@ impl Source for Counter {
     type Control = Infallible;
 
     /// A new stream from where the last seek pointed; the driver drops the one before.
-    fn open(
-        &mut self,
-        _: &StreamParams,
-    ) -> Result<SourceStream<Infallible, Infallible>, StreamError<Infallible>> {
+    fn open(&mut self, _: &StreamParams) -> Opened {
         let len = self.len;
         let chunks = stream::unfold(self.position, move |at| async move {
             let end = len.min(at + 1024);
@@ -36,7 +35,7 @@ impl Source for Counter {
         Ok(chunks.boxed())
     }
 
-    /// Only notes the place. A position past the end is no error: as with a file, nothing is to be read there.
+    /// Only notes the place. A position past the end is no error: as with a file, nothing is there to read.
     fn seek_bytes(&mut self, position: u64) -> Result<(), StreamError<Infallible>> {
         self.position = position;
         Ok(())

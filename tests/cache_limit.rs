@@ -33,7 +33,10 @@ fn path(name: &str) -> CachePath {
 }
 
 fn bytes(len: usize) -> Bytes {
-    (0..len).map(|i| u8::try_from(i * 7 % 251).unwrap()).collect::<Vec<_>>().into()
+    (0..len)
+        .map(|i| u8::try_from(i * 7 % 251).unwrap())
+        .collect::<Vec<_>>()
+        .into()
 }
 
 /// Bytes of all files below `dir`.

@@ -182,7 +182,8 @@ impl Server {
         }
     }
 
-    /// A copy of everything so far.
+    /// A copy of everything so far. A client may hold the last bytes before they are written down here, so a test that
+    /// has just read them asks with [`Server::wait_until`].
     pub fn log(&self) -> Log {
         self.shared.lock().log.clone()
     }

@@ -9,6 +9,8 @@ mod rt;
 pub mod cache;
 #[cfg(feature = "hls")]
 pub mod hls;
+#[cfg(feature = "io")]
+pub mod io;
 #[cfg(feature = "net")]
 pub mod net;
 #[cfg(feature = "storage")]

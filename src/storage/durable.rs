@@ -5,6 +5,7 @@
 
 use std::ffi::OsString;
 use std::fmt;
+use std::fs::TryLockError;
 use std::io::{self, IoSlice, Write as _};
 use std::path::Path;
 use std::sync::Arc;
@@ -41,6 +42,10 @@ pub(crate) enum Kind {
 pub(crate) struct Meta {
     pub(crate) kind: Kind,
     pub(crate) len: u64,
+    #[cfg_attr(
+        not(feature = "cache"),
+        expect(dead_code, reason = "the cache's index asks for it")
+    )]
     pub(crate) modified: Option<SystemTime>,
 }
 
@@ -49,6 +54,10 @@ pub(crate) struct Meta {
 /// # Contract
 ///
 /// Each call is one step a crash can come after. Errors keep their [`io::ErrorKind`].
+#[cfg_attr(
+    not(feature = "cache"),
+    expect(dead_code, reason = "the cache is made of more calls than storage")
+)]
 pub(crate) trait Disk: fmt::Debug + Send + Sync + 'static {
     /// Makes one directory, for its owner only.
     fn create_dir(&self, dir: &Path) -> io::Result<()>;
@@ -56,6 +65,9 @@ pub(crate) trait Disk: fmt::Debug + Send + Sync + 'static {
     fn create_new(&self, file: &Path) -> io::Result<Box<dyn DiskFile>>;
     /// Opens what stands under a name for reading, without following a symlink or waiting for a fifo's writer.
     fn open(&self, file: &Path) -> io::Result<Box<dyn DiskFile>>;
+    /// Opens or makes a file that is written in any order, for its owner only, and claims it until it is closed:
+    /// [`io::ErrorKind::WouldBlock`] if another handle has it, of this process or another one.
+    fn open_partial(&self, file: &Path) -> io::Result<Box<dyn DiskFile>>;
     /// Gives `staged` the name `target` in one step, whatever stood there, and with [`Durability::Full`] syncs the
     /// directories. An error can come after the rename: look again.
     fn replace(&self, staged: &Path, target: &Path, durability: Durability) -> io::Result<()>;
@@ -78,6 +90,10 @@ pub(crate) trait DiskFile: Send + Sync {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize>;
     /// Writes all of `parts` at the end.
     fn append(&mut self, parts: &[Bytes]) -> io::Result<()>;
+    /// Writes some of `bytes` at `offset`; a gap before it reads as zeros.
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize>;
+    /// Cuts the file, or extends it by a gap.
+    fn set_len(&self, len: u64) -> io::Result<()>;
     /// Makes the content durable. After an error the content must be given up: the next sync would say Ok.
     fn sync(&self) -> io::Result<()>;
 }
@@ -148,6 +164,25 @@ impl Disk for OsDisk {
             options.custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
         }
         Ok(Box::new(options.open(file)?))
+    }
+
+    fn open_partial(&self, file: &Path) -> io::Result<Box<dyn DiskFile>> {
+        let mut options = std::fs::OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false);
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::OpenOptionsExt as _;
+            options.mode(0o600).custom_flags(libc::O_NOFOLLOW);
+        }
+        let opened = options.open(file)?;
+        match opened.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(io::ErrorKind::WouldBlock.into()),
+            // A file system without locks: the claim of the whole root, or of the caller, has to do.
+            Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => {}
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
+        Ok(Box::new(fs::File::from_parts(opened, file)))
     }
 
     fn replace(&self, staged: &Path, target: &Path, durability: Durability) -> io::Result<()> {
@@ -229,6 +264,23 @@ impl DiskFile for fs::File {
             }
         }
         Ok(())
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::FileExt as _;
+            self.file().write_at(bytes, offset)
+        }
+        #[cfg(windows)]
+        {
+            use std::os::windows::fs::FileExt as _;
+            self.file().seek_write(bytes, offset)
+        }
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        fs::File::set_len(self, len)
     }
 
     fn sync(&self) -> io::Result<()> {

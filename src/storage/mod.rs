@@ -5,12 +5,17 @@
 //!
 //! ```text
 //! cache, io
-//!   └ storage   [`AtomicResource`]
+//!   └ storage   [`AtomicResource`], [`StreamingResource`]
 //!       └ durable   write, fsync, rename, fsync of the directory (private)
 //! ```
 
 mod atomic;
 pub(crate) mod durable;
+mod streaming;
 
 pub use atomic::AtomicResource;
 pub use durable::Durability;
+pub use streaming::{
+    Budget, Checkpoint, Condition, Demand, DemandWatch, Found, Interrupter, Payload, Status, StatusWatch,
+    StreamingError, StreamingOptions, StreamingResource, TAG_LIMIT, WaitError, Waited, Waiter, Writer,
+};

@@ -1,0 +1,19 @@
+//! A [`Reader`] as Symphonia's source.
+
+use std::error::Error;
+
+use symphonia_core::io::MediaSource;
+
+use super::Reader;
+
+/// Seekable once the length is known. Symphonia's readers seek to the end of what is seekable while they probe, so a
+/// fetcher must serve the tail cheaply, or the caller wraps the reader in `symphonia_core::io::ReadOnlySource`.
+impl<E: Error + Send + Sync + 'static> MediaSource for Reader<E> {
+    fn is_seekable(&self) -> bool {
+        self.len().is_some()
+    }
+
+    fn byte_len(&self) -> Option<u64> {
+        self.len()
+    }
+}

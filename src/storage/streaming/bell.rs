@@ -1,0 +1,78 @@
+//! Wake-ups as data: collected under the lock, run after it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::task::Waker;
+
+/// What a change of the shared state owes to others: wakers to wake and values to drop. Both run code that is not
+/// ours, so [`run`](After::run) comes after the lock is gone.
+pub(super) struct After<E> {
+    pub(super) wakers: Vec<Waker>,
+    pub(super) stale: Vec<Waker>,
+    pub(super) causes: Vec<Arc<E>>,
+}
+
+impl<E> After<E> {
+    pub(super) fn new() -> Self {
+        Self {
+            wakers: Vec::new(),
+            stale: Vec::new(),
+            causes: Vec::new(),
+        }
+    }
+
+    /// Wakes and drops. Call it without any lock held.
+    pub(super) fn run(self) {
+        for waker in self.wakers {
+            waker.wake();
+        }
+    }
+}
+
+/// Tells any number of watchers that something changed. Each watcher remembers the version it saw, so a change between
+/// two looks is never lost, and changes it slept through count as one.
+pub(super) struct Bell {
+    version: u64,
+    watchers: BTreeMap<u64, Waker>,
+}
+
+impl Bell {
+    pub(super) fn new() -> Self {
+        Self {
+            version: 1,
+            watchers: BTreeMap::new(),
+        }
+    }
+
+    pub(super) fn ring<E>(&mut self, after: &mut After<E>) {
+        self.version += 1;
+        after
+            .wakers
+            .extend(std::mem::take(&mut self.watchers).into_values());
+    }
+
+    /// The version to remember if it is not `seen`; else leaves `waker` for the next ring.
+    pub(super) fn look<E>(
+        &mut self,
+        watcher: u64,
+        seen: u64,
+        waker: Waker,
+        after: &mut After<E>,
+    ) -> Option<u64> {
+        if self.version == seen {
+            self.wait(watcher, waker, after);
+            return None;
+        }
+        after.stale.push(waker);
+        Some(self.version)
+    }
+
+    /// Leaves `waker` for the next ring.
+    pub(super) fn wait<E>(&mut self, watcher: u64, waker: Waker, after: &mut After<E>) {
+        after.stale.extend(self.watchers.insert(watcher, waker));
+    }
+
+    pub(super) fn leave<E>(&mut self, watcher: u64, after: &mut After<E>) {
+        after.stale.extend(self.watchers.remove(&watcher));
+    }
+}

@@ -1,0 +1,404 @@
+//! A file that is read while it is still being written, in any order.
+//!
+//! The rule this adds to `storage`: *a byte is there or it is not*. A sparse file holds the bytes, a set of ranges
+//! says which of them are there, and every answer comes from the set: a hole is never read as zeros, and the end is
+//! the end only once a writer has vouched for it.
+//!
+//! ```text
+//!             writer()                    commit(len)
+//!   Idle ─────────────────▶ Writing ─────────────────────▶ Complete
+//!    ▲ ◀───────────────────  │ │ │                          the final name, read for ever
+//!    │     drop the writer   │ │ └────── discard(cause) ──▶ Discarded
+//!    │                       │ ▼ fail(cause)                files removed; readers keep what they have
+//!    └ (next process)        │ Failed
+//!                            └──┘ writer() goes on from what is present
+//! ```
+//!
+//! In every state the bytes present can be read. A wait for missing ones lasts through `Idle` and `Writing`, and ends
+//! with the cause in `Failed` and `Discarded`.
+//!
+//! ```text
+//!   readers ──▶ presence (ranges, waits, demand; no I/O) ◀── writer ──▶ checksum, recorder
+//!      └──────▶ sparse file  ◀───────────────────────────────┘             │ record, rename
+//! ```
+
+mod bell;
+mod checksum;
+mod error;
+#[cfg(test)]
+mod model;
+mod options;
+mod presence;
+mod progress;
+mod recorder;
+mod sparse;
+mod wait;
+mod watch;
+mod writer;
+
+use std::fmt;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use snafu::ResultExt;
+
+use self::checksum::Checksums;
+use self::error::{CommittedSnafu, DiscardedSnafu, IoSnafu, TakenSnafu};
+use self::presence::{Ahead, Presence, RoleRefused};
+use self::progress::Record;
+use self::recorder::Recorder;
+use self::sparse::Sparse;
+
+pub use self::error::{StreamingError, WaitError};
+pub use self::options::{Budget, StreamingOptions};
+pub use self::wait::{Interrupter, Waited, Waiter};
+pub use self::watch::{Condition, Demand, DemandWatch, Status, StatusWatch};
+pub use self::writer::{Checkpoint, Payload, Writer};
+
+/// The most bytes a [tag](Writer::set_tag) may have.
+pub const TAG_LIMIT: usize = 4096;
+
+/// The lock under `presence`. The model puts another one in its place.
+mod sync {
+    pub(super) use std::sync::{Mutex, MutexGuard};
+}
+
+/// What [`StreamingResource::read_at`] found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Found {
+    /// So many bytes were read, at least one (none only into an empty buffer).
+    Bytes(usize),
+    /// The byte at the offset is not there yet.
+    Missing,
+    /// The offset is at or after the proven end.
+    End,
+}
+
+/// One file, readable while it is written in any order: many readers, one writer at a time.
+///
+/// `E` is why its writer may give up, a [`WaitError`]'s cause. Clones are handles to the same resource. A handle or a
+/// reader keeps the resource wanted, a [`Writer`] does not; so when [`DemandWatch::changed`] says `None`, nobody reads
+/// any more.
+///
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// use kithara::storage::{Found, StreamingResource, Waited};
+///
+/// let track = StreamingResource::<std::io::Error>::open(dir.path().join("track.ogg"))?;
+/// let mut writer = track.writer()?;
+/// writer.set_len(8)?;
+/// writer.write_at(4, b"tail")?;
+///
+/// let mut buffer = [0; 16];
+/// assert_eq!(track.read_at(0, &mut buffer)?, Found::Missing);
+/// assert_eq!(track.read_at(4, &mut buffer)?, Found::Bytes(4));
+/// assert_eq!(track.read_at(8, &mut buffer)?, Found::End);
+///
+/// writer.write_at(0, b"head")?;
+/// assert_eq!(track.wait_range_blocking(0..100)?, Waited::Present(0..8));
+/// writer.commit(8)?;
+/// assert_eq!(std::fs::read(dir.path().join("track.ogg"))?, b"headtail");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct StreamingResource<E> {
+    inner: Arc<Inner<E>>,
+}
+
+pub(crate) struct Inner<E> {
+    presence: Presence<E>,
+    file: Sparse,
+    target: PathBuf,
+    checkpoint_every: u64,
+    budget: Option<Arc<dyn Budget>>,
+    desk: Mutex<Desk>,
+    recorder: Mutex<Recorder>,
+}
+
+/// What a writer leaves to the next one.
+struct Desk {
+    sums: Checksums,
+    tag: Vec<u8>,
+    /// Bytes written since the last checkpoint.
+    unsynced: u64,
+    checkpoints: u64,
+}
+
+impl Desk {
+    fn resume(record: Record) -> Self {
+        Self {
+            sums: Checksums::from_runs(record.runs),
+            tag: record.tag,
+            unsynced: 0,
+            checkpoints: 0,
+        }
+    }
+}
+
+impl<E> StreamingResource<E> {
+    /// Opens the resource that will stand at `target`, resuming from what an earlier process recorded. See
+    /// [`StreamingOptions::open`].
+    ///
+    /// # Errors
+    ///
+    /// [`StreamingError::InUse`], [`StreamingError::Io`].
+    pub fn open(target: impl Into<PathBuf>) -> Result<Self, StreamingError> {
+        StreamingOptions::new(target).open()
+    }
+
+    fn new(inner: Inner<E>) -> Self {
+        inner.presence.add_handle();
+        Self {
+            inner: Arc::new(inner),
+        }
+    }
+
+    /// Where the resource stands once it is complete.
+    pub fn path(&self) -> &Path {
+        &self.inner.target
+    }
+
+    /// The end in bytes, once a writer has vouched for it.
+    pub fn len(&self) -> Option<u64> {
+        self.inner.presence.len()
+    }
+
+    /// Whether the end is known to be at 0.
+    pub fn is_empty(&self) -> bool {
+        self.len() == Some(0)
+    }
+
+    /// The bytes present: half-open ranges, ascending, apart.
+    pub fn available(&self) -> Vec<Range<u64>> {
+        self.inner.presence.available()
+    }
+
+    /// The bytes of `range` that are not present, up to the end if it is known.
+    pub fn missing(&self, range: Range<u64>) -> Vec<Range<u64>> {
+        self.inner.presence.missing(&range)
+    }
+
+    /// How many bytes are present; the partial file holds no more.
+    pub fn stored_bytes(&self) -> u64 {
+        self.available().iter().map(|range| range.end - range.start).sum()
+    }
+
+    /// What the last [`Writer::set_tag`] left, in this process or (as of the last checkpoint) an earlier one.
+    pub fn tag(&self) -> Vec<u8> {
+        self.inner.desk().tag.clone()
+    }
+
+    /// Reads what is present at `offset`, up to the first missing byte; never waits for bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`StreamingError::Io`]; [`StreamingError::Cut`] if the file lost bytes that were there.
+    pub fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<Found, StreamingError> {
+        if buffer.is_empty() {
+            return Ok(Found::Bytes(0));
+        }
+        let ahead = self.inner.presence.ahead(offset, buffer.len() as u64);
+        self.inner.read(ahead, offset, buffer)
+    }
+
+    /// Resolves when all of `range` is present, or at once where the end is proven to lie before it. Nothing else ends
+    /// the wait but a failure: not other bytes, not a writer's coming or going.
+    ///
+    /// # Errors
+    ///
+    /// [`WaitError::Failed`] with the writer's cause.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future ends the wait and withdraws it from the fetcher's demand; nothing is lost.
+    pub async fn wait_range(&self, range: Range<u64>) -> Result<Waited, WaitError<E>> {
+        self.waiter().wait(range).await
+    }
+
+    /// [`wait_range`](Self::wait_range) for a thread that may block. To be able to call it off use a
+    /// [`waiter`](Self::waiter).
+    ///
+    /// # Errors
+    ///
+    /// [`WaitError::Failed`] with the writer's cause.
+    pub fn wait_range_blocking(&self, range: Range<u64>) -> Result<Waited, WaitError<E>> {
+        self.waiter().wait_blocking(range)
+    }
+
+    /// One who waits and can be interrupted.
+    pub fn waiter(&self) -> Waiter<E> {
+        Waiter::new(self.clone(), None)
+    }
+
+    /// A waiter that reads, from `position` first: the fetcher is told of its place.
+    pub fn reading(&self, position: u64) -> Waiter<E> {
+        Waiter::new(self.clone(), Some(position))
+    }
+
+    /// What readers need right now.
+    pub fn demand(&self) -> Demand {
+        self.inner.presence.demand()
+    }
+
+    /// How the resource stands right now.
+    pub fn status(&self) -> Status<E> {
+        self.inner.presence.status()
+    }
+
+    /// How the resource stands, to watch.
+    pub fn watch(&self) -> StatusWatch<E> {
+        StatusWatch::new(self.inner.clone())
+    }
+
+    /// Takes the writer's role. After a failure this clears it: waits wait again.
+    ///
+    /// # Errors
+    ///
+    /// [`StreamingError::Taken`], [`StreamingError::Committed`], [`StreamingError::Discarded`].
+    pub fn writer(&self) -> Result<Writer<E>, StreamingError> {
+        let taken = self.inner.presence.take_role();
+        self.inner.role(taken).map(|()| Writer::new(self.inner.clone()))
+    }
+
+    /// Takes the writer's role as soon as nobody has it.
+    ///
+    /// # Errors
+    ///
+    /// [`StreamingError::Committed`], [`StreamingError::Discarded`]: there is nothing left to write.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves the queue.
+    pub async fn next_writer(&self) -> Result<Writer<E>, StreamingError> {
+        let queue = RoleQueue {
+            presence: &self.inner.presence,
+            id: self.inner.presence.new_id(),
+        };
+        let taken = std::future::poll_fn(|cx| queue.presence.poll_role(queue.id, cx)).await;
+        self.inner.role(taken).map(|()| Writer::new(self.inner.clone()))
+    }
+}
+
+struct RoleQueue<'a, E> {
+    presence: &'a Presence<E>,
+    id: u64,
+}
+
+impl<E> Drop for RoleQueue<'_, E> {
+    fn drop(&mut self) {
+        self.presence.leave_role_queue(self.id);
+    }
+}
+
+impl<E> Inner<E> {
+    fn role(&self, taken: Result<(), RoleRefused>) -> Result<(), StreamingError> {
+        let path = &self.target;
+        match taken {
+            Ok(()) => Ok(()),
+            Err(RoleRefused::Taken) => TakenSnafu { path }.fail(),
+            Err(RoleRefused::Complete) => CommittedSnafu { path }.fail(),
+            Err(RoleRefused::Discarded) => DiscardedSnafu { path }.fail(),
+        }
+    }
+
+    fn refuse_committed(&self) -> Result<(), StreamingError> {
+        if self.presence.is_complete() {
+            CommittedSnafu { path: &self.target }.fail()
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Reads what lies `ahead` of `offset`.
+    fn read(&self, ahead: Ahead, offset: u64, buffer: &mut [u8]) -> Result<Found, StreamingError> {
+        match ahead {
+            Ahead::Missing => Ok(Found::Missing),
+            Ahead::End => Ok(Found::End),
+            Ahead::Bytes(count) => {
+                let count = usize::try_from(count).unwrap_or(usize::MAX).min(buffer.len());
+                let part = buffer.get_mut(..count).unwrap_or_default();
+                self.file.read_at(offset, part).map(Found::Bytes)
+            }
+        }
+    }
+
+    /// Poison is ignored: each step under this lock leaves the desk whole.
+    fn desk(&self) -> MutexGuard<'_, Desk> {
+        self.desk.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Poison is ignored: each step under this lock ends with its own flag set.
+    fn recorder(&self) -> MutexGuard<'_, Recorder> {
+        self.recorder.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes `bytes`, none of which is present, piece by piece, so that readers see the first soon.
+    fn write_missing(&self, mut offset: u64, bytes: &[u8]) -> Result<(), StreamingError> {
+        const PIECE: usize = 256 * 1024;
+        self.reserve(bytes.len() as u64)?;
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let piece = rest.get(..PIECE).unwrap_or(rest);
+            let written = match self.file.write_at(offset, piece) {
+                Ok(written) => written,
+                Err(error) => {
+                    self.release(rest.len() as u64);
+                    return Err(error);
+                }
+            };
+            let (done, left) = rest.split_at_checked(written).unwrap_or((rest, &[]));
+            let end = offset + done.len() as u64;
+            {
+                let mut desk = self.desk();
+                desk.sums.add(offset, done);
+                desk.unsynced += done.len() as u64;
+            }
+            self.presence.insert(offset..end);
+            offset = end;
+            rest = left;
+        }
+        Ok(())
+    }
+
+    fn reserve(&self, bytes: u64) -> Result<(), StreamingError> {
+        let reserved = self
+            .budget
+            .as_ref()
+            .map_or(Ok(()), |budget| budget.reserve(bytes));
+        reserved.context(IoSnafu {
+            action: "make room for",
+            path: &self.target,
+        })
+    }
+
+    fn release(&self, bytes: u64) {
+        if let Some(budget) = &self.budget {
+            budget.release(bytes);
+        }
+    }
+}
+
+impl<E> Clone for StreamingResource<E> {
+    fn clone(&self) -> Self {
+        self.inner.presence.add_handle();
+        Self {
+            inner: self.inner.clone(),
+        }
+    }
+}
+
+impl<E> Drop for StreamingResource<E> {
+    fn drop(&mut self) {
+        self.inner.presence.drop_handle();
+    }
+}
+
+impl<E> fmt::Debug for StreamingResource<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StreamingResource")
+            .field("path", &self.inner.target)
+            .field("len", &self.len())
+            .field("available", &self.available())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,172 @@
+//! Opening a streaming resource: what is trusted, and where its files stand.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use snafu::ResultExt;
+
+use super::error::{InUseSnafu, IoSnafu, StreamingError};
+use super::presence::Presence;
+use super::progress::Record;
+use super::recorder::{Recorder, with_suffix};
+use super::sparse::Sparse;
+use super::{Desk, Inner, StreamingResource};
+use crate::storage::durable::{Disk, Durability, OsDisk};
+
+/// Says whether the partial file may grow. The owner of a limited space gives one to
+/// [`StreamingOptions::budget`].
+///
+/// It is asked with no lock held, from the thread that writes.
+pub trait Budget: fmt::Debug + Send + Sync + 'static {
+    /// Sets `bytes` aside before they are written.
+    ///
+    /// # Errors
+    ///
+    /// An error refuses the write, which reports it as the file system's. For "no room" use
+    /// [`io::ErrorKind::QuotaExceeded`].
+    fn reserve(&self, bytes: u64) -> io::Result<()>;
+
+    /// Takes back what was reserved last and could not be written.
+    fn release(&self, bytes: u64);
+}
+
+/// How a [`StreamingResource`] is opened.
+#[derive(Debug, Clone)]
+#[must_use]
+pub struct StreamingOptions {
+    target: PathBuf,
+    partial: PathBuf,
+    checkpoint_every: u64,
+    durability: Durability,
+    budget: Option<Arc<dyn Budget>>,
+    disk: Arc<dyn Disk>,
+}
+
+impl StreamingOptions {
+    /// The ways to open a resource that stands, or will stand, at `target`.
+    pub fn new(target: impl Into<PathBuf>) -> Self {
+        let target = target.into();
+        let partial = with_suffix(&target, "~part");
+        Self {
+            target,
+            partial,
+            checkpoint_every: 8 * 1024 * 1024,
+            durability: Durability::default(),
+            budget: None,
+            disk: OsDisk::shared(),
+        }
+    }
+
+    /// Where the partial file stands until the commit: on the target's file system. Without it, beside the target with
+    /// `~part` added to the name. The record of its progress stands beside it, with `~ranges` added.
+    pub fn partial(mut self, path: impl Into<PathBuf>) -> Self {
+        self.partial = path.into();
+        self
+    }
+
+    /// After how many new bytes a [checkpoint](super::Writer::due_checkpoint) falls due; 8 MiB without it. Fewer
+    /// bytes are fetched again after a crash, at the price of more syncs.
+    pub fn checkpoint_every(mut self, bytes: u64) -> Self {
+        self.checkpoint_every = bytes;
+        self
+    }
+
+    /// What a commit that has returned has been through.
+    pub fn durability(mut self, durability: Durability) -> Self {
+        self.durability = durability;
+        self
+    }
+
+    /// Asks `budget` before the partial file grows. What it holds already at opening
+    /// ([`StreamingResource::stored_bytes`]) is not asked for.
+    pub fn budget(mut self, budget: Arc<dyn Budget>) -> Self {
+        self.budget = Some(budget);
+        self
+    }
+
+    /// Opens the partial file, or makes it. Of a file left by an earlier process exactly the recorded ranges are
+    /// taken as present; the directories must exist. What stands at the target is not looked at, and replaced by the
+    /// commit.
+    ///
+    /// # Errors
+    ///
+    /// [`StreamingError::InUse`] if another resource holds the partial file; [`StreamingError::Io`].
+    pub fn open<E>(self) -> Result<StreamingResource<E>, StreamingError> {
+        let recorder = Recorder::new(self.disk, self.durability, self.partial);
+        let partial = &recorder.partial;
+        // A record left without its file would be believed of the next one.
+        match recorder.disk.metadata(partial) {
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => recorder.forget()?,
+            Err(source) => {
+                return Err(source).context(IoSnafu {
+                    action: "look at",
+                    path: partial,
+                });
+            }
+        }
+        let file = match recorder.disk.open_partial(partial) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                return InUseSnafu { path: partial }.fail();
+            }
+            opened => opened.context(IoSnafu {
+                action: "open",
+                path: partial,
+            })?,
+        };
+        // From here on the file is ours alone.
+        let file = Sparse::new(file, partial.clone());
+        let on_disk = file.len()?;
+        let record = match recorder.read() {
+            Some(record) if record.reach() <= on_disk => record,
+            _ => {
+                recorder.forget()?;
+                Record::default()
+            }
+        };
+        if on_disk > record.reach() {
+            file.set_len(record.reach())?;
+        }
+        Ok(StreamingResource::new(Inner {
+            presence: Presence::new(record.present(), record.len, false),
+            file,
+            target: self.target,
+            checkpoint_every: self.checkpoint_every,
+            budget: self.budget,
+            desk: Mutex::new(Desk::resume(record)),
+            recorder: Mutex::new(recorder),
+        }))
+    }
+
+    /// Opens the finished file at the target for reading: complete, its content the first `len` bytes of the file, or
+    /// all of it. What follows `len` (the footer of a commit) is never shown.
+    ///
+    /// # Errors
+    ///
+    /// [`StreamingError::Cut`] if the file is shorter than `len`; [`StreamingError::Io`].
+    pub fn open_finished<E>(self, len: Option<u64>) -> Result<StreamingResource<E>, StreamingError> {
+        let file = self.disk.open(&self.target).context(IoSnafu {
+            action: "open",
+            path: &self.target,
+        })?;
+        let file = Sparse::new(file, self.target.clone());
+        let on_disk = file.len()?;
+        let len = len.unwrap_or(on_disk);
+        file.expect_len(on_disk, len)?;
+        let present = Some(0..len)
+            .into_iter()
+            .filter(|whole| !whole.is_empty())
+            .collect();
+        Ok(StreamingResource::new(Inner {
+            presence: Presence::new(present, Some(len), true),
+            file,
+            target: self.target,
+            checkpoint_every: self.checkpoint_every,
+            budget: self.budget,
+            desk: Mutex::new(Desk::resume(Record::default())),
+            recorder: Mutex::new(Recorder::new(self.disk, self.durability, self.partial)),
+        }))
+    }
+}

@@ -1,0 +1,167 @@
+//! The names of a partial resource: its record, its removal, its final name.
+//!
+//! The order of steps is the whole point, here as in `durable`:
+//! - record: sync the file, then write down the ranges that were written before the sync began;
+//! - give up: the record goes, durably, then its file. No record is ever found beside another file than its own;
+//! - commit: sync the file, rename it, and the record goes.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use snafu::ResultExt;
+
+use super::error::{IoSnafu, StreamingError, SyncLostSnafu};
+use super::progress::{RECORD_LIMIT, Record};
+use super::sparse::Sparse;
+use crate::storage::durable::{self, Disk, Durability};
+
+/// Its lock is held over the disk's work: the writer and its checkpoints take turns here, readers never come.
+#[derive(Debug)]
+pub(super) struct Recorder {
+    pub(super) disk: Arc<dyn Disk>,
+    pub(super) durability: Durability,
+    pub(super) partial: PathBuf,
+    pub(super) record: PathBuf,
+    pub(super) staged: PathBuf,
+    /// Number of the newest checkpoint on the disk.
+    newest: u64,
+    /// Whether an earlier process's removals beside us are durable for certain.
+    names_synced: bool,
+    /// Committed or discarded: the names may belong to the next resource already.
+    closed: bool,
+    /// After a failed sync the next one says Ok of pages that are lost.
+    sync_lost: bool,
+}
+
+impl Recorder {
+    pub(super) fn new(disk: Arc<dyn Disk>, durability: Durability, partial: PathBuf) -> Self {
+        Self {
+            record: with_suffix(&partial, "~ranges"),
+            staged: with_suffix(&partial, "~staged"),
+            disk,
+            durability,
+            partial,
+            newest: 0,
+            names_synced: false,
+            closed: false,
+            sync_lost: false,
+        }
+    }
+
+    /// The record, if there is a whole one of ours.
+    pub(super) fn read(&self) -> Option<Record> {
+        let file = self.disk.open(&self.record).ok()?;
+        let len = file.metadata().ok()?.len;
+        if len > RECORD_LIMIT as u64 {
+            return None;
+        }
+        Record::decode(&durable::read_range(&*file, 0, len).ok()?)
+    }
+
+    /// Removes the record so that no crash brings it back.
+    pub(super) fn forget(&self) -> Result<(), StreamingError> {
+        if self.remove(&self.record)? {
+            self.sync_names(&self.partial)
+        } else {
+            Ok(())
+        }
+    }
+
+    pub(super) fn checkpoint(
+        &mut self,
+        file: &Sparse,
+        number: u64,
+        record: &Record,
+    ) -> Result<(), StreamingError> {
+        if self.closed || number < self.newest {
+            return Ok(());
+        }
+        if !self.names_synced {
+            self.sync_names(&self.partial)?;
+            self.names_synced = true;
+        }
+        self.sync(file)?;
+        // Left by a record that failed, or by a killed process.
+        self.remove(&self.staged)?;
+        let bytes = record.encode().into();
+        durable::write_whole(&*self.disk, &self.staged, &self.record, &[bytes], self.durability).context(
+            IoSnafu {
+                action: "record",
+                path: &self.record,
+            },
+        )?;
+        self.newest = number;
+        Ok(())
+    }
+
+    /// Gives the file its final name. `Ok` or not, [`is_closed`](Self::is_closed) tells whether it has it.
+    pub(super) fn finish(&mut self, file: &Sparse, target: &Path) -> Result<(), StreamingError> {
+        self.sync(file)?;
+        self.disk
+            .replace(&self.partial, target, Durability::Ordered)
+            .context(IoSnafu {
+                action: "commit",
+                path: target,
+            })?;
+        self.closed = true;
+        self.forget()?;
+        match self.durability {
+            Durability::Ordered => Ok(()),
+            Durability::Full => self.sync_names(target),
+        }
+    }
+
+    pub(super) fn give_up(&mut self) -> Result<(), StreamingError> {
+        self.closed = true;
+        self.forget()?;
+        self.remove(&self.partial).map(drop)
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    pub(super) fn refuse_sync_lost(&self) -> Result<(), StreamingError> {
+        if self.sync_lost {
+            SyncLostSnafu { path: &self.partial }.fail()
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Whether there was such a file.
+    pub(super) fn remove(&self, path: &Path) -> Result<bool, StreamingError> {
+        match self.disk.remove_file(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            other => other.map(|()| true).context(IoSnafu {
+                action: "remove",
+                path,
+            }),
+        }
+    }
+
+    fn sync(&mut self, file: &Sparse) -> Result<(), StreamingError> {
+        self.refuse_sync_lost()?;
+        let synced = file.sync();
+        self.sync_lost = synced.is_err();
+        synced
+    }
+
+    fn sync_names(&self, beside: &Path) -> Result<(), StreamingError> {
+        let dir = match beside.parent() {
+            Some(dir) if !dir.as_os_str().is_empty() => dir,
+            _ => Path::new("."),
+        };
+        self.disk.sync_dir(dir).context(IoSnafu {
+            action: "sync",
+            path: dir,
+        })
+    }
+}
+
+pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}

@@ -1,0 +1,98 @@
+//! The file under a streaming resource: positioned reads and writes whose errors name it.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+
+use snafu::ResultExt;
+
+use super::error::{CutSnafu, IoSnafu, StreamingError};
+use crate::storage::durable::DiskFile;
+
+/// An open file with the name it was opened under; a rename does not end the reads.
+pub(super) struct Sparse {
+    file: Box<dyn DiskFile>,
+    path: PathBuf,
+}
+
+impl Sparse {
+    pub(super) fn new(file: Box<dyn DiskFile>, path: PathBuf) -> Self {
+        Self { file, path }
+    }
+
+    pub(super) fn len(&self) -> Result<u64, StreamingError> {
+        self.named("measure", self.file.metadata())
+            .map(|metadata| metadata.len)
+    }
+
+    pub(super) fn expect_len(&self, found: u64, expected: u64) -> Result<(), StreamingError> {
+        if found < expected {
+            return CutSnafu {
+                path: &self.path,
+                offset: found,
+            }
+            .fail();
+        }
+        Ok(())
+    }
+
+    pub(super) fn set_len(&self, len: u64) -> Result<(), StreamingError> {
+        self.named("cut", self.file.set_len(len))
+    }
+
+    pub(super) fn sync(&self) -> Result<(), StreamingError> {
+        self.named("sync", self.file.sync())
+    }
+
+    /// Fills some of `buffer`, at least one byte, from bytes known to be there: none would be a false end.
+    pub(super) fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize, StreamingError> {
+        loop {
+            match self.file.read_at(buffer, offset) {
+                Ok(0) if !buffer.is_empty() => {
+                    return CutSnafu {
+                        path: &self.path,
+                        offset,
+                    }
+                    .fail();
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                other => return self.named("read", other),
+            }
+        }
+    }
+
+    /// Writes some of `bytes`, at least one.
+    pub(super) fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<usize, StreamingError> {
+        loop {
+            match self.file.write_at(bytes, offset) {
+                Ok(0) if !bytes.is_empty() => {
+                    return self.named("write", Err(io::ErrorKind::WriteZero.into()));
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                other => return self.named("write", other),
+            }
+        }
+    }
+
+    pub(super) fn write_all_at(&self, mut offset: u64, mut bytes: &[u8]) -> Result<(), StreamingError> {
+        while !bytes.is_empty() {
+            let written = self.write_at(offset, bytes)?;
+            offset += written as u64;
+            bytes = bytes.get(written..).unwrap_or_default();
+        }
+        Ok(())
+    }
+
+    fn named<T>(&self, action: &'static str, result: io::Result<T>) -> Result<T, StreamingError> {
+        result.context(IoSnafu {
+            action,
+            path: &self.path,
+        })
+    }
+}
+
+impl fmt::Debug for Sparse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Sparse").field(&self.path).finish()
+    }
+}

@@ -1,0 +1,228 @@
+//! Waiting for a range: one future, for tasks and for threads.
+
+use std::fmt;
+use std::ops::Range;
+use std::pin::{Pin, pin};
+use std::sync::{Arc, Weak};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{self, Thread};
+
+use super::{Found, Inner, StreamingError, StreamingResource, WaitError};
+
+/// How a wait ended well.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Waited {
+    /// These bytes are there: the range asked for, cut at the proven end if that lies within.
+    Present(Range<u64>),
+    /// The range begins at or after the proven end.
+    End {
+        /// Where the end is, in bytes.
+        len: u64,
+    },
+}
+
+/// One who waits for ranges and can be [interrupted](Interrupter), from [`StreamingResource::waiter`]; one who reads as
+/// well, and whose place the fetcher is told, from [`StreamingResource::reading`].
+pub struct Waiter<E> {
+    resource: StreamingResource<E>,
+    seat: u64,
+}
+
+impl<E> Waiter<E> {
+    pub(super) fn new(resource: StreamingResource<E>, reads_at: Option<u64>) -> Self {
+        let seat = resource.inner.presence.sit(reads_at);
+        Self { resource, seat }
+    }
+
+    /// Resolves when all of `range` is present, or at a proven end; see [`StreamingResource::wait_range`].
+    ///
+    /// # Errors
+    ///
+    /// [`WaitError::Failed`] and [`WaitError::Interrupted`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future ends the wait and withdraws it from the fetcher's demand; nothing is lost.
+    pub async fn wait(&mut self, range: Range<u64>) -> Result<Waited, WaitError<E>> {
+        self.wait_for(range.clone(), range).await
+    }
+
+    /// [`wait`](Self::wait) for a thread that may block.
+    ///
+    /// # Errors
+    ///
+    /// [`WaitError::Failed`] and [`WaitError::Interrupted`].
+    pub fn wait_blocking(&mut self, range: Range<u64>) -> Result<Waited, WaitError<E>> {
+        block_on(self.wait_for(range.clone(), range))
+    }
+
+    /// A handle that ends this waiter's waits from another thread.
+    pub fn interrupter(&self) -> Interrupter<E> {
+        Interrupter {
+            inner: Arc::downgrade(&self.resource.inner),
+            seat: self.seat,
+        }
+    }
+
+    /// The resource waited for.
+    pub fn resource(&self) -> &StreamingResource<E> {
+        &self.resource
+    }
+
+    /// [`StreamingResource::read_at`], of which the fetcher learns: at once if it is a jump, else in steps.
+    ///
+    /// # Errors
+    ///
+    /// As [`StreamingResource::read_at`].
+    pub fn read(&mut self, position: u64, buffer: &mut [u8]) -> Result<Found, StreamingError> {
+        if buffer.is_empty() {
+            return Ok(Found::Bytes(0));
+        }
+        let inner = &self.resource.inner;
+        let ahead = inner
+            .presence
+            .read_ahead(self.seat, position, buffer.len() as u64);
+        inner.read(ahead, position, buffer)
+    }
+
+    /// Resolves when the byte at `position` is there, or the end is proven to be there or before. The fetcher is told
+    /// of all the bytes that will be read then, `asked` of them.
+    ///
+    /// # Errors
+    ///
+    /// [`WaitError::Failed`] and [`WaitError::Interrupted`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future ends the wait and withdraws it from the fetcher's demand; nothing is lost.
+    pub async fn wait_first(&mut self, position: u64, asked: u64) -> Result<Waited, WaitError<E>> {
+        let needed = position..position.saturating_add(1);
+        let asked = position..position.saturating_add(asked.max(1));
+        self.wait_for(needed, asked).await
+    }
+
+    /// [`wait_first`](Self::wait_first) for a thread that may block.
+    ///
+    /// # Errors
+    ///
+    /// [`WaitError::Failed`] and [`WaitError::Interrupted`].
+    pub fn wait_first_blocking(&mut self, position: u64, asked: u64) -> Result<Waited, WaitError<E>> {
+        block_on(self.wait_first(position, asked))
+    }
+
+    fn wait_for(&mut self, needed: Range<u64>, asked: Range<u64>) -> Wait<'_, E> {
+        Wait {
+            waiter: self,
+            needed,
+            asked,
+            over: false,
+        }
+    }
+}
+
+impl<E> Drop for Waiter<E> {
+    fn drop(&mut self) {
+        self.resource.inner.presence.leave(self.seat);
+    }
+}
+
+impl<E> fmt::Debug for Waiter<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Waiter")
+            .field("resource", &self.resource)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Ends the waits of one [`Waiter`] or reader, now and from now on, until [`clear`](Self::clear).
+///
+/// Bytes that are there are still read: only waiting ends. It stays in force so that an interrupt a moment before the
+/// wait is not lost.
+pub struct Interrupter<E> {
+    inner: Weak<Inner<E>>,
+    seat: u64,
+}
+
+impl<E> Interrupter<E> {
+    /// Ends the wait with [`WaitError::Interrupted`], and each later one.
+    pub fn interrupt(&self) {
+        self.set(true);
+    }
+
+    /// Waits wait again.
+    pub fn clear(&self) {
+        self.set(false);
+    }
+
+    fn set(&self, interrupted: bool) {
+        if let Some(inner) = self.inner.upgrade() {
+            inner.presence.set_interrupted(self.seat, interrupted);
+        }
+    }
+}
+
+impl<E> Clone for Interrupter<E> {
+    fn clone(&self) -> Self {
+        Self {
+            inner: self.inner.clone(),
+            seat: self.seat,
+        }
+    }
+}
+
+impl<E> fmt::Debug for Interrupter<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Interrupter").finish_non_exhaustive()
+    }
+}
+
+struct Wait<'a, E> {
+    waiter: &'a Waiter<E>,
+    needed: Range<u64>,
+    asked: Range<u64>,
+    over: bool,
+}
+
+impl<E> Future for Wait<'_, E> {
+    type Output = Result<Waited, WaitError<E>>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let presence = &self.waiter.resource.inner.presence;
+        let answer = presence.poll_range(self.waiter.seat, &self.needed, &self.asked, cx);
+        self.over = answer.is_ready();
+        answer
+    }
+}
+
+impl<E> Drop for Wait<'_, E> {
+    fn drop(&mut self) {
+        if !self.over {
+            self.waiter.resource.inner.presence.stop_waiting(self.waiter.seat);
+        }
+    }
+}
+
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+/// Runs `future` on this thread. A wake between the poll and the park leaves the park's token, so none is lost.
+pub(super) fn block_on<F: Future>(future: F) -> F::Output {
+    let mut future = pin!(future);
+    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    let mut cx = Context::from_waker(&waker);
+    loop {
+        if let Poll::Ready(output) = future.as_mut().poll(&mut cx) {
+            return output;
+        }
+        thread::park();
+    }
+}

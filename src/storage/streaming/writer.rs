@@ -1,0 +1,268 @@
+//! The writer's role: one at a time, handed on by dropping it.
+
+use std::fmt;
+use std::sync::Arc;
+
+use snafu::OptionExt;
+
+use super::error::{BeyondEndSnafu, EndConflictSnafu, IncompleteSnafu, TagTooLongSnafu};
+use super::presence::EndConflict;
+use super::progress::Record;
+use super::{DemandWatch, Inner, StreamingError, TAG_LIMIT};
+
+/// What a commit hands to the maker of the footer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Payload {
+    /// Length of the content in bytes.
+    pub len: u64,
+    /// CRC-32 (ISO-HDLC, as in gzip) of the content as it was written.
+    pub crc32: u32,
+}
+
+/// The one writer of a [`StreamingResource`](super::StreamingResource). From
+/// [`StreamingResource::writer`](super::StreamingResource::writer).
+///
+/// Bytes once present never change: a write over them keeps the old ones. All methods but
+/// [`commit`](Self::commit) and a [`Checkpoint`] cost a write to the page cache at most; those two sync. They all
+/// block: call them from a thread that may.
+///
+/// Dropping the writer hands the role on. It commits nothing, loses nothing that is present, and ends no wait:
+/// readers wait for the next writer. A fetcher whose end should end them calls [`fail`](Self::fail).
+#[must_use = "dropping the writer gives its role away"]
+pub struct Writer<E> {
+    inner: Arc<Inner<E>>,
+    holds_role: bool,
+}
+
+impl<E> Writer<E> {
+    pub(super) fn new(inner: Arc<Inner<E>>) -> Self {
+        Self {
+            inner,
+            holds_role: true,
+        }
+    }
+
+    /// What readers need, to watch.
+    pub fn demand(&self) -> DemandWatch<E> {
+        DemandWatch::new(self.inner.clone())
+    }
+
+    /// Writes what is missing of `bytes` at `offset`, in any order with other writes, and shows it to readers. Answers
+    /// how many bytes were new.
+    ///
+    /// # Errors
+    ///
+    /// [`StreamingError::BeyondEnd`], and nothing is written. [`StreamingError::Io`] from the file system or the
+    /// [`Budget`](super::Budget): what was written before it is present and stays, and the call can be repeated.
+    /// [`StreamingError::Committed`].
+    pub fn write_at(&mut self, offset: u64, bytes: &[u8]) -> Result<u64, StreamingError> {
+        let inner = &*self.inner;
+        inner.refuse_committed()?;
+        let end = offset.saturating_add(bytes.len() as u64);
+        let limit = inner.presence.len().unwrap_or(i64::MAX.unsigned_abs());
+        if end > limit {
+            return BeyondEndSnafu {
+                path: &inner.target,
+                range: offset..end,
+            }
+            .fail();
+        }
+        let mut new = 0;
+        for gap in inner.presence.missing(&(offset..end)) {
+            let piece = usize::try_from(gap.start - offset)
+                .ok()
+                .zip(usize::try_from(gap.end - offset).ok())
+                .and_then(|(from, to)| bytes.get(from..to))
+                .unwrap_or_default();
+            inner.write_missing(gap.start, piece)?;
+            new += piece.len() as u64;
+        }
+        Ok(new)
+    }
+
+    /// States where the end is. The caller vouches for it: readers take it as proven.
+    ///
+    /// # Errors
+    ///
+    /// [`StreamingError::EndConflict`] if another end is known or bytes lie beyond it.
+    pub fn set_len(&mut self, len: u64) -> Result<(), StreamingError> {
+        let inner = &*self.inner;
+        inner.presence.set_len(len).map_err(|EndConflict { known }| {
+            EndConflictSnafu {
+                path: &inner.target,
+                known,
+                said: len,
+            }
+            .build()
+        })
+    }
+
+    /// Keeps a few bytes with the progress, for the next process: a validator of the remote file, say. It is recorded
+    /// by the next checkpoint.
+    ///
+    /// # Errors
+    ///
+    /// [`StreamingError::TagTooLong`].
+    pub fn set_tag(&mut self, tag: impl Into<Vec<u8>>) -> Result<(), StreamingError> {
+        let tag = tag.into();
+        if tag.len() > TAG_LIMIT {
+            return TagTooLongSnafu { len: tag.len() }.fail();
+        }
+        self.inner.desk().tag = tag;
+        Ok(())
+    }
+
+    /// A checkpoint, if enough bytes are new since the last one. Run it here or on another thread; writing can go on
+    /// meanwhile.
+    pub fn due_checkpoint(&mut self) -> Option<Checkpoint<E>> {
+        let due = self.inner.desk().unsynced >= self.inner.checkpoint_every;
+        due.then(|| self.checkpoint())
+    }
+
+    /// A checkpoint of all that is written by now. Run it before a planned stop, so that the next process need not
+    /// fetch anything again.
+    pub fn checkpoint(&mut self) -> Checkpoint<E> {
+        let mut desk = self.inner.desk();
+        desk.unsynced = 0;
+        desk.checkpoints += 1;
+        Checkpoint {
+            record: Record {
+                len: self.inner.presence.len(),
+                tag: desk.tag.clone(),
+                runs: desk.sums.runs().collect(),
+            },
+            number: desk.checkpoints,
+            inner: self.inner.clone(),
+        }
+    }
+
+    /// Ends the writing: all `len` bytes are present, they are synced, and the file takes its final name in one
+    /// rename.
+    ///
+    /// # Errors
+    ///
+    /// [`StreamingError::Incomplete`], [`EndConflict`](StreamingError::EndConflict): the writer can go on.
+    /// [`StreamingError::SyncLost`]: discard it. [`StreamingError::Committed`] the second time.
+    /// [`StreamingError::Io`]: not committed, unless only the sync of the directory failed; then it is (the next
+    /// commit says `Committed`), and a power cut may take it back.
+    pub fn commit(&mut self, len: u64) -> Result<(), StreamingError> {
+        self.commit_with_footer(len, |_| Vec::new())
+    }
+
+    /// [`commit`](Self::commit) with some bytes after the content, which readers never see: `footer` makes them, once
+    /// it is certain that all is present.
+    ///
+    /// # Errors
+    ///
+    /// As [`commit`](Self::commit).
+    pub fn commit_with_footer(
+        &mut self,
+        len: u64,
+        footer: impl FnOnce(Payload) -> Vec<u8>,
+    ) -> Result<(), StreamingError> {
+        self.inner.refuse_committed()?;
+        self.inner.recorder().refuse_sync_lost()?;
+        self.set_len(len)?;
+        let inner = &*self.inner;
+        if let Some(missing) = inner.presence.missing(&(0..len)).into_iter().next() {
+            return IncompleteSnafu {
+                path: &inner.target,
+                missing,
+            }
+            .fail();
+        }
+        let crc32 = inner.desk().sums.whole(len).context(IncompleteSnafu {
+            path: &inner.target,
+            missing: 0..len,
+        })?;
+        let footer = footer(Payload { len, crc32 });
+        inner.reserve(footer.len() as u64)?;
+        let finished = inner
+            .file
+            .write_all_at(len, &footer)
+            .and_then(|()| inner.file.set_len(len + footer.len() as u64))
+            .and_then(|()| inner.recorder().finish(&inner.file, &inner.target));
+        if inner.recorder().is_closed() {
+            inner.presence.complete();
+        } else {
+            inner.release(footer.len() as u64);
+        }
+        finished
+    }
+
+    /// Gives up with `cause`: every wait for a missing byte ends with it, now and until the next writer. What is
+    /// present stays readable, and resumable.
+    pub fn fail(mut self, cause: impl Into<Arc<E>>) {
+        self.holds_role = false;
+        self.inner.presence.fail(cause.into(), false);
+    }
+
+    /// Gives up with `cause` for good and removes the files, so that the resource can be opened anew (another version
+    /// upstream, say). Readers that have it open still read what is present.
+    ///
+    /// # Errors
+    ///
+    /// [`StreamingError::Io`] if a file could not be removed; the resource is given up all the same.
+    pub fn discard(mut self, cause: impl Into<Arc<E>>) -> Result<(), StreamingError> {
+        let inner = &*self.inner;
+        inner.refuse_committed()?;
+        let removed = inner.recorder().give_up();
+        self.holds_role = false;
+        inner.presence.fail(cause.into(), true);
+        removed
+    }
+}
+
+impl<E> Drop for Writer<E> {
+    fn drop(&mut self) {
+        if self.holds_role {
+            self.inner.presence.leave_role();
+        }
+    }
+}
+
+impl<E> fmt::Debug for Writer<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Writer")
+            .field("target", &self.inner.target)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The bytes written up to a moment, to be synced and then recorded. From [`Writer::due_checkpoint`].
+///
+/// Dropping it records nothing; the next one covers the same bytes.
+#[must_use = "a checkpoint does nothing until it is run"]
+pub struct Checkpoint<E> {
+    inner: Arc<Inner<E>>,
+    record: Record,
+    number: u64,
+}
+
+impl<E> Checkpoint<E> {
+    /// Syncs the file, then writes the record, in this order. Blocks for as long as the disk takes. Of two run at once,
+    /// the newer record stays.
+    ///
+    /// # Errors
+    ///
+    /// [`StreamingError::Io`]: if the record could not be written, a later checkpoint can make up for it; if the file
+    /// could not be synced, every later checkpoint and commit answers [`StreamingError::SyncLost`].
+    pub fn run(self) -> Result<(), StreamingError> {
+        let Self {
+            inner,
+            record,
+            number,
+        } = self;
+        inner.recorder().checkpoint(&inner.file, number, &record)
+    }
+}
+
+impl<E> fmt::Debug for Checkpoint<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Checkpoint")
+            .field("number", &self.number)
+            .field("record", &self.record)
+            .finish_non_exhaustive()
+    }
+}

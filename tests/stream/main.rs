@@ -13,6 +13,7 @@
 )]
 
 mod faults;
+mod model;
 mod promises;
 mod scenarios;
 mod step;

@@ -48,6 +48,10 @@ impl Step {
         self.count.0.swap(0, SeqCst)
     }
 
+    pub fn is_woken(&self) -> bool {
+        self.count.0.load(SeqCst) > 0
+    }
+
     /// Polls for as long as the task wakes itself, then says how it stands.
     pub fn settle<F: Future + Unpin>(&self, future: &mut F) -> Poll<F::Output> {
         loop {

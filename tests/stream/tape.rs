@@ -145,6 +145,11 @@ pub fn scripted(length: u64, acts: &[Act]) -> (Tape, Arc<Deck>) {
     })
 }
 
+/// Panics without the noise.
+pub fn snap(text: &str) -> ! {
+    std::panic::resume_unwind(Box::new(text.to_owned()))
+}
+
 /// The bytes of a tape from `start` to `end`.
 pub fn bytes(start: u64, end: u64) -> Bytes {
     (start..end)
@@ -180,7 +185,7 @@ impl Source for Tape {
             Seeks::Accepted | Seeks::OpenFails => self.position = position,
             Seeks::Unsupported => return Err(StreamError::SeekNotSupported),
             Seeks::Refused => return Err(StreamError::source(Torn { code: 416 })),
-            Seeks::Panics => panic!("the tape snapped while winding"),
+            Seeks::Panics => snap("the tape snapped while winding"),
         }
         Ok(())
     }
@@ -218,7 +223,7 @@ impl futures_core::Stream for Playing {
             Act::Data(length) => length,
             Act::Note(note) => return Poll::Ready(Some(Ok(Message::Control(note)))),
             Act::Fail(code) => return Poll::Ready(Some(Err(StreamError::source(Torn { code })))),
-            Act::Panic => panic!("the tape snapped"),
+            Act::Panic => snap("the tape snapped"),
             Act::Wait => {
                 this.deck.waiting.lock().unwrap().push(cx.waker().clone());
                 let pass = this

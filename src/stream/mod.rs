@@ -9,6 +9,8 @@ mod engine;
 mod error;
 mod handle;
 mod inline;
+#[cfg(all(test, kithara_loom))]
+mod loom_tests;
 mod mailbox;
 mod params;
 mod queue;

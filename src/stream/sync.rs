@@ -1,10 +1,26 @@
 //! The primitives this module synchronises with, and the one it adds: [`Gauge`].
+//!
+//! With `--cfg kithara_loom` loom's primitives stand in for all of them, see `loom_tests.rs`.
 
-pub(super) use async_channel as channel;
-pub(super) use atomic_waker::AtomicWaker;
-pub(super) use concurrent_queue::{ConcurrentQueue, PopError, PushError};
-pub(super) use std::sync::Mutex;
-pub(super) use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+#[cfg(kithara_loom)]
+mod stand_in;
+
+#[cfg(not(kithara_loom))]
+pub(super) use {
+    async_channel as channel,
+    atomic_waker::AtomicWaker,
+    concurrent_queue::ConcurrentQueue,
+    std::sync::Mutex,
+    std::sync::atomic::{AtomicU64, AtomicUsize, Ordering},
+};
+#[cfg(kithara_loom)]
+pub(super) use {
+    loom::sync::Mutex,
+    loom::sync::atomic::{AtomicU64, AtomicUsize, Ordering},
+    stand_in::{AtomicWaker, ConcurrentQueue, channel},
+};
+
+pub(super) use concurrent_queue::{PopError, PushError};
 
 use std::task::Waker;
 

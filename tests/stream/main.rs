@@ -12,9 +12,11 @@
     reason = "a test fails by panicking; its helpers are public to its own modules and serve several of them"
 )]
 
+mod executors;
 mod faults;
 mod model;
 mod promises;
 mod scenarios;
 mod step;
+mod stress;
 mod tape;

@@ -204,6 +204,7 @@ struct Asked {
     due: Option<Answer>,
 }
 
+#[expect(clippy::struct_excessive_bools, reason = "a model remembers what happened")]
 struct Bench {
     world: Shared,
     params: (usize, usize),
@@ -287,8 +288,8 @@ impl Bench {
         }
     }
 
-    fn run(&mut self, step: Move) {
-        match step {
+    fn run(&mut self, step: &Move) {
+        match *step {
             Move::RunDriver if self.driver_ran && self.driver_step.woken() == 0 => {}
             Move::RunDriver | Move::PollDriver => self.poll_driver(),
             Move::RunConsumer if self.consumer_ran && self.consumer_step.woken() == 0 => {}
@@ -471,13 +472,13 @@ impl Bench {
             due,
         };
         if let Poll::Ready(answer) = polled {
-            Self::compare(&asked, answer);
+            Self::compare(&asked, &answer);
             asked.future = None;
         }
         self.asked.push(asked);
     }
 
-    fn compare(asked: &Asked, answer: Result<(), Error>) {
+    fn compare(asked: &Asked, answer: &Result<(), Error>) {
         let right = match asked.due {
             Some(Answer::Done(How::Accept)) => answer.is_ok(),
             Some(Answer::Done(How::Unsupported)) => matches!(answer, Err(StreamError::SeekNotSupported)),
@@ -510,7 +511,7 @@ impl Bench {
             match asked.step.poll(future) {
                 Poll::Ready(answer) => {
                     asked.future = None;
-                    Self::compare(asked, answer);
+                    Self::compare(asked, &answer);
                 }
                 Poll::Pending => assert!(asked.due.is_none(), "S6: {:?} is due", asked.due),
             }
@@ -548,10 +549,10 @@ impl Bench {
                 && !self.ended
                 && (!self.consumer_ran || self.consumer_step.woken() > 0);
             if driver {
-                self.run(Move::PollDriver);
+                self.run(&Move::PollDriver);
             }
             if consumer {
-                self.run(Move::PollConsumer);
+                self.run(&Move::PollConsumer);
             }
             if !driver && !consumer {
                 break;
@@ -575,7 +576,7 @@ impl Bench {
             );
             drop(world);
         }
-        self.run(Move::DropConsumer);
+        self.run(&Move::DropConsumer);
         if self.driver.is_some() {
             self.poll_driver();
         }
@@ -640,7 +641,7 @@ proptest! {
     ) {
         let mut bench = Bench::new(inline, max_chunks, max_bytes, scripts);
         for step in steps {
-            bench.run(step);
+            bench.run(&step);
         }
         bench.finish();
     }

@@ -187,7 +187,11 @@ impl Body {
     }
 
     /// Asks for the whole again after a wait, if that is worth a try and the body could not be resumed.
-    pub(super) async fn again(&self, error: &NetError, failures: u32) -> Option<Result<Response, NetError>> {
+    pub(super) async fn again(
+        &mut self,
+        error: &NetError,
+        failures: u32,
+    ) -> Option<Result<Response, NetError>> {
         if self.rest().is_some() || !error.is_transient() {
             return None;
         }

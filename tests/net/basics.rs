@@ -16,6 +16,20 @@ fn a_file_arrives_whole() {
     assert_pattern(0, &bytes);
 }
 
+/// What compiles: every future may move to another thread, as an executor's tasks do.
+#[test]
+fn requests_and_bodies_are_send() {
+    fn is_send(value: impl Send) -> impl Send {
+        value
+    }
+    let server = server_with(10);
+    let client = client();
+    drop(is_send(async {
+        let response = client.send(Request::get(url(&server, "/a.bin"))).await.unwrap();
+        response.bytes(10).await
+    }));
+}
+
 #[test]
 fn a_client_counts_its_connections_and_what_came_over_them() {
     let server = server_with(MIB);

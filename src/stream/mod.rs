@@ -4,6 +4,8 @@
 //! stops when it is dropped, ends only when its source ended, and after an accepted seek delivers nothing older.
 
 mod consumer;
+#[cfg(feature = "test-util")]
+pub mod contract;
 mod driver;
 mod engine;
 mod error;

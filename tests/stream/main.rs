@@ -12,6 +12,8 @@
     reason = "a test fails by panicking; its helpers are public to its own modules and serve several of them"
 )]
 
+#[cfg(feature = "test-util")]
+mod contract;
 mod executors;
 mod faults;
 mod model;

@@ -55,6 +55,14 @@ fn du(dir: &Path) -> u64 {
     sum
 }
 
+/// The disk and the accounts agree, and neither is over the limit.
+fn check(cache: &BlockingCache, root: &Path) {
+    let stats = cache.stats().unwrap();
+    assert_eq!(du(&root.join("assets")), stats.asset_bytes);
+    assert!(du(root) <= stats.bytes, "{} on disk, {stats:?}", du(root));
+    assert!(stats.bytes <= stats.max_bytes, "{stats:?}");
+}
+
 /// C5, faults C1, C2: 50 files an asset, and the disk decides.
 #[test]
 fn fifty_files_an_asset_stay_under_the_limit() {
@@ -69,8 +77,7 @@ fn fifty_files_an_asset_stay_under_the_limit() {
                     bytes(2000),
                 )
                 .unwrap();
-            assert!(du(root.path()) <= 300_000);
-            assert_eq!(du(root.path()), cache.stats().unwrap().bytes);
+            check(&cache, root.path());
         }
     }
     assert!(cache.get(&asset("track 5"), &path("seg-0")).unwrap().is_some());
@@ -149,7 +156,7 @@ fn overwrites_count_their_difference() {
     for len in [30_000, 10, 45_000, 0, 45_000, 20_000] {
         cache.put_atomic(&asset("a"), &path("x"), bytes(len)).unwrap();
         assert_eq!(cache.get(&asset("a"), &path("x")).unwrap().unwrap(), bytes(len));
-        assert_eq!(du(root.path()), cache.stats().unwrap().bytes);
+        check(&cache, root.path());
         assert_eq!(cache.stats().unwrap().entries, 1);
     }
 }
@@ -164,13 +171,15 @@ fn a_dropped_writer_leaves_nothing_and_a_committed_one_is_whole() {
         .unwrap();
     let (a, x) = (asset("a"), path("x"));
     futures_lite::future::block_on(async {
+        let empty = cache.stats().await.unwrap();
         let mut writer = cache.writer(&a, &x).await.unwrap();
         writer.write(bytes(600_000)).await.unwrap();
         assert!(!cache.contains(&a, &x).await.unwrap());
         assert!(du(root.path()) >= 600_000 && cache.stats().await.unwrap().bytes >= du(root.path()));
         drop(writer);
-        assert_eq!(du(root.path()), 0);
-        assert_eq!(cache.stats().await.unwrap().bytes, 0);
+        cache.checkpoint().await.unwrap();
+        assert_eq!(du(&root.path().join("assets")), 0);
+        assert_eq!(cache.stats().await.unwrap(), empty);
 
         let mut writer = cache.writer(&a, &x).await.unwrap();
         let mut whole = Vec::new();
@@ -189,7 +198,8 @@ fn a_dropped_writer_leaves_nothing_and_a_committed_one_is_whole() {
         }
         assert_eq!(read, whole, "who has it open reads on");
         assert!(cache.get(&a, &x).await.unwrap().is_none());
-        assert_eq!(du(root.path()), 0);
+        cache.checkpoint().await.unwrap();
+        assert_eq!(cache.stats().await.unwrap(), empty);
     });
 }
 

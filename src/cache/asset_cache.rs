@@ -10,6 +10,7 @@ use super::error::CacheError;
 use super::id::AssetId;
 use super::lease::Lease;
 use super::path::CachePath;
+use super::progress::Progress;
 use super::reader::EntryReader;
 use super::store::{AssetInfo, EntryInfo};
 use super::writer::EntryWriter;
@@ -289,5 +290,25 @@ impl AssetCache {
     /// The checkpoint may still be written when the future is dropped.
     pub async fn checkpoint(&self) -> Result<(), CacheError> {
         self.hop(BlockingCache::checkpoint).await
+    }
+
+    /// How far the look at the disk after opening has come.
+    pub fn progress(&self) -> &Progress {
+        self.blocking.progress()
+    }
+
+    /// Drops this handle. If it was the last one, resolves when everything is written down and the root's lock is free.
+    ///
+    /// Dropping the last handle does the same in the background; whoever opens the root again in this process waits
+    /// for it.
+    ///
+    /// # Cancel safety
+    ///
+    /// When the future is dropped the cache closes in the background.
+    pub async fn close(self) {
+        if let Some(closed) = self.blocking.release() {
+            // An error is what is waited for: the channel was closed.
+            let _ = closed.recv().await;
+        }
     }
 }

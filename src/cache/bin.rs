@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use super::store::Trash;
 
@@ -10,6 +11,7 @@ use super::store::Trash;
 pub(crate) struct Bin {
     state: Mutex<State>,
     emptied: Condvar,
+    pushed: Condvar,
 }
 
 #[derive(Debug, Default)]
@@ -17,6 +19,16 @@ struct State {
     waiting: VecDeque<Trash>,
     /// How many are being emptied right now.
     busy: usize,
+    /// Nothing will be pushed any more.
+    closed: bool,
+}
+
+/// Why the keeper was woken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wake {
+    Trash,
+    Timeout,
+    Closed,
 }
 
 /// Ends one emptying, also when it panics.
@@ -37,6 +49,27 @@ impl Bin {
 
     pub(crate) fn push(&self, trash: Trash) {
         self.lock().waiting.push_back(trash);
+        self.pushed.notify_one();
+    }
+
+    /// Waits for trash, for [`close`](Self::close), or until `timeout` has passed.
+    pub(crate) fn wait(&self, timeout: Duration) -> Wake {
+        let idle = |state: &mut State| state.waiting.is_empty() && !state.closed;
+        let (state, _) = self
+            .pushed
+            .wait_timeout_while(self.lock(), timeout, idle)
+            .unwrap_or_else(PoisonError::into_inner);
+        match (state.waiting.is_empty(), state.closed) {
+            (false, _) => Wake::Trash,
+            (true, true) => Wake::Closed,
+            (true, false) => Wake::Timeout,
+        }
+    }
+
+    /// Wakes who waits, for the last time.
+    pub(crate) fn close(&self) {
+        self.lock().closed = true;
+        self.pushed.notify_all();
     }
 
     /// Whether some trash still counts.

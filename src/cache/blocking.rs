@@ -1,19 +1,25 @@
 //! The cache for threads that may block.
 
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 
+use async_channel::Receiver;
 use bytes::Bytes;
 
 use super::bin::Bin;
 use super::entry::Entry;
 use super::error::CacheError;
 use super::evict::EvictingStore;
+use super::fs::FsStore;
 use super::id::AssetId;
-use super::lease::{Lease, Leases};
+use super::index::IndexStore;
+use super::keeper::Keeper;
+use super::lease::{Lease, LeaseStore, Leases};
 use super::path::CachePath;
 use super::policy::EvictionPolicy;
-use super::store::{AssetInfo, EntryInfo, Staged, Stamp, Store};
+use super::progress::Progress;
+use super::store::{AssetInfo, EntryInfo, Staged, Stamp, Store, Trash};
 
 /// The calls of [`AssetCache`](super::AssetCache) under the same names, for decode threads and tools. Each may wait
 /// for the disk.
@@ -23,18 +29,25 @@ pub struct BlockingCache {
 }
 
 struct Shared {
-    store: Box<dyn Store>,
+    // Dropped before the keeper, which then has the last hold on the store.
+    store: Arc<dyn Store>,
     leases: Leases,
     bin: Arc<Bin>,
     max_bytes: u64,
+    /// `None` in memory, where there is nothing to keep.
+    keeper: Option<Keeper>,
+    progress: Progress,
 }
 
 /// Figures of a cache.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CacheStats {
-    /// Bytes that count against the limit: entries, what is being written, bookkeeping, trash.
+    /// Bytes that count against the limit: entries, what is being written, trash, and the most that bookkeeping can
+    /// take for this many assets.
     pub bytes: u64,
+    /// Bytes of the files of all assets.
+    pub asset_bytes: u64,
     /// The limit in bytes.
     pub max_bytes: u64,
     /// Assets with an entry or a pin.
@@ -48,16 +61,56 @@ pub struct CacheStats {
 }
 
 impl BlockingCache {
-    pub(crate) fn over<S: Store, P: EvictionPolicy>(store: EvictingStore<S, P>, leases: Leases) -> Self {
+    /// A cache in memory.
+    pub(super) fn in_memory<S: Store, P: EvictionPolicy>(store: EvictingStore<S, P>, leases: Leases) -> Self {
+        let progress = Progress::new();
+        progress.end();
         let (bin, max_bytes) = (Arc::clone(store.bin()), store.max_bytes());
+        let store = Arc::new(store);
         Self {
             shared: Arc::new(Shared {
-                store: Box::new(store),
+                store,
                 leases,
                 bin,
                 max_bytes,
+                keeper: None,
+                progress,
             }),
         }
+    }
+
+    /// A cache on disk, with a thread of its own.
+    pub(super) fn on_disk<P: EvictionPolicy>(
+        root: &Path,
+        index: IndexStore<FsStore>,
+        policy: P,
+        max_bytes: u64,
+    ) -> Result<Self, CacheError> {
+        let protected = LeaseStore::new(index.clone());
+        let (leases, progress) = (protected.leases().clone(), index.progress().clone());
+        let store = EvictingStore::new(protected, policy, max_bytes);
+        let bin = Arc::clone(store.bin());
+        let store: Arc<dyn Store> = Arc::new(store);
+        let keeper = Some(Keeper::start(root, index, Arc::clone(&store), &bin)?);
+        Ok(Self {
+            shared: Arc::new(Shared {
+                store,
+                leases,
+                bin,
+                max_bytes,
+                keeper,
+                progress,
+            }),
+        })
+    }
+
+    /// Lets a staged entry be discarded by whoever has time for it.
+    pub(super) fn discard(&self, staged: Box<dyn Staged>) {
+        self.shared.bin.push(Trash::new(move || {
+            drop(staged);
+            Ok(())
+        }));
+        self.tidy();
     }
 
     pub(crate) fn stage(&self, asset: &AssetId, path: &CachePath) -> Result<Box<dyn Staged>, CacheError> {
@@ -97,9 +150,7 @@ impl BlockingCache {
     ///
     /// [`CacheError::CacheFull`] if it does not fit, [`CacheError::Io`].
     pub fn put_atomic(&self, asset: &AssetId, path: &CachePath, bytes: Bytes) -> Result<(), CacheError> {
-        let mut staged = self.stage(asset, path)?;
-        staged.write(&[bytes])?;
-        staged.commit()?;
+        self.shared.store.put(asset, path, bytes)?;
         self.tidy();
         Ok(())
     }
@@ -130,6 +181,7 @@ impl BlockingCache {
     ///
     /// [`CacheError::Io`]; some assets may be removed by then.
     pub fn clear(&self) -> Result<u64, CacheError> {
+        self.shared.store.settle()?;
         let mut kept = 0;
         for info in self.shared.store.assets()? {
             match self.shared.store.remove(&info.id) {
@@ -183,6 +235,7 @@ impl BlockingCache {
     ///
     /// [`CacheError::Io`].
     pub fn assets(&self) -> Result<Vec<AssetInfo>, CacheError> {
+        self.shared.store.settle()?;
         let mut assets = self.shared.store.assets()?;
         assets.sort_by_key(|info| info.last_access);
         Ok(assets)
@@ -205,6 +258,7 @@ impl BlockingCache {
     ///
     /// [`CacheError::Io`].
     pub fn stats(&self) -> Result<CacheStats, CacheError> {
+        self.shared.store.settle()?;
         let mut stats = CacheStats {
             bytes: self.shared.store.used_bytes()?,
             max_bytes: self.shared.max_bytes,
@@ -212,6 +266,7 @@ impl BlockingCache {
         };
         for info in self.shared.store.assets()? {
             stats.assets += 1;
+            stats.asset_bytes += info.bytes;
             stats.entries += info.files;
             stats.leased += u64::from(info.leased);
             stats.pinned += u64::from(info.pinned);
@@ -228,9 +283,28 @@ impl BlockingCache {
         self.shared.store.checkpoint()
     }
 
-    /// Empties the trash that the last call left, if any.
-    pub(crate) fn tidy(&self) {
-        if self.shared.bin.is_pending() {
+    /// How far the look at the disk after opening has come.
+    pub fn progress(&self) -> &Progress {
+        &self.shared.progress
+    }
+
+    /// Drops this handle. If it was the last one, returns when everything is written down and the root's lock is free.
+    pub fn close(self) {
+        if let Some(closed) = self.release() {
+            // An error is what is waited for: the channel was closed.
+            let _ = closed.recv_blocking();
+        }
+    }
+
+    /// Drops this handle; if it was the last one and there is something to wait for, says how.
+    pub(super) fn release(self) -> Option<Receiver<()>> {
+        let shared = Arc::into_inner(self.shared)?;
+        shared.keeper.as_ref().map(Keeper::closed)
+    }
+
+    /// Empties the trash that the last call left, where no keeper does it.
+    fn tidy(&self) {
+        if self.shared.keeper.is_none() && self.shared.bin.is_pending() {
             self.shared.bin.empty();
         }
     }

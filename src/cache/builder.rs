@@ -14,6 +14,9 @@ use super::policy::{EvictionPolicy, Lru};
 use crate::rt;
 use crate::storage::Durability;
 
+/// A smaller limit leaves no room for an index on disk, in bytes.
+const MIN_INDEXED: u64 = 32 * 1024;
+
 /// Settings of an [`AssetCache`], from [`AssetCache::builder`].
 #[derive(Debug)]
 #[must_use = "nothing is opened until `open` is called"]
@@ -74,10 +77,13 @@ impl AssetCacheBuilder {
     /// As [`open`](Self::open).
     pub fn open_blocking(self) -> Result<AssetCache, CacheError> {
         let files = FsStore::open(&self.root, self.durability)?;
-        let protected = LeaseStore::new(IndexStore::scanned(files)?);
-        let leases = protected.leases().clone();
-        let store = EvictingStore::new(protected, self.policy, self.max_bytes);
-        Ok(AssetCache::over(BlockingCache::over(store, leases)))
+        let index = IndexStore::open(files, self.max_bytes >= MIN_INDEXED)?;
+        Ok(AssetCache::over(BlockingCache::on_disk(
+            &self.root,
+            index,
+            self.policy,
+            self.max_bytes,
+        )?))
     }
 }
 
@@ -85,7 +91,7 @@ impl AssetCacheBuilder {
 pub(crate) fn memory(max_bytes: u64) -> AssetCache {
     let protected = LeaseStore::new(MemoryStore::new());
     let leases = protected.leases().clone();
-    AssetCache::over(BlockingCache::over(
+    AssetCache::over(BlockingCache::in_memory(
         EvictingStore::new(protected, Lru::new(), max_bytes),
         leases,
     ))

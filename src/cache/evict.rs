@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -17,6 +18,8 @@ use super::store::{AssetInfo, Committed, EntryInfo, Staged, Stamp, Store, Trash}
 /// Evicting goes on for this part of the limit beyond what is needed, where whole assets fit in it: some file
 /// systems make creating dear right after deleting, so deletes come in batches.
 const SLACK: u64 = 32;
+/// The least to evict when the disk is full, in bytes: a few blocks for names and bookkeeping.
+const MIN_SHRINK: u64 = 64 * 1024;
 
 /// An asset to evict, and its last use.
 type Victim = (AssetId, Stamp);
@@ -38,6 +41,8 @@ struct Shared<S, P> {
     max_bytes: u64,
     bin: Arc<Bin>,
     state: Mutex<State<P>>,
+    /// What was there at open was brought under the limit.
+    trimmed: AtomicBool,
 }
 
 struct State<P> {
@@ -64,6 +69,7 @@ impl<S, P> EvictingStore<S, P> {
             max_bytes,
             bin: Arc::default(),
             state: Mutex::new(state),
+            trimmed: AtomicBool::new(false),
         };
         Self {
             shared: Arc::new(shared),
@@ -182,6 +188,17 @@ impl<S: Store, P: EvictionPolicy> Shared<S, P> {
         }
     }
 
+    /// Evicts at least `bytes`, for a disk that is full before the cache is.
+    fn shrink(&self, bytes: u64) -> Result<(), CacheError> {
+        let mut state = self.lock();
+        let held = self.inner.used_bytes()?;
+        let victims = self.victims(&mut state, bytes, bytes, held)?;
+        drop(state);
+        self.evict(victims)?;
+        self.bin.empty();
+        Ok(())
+    }
+
     fn evict(&self, victims: Vec<Victim>) -> Result<(), CacheError> {
         let mut result = Ok(());
         for (asset, at) in victims {
@@ -231,9 +248,28 @@ impl<S: Store, P: EvictionPolicy> Store for EvictingStore<S, P> {
         self.shared.inner.contains(asset, path)
     }
 
+    fn put(&self, asset: &AssetId, path: &CachePath, bytes: Bytes) -> Result<Committed, CacheError> {
+        let put = || {
+            let mut staged = self.stage(asset, path)?;
+            staged.write(std::slice::from_ref(&bytes))?;
+            staged.commit()
+        };
+        match put() {
+            // The disk is full, not the cache: what was staged is dropped, room is made there, and once more.
+            Err(error @ CacheError::Io { .. }) if error.is_full() => {
+                match self.shared.shrink(bytes.len() as u64 * 2 + MIN_SHRINK) {
+                    Ok(()) => put(),
+                    Err(_) => Err(error),
+                }
+            }
+            done => done,
+        }
+    }
+
     fn stage(&self, asset: &AssetId, path: &CachePath) -> Result<Box<dyn Staged>, CacheError> {
+        self.settle()?;
         let shared = Arc::clone(&self.shared);
-        let overhead = shared.inner.overhead(asset, path);
+        let overhead = shared.inner.overhead(asset, Some(path));
         // Claimed before room is made for it: what is about to be written to must not be evicted for that.
         let inner = shared.inner.stage(asset, path)?;
         let mut staged = EvictingStaged {
@@ -268,11 +304,22 @@ impl<S: Store, P: EvictionPolicy> Store for EvictingStore<S, P> {
     }
 
     fn set_pinned(&self, asset: &AssetId, pinned: bool) -> Result<(), CacheError> {
-        self.shared.inner.set_pinned(asset, pinned)?;
-        if pinned {
+        self.settle()?;
+        let shared = &self.shared;
+        let overhead = if pinned {
+            shared.inner.overhead(asset, None)
+        } else {
+            0
+        };
+        shared.reserve(overhead)?;
+        let done = shared.inner.set_pinned(asset, pinned);
+        let mut state = shared.lock();
+        state.reserved = state.reserved.saturating_sub(overhead);
+        drop(state);
+        if pinned && done.is_ok() {
             self.touch(asset, Stamp::default());
         }
-        Ok(())
+        done
     }
 
     fn asset(&self, asset: &AssetId) -> Result<Option<AssetInfo>, CacheError> {
@@ -296,8 +343,20 @@ impl<S: Store, P: EvictionPolicy> Store for EvictingStore<S, P> {
         Ok(self.shared.inner.used_bytes()?.saturating_add(state.reserved))
     }
 
-    fn overhead(&self, asset: &AssetId, path: &CachePath) -> u64 {
+    fn overhead(&self, asset: &AssetId, path: Option<&CachePath>) -> u64 {
         self.shared.inner.overhead(asset, path)
+    }
+
+    fn settle(&self) -> Result<(), CacheError> {
+        self.shared.inner.settle()?;
+        if !self.shared.trimmed.swap(true, Ordering::AcqRel) {
+            // Opened with a smaller limit than before. What is pinned may keep it above; writes are then refused.
+            match self.shared.reserve(0) {
+                Err(CacheError::CacheFull { .. }) => {}
+                trimmed => trimmed?,
+            }
+        }
+        Ok(())
     }
 
     /// Stamps the use itself: `at` is the least it is stamped with.
@@ -320,6 +379,7 @@ impl<S: Store, P: EvictionPolicy> Store for EvictingStore<S, P> {
     }
 
     fn checkpoint(&self) -> Result<(), CacheError> {
+        self.settle()?;
         let mut expired = Vec::new();
         let mut state = self.shared.lock();
         self.shared.hear_news(&mut state)?;

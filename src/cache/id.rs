@@ -128,6 +128,10 @@ impl AssetId {
         hex(&self.hash)
     }
 
+    pub(crate) fn hash(&self) -> &[u8; 32] {
+        &self.hash
+    }
+
     /// The same id without its readable key, for tables that outlive the session's URLs.
     pub(crate) fn bare(&self) -> Self {
         Self::from_hash(self.hash)

@@ -45,6 +45,10 @@ impl Layout {
         self.root.join("trash")
     }
 
+    pub(crate) fn index(&self) -> PathBuf {
+        self.root.join("index")
+    }
+
     pub(crate) fn fan(&self, asset: &AssetId) -> PathBuf {
         let name = asset.name();
         self.assets().join(name.get(..2).unwrap_or_default())
@@ -80,10 +84,12 @@ impl Layout {
         Some(session == self.session)
     }
 
-    /// Whether `name`, found in the trash, is something we put there.
-    pub(crate) fn is_discarded(name: &str) -> bool {
-        name.split_once('-')
-            .is_some_and(|(id, rest)| AssetId::parse_name(id).is_some() && numbered(rest).is_some())
+    /// Whether `name`, found in the trash, was put there by this session; `None` if it is not ours at all.
+    pub(crate) fn is_discarded_now(&self, name: &str) -> Option<bool> {
+        let (id, rest) = name.split_once('-')?;
+        AssetId::parse_name(id)?;
+        let (session, _) = numbered(rest)?;
+        Some(session == self.session)
     }
 }
 

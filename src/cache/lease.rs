@@ -272,8 +272,12 @@ impl<S: Store> Store for LeaseStore<S> {
         self.inner.used_bytes()
     }
 
-    fn overhead(&self, asset: &AssetId, path: &CachePath) -> u64 {
+    fn overhead(&self, asset: &AssetId, path: Option<&CachePath>) -> u64 {
         self.inner.overhead(asset, path)
+    }
+
+    fn settle(&self) -> Result<(), CacheError> {
+        self.inner.settle()
     }
 
     fn touch(&self, asset: &AssetId, at: Stamp) {

@@ -138,8 +138,12 @@ impl Store for MemoryStore {
         Ok(self.lock().values().map(Asset::bytes).sum())
     }
 
-    fn overhead(&self, _asset: &AssetId, _path: &CachePath) -> u64 {
+    fn overhead(&self, _asset: &AssetId, _path: Option<&CachePath>) -> u64 {
         0
+    }
+
+    fn settle(&self) -> Result<(), CacheError> {
+        Ok(())
     }
 
     fn touch(&self, asset: &AssetId, at: Stamp) {

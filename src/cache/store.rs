@@ -52,6 +52,17 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// [`CacheError::Io`], or a layer's refusal.
     fn stage(&self, asset: &AssetId, path: &CachePath) -> Result<Box<dyn Staged>, CacheError>;
 
+    /// Stores a whole entry.
+    ///
+    /// # Errors
+    ///
+    /// As [`stage`](Self::stage), [`Staged::write`] and [`Staged::commit`].
+    fn put(&self, asset: &AssetId, path: &CachePath, bytes: Bytes) -> Result<Committed, CacheError> {
+        let mut staged = self.stage(asset, path)?;
+        staged.write(&[bytes])?;
+        staged.commit()
+    }
+
     /// Removes one entry and says how many bytes it took; `None` if there was none.
     ///
     /// # Errors
@@ -110,8 +121,17 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// [`CacheError::Io`].
     fn used_bytes(&self) -> Result<u64, CacheError>;
 
-    /// The most that committing this entry can add to [`used_bytes`](Self::used_bytes) beyond its payload.
-    fn overhead(&self, asset: &AssetId, path: &CachePath) -> u64;
+    /// The most that committing this entry, or pinning the asset where there is no path, can add to
+    /// [`used_bytes`](Self::used_bytes) beyond the payload.
+    fn overhead(&self, asset: &AssetId, path: Option<&CachePath>) -> u64;
+
+    /// Finishes what must be finished before anything is written: finds out what is there where that is not known,
+    /// removes what a killed session left. Returns at once when it is done already. Reading needs no such wait.
+    ///
+    /// # Errors
+    ///
+    /// [`CacheError::Io`]. The next call tries again.
+    fn settle(&self) -> Result<(), CacheError>;
 
     /// Notes that the app used the asset at `at`. Writes nothing.
     fn touch(&self, asset: &AssetId, at: Stamp);

@@ -70,9 +70,10 @@ impl EntryWriter {
         let Some(mut staged) = self.staged.take() else {
             return Err(CacheError::Abandoned);
         };
-        let batch = self.take_batch();
-        let written = rt::unblock(move || staged.write(&batch).map(|()| staged)).await?;
-        self.staged = Some(written);
+        let (batch, cache) = (self.take_batch(), self.cache.clone());
+        // The handle goes with it, so that the cache is not closed before what is staged is gone.
+        let (staged, _) = rt::unblock(move || staged.write(&batch).map(|()| (staged, cache))).await?;
+        self.staged = Some(staged);
         Ok(())
     }
 
@@ -96,7 +97,7 @@ impl EntryWriter {
                 staged.write(&batch)?;
             }
             staged.commit()?;
-            cache.tidy();
+            drop(cache);
             Ok(())
         })
         .await
@@ -105,5 +106,13 @@ impl EntryWriter {
     fn take_batch(&mut self) -> Vec<Bytes> {
         self.batched = 0;
         std::mem::take(&mut self.batch)
+    }
+}
+
+impl Drop for EntryWriter {
+    fn drop(&mut self) {
+        if let Some(staged) = self.staged.take() {
+            self.cache.discard(staged);
+        }
     }
 }

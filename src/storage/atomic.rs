@@ -84,6 +84,7 @@ impl AtomicResource {
             &[bytes.into()],
             Durability::Full,
         )
+        .map(drop)
     }
 
     /// Removes what a killed process left behind while writing this object. Call it where no other process writes

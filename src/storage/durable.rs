@@ -98,7 +98,8 @@ pub(crate) trait DiskFile: Send + Sync {
     fn sync(&self) -> io::Result<()>;
 }
 
-/// Puts `parts` under the name `target`, whole: staged under `staged`, synced, renamed.
+/// Puts `parts` under the name `target`, whole: staged under `staged`, synced, renamed. Returns the file, to append
+/// to.
 ///
 /// # Errors
 ///
@@ -110,16 +111,18 @@ pub(crate) fn write_whole(
     target: &Path,
     parts: &[Bytes],
     durability: Durability,
-) -> io::Result<()> {
+) -> io::Result<Box<dyn DiskFile>> {
     let mut file = disk.create_new(staged)?;
     let written = file.append(parts).and_then(|()| file.sync());
-    drop(file);
-    let done = written.and_then(|()| disk.replace(staged, target, durability));
-    if done.is_err() {
-        // Gone already if the rename took place; if it cannot be removed now, the sweep at the next open does it.
-        let _ = disk.remove_file(staged);
+    match written.and_then(|()| disk.replace(staged, target, durability)) {
+        Ok(()) => Ok(file),
+        Err(error) => {
+            drop(file);
+            // Gone already if the rename took place; if it cannot be removed now, the next sweep does it.
+            let _ = disk.remove_file(staged);
+            Err(error)
+        }
     }
-    done
 }
 
 /// The operating system's file system.

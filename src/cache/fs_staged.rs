@@ -1,0 +1,140 @@
+//! An entry on its way to the disk.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use snafu::ResultExt as _;
+
+use super::entry::Footer;
+use super::error::{CacheError, IoSnafu};
+use super::id::AssetId;
+use super::path::CachePath;
+use super::store::{Committed, Staged};
+use super::tree::Tree;
+use crate::storage::durable::{DiskFile, Kind, Meta};
+
+/// An entry being written to a file beside its target.
+pub(super) struct FsStaged {
+    file: Option<Box<dyn DiskFile>>,
+    staged: PathBuf,
+    asset: AssetId,
+    path: CachePath,
+    len: u64,
+    crc: crc32fast::Hasher,
+    /// A write failed: part of it may be in the file.
+    failed: bool,
+    /// The file has its final name.
+    placed: bool,
+    tree: Arc<Tree>,
+}
+
+impl FsStaged {
+    pub(super) fn new(tree: &Arc<Tree>, asset: &AssetId, path: &CachePath) -> Result<Self, CacheError> {
+        let dir = tree.ready_dir(asset)?;
+        let staged = tree.layout.staged(&dir);
+        let file = tree.disk.create_new(&staged).context(IoSnafu {
+            action: "create",
+            path: &staged,
+        })?;
+        Ok(Self {
+            file: Some(file),
+            staged,
+            asset: asset.clone(),
+            path: path.clone(),
+            len: 0,
+            crc: crc32fast::Hasher::new(),
+            failed: false,
+            placed: false,
+            tree: Arc::clone(tree),
+        })
+    }
+}
+
+impl Staged for FsStaged {
+    fn write(&mut self, parts: &[Bytes]) -> Result<(), CacheError> {
+        let Some(file) = self.file.as_mut().filter(|_| !self.failed) else {
+            return Err(CacheError::Abandoned);
+        };
+        if let Err(source) = file.append(parts) {
+            self.failed = true;
+            return Err(CacheError::Io {
+                action: "write",
+                path: self.staged.clone(),
+                source,
+            });
+        }
+        for part in parts {
+            self.crc.update(part);
+            self.len += part.len() as u64;
+        }
+        Ok(())
+    }
+
+    fn commit(mut self: Box<Self>) -> Result<Committed, CacheError> {
+        let crc = std::mem::take(&mut self.crc).finalize();
+        let payload = self.len;
+        let footer = Footer::encode(&self.asset, &self.path, payload, crc);
+        let bytes = payload + footer.len() as u64;
+        self.write(&[footer])?;
+        let Some(file) = self.file.take() else {
+            return Err(CacheError::Abandoned);
+        };
+        file.sync().context(IoSnafu {
+            action: "sync",
+            path: &self.staged,
+        })?;
+        drop(file);
+
+        let tree = &self.tree;
+        let target = tree.layout.entry(&self.asset, &self.path);
+        let _turn = tree.turns.take(&self.asset, &self.path);
+        let replaced = match tree.meta(&target)? {
+            Some(Meta { kind: Kind::Dir, .. }) => {
+                tree.displace(&self.asset, &target)?;
+                None
+            }
+            Some(Meta {
+                kind: Kind::File,
+                len,
+                ..
+            }) => Some(len),
+            Some(Meta {
+                kind: Kind::Other, ..
+            })
+            | None => None,
+        };
+        let renamed = tree.disk.replace(&self.staged, &target, tree.durability);
+        renamed.context(IoSnafu {
+            action: "rename to",
+            path: &target,
+        })?;
+        self.placed = true;
+        let modified = tree.modified(&self.asset)?;
+        Ok(Committed {
+            bytes,
+            replaced,
+            modified,
+        })
+    }
+}
+
+impl Drop for FsStaged {
+    fn drop(&mut self) {
+        drop(self.file.take());
+        if !self.placed {
+            // What cannot be removed now is swept by the next session.
+            let _ = self.tree.disk.remove_file(&self.staged);
+        }
+    }
+}
+
+impl fmt::Debug for FsStaged {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FsStaged")
+            .field("path", &self.path)
+            .field("len", &self.len)
+            .finish_non_exhaustive()
+    }
+}

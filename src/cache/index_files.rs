@@ -1,0 +1,263 @@
+//! The two files of the index: a snapshot, and a journal of what changed since.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::codec::{self, Change, Row, Snapshot};
+use crate::storage::durable::{self, Disk, DiskFile, Durability, Kind};
+
+/// Bytes of a snapshot without rows, and of a journal without changes.
+const EMPTY: u64 = codec::EMPTY as u64;
+/// Bytes a row of a snapshot takes.
+const ROW: u64 = codec::ROW as u64;
+/// A longer snapshot is not read, in bytes: seven million assets.
+const MAX_FILE: u64 = 512 << 20;
+/// Journal bytes allowed on top of those per asset.
+const JOURNAL_BASE: u64 = 2048;
+/// Journal bytes allowed per asset: the cost of a compaction, which grows with the assets, is shared by as many changes.
+const JOURNAL_PER_ASSET: u64 = 128;
+
+/// The most that the index of `assets` assets takes on disk, in bytes: the snapshot, the next one beside it while it is
+/// written, the journal and its successor.
+pub(super) fn most_bytes(assets: u64) -> u64 {
+    2 * (EMPTY + assets * ROW) + journal_cap(assets) + EMPTY
+}
+
+fn journal_cap(assets: u64) -> u64 {
+    JOURNAL_BASE + assets * JOURNAL_PER_ASSET
+}
+
+/// What was found at open.
+#[derive(Debug)]
+pub(super) struct Loaded {
+    pub(super) rows: Vec<Row>,
+    pub(super) changes: Vec<Change>,
+    /// The last session ended in order: nothing has changed since but behind our back.
+    pub(super) clean: bool,
+}
+
+/// Reads and writes the files. None of it is needed: whatever fails costs a scan at the next open.
+pub(super) struct IndexFiles {
+    disk: Arc<dyn Disk>,
+    dir: PathBuf,
+    generation: u64,
+    /// Open while something has changed since the snapshot was sealed.
+    journal: Option<Box<dyn DiskFile>>,
+    journal_len: u64,
+    snapshot_len: u64,
+    /// The last write failed: what stands on disk may be old, and was taken away if that could be done.
+    broken: bool,
+}
+
+impl IndexFiles {
+    /// Reads what is there.
+    pub(super) fn load(disk: Arc<dyn Disk>, dir: &Path) -> (Self, Option<Loaded>) {
+        let mut files = Self {
+            disk,
+            dir: dir.to_owned(),
+            generation: 0,
+            journal: None,
+            journal_len: 0,
+            snapshot_len: 0,
+            broken: false,
+        };
+        let Some(bytes) = files.read("snapshot") else {
+            return (files, None);
+        };
+        files.snapshot_len = bytes.len() as u64;
+        let Some(snapshot) = codec::decode_snapshot(&bytes) else {
+            log::warn!("the cache's index is damaged and will be rebuilt");
+            return (files, None);
+        };
+        files.generation = snapshot.generation;
+        let journal = files.read("journal");
+        files.journal_len = journal.as_ref().map_or(0, |bytes| bytes.len() as u64);
+        let changes = journal.and_then(|bytes| codec::decode_journal(&bytes, snapshot.generation));
+        let clean = snapshot.sealed && changes.is_none();
+        (
+            files,
+            Some(Loaded {
+                rows: snapshot.rows,
+                changes: changes.unwrap_or_default(),
+                clean,
+            }),
+        )
+    }
+
+    /// Takes away what a killed session was writing.
+    pub(super) fn sweep(&self) -> io::Result<()> {
+        self.remove(".snapshot").and_then(|()| self.remove(".journal"))
+    }
+
+    /// Takes all of it away, for a cache too small to keep an index.
+    pub(super) fn remove_all(&self) -> io::Result<()> {
+        self.sweep()?;
+        self.remove("snapshot").and_then(|()| self.remove("journal"))
+    }
+
+    fn read(&self, name: &str) -> Option<Bytes> {
+        let file = self.disk.open(&self.dir.join(name)).ok()?;
+        let meta = file
+            .metadata()
+            .ok()
+            .filter(|meta| meta.kind == Kind::File && meta.len <= MAX_FILE)?;
+        durable::read_range(&*file, 0, meta.len).ok()
+    }
+
+    /// Bytes on disk beyond what [`most_bytes`] allows for: after many assets have gone.
+    pub(super) fn excess_bytes(&self, assets: u64) -> u64 {
+        self.snapshot_len.saturating_sub(EMPTY + assets * ROW)
+            + self.journal_len.saturating_sub(journal_cap(assets))
+    }
+
+    /// Whether the changes since the snapshot are in a journal.
+    pub(super) fn is_begun(&self) -> bool {
+        self.journal.is_some() || self.broken
+    }
+
+    /// Starts the journal, durably: from now on a crash is told from a clean end. Called before the first change.
+    pub(super) fn begin(&mut self) {
+        if self.is_begun() {
+            return;
+        }
+        let head = Bytes::from(codec::encode_journal(self.generation));
+        match self.write("journal", head, Durability::Full) {
+            Ok((file, len)) => {
+                self.journal = Some(file);
+                self.journal_len = len;
+            }
+            Err(error) => self.give_up(&error),
+        }
+    }
+
+    /// Appends changes. `false`: they do not fit, and it is time for a new snapshot.
+    pub(super) fn append(&mut self, changes: Vec<u8>, assets: u64) -> bool {
+        let Some(journal) = self.journal.as_mut().filter(|_| !changes.is_empty()) else {
+            return true;
+        };
+        let len = self.journal_len + changes.len() as u64;
+        if len > journal_cap(assets) {
+            return false;
+        }
+        match journal.append(&[changes.into()]) {
+            Ok(()) => self.journal_len = len,
+            Err(error) => self.give_up(&error),
+        }
+        true
+    }
+
+    /// Whether the journal is long enough for a new snapshot to be worth its price.
+    pub(super) fn wants_compaction(&self, assets: u64) -> bool {
+        self.journal_len > journal_cap(assets) / 2
+    }
+
+    /// Makes the journal durable.
+    pub(super) fn sync(&mut self) -> io::Result<()> {
+        let Some(journal) = &self.journal else {
+            return Ok(());
+        };
+        let synced = journal.sync();
+        if let Err(error) = &synced {
+            self.give_up(error);
+        }
+        synced
+    }
+
+    /// Writes a snapshot in the place of the old one and its journal. A sealed one ends the journal; otherwise a new
+    /// one starts.
+    pub(super) fn compact(&mut self, rows: Vec<Row>, sealed: bool) -> io::Result<()> {
+        let generation = self.generation.wrapping_add(1);
+        let snapshot = Bytes::from(codec::encode_snapshot(&Snapshot {
+            generation,
+            sealed,
+            rows,
+        }));
+        let written = self
+            .write("snapshot", snapshot, Durability::Ordered)
+            .and_then(|(_, len)| {
+                // The old journal is of another generation now, whatever happens to it next.
+                self.generation = generation;
+                self.snapshot_len = len;
+                self.journal = None;
+                self.broken = false;
+                self.remove("journal")?;
+                self.journal_len = 0;
+                Ok(())
+            });
+        if let Err(error) = &written {
+            self.give_up(error);
+        } else if !sealed {
+            self.begin();
+        }
+        written
+    }
+
+    /// Takes the index away: an old one must not be believed.
+    fn give_up(&mut self, error: &io::Error) {
+        log::warn!("cannot write the cache's index: {error}");
+        self.journal = None;
+        self.broken = true;
+        for name in ["snapshot", "journal"] {
+            if self.remove(name).is_ok() {
+                let len = if name == "snapshot" {
+                    &mut self.snapshot_len
+                } else {
+                    &mut self.journal_len
+                };
+                *len = 0;
+            }
+        }
+    }
+
+    fn write(
+        &self,
+        name: &str,
+        bytes: Bytes,
+        durability: Durability,
+    ) -> io::Result<(Box<dyn DiskFile>, u64)> {
+        match self.disk.create_dir(&self.dir) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            _ => {}
+        }
+        let (target, staged) = (self.dir.join(name), self.dir.join(format!(".{name}")));
+        // A dead session's, and whatever somebody put in our file's place.
+        self.remove(&format!(".{name}"))?;
+        if self
+            .disk
+            .metadata(&target)
+            .is_ok_and(|meta| meta.kind == Kind::Dir)
+        {
+            self.remove(name)?;
+        }
+        let len = bytes.len() as u64;
+        Ok((
+            durable::write_whole(&*self.disk, &staged, &target, &[bytes], durability)?,
+            len,
+        ))
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        let path = self.dir.join(name);
+        let removed = match self.disk.metadata(&path) {
+            Ok(meta) if meta.kind == Kind::Dir => self.disk.remove_dir_all(&path),
+            Ok(_) => self.disk.remove_file(&path),
+            Err(error) => Err(error),
+        };
+        match removed {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            removed => removed,
+        }
+    }
+}
+
+impl fmt::Debug for IndexFiles {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("IndexFiles")
+            .field("generation", &self.generation)
+            .finish_non_exhaustive()
+    }
+}

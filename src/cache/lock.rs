@@ -1,0 +1,85 @@
+//! One cache per root.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+use fs_err as fs;
+use snafu::ResultExt as _;
+
+use super::error::{CacheError, IoSnafu, LockedSnafu};
+
+/// Roots whose last handle is gone and whose lock is about to be freed by a thread of ours.
+static CLOSING: Mutex<Option<HashSet<PathBuf>>> = Mutex::new(None);
+static CLOSED: Condvar = Condvar::new();
+
+/// The lock of a root. The operating system frees it when the process ends, however it ends.
+#[derive(Debug)]
+pub(super) struct RootLock {
+    _file: fs::File,
+}
+
+impl RootLock {
+    /// Takes the lock. Waits for a cache of this process that is closing, and for nobody else.
+    pub(super) fn take(root: &Path) -> Result<Self, CacheError> {
+        let canonical = fs::canonicalize(root).context(IoSnafu {
+            action: "find",
+            path: root,
+        })?;
+        let mut closing = closing();
+        while closing.as_ref().is_some_and(|roots| roots.contains(&canonical)) {
+            closing = CLOSED.wait(closing).unwrap_or_else(PoisonError::into_inner);
+        }
+        drop(closing);
+        let path = root.join("lock");
+        let mut options = fs::OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false);
+        #[cfg(unix)]
+        {
+            use fs::os::unix::fs::OpenOptionsExt as _;
+            options.mode(0o600);
+        }
+        let file = options.open(&path).context(IoSnafu {
+            action: "open",
+            path: &path,
+        })?;
+        match file.try_lock() {
+            Ok(()) => Ok(Self { _file: file }),
+            Err(std::fs::TryLockError::WouldBlock) => LockedSnafu { root }.fail(),
+            Err(std::fs::TryLockError::Error(source)) => Err(CacheError::Io {
+                action: "lock",
+                path,
+                source,
+            }),
+        }
+    }
+}
+
+fn closing() -> MutexGuard<'static, Option<HashSet<PathBuf>>> {
+    // A set is whole after every call made on it.
+    CLOSING.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// While it lives, whoever opens the root in this process waits instead of being refused.
+#[derive(Debug)]
+pub(super) struct Closing {
+    root: PathBuf,
+}
+
+impl Closing {
+    /// `root` as it was opened.
+    pub(super) fn new(root: &Path) -> Self {
+        let root = fs::canonicalize(root).unwrap_or_else(|_| root.to_owned());
+        closing().get_or_insert_default().insert(root.clone());
+        Self { root }
+    }
+}
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        if let Some(roots) = closing().as_mut() {
+            roots.remove(&self.root);
+        }
+        CLOSED.notify_all();
+    }
+}

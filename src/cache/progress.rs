@@ -1,0 +1,90 @@
+//! How far the look at the disk after opening has come.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use async_channel::{Receiver, Sender};
+
+/// Watches the look at the disk that follows opening: a check of directory times where there is an index, a scan of
+/// all files where there is none. The cache serves meanwhile; writes wait where the sizes are not known yet.
+#[derive(Clone)]
+pub struct Progress {
+    shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    done: AtomicU64,
+    total: AtomicU64,
+    assets: AtomicU64,
+    finished: AtomicBool,
+    /// Never carries anything: closing it wakes everybody.
+    end: Option<(Sender<()>, Receiver<()>)>,
+}
+
+impl Progress {
+    pub(super) fn new() -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                end: Some(async_channel::bounded(1)),
+                ..Shared::default()
+            }),
+        }
+    }
+
+    /// Directories looked at so far, and how many there are. Both are 0 until the look begins.
+    pub fn directories(&self) -> (u64, u64) {
+        let total = self.shared.total.load(Ordering::Relaxed);
+        (self.shared.done.load(Ordering::Relaxed).min(total), total)
+    }
+
+    /// Assets looked at so far.
+    pub fn assets(&self) -> u64 {
+        self.shared.assets.load(Ordering::Relaxed)
+    }
+
+    /// Whether the look has ended.
+    pub fn is_finished(&self) -> bool {
+        self.shared.finished.load(Ordering::Acquire)
+    }
+
+    /// Resolves when the look has ended.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future loses nothing.
+    pub async fn finished(&self) {
+        if let Some((_, end)) = &self.shared.end {
+            // An error is what is waited for: the channel was closed.
+            let _ = end.recv().await;
+        }
+    }
+
+    pub(super) fn begin(&self, directories: u64) {
+        self.shared.total.store(directories, Ordering::Relaxed);
+        self.shared.done.store(0, Ordering::Relaxed);
+    }
+
+    pub(super) fn looked_at(&self, assets: u64) {
+        self.shared.assets.fetch_add(assets, Ordering::Relaxed);
+        self.shared.done.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn end(&self) {
+        self.shared.finished.store(true, Ordering::Release);
+        if let Some((end, _)) = &self.shared.end {
+            end.close();
+        }
+    }
+}
+
+impl fmt::Debug for Progress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (done, total) = self.directories();
+        f.debug_struct("Progress")
+            .field("done", &done)
+            .field("total", &total)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,332 @@
+//! The directories and files below a root, as [`FsStore`](super::FsStore) sees them.
+
+use std::collections::HashSet;
+use std::ffi::OsString;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use snafu::ResultExt as _;
+
+use super::entry::Entry;
+use super::error::{CacheError, IoSnafu};
+use super::id::AssetId;
+use super::layout::{Layout, PIN};
+use super::path::CachePath;
+use super::store::{AssetInfo, Stamp};
+use super::turns::Turns;
+use crate::storage::Durability;
+use crate::storage::durable::{Disk, Kind, Meta};
+
+#[derive(Debug)]
+pub(super) struct Tree {
+    pub(super) disk: Arc<dyn Disk>,
+    pub(super) layout: Layout,
+    pub(super) durability: Durability,
+    pub(super) turns: Turns,
+    /// Directories known to be durable under their own names.
+    durable: Mutex<HashSet<PathBuf>>,
+    /// Whether the trash of earlier sessions is gone.
+    swept: Mutex<bool>,
+}
+
+/// Makes a directory unless it is there.
+pub(super) fn make_dir(disk: &dyn Disk, dir: &Path) -> Result<(), CacheError> {
+    match disk.create_dir(dir) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        made => made.context(IoSnafu {
+            action: "create",
+            path: dir,
+        }),
+    }
+}
+
+/// `None` for what is not there, or stands below something that is no directory.
+pub(super) fn absent<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+            ) =>
+        {
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+impl Tree {
+    pub(super) fn new(disk: Arc<dyn Disk>, root: &Path, durability: Durability) -> Result<Self, CacheError> {
+        let layout = Layout::new(root);
+        make_dir(&*disk, &layout.assets())?;
+        make_dir(&*disk, &layout.trash())?;
+        let (durable, swept) = (Mutex::default(), Mutex::new(false));
+        Ok(Self {
+            disk,
+            layout,
+            durability,
+            turns: Turns::default(),
+            durable,
+            swept,
+        })
+    }
+
+    /// Whether a killed session left something in the trash.
+    pub(super) fn has_leftovers(&self) -> Result<bool, CacheError> {
+        Ok(!self.leftovers()?.is_empty())
+    }
+
+    /// Removes what a killed session left in the trash.
+    pub(super) fn settle(&self) -> Result<(), CacheError> {
+        // Not poisoned by anything but a panic of the disk's; then the next call looks again.
+        let mut swept = self.swept.lock().unwrap_or_else(PoisonError::into_inner);
+        if !*swept {
+            for path in self.leftovers()? {
+                self.destroy(&path).context(IoSnafu {
+                    action: "remove",
+                    path,
+                })?;
+            }
+            *swept = true;
+        }
+        Ok(())
+    }
+
+    /// What is in the trash, is ours, and was not put there by this session.
+    fn leftovers(&self) -> Result<Vec<PathBuf>, CacheError> {
+        let trash = self.layout.trash();
+        let names = absent(self.disk.read_dir(&trash)).context(IoSnafu {
+            action: "list",
+            path: &trash,
+        })?;
+        let old = |name: &OsString| self.layout.is_discarded_now(&name.to_string_lossy()) == Some(false);
+        Ok(names
+            .unwrap_or_default()
+            .into_iter()
+            .filter(old)
+            .map(|name| trash.join(name))
+            .collect())
+    }
+
+    pub(super) fn meta(&self, path: &Path) -> Result<Option<Meta>, CacheError> {
+        absent(self.disk.metadata(path)).context(IoSnafu {
+            action: "look at",
+            path,
+        })
+    }
+
+    pub(super) fn modified(&self, asset: &AssetId) -> Result<Option<Stamp>, CacheError> {
+        let meta = self.meta(&self.layout.asset(asset))?;
+        Ok(meta
+            .filter(|meta| meta.kind == Kind::Dir)
+            .and_then(|meta| meta.modified)
+            .map(Stamp::from))
+    }
+
+    /// Removes whatever stands at `path`; symlinks are not followed.
+    pub(super) fn destroy(&self, path: &Path) -> io::Result<()> {
+        let Some(meta) = absent(self.disk.metadata(path))? else {
+            return Ok(());
+        };
+        let removed = match meta.kind {
+            Kind::Dir => self.disk.remove_dir_all(path),
+            Kind::File | Kind::Other => self.disk.remove_file(path),
+        };
+        absent(removed).map(|_| ())
+    }
+
+    /// Moves whatever stands at `path` out of the way in one step, then removes it.
+    pub(super) fn displace(&self, asset: &AssetId, path: &Path) -> Result<(), CacheError> {
+        let discarded = self.layout.discarded(asset);
+        absent(self.disk.rename(path, &discarded)).context(IoSnafu {
+            action: "move away",
+            path,
+        })?;
+        self.destroy(&discarded).context(IoSnafu {
+            action: "remove",
+            path: discarded,
+        })
+    }
+
+    /// The asset's directory, made if need be, and durable under its name where that is asked for.
+    pub(super) fn ready_dir(&self, asset: &AssetId) -> Result<PathBuf, CacheError> {
+        let dir = self.layout.asset(asset);
+        match self.meta(&dir)? {
+            Some(Meta { kind: Kind::Dir, .. }) => {}
+            Some(_) => {
+                self.displace(asset, &dir)?;
+                make_dir(&*self.disk, &dir)?;
+            }
+            None => {
+                make_dir(&*self.disk, &self.layout.assets())?;
+                make_dir(&*self.disk, &self.layout.fan(asset))?;
+                make_dir(&*self.disk, &dir)?;
+                self.known_durable().remove(&dir);
+            }
+        }
+        if self.durability == Durability::Full {
+            // Whoever made a directory may have been killed, or be about to sync it: only our own sync counts.
+            let fan = self.layout.fan(asset);
+            let assets = self.layout.assets();
+            for (made, parent) in [
+                (&dir, fan.as_path()),
+                (&fan, &assets),
+                (&assets, self.layout.root()),
+            ] {
+                if !self.known_durable().contains(made) {
+                    self.disk.sync_dir(parent).context(IoSnafu {
+                        action: "sync",
+                        path: parent,
+                    })?;
+                    self.known_durable().insert(made.clone());
+                }
+            }
+        }
+        Ok(dir)
+    }
+
+    pub(super) fn known_durable(&self) -> MutexGuard<'_, HashSet<PathBuf>> {
+        // A set is whole after every call made on it, also after a panic between two.
+        self.durable.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Opens an entry; `Err(None)` if something else than one whole entry stands under its name.
+    pub(super) fn open_entry(&self, path: &Path) -> Result<Option<Entry>, Option<CacheError>> {
+        let io_error = |source| {
+            Some(CacheError::Io {
+                action: "open",
+                path: path.to_owned(),
+                source,
+            })
+        };
+        let file = match absent(self.disk.open(path)) {
+            Ok(None) => return Ok(None),
+            Ok(Some(file)) => file,
+            // Some things that are no files cannot be opened: a symlink, a socket.
+            Err(source) => match self.disk.metadata(path) {
+                Ok(meta) if meta.kind != Kind::File => return Err(None),
+                _ => return Err(io_error(source)),
+            },
+        };
+        // Reading a directory fails, which says as much as a bad footer does.
+        match file.metadata() {
+            Ok(meta) if meta.kind == Kind::File => {}
+            Ok(_) => return Err(None),
+            Err(source) => return Err(io_error(source)),
+        }
+        match Entry::file(file, path) {
+            Ok(Some(entry)) => Ok(Some(entry)),
+            Ok(None) => Err(None),
+            Err(source) => Err(io_error(source)),
+        }
+    }
+
+    /// Takes away what stands in an entry's place without being one. The caller saw it damaged; by now a commit may
+    /// have mended it.
+    pub(super) fn heal(&self, asset: &AssetId, path: &CachePath) -> Result<Option<Entry>, CacheError> {
+        let _turn = self.turns.take(asset, path);
+        let file = self.layout.entry(asset, path);
+        match self.open_entry(&file) {
+            Ok(entry) => return Ok(entry),
+            Err(Some(error)) => return Err(error),
+            Err(None) => {}
+        }
+        log::warn!("removing a damaged entry of asset {asset}");
+        let removed = match self.meta(&file)? {
+            Some(Meta { kind: Kind::Dir, .. }) => self.displace(asset, &file),
+            _ => absent(self.disk.remove_file(&file)).map(|_| ()).context(IoSnafu {
+                action: "remove",
+                path: &file,
+            }),
+        };
+        if let Err(error) = removed {
+            // The entry is a miss all the same; a put replaces the file.
+            log::warn!("cannot remove a damaged entry: {error}");
+        }
+        Ok(None)
+    }
+
+    /// What one asset's directory holds, and removes what dead writers left in it.
+    pub(super) fn look(&self, asset: &AssetId) -> Result<Option<AssetInfo>, CacheError> {
+        let dir = self.layout.asset(asset);
+        let Some(meta) = self.meta(&dir)?.filter(|meta| meta.kind == Kind::Dir) else {
+            return Ok(None);
+        };
+        let names = absent(self.disk.read_dir(&dir)).context(IoSnafu {
+            action: "list",
+            path: &dir,
+        })?;
+        let Some(names) = names else { return Ok(None) };
+        let mut info = AssetInfo {
+            id: asset.bare(),
+            bytes: 0,
+            files: 0,
+            last_access: meta.modified.map_or(Stamp::default(), Stamp::from),
+            leased: false,
+            pinned: false,
+            modified: meta.modified.map(Stamp::from),
+        };
+        for name in names {
+            let text = name.to_string_lossy();
+            let path = dir.join(&name);
+            match self.layout.is_staged_now(&text) {
+                Some(true) => continue,
+                Some(false) => {
+                    self.destroy(&path).context(IoSnafu {
+                        action: "remove",
+                        path: &path,
+                    })?;
+                    // The directory was changed by us just now: what it says of its time is not the time above.
+                    info.modified = None;
+                    continue;
+                }
+                None => {}
+            }
+            let Some(meta) = self.meta(&path)? else { continue };
+            match meta.kind {
+                Kind::File if text == PIN => info.pinned = true,
+                Kind::File => info.files += u64::from(CachePath::is_file_name(&text)),
+                Kind::Dir | Kind::Other => {}
+            }
+            info.bytes += self.tree_bytes(&path, meta)?;
+        }
+        Ok(Some(info).filter(|info| info.bytes > 0 || info.files > 0 || info.pinned))
+    }
+
+    /// Bytes of a file, or of all files in a directory.
+    pub(super) fn tree_bytes(&self, path: &Path, meta: Meta) -> Result<u64, CacheError> {
+        match meta.kind {
+            Kind::File => Ok(meta.len),
+            Kind::Other => Ok(0),
+            Kind::Dir => {
+                let names = absent(self.disk.read_dir(path)).context(IoSnafu { action: "list", path })?;
+                let mut bytes = 0;
+                for name in names.unwrap_or_default() {
+                    if self.layout.is_staged_now(&name.to_string_lossy()) == Some(true) {
+                        continue;
+                    }
+                    let path = path.join(name);
+                    if let Some(meta) = self.meta(&path)? {
+                        bytes += self.tree_bytes(&path, meta)?;
+                    }
+                }
+                Ok(bytes)
+            }
+        }
+    }
+
+    /// Ids of the assets in one fan-out directory.
+    pub(super) fn ids(&self, fan: &Path) -> Result<Vec<AssetId>, CacheError> {
+        let names = absent(self.disk.read_dir(fan)).context(IoSnafu {
+            action: "list",
+            path: fan,
+        })?;
+        let ids = names
+            .unwrap_or_default()
+            .into_iter()
+            .filter_map(|name| AssetId::parse_name(name.to_str()?));
+        Ok(ids.filter(|id| self.layout.fan(id) == fan).collect())
+    }
+}

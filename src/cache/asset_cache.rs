@@ -7,6 +7,7 @@ use bytes::Bytes;
 use super::blocking::{BlockingCache, CacheStats};
 use super::builder::{self, AssetCacheBuilder};
 use super::error::CacheError;
+use super::flight::Flights;
 use super::id::AssetId;
 use super::lease::Lease;
 use super::path::CachePath;
@@ -28,6 +29,7 @@ use crate::rt;
 #[derive(Clone, Debug)]
 pub struct AssetCache {
     blocking: BlockingCache,
+    flights: Flights,
 }
 
 impl AssetCache {
@@ -42,7 +44,10 @@ impl AssetCache {
     }
 
     pub(crate) fn over(blocking: BlockingCache) -> Self {
-        Self { blocking }
+        Self {
+            blocking,
+            flights: Flights::default(),
+        }
     }
 
     /// The same cache for threads that may block.
@@ -138,6 +143,53 @@ impl AssetCache {
             cache.put_atomic(asset, path, bytes)
         })
         .await
+    }
+
+    /// The whole entry, fetched by `fetch` and stored if it is not there. Callers who want the same entry at once share
+    /// one fetch: if the one fetching is dropped or fails, the next takes over with its own `fetch`.
+    ///
+    /// If the fetched bytes cannot be stored they are returned all the same: a cache that fails never stops playback.
+    ///
+    /// # Errors
+    ///
+    /// What `fetch` answers. An entry that cannot be read is fetched.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future loses what was fetched so far; another caller waiting for the same entry fetches it.
+    pub async fn get_or_fetch<E, F>(
+        &self,
+        asset: &AssetId,
+        path: &CachePath,
+        fetch: impl FnOnce() -> F,
+    ) -> Result<Bytes, E>
+    where
+        F: Future<Output = Result<Bytes, E>>,
+    {
+        if let Some(bytes) = self.get_or_miss(asset, path).await {
+            return Ok(bytes);
+        }
+        let mut turn = self.flights.turn(asset, path).await;
+        if let Some(bytes) = &*turn.fetched {
+            return Ok(bytes.clone());
+        }
+        if let Some(bytes) = self.get_or_miss(asset, path).await {
+            *turn.fetched = Some(bytes.clone());
+            return Ok(bytes);
+        }
+        let bytes = fetch().await?;
+        *turn.fetched = Some(bytes.clone());
+        if let Err(error) = self.put_atomic(asset, path, bytes.clone()).await {
+            log::warn!("cannot keep a fetched entry: {error}");
+        }
+        Ok(bytes)
+    }
+
+    async fn get_or_miss(&self, asset: &AssetId, path: &CachePath) -> Option<Bytes> {
+        self.get(asset, path).await.unwrap_or_else(|error| {
+            log::warn!("cannot read an entry, fetching it instead: {error}");
+            None
+        })
     }
 
     /// Starts a new version of an entry whose length need not be known. Until it is committed nobody sees it; if the

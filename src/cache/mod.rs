@@ -38,6 +38,7 @@ mod codec;
 mod entry;
 mod error;
 mod evict;
+mod flight;
 mod fs;
 mod fs_staged;
 mod id;

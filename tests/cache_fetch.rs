@@ -1,0 +1,101 @@
+//! C12: one fetch for all who want the same entry.
+
+#![cfg(feature = "cache")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    missing_docs,
+    reason = "a test fails by panicking"
+)]
+
+use std::cell::Cell;
+use std::convert::Infallible;
+use std::future::pending;
+use std::pin::pin;
+
+use async_channel::bounded;
+use bytes::Bytes;
+use futures_lite::future::{block_on, poll_once, zip};
+use kithara::cache::{AssetCache, AssetId, CachePath};
+
+fn names() -> (AssetId, CachePath) {
+    (
+        AssetId::from_key("track").unwrap(),
+        CachePath::parse("seg").unwrap(),
+    )
+}
+
+#[test]
+fn callers_at_once_share_one_fetch() {
+    let cache = AssetCache::memory(1 << 20);
+    let (asset, path) = names();
+    let (open, gate) = bounded::<()>(1);
+    let fetches = Cell::new(0);
+    let fetch = || async {
+        fetches.set(fetches.get() + 1);
+        let _ = gate.recv().await;
+        Ok::<_, Infallible>(Bytes::from_static(b"whole"))
+    };
+    block_on(async {
+        let callers = zip(
+            zip(
+                cache.get_or_fetch(&asset, &path, fetch),
+                cache.get_or_fetch(&asset, &path, fetch),
+            ),
+            async {
+                while fetches.get() == 0 {
+                    futures_lite::future::yield_now().await;
+                }
+                open.close();
+            },
+        );
+        let ((a, b), ()) = callers.await;
+        assert_eq!((a.unwrap(), b.unwrap()), ("whole".into(), "whole".into()));
+        assert_eq!(fetches.get(), 1);
+        assert_eq!(cache.get(&asset, &path).await.unwrap().unwrap(), "whole");
+    });
+}
+
+/// Fault C14.
+#[test]
+fn a_dropped_fetch_hands_over_and_a_failed_one_does_not_poison() {
+    let cache = AssetCache::memory(1 << 20);
+    let (asset, path) = names();
+    block_on(async {
+        let (begun, begins) = bounded::<()>(1);
+        let mut first = Box::pin(cache.get_or_fetch(&asset, &path, || async {
+            begun.send(()).await.unwrap();
+            pending::<Result<Bytes, &str>>().await
+        }));
+        futures_lite::future::or(async { drop(first.as_mut().await) }, async {
+            begins.recv().await.unwrap();
+        })
+        .await;
+        let mut second = pin!(cache.get_or_fetch(&asset, &path, || async { Err("refused") }));
+        assert!(poll_once(second.as_mut()).await.is_none());
+        drop(first);
+        assert_eq!(second.await.unwrap_err(), "refused");
+        let third = cache
+            .get_or_fetch(&asset, &path, || async { Ok::<_, &str>("here".into()) })
+            .await;
+        assert_eq!(third.unwrap(), "here");
+    });
+    // Nothing is kept of fetches that are over.
+    assert!(
+        format!("{cache:?}").contains("Flights { entries: 0 }"),
+        "{cache:?}"
+    );
+}
+
+/// C16: what cannot be kept is handed on, to those who wait too.
+#[test]
+fn what_does_not_fit_is_fetched_and_returned() {
+    let cache = AssetCache::memory(3);
+    let (asset, path) = names();
+    let bytes =
+        block_on(cache.get_or_fetch(&asset, &path, || async { Ok::<_, Infallible>("too long".into()) }));
+    assert_eq!(bytes.unwrap(), "too long");
+    assert!(block_on(cache.get(&asset, &path)).unwrap().is_none());
+}

@@ -6,6 +6,8 @@ use bytes::Bytes;
 
 use super::entry::{CHUNK, Entry};
 use super::error::CacheError;
+use super::id::AssetId;
+use super::path::CachePath;
 use crate::rt;
 
 /// An entry being read from its beginning, from [`AssetCache::open`](super::AssetCache::open). Reads on when the entry
@@ -42,6 +44,21 @@ impl EntryReader {
     /// Where the next chunk starts, in bytes from the beginning; at or after the end there is none.
     pub fn seek(&mut self, position: u64) {
         self.position = position;
+    }
+
+    /// Reads all bytes against the checksum written with them, as [`Entry::verify`] does: one hop, and the bytes are in
+    /// memory for the chunks to come.
+    ///
+    /// # Errors
+    ///
+    /// [`CacheError::Io`] if the file cannot be read.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe.
+    pub async fn verify(&self, asset: &AssetId, path: &CachePath) -> Result<bool, CacheError> {
+        let (entry, asset, path) = (Arc::clone(&self.entry), asset.clone(), path.clone());
+        rt::unblock(move || entry.verify(&asset, &path)).await
     }
 
     /// The next bytes, at most 256 KiB, or `None` at the end.

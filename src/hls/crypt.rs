@@ -114,6 +114,15 @@ impl Decryptor {
     }
 }
 
+/// How many bytes of plaintext the last two blocks of a ciphertext hold; `None` if they are not the last two.
+pub(super) fn last_blocks_len(key: &Key, blocks: &[u8]) -> Option<u64> {
+    let (previous, last) = blocks.split_first_chunk()?;
+    let mut decryptor = Decryptor::new(key, previous);
+    let out = decryptor.update(Bytes::copy_from_slice(last));
+    let tail = decryptor.finish().ok().filter(|_| out.is_empty())?;
+    Some((BLOCK + tail.len()) as u64)
+}
+
 /// A last block without its PKCS#7 padding (RFC 5652, 6.3).
 fn plaintext(block: &[u8; BLOCK]) -> Result<&[u8], CryptError> {
     let [.., last] = *block;
@@ -211,6 +220,23 @@ mod tests {
             decrypt(&[Bytes::copy_from_slice(&cut[..48])], 7),
             Err(CryptError::Padding)
         );
+    }
+
+    #[test]
+    fn the_last_two_blocks_tell_the_length() {
+        let key = Key::new(&KEY).unwrap();
+        for length in 16..80_usize {
+            let whole = encrypt(&vec![0; length], 7);
+            let from = whole.len() - 32;
+            assert_eq!(
+                last_blocks_len(&key, &whole[from..]),
+                Some((length - from) as u64)
+            );
+        }
+        let longer = encrypt(&[0; 80], 7);
+        assert_eq!(last_blocks_len(&key, &longer[..32]), None);
+        assert_eq!(last_blocks_len(&key, &longer[48..]), None);
+        assert_eq!(last_blocks_len(&key, &longer[80..]), None);
     }
 
     /// E5.

@@ -1,10 +1,42 @@
-//! HLS VOD (RFC 8216).
+//! HLS VOD (RFC 8216): a playlist's URL becomes a stream of media bytes, online or from the cache.
+//!
+//! The one rule this module adds: **the consumer gets the media's bytes, all of them, in order, and nothing else**. Playlists
+//! are read, keys applied, gaps told, and an end without the last byte is an error.
+//!
+//! ```text
+//!  HlsSource ─ open ─> Player ── Track ──── playlist/  Multivariant and Media Playlists, resolved
+//!                        │         └ pieces: initialization section, segment, segment, gap, …
+//!                        ├─ Reading   one piece: from the cache, or from the network and into the cache
+//!                        ├─ Decryptor AES-128-CBC, as the chunks come
+//!                        └─ Fetcher   playlists and keys, whole
+//! ```
+//!
+//! # What the cache holds
+//!
+//! Segments and initialization sections as the server sent them, encrypted ones encrypted; playlists that parsed, each with the
+//! URL it came from; keys after the key processor. All under one asset. A failing cache never stops playback: the bytes pass
+//! through, and one [`HlsControl::CacheBypassed`] says why.
+//!
+//! # What it does not do
+//!
+//! Live playlists, SAMPLE-AES and other key systems are refused with a typed error. The Variant Stream is chosen once; there is
+//! no adaptive switching.
 
-#[cfg_attr(not(test), allow(dead_code, reason = "the source that plays them comes next"))]
-mod playlist;
-
-#[cfg_attr(not(test), allow(dead_code, reason = "the source that uses it comes next"))]
+mod control;
 mod crypt;
+mod error;
+mod fetch;
+mod params;
+mod player;
+mod playlist;
+mod reading;
+mod source;
+mod stored;
+mod track;
 
+pub use control::{BypassReason, HlsControl, Origin};
 pub use crypt::CryptError;
+pub use error::{HlsError, Resource, ResourceKind};
+pub use params::{HlsParams, KeyContext, KeyRejected, VariantChoice};
 pub use playlist::{PlaylistError, StartPoint};
+pub use source::HlsSource;

@@ -17,11 +17,14 @@ mod tests;
 
 use std::{fmt, ops::Range, time::Duration};
 
-use url::Url;
+use crate::{
+    cache::CachePath,
+    net::{Url, redacted},
+};
 
 pub use error::PlaylistError;
 pub(crate) use key::Encryption;
-pub(crate) use media::MediaPlaylist;
+pub(crate) use media::{InitSection, MediaPlaylist};
 pub(crate) use multivariant::MultivariantPlaylist;
 pub(crate) use variables::Variables;
 
@@ -83,16 +86,20 @@ pub(crate) struct Location {
     pub(crate) range: Option<Range<u64>>,
 }
 
+impl Location {
+    /// The entry that holds these bytes in the cache.
+    pub(crate) fn cache_path(&self) -> CachePath {
+        match &self.range {
+            Some(range) => CachePath::from_url_range(&self.url, range.clone()),
+            None => CachePath::from_url(&self.url),
+        }
+    }
+}
+
 /// Without query and credentials: those are secrets.
 impl fmt::Debug for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{}://{}{}",
-            self.url.scheme(),
-            self.url.host_str().unwrap_or_default(),
-            self.url.path()
-        )?;
+        f.write_str(&redacted(&self.url))?;
         if let Some(range) = &self.range {
             write!(f, "[{range:?}]")?;
         }
@@ -155,7 +162,7 @@ pub(crate) fn parse(body: &[u8], references: &References<'_>) -> Result<Playlist
 }
 
 /// The first characters of what should have been a playlist, fit for an error message.
-fn beginning(text: &str) -> String {
+pub(crate) fn beginning(text: &str) -> String {
     const SHOWN: usize = 60;
     text.chars()
         .take(SHOWN)

@@ -2,12 +2,11 @@
 
 use std::{borrow::Cow, collections::HashMap};
 
-use url::Url;
-
 use super::{
     error::{PlaylistError, UndefinedVariableSnafu},
     lines::Attributes,
 };
+use crate::net::Url;
 
 /// The variables defined so far in one playlist.
 ///

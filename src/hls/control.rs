@@ -1,0 +1,86 @@
+//! What a track says beside its bytes.
+
+use std::time::Duration;
+
+use super::{Resource, StartPoint};
+use crate::cache::CacheError;
+
+/// A message that stands in the stream at the place it speaks of.
+#[non_exhaustive]
+#[derive(Debug)]
+pub enum HlsControl {
+    /// From here on the bytes are those of this Variant Stream. Also the first message after a seek.
+    #[non_exhaustive]
+    VariantApplied {
+        /// Its number in the Multivariant Playlist, from 0; 0 if there is none.
+        variant: usize,
+        /// Its peak bits per second; 0 if no playlist says.
+        bandwidth: u64,
+        /// Its CODECS attribute.
+        codecs: Option<String>,
+        /// The NAME of the audio Rendition played, if it is a separate one.
+        rendition: Option<String>,
+        /// The duration of all its segments together.
+        duration: Duration,
+        /// Where the author would have playback start. The bytes start at the beginning all the same.
+        start: Option<StartPoint>,
+    },
+    /// The next byte belongs to this Media Segment.
+    #[non_exhaustive]
+    SegmentStart {
+        /// The Variant Stream's number.
+        variant: usize,
+        /// The segment's Media Sequence Number.
+        media_sequence: u64,
+        /// How long it plays.
+        duration: Duration,
+        /// When it starts, counted from the start of the track.
+        time: Duration,
+        /// Where its bytes come from.
+        origin: Origin,
+    },
+    /// A segment is absent on purpose (EXT-X-GAP); its bytes are left out.
+    #[non_exhaustive]
+    Gap {
+        /// The Variant Stream's number.
+        variant: usize,
+        /// The absent segment's Media Sequence Number.
+        media_sequence: u64,
+        /// How long it would have played.
+        duration: Duration,
+    },
+    /// Format, tracks or timestamps may change here (EXT-X-DISCONTINUITY).
+    #[non_exhaustive]
+    Discontinuity {
+        /// The Discontinuity Sequence Number from here on.
+        sequence: u64,
+    },
+    /// Something was not kept in the cache, or not read from it; the bytes are right all the same. Said once per opened
+    /// stream, for the first failure.
+    #[non_exhaustive]
+    CacheBypassed {
+        /// What was not cached.
+        resource: Resource,
+        /// Why.
+        reason: BypassReason,
+    },
+}
+
+/// Where a segment's bytes come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// The cache on this machine.
+    Cache,
+    /// The server.
+    Network,
+}
+
+/// Why the cache was left out.
+#[non_exhaustive]
+#[derive(Debug)]
+pub enum BypassReason {
+    /// The cache failed, or is full.
+    Cache(CacheError),
+    /// The server announced no length, so that a broken connection would look like the end.
+    LengthUnknown,
+}

@@ -1,0 +1,278 @@
+//! Small things fetched whole: playlists and keys. From the cache if it has them, else from the network, kept only once
+//! they are proven good (fault C21).
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, PoisonError},
+};
+
+use bytes::{Bytes, BytesMut};
+use snafu::ResultExt;
+
+use super::{
+    control::BypassReason,
+    crypt::Key,
+    error::{
+        HlsError, KeyLengthSnafu, KeySnafu, NetworkSnafu, OfflineCacheSnafu, OfflineMissSnafu, PlaylistSnafu,
+        Resource, ResourceKind,
+    },
+    params::{HlsParams, KeyContext},
+    playlist::{self, Location, Playlist, References, Variables},
+    stored,
+};
+use crate::{
+    cache::{AssetId, CacheError, CachePath, EntryReader},
+    net::{Request, Url},
+};
+
+/// The largest playlist, before and after decompression: 100 000 segments fit.
+const PLAYLIST_LIMIT: usize = 16 << 20;
+/// The largest key as the server sends it: wrapped keys are larger than 16 bytes, but not by much.
+const KEY_LIMIT: usize = 64 << 10;
+
+/// Everything the parts of a track are fetched with, shared by all streams of one source.
+pub(super) struct Fetcher {
+    pub(super) params: HlsParams,
+    pub(super) asset: AssetId,
+    /// Keys by URL: each is fetched once.
+    keys: Mutex<HashMap<Url, Key>>,
+}
+
+/// What one stream knows: whether it may use the network, and what it has yet to say about the cache.
+pub(super) struct Session {
+    pub(super) offline: bool,
+    pub(super) bypassed: Option<(Resource, BypassReason)>,
+}
+
+impl Session {
+    pub(super) fn new(offline: bool) -> Self {
+        Self {
+            offline,
+            bypassed: None,
+        }
+    }
+
+    /// Remembers the first time the cache failed, for the control message.
+    pub(super) fn bypass(&mut self, resource: &Resource, reason: BypassReason) {
+        log::debug!("cache bypassed for {resource}: {reason:?}");
+        self.bypassed.get_or_insert_with(|| (resource.clone(), reason));
+    }
+
+    /// Takes in a cache that cannot be read: a reason to go on without it, or the end when there is nothing else.
+    pub(super) fn unreadable(&mut self, resource: &Resource, source: CacheError) -> Result<(), HlsError> {
+        if self.offline {
+            return Err(source).context(OfflineCacheSnafu {
+                resource: resource.clone(),
+            });
+        }
+        self.bypass(resource, BypassReason::Cache(source));
+        Ok(())
+    }
+
+    /// The last word before the network.
+    pub(super) fn online(&self, resource: &Resource) -> Result<(), HlsError> {
+        if self.offline {
+            OfflineMissSnafu {
+                resource: resource.clone(),
+            }
+            .fail()
+        } else {
+            Ok(())
+        }
+    }
+}
+
+impl Fetcher {
+    pub(super) fn new(params: HlsParams, asset: AssetId) -> Self {
+        Self {
+            params,
+            asset,
+            keys: Mutex::default(),
+        }
+    }
+
+    /// A playlist, parsed. One from the cache that does not parse is fetched once more.
+    ///
+    /// # Errors
+    ///
+    /// `Playlist`, `Network`, `OfflineMiss`, `OfflineCache`.
+    pub(super) async fn playlist(
+        &self,
+        session: &mut Session,
+        url: &Url,
+        imports: Option<&Variables>,
+    ) -> Result<Playlist, HlsError> {
+        let resource = Resource::new(ResourceKind::Playlist, url);
+        let path = CachePath::from_url(url);
+        let parse = |body: &[u8], url: &Url| {
+            let base = self.params.base_url.as_ref().unwrap_or(url);
+            playlist::parse(body, &References { url, base, imports })
+        };
+        let entry = self.cached(session, &resource, &path).await?;
+        if let Some((body, final_url)) = entry.as_ref().and_then(|entry| stored::unwrap(entry, url)) {
+            match parse(body, &final_url) {
+                Ok(playlist) => return Ok(playlist),
+                Err(error) => log::warn!("{resource} in the cache is damaged: {error}"),
+            }
+        }
+        session.online(&resource)?;
+        let network = || NetworkSnafu {
+            resource: resource.clone(),
+        };
+        let request = Request::get(url.clone()).compressed();
+        let response = self
+            .params
+            .client
+            .send(request)
+            .await
+            .with_context(|_| network())?;
+        let final_url = response.url().clone();
+        let body = response.bytes(PLAYLIST_LIMIT).await.with_context(|_| network())?;
+        let playlist = parse(&body, &final_url).with_context(|_| PlaylistSnafu {
+            resource: resource.clone(),
+        })?;
+        self.keep(session, &resource, &path, stored::wrap(&body, url, &final_url))
+            .await;
+        Ok(playlist)
+    }
+
+    /// A key, processed. Fetched once per URL, whatever the number of segments, seeks and IVs (fault E2).
+    ///
+    /// # Errors
+    ///
+    /// `KeyLength`, `Key`, `Network`, `OfflineMiss`, `OfflineCache`.
+    pub(super) async fn key(&self, session: &mut Session, location: &Location) -> Result<Key, HlsError> {
+        let known = self
+            .keys
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&location.url)
+            .cloned();
+        if let Some(key) = known {
+            return Ok(key);
+        }
+        let resource = Resource::new(ResourceKind::Key, &location.url);
+        let path = CachePath::from_url(&location.url);
+        let cached = self.cached(session, &resource, &path).await?;
+        let key = match cached.and_then(|entry| Key::new(&entry)) {
+            Some(key) => key,
+            None => self.fetch_key(session, &resource, location, &path).await?,
+        };
+        self.keys
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(location.url.clone(), key.clone());
+        Ok(key)
+    }
+
+    async fn fetch_key(
+        &self,
+        session: &mut Session,
+        resource: &Resource,
+        location: &Location,
+        path: &CachePath,
+    ) -> Result<Key, HlsError> {
+        session.online(resource)?;
+        let network = || NetworkSnafu {
+            resource: resource.clone(),
+        };
+        let mut url = location.url.clone();
+        if !self.params.key_query.is_empty() {
+            url.query_pairs_mut().extend_pairs(&self.params.key_query);
+        }
+        let mut request = Request::get(url);
+        for (name, value) in &self.params.key_headers {
+            request = request.header(name, value);
+        }
+        let response = self
+            .params
+            .client
+            .send(request)
+            .await
+            .with_context(|_| network())?;
+        let mut bytes = response.bytes(KEY_LIMIT).await.with_context(|_| network())?;
+        if let Some(process) = &self.params.key_processor {
+            let context = KeyContext::new(location.url.clone());
+            bytes = process(bytes, &context).with_context(|_| KeySnafu {
+                resource: resource.clone(),
+            })?;
+        }
+        let Some(key) = Key::new(&bytes) else {
+            return KeyLengthSnafu {
+                resource: resource.clone(),
+                length: bytes.len(),
+            }
+            .fail();
+        };
+        self.keep(session, resource, path, bytes).await;
+        Ok(key)
+    }
+
+    /// Drops a key that did not decrypt, here and in the cache: the next stream fetches it again.
+    pub(super) async fn forget_key(&self, location: &Location) {
+        self.keys
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&location.url);
+        self.forget(&CachePath::from_url(&location.url)).await;
+    }
+
+    /// Drops an entry that turned out to be damaged.
+    pub(super) async fn forget(&self, path: &CachePath) {
+        if let Err(error) = self.params.cache.remove_entry(&self.asset, path).await {
+            log::debug!("a damaged entry stays in the cache: {error}");
+        }
+    }
+
+    /// An entry with all its bytes, if it has those that were written.
+    async fn cached(
+        &self,
+        session: &mut Session,
+        resource: &Resource,
+        path: &CachePath,
+    ) -> Result<Option<Bytes>, HlsError> {
+        let Some(mut reader) = self.open(session, resource, path).await? else {
+            return Ok(None);
+        };
+        let mut bytes = BytesMut::new();
+        loop {
+            match reader.next_chunk().await {
+                Ok(Some(chunk)) => bytes.extend_from_slice(&chunk),
+                Ok(None) => return Ok(Some(bytes.freeze())),
+                Err(error) => return session.unreadable(resource, error).map(|()| None),
+            }
+        }
+    }
+
+    /// Opens an entry whose bytes are those that were written. A damaged one is a miss: what is fetched takes its place.
+    pub(super) async fn open(
+        &self,
+        session: &mut Session,
+        resource: &Resource,
+        path: &CachePath,
+    ) -> Result<Option<EntryReader>, HlsError> {
+        match self.try_open(path).await {
+            Ok(Some((reader, true))) => Ok(Some(reader)),
+            Ok(Some((_, false))) => {
+                log::warn!("{resource} in the cache is damaged");
+                Ok(None)
+            }
+            Ok(None) => Ok(None),
+            Err(error) => session.unreadable(resource, error).map(|()| None),
+        }
+    }
+
+    async fn try_open(&self, path: &CachePath) -> Result<Option<(EntryReader, bool)>, CacheError> {
+        let Some(reader) = self.params.cache.open(&self.asset, path).await? else {
+            return Ok(None);
+        };
+        let good = reader.verify(&self.asset, path).await?;
+        Ok(Some((reader, good)))
+    }
+
+    async fn keep(&self, session: &mut Session, resource: &Resource, path: &CachePath, bytes: Bytes) {
+        if let Err(error) = self.params.cache.put_atomic(&self.asset, path, bytes).await {
+            session.bypass(resource, BypassReason::Cache(error));
+        }
+    }
+}

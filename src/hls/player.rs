@@ -1,0 +1,326 @@
+//! One opened stream: pieces read one after another, decrypted, announced, and cut to where the seek begins.
+//!
+//! Everything happens in the consumer's own poll: no task is spawned, so a dropped stream asks for nothing more.
+
+use std::{
+    collections::VecDeque,
+    future::poll_fn,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::{Buf, Bytes};
+use snafu::ResultExt;
+
+use super::{
+    control::{BypassReason, HlsControl, Origin},
+    crypt::Decryptor,
+    error::{DecryptSnafu, HlsError, Resource},
+    fetch::{Fetcher, Session},
+    reading::Reading,
+    source::Shared,
+    track::{Content, Track},
+};
+use crate::{cache::Lease, rt, stream::Message};
+
+/// How long the piece being read may be silent before the one ahead is given up.
+///
+/// The piece ahead holds a connection that nobody reads. Where the client allows no other, the piece being read could not be
+/// resumed after a break.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// The state between two messages. Dropping it drops the connections it has.
+pub(super) struct Player {
+    shared: Arc<Shared>,
+    session: Session,
+    /// The first byte wanted.
+    from: u64,
+    /// Where the piece `next` begins in the stream.
+    position: u64,
+    /// The piece being read, or to be opened.
+    next: usize,
+    track: Option<Arc<Track>>,
+    open: Option<OpenPiece>,
+    /// The piece after it, on its way (H8): one, and nothing of it is read before its turn but its first bytes.
+    ahead: Option<Ahead>,
+    /// Whether the piece being read has made do without the one ahead, see [`PATIENCE`].
+    alone: bool,
+    applied: bool,
+    bypass_told: bool,
+    queue: VecDeque<Message<HlsControl>>,
+    ended: Option<Result<(), HlsError>>,
+    /// Keeps the track from being evicted while it plays.
+    _lease: Lease,
+}
+
+/// The piece being read.
+struct OpenPiece {
+    reading: Reading,
+    decryptor: Option<Decryptor>,
+    /// Plaintext so far, delivered or discarded.
+    plain: u64,
+    announced: bool,
+}
+
+/// A piece opened, or why not; and what the cache had to say.
+type Opened = (Result<OpenPiece, HlsError>, Option<(Resource, BypassReason)>);
+
+struct Ahead {
+    index: usize,
+    opening: Pin<Box<dyn Future<Output = Opened> + Send>>,
+    opened: Option<Opened>,
+}
+
+impl Ahead {
+    /// Lets it get on, without waiting for it.
+    fn nudge(&mut self, context: &mut Context<'_>) {
+        if self.opened.is_none()
+            && let Poll::Ready(opened) = self.opening.as_mut().poll(context)
+        {
+            self.opened = Some(opened);
+        }
+    }
+
+    async fn finish(self) -> Opened {
+        match self.opened {
+            Some(opened) => opened,
+            None => self.opening.await,
+        }
+    }
+}
+
+/// Opens a piece that has bytes. It is its own session, because it may run beside the piece before it.
+async fn open_piece(shared: Arc<Shared>, content: Arc<Content>, offline: bool) -> Opened {
+    let mut session = Session::new(offline);
+    let opened = try_open(&shared.fetcher, &content, &mut session).await;
+    (opened, session.bypassed)
+}
+
+async fn try_open(
+    fetcher: &Fetcher,
+    content: &Content,
+    session: &mut Session,
+) -> Result<OpenPiece, HlsError> {
+    let decryptor = match &content.encryption {
+        Some(encryption) => Some(Decryptor::new(
+            &fetcher.key(session, &encryption.key).await?,
+            &encryption.iv,
+        )),
+        None => None,
+    };
+    let whole = |length: u64| decryptor.is_none() || (length > 0 && length.is_multiple_of(16));
+    let reading = Reading::open(fetcher, session, content.resource(), &content.location, whole).await?;
+    Ok(OpenPiece {
+        reading,
+        decryptor,
+        plain: 0,
+        announced: false,
+    })
+}
+
+impl Player {
+    pub(super) fn new(shared: Arc<Shared>, from: u64, offline: bool) -> Self {
+        let lease = shared.fetcher.params.cache.lease(&shared.fetcher.asset);
+        Self {
+            shared,
+            session: Session::new(offline),
+            from,
+            position: 0,
+            next: 0,
+            track: None,
+            open: None,
+            ahead: None,
+            alone: false,
+            applied: false,
+            bypass_told: false,
+            queue: VecDeque::new(),
+            ended: None,
+            _lease: lease,
+        }
+    }
+
+    /// The next message; `None` once everything has been said.
+    pub(super) async fn message(&mut self) -> Option<Result<Message<HlsControl>, HlsError>> {
+        loop {
+            if let Some(message) = self.queue.pop_front() {
+                return Some(Ok(message));
+            }
+            if let Some(end) = &mut self.ended {
+                return std::mem::replace(end, Ok(())).err().map(Err);
+            }
+            match self.step().await {
+                Ok(true) => {}
+                Ok(false) => self.ended = Some(Ok(())),
+                Err(error) => {
+                    self.ahead = None;
+                    self.open = None;
+                    self.ended = Some(Err(error));
+                }
+            }
+            if let Some((resource, reason)) = self.session.bypassed.take().filter(|_| !self.bypass_told) {
+                self.bypass_told = true;
+                self.queue
+                    .push_front(Message::Control(HlsControl::CacheBypassed { resource, reason }));
+            }
+        }
+    }
+
+    /// One chunk's worth of work; whether there is more.
+    async fn step(&mut self) -> Result<bool, HlsError> {
+        match self.track.clone() {
+            None => self.track = Some(self.shared.track(&mut self.session).await?),
+            Some(track) if self.open.is_some() => self.read(&track).await?,
+            Some(track) => return self.advance(&track).await,
+        }
+        Ok(true)
+    }
+
+    /// Opens the next piece, or passes over one that lies before the first byte wanted.
+    async fn advance(&mut self, track: &Arc<Track>) -> Result<bool, HlsError> {
+        let Some(piece) = track.piece(self.next) else {
+            return Ok(false);
+        };
+        let Some(content) = &piece.content else {
+            if self.position >= self.from {
+                self.apply(track);
+                self.say(track.announcements(piece, Origin::Cache));
+            }
+            self.next += 1;
+            return Ok(true);
+        };
+        if self.position < self.from {
+            let size = self.shared.size(track, self.next).await;
+            if let Some(end) = size
+                .and_then(|size| self.position.checked_add(size))
+                .filter(|end| *end <= self.from)
+            {
+                self.position = end;
+                self.next += 1;
+                return Ok(true);
+            }
+        }
+        let (opened, bypassed) = match self.ahead.take().filter(|ahead| ahead.index == self.next) {
+            Some(ahead) => ahead.finish().await,
+            None => open_piece(self.shared.clone(), content.clone(), self.session.offline).await,
+        };
+        self.session.bypassed = self.session.bypassed.take().or(bypassed);
+        self.open = Some(opened?);
+        Ok(true)
+    }
+
+    /// Reads one chunk of the open piece, or ends it.
+    async fn read(&mut self, track: &Arc<Track>) -> Result<(), HlsError> {
+        let Some(mut open) = self.open.take() else {
+            return Ok(());
+        };
+        let chunk = {
+            let mut next = pin!(open.reading.next(&self.shared.fetcher, &mut self.session));
+            let mut patience = None;
+            let (ahead, alone) = (&mut self.ahead, &mut self.alone);
+            poll_fn(|context| {
+                let chunk = next.as_mut().poll(context);
+                if let Some(opening) = ahead {
+                    opening.nudge(context);
+                    let patience = patience.get_or_insert_with(|| Box::pin(rt::sleep(PATIENCE)));
+                    if chunk.is_pending() && patience.as_mut().poll(context).is_ready() {
+                        (*ahead, *alone) = (None, true);
+                    }
+                }
+                chunk
+            })
+            .await?
+        };
+        if let Some(chunk) = chunk {
+            let plain = match &mut open.decryptor {
+                Some(decryptor) => decryptor.update(chunk),
+                None => chunk,
+            };
+            self.deliver(track, &mut open, plain);
+            if open.announced && !self.alone {
+                self.look_ahead(track);
+            }
+            self.open = Some(open);
+            return Ok(());
+        }
+        if let Some(decryptor) = open.decryptor.take() {
+            match decryptor.finish() {
+                Ok(tail) => self.deliver(track, &mut open, tail),
+                Err(source) => {
+                    let resource = open.reading.resource.clone();
+                    open.reading.discard(&self.shared.fetcher).await;
+                    let content = track.piece(self.next).and_then(|piece| piece.content.as_ref());
+                    if let Some(encryption) = content.and_then(|content| content.encryption.as_ref()) {
+                        self.shared.fetcher.forget_key(&encryption.key).await;
+                    }
+                    return Err(source).context(DecryptSnafu { resource });
+                }
+            }
+        }
+        if open.plain == 0 && self.position >= self.from {
+            self.announce(track, &mut open);
+        }
+        track.learn(self.next, open.plain);
+        self.position += open.plain;
+        self.next += 1;
+        self.alone = false;
+        open.reading.commit(&mut self.session).await;
+        Ok(())
+    }
+
+    /// Queues what of `plain` is wanted.
+    fn deliver(&mut self, track: &Track, open: &mut OpenPiece, mut plain: Bytes) {
+        let start = self.position + open.plain;
+        let length = plain.len();
+        open.plain += length as u64;
+        let unwanted = usize::try_from(self.from.saturating_sub(start)).unwrap_or(usize::MAX);
+        if unwanted >= length {
+            return;
+        }
+        plain.advance(unwanted);
+        // A chunk owns little more than it shows: the queue counts what it shows.
+        if plain.len() < length / 2 {
+            plain = Bytes::copy_from_slice(&plain);
+        }
+        self.announce(track, open);
+        self.queue.push_back(Message::Data(plain));
+    }
+
+    fn announce(&mut self, track: &Track, open: &mut OpenPiece) {
+        if std::mem::replace(&mut open.announced, true) {
+            return;
+        }
+        self.apply(track);
+        if let Some(piece) = track.piece(self.next) {
+            self.say(track.announcements(piece, open.reading.origin()));
+        }
+    }
+
+    /// Says which Variant Stream plays, once it is real: its first byte is here.
+    fn apply(&mut self, track: &Track) {
+        if !std::mem::replace(&mut self.applied, true) {
+            self.say([track.variant_applied()]);
+        }
+    }
+
+    fn say(&mut self, messages: impl IntoIterator<Item = HlsControl>) {
+        self.queue.extend(messages.into_iter().map(Message::Control));
+    }
+
+    /// Starts on the next piece, so that the way to the server and back costs no silence between two segments.
+    fn look_ahead(&mut self, track: &Track) {
+        let index = self.next + 1;
+        if self.ahead.is_some() {
+            return;
+        }
+        if let Some(content) = track.piece(index).and_then(|piece| piece.content.clone()) {
+            let opening = Box::pin(open_piece(self.shared.clone(), content, self.session.offline));
+            self.ahead = Some(Ahead {
+                index,
+                opening,
+                opened: None,
+            });
+        }
+    }
+}

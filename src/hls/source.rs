@@ -1,0 +1,167 @@
+//! The source: what it remembers between one opened stream and the next.
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use futures_lite::stream;
+
+use super::{
+    HlsControl, HlsError, HlsParams, crypt,
+    fetch::{Fetcher, Session},
+    player::Player,
+    track::Track,
+};
+use crate::{
+    cache::AssetId,
+    net::{Url, redacted},
+    stream::{Source, SourceStream, StreamError, StreamParams},
+};
+
+/// An HLS VOD track as a stream of its media bytes.
+///
+/// The bytes are those of the chosen Variant Stream's initialization sections and segments, decrypted, one after another.
+/// Playlists and keys are never among them. Positions count those bytes.
+///
+/// Everything fetched is kept in the cache as it is read, and read from there the next time; with
+/// [`StreamParams::offline_mode`] nothing else is used.
+///
+/// # Seeking
+///
+/// Every position can be sought. Segments before it whose sizes are known are passed over: those read before, those in the
+/// cache, and unencrypted byte ranges. The others are fetched and discarded (and kept in the cache). A position beyond the
+/// end is the end.
+///
+/// ```no_run
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// use futures_lite::StreamExt;
+/// use kithara::{cache::AssetCache, hls::{HlsParams, HlsSource}, net::{HttpClient, Url}, stream::{Stream, StreamParams}};
+///
+/// let cache = AssetCache::builder("/var/cache/player").max_bytes(1 << 30).open().await?;
+/// let url = Url::parse("https://example.com/track/master.m3u8")?;
+/// let source = HlsSource::new(url, HlsParams::new(HttpClient::new()?, cache));
+/// let mut stream = Stream::new(source, StreamParams::default());
+/// while let Some(chunk) = stream.next().await {
+///     println!("{} bytes", chunk?.len());
+/// }
+/// # Ok(()) }
+/// ```
+pub struct HlsSource {
+    shared: Arc<Shared>,
+    position: u64,
+}
+
+/// The end of a ciphertext that tells how long the plaintext is: the last block, and the one it is chained to.
+const LAST_BLOCKS: u64 = 32;
+
+/// What all streams of a source share. A stream holds it, it holds no stream: no cycle (fault A11).
+pub(super) struct Shared {
+    url: Url,
+    pub(super) fetcher: Fetcher,
+    /// Once found, the same for every stream of this source.
+    track: Mutex<Option<Arc<Track>>>,
+}
+
+impl HlsSource {
+    /// The track at `url`, which is a Multivariant Playlist or a Media Playlist.
+    pub fn new(url: Url, params: HlsParams) -> Self {
+        let asset = params.asset.clone().unwrap_or_else(|| AssetId::from_url(&url));
+        let shared = Shared {
+            url,
+            fetcher: Fetcher::new(params, asset),
+            track: Mutex::default(),
+        };
+        Self {
+            shared: Arc::new(shared),
+            position: 0,
+        }
+    }
+
+    /// The asset under which the cache keeps the track: what to pin, to list and to remove.
+    pub fn asset(&self) -> &AssetId {
+        &self.shared.fetcher.asset
+    }
+}
+
+impl Source for HlsSource {
+    type Error = HlsError;
+    type Control = HlsControl;
+
+    fn open(
+        &mut self,
+        params: &StreamParams,
+    ) -> Result<SourceStream<HlsControl, HlsError>, StreamError<HlsError>> {
+        let player = Player::new(self.shared.clone(), self.position, params.offline_mode());
+        Ok(Box::pin(stream::unfold(player, |mut player| async move {
+            let message = player.message().await?;
+            Some((message.map_err(StreamError::source), player))
+        })))
+    }
+
+    fn seek_bytes(&mut self, position: u64) -> Result<(), StreamError<HlsError>> {
+        self.position = position;
+        Ok(())
+    }
+
+    fn supports_seek(&self) -> bool {
+        true
+    }
+}
+
+impl fmt::Debug for HlsSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HlsSource")
+            .field("url", &redacted(&self.shared.url))
+            .field("position", &self.position)
+            .field("params", &self.shared.fetcher.params)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    /// The track, found once.
+    pub(super) async fn track(&self, session: &mut Session) -> Result<Arc<Track>, HlsError> {
+        let known = self.track.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(track) = known {
+            return Ok(track);
+        }
+        let track = Arc::new(Track::load(&self.fetcher, session, &self.url).await?);
+        // A poisoned lock holds what it held: each change is one store.
+        *self.track.lock().unwrap_or_else(PoisonError::into_inner) = Some(track.clone());
+        Ok(track)
+    }
+
+    /// How many bytes of plaintext a piece has, if that can be known without fetching it.
+    pub(super) async fn size(&self, track: &Track, index: usize) -> Option<u64> {
+        if let known @ Some(_) = track.size(index) {
+            return known;
+        }
+        let content = track.piece(index)?.content.as_ref()?;
+        let path = content.location.cache_path();
+        // What fails here fails again, and is told, when the piece is opened.
+        let mut entry = self
+            .fetcher
+            .params
+            .cache
+            .open(&self.fetcher.asset, &path)
+            .await
+            .ok()??;
+        let size = match &content.encryption {
+            None => entry.len(),
+            Some(encryption) => {
+                let key = self
+                    .fetcher
+                    .key(&mut Session::new(true), &encryption.key)
+                    .await
+                    .ok()?;
+                let start = entry.len().checked_sub(LAST_BLOCKS)?;
+                entry.seek(start);
+                let blocks = entry.next_chunk().await.ok()??;
+                start + crypt::last_blocks_len(&key, &blocks)?
+            }
+        };
+        track.learn(index, size);
+        Some(size)
+    }
+}

@@ -1,0 +1,68 @@
+//! How a playlist stands in the cache: as the server sent it, and one comment line that says where it came from.
+//!
+//! Relative URLs resolve against the URL after redirects (H3, fault D11), offline too, so that URL must be kept with the
+//! playlist. A comment at the end keeps the file a playlist. It is always there and always ours, so what a server writes
+//! into a comment means nothing, and a file without it was cut short.
+
+use bytes::Bytes;
+
+use crate::net::Url;
+
+const MARK: &[u8] = b"\n#kithara-url:";
+
+/// The entry for a playlist that was asked for at `url` and came from `final_url`.
+pub(super) fn wrap(body: &[u8], url: &Url, final_url: &Url) -> Bytes {
+    // Where nothing was redirected the URL is known, and its query had better not be on the disk.
+    let origin = if url == final_url { "" } else { final_url.as_str() };
+    [body, MARK, origin.as_bytes(), b"\n"].concat().into()
+}
+
+/// The playlist and the URL it came from; `None` if the entry is not whole.
+pub(super) fn unwrap<'a>(entry: &'a [u8], url: &Url) -> Option<(&'a [u8], Url)> {
+    let lines = entry.strip_suffix(b"\n")?;
+    let at = lines.iter().rposition(|byte| *byte == b'\n')?;
+    let (body, line) = lines.split_at_checked(at)?;
+    let origin = std::str::from_utf8(line.strip_prefix(MARK)?).ok()?;
+    let final_url = if origin.is_empty() {
+        url.clone()
+    } else {
+        Url::parse(origin).ok()?
+    };
+    Some((body, final_url))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn url(text: &str) -> Url {
+        Url::parse(text).unwrap()
+    }
+
+    #[test]
+    fn a_playlist_comes_back_with_the_url_it_came_from() {
+        let (asked, came) = (url("http://a/x?token=1"), url("http://b/y?z"));
+        for body in [
+            b"#EXTM3U".as_slice(),
+            b"#EXTM3U\r\n",
+            b"",
+            b"a\n#kithara-url:http://evil/\n",
+        ] {
+            let entry = wrap(body, &asked, &came);
+            assert_eq!(unwrap(&entry, &asked), Some((body, came.clone())));
+            let entry = wrap(body, &asked, &asked);
+            assert_eq!(unwrap(&entry, &asked), Some((body, asked.clone())));
+            assert!(!entry.windows(5).any(|window| window == b"token"));
+        }
+    }
+
+    #[test]
+    fn an_entry_cut_anywhere_is_none() {
+        let (asked, came) = (url("http://a/x"), url("http://b/y"));
+        let entry = wrap(b"#EXTM3U\n#EXT-X-ENDLIST\n", &asked, &came);
+        for end in 0..entry.len() {
+            assert_eq!(unwrap(&entry[..end], &asked), None, "{end}");
+        }
+        assert_eq!(unwrap(b"\n\n", &asked), None);
+    }
+}

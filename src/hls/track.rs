@@ -1,0 +1,313 @@
+//! What is played: one Variant Stream's Media Playlist, laid out as the pieces whose plaintext, one after another, is the
+//! stream.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use snafu::ResultExt;
+
+use super::{
+    control::{HlsControl, Origin},
+    error::{HlsError, NoSuchVariantSnafu, PlaylistSnafu, Resource, ResourceKind},
+    fetch::{Fetcher, Session},
+    params::VariantChoice,
+    playlist::{
+        Encryption, InitSection, Location, MediaPlaylist, MultivariantPlaylist, Playlist, PlaylistError,
+        StartPoint,
+    },
+};
+use crate::net::Url;
+
+/// A Media Playlist ready to be read from any byte on.
+pub(super) struct Track {
+    variant: usize,
+    bandwidth: u64,
+    codecs: Option<String>,
+    rendition: Option<String>,
+    start: Option<StartPoint>,
+    duration: Duration,
+    /// In stream order.
+    pieces: Vec<Piece>,
+    /// Plaintext bytes of each piece, as far as they are known by now.
+    sizes: Mutex<Vec<Option<u64>>>,
+}
+
+/// A contiguous part of the stream: a segment, the initialisation section before it, or a gap.
+pub(super) struct Piece {
+    /// `None` for a gap: nothing is fetched for it (fault E9).
+    pub(super) content: Option<Arc<Content>>,
+    media_sequence: u64,
+    /// When the segment starts that this is, or is needed for.
+    time: Duration,
+    duration: Duration,
+    /// The Discontinuity Sequence Number that begins here.
+    discontinuity: Option<u64>,
+}
+
+/// Where a piece's bytes are and how they are read.
+pub(super) struct Content {
+    pub(super) kind: ResourceKind,
+    pub(super) location: Location,
+    pub(super) encryption: Option<Encryption>,
+}
+
+impl Content {
+    /// Its name for errors and messages.
+    pub(super) fn resource(&self) -> Resource {
+        Resource::new(self.kind, &self.location.url)
+    }
+
+    /// How many bytes of plaintext it has, where the playlist says.
+    fn size(&self) -> Option<u64> {
+        let range = self
+            .location
+            .range
+            .as_ref()
+            .filter(|_| self.encryption.is_none())?;
+        Some(range.end - range.start)
+    }
+}
+
+impl Track {
+    fn new(playlist: MediaPlaylist) -> Self {
+        let mut pieces = Vec::with_capacity(playlist.segments.len() + 1);
+        let mut time = Duration::ZERO;
+        let mut current: Option<Arc<InitSection>> = None;
+        for segment in playlist.segments {
+            let (media_sequence, duration) = (segment.sequence, segment.duration);
+            let mut discontinuity = segment.discontinuity.then_some(segment.discontinuity_sequence);
+            let mut push = |content: Option<Content>| {
+                let (content, discontinuity) = (content.map(Arc::new), discontinuity.take());
+                pieces.push(Piece {
+                    content,
+                    media_sequence,
+                    time,
+                    duration,
+                    discontinuity,
+                });
+            };
+            // A section is for the segments after it; it comes again only after another one.
+            if let Some(map) = segment
+                .map
+                .filter(|map| !segment.gap && current.as_ref() != Some(map))
+            {
+                let (location, encryption) = (map.location.clone(), map.encryption.clone());
+                push(Some(Content {
+                    kind: ResourceKind::InitSection,
+                    location,
+                    encryption,
+                }));
+                current = Some(map);
+            }
+            let (location, encryption) = (segment.location, segment.encryption);
+            let content = Content {
+                kind: ResourceKind::Segment { media_sequence },
+                location,
+                encryption,
+            };
+            push((!segment.gap).then_some(content));
+            time += duration;
+        }
+        Self {
+            variant: 0,
+            bandwidth: 0,
+            codecs: None,
+            rendition: None,
+            start: playlist.start,
+            duration: time,
+            sizes: Mutex::new(vec![None; pieces.len()]),
+            pieces,
+        }
+    }
+
+    /// Finds what `url` leads to: the playlists are read and the choice is made, no media is touched.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Fetcher::playlist`], and `NoSuchVariant`.
+    pub(super) async fn load(fetcher: &Fetcher, session: &mut Session, url: &Url) -> Result<Self, HlsError> {
+        let choice = fetcher.params.variant;
+        let master = match fetcher.playlist(session, url, None).await? {
+            Playlist::Multivariant(master) => master,
+            Playlist::Media(playlist) => {
+                return match choice {
+                    VariantChoice::Index(index) if index > 0 => NoSuchVariantSnafu {
+                        index,
+                        count: 1_usize,
+                    }
+                    .fail(),
+                    _ => Ok(Self::new(playlist)),
+                };
+            }
+        };
+        let candidates = candidates(&master, choice)?;
+        let mut index = candidates.first().copied().unwrap_or_default();
+        // Offline, the best that is whole; the asked one, if none is (H5, fault E11).
+        if session.offline && candidates.len() > 1 {
+            for candidate in candidates {
+                if Self::is_cached(fetcher, &master, candidate).await {
+                    index = candidate;
+                    break;
+                }
+            }
+        }
+        Self::load_variant(fetcher, session, &master, index).await
+    }
+
+    async fn load_variant(
+        fetcher: &Fetcher,
+        session: &mut Session,
+        master: &MultivariantPlaylist,
+        index: usize,
+    ) -> Result<Self, HlsError> {
+        let Some(variant) = master.variants.get(index) else {
+            return NoSuchVariantSnafu {
+                index,
+                count: master.variants.len(),
+            }
+            .fail();
+        };
+        let rendition = master.audio(variant, fetcher.params.language.as_deref());
+        let separate = rendition.and_then(|rendition| Some((rendition, rendition.location.as_ref()?)));
+        let location = separate.map_or(&variant.location, |(_, location)| location);
+        let playlist = match fetcher
+            .playlist(session, &location.url, Some(&master.variables))
+            .await?
+        {
+            Playlist::Media(playlist) => playlist,
+            Playlist::Multivariant(_) => {
+                let resource = Resource::new(ResourceKind::Playlist, &location.url);
+                return Err(PlaylistError::Nested).context(PlaylistSnafu { resource });
+            }
+        };
+        let track = Self::new(playlist);
+        Ok(Self {
+            variant: index,
+            bandwidth: variant.bandwidth,
+            codecs: variant.codecs.clone(),
+            rendition: separate.map(|(rendition, _)| rendition.name.clone()),
+            start: track.start.or(master.start),
+            ..track
+        })
+    }
+
+    /// Whether every last piece of a Variant Stream is in the cache (fault E12).
+    async fn is_cached(fetcher: &Fetcher, master: &MultivariantPlaylist, index: usize) -> bool {
+        let mut session = Session::new(true);
+        let Ok(track) = Self::load_variant(fetcher, &mut session, master, index).await else {
+            return false;
+        };
+        for content in track.pieces.iter().filter_map(|piece| piece.content.as_ref()) {
+            if let Some(encryption) = &content.encryption
+                && fetcher.key(&mut session, &encryption.key).await.is_err()
+            {
+                return false;
+            }
+            let cached = fetcher
+                .params
+                .cache
+                .contains(&fetcher.asset, &content.location.cache_path())
+                .await;
+            if !cached.unwrap_or(false) {
+                return false;
+            }
+        }
+        true
+    }
+
+    pub(super) fn piece(&self, index: usize) -> Option<&Piece> {
+        self.pieces.get(index)
+    }
+
+    /// How many bytes of plaintext a piece has, if that is known without reading it.
+    pub(super) fn size(&self, index: usize) -> Option<u64> {
+        let Some(content) = &self.pieces.get(index)?.content else {
+            return Some(0);
+        };
+        let learnt = || {
+            self.sizes
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .get(index)
+                .copied()
+                .flatten()
+        };
+        content.size().or_else(learnt)
+    }
+
+    /// Remembers a size, for seeks to come.
+    pub(super) fn learn(&self, index: usize, size: u64) {
+        // A poisoned lock holds what it held: each change is one store.
+        if let Some(slot) = self
+            .sizes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get_mut(index)
+        {
+            *slot = Some(size);
+        }
+    }
+
+    pub(super) fn variant_applied(&self) -> HlsControl {
+        HlsControl::VariantApplied {
+            variant: self.variant,
+            bandwidth: self.bandwidth,
+            codecs: self.codecs.clone(),
+            rendition: self.rendition.clone(),
+            duration: self.duration,
+            start: self.start,
+        }
+    }
+
+    /// What is said before the first byte of a piece, or in its place.
+    pub(super) fn announcements(
+        &self,
+        piece: &Piece,
+        origin: Origin,
+    ) -> impl Iterator<Item = HlsControl> + use<> {
+        let Piece {
+            media_sequence,
+            time,
+            duration,
+            discontinuity,
+            ..
+        } = *piece;
+        let variant = self.variant;
+        let itself = match piece.content.as_ref().map(|content| content.kind) {
+            None => Some(HlsControl::Gap {
+                variant,
+                media_sequence,
+                duration,
+            }),
+            Some(ResourceKind::Segment { .. }) => Some(HlsControl::SegmentStart {
+                variant,
+                media_sequence,
+                duration,
+                time,
+                origin,
+            }),
+            Some(_) => None,
+        };
+        discontinuity
+            .map(|sequence| HlsControl::Discontinuity { sequence })
+            .into_iter()
+            .chain(itself)
+    }
+}
+
+/// The Variant Streams that may be played, the preferred one first.
+fn candidates(master: &MultivariantPlaylist, choice: VariantChoice) -> Result<Vec<usize>, HlsError> {
+    let count = master.variants.len();
+    let mut all: Vec<usize> = (0..count).collect();
+    let bandwidth = |index: &usize| master.variants.get(*index).map_or(0, |variant| variant.bandwidth);
+    match choice {
+        VariantChoice::First => {}
+        VariantChoice::Index(index) if index < count => all = vec![index],
+        VariantChoice::Index(index) => return NoSuchVariantSnafu { index, count }.fail(),
+        VariantChoice::Highest => all.sort_by_key(|index| std::cmp::Reverse(bandwidth(index))),
+        VariantChoice::Lowest => all.sort_by_key(bandwidth),
+    }
+    Ok(all)
+}

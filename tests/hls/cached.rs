@@ -1,0 +1,335 @@
+//! A cache that is small, damaged or cannot write: the track plays all the same, and is told (C16).
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use futures_lite::{StreamExt, future};
+use kithara::cache::{AssetId, CachePath};
+use kithara::hls::{BypassReason, HlsControl, HlsError, HlsSource, ResourceKind};
+use kithara::net::Url;
+use kithara::stream::Message;
+use kithara_test_support::{Rule, disk_bytes};
+
+use crate::rig::{Cache, KEY, Track, chain, drain, offline, online, open_at, play, url};
+
+fn asset(track: &Track) -> AssetId {
+    AssetId::from_url(&url(&track.list()))
+}
+
+fn of(track: &Track, path: &str) -> Url {
+    url(&track.server.url(path))
+}
+
+fn put(cache: &Cache, track: &Track, path: &str, bytes: &[u8]) {
+    let name = CachePath::from_url(&of(track, path));
+    future::block_on(
+        cache
+            .cache
+            .put_atomic(&asset(track), &name, bytes.to_vec().into()),
+    )
+    .unwrap();
+}
+
+fn get(cache: &Cache, track: &Track, path: &str) -> Option<Vec<u8>> {
+    let name = CachePath::from_url(&of(track, path));
+    future::block_on(cache.cache.get(&asset(track), &name))
+        .unwrap()
+        .map(Into::into)
+}
+
+/// C15, C16: room for about two segments of eight; the track plays to the end, twice, with one word about it.
+#[test]
+fn a_tiny_cache_plays_to_the_end() {
+    for track in [Track::plain(&[30_000; 8]), Track::encrypted(&[30_000; 8])] {
+        let cache = Cache::of(70_000);
+        for _ in 0..2 {
+            let tape = play(&track.list(), cache.params(), online()).whole();
+            assert!(tape.bytes == track.bytes());
+            assert_eq!(tape.bypasses(), 1, "{:?}", tape.story);
+            let bypassed = tape.controls.iter().find_map(|control| match control {
+                HlsControl::CacheBypassed {
+                    resource,
+                    reason: BypassReason::Cache(error),
+                    ..
+                } => Some((resource, error)),
+                _ => None,
+            });
+            let (resource, error) = bypassed.unwrap();
+            assert!(
+                matches!(resource.kind(), ResourceKind::Segment { .. }) && error.is_full(),
+                "{resource}: {error}"
+            );
+            assert!(disk_bytes(cache.dir.path()) <= 70_000);
+        }
+    }
+}
+
+/// C16: no room for anything.
+#[test]
+fn a_cache_without_room_is_bypassed() {
+    let track = Track::encrypted(&[30_000; 3]);
+    let cache = Cache::of(1);
+    let tape = play(&track.list(), cache.params(), online()).whole();
+    assert!(tape.bytes == track.bytes());
+    assert_eq!(tape.story[0], "0 bypassed Playlist");
+    assert_eq!(tape.bypasses(), 1);
+}
+
+/// The directory that holds a track's entries.
+fn entries(root: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(root).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(entries(&path));
+        } else {
+            found.push(path);
+        }
+    }
+    found
+}
+
+/// C16, C19: the cache's directory is replaced by a file while the track plays: nothing can be written any more.
+#[test]
+fn a_cache_that_cannot_write_is_bypassed() {
+    let track = Track::plain(&[30_000; 4]);
+    let cache = Cache::new();
+    let assets = cache.dir.path().join("assets");
+    let _ = fs::remove_dir_all(&assets);
+    fs::write(&assets, b"not a directory").unwrap();
+    let tape = play(&track.list(), cache.params(), online()).whole();
+    assert!(tape.bytes == track.bytes());
+    assert_eq!(tape.bypasses(), 1, "{:?}", tape.story);
+}
+
+/// C20, C21, B1: every entry, damaged in every way, is read past: the bytes are right, and the entry is good again.
+#[test]
+fn damaged_entries_are_fetched_again() {
+    for track in [
+        Track::plain(&[30_000, 40_000]),
+        Track::encrypted(&[30_000, 40_000]),
+    ] {
+        let cache = Cache::new();
+        play(&track.list(), cache.params(), online()).whole();
+        let count = entries(&cache.dir.path().join("assets")).len();
+        for index in 0..count {
+            for damage in ["truncated", "empty", "flipped", "gone"] {
+                let mut files = entries(&cache.dir.path().join("assets"));
+                files.sort();
+                let file = &files[index];
+                let bytes = fs::read(file).unwrap();
+                let bytes = match damage {
+                    "truncated" => bytes[..bytes.len() / 2].to_vec(),
+                    "empty" => Vec::new(),
+                    "gone" => {
+                        fs::remove_file(file).unwrap();
+                        Vec::new()
+                    }
+                    _ => bytes
+                        .iter()
+                        .enumerate()
+                        .map(|(at, byte)| byte ^ u8::from(at == bytes.len() / 2))
+                        .collect(),
+                };
+                if damage != "gone" {
+                    fs::write(file, bytes).unwrap();
+                }
+                let name = file.file_name().unwrap().to_string_lossy().into_owned();
+                let tape = play(&track.list(), cache.params(), online());
+                assert!(tape.error.is_none(), "{damage} {name}: {}", chain(tape.failed()));
+                assert!(tape.bytes == track.bytes(), "{damage} {name}");
+                let tape = play(&track.list(), cache.params(), offline());
+                assert!(
+                    tape.error.is_none(),
+                    "{damage} {name}, offline: {}",
+                    chain(tape.failed())
+                );
+                assert!(tape.bytes == track.bytes(), "{damage} {name}");
+            }
+        }
+    }
+}
+
+/// C21: what stands in the cache as a playlist and is none is fetched once more, and no more than once.
+#[test]
+fn a_corrupt_playlist_is_fetched_once_more() {
+    let track = Track::plain(&[1000, 1000]);
+    let cache = Cache::new();
+    play(&track.list(), cache.params(), online()).whole();
+    let good = get(&cache, &track, "/t/list.m3u8").unwrap();
+    for bad in [
+        b"<html>".to_vec(),
+        Vec::new(),
+        good[..good.len() - 1].to_vec(),
+        good[20..].to_vec(),
+    ] {
+        put(&cache, &track, "/t/list.m3u8", &bad);
+        assert!(
+            play(&track.list(), cache.params(), offline())
+                .failed()
+                .is_offline_miss()
+        );
+        let before = track.requests("/t/list.m3u8");
+        let tape = play(&track.list(), cache.params(), online()).whole();
+        assert_eq!(tape.bytes, track.bytes());
+        assert_eq!(track.requests("/t/list.m3u8"), before + 1);
+        assert_eq!(get(&cache, &track, "/t/list.m3u8").unwrap(), good);
+    }
+    put(&cache, &track, "/t/list.m3u8", b"bad");
+    track
+        .server
+        .rule("/t/list.m3u8", Rule::new().answer(200, "<html>login</html>"));
+    let before = track.requests("/t/list.m3u8");
+    let tape = play(&track.list(), cache.params(), online());
+    assert!(matches!(tape.failed(), HlsError::Playlist { .. }));
+    assert_eq!(track.requests("/t/list.m3u8"), before + 1);
+}
+
+/// C21: a key of the wrong length in the cache.
+#[test]
+fn a_corrupt_key_is_fetched_once_more() {
+    let track = Track::encrypted(&[1000, 1000]);
+    let cache = Cache::new();
+    play(&track.list(), cache.params(), online()).whole();
+    put(&cache, &track, "/t/key", b"short");
+    assert!(
+        play(&track.list(), cache.params(), offline())
+            .failed()
+            .is_offline_miss()
+    );
+    let tape = play(&track.list(), cache.params(), online()).whole();
+    assert_eq!((tape.bytes, track.requests("/t/key")), (track.bytes(), 2));
+    assert_eq!(get(&cache, &track, "/t/key").unwrap(), KEY);
+    // Of the right length, and wrong: it shows in the padding, is not kept, and the next play is right.
+    put(&cache, &track, "/t/key", &[7; 16]);
+    let tape = play(&track.list(), cache.params(), online());
+    assert!(
+        matches!(tape.failed(), HlsError::Decrypt { .. }),
+        "{}",
+        chain(tape.failed())
+    );
+    assert_eq!(
+        play(&track.list(), cache.params(), online()).whole().bytes,
+        track.bytes()
+    );
+}
+
+/// C22: a cached segment that cannot be whole ciphertext is fetched again before any byte of it is passed on.
+#[test]
+fn a_cached_segment_of_an_impossible_length_is_fetched_again() {
+    let track = Track::encrypted(&[1000, 1000]);
+    let cache = Cache::new();
+    play(&track.list(), cache.params(), online()).whole();
+    for bad in [b"".as_slice(), &[1; 999]] {
+        put(&cache, &track, "/t/1.ts", bad);
+        let tape = play(&track.list(), cache.params(), online()).whole();
+        assert_eq!(tape.bytes, track.bytes());
+        assert!(
+            tape.story.contains(&"1000 fetched 1".to_owned()),
+            "{:?}",
+            tape.story
+        );
+    }
+}
+
+/// C17: a playing track is leased: another that needs the room is bypassed instead of evicting it.
+#[test]
+fn a_playing_track_is_not_evicted() {
+    let (first, second) = (Track::plain(&[40_000]), Track::plain(&[40_000]));
+    let cache = Cache::of(60_000);
+    let mut source = HlsSource::new(url(&first.list()), cache.params());
+    let playing = open_at(&mut source, 0, &online());
+    assert!(
+        future::block_on(drain(open_at(&mut source, 0, &online())))
+            .whole()
+            .bypasses()
+            == 0
+    );
+    assert_eq!(
+        play(&second.list(), cache.params(), online()).whole().bypasses(),
+        1
+    );
+    first.server.stop();
+    assert_eq!(
+        play(&first.list(), cache.params(), offline()).whole().bytes,
+        first.bytes()
+    );
+    // Stopped, it is as good a victim as any.
+    drop(playing);
+    assert_eq!(
+        play(&second.list(), cache.params(), online()).whole().bypasses(),
+        0
+    );
+}
+
+/// E15, C21: a page that says 200 is neither played nor kept.
+#[test]
+fn a_web_page_is_not_a_segment() {
+    let track = Track::plain(&[1000, 1000]);
+    let cache = Cache::new();
+    track.server.rule(
+        "/t/1.ts",
+        Rule::new()
+            .first(1)
+            .answer(200, "\n<!doctype HTML><html><body>Log in</body></html>"),
+    );
+    let tape = play(&track.list(), cache.params(), online());
+    let HlsError::NotMedia { begins, .. } = tape.failed() else {
+        panic!("{}", chain(tape.failed()))
+    };
+    assert!(begins.contains("doctype"), "{begins}");
+    assert_eq!(tape.bytes, track.segments[0]);
+    assert!(get(&cache, &track, "/t/1.ts").is_none());
+    assert_eq!(
+        play(&track.list(), cache.params(), online()).whole().bytes,
+        track.bytes()
+    );
+}
+
+/// C16, C20: an entry cut short while it is being read is read on from the network, at the byte where it failed.
+#[test]
+fn an_entry_that_fails_halfway_is_read_on_from_the_network() {
+    for track in [Track::plain(&[900_000, 1000]), Track::encrypted(&[900_000, 1000])] {
+        let cache = Cache::new();
+        play(&track.list(), cache.params(), online()).whole();
+        for mode in [online(), offline()] {
+            let mut source = HlsSource::new(url(&track.list()), cache.params());
+            let mut stream = open_at(&mut source, 0, &mode);
+            let mut before = Vec::new();
+            future::block_on(async {
+                while before.is_empty() {
+                    if let Message::Data(data) = stream.next().await.unwrap().unwrap() {
+                        before.extend_from_slice(&data);
+                    }
+                }
+            });
+            let files = entries(&cache.dir.path().join("assets"));
+            let largest = files
+                .iter()
+                .max_by_key(|file| fs::metadata(file).unwrap().len())
+                .unwrap();
+            let whole = fs::read(largest).unwrap();
+            fs::OpenOptions::new()
+                .write(true)
+                .open(largest)
+                .unwrap()
+                .set_len(300_000)
+                .unwrap();
+            let after = future::block_on(drain(stream));
+            before.extend_from_slice(&after.bytes);
+            if mode.offline_mode() {
+                assert!(
+                    matches!(after.failed(), HlsError::OfflineCache { .. }),
+                    "{:?}",
+                    after.error
+                );
+                assert!(track.bytes().starts_with(&before) && before.len() < 900_000);
+            } else {
+                assert!(after.error.is_none(), "{}", chain(after.failed()));
+                assert!(before == track.bytes());
+                assert_eq!(after.bypasses(), 1);
+            }
+            fs::write(largest, whole).unwrap();
+        }
+    }
+}

@@ -1,0 +1,38 @@
+//! `HlsSource` against a real server, real media and a real cache: the promises H1 to H8, C16, and what went wrong
+//! elsewhere.
+//!
+//! Rows of the fault list and where they are proved:
+//!
+//! | row | where |
+//! |---|---|
+//! | E1–E4, E7, E8, E10, E16, E19 | `src/hls/playlist/tests.rs`; E1, E2, E3, E4 also by the bytes in `playback` |
+//! | E2, E5, E20 | `keys` |
+//! | E6 | `src/hls/crypt.rs`, and by the bytes in `playback` |
+//! | E9, E10, E15, E16, E19 | `playlists` |
+//! | E11, E12 | `offline` |
+//! | E13 | `seeking`: random seeks and drops; nothing is planned that a dropped future could lose |
+//! | E14 | `faults`: a late segment is awaited, seen by the number of polls |
+//! | E17 | cannot happen: nothing estimates bandwidth; `SegmentStart` says where the bytes come from |
+//! | E18 | cannot happen: packed audio passes through byte for byte (`playback`), no timestamp is read |
+//! | A11 | `playback`: the cache handle is the last one after a drop |
+//! | C15, C16, C19 | `cached`: tiny caches, a cache that cannot write |
+//! | C21, C22 | `cached`: damaged playlists and keys, cut segments |
+//! | D11 | `playlists`: redirects, offline too |
+#![cfg(feature = "hls")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    missing_docs,
+    reason = "a test fails by panicking"
+)]
+
+mod cached;
+mod faults;
+mod keys;
+mod offline;
+mod playback;
+mod playlists;
+mod rig;
+mod seeking;

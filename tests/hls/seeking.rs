@@ -1,0 +1,173 @@
+//! H7: the first byte after a seek is the one asked for, whatever is known about the track.
+
+use futures_lite::{StreamExt, future};
+use kithara::hls::HlsSource;
+use kithara::stream::{Message, Stream};
+use kithara_test_support::Recorded;
+use proptest::prelude::*;
+
+use crate::rig::{Cache, Track, drain, offline, online, open_at, play, url};
+
+const LENGTHS: [usize; 6] = [5000, 1, 16, 0, 70_000, 4096];
+
+/// Every interesting position, each from a source that knows nothing yet.
+fn every_edge(track: &Track) {
+    let bytes = track.bytes();
+    let mut edges = vec![0, bytes.len() as u64, bytes.len() as u64 + 1, u64::MAX];
+    let mut at = 0;
+    for segment in &track.segments {
+        at += segment.len() as u64;
+        edges.extend([at - 1, at, at + 1, at.saturating_sub(17)]);
+    }
+    for position in edges {
+        let cache = Cache::new();
+        let mut source = HlsSource::new(url(&track.list()), cache.params());
+        let tape = future::block_on(drain(open_at(&mut source, position, &online()))).whole();
+        let from = usize::try_from(position).unwrap_or(usize::MAX).min(bytes.len());
+        assert_eq!(tape.bytes, bytes[from..], "from {position}");
+    }
+}
+
+#[test]
+fn the_first_byte_is_the_one_sought_plain() {
+    every_edge(&Track::plain(&LENGTHS));
+}
+
+#[test]
+fn the_first_byte_is_the_one_sought_encrypted() {
+    every_edge(&Track::encrypted(&LENGTHS));
+}
+
+/// The segment that holds the byte is announced, those before it are not.
+#[test]
+fn the_segment_sought_is_announced() {
+    let track = Track::plain(&[100, 100, 100]);
+    let cache = Cache::new();
+    let mut source = HlsSource::new(url(&track.list()), cache.params());
+    let tape = future::block_on(drain(open_at(&mut source, 150, &online()))).whole();
+    assert_eq!(tape.story, ["0 variant 0", "0 fetched 1", "50 fetched 2"]);
+    let tape = future::block_on(drain(open_at(&mut source, 300, &online()))).whole();
+    assert_eq!(tape.story, [""; 0]);
+}
+
+/// What has been read once is passed over without being asked for or read again.
+#[test]
+fn known_sizes_are_passed_over() {
+    for track in [Track::plain(&[1000; 5]), Track::encrypted(&[1000; 5])] {
+        // A cache that keeps playlists and keys, and no room for segments: only the source can know the sizes.
+        let cache = Cache::new();
+        let mut source = HlsSource::new(url(&track.list()), cache.params());
+        future::block_on(drain(open_at(&mut source, 0, &online()))).whole();
+        future::block_on(cache.cache.clear()).unwrap();
+        let before = track.server.requests().len();
+        let tape = future::block_on(drain(open_at(&mut source, 3500, &online()))).whole();
+        assert_eq!(tape.bytes, track.bytes()[3500..]);
+        let fetched: Vec<_> = track.server.requests()[before..]
+            .iter()
+            .map(|request| request.path.clone())
+            .collect();
+        assert_eq!(fetched, ["/t/3.ts", "/t/4.ts"]);
+    }
+}
+
+/// Sizes in the cache, and those of byte ranges, need no request.
+#[test]
+fn sizes_in_the_cache_and_in_the_playlist_are_known() {
+    let track = Track::plain(&[1000; 5]);
+    let cache = Cache::new();
+    play(&track.list(), cache.params(), online()).whole();
+    let mut source = HlsSource::new(url(&track.list()), cache.params());
+    let tape = future::block_on(drain(open_at(&mut source, 3500, &offline()))).whole();
+    assert_eq!(tape.bytes, track.bytes()[3500..]);
+
+    let list = "#EXTM3U\n#EXTINF:6,\n#EXT-X-BYTERANGE:600@0\n0.ts\n#EXTINF:6,\n#EXT-X-BYTERANGE:400\n0.ts\n#EXT-X-ENDLIST";
+    track.server.serve_bytes("/t/ranges.m3u8", list.as_bytes());
+    let mut source = HlsSource::new(url(&track.server.url("/t/ranges.m3u8")), cache.params());
+    let tape = future::block_on(drain(open_at(&mut source, 700, &online()))).whole();
+    assert_eq!(tape.bytes, track.bytes()[700..1000]);
+    let ranges: Vec<_> = track
+        .server
+        .log()
+        .to("/t/0.ts")
+        .filter_map(Recorded::range_start)
+        .collect();
+    assert_eq!(ranges, [600]);
+}
+
+/// Through the driver: forward, back, to the end and past it.
+#[test]
+fn a_playing_stream_seeks() {
+    let track = Track::encrypted(&[50_000, 60_000, 70_000]);
+    let cache = Cache::new();
+    let bytes = track.bytes();
+    let source = HlsSource::new(url(&track.list()), cache.params());
+    let mut stream = Stream::new(source, online());
+    let handle = stream.handle();
+    future::block_on(async {
+        stream.next().await.unwrap().unwrap();
+        for position in [120_000, 10, 179_999, 50_000, 0, 180_000, 60_000, 1 << 40, 49_999] {
+            handle.seek_bytes(position).await.unwrap();
+            // Once the end has been read there is nobody left to seek (S7): it is left unread.
+            if position < 180_000 {
+                let from = usize::try_from(position).unwrap();
+                let chunk = stream.next().await.unwrap().unwrap();
+                assert!(bytes[from..].starts_with(&chunk), "from {position}");
+            }
+        }
+        handle.seek_bytes(175_000).await.unwrap();
+        let mut rest = Vec::new();
+        while let Some(chunk) = stream.next().await {
+            rest.extend_from_slice(&chunk.unwrap());
+        }
+        assert_eq!(rest, bytes[175_000..]);
+    });
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+
+    /// E13, B1: any order of seeks and drops, at any depth of reading; every byte is the right one, and in the end the
+    /// whole track plays, is cached and plays again without the server.
+    #[test]
+    fn random_seeks_and_drops_deliver_the_right_bytes(
+        encrypted in any::<bool>(),
+        lengths in prop::collection::vec(0_usize..30_000, 1..6),
+        moves in prop::collection::vec((any::<prop::sample::Index>(), 0_usize..40_000, any::<bool>()), 1..12),
+    ) {
+        let track = if encrypted { Track::encrypted(&lengths) } else { Track::plain(&lengths) };
+        let bytes = track.bytes();
+        let cache = Cache::new();
+        let mut source = HlsSource::new(url(&track.list()), cache.params());
+        future::block_on(async {
+            for (position, depth, fresh) in moves {
+                if fresh {
+                    source = HlsSource::new(url(&track.list()), cache.params());
+                }
+                let position = position.index(bytes.len() + 100);
+                let mut stream = open_at(&mut source, position as u64, &online());
+                let mut at = position.min(bytes.len());
+                let end = at + depth;
+                while at < end {
+                    match stream.next().await {
+                        None => {
+                            assert_eq!(at, bytes.len());
+                            break;
+                        }
+                        Some(Ok(Message::Data(data))) => {
+                            assert!(bytes[at..].starts_with(&data));
+                            at += data.len();
+                        }
+                        Some(Ok(Message::Control(_))) => {}
+                        Some(Err(error)) => panic!("{error}"),
+                    }
+                }
+            }
+            let tape = drain(open_at(&mut source, 0, &online())).await.whole();
+            assert!(tape.bytes == bytes);
+            assert_eq!(tape.bypasses(), 0);
+        });
+        track.server.stop();
+        let tape = play(&track.list(), cache.params(), offline()).whole();
+        prop_assert!(tape.bytes == bytes);
+    }
+}

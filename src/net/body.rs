@@ -11,10 +11,10 @@ use snafu::IntoError;
 
 use super::accept::Delivery;
 use super::client::{Exchange, HttpClient};
+use super::connection::Failure;
 use super::error::{
     InterruptedSnafu, Phase, RangeMismatchSnafu, RangeNotSatisfiableSnafu, TimeoutSnafu, TruncatedSnafu,
 };
-use super::limits::IdleTimer;
 use super::raw::Raw;
 use super::{ByteRange, NetError, Request, Response, Validator, redacted};
 use crate::rt;
@@ -43,7 +43,6 @@ pub struct Body {
     skip: u64,
     /// Failures since the last byte.
     failures: u32,
-    idle: IdleTimer,
     unframed: bool,
 }
 
@@ -55,7 +54,6 @@ enum State {
 
 impl Body {
     pub(super) fn new(client: HttpClient, request: Request, headers: &HeaderMap, exchange: Exchange) -> Self {
-        let idle = IdleTimer::new(client.limits().idle);
         let Exchange {
             delivery,
             raw,
@@ -71,7 +69,6 @@ impl Body {
             position: delivery.start,
             skip: delivery.skip,
             failures: 0,
-            idle,
             unframed,
         };
         if body.is_done() {
@@ -125,6 +122,18 @@ impl Body {
         }
         self.position += chunk.len() as u64;
         Ok(chunk)
+    }
+
+    fn broken(&self, failure: Failure) -> NetError {
+        let (url, received) = (self.url(), self.received());
+        match failure {
+            Failure::Broken(source) => InterruptedSnafu { url, received }.into_error(source),
+            Failure::Silent => {
+                let limit = self.client.limits().idle;
+                let phase = Phase::Body;
+                TimeoutSnafu { url, phase, limit }.build()
+            }
+        }
     }
 
     /// Judges the end of what the server sends.
@@ -182,7 +191,6 @@ impl Body {
             rt::sleep(wait).await;
             client.attempt(&rest).await
         }));
-        self.idle.reset();
         Ok(())
     }
 
@@ -247,36 +255,19 @@ impl Stream for Body {
                     }
                     Err(error) => Err(error),
                 },
-                State::Reading(raw) => match raw.poll_chunk(cx) {
-                    Poll::Ready(Some(Ok(chunk))) => {
-                        this.idle.reset();
-                        match this.deliver(chunk) {
-                            Ok(chunk) if chunk.is_empty() => continue,
-                            Ok(chunk) => {
-                                if this.is_done() {
-                                    this.finish();
-                                }
-                                return Poll::Ready(Some(Ok(chunk)));
+                State::Reading(raw) => match ready!(raw.poll_chunk(this.client.limits().idle, cx)) {
+                    Some(Ok(chunk)) => match this.deliver(chunk) {
+                        Ok(chunk) if chunk.is_empty() => continue,
+                        Ok(chunk) => {
+                            if this.is_done() {
+                                this.finish();
                             }
-                            Err(error) => Err(error),
+                            return Poll::Ready(Some(Ok(chunk)));
                         }
-                    }
-                    Poll::Ready(Some(Err(source))) => Err(InterruptedSnafu {
-                        url: this.url(),
-                        received: this.received(),
-                    }
-                    .into_error(source)),
-                    Poll::Ready(None) => this.ended(),
-                    Poll::Pending => {
-                        ready!(this.idle.poll_expired(cx));
-                        let limit = this.client.limits().idle;
-                        TimeoutSnafu {
-                            url: this.url(),
-                            phase: Phase::Body,
-                            limit,
-                        }
-                        .fail()
-                    }
+                        Err(error) => Err(error),
+                    },
+                    Some(Err(failure)) => Err(this.broken(failure)),
+                    None => this.ended(),
                 },
             };
             match outcome {

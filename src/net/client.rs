@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderValue, StatusCode};
-use snafu::{IntoError, OptionExt};
+use snafu::IntoError;
 use url::Url;
 
 use super::accept::{Delivery, accept};
 use super::connect::Connector;
-use super::connection::{Connection, Incoming, NoBody};
+use super::connection::{Connection, Failure, Incoming, NoBody};
 use super::error::{InvalidHeaderSnafu, NoResponseSnafu, Phase, TimeoutSnafu, TooManyRedirectsSnafu};
-use super::limits::{Limits, within};
+use super::limits::Limits;
 use super::pool::{Peer, Pool};
 use super::raw::Raw;
 use super::request::insert_header;
@@ -214,14 +214,16 @@ impl HttpClient {
         url: &Url,
     ) -> Result<http::Response<Incoming>, NetError> {
         let limit = self.inner.limits.head;
-        within(limit, connection.exchange(message))
-            .await
-            .with_context(|| TimeoutSnafu {
-                url: redacted(url),
-                phase: Phase::Head,
-                limit,
-            })?
-            .map_err(|source| NoResponseSnafu { url: redacted(url) }.into_error(source))
+        connection.exchange(message, limit).await.map_err(|failure| {
+            let url = redacted(url);
+            match failure {
+                Failure::Broken(source) => NoResponseSnafu { url }.into_error(source),
+                Failure::Silent => {
+                    let phase = Phase::Head;
+                    TimeoutSnafu { url, phase, limit }.build()
+                }
+            }
+        })
     }
 
     pub(super) fn limits(&self) -> Limits {

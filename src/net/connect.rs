@@ -14,7 +14,7 @@ use url::{Host, Url};
 
 use super::connection::Connection;
 use super::error::{ConnectSnafu, NoResponseSnafu, Phase, TimeoutSnafu};
-use super::limits::within;
+use super::limits::Alarm;
 use super::pool::Peer;
 use super::socket::{Socket, Tcp};
 use super::traffic::{Meter, Traffic};
@@ -55,16 +55,15 @@ impl Connector {
         url: &Url,
         limit: Duration,
     ) -> Result<Connection, NetError> {
-        let socket = within(limit, self.socket(peer, url))
-            .await
-            .with_context(|| TimeoutSnafu {
-                url: redacted(url),
-                phase: Phase::Connect,
-                limit,
-            })??;
-        Connection::new(socket)
-            .await
-            .map_err(|source| NoResponseSnafu { url: redacted(url) }.into_error(source))
+        let mut alarm = Alarm::default();
+        let socket = alarm.within(limit, self.socket(peer, url)).await;
+        let socket = socket.with_context(|| TimeoutSnafu {
+            url: redacted(url),
+            phase: Phase::Connect,
+            limit,
+        })??;
+        let connection = Connection::new(socket, alarm).await;
+        connection.map_err(|source| NoResponseSnafu { url: redacted(url) }.into_error(source))
     }
 
     async fn socket(&self, peer: &Peer, url: &Url) -> Result<Socket, NetError> {

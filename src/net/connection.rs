@@ -8,6 +8,7 @@ use std::convert::Infallible;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::Body as _;
@@ -15,6 +16,7 @@ use hyper::client::conn::http1;
 use smol_hyper::rt::FuturesIo;
 
 use super::error::TransportError;
+use super::limits::Alarm;
 use super::socket::Socket;
 
 /// The most that is read at once, and so the largest chunk and the largest head.
@@ -25,13 +27,22 @@ pub(super) struct Connection {
     requests: http1::SendRequest<NoBody>,
     /// Some 600 bytes, which would otherwise move with every body.
     work: Box<http1::Connection<FuturesIo<Socket>, NoBody>>,
+    alarm: Alarm,
 }
 
 /// The part of a response that comes after its head.
 pub(super) type Incoming = hyper::body::Incoming;
 
+/// Why there was nothing to be had from a connection.
+pub(super) enum Failure {
+    /// It kept silent for the whole limit.
+    Silent,
+    Broken(TransportError),
+}
+
 impl Connection {
-    pub(super) async fn new(socket: Socket) -> Result<Self, TransportError> {
+    /// `alarm` may have watched over the connecting already.
+    pub(super) async fn new(socket: Socket, alarm: Alarm) -> Result<Self, TransportError> {
         let handshake = http1::Builder::new()
             .max_buf_size(READ_AT_ONCE)
             .handshake(FuturesIo::new(socket))
@@ -40,10 +51,11 @@ impl Connection {
         Ok(Self {
             requests,
             work: Box::new(work),
+            alarm,
         })
     }
 
-    /// Sends a request and waits for the response's head.
+    /// Sends a request and waits, no longer than `limit`, for the response's head.
     ///
     /// # Cancel safety
     ///
@@ -51,28 +63,45 @@ impl Connection {
     pub(super) async fn exchange(
         &mut self,
         request: http::Request<NoBody>,
-    ) -> Result<http::Response<Incoming>, TransportError> {
+        limit: Duration,
+    ) -> Result<http::Response<Incoming>, Failure> {
         let mut response = pin!(self.requests.send_request(request));
         let work = &mut self.work;
         let mut ended = None;
-        let response = poll_fn(|cx| {
+        let answered = poll_fn(|cx| {
             if ended.is_none()
                 && let Poll::Ready(outcome) = Pin::new(&mut *work).poll(cx)
             {
                 ended = Some(outcome);
             }
             response.as_mut().poll(cx)
-        })
-        .await;
+        });
+        let response = self.alarm.within(limit, answered).await.ok_or(Failure::Silent)?;
         // A response that came counts, even if the connection failed behind it. Where none did, the work's own error
         // says more than the handle's.
         let failure = ended.and_then(Result::err);
-        response.map_err(|error| TransportError::new(failure.unwrap_or(error)))
+        response.map_err(|error| Failure::Broken(TransportError::new(failure.unwrap_or(error))))
     }
 
-    /// The next chunk of the body that `incoming` belongs to; `None` at an end that HTTP's framing proves, or at the
-    /// close of a connection whose body has no other end.
+    /// The next chunk of the body that `incoming` belongs to, waited for no longer than `limit`; `None` at an end that
+    /// HTTP's framing proves, or at the close of a connection whose body has no other end.
     pub(super) fn poll_chunk(
+        &mut self,
+        incoming: &mut Incoming,
+        limit: Duration,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, Failure>>> {
+        let polled = self.poll_incoming(incoming, cx);
+        if polled.is_ready() {
+            self.alarm.reset();
+            return polled.map(|ready| ready.map(|chunk| chunk.map_err(Failure::Broken)));
+        }
+        self.alarm
+            .poll_silence(limit, cx)
+            .map(|()| Some(Err(Failure::Silent)))
+    }
+
+    fn poll_incoming(
         &mut self,
         incoming: &mut Incoming,
         cx: &mut Context<'_>,
@@ -97,12 +126,15 @@ impl Connection {
         }
     }
 
-    /// Whether the connection can take another request now: its last response was read to the end, and the server has
-    /// neither closed it nor sent anything since. Looks at the socket without waiting for it.
+    /// Whether the connection can take another request: its last response was read to the end and the server means to keep
+    /// it. Whether the server has closed it since, or sent something that nobody asked for, shows at the next
+    /// [`exchange`](Self::exchange), before anything is sent: hyper reads first.
     pub(super) fn is_reusable(&mut self) -> bool {
-        // The waker that the last exchange left with the socket goes with this.
-        let mut cx = Context::from_waker(Waker::noop());
-        Pin::new(&mut self.work).poll(&mut cx).is_pending() && self.requests.is_ready()
+        // hyper is ready as soon as it has read the end, unless the end came by itself.
+        if !self.requests.is_ready() {
+            let _ = Pin::new(&mut self.work).poll(&mut Context::from_waker(Waker::noop()));
+        }
+        self.requests.is_ready()
     }
 }
 

@@ -1,10 +1,9 @@
 //! Limits of time.
 
-use std::pin::Pin;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
-
-use futures_lite::future;
 
 use crate::rt;
 
@@ -16,30 +15,42 @@ pub(super) struct Limits {
     pub(super) idle: Duration,
 }
 
-/// The value of `work`, or `None` if it is not there after `limit`. `work` is dropped either way.
-pub(super) async fn within<T>(limit: Duration, work: impl Future<Output = T>) -> Option<T> {
-    future::or(async { Some(work.await) }, async {
-        rt::sleep(limit).await;
-        None
-    })
-    .await
-}
-
-/// Measures gaps. The timer is made when the first wait begins and set again when it rings too early, so a fast body
-/// never touches it, and a slow one once per `limit` and not once per chunk.
-pub(super) struct IdleTimer {
-    limit: Duration,
+/// Tells when nothing has come for too long.
+///
+/// To set a timer costs a system call and wakes the reactor, so there is one for the whole life of a connection, through
+/// all its exchanges. It is not set anew when something comes; it rings too early then and is set for the rest, once per
+/// limit at most and not once per chunk.
+#[derive(Default)]
+pub(super) struct Alarm {
     waiting_since: Option<Instant>,
-    timer: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    timer: Option<Timer>,
 }
 
-impl IdleTimer {
-    pub(super) fn new(limit: Duration) -> Self {
+struct Timer {
+    rings_at: Instant,
+    ring: Pin<Box<dyn Future<Output = ()> + Send>>,
+}
+
+impl Timer {
+    fn new(rings_at: Instant) -> Self {
+        let wait = rings_at.saturating_duration_since(Instant::now());
         Self {
-            limit,
-            waiting_since: None,
-            timer: None,
+            rings_at,
+            ring: Box::pin(rt::sleep(wait)),
         }
+    }
+}
+
+impl Alarm {
+    /// The value of `work`, or `None` if it is not there after `limit`.
+    pub(super) async fn within<T>(&mut self, limit: Duration, work: impl Future<Output = T>) -> Option<T> {
+        let mut work = pin!(work);
+        self.reset();
+        poll_fn(|cx| match work.as_mut().poll(cx) {
+            Poll::Ready(value) => Poll::Ready(Some(value)),
+            Poll::Pending => self.poll_silence(limit, cx).map(|()| None),
+        })
+        .await
     }
 
     /// Something came: the gap is over.
@@ -47,19 +58,74 @@ impl IdleTimer {
         self.waiting_since = None;
     }
 
-    /// Resolves when nothing came for the whole limit since the first poll of this gap.
-    pub(super) fn poll_expired(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let waiting_since = *self.waiting_since.get_or_insert_with(Instant::now);
+    /// Resolves when nothing came for all of `limit`, counted from the first poll of this gap.
+    pub(super) fn poll_silence(&mut self, limit: Duration, cx: &mut Context<'_>) -> Poll<()> {
+        let since = *self.waiting_since.get_or_insert_with(Instant::now);
+        // A limit beyond what the clock can tell is none.
+        let Some(deadline) = since.checked_add(limit) else {
+            return Poll::Pending;
+        };
         loop {
-            let limit = self.limit;
-            let timer = self
-                .timer
-                .get_or_insert_with(|| Box::pin(rt::sleep(limit.saturating_sub(waiting_since.elapsed()))));
-            ready!(timer.as_mut().poll(cx));
+            if self.timer.as_ref().is_some_and(|timer| timer.rings_at > deadline) {
+                self.timer = None;
+            }
+            let timer = self.timer.get_or_insert_with(|| Timer::new(deadline));
+            ready!(timer.ring.as_mut().poll(cx));
+            let enough = timer.rings_at >= deadline;
             self.timer = None;
-            if waiting_since.elapsed() >= self.limit {
+            if enough {
                 return Poll::Ready(());
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_lite::future::{self, poll_once};
+
+    use super::*;
+
+    const SHORT: Duration = Duration::from_millis(20);
+    const LONG: Duration = Duration::from_secs(3600);
+
+    fn silence(alarm: &mut Alarm, limit: Duration) -> impl Future<Output = ()> {
+        poll_fn(move |cx| alarm.poll_silence(limit, cx))
+    }
+
+    #[test]
+    fn silence_is_told_after_its_limit_and_not_before() {
+        future::block_on(async {
+            let mut alarm = Alarm::default();
+            let started = Instant::now();
+            silence(&mut alarm, SHORT).await;
+            assert!(started.elapsed() >= SHORT);
+        });
+    }
+
+    #[test]
+    fn what_comes_in_between_starts_the_gap_anew() {
+        future::block_on(async {
+            let mut alarm = Alarm::default();
+            assert!(poll_once(silence(&mut alarm, SHORT)).await.is_none());
+            // The timer that was set for the first gap rings during the second.
+            rt::sleep(SHORT / 2).await;
+            alarm.reset();
+            let started = Instant::now();
+            silence(&mut alarm, SHORT).await;
+            assert!(started.elapsed() >= SHORT);
+        });
+    }
+
+    #[test]
+    fn a_shorter_limit_does_not_wait_for_a_longer_ones_timer() {
+        future::block_on(async {
+            let mut alarm = Alarm::default();
+            assert!(poll_once(silence(&mut alarm, LONG)).await.is_none());
+            alarm.reset();
+            silence(&mut alarm, SHORT).await;
+            assert!(alarm.within(SHORT, future::pending::<()>()).await.is_none());
+            assert_eq!(alarm.within(Duration::MAX, async { 7 }).await, Some(7));
+        });
     }
 }

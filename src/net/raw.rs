@@ -1,12 +1,12 @@
 //! A body as the connection gives it, and the connection with it.
 
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::Body as _;
 
-use super::connection::Incoming;
-use super::error::TransportError;
+use super::connection::{Failure, Incoming};
 use super::pool::Lease;
 
 /// What is read and thrown away to keep a connection, as long as it is there already.
@@ -34,11 +34,15 @@ impl Raw {
         self.incoming.size_hint().exact()
     }
 
-    pub(super) fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, TransportError>>> {
+    pub(super) fn poll_chunk(
+        &mut self,
+        limit: Duration,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, Failure>>> {
         let Some(connection) = self.lease.as_mut().and_then(Lease::connection) else {
             return Poll::Ready(None);
         };
-        let polled = connection.poll_chunk(&mut self.incoming, cx);
+        let polled = connection.poll_chunk(&mut self.incoming, limit, cx);
         match &polled {
             // With a length the last chunk says itself that it is the last.
             Poll::Ready(Some(Ok(_))) => self.give_back_at_end(),
@@ -53,7 +57,7 @@ impl Raw {
     pub(super) fn settle(mut self) {
         let mut cx = Context::from_waker(Waker::noop());
         let mut left = SETTLE_BYTES;
-        while let Poll::Ready(Some(Ok(chunk))) = self.poll_chunk(&mut cx) {
+        while let Poll::Ready(Some(Ok(chunk))) = self.poll_chunk(Duration::MAX, &mut cx) {
             match left.checked_sub(chunk.len()) {
                 Some(rest) => left = rest,
                 None => return,

@@ -18,12 +18,18 @@ use crate::rt::TcpStream;
 pub(super) struct Tcp {
     inner: TcpStream,
     meter: Arc<Meter>,
+    /// Whether something was read since the last acknowledgement.
+    unacknowledged: bool,
 }
 
 impl Tcp {
     pub(super) fn new(inner: TcpStream, meter: Arc<Meter>) -> io::Result<Self> {
         inner.set_nodelay(true)?;
-        Ok(Self { inner, meter })
+        Ok(Self {
+            inner,
+            meter,
+            unacknowledged: false,
+        })
     }
 
     #[cfg(any(target_os = "linux", target_os = "android"))]
@@ -40,9 +46,12 @@ impl AsyncRead for Tcp {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
         let read = Pin::new(&mut self.inner).poll_read(cx, buf);
         match &read {
-            Poll::Ready(Ok(bytes)) => self.meter.received(*bytes),
-            Poll::Ready(Err(_)) => {}
-            Poll::Pending => self.acknowledge(),
+            Poll::Ready(Ok(bytes)) => {
+                self.meter.received(*bytes);
+                self.unacknowledged = true;
+            }
+            Poll::Pending if std::mem::take(&mut self.unacknowledged) => self.acknowledge(),
+            Poll::Ready(Err(_)) | Poll::Pending => {}
         }
         read
     }

@@ -10,12 +10,14 @@ use super::error::CacheError;
 use super::flight::Flights;
 use super::id::AssetId;
 use super::lease::Lease;
+use super::partial::PartialEntry;
 use super::path::CachePath;
 use super::progress::Progress;
 use super::reader::EntryReader;
 use super::store::{AssetInfo, EntryInfo};
 use super::writer::EntryWriter;
 use crate::rt;
+use crate::storage::StreamingResource;
 
 /// A cache of assets. Cheap to clone: all clones are one cache, which closes when the last is dropped.
 ///
@@ -108,6 +110,42 @@ impl AssetCache {
     pub async fn open(&self, asset: &AssetId, path: &CachePath) -> Result<Option<EntryReader>, CacheError> {
         let entry = self.hop_entry(asset, path, BlockingCache::open).await?;
         Ok(entry.map(EntryReader::new))
+    }
+
+    /// Claims the partial file of an entry, to be filled in any order and resumed after a restart. `None` if somebody
+    /// has it; one who is about to let it go is waited for. Counts as use.
+    ///
+    /// # Errors
+    ///
+    /// [`CacheError::NoFiles`] from a cache in memory; [`CacheError::Io`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future lets the claim go.
+    pub async fn partial(
+        &self,
+        asset: &AssetId,
+        path: &CachePath,
+    ) -> Result<Option<PartialEntry>, CacheError> {
+        self.hop_entry(asset, path, BlockingCache::partial).await
+    }
+
+    /// The whole entry as a resource that many can read, `None` if it is not there. Until the last reader is dropped
+    /// its asset is leased.
+    ///
+    /// # Errors
+    ///
+    /// [`CacheError::NoFiles`] from a cache in memory; [`CacheError::Io`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future loses nothing.
+    pub async fn resource<E: Send + Sync + 'static>(
+        &self,
+        asset: &AssetId,
+        path: &CachePath,
+    ) -> Result<Option<StreamingResource<E>>, CacheError> {
+        self.hop_entry(asset, path, BlockingCache::resource).await
     }
 
     /// Whether the entry is there. Does not count as use.

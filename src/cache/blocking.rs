@@ -1,6 +1,7 @@
 //! The cache for threads that may block.
 
 use std::fmt;
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -16,10 +17,12 @@ use super::id::AssetId;
 use super::index::IndexStore;
 use super::keeper::Keeper;
 use super::lease::{Lease, LeaseStore, Leases};
+use super::partial::{self, PartialEntry};
 use super::path::CachePath;
 use super::policy::EvictionPolicy;
 use super::progress::Progress;
 use super::store::{AssetInfo, EntryInfo, Staged, Stamp, Store, Trash};
+use crate::storage::{StreamingError, StreamingResource};
 
 /// The calls of [`AssetCache`](super::AssetCache) under the same names, for decode threads and tools. Each may wait
 /// for the disk.
@@ -133,6 +136,48 @@ impl BlockingCache {
     /// [`CacheError::Io`].
     pub fn open(&self, asset: &AssetId, path: &CachePath) -> Result<Option<Entry>, CacheError> {
         self.shared.store.open(asset, path)
+    }
+
+    /// Claims the partial file of an entry, to be filled in any order and resumed after a restart. `None` if somebody
+    /// has it; one who is about to let it go is waited for. Counts as use.
+    ///
+    /// # Errors
+    ///
+    /// [`CacheError::CacheFull`] if not even an empty entry fits, [`CacheError::NoFiles`] from a cache in memory,
+    /// [`CacheError::Io`].
+    pub fn partial(&self, asset: &AssetId, path: &CachePath) -> Result<Option<PartialEntry>, CacheError> {
+        let partial = self.shared.store.partial(asset, path)?;
+        self.shared.store.touch(asset, Stamp::default());
+        Ok(partial.map(|partial| PartialEntry::new(partial, self, asset, path)))
+    }
+
+    /// The whole entry as a resource that many can read, `None` if it is not there. Until the last reader is dropped
+    /// its asset is leased.
+    ///
+    /// # Errors
+    ///
+    /// [`CacheError::NoFiles`] from a cache in memory; [`CacheError::Io`].
+    pub fn resource<E>(
+        &self,
+        asset: &AssetId,
+        path: &CachePath,
+    ) -> Result<Option<StreamingResource<E>>, CacheError> {
+        let lease = self.lease(asset);
+        let Some(entry) = self.shared.store.open(asset, path)? else {
+            return Ok(None);
+        };
+        let file = entry.path().ok_or(CacheError::NoFiles)?;
+        match partial::open_finished(file, entry.len(), lease) {
+            Ok(resource) => Ok(Some(resource)),
+            // Gone, or replaced by a shorter version, since it was looked at.
+            Err(StreamingError::Cut { .. }) => Ok(None),
+            Err(StreamingError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(CacheError::Io {
+                action: "open",
+                path: file.to_owned(),
+                source: error.into(),
+            }),
+        }
     }
 
     /// Whether the entry is there. Does not count as use.
@@ -303,7 +348,7 @@ impl BlockingCache {
     }
 
     /// Empties the trash that the last call left, where no keeper does it.
-    fn tidy(&self) {
+    pub(super) fn tidy(&self) {
         if self.shared.keeper.is_none() && self.shared.bin.is_pending() {
             self.shared.bin.empty();
         }

@@ -159,6 +159,14 @@ impl Entry {
         }))
     }
 
+    /// The entry's file, if it is one.
+    pub(crate) fn path(&self) -> Option<&Path> {
+        match &self.content {
+            Content::Memory(_) => None,
+            Content::File { path, .. } => Some(path),
+        }
+    }
+
     /// Length in bytes.
     pub fn len(&self) -> u64 {
         self.len

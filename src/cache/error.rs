@@ -56,6 +56,9 @@ pub enum CacheError {
     /// The writer lost its entry: a call to it was dropped before it returned.
     #[snafu(display("the entry was given up when an earlier call was dropped"))]
     Abandoned,
+    /// The cache is in memory, and has no file to be filled piece by piece.
+    #[snafu(display("the cache keeps no files"))]
+    NoFiles,
     /// The file system failed.
     #[snafu(display("cannot {action} {}", path.display()))]
     Io {

@@ -1,5 +1,7 @@
 //! The whole cache stays under one limit.
 
+mod partial;
+
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,10 +9,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
+use self::partial::EvictingPartial;
 use super::bin::Bin;
 use super::entry::Entry;
 use super::error::{CacheError, CacheFullSnafu};
 use super::id::AssetId;
+use super::partial::Partial;
 use super::path::CachePath;
 use super::policy::EvictionPolicy;
 use super::store::{AssetInfo, Committed, EntryInfo, Staged, Stamp, Store, Trash};
@@ -280,6 +284,17 @@ impl<S: Store, P: EvictionPolicy> Store for EvictingStore<S, P> {
         };
         staged.reserve(overhead)?;
         Ok(Box::new(staged))
+    }
+
+    fn partial(&self, asset: &AssetId, path: &CachePath) -> Result<Option<Box<dyn Partial>>, CacheError> {
+        self.settle()?;
+        let overhead = self.shared.inner.overhead(asset, Some(path));
+        let Some(inner) = self.shared.inner.partial(asset, path)? else {
+            return Ok(None);
+        };
+        let partial = EvictingPartial::new(inner, asset, &self.shared);
+        partial.reserve(overhead)?;
+        Ok(Some(Box::new(partial)))
     }
 
     fn remove_entry(&self, asset: &AssetId, path: &CachePath) -> Result<Option<u64>, CacheError> {

@@ -10,11 +10,13 @@ use snafu::ResultExt as _;
 
 use super::entry::{Entry, Footer};
 use super::error::{CacheError, IoSnafu};
+use super::fs_partial::FsPartial;
 use super::fs_staged::FsStaged;
 use super::id::AssetId;
 use super::layout::PIN;
 use super::lock::RootLock;
 use super::parallel;
+use super::partial::Partial;
 use super::path::CachePath;
 use super::store::{AssetInfo, EntryInfo, Staged, Stamp, Store, Trash};
 use super::tree::{Tree, absent, make_dir};
@@ -31,6 +33,7 @@ use crate::storage::durable::{Disk, Kind, OsDisk};
 /// <root>/lock                     held while the store is open
 /// <root>/assets/<aa>/<id>/<name>  entries, and `.pin`
 /// <root>/assets/<aa>/<id>/.stage… entries being written
+/// <root>/assets/<aa>/<id>/.part-… entries being fetched piece by piece
 /// <root>/trash/<id>-…/            removed assets on their way out
 /// ```
 #[derive(Debug)]
@@ -125,6 +128,11 @@ impl Store for FsStore {
 
     fn stage(&self, asset: &AssetId, path: &CachePath) -> Result<Box<dyn Staged>, CacheError> {
         Ok(Box::new(FsStaged::new(&self.tree, asset, path)?))
+    }
+
+    fn partial(&self, asset: &AssetId, path: &CachePath) -> Result<Option<Box<dyn Partial>>, CacheError> {
+        let claimed = FsPartial::claim(&self.tree, asset, path)?;
+        Ok(claimed.map(|partial| Box::new(partial) as Box<dyn Partial>))
     }
 
     fn remove_entry(&self, asset: &AssetId, path: &CachePath) -> Result<Option<u64>, CacheError> {

@@ -13,7 +13,7 @@ use super::id::AssetId;
 use super::path::CachePath;
 use super::store::{Committed, Staged};
 use super::tree::Tree;
-use crate::storage::durable::{DiskFile, Kind, Meta};
+use crate::storage::durable::DiskFile;
 
 /// An entry being written to a file beside its target.
 pub(super) struct FsStaged {
@@ -90,21 +90,7 @@ impl Staged for FsStaged {
         let tree = &self.tree;
         let target = tree.layout.entry(&self.asset, &self.path);
         let _turn = tree.turns.take(&self.asset, &self.path);
-        let replaced = match tree.meta(&target)? {
-            Some(Meta { kind: Kind::Dir, .. }) => {
-                tree.displace(&self.asset, &target)?;
-                None
-            }
-            Some(Meta {
-                kind: Kind::File,
-                len,
-                ..
-            }) => Some(len),
-            Some(Meta {
-                kind: Kind::Other, ..
-            })
-            | None => None,
-        };
+        let replaced = tree.make_way(&self.asset, &target)?;
         let renamed = tree.disk.replace(&self.staged, &target, tree.durability);
         renamed.context(IoSnafu {
             action: "rename to",

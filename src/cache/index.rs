@@ -1,5 +1,7 @@
 //! Sizes and recency without scanning; only an optimisation.
 
+mod partial;
+
 use std::collections::HashMap;
 use std::fmt;
 use std::io;
@@ -9,11 +11,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use self::partial::IndexPartial;
 use super::codec::{self, Change, Row};
 use super::entry::Entry;
 use super::error::CacheError;
 use super::id::AssetId;
 use super::index_files::{IndexFiles, most_bytes};
+use super::partial::Partial;
 use super::path::CachePath;
 use super::policy::IdHasher;
 use super::progress::Progress;
@@ -471,6 +475,22 @@ impl<S: Store> Shared<S> {
         done
     }
 
+    /// Runs a commit and takes over what it changed.
+    fn committing(
+        &self,
+        asset: &AssetId,
+        commit: impl FnOnce() -> Result<Committed, CacheError>,
+    ) -> Result<Committed, CacheError> {
+        self.change(asset, commit, |record, committed| {
+            record.bytes = record
+                .bytes
+                .saturating_sub(committed.replaced.unwrap_or(0))
+                .saturating_add(committed.bytes);
+            record.files += u64::from(committed.replaced.is_none());
+            record.modified = committed.modified;
+        })
+    }
+
     /// Reads an asset's figures anew from the inner store, unless a change is under way: its end does it then.
     pub(super) fn refresh(&self, asset: &AssetId) {
         if let Err(error) = self.try_refresh(asset) {
@@ -569,6 +589,12 @@ impl<S: Store> Store for IndexStore<S> {
             asset: asset.clone(),
             shared: Arc::clone(&self.shared),
         }))
+    }
+
+    fn partial(&self, asset: &AssetId, path: &CachePath) -> Result<Option<Box<dyn Partial>>, CacheError> {
+        self.shared.begin();
+        let inner = self.shared.inner.partial(asset, path)?;
+        Ok(inner.map(|inner| Box::new(IndexPartial::new(inner, asset, &self.shared)) as Box<dyn Partial>))
     }
 
     fn remove_entry(&self, asset: &AssetId, path: &CachePath) -> Result<Option<u64>, CacheError> {
@@ -765,18 +791,7 @@ impl<S: Store> Staged for IndexStaged<S> {
 
     fn commit(self: Box<Self>) -> Result<Committed, CacheError> {
         let Self { inner, asset, shared } = *self;
-        shared.change(
-            &asset,
-            || inner.commit(),
-            |record, committed| {
-                record.bytes = record
-                    .bytes
-                    .saturating_sub(committed.replaced.unwrap_or(0))
-                    .saturating_add(committed.bytes);
-                record.files += u64::from(committed.replaced.is_none());
-                record.modified = committed.modified;
-            },
-        )
+        shared.committing(&asset, || inner.commit())
     }
 }
 

@@ -11,6 +11,18 @@ use super::path::CachePath;
 /// An empty file of this name in an asset's directory is its pin.
 pub(crate) const PIN: &str = ".pin";
 const STAGE: &str = ".stage-";
+const PART: &str = ".part-";
+/// What the storage floor adds to the name of a partial file for its record, and for the record's next version.
+const RECORD: &str = "~ranges";
+const RECORD_STAGED: &str = "~staged";
+
+/// The files of a partial entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    Bytes,
+    Record,
+    Staged,
+}
 
 /// Paths under one root.
 ///
@@ -69,6 +81,36 @@ impl Layout {
             self.session,
             self.next.fetch_add(1, Ordering::Relaxed)
         ))
+    }
+
+    /// The partial file of an entry in its asset's directory.
+    pub(crate) fn partial(dir: &Path, path: &CachePath) -> PathBuf {
+        dir.join(format!("{PART}{}", path.file_name()))
+    }
+
+    /// The record that stands beside a partial file.
+    pub(crate) fn record_of(partial: &Path) -> PathBuf {
+        let mut name = partial.as_os_str().to_owned();
+        name.push(RECORD);
+        name.into()
+    }
+
+    /// Which file of a partial entry has this name, if it is one.
+    pub(crate) fn part(name: &str) -> Option<Part> {
+        let entry = Self::bytes_of(name).strip_prefix(PART)?;
+        let part = match name.strip_prefix(PART)?.strip_prefix(entry)? {
+            "" => Part::Bytes,
+            RECORD => Part::Record,
+            _ => Part::Staged,
+        };
+        CachePath::is_file_name(entry).then_some(part)
+    }
+
+    /// The name of the partial file that the file of this name belongs to.
+    pub(crate) fn bytes_of(name: &str) -> &str {
+        name.strip_suffix(RECORD)
+            .or_else(|| name.strip_suffix(RECORD_STAGED))
+            .unwrap_or(name)
     }
 
     /// A free name in the trash.

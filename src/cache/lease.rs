@@ -9,6 +9,7 @@ use bytes::Bytes;
 use super::entry::Entry;
 use super::error::{CacheError, InUseSnafu};
 use super::id::AssetId;
+use super::partial::{Partial, PartialPlace};
 use super::path::CachePath;
 use super::store::{AssetInfo, Committed, EntryInfo, Staged, Stamp, Store, Trash};
 
@@ -206,6 +207,12 @@ impl<S: Store> Store for LeaseStore<S> {
         }))
     }
 
+    fn partial(&self, asset: &AssetId, path: &CachePath) -> Result<Option<Box<dyn Partial>>, CacheError> {
+        let claim = self.leases.take_to_write(asset);
+        let inner = self.inner.partial(asset, path)?;
+        Ok(inner.map(|inner| Box::new(LeasePartial { inner, _claim: claim }) as Box<dyn Partial>))
+    }
+
     fn remove_entry(&self, asset: &AssetId, path: &CachePath) -> Result<Option<u64>, CacheError> {
         self.inner.remove_entry(asset, path)
     }
@@ -330,5 +337,43 @@ impl Staged for LeaseStaged {
         let committed = inner.commit();
         drop(claim);
         committed
+    }
+}
+
+/// A partial entry, and the claim that keeps its asset.
+#[derive(Debug)]
+struct LeasePartial {
+    // Dropped in this order: the file is let go before the claim that protects its directory.
+    inner: Box<dyn Partial>,
+    _claim: Lease,
+}
+
+impl Partial for LeasePartial {
+    fn place(&self) -> &PartialPlace {
+        self.inner.place()
+    }
+
+    fn stored(&self) -> u64 {
+        self.inner.stored()
+    }
+
+    fn reserve(&self, bytes: u64) -> Result<(), CacheError> {
+        self.inner.reserve(bytes)
+    }
+
+    fn release(&self, bytes: u64) {
+        self.inner.release(bytes);
+    }
+
+    fn taken_over(&self) {
+        self.inner.taken_over();
+    }
+
+    fn closing(&self) {
+        self.inner.closing();
+    }
+
+    fn commit(&self, rename: &mut dyn FnMut() -> Result<u64, CacheError>) -> Result<Committed, CacheError> {
+        self.inner.commit(rename)
     }
 }

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use super::entry::Entry;
 use super::error::CacheError;
 use super::id::AssetId;
+use super::partial::Partial;
 use super::path::CachePath;
 
 /// Assets made of entries.
@@ -61,6 +62,18 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
         let mut staged = self.stage(asset, path)?;
         staged.write(&[bytes])?;
         staged.commit()
+    }
+
+    /// Claims the partial file of an entry, to be filled in any order and over several sessions. `None` if somebody
+    /// else has it.
+    ///
+    /// # Errors
+    ///
+    /// [`CacheError::Io`]; [`CacheError::NoFiles`] from a store that keeps none, which is what the provided method
+    /// answers.
+    fn partial(&self, asset: &AssetId, path: &CachePath) -> Result<Option<Box<dyn Partial>>, CacheError> {
+        let _ = (asset, path);
+        Err(CacheError::NoFiles)
     }
 
     /// Removes one entry and says how many bytes it took; `None` if there was none.

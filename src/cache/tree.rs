@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use snafu::ResultExt as _;
 
+use super::claims::Claims;
 use super::entry::Entry;
 use super::error::{CacheError, IoSnafu};
 use super::id::AssetId;
@@ -24,6 +25,8 @@ pub(super) struct Tree {
     pub(super) layout: Layout,
     pub(super) durability: Durability,
     pub(super) turns: Turns,
+    /// Partial files that somebody has.
+    pub(super) claims: Arc<Claims>,
     /// Directories known to be durable under their own names.
     durable: Mutex<HashSet<PathBuf>>,
     /// Whether the trash of earlier sessions is gone.
@@ -68,6 +71,7 @@ impl Tree {
             layout,
             durability,
             turns: Turns::default(),
+            claims: Arc::default(),
             durable,
             swept,
         })
@@ -147,6 +151,25 @@ impl Tree {
         self.destroy(&discarded).context(IoSnafu {
             action: "remove",
             path: discarded,
+        })
+    }
+
+    /// Moves a directory out of the way of an entry, and says how many bytes a file in its place has.
+    pub(super) fn make_way(&self, asset: &AssetId, target: &Path) -> Result<Option<u64>, CacheError> {
+        Ok(match self.meta(target)? {
+            Some(Meta { kind: Kind::Dir, .. }) => {
+                self.displace(asset, target)?;
+                None
+            }
+            Some(Meta {
+                kind: Kind::File,
+                len,
+                ..
+            }) => Some(len),
+            Some(Meta {
+                kind: Kind::Other, ..
+            })
+            | None => None,
         })
     }
 
@@ -283,6 +306,13 @@ impl Tree {
                     continue;
                 }
                 None => {}
+            }
+            if let Some(part) = Layout::part(&text) {
+                match self.look_at_part(asset, &text, part)? {
+                    Some(bytes) => info.bytes += bytes,
+                    None => info.modified = None,
+                }
+                continue;
             }
             let Some(meta) = self.meta(&path)? else { continue };
             match meta.kind {

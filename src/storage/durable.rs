@@ -79,6 +79,10 @@ pub(crate) trait Disk: fmt::Debug + Send + Sync + 'static {
     /// Removes a directory with all that is in it; symlinks inside are removed, not followed.
     fn remove_dir_all(&self, dir: &Path) -> io::Result<()>;
     fn metadata(&self, path: &Path) -> io::Result<Meta>;
+    /// Bytes a file takes on the disk: less than its length if it has holes.
+    fn allocated(&self, path: &Path) -> io::Result<u64> {
+        self.metadata(path).map(|meta| meta.len)
+    }
     /// Names in a directory, in no order, without `.` and `..`.
     fn read_dir(&self, dir: &Path) -> io::Result<Vec<OsString>>;
 }
@@ -218,6 +222,14 @@ impl Disk for OsDisk {
 
     fn metadata(&self, path: &Path) -> io::Result<Meta> {
         Ok(meta(&fs::symlink_metadata(path)?))
+    }
+
+    #[cfg(unix)]
+    fn allocated(&self, path: &Path) -> io::Result<u64> {
+        use std::os::unix::fs::MetadataExt as _;
+        let meta = fs::symlink_metadata(path)?;
+        // A file system may set blocks aside that the file has not grown into.
+        Ok(meta.len().min(meta.blocks().saturating_mul(512)))
     }
 
     fn read_dir(&self, dir: &Path) -> io::Result<Vec<OsString>> {

@@ -47,6 +47,11 @@ impl Record {
         out
     }
 
+    /// The most bytes [`encode`](Self::encode) makes of this many runs.
+    pub(super) fn encoded_bytes(runs: usize) -> u64 {
+        (64 + TAG_LIMIT + runs.min(RUNS_LIMIT) * RUN_BYTES) as u64
+    }
+
     /// `None` for anything but a whole, unharmed record: then nothing is trusted.
     pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
         let (body, check) = bytes.split_last_chunk::<4>()?;

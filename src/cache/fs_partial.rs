@@ -1,0 +1,131 @@
+//! Partial entries on the file system: their names, their sizes, and whose they are.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use snafu::ResultExt as _;
+
+use super::claims::PartClaim;
+use super::error::{CacheError, IoSnafu};
+use super::id::AssetId;
+use super::layout::{Layout, Part};
+use super::partial::{Partial, PartialPlace};
+use super::path::CachePath;
+use super::store::Committed;
+use super::tree::{Tree, absent};
+
+/// The partial file of an entry.
+#[derive(Debug)]
+pub(super) struct FsPartial {
+    place: PartialPlace,
+    stored: u64,
+    asset: AssetId,
+    path: CachePath,
+    claim: PartClaim,
+    tree: Arc<Tree>,
+}
+
+impl FsPartial {
+    /// Claims the file; `None` if somebody else has it.
+    pub(super) fn claim(
+        tree: &Arc<Tree>,
+        asset: &AssetId,
+        path: &CachePath,
+    ) -> Result<Option<Self>, CacheError> {
+        let dir = tree.ready_dir(asset)?;
+        let partial = Layout::partial(&dir, path);
+        let Some(claim) = tree.claims.take(&partial) else {
+            return Ok(None);
+        };
+        Ok(Some(Self {
+            stored: tree.part_bytes(&partial)?,
+            place: PartialPlace::new(tree.layout.entry(asset, path), partial, tree.durability),
+            asset: asset.clone(),
+            path: path.clone(),
+            claim,
+            tree: Arc::clone(tree),
+        }))
+    }
+}
+
+impl Partial for FsPartial {
+    fn place(&self) -> &PartialPlace {
+        &self.place
+    }
+
+    fn stored(&self) -> u64 {
+        self.stored
+    }
+
+    fn reserve(&self, _bytes: u64) -> Result<(), CacheError> {
+        Ok(())
+    }
+
+    fn release(&self, _bytes: u64) {}
+
+    fn taken_over(&self) {}
+
+    fn closing(&self) {
+        self.claim.closing();
+    }
+
+    fn commit(&self, rename: &mut dyn FnMut() -> Result<u64, CacheError>) -> Result<Committed, CacheError> {
+        let tree = &self.tree;
+        let _turn = tree.turns.take(&self.asset, &self.path);
+        let replaced = tree.make_way(&self.asset, &self.place.target)?;
+        let bytes = rename()?;
+        Ok(Committed {
+            bytes,
+            replaced,
+            modified: tree.modified(&self.asset)?,
+        })
+    }
+}
+
+impl Tree {
+    /// Bytes on disk of a partial file and its record.
+    fn part_bytes(&self, partial: &Path) -> Result<u64, CacheError> {
+        let (bytes, record) = (
+            self.allocated(partial)?,
+            self.allocated(&Layout::record_of(partial))?,
+        );
+        Ok(bytes + record)
+    }
+
+    fn allocated(&self, file: &Path) -> Result<u64, CacheError> {
+        let allocated = absent(self.disk.allocated(file)).context(IoSnafu {
+            action: "look at",
+            path: file,
+        })?;
+        Ok(allocated.unwrap_or(0))
+    }
+
+    /// Bytes of one file of a partial entry, none if somebody has claimed it and counts it. What is of no use is
+    /// removed: bytes without a record are trusted by nobody, a record without bytes says nothing. Then `None`.
+    pub(super) fn look_at_part(
+        &self,
+        asset: &AssetId,
+        name: &str,
+        part: Part,
+    ) -> Result<Option<u64>, CacheError> {
+        let dir = self.layout.asset(asset);
+        let file = dir.join(name);
+        let partial = dir.join(Layout::bytes_of(name));
+        if self.claims.holds(&partial) {
+            return Ok(Some(0));
+        }
+        let keep = match part {
+            Part::Bytes => self.meta(&Layout::record_of(&partial))?.is_some(),
+            Part::Record => self.meta(&partial)?.is_some(),
+            Part::Staged => false,
+        };
+        if keep {
+            return self.allocated(&file).map(Some);
+        }
+        self.destroy(&file).context(IoSnafu {
+            action: "remove",
+            path: &file,
+        })?;
+        Ok(None)
+    }
+}

@@ -1,0 +1,253 @@
+//! An entry that is fetched piece by piece, in any order, over several sessions.
+//!
+//! ```text
+//! <root>/assets/<aa>/<id>/<name>                the entry, once it is whole
+//!                        /.part-<name>          its bytes until then, with holes
+//!                        /.part-<name>~ranges   which of them are there
+//! ```
+//!
+//! The rule: a partial file counts, is protected and leaves like everything else of its asset, and becomes the entry
+//! by one rename. Each layer of the stack does its part of that in a [`Partial`].
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::blocking::BlockingCache;
+use super::entry::Footer;
+use super::error::CacheError;
+use super::id::AssetId;
+use super::lease::Lease;
+use super::path::CachePath;
+use super::store::Committed;
+use crate::storage::{Budget, Durability, StreamingError, StreamingOptions, StreamingResource, Writer};
+
+/// The claim on the partial file of one entry: while it lives nobody else has it, and its asset stays.
+///
+/// A layer wraps the claim of the store it wraps, as with [`Staged`](super::Staged).
+pub trait Partial: fmt::Debug + Send + Sync {
+    /// Where the files stand.
+    fn place(&self) -> &PartialPlace;
+
+    /// Bytes on disk when the claim was made.
+    fn stored(&self) -> u64;
+
+    /// Sets `bytes` aside before they are written.
+    ///
+    /// # Errors
+    ///
+    /// [`CacheError::CacheFull`] from a layer with a limit.
+    fn reserve(&self, bytes: u64) -> Result<(), CacheError>;
+
+    /// Takes back what was reserved and not written.
+    fn release(&self, bytes: u64);
+
+    /// Called once [`stored`](Self::stored) is reserved: from here on the store no longer counts those bytes itself.
+    fn taken_over(&self);
+
+    /// Nobody reads any more, so the claim ends soon: who wants it waits.
+    fn closing(&self);
+
+    /// Runs `rename`, which puts the whole file in the place of the entry and says how many bytes it has.
+    ///
+    /// # Errors
+    ///
+    /// What `rename` answers, or [`CacheError::Io`].
+    fn commit(&self, rename: &mut dyn FnMut() -> Result<u64, CacheError>) -> Result<Committed, CacheError>;
+}
+
+/// Where a partial entry stands, and where it will.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PartialPlace {
+    /// The entry's file.
+    pub target: PathBuf,
+    /// The partial file; its record stands beside it, with `~ranges` added.
+    pub partial: PathBuf,
+    /// What a commit goes through.
+    pub durability: Durability,
+}
+
+impl PartialPlace {
+    pub(super) fn new(target: PathBuf, partial: PathBuf, durability: Durability) -> Self {
+        Self {
+            target,
+            partial,
+            durability,
+        }
+    }
+}
+
+/// The partial file of one entry, claimed. From [`AssetCache::partial`](super::AssetCache::partial).
+///
+/// As long as this or the resource opened from it lives, the asset is not evicted and nobody else gets the file.
+/// Dropped without a commit, the file stays and counts as any other of its asset.
+#[derive(Clone)]
+pub struct PartialEntry {
+    claim: Arc<Claim>,
+    asset: AssetId,
+    path: CachePath,
+}
+
+/// The claim as the streaming resource holds it: its budget.
+struct Claim {
+    partial: Box<dyn Partial>,
+    /// What is reserved for the record and its next version.
+    for_records: Mutex<u64>,
+    /// Keeps the cache open: what the claim counts is noted before the cache's last note.
+    cache: BlockingCache,
+}
+
+impl PartialEntry {
+    pub(super) fn new(
+        partial: Box<dyn Partial>,
+        cache: &BlockingCache,
+        asset: &AssetId,
+        path: &CachePath,
+    ) -> Self {
+        Self {
+            claim: Arc::new(Claim {
+                partial,
+                for_records: Mutex::new(0),
+                cache: cache.clone(),
+            }),
+            asset: asset.clone(),
+            path: path.clone(),
+        }
+    }
+
+    /// Opens the file with what earlier sessions recorded. Writing to it fails with
+    /// [`StreamingError::Io`] and [`is_full`](StreamingError::is_full) where the cache has no room. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// As [`StreamingOptions::open`]; [`StreamingError::InUse`] the second time.
+    pub fn open<E>(&self) -> Result<StreamingResource<E>, StreamingError> {
+        let place = self.claim.partial.place();
+        StreamingOptions::new(&place.target)
+            .partial(&place.partial)
+            .durability(place.durability)
+            .budget(Arc::clone(&self.claim) as Arc<dyn Budget>)
+            .open()
+    }
+
+    /// Makes room for a record of `ranges` ranges, which a checkpoint is about to write.
+    ///
+    /// # Errors
+    ///
+    /// [`CacheError::CacheFull`]: skip the checkpoint.
+    pub fn reserve_record(&self, ranges: usize) -> Result<(), CacheError> {
+        let wanted = 2 * StreamingOptions::record_bytes(ranges);
+        let mut reserved = self.claim.for_records();
+        let more = wanted.saturating_sub(*reserved);
+        if more > 0 {
+            self.claim.partial.reserve(more)?;
+            *reserved += more;
+        }
+        Ok(())
+    }
+
+    /// Makes the whole file the entry. Blocks for as long as the disk takes.
+    ///
+    /// # Errors
+    ///
+    /// [`StreamingError::Incomplete`] and the others of [`Writer::commit`]; the cache's own as
+    /// [`StreamingError::Io`].
+    pub fn commit<E>(&self, writer: &mut Writer<E>, len: u64) -> Result<(), StreamingError> {
+        let mut refusal = None;
+        let mut rename = || {
+            let mut bytes = len;
+            let done = writer.commit_with_footer(len, |payload| {
+                let footer = Footer::encode(&self.asset, &self.path, payload.len, payload.crc32);
+                bytes = payload.len + footer.len() as u64;
+                footer.to_vec()
+            });
+            match done {
+                Ok(()) => Ok(bytes),
+                Err(error) => {
+                    refusal = Some(error);
+                    Err(CacheError::Abandoned)
+                }
+            }
+        };
+        let committed = self.claim.partial.commit(&mut rename);
+        self.claim.cache.tidy();
+        match (refusal, committed) {
+            (Some(refusal), _) => Err(refusal),
+            (None, Ok(_)) => Ok(()),
+            (None, Err(error)) => Err(StreamingError::Io {
+                action: "commit",
+                path: self.claim.partial.place().target.clone(),
+                source: io::Error::other(error),
+            }),
+        }
+    }
+
+    /// Says that the file is about to be let go: who wants it meanwhile waits instead of being refused.
+    pub fn closing(&self) {
+        self.claim.partial.closing();
+    }
+}
+
+impl fmt::Debug for PartialEntry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PartialEntry")
+            .field("asset", &self.asset)
+            .field("path", &self.path)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Claim {
+    fn for_records(&self) -> MutexGuard<'_, u64> {
+        // A number is whole whatever panics.
+        self.for_records.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Budget for Claim {
+    fn reserve(&self, bytes: u64) -> io::Result<()> {
+        self.partial.reserve(bytes).map_err(|error| {
+            let kind = match &error {
+                CacheError::CacheFull { .. } => io::ErrorKind::QuotaExceeded,
+                CacheError::Io { source, .. } => source.kind(),
+                _ => io::ErrorKind::Other,
+            };
+            io::Error::new(kind, error)
+        })
+    }
+
+    fn release(&self, bytes: u64) {
+        self.partial.release(bytes);
+    }
+}
+
+impl fmt::Debug for Claim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.partial.fmt(f)
+    }
+}
+
+/// The entry's finished file for many readers at once, its asset leased as long as one of them lives.
+pub(super) fn open_finished<E>(
+    target: &Path,
+    len: u64,
+    lease: Lease,
+) -> Result<StreamingResource<E>, StreamingError> {
+    StreamingOptions::new(target)
+        .budget(Arc::new(Leased(lease)))
+        .open_finished(Some(len))
+}
+
+/// A budget that is never asked: a finished file does not grow. It holds the lease.
+#[derive(Debug)]
+struct Leased(#[expect(dead_code, reason = "held for its drop")] Lease);
+
+impl Budget for Leased {
+    fn reserve(&self, _bytes: u64) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn release(&self, _bytes: u64) {}
+}

@@ -1,0 +1,233 @@
+//! Partial entries: counted, protected, resumed, and one rename from being an entry.
+
+#![cfg(feature = "cache")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    missing_docs,
+    reason = "a test fails by panicking"
+)]
+
+use std::io;
+use std::path::Path;
+
+use kithara::cache::{AssetCache, AssetId, BlockingCache, CacheError, CachePath};
+use kithara::storage::{Found, StreamingResource};
+
+type Resource = StreamingResource<io::Error>;
+
+fn open(root: &Path, max_bytes: u64) -> BlockingCache {
+    let cache = AssetCache::builder(root)
+        .max_bytes(max_bytes)
+        .open_blocking()
+        .unwrap();
+    cache.blocking().clone()
+}
+
+fn asset(name: &str) -> AssetId {
+    AssetId::from_key(name).unwrap()
+}
+
+fn name() -> CachePath {
+    CachePath::parse("track.mp3").unwrap()
+}
+
+/// Bytes that files under `root` take, holes left out.
+fn disk(root: &Path) -> u64 {
+    let mut bytes = 0;
+    for entry in std::fs::read_dir(root).unwrap() {
+        let entry = entry.unwrap();
+        let meta = entry.metadata().unwrap();
+        bytes += if meta.is_dir() {
+            disk(&entry.path())
+        } else {
+            allocated(&meta)
+        };
+    }
+    bytes
+}
+
+#[cfg(unix)]
+fn allocated(meta: &std::fs::Metadata) -> u64 {
+    use std::os::unix::fs::MetadataExt as _;
+    meta.len().min(meta.blocks() * 512)
+}
+
+#[cfg(not(unix))]
+fn allocated(meta: &std::fs::Metadata) -> u64 {
+    meta.len()
+}
+
+/// R3, C2, fault B13.
+#[test]
+fn a_partial_entry_is_no_entry_until_its_commit_and_then_is_one() {
+    let root = tempfile::tempdir().unwrap();
+    let cache = open(root.path(), 1 << 20);
+    let (track, path) = (asset("a"), name());
+    let partial = cache.partial(&track, &path).unwrap().unwrap();
+    let resource: Resource = partial.open().unwrap();
+    let mut writer = resource.writer().unwrap();
+    writer.write_at(3, b"def").unwrap();
+    assert!(!cache.contains(&track, &path).unwrap());
+    assert!(cache.get(&track, &path).unwrap().is_none());
+    assert!(
+        partial
+            .commit(&mut writer, 6)
+            .unwrap_err()
+            .to_string()
+            .contains("lacks")
+    );
+    assert!(!cache.contains(&track, &path).unwrap());
+
+    writer.write_at(0, b"abc").unwrap();
+    partial.commit(&mut writer, 6).unwrap();
+    assert_eq!(cache.get(&track, &path).unwrap().unwrap(), "abcdef");
+    assert!(
+        cache
+            .open(&track, &path)
+            .unwrap()
+            .unwrap()
+            .verify(&track, &path)
+            .unwrap()
+    );
+    let info = cache.asset(&track).unwrap().unwrap();
+    assert_eq!((info.files, info.leased), (1, true));
+    drop((writer, resource, partial));
+    let info = cache.asset(&track).unwrap().unwrap();
+    assert!(!info.leased);
+    assert_eq!(info.bytes, cache.stats().unwrap().bytes.min(info.bytes));
+
+    let whole: Resource = cache.resource(&track, &path).unwrap().unwrap();
+    assert_eq!(whole.len(), Some(6));
+    let mut buffer = [0; 16];
+    assert_eq!(whole.read_at(2, &mut buffer).unwrap(), Found::Bytes(4));
+    assert!(
+        cache.asset(&track).unwrap().unwrap().leased,
+        "as long as it is read"
+    );
+    drop(whole);
+    assert!(!cache.asset(&track).unwrap().unwrap().leased);
+}
+
+/// C5: the bytes of a partial file count as they come, evict others, and are refused where nothing can go.
+#[test]
+fn growth_evicts_others_and_is_refused_where_nothing_can_go() {
+    const LIMIT: u64 = 400_000;
+    let root = tempfile::tempdir().unwrap();
+    let cache = open(root.path(), LIMIT);
+    let path = name();
+    for old in ["old", "older"] {
+        cache
+            .put_atomic(&asset(old), &path, vec![1; 100_000].into())
+            .unwrap();
+    }
+    let partial = cache.partial(&asset("new"), &path).unwrap().unwrap();
+    let resource: Resource = partial.open().unwrap();
+    let mut writer = resource.writer().unwrap();
+    let refused = loop {
+        // Every second piece, so that the file has holes.
+        let at = resource.stored_bytes() * 2;
+        match writer.write_at(at, &[7; 16_384]) {
+            Ok(_) => assert!(disk(root.path()) <= LIMIT, "at {at}"),
+            Err(error) => break error,
+        }
+    };
+    assert!(refused.is_full(), "{refused}");
+    assert!(cache.asset(&asset("old")).unwrap().is_none());
+    assert!(cache.asset(&asset("older")).unwrap().is_none());
+    assert!(resource.stored_bytes() > 350_000, "{}", resource.stored_bytes());
+    assert!(matches!(
+        cache.put_atomic(&asset("third"), &path, vec![1; 100_000].into()),
+        Err(CacheError::CacheFull { .. })
+    ));
+    assert!(matches!(
+        cache.remove(&asset("new")),
+        Err(CacheError::InUse { .. })
+    ));
+
+    // Let go, it can be evicted like anything else.
+    drop((writer, resource, partial));
+    cache
+        .put_atomic(&asset("third"), &path, vec![1; 100_000].into())
+        .unwrap();
+    assert!(cache.asset(&asset("new")).unwrap().is_none());
+    assert!(disk(root.path()) <= LIMIT);
+}
+
+/// R3, C5: what was recorded is resumed by the next session, and counts there.
+#[test]
+fn a_partial_entry_survives_a_restart_and_counts() {
+    let root = tempfile::tempdir().unwrap();
+    let (track, path) = (asset("a"), name());
+    {
+        let cache = open(root.path(), 1 << 20);
+        let partial = cache.partial(&track, &path).unwrap().unwrap();
+        let resource: Resource = partial.open().unwrap();
+        let mut writer = resource.writer().unwrap();
+        writer.set_len(500_000).unwrap();
+        writer.write_at(0, &vec![1; 40_000]).unwrap();
+        writer.write_at(450_000, &vec![2; 50_000]).unwrap();
+        partial.reserve_record(2).unwrap();
+        writer.checkpoint().run().unwrap();
+        drop((writer, resource, partial));
+        let bytes = cache.stats().unwrap().bytes;
+        assert!((90_000..140_000).contains(&bytes), "{bytes}");
+    }
+    let cache = open(root.path(), 1 << 20);
+    let bytes = cache.stats().unwrap().bytes;
+    assert!((90_000..140_000).contains(&bytes), "{bytes}");
+    let partial = cache.partial(&track, &path).unwrap().unwrap();
+    let reopened = cache.stats().unwrap().bytes;
+    assert!((90_000..140_000).contains(&reopened), "counted once: {reopened}");
+    let resource: Resource = partial.open().unwrap();
+    assert_eq!(resource.available(), [0..40_000, 450_000..500_000]);
+    drop((resource, partial));
+    assert!(cache.remove(&track).unwrap());
+    cache.checkpoint().unwrap();
+    assert!(disk(root.path()) < 10_000);
+}
+
+/// C10: bytes that no record vouches for are of no use to anybody.
+#[test]
+fn a_partial_file_without_a_record_is_swept() {
+    let root = tempfile::tempdir().unwrap();
+    let (track, path) = (asset("a"), name());
+    {
+        let cache = open(root.path(), 1 << 20);
+        let partial = cache.partial(&track, &path).unwrap().unwrap();
+        let resource: Resource = partial.open().unwrap();
+        resource.writer().unwrap().write_at(0, &vec![1; 40_000]).unwrap();
+    }
+    let cache = open(root.path(), 1 << 20);
+    assert!(cache.stats().unwrap().bytes < 10_000);
+    assert!(disk(root.path()) < 10_000);
+}
+
+/// Fault C12, C26: one has it, and the next gets it when he is gone.
+#[test]
+fn one_at_a_time_has_a_partial_entry() {
+    let root = tempfile::tempdir().unwrap();
+    let cache = open(root.path(), 1 << 20);
+    let (track, path) = (asset("a"), name());
+    let first = cache.partial(&track, &path).unwrap().unwrap();
+    assert!(cache.partial(&track, &path).unwrap().is_none());
+    let other = CachePath::parse("other.mp3").unwrap();
+    assert!(cache.partial(&track, &other).unwrap().is_some());
+    let resource: Resource = first.open().unwrap();
+    first.closing();
+    std::thread::scope(|scope| {
+        let next = scope.spawn(|| cache.partial(&track, &path).unwrap());
+        drop((first, resource));
+        assert!(next.join().unwrap().is_some());
+    });
+}
+
+/// A cache in memory keeps no files.
+#[test]
+fn a_cache_in_memory_says_that_it_has_no_files() {
+    let cache = AssetCache::memory(1 << 20);
+    let refused = cache.blocking().partial(&asset("a"), &name());
+    assert!(matches!(refused, Err(CacheError::NoFiles)));
+}

@@ -1,4 +1,51 @@
 //! Audio bytes from HTTP files and HLS trees to a decoder, through a bounded stream and a crash-safe disk cache.
+//!
+//! ```no_run
+//! use futures_lite::StreamExt;
+//! use kithara::{cache::AssetCache, hls::{HlsParams, HlsSource}, net::{HttpClient, Url}};
+//! use kithara::stream::{Stream, StreamParams};
+//!
+//! # async fn play(url: Url, mut decode: impl FnMut(&[u8])) -> Result<(), Box<dyn std::error::Error>> {
+//! let cache = AssetCache::builder("music").max_bytes(1 << 30).open().await?;
+//! let track = HlsSource::new(url, HlsParams::new(HttpClient::new()?, cache));
+//! let mut bytes = Stream::new(track, StreamParams::default());
+//! while let Some(chunk) = bytes.try_next().await? {
+//!     decode(&chunk);
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # The parts
+//!
+//! ```text
+//!   hls            HlsSource: an HLS VOD track as a source of bytes
+//!    │ ├── net     HttpClient: bodies that end only where their file does
+//!    │ └── cache   AssetCache: assets under one byte limit, on storage: files that are whole or absent
+//!  stream          Stream: runs any source; bounded, typed, stop = drop, acknowledged seeks
+//! ```
+//!
+//! `stream` and `cache` stand alone and know nothing of each other; a source of one's own needs only `stream`.
+//!
+//! # Features
+//!
+//! | feature | what it adds | crates below it |
+//! |---|---|---|
+//! | `stream` (default) | [`stream`] | async-channel, async-std |
+//! | `cache` (default) | [`cache`], [`storage`] | async-std, bincode, sha2, url |
+//! | `storage` | [`storage`] | atomicwrites, fs-err |
+//! | `io` | [`io`]: `Read + Seek` over a file that is still arriving | `storage` |
+//! | `symphonia` | Symphonia's `MediaSource` for it | symphonia-core |
+//! | `net` | [`net`], http only | hyper, async-std, url, flate2 |
+//! | `tls` | https with the platform's certificates | rustls, ring (a C compiler) |
+//! | `webpki-roots` | https with Mozilla's certificates compiled in | webpki-roots |
+//! | `hls` | [`hls`] | the three above, quick-m3u8, aes, cbc |
+//! | `test-util` | [`stream::contract`], checks for sources of one's own | |
+//! | `full` | all but `webpki-roots` and `test-util` | |
+//!
+//! # What it does not do
+//!
+//! It decodes nothing, keeps no list of songs, plays no live HLS and no SAMPLE-AES, and stores no cookies.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
@@ -17,3 +64,7 @@ pub mod net;
 pub mod storage;
 #[cfg(feature = "stream")]
 pub mod stream;
+
+#[cfg(all(doctest, feature = "hls"))]
+#[doc = include_str!("../README.md")]
+mod readme {}

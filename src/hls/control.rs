@@ -1,6 +1,6 @@
 //! What a track says beside its bytes.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use super::{Resource, StartPoint};
 use crate::cache::CacheError;
@@ -83,4 +83,13 @@ pub enum BypassReason {
     Cache(CacheError),
     /// The server announced no length, so that a broken connection would look like the end.
     LengthUnknown,
+}
+
+impl fmt::Display for BypassReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cache(error) => error.fmt(f),
+            Self::LengthUnknown => f.write_str("the server announced no length"),
+        }
+    }
 }

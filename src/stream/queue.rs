@@ -211,7 +211,6 @@ impl<C, E: Error + 'static> Intake<C, E> {
     #[expect(clippy::option_option, reason = "stale is not the end")]
     fn accept(&mut self, envelope: Envelope<C, E>) -> Option<Option<Result<Message<C>, StreamError<E>>>> {
         self.link.gauge.taken(envelope.bytes());
-        self.link.gauge.wake_driver();
         let Envelope { epoch, item } = envelope;
         if self.link.epoch.load(Ordering::Acquire) != epoch {
             discard(item);

@@ -145,6 +145,19 @@ fn a9_reading_refills() {
     }
 }
 
+/// A9, the other way round: a driver that waits for its source is left alone.
+#[test]
+fn a9_reading_wakes_nobody_in_vain() {
+    let (source, _) = tape::scripted(1 << 20, &[Act::Data(8), Act::Data(8), Act::Data(8), Act::Wait]);
+    let (mut stream, mut driver) = Stream::with_driver(source, small());
+    let step = Step::new();
+    assert!(step.settle(&mut driver).is_pending());
+    for _ in 0..3 {
+        assert!(matches!(Step::new().next(&mut stream), Poll::Ready(Some(Ok(_)))));
+    }
+    assert_eq!(step.woken(), 0);
+}
+
 /// A10: dropping an unused handle cancelled everything.
 #[test]
 fn a10_a_handle_owns_nothing() {

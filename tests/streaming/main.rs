@@ -15,6 +15,7 @@
 
 mod commit;
 mod demand;
+mod held;
 mod ranges;
 mod restart;
 mod stage;

@@ -25,6 +25,7 @@
 mod bell;
 mod checksum;
 mod error;
+mod held;
 #[cfg(test)]
 mod model;
 mod options;
@@ -41,10 +42,12 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use rangemap::RangeSet;
 use snafu::ResultExt;
 
 use self::checksum::Checksums;
 use self::error::{CommittedSnafu, DiscardedSnafu, IoSnafu, TakenSnafu};
+use self::held::Held;
 use self::presence::{Ahead, Presence, RoleRefused};
 use self::progress::Record;
 use self::recorder::Recorder;
@@ -108,6 +111,7 @@ pub struct StreamingResource<E> {
 pub(crate) struct Inner<E> {
     presence: Presence<E>,
     file: Sparse,
+    held: Held,
     target: PathBuf,
     checkpoint_every: u64,
     budget: Option<Arc<dyn Budget>>,
@@ -144,6 +148,22 @@ impl<E> StreamingResource<E> {
     /// [`StreamingError::InUse`], [`StreamingError::Io`].
     pub fn open(target: impl Into<PathBuf>) -> Result<Self, StreamingError> {
         StreamingOptions::new(target).open()
+    }
+
+    /// A resource without a file: its writer [holds](Writer::hold) bytes in memory and lets them go again. It cannot be
+    /// written to, committed or resumed. `name` is what errors call it.
+    pub fn in_memory(name: impl Into<PathBuf>) -> Self {
+        let name = name.into();
+        Self::new(Inner {
+            presence: Presence::new(RangeSet::new(), None, false),
+            file: Sparse::none(name.clone()),
+            held: Held::default(),
+            checkpoint_every: u64::MAX,
+            budget: None,
+            desk: Mutex::new(Desk::resume(Record::default())),
+            recorder: Mutex::new(Recorder::none(name.clone())),
+            target: name,
+        })
     }
 
     fn new(inner: Inner<E>) -> Self {
@@ -314,6 +334,9 @@ impl<E> Inner<E> {
         match ahead {
             Ahead::Missing => Ok(Found::Missing),
             Ahead::End => Ok(Found::End),
+            Ahead::Bytes(_) if self.held.is_used() => {
+                self.held.read(&self.presence, &self.file, offset, buffer)
+            }
             Ahead::Bytes(count) => {
                 let count = usize::try_from(count).unwrap_or(usize::MAX).min(buffer.len());
                 let part = buffer.get_mut(..count).unwrap_or_default();

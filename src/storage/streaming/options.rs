@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use snafu::ResultExt;
 
 use super::error::{InUseSnafu, IoSnafu, StreamingError};
+use super::held::Held;
 use super::presence::Presence;
 use super::progress::Record;
 use super::recorder::{Recorder, with_suffix};
@@ -137,6 +138,7 @@ impl StreamingOptions {
         Ok(StreamingResource::new(Inner {
             presence: Presence::new(record.present(), record.len, false),
             file,
+            held: Held::default(),
             target: self.target,
             checkpoint_every: self.checkpoint_every,
             budget: self.budget,
@@ -167,6 +169,7 @@ impl StreamingOptions {
         Ok(StreamingResource::new(Inner {
             presence: Presence::new(present, Some(len), true),
             file,
+            held: Held::default(),
             target: self.target,
             checkpoint_every: self.checkpoint_every,
             budget: self.budget,

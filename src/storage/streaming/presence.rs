@@ -474,6 +474,17 @@ impl<E> Presence<E> {
         });
     }
 
+    /// `range` cannot be read any more.
+    pub(super) fn withdraw(&self, range: Range<u64>) {
+        if range.is_empty() {
+            return;
+        }
+        self.change(|state, after| {
+            state.present.remove(range);
+            state.status.ring(after);
+        });
+    }
+
     pub(super) fn set_len(&self, len: u64) -> Result<(), EndConflict> {
         self.change(|state, after| {
             let reached = state.present.last().map_or(0, |last| last.end);

@@ -14,10 +14,14 @@ use snafu::ResultExt;
 use super::error::{IoSnafu, StreamingError, SyncLostSnafu};
 use super::progress::{RECORD_LIMIT, Record};
 use super::sparse::Sparse;
-use crate::storage::durable::{self, Disk, Durability};
+use crate::storage::durable::{self, Disk, Durability, OsDisk};
 
 /// Its lock is held over the disk's work: the writer and its checkpoints take turns here, readers never come.
 #[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "four facts, none of which follows from another"
+)]
 pub(super) struct Recorder {
     pub(super) disk: Arc<dyn Disk>,
     pub(super) durability: Durability,
@@ -32,6 +36,8 @@ pub(super) struct Recorder {
     closed: bool,
     /// After a failed sync the next one says Ok of pages that are lost.
     sync_lost: bool,
+    /// There is nothing to record or to remove.
+    without_files: bool,
 }
 
 impl Recorder {
@@ -46,6 +52,15 @@ impl Recorder {
             names_synced: false,
             closed: false,
             sync_lost: false,
+            without_files: false,
+        }
+    }
+
+    /// Of a resource without files.
+    pub(super) fn none(name: PathBuf) -> Self {
+        Self {
+            without_files: true,
+            ..Self::new(OsDisk::shared(), Durability::default(), name)
         }
     }
 
@@ -74,7 +89,7 @@ impl Recorder {
         number: u64,
         record: &Record,
     ) -> Result<(), StreamingError> {
-        if self.closed || number < self.newest {
+        if self.closed || self.without_files || number < self.newest {
             return Ok(());
         }
         if !self.names_synced {
@@ -114,6 +129,9 @@ impl Recorder {
 
     pub(super) fn give_up(&mut self) -> Result<(), StreamingError> {
         self.closed = true;
+        if self.without_files {
+            return Ok(());
+        }
         self.forget()?;
         self.remove(&self.partial).map(drop)
     }

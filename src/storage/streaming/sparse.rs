@@ -4,10 +4,11 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
+use bytes::Bytes;
 use snafu::ResultExt;
 
 use super::error::{CutSnafu, IoSnafu, StreamingError};
-use crate::storage::durable::DiskFile;
+use crate::storage::durable::{DiskFile, Meta};
 
 /// An open file with the name it was opened under; a rename does not end the reads.
 pub(super) struct Sparse {
@@ -18,6 +19,11 @@ pub(super) struct Sparse {
 impl Sparse {
     pub(super) fn new(file: Box<dyn DiskFile>, path: PathBuf) -> Self {
         Self { file, path }
+    }
+
+    /// No file at all.
+    pub(super) fn none(name: PathBuf) -> Self {
+        Self::new(Box::new(NoFile), name)
     }
 
     pub(super) fn len(&self) -> Result<u64, StreamingError> {
@@ -88,6 +94,35 @@ impl Sparse {
             action,
             path: &self.path,
         })
+    }
+}
+
+/// Refuses everything.
+struct NoFile;
+
+impl DiskFile for NoFile {
+    fn metadata(&self) -> io::Result<Meta> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn read_at(&self, _: &mut [u8], _: u64) -> io::Result<usize> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn append(&mut self, _: &[Bytes]) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn write_at(&self, _: &[u8], _: u64) -> io::Result<usize> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn set_len(&self, _: u64) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
     }
 }
 

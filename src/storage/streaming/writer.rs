@@ -1,6 +1,7 @@
 //! The writer's role: one at a time, handed on by dropping it.
 
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 
 use snafu::OptionExt;
@@ -9,6 +10,9 @@ use super::error::{BeyondEndSnafu, EndConflictSnafu, IncompleteSnafu, TagTooLong
 use super::presence::EndConflict;
 use super::progress::Record;
 use super::{DemandWatch, Inner, StreamingError, TAG_LIMIT};
+
+/// Missing ranges, each with the bytes for it.
+type Gaps<'b> = Vec<(Range<u64>, &'b [u8])>;
 
 /// What a commit hands to the maker of the footer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,6 +61,16 @@ impl<E> Writer<E> {
     /// [`Budget`](super::Budget): what was written before it is present and stays, and the call can be repeated.
     /// [`StreamingError::Committed`].
     pub fn write_at(&mut self, offset: u64, bytes: &[u8]) -> Result<u64, StreamingError> {
+        let mut new = 0;
+        for (gap, piece) in self.gaps(offset, bytes)? {
+            self.inner.write_missing(gap.start, piece)?;
+            new += piece.len() as u64;
+        }
+        Ok(new)
+    }
+
+    /// The parts of `bytes` that are missing, each with its place.
+    fn gaps<'b>(&self, offset: u64, bytes: &'b [u8]) -> Result<Gaps<'b>, StreamingError> {
         let inner = &*self.inner;
         inner.refuse_committed()?;
         let end = offset.saturating_add(bytes.len() as u64);
@@ -68,17 +82,43 @@ impl<E> Writer<E> {
             }
             .fail();
         }
+        let part = |gap: &Range<u64>| {
+            let (from, to) = (gap.start - offset, gap.end - offset);
+            bytes.get(usize::try_from(from).ok()?..usize::try_from(to).ok()?)
+        };
+        let gaps = inner.presence.missing(&(offset..end)).into_iter();
+        Ok(gaps.filter_map(|gap| Some((gap.clone(), part(&gap)?))).collect())
+    }
+
+    /// Takes in what is missing of `bytes` at `offset` and shows it to readers, but keeps it in memory: it is neither
+    /// written nor counted by the [`Budget`](super::Budget) nor recorded, and stands in the way of a commit. For when
+    /// there is no file, or no room for it.
+    ///
+    /// # Errors
+    ///
+    /// [`StreamingError::BeyondEnd`], [`StreamingError::Committed`]; nothing is taken in.
+    pub fn hold(&mut self, offset: u64, bytes: &[u8]) -> Result<u64, StreamingError> {
         let mut new = 0;
-        for gap in inner.presence.missing(&(offset..end)) {
-            let piece = usize::try_from(gap.start - offset)
-                .ok()
-                .zip(usize::try_from(gap.end - offset).ok())
-                .and_then(|(from, to)| bytes.get(from..to))
-                .unwrap_or_default();
-            inner.write_missing(gap.start, piece)?;
+        for (gap, piece) in self.gaps(offset, bytes)? {
+            self.inner.held.insert(gap.start, piece);
             new += piece.len() as u64;
+            self.inner.presence.insert(gap);
         }
         Ok(new)
+    }
+
+    /// How many bytes are [held](Self::hold).
+    pub fn held_bytes(&self) -> u64 {
+        self.inner.held.bytes()
+    }
+
+    /// Lets all held bytes go that are not near any of `keep`, in pieces of up to 64 KiB. They are missing from now on.
+    pub fn let_go(&mut self, keep: &[Range<u64>]) {
+        for piece in self.inner.held.outside(keep) {
+            let start = piece.start;
+            self.inner.presence.withdraw(piece);
+            self.inner.held.remove(start);
+        }
     }
 
     /// States where the end is. The caller vouches for it: readers take it as proven.

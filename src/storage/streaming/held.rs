@@ -1,0 +1,109 @@
+//! Bytes that are in memory and not in the file: where there is no file, or no room for it to grow.
+//!
+//! They can be let go again, which those in the file never are. A reader looks under this lock whether a byte is
+//! present and where it is; the writer withdraws presence before it drops bytes, and drops them before it shows
+//! others. So a reader that finds a byte present here and not among these finds it in the file.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+
+use super::presence::{Ahead, Presence};
+use super::sparse::Sparse;
+use super::{Found, StreamingError};
+
+/// Longer pieces are split, so that a window moves in steps of this many bytes.
+const PIECE: usize = 64 * 1024;
+
+#[derive(Default)]
+pub(super) struct Held {
+    /// Spares everybody else the lock.
+    used: AtomicBool,
+    pieces: Mutex<BTreeMap<u64, Bytes>>,
+}
+
+impl Held {
+    pub(super) fn is_used(&self) -> bool {
+        self.used.load(Ordering::Acquire)
+    }
+
+    /// A map is whole after every call made on it, also after a panic between two.
+    fn pieces(&self) -> MutexGuard<'_, BTreeMap<u64, Bytes>> {
+        self.pieces.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn bytes(&self) -> u64 {
+        self.pieces().values().map(|piece| piece.len() as u64).sum()
+    }
+
+    /// Takes in copies of `bytes`, none of which is present. The caller shows them afterwards.
+    pub(super) fn insert(&self, offset: u64, bytes: &[u8]) {
+        self.used.store(true, Ordering::Release);
+        let mut at = offset;
+        for piece in bytes.chunks(PIECE) {
+            self.pieces().insert(at, Bytes::copy_from_slice(piece));
+            at += piece.len() as u64;
+        }
+    }
+
+    /// The pieces that lie in none of `keep`.
+    pub(super) fn outside(&self, keep: &[Range<u64>]) -> Vec<Range<u64>> {
+        let wanted = |piece: &Range<u64>| {
+            keep.iter()
+                .any(|kept| piece.start < kept.end && kept.start < piece.end)
+        };
+        let pieces = self.pieces();
+        let ranges = pieces
+            .iter()
+            .map(|(start, piece)| *start..start + piece.len() as u64);
+        ranges.filter(|piece| !wanted(piece)).collect()
+    }
+
+    /// Drops a piece whose presence was withdrawn.
+    pub(super) fn remove(&self, start: u64) {
+        self.pieces().remove(&start);
+    }
+
+    /// Reads what is present at `offset`, wherever it is.
+    pub(super) fn read<E>(
+        &self,
+        presence: &Presence<E>,
+        file: &Sparse,
+        offset: u64,
+        buffer: &mut [u8],
+    ) -> Result<Found, StreamingError> {
+        let pieces = self.pieces();
+        let count = match presence.ahead(offset, buffer.len() as u64) {
+            Ahead::Missing => return Ok(Found::Missing),
+            Ahead::End => return Ok(Found::End),
+            Ahead::Bytes(count) => count,
+        };
+        let here = pieces
+            .range(..=offset)
+            .next_back()
+            .and_then(|(start, piece)| piece.get(usize::try_from(offset - start).ok()?..))
+            .filter(|rest| !rest.is_empty());
+        if let Some(rest) = here {
+            let count = rest
+                .len()
+                .min(buffer.len())
+                .min(usize::try_from(count).unwrap_or(usize::MAX));
+            if let (Some(to), Some(from)) = (buffer.get_mut(..count), rest.get(..count)) {
+                to.copy_from_slice(from);
+            }
+            return Ok(Found::Bytes(count));
+        }
+        let next = pieces
+            .range(offset..)
+            .next()
+            .map_or(u64::MAX, |(start, _)| *start);
+        let count = usize::try_from(count.min(next - offset))
+            .unwrap_or(usize::MAX)
+            .min(buffer.len());
+        file.read_at(offset, buffer.get_mut(..count).unwrap_or_default())
+            .map(Found::Bytes)
+    }
+}

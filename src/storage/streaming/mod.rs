@@ -29,6 +29,8 @@ mod held;
 #[cfg(test)]
 mod model;
 mod options;
+#[cfg(test)]
+mod power;
 mod presence;
 mod progress;
 mod recorder;

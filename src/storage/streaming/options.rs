@@ -92,6 +92,13 @@ impl StreamingOptions {
         self
     }
 
+    /// Another file system, for tests that cut the power.
+    #[cfg(test)]
+    pub(super) fn disk(mut self, disk: Arc<dyn Disk>) -> Self {
+        self.disk = disk;
+        self
+    }
+
     /// Opens the partial file, or makes it. Of a file left by an earlier process exactly the recorded ranges are
     /// taken as present; the directories must exist. What stands at the target is not looked at, and replaced by the
     /// commit.

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use snafu::OptionExt;
 
 use super::error::{BeyondEndSnafu, EndConflictSnafu, IncompleteSnafu, TagTooLongSnafu};
-use super::presence::EndConflict;
 use super::progress::Record;
+use super::state::EndConflict;
 use super::{DemandWatch, Inner, StreamingError, TAG_LIMIT};
 
 /// Missing ranges, each with the bytes for it.

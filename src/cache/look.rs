@@ -5,15 +5,13 @@ use std::sync::Arc;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
-use super::IndexStore;
-use super::files::{IndexFiles, Loaded};
-use super::ledger::Ledger;
-use super::table::Table;
-use crate::cache::error::CacheError;
-use crate::cache::fs::FsStore;
-use crate::cache::id::AssetId;
-use crate::cache::parallel;
-use crate::cache::progress::Progress;
+use super::error::CacheError;
+use super::fs::FsStore;
+use super::id::AssetId;
+use super::index::{IndexStore, Shared, Table};
+use super::index_files::{IndexFiles, Loaded};
+use super::parallel;
+use super::progress::Progress;
 
 impl IndexStore<FsStore> {
     /// Remembers what `inner` holds, from `<root>/index` if that can be read; with `persist` it is written there.
@@ -36,7 +34,7 @@ impl IndexStore<FsStore> {
                 Table::empty(false),
                 None,
                 false,
-                Some(Ledger::look),
+                Some(Shared::look),
                 Progress::new(),
             ));
         }
@@ -49,7 +47,7 @@ impl IndexStore<FsStore> {
             table,
             Some(files),
             settled,
-            Some(Ledger::look),
+            Some(Shared::look),
             Progress::new(),
         ))
     }
@@ -61,7 +59,7 @@ impl IndexStore<FsStore> {
     ///
     /// [`CacheError::Io`] if a directory cannot be read.
     pub fn look(&self) -> Result<(), CacheError> {
-        use crate::cache::store::Store as _;
+        use super::store::Store as _;
         if self.shared.settled.load(Ordering::Acquire) {
             let _looking = self.shared.looking.lock().unwrap_or_else(PoisonError::into_inner);
             return self.shared.look();
@@ -70,14 +68,14 @@ impl IndexStore<FsStore> {
     }
 
     /// Writes down everything at the end of a session.
-    pub(in crate::cache) fn seal(&self) {
+    pub(super) fn seal(&self) {
         if let Err(error) = self.shared.seal() {
             log::warn!("cannot write the cache's index: {error}");
         }
     }
 }
 
-impl Ledger<FsStore> {
+impl Shared<FsStore> {
     fn look(&self) -> Result<(), CacheError> {
         let round = {
             let mut table = self.lock();

@@ -2,7 +2,8 @@
 //!
 //! `cargo bench --bench stream` prints one line per bar: `bar NAME figure=… limit=… ok|short`. Figures are medians of
 //! rounds that alternate between a stream and what it is compared with, so that both see the same machine. Sections can be
-//! chosen: `cargo bench --bench stream -- throughput allocations seeks stops memory`.
+//! chosen: `cargo bench --bench stream -- throughput allocations seeks stops memory`, and with
+//! `--features net` also `http`.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -10,6 +11,10 @@
     clippy::cast_precision_loss,
     reason = "a bench prints, and may panic"
 )]
+
+#[cfg(feature = "net")]
+#[path = "stream/http.rs"]
+mod http;
 
 use std::convert::Infallible;
 use std::hint::black_box;
@@ -550,12 +555,14 @@ fn memory(report: &mut Report) {
 
 fn main() {
     type Section = (&'static str, fn(&mut Report));
-    const SECTIONS: [Section; 5] = [
+    const SECTIONS: &[Section] = &[
         ("throughput", throughput),
         ("allocations", allocations),
         ("seeks", seeks),
         ("stops", stops),
         ("memory", memory),
+        #[cfg(feature = "net")]
+        ("http", http::http),
     ];
     // Cargo adds flags of its own.
     let wanted: Vec<String> = std::env::args()
@@ -563,8 +570,8 @@ fn main() {
         .filter(|argument| !argument.starts_with('-'))
         .collect();
     let mut report = Report { short: 0 };
-    for (name, section) in SECTIONS {
-        if wanted.is_empty() || wanted.iter().any(|wanted| wanted == name) {
+    for &(name, section) in SECTIONS {
+        if wanted.is_empty() || wanted.iter().any(|wanted| wanted.as_str() == name) {
             section(&mut report);
         }
     }

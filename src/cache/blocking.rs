@@ -271,6 +271,7 @@ impl BlockingCache {
     ///
     /// [`CacheError::Io`].
     pub fn asset(&self, asset: &AssetId) -> Result<Option<AssetInfo>, CacheError> {
+        self.shared.store.settle()?;
         self.shared.store.asset(asset)
     }
 

@@ -225,6 +225,33 @@ impl<S: Store, P: EvictionPolicy> Shared<S, P> {
         result
     }
 
+    fn used(&self, asset: &AssetId, at: Stamp) {
+        let mut state = self.lock();
+        state.last = state.last.max(at);
+        let at = state.stamp();
+        state.skipped.remove(asset);
+        state.policy.used(asset, at);
+        drop(state);
+        self.inner.touch(asset, at);
+    }
+
+    /// A commit counts among what is used, so what was `reserved` for it is given up.
+    fn committed(&self, asset: &AssetId, reserved: u64, committed: Committed) {
+        let mut state = self.lock();
+        state.reserved = state.reserved.saturating_sub(reserved);
+        // An asset of an earlier session keeps its recency: it has to be known before it is added. What cannot be heard
+        // now is heard when room is needed.
+        let _ = self.hear_news(&mut state);
+        if committed.created {
+            drop(state);
+            // What is known of an earlier asset of this name is past.
+            self.used(asset, Stamp::default());
+        } else if !state.skipped.contains_key(asset) {
+            let at = state.stamp();
+            state.policy.added(asset, at);
+        }
+    }
+
     fn hear_news(&self, state: &mut State<P>) -> Result<(), CacheError> {
         let mut news = self.inner.news()?;
         for (asset, at) in &mut news {
@@ -243,7 +270,7 @@ impl<S: Store, P: EvictionPolicy> Store for EvictingStore<S, P> {
     fn open(&self, asset: &AssetId, path: &CachePath) -> Result<Option<Entry>, CacheError> {
         let entry = self.shared.inner.open(asset, path)?;
         if entry.is_some() {
-            self.touch(asset, Stamp::default());
+            self.shared.used(asset, Stamp::default());
         }
         Ok(entry)
     }
@@ -261,10 +288,7 @@ impl<S: Store, P: EvictionPolicy> Store for EvictingStore<S, P> {
         match put() {
             // The disk is full, not the cache: what was staged is dropped, room is made there, and once more.
             Err(error @ CacheError::Io { .. }) if error.is_full() => {
-                let len = bytes.len() as u64;
-                // With room to spare, or as much as there is.
-                let shrunk = self.shared.shrink(len * 2 + MIN_SHRINK);
-                match shrunk.or_else(|_| self.shared.shrink(len)) {
+                match self.shared.shrink(bytes.len() as u64 * 2 + MIN_SHRINK) {
                     Ok(()) => put(),
                     Err(_) => Err(error),
                 }
@@ -301,10 +325,12 @@ impl<S: Store, P: EvictionPolicy> Store for EvictingStore<S, P> {
     }
 
     fn remove_entry(&self, asset: &AssetId, path: &CachePath) -> Result<Option<u64>, CacheError> {
+        self.settle()?;
         self.shared.inner.remove_entry(asset, path)
     }
 
     fn remove(&self, asset: &AssetId) -> Result<Option<Trash>, CacheError> {
+        self.settle()?;
         let Some(trash) = self.shared.inner.remove(asset)? else {
             return Ok(None);
         };
@@ -379,13 +405,10 @@ impl<S: Store, P: EvictionPolicy> Store for EvictingStore<S, P> {
 
     /// Stamps the use itself: `at` is the least it is stamped with.
     fn touch(&self, asset: &AssetId, at: Stamp) {
-        let mut state = self.shared.lock();
-        state.last = state.last.max(at);
-        let at = state.stamp();
-        state.skipped.remove(asset);
-        state.policy.used(asset, at);
-        drop(state);
-        self.shared.inner.touch(asset, at);
+        // Nothing is remembered of what is not there.
+        if self.shared.inner.asset(asset).is_ok_and(|info| info.is_some()) {
+            self.shared.used(asset, at);
+        }
     }
 
     fn is_held(&self, asset: &AssetId) -> Result<bool, CacheError> {
@@ -452,11 +475,8 @@ impl<S: Store, P: EvictionPolicy> Staged for EvictingStaged<S, P> {
             return Err(CacheError::Abandoned);
         };
         let committed = inner.commit()?;
-        let mut state = self.shared.lock();
-        state.reserved = state.reserved.saturating_sub(std::mem::take(&mut self.reserved));
-        let at = state.stamp();
-        state.policy.added(&self.asset, at);
-        drop(state);
+        self.shared
+            .committed(&self.asset, std::mem::take(&mut self.reserved), committed);
         Ok(committed)
     }
 }

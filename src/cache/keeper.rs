@@ -10,9 +10,9 @@ use snafu::ResultExt as _;
 
 use super::bin::{Bin, Wake};
 use super::error::{CacheError, IoSnafu};
+use super::fs::Closing;
 use super::fs::FsStore;
 use super::index::IndexStore;
-use super::lock::Closing;
 use super::store::Store;
 
 /// How much recency a crash can cost.

@@ -204,11 +204,13 @@ impl Staged for MemoryStaged {
             last_access: Stamp::now(),
             ..Asset::default()
         });
+        let created = asset.entries.is_empty() && !asset.pinned;
         let old = asset.entries.insert(self.path.clone(), content);
         drop(tree);
         Ok(Committed {
             bytes,
             replaced: old.map(|old| old.len() as u64),
+            created,
             modified: None,
         })
     }

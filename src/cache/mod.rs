@@ -34,36 +34,24 @@ mod asset_cache;
 mod bin;
 mod blocking;
 mod builder;
-mod claims;
 mod codec;
 mod entry;
 mod error;
 mod evict;
 mod flight;
 mod fs;
-mod fs_partial;
-mod fs_staged;
 mod id;
 mod index;
-mod index_files;
 mod keeper;
-mod layout;
 mod lease;
-mod lock;
-mod look;
 mod memory;
 mod parallel;
 mod partial;
 mod path;
 mod policy;
-#[cfg(test)]
-#[cfg(unix)]
-mod power_cut;
 mod progress;
 mod reader;
 mod store;
-mod tree;
-mod turns;
 mod writer;
 
 pub use asset_cache::AssetCache;

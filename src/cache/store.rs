@@ -200,6 +200,8 @@ pub struct Committed {
     pub bytes: u64,
     /// Bytes of the version it replaced, if there was one.
     pub replaced: Option<u64>,
+    /// The asset had no entry and no pin before, as far as the store remembers.
+    pub created: bool,
     /// [`Store::modified`] of the asset, as of this commit.
     pub modified: Option<Stamp>,
 }

@@ -109,9 +109,6 @@ impl<E> Reader<E> {
 
 impl<E: Error + Send + Sync + 'static> Read for Reader<E> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if buffer.is_empty() {
-            return Ok(0);
-        }
         loop {
             match self.waiter.read(self.position, buffer)? {
                 Found::End => return Ok(0),

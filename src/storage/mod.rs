@@ -11,9 +11,6 @@
 
 mod atomic;
 pub(crate) mod durable;
-#[cfg(test)]
-#[cfg(unix)]
-pub(crate) mod fake_disk;
 mod streaming;
 
 pub use atomic::AtomicResource;

@@ -26,28 +26,14 @@ use crate::rt;
 /// Control messages are left out; [`into_messages`](Self::into_messages) has them.
 ///
 /// ```
-/// # use std::convert::Infallible;
-/// # use bytes::Bytes;
-/// # use futures_lite::{future, stream};
-/// # use kithara::stream::{Message, Source, SourceStream, StreamError};
-/// use futures_lite::StreamExt;
-/// use kithara::stream::{Stream, StreamParams};
-/// # struct Track;
-/// # impl Source for Track {
-/// #     type Error = Infallible;
-/// #     type Control = ();
-/// #     fn open(&mut self, _: &StreamParams) -> Result<SourceStream<(), Infallible>, StreamError<Infallible>> {
-/// #         Ok(Box::pin(stream::iter([Ok(Message::Data(Bytes::from_static(b"la la")))])))
-/// #     }
-/// # }
-///
+#[doc = include_str!("doctest_track.txt")]
 /// # future::block_on(async {
-/// let mut stream = Stream::new(Track, StreamParams::default());
-/// let mut bytes = 0;
+/// let mut stream = Stream::new(Track::default(), StreamParams::default());
+/// let mut song = Vec::new();
 /// while let Some(chunk) = stream.next().await {
-///     bytes += chunk?.len();
+///     song.extend_from_slice(&chunk?);
 /// }
-/// assert_eq!(bytes, 5);
+/// assert_eq!(song, b"do re mi");
 /// # Ok::<_, StreamError<Infallible>>(())
 /// # }).unwrap();
 /// ```
@@ -60,6 +46,12 @@ impl<S: Source> Stream<S> {
     /// Runs `source` on a task of its own, which reads ahead up to the limits in `params`.
     ///
     /// Works from any thread and under any executor, as the task runs on this crate's own.
+    ///
+    /// ```
+    #[doc = include_str!("doctest_track.txt")]
+    /// let mut stream = Stream::new(Track::default(), StreamParams::default());
+    /// assert_eq!(future::block_on(stream.next()).unwrap().unwrap(), "do ");
+    /// ```
     pub fn new(source: S, params: StreamParams) -> Self {
         let (stream, driver) = Self::with_driver(source, params);
         rt::spawn(driver);
@@ -69,23 +61,12 @@ impl<S: Source> Stream<S> {
     /// As [`new`](Self::new), but hands out the task for an executor of your choice.
     ///
     /// ```
-    /// # use std::convert::Infallible;
-    /// # use bytes::Bytes;
-    /// # use futures_lite::{StreamExt, future, stream};
-    /// # use kithara::stream::{Message, Source, SourceStream, Stream, StreamError, StreamParams};
-    /// # struct Track;
-    /// # impl Source for Track {
-    /// #     type Error = Infallible;
-    /// #     type Control = ();
-    /// #     fn open(&mut self, _: &StreamParams) -> Result<SourceStream<(), Infallible>, StreamError<Infallible>> {
-    /// #         Ok(Box::pin(stream::iter([Ok(Message::Data(Bytes::from_static(b"la la")))])))
-    /// #     }
-    /// # }
+    #[doc = include_str!("doctest_track.txt")]
     /// // `tokio::spawn(driver)`, `smol::spawn(driver).detach()`, or beside the consumer:
-    /// let (mut stream, driver) = Stream::with_driver(Track, StreamParams::default());
+    /// let (mut stream, driver) = Stream::with_driver(Track::default(), StreamParams::default());
     /// let read = stream.try_fold(0, |sum, chunk| Ok(sum + chunk.len()));
     /// let (bytes, ()) = future::block_on(future::zip(read, driver));
-    /// assert_eq!(bytes.unwrap(), 5);
+    /// assert_eq!(bytes.unwrap(), 8);
     /// ```
     pub fn with_driver(source: S, params: StreamParams) -> (Self, Driver<S>) {
         let engine = Engine::new(source, params);
@@ -103,20 +84,9 @@ impl<S: Source> Stream<S> {
     /// [`Handle`] works while the consumer is stalled all the same: it runs in the handle's call.
     ///
     /// ```
-    /// # use std::convert::Infallible;
-    /// # use bytes::Bytes;
-    /// # use futures_lite::{StreamExt, future, stream};
-    /// # use kithara::stream::{Message, Source, SourceStream, Stream, StreamError, StreamParams};
-    /// # struct Track;
-    /// # impl Source for Track {
-    /// #     type Error = Infallible;
-    /// #     type Control = ();
-    /// #     fn open(&mut self, _: &StreamParams) -> Result<SourceStream<(), Infallible>, StreamError<Infallible>> {
-    /// #         Ok(Box::pin(stream::iter([Ok(Message::Data(Bytes::from_static(b"la la")))])))
-    /// #     }
-    /// # }
-    /// let mut stream = Stream::inline(Track, StreamParams::default());
-    /// assert_eq!(future::block_on(stream.next()).unwrap().unwrap(), "la la");
+    #[doc = include_str!("doctest_track.txt")]
+    /// let mut stream = Stream::inline(Track::default(), StreamParams::default());
+    /// assert_eq!(future::block_on(stream.next()).unwrap().unwrap(), "do ");
     /// ```
     pub fn inline(source: S, params: StreamParams) -> Self {
         Self::from_feed(Feed::Inline(Inline::new(Engine::new(source, params))))
@@ -128,12 +98,27 @@ impl<S: Source> Stream<S> {
         }
     }
 
-    /// A handle to command this stream with. Needed by nobody, owned by everybody who wants one.
+    /// A handle to command this stream with. The stream needs none, and any number can be had.
+    ///
+    /// ```
+    #[doc = include_str!("doctest_track.txt")]
+    /// let mut stream = Stream::new(Track::default(), StreamParams::default());
+    /// let (one, other) = (stream.handle(), stream.handle());
+    /// drop(one);
+    /// future::block_on(other.seek_bytes(6)).unwrap();
+    /// assert_eq!(future::block_on(stream.next()).unwrap().unwrap(), "mi");
+    /// ```
     pub fn handle(&self) -> Handle<S::Error> {
         self.messages.handle()
     }
 
     /// The same stream with its control messages, from the next item on.
+    ///
+    /// ```
+    #[doc = include_str!("doctest_track.txt")]
+    /// let mut messages = Stream::new(Track::default(), StreamParams::default()).into_messages();
+    /// assert_eq!(future::block_on(messages.next()).unwrap().unwrap(), Message::Control("verse"));
+    /// ```
     pub fn into_messages(self) -> Messages<S> {
         self.messages
     }
@@ -175,27 +160,11 @@ impl<S: Source> fmt::Debug for Stream<S> {
 /// Made by [`Stream::into_messages`]; ends and stops as [`Stream`] does.
 ///
 /// ```
-/// # use std::convert::Infallible;
-/// # use bytes::Bytes;
-/// # use futures_lite::{StreamExt, future, stream};
-/// # use kithara::stream::{Source, SourceStream, StreamError};
-/// use kithara::stream::{Message, Stream, StreamParams};
-/// # struct Track;
-/// # impl Source for Track {
-/// #     type Error = Infallible;
-/// #     type Control = &'static str;
-/// #     fn open(&mut self, _: &StreamParams) -> Result<SourceStream<&'static str, Infallible>, StreamError<Infallible>> {
-/// #         Ok(Box::pin(stream::iter([
-/// #             Ok(Message::Control("refrain")),
-/// #             Ok(Message::Data(Bytes::from_static(b"la la"))),
-/// #         ])))
-/// #     }
-/// # }
-///
+#[doc = include_str!("doctest_track.txt")]
 /// # future::block_on(async {
-/// let mut messages = Stream::new(Track, StreamParams::default()).into_messages();
-/// assert_eq!(messages.next().await.unwrap()?, Message::Control("refrain"));
-/// assert_eq!(messages.next().await.unwrap()?, Message::Data("la la".into()));
+/// let mut messages: Messages<Track> = Stream::new(Track::default(), StreamParams::default()).into_messages();
+/// assert_eq!(messages.next().await.unwrap()?, Message::Control("verse"));
+/// assert_eq!(messages.next().await.unwrap()?, Message::Data("do ".into()));
 /// # Ok::<_, StreamError<Infallible>>(())
 /// # }).unwrap();
 /// ```
@@ -213,7 +182,15 @@ enum Feed<S: Source> {
 }
 
 impl<S: Source> Messages<S> {
-    /// A handle to command this stream with.
+    /// A handle to command this stream with, as [`Stream::handle`].
+    ///
+    /// ```
+    #[doc = include_str!("doctest_track.txt")]
+    /// let mut messages = Stream::new(Track::default(), StreamParams::default()).into_messages();
+    /// future::block_on(messages.handle().seek_bytes(3)).unwrap();
+    /// assert_eq!(future::block_on(messages.next()).unwrap().unwrap(), Message::Control("verse"));
+    /// assert_eq!(future::block_on(messages.next()).unwrap().unwrap(), Message::Data("re ".into()));
+    /// ```
     pub fn handle(&self) -> Handle<S::Error> {
         match &self.feed {
             Feed::Queued { intake, mailbox } => {

@@ -5,27 +5,10 @@
 //! is spawned, inline and handed out.
 //!
 //! ```
-//! # use std::convert::Infallible;
-//! # use bytes::Bytes;
-//! # use futures_lite::{future, stream};
-//! # use kithara::stream::{Message, Source, SourceStream, StreamError, StreamParams};
+#![doc = include_str!("doctest_track.txt")]
 //! use kithara::stream::contract::Contract;
-//! # struct Track(u64);
-//! # impl Source for Track {
-//! #     type Error = Infallible;
-//! #     type Control = ();
-//! #     fn open(&mut self, _: &StreamParams) -> Result<SourceStream<(), Infallible>, StreamError<Infallible>> {
-//! #         let rest = Bytes::from_static(b"la la").slice(usize::try_from(self.0).unwrap_or(5).min(5)..);
-//! #         Ok(Box::pin(stream::iter([Ok(Message::Data(rest))])))
-//! #     }
-//! #     fn seek_bytes(&mut self, position: u64) -> Result<(), StreamError<Infallible>> {
-//! #         self.0 = position;
-//! #         Ok(())
-//! #     }
-//! #     fn supports_seek(&self) -> bool { true }
-//! # }
 //!
-//! let contract = Contract::new(|| Track(0), "la la");
+//! let contract = Contract::new(Track::default, "do re mi");
 //! future::block_on(contract.check()).unwrap();
 //! ```
 
@@ -40,6 +23,15 @@ use snafu::Snafu;
 use super::{Driver, Message, Source, SourceStream, Stream, StreamError, StreamParams};
 
 /// A broken rule of the contract.
+///
+/// ```
+#[doc = include_str!("doctest_track.txt")]
+/// use kithara::stream::contract::Contract;
+///
+/// let violation = future::block_on(Contract::new(Track::default, "something else").check()).unwrap_err();
+/// assert_eq!(violation.rule(), "plays to its end");
+/// assert_eq!(violation.detail(), "from 0: 8 bytes where 14 are due, different from 0 on");
+/// ```
 #[derive(Debug, Snafu)]
 #[snafu(display("{rule}: {detail}"))]
 pub struct Violation {
@@ -68,7 +60,7 @@ fn broken<T>(rule: &'static str, detail: impl Into<String>) -> Result<T, Violati
 
 type Make<S> = Box<dyn Fn() -> S + Send + Sync>;
 
-/// What a source should do, and how to make one.
+/// What a source should do, and how to make one. See the [module](self) for an example.
 pub struct Contract<S: Source> {
     make: Make<S>,
     bytes: Bytes,
@@ -79,6 +71,14 @@ pub struct Contract<S: Source> {
 }
 
 /// What a source does in offline mode.
+///
+/// ```
+#[doc = include_str!("doctest_track.txt")]
+/// use kithara::stream::contract::{Contract, Offline};
+///
+/// let contract = Contract::new(Track::default, "do re mi").offline(Track::default, Offline::Plays);
+/// future::block_on(contract.check()).unwrap();
+/// ```
 #[non_exhaustive]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Offline {

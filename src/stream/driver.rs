@@ -19,6 +19,17 @@ use super::queue::Outlet;
 /// # Cancel safety
 ///
 /// Not a future to race in a loop: dropping it drops the source.
+///
+/// ```
+#[doc = include_str!("doctest_track.txt")]
+/// let (mut stream, driver) = Stream::with_driver(Track::default(), StreamParams::default());
+/// let driver: Driver<Track> = driver;
+///
+/// // An executor that is shut down drops what it runs.
+/// drop(driver);
+/// let error = future::block_on(stream.next()).unwrap().unwrap_err();
+/// assert!(matches!(error, StreamError::DriverGone { panic: None }));
+/// ```
 #[must_use = "a driver does nothing unless it is polled, and dropping it ends the stream"]
 pub struct Driver<S: Source> {
     works: Option<Works<S>>,

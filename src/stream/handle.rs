@@ -18,29 +18,14 @@ pub(super) trait Nudge: Send + Sync {
 /// dropped however many handles are left.
 ///
 /// ```
-/// # use std::{convert::Infallible, io};
-/// # use bytes::Bytes;
-/// # use futures_lite::{StreamExt, future, stream};
-/// # use kithara::stream::{Message, Source, SourceStream, Stream, StreamError, StreamParams};
-/// # struct Counter(u64);
-/// # impl Source for Counter {
-/// #     type Error = Infallible;
-/// #     type Control = ();
-/// #     fn open(&mut self, _: &StreamParams) -> Result<SourceStream<(), Infallible>, StreamError<Infallible>> {
-/// #         Ok(Box::pin(stream::iter(self.0..10).map(|n| Ok(Message::Data(Bytes::from(vec![n as u8]))))))
-/// #     }
-/// #     fn seek_bytes(&mut self, position: u64) -> Result<(), StreamError<Infallible>> {
-/// #         self.0 = position;
-/// #         Ok(())
-/// #     }
-/// # }
+#[doc = include_str!("doctest_track.txt")]
 /// # future::block_on(async {
-/// // A source whose byte n is n.
-/// let mut stream = Stream::new(Counter(0), StreamParams::default());
-/// let handle = stream.handle();
+/// let mut stream = Stream::new(Track::default(), StreamParams::default());
+/// let handle: Handle<Infallible> = stream.handle();
 ///
-/// handle.seek_bytes(7).await?;
-/// assert_eq!(stream.next().await.unwrap()?, [7].as_slice());
+/// assert_eq!(stream.next().await.unwrap()?, "do ");
+/// handle.seek_bytes(6).await?;
+/// assert_eq!(stream.next().await.unwrap()?, "mi");
 /// # Ok::<_, StreamError<Infallible>>(())
 /// # }).unwrap();
 /// ```
@@ -72,6 +57,20 @@ impl<E: Error + 'static> Handle<E> {
     ///
     /// The command is on its way once the future has been polled. Dropping the future afterwards drops the answer
     /// only; to take a seek back, seek elsewhere.
+    ///
+    /// ```
+    #[doc = include_str!("doctest_track.txt")]
+    /// # future::block_on(async {
+    /// let mut stream = Stream::new(Track::default(), StreamParams::default());
+    /// let handle = stream.handle();
+    /// handle.seek_bytes(3).await?;
+    /// assert_eq!(stream.next().await.unwrap()?, "re ");
+    ///
+    /// drop(stream);
+    /// assert!(handle.seek_bytes(0).await.unwrap_err().is_closed());
+    /// # Ok::<_, StreamError<Infallible>>(())
+    /// # }).unwrap();
+    /// ```
     pub async fn seek_bytes(&self, position: u64) -> Result<(), StreamError<E>> {
         self.send(Command::SeekBytes(position)).await
     }
@@ -85,6 +84,13 @@ impl<E: Error + 'static> Handle<E> {
     /// # Cancel safety
     ///
     /// As the command's own method.
+    ///
+    /// ```
+    #[doc = include_str!("doctest_track.txt")]
+    /// let mut stream = Stream::new(Track::default(), StreamParams::default());
+    /// future::block_on(stream.handle().send(Command::SeekBytes(3))).unwrap();
+    /// assert_eq!(future::block_on(stream.next()).unwrap().unwrap(), "re ");
+    /// ```
     pub async fn send(&self, command: Command) -> Result<(), StreamError<E>> {
         let answer = self.mailbox.put(command)?;
         if let Some(runner) = self.runner.upgrade() {

@@ -6,6 +6,8 @@
 //!
 //! A lost wake-up shows as a deadlock, which loom reports.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
 use std::convert::Infallible;
 use std::pin::pin;
 use std::sync::Arc;

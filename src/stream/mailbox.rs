@@ -9,6 +9,12 @@ use super::sync::{ConcurrentQueue, channel};
 /// What a [`Handle`](super::Handle) can ask for.
 ///
 /// There is no stop: dropping the consumer is.
+///
+/// ```
+#[doc = include_str!("doctest_track.txt")]
+/// let stream = Stream::new(Track::default(), StreamParams::default());
+/// future::block_on(stream.handle().send(Command::SeekBytes(3))).unwrap();
+/// ```
 #[non_exhaustive]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Command {

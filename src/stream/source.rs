@@ -8,6 +8,12 @@ use bytes::Bytes;
 use super::{StreamError, StreamParams};
 
 /// What an opened source yields, in its own order.
+///
+/// ```
+/// use kithara::stream::Message;
+///
+/// let messages: [Message<&str>; 2] = [Message::Control("verse"), Message::Data("do re mi".into())];
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Message<M> {
     /// The next bytes. An empty chunk is allowed and skipped.
@@ -17,6 +23,15 @@ pub enum Message<M> {
 }
 
 /// An opened source: data and control messages until its end, or until its first error.
+///
+/// ```
+/// use std::convert::Infallible;
+///
+/// use futures_lite::stream;
+/// use kithara::stream::{Message, SourceStream};
+///
+/// let opened: SourceStream<(), Infallible> = Box::pin(stream::iter([Ok(Message::Data("do re mi".into()))]));
+/// ```
 pub type SourceStream<C, E> =
     Pin<Box<dyn futures_core::Stream<Item = Result<Message<C>, StreamError<E>>> + Send>>;
 

@@ -2,10 +2,10 @@
 //!
 //! With `--cfg kithara_loom` loom's primitives stand in for all of them, see `loom_tests.rs`.
 
-#[cfg(kithara_loom)]
+#[cfg(all(test, kithara_loom))]
 mod stand_in;
 
-#[cfg(not(kithara_loom))]
+#[cfg(not(all(test, kithara_loom)))]
 pub(super) use {
     async_channel as channel,
     atomic_waker::AtomicWaker,
@@ -13,7 +13,7 @@ pub(super) use {
     std::sync::Mutex,
     std::sync::atomic::{AtomicU64, AtomicUsize, Ordering},
 };
-#[cfg(kithara_loom)]
+#[cfg(all(test, kithara_loom))]
 pub(super) use {
     loom::sync::Mutex,
     loom::sync::atomic::{AtomicU64, AtomicUsize, Ordering},

@@ -74,22 +74,24 @@ fn b6_without_a_proven_end_there_is_no_end() {
 /// Fault B7: at position == length a read was "ready" for ever.
 #[test]
 fn b7_at_the_length_is_the_end() {
-    let stage = Stage::new();
-    let track = stage.open();
-    let mut writer = track.writer().unwrap();
-    writer.set_len(4).unwrap();
-    let mut reader = Reader::new(&track);
-    assert_eq!(reader.seek(SeekFrom::End(0)).unwrap(), 4);
-    for _ in 0..3 {
+    within(LONG, || {
+        let stage = Stage::new();
+        let track = stage.open();
+        let mut writer = track.writer().unwrap();
+        writer.set_len(4).unwrap();
+        let mut reader = Reader::new(&track);
+        assert_eq!(reader.seek(SeekFrom::End(0)).unwrap(), 4);
+        for _ in 0..3 {
+            assert_eq!(reader.read(&mut [0; 8]).unwrap(), 0);
+        }
+        writer.write_at(0, b"abcd").unwrap();
+        writer.commit(4).unwrap();
+        reader.rewind().unwrap();
+        let mut all = Vec::new();
+        reader.read_to_end(&mut all).unwrap();
+        assert_eq!(all, b"abcd");
         assert_eq!(reader.read(&mut [0; 8]).unwrap(), 0);
-    }
-    writer.write_at(0, b"abcd").unwrap();
-    writer.commit(4).unwrap();
-    reader.rewind().unwrap();
-    let mut all = Vec::new();
-    reader.read_to_end(&mut all).unwrap();
-    assert_eq!(all, b"abcd");
-    assert_eq!(reader.read(&mut [0; 8]).unwrap(), 0);
+    });
 }
 
 /// Fault B8: one large read at a slow rate waited for the whole buffer.

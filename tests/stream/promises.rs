@@ -1,11 +1,11 @@
 //! S1 to S11, stepped by hand where the order of steps is the point, and as scenarios where it is not.
 
-use std::pin::pin;
-use std::sync::Arc;
+use std::pin::{Pin, pin};
+use std::sync::{Arc, Mutex};
 use std::task::Poll;
 
 use futures_lite::{StreamExt, future};
-use kithara::stream::{Command, Stream, StreamError, StreamParams};
+use kithara::stream::{Command, Message, Source, SourceStream, Stream, StreamError, StreamParams};
 
 use crate::scenarios::{self, Make, small};
 use crate::step::Step;
@@ -251,7 +251,7 @@ fn s5_an_accepted_seek_delivers_nothing_older() {
             let Poll::Ready(Some(Ok(message))) = ours.next(&mut messages) else {
                 panic!("no message")
             };
-            assert_eq!(message, kithara::stream::Message::Data(tape::bytes(4096, 4160)));
+            assert_eq!(message, Message::Data(tape::bytes(4096, 4160)));
         }
     }
 }
@@ -471,4 +471,59 @@ fn s10_everything_can_be_moved_between_threads() {
 #[test]
 fn s11_offline_mode_reaches_every_open() {
     both(scenarios::offline_reaches_every_open);
+}
+
+/// Asks for a seek in the middle of its own poll, as another thread might.
+struct Restless {
+    position: u64,
+    asks: Arc<Mutex<Option<Ask>>>,
+}
+
+type Ask = Pin<Box<dyn Future<Output = Result<(), tape::Error>> + Send>>;
+
+impl Source for Restless {
+    type Error = tape::Torn;
+    type Control = ();
+
+    fn open(&mut self, _: &StreamParams) -> Result<SourceStream<(), tape::Torn>, tape::Error> {
+        let (position, asks) = (self.position, Arc::clone(&self.asks));
+        Ok(Box::pin(futures_lite::stream::poll_fn(move |_| {
+            if let Some(ask) = asks.lock().unwrap().as_mut() {
+                let _ = Step::new().poll(ask);
+            }
+            Poll::Ready(Some(Ok(Message::Data(tape::bytes(position, position + 8)))))
+        })))
+    }
+
+    fn seek_bytes(&mut self, position: u64) -> Result<(), tape::Error> {
+        self.position = position;
+        Ok(())
+    }
+}
+
+/// S5, inline: what was made while the seek was asked for is stale too.
+#[test]
+fn s5_an_inline_seek_counts_from_when_it_was_asked() {
+    let asks = Arc::new(Mutex::new(None));
+    let source = Restless {
+        position: 0,
+        asks: Arc::clone(&asks),
+    };
+    let mut stream = Stream::inline(source, small());
+    let handle = stream.handle();
+    // Polled once, in the middle of the poll; its answer is of no interest.
+    let mut asked = Box::pin(async move { handle.seek_bytes(80).await });
+    let mut once = false;
+    let ask = future::poll_fn(move |cx| {
+        if std::mem::replace(&mut once, true) {
+            Poll::Pending
+        } else {
+            asked.as_mut().poll(cx)
+        }
+    });
+    *asks.lock().unwrap() = Some(Box::pin(ask));
+    assert_eq!(
+        future::block_on(stream.next()).unwrap().unwrap(),
+        tape::bytes(80, 88)
+    );
 }

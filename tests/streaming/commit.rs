@@ -170,8 +170,8 @@ fn a_discarded_resource_frees_its_names_and_keeps_its_readers() {
     let old = stage.open();
     let mut writer = old.writer().unwrap();
     writer.write_at(0, b"version one").unwrap();
-    let late = writer.checkpoint();
     writer.checkpoint().run().unwrap();
+    let late = writer.checkpoint();
     writer.discard(Reset(9)).unwrap();
     assert!(stage.names().is_empty());
     assert!(matches!(old.writer(), Err(StreamingError::Discarded { .. })));

@@ -1,11 +1,13 @@
 //! R2 and R4: what is there, who is woken.
 
 use std::error::Error;
+use std::sync::{Arc, Mutex};
+use std::task::{Wake, Waker};
 
 use futures_lite::future::block_on;
-use kithara::storage::{Condition, Found, StreamingError, WaitError, Waited};
+use kithara::storage::{Condition, Found, StreamingError, WaitError, Waited, Writer};
 
-use crate::stage::{LONG, Reset, Stage, Wakes, content, poll, within};
+use crate::stage::{LONG, Reset, Resource, Stage, Wakes, content, poll, within};
 
 /// R2: short reads up to the first hole; a hole is missing, never zeros and never the end.
 #[test]
@@ -159,6 +161,13 @@ fn a_dropped_wait_leaves_nothing_behind() {
     assert_eq!(track.demand().waiting, [0..10]);
     drop(wait);
     assert!(track.demand().waiting.is_empty());
+    // The wait alone, its waiter kept for the next one.
+    let mut waiter = track.waiter();
+    let mut wait = Box::pin(waiter.wait(5..10));
+    assert!(poll(&mut wait, &waker).is_none());
+    assert_eq!(track.demand().waiting, [5..10]);
+    drop(wait);
+    assert!(track.demand().waiting.is_empty());
 }
 
 /// R2: the interrupt stands until it is cleared, and ends only waiting.
@@ -211,11 +220,36 @@ fn one_writer_at_a_time_and_the_role_is_handed_on() {
     let second = poll(&mut next, &waker).unwrap().unwrap();
     assert!(matches!(track.writer(), Err(StreamingError::Taken { .. })));
     second.fail(Reset(2));
-    // The one that failed must not give away the role of the one that came after it.
     let third = track.writer().unwrap();
     assert!(matches!(track.writer(), Err(StreamingError::Taken { .. })));
     drop(third);
     assert!(matches!(track.status().condition, Condition::Idle));
+}
+
+/// Takes the role in the very moment it is told of a failure.
+struct Eager(Resource, Mutex<Option<Writer<Reset>>>);
+
+impl Wake for Eager {
+    fn wake(self: Arc<Self>) {
+        *self.1.lock().unwrap() = self.0.writer().ok();
+    }
+}
+
+/// The one that failed is dropped after its successor came: it must not give away the role a second time. And wakers
+/// run with no lock held, or this would hang.
+#[test]
+fn a_failed_writer_gives_its_role_away_once() {
+    within(LONG, || {
+        let stage = Stage::new();
+        let track = stage.open();
+        let first = track.writer().unwrap();
+        let eager = Arc::new(Eager(track.clone(), Mutex::new(None)));
+        let mut wait = Box::pin(track.wait_range(0..1));
+        assert!(poll(&mut wait, &Waker::from(eager.clone())).is_none());
+        first.fail(Reset(1));
+        assert!(eager.1.lock().unwrap().is_some());
+        assert!(matches!(track.writer(), Err(StreamingError::Taken { .. })));
+    });
 }
 
 #[test]

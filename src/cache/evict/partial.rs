@@ -83,10 +83,9 @@ impl<S: Store, P: EvictionPolicy> Partial for EvictingPartial<S, P> {
         };
         let committed = inner.commit(rename)?;
         // Counted as an entry by now, so the promise has been kept.
-        self.give_up(self.reserved());
-        let mut state = self.shared.lock();
-        let at = state.stamp();
-        state.policy.added(&self.asset, at);
+        let mut reserved = 0;
+        self.change(|now| reserved = std::mem::take(now));
+        self.shared.committed(&self.asset, reserved, committed);
         Ok(committed)
     }
 }

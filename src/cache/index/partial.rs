@@ -3,9 +3,11 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::{CacheError, Committed, Shared, Store};
+use super::ledger::Ledger;
+use crate::cache::error::CacheError;
 use crate::cache::id::AssetId;
 use crate::cache::partial::{Partial, PartialPlace};
+use crate::cache::store::{Committed, Store};
 
 /// A partial entry whose commit is accounted, and whose bytes are once it is let go.
 pub(super) struct IndexPartial<S: Store> {
@@ -13,11 +15,11 @@ pub(super) struct IndexPartial<S: Store> {
     inner: Option<Box<dyn Partial>>,
     place: PartialPlace,
     asset: AssetId,
-    shared: Arc<Shared<S>>,
+    shared: Arc<Ledger<S>>,
 }
 
 impl<S: Store> IndexPartial<S> {
-    pub(super) fn new(inner: Box<dyn Partial>, asset: &AssetId, shared: &Arc<Shared<S>>) -> Self {
+    pub(super) fn new(inner: Box<dyn Partial>, asset: &AssetId, shared: &Arc<Ledger<S>>) -> Self {
         Self {
             place: inner.place().clone(),
             inner: Some(inner),

@@ -11,8 +11,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
-use super::presence::{Ahead, Presence};
+use super::presence::Presence;
 use super::sparse::Sparse;
+use super::state::Ahead;
 use super::{Found, StreamingError};
 
 /// Longer pieces are split, so that a window moves in steps of this many bytes.

@@ -18,21 +18,25 @@
 //! with the cause in `Failed` and `Discarded`.
 //!
 //! ```text
-//!   readers ──▶ presence (ranges, waits, demand; no I/O) ◀── writer ──▶ checksum, recorder
-//!      └──────▶ sparse file  ◀───────────────────────────────┘             │ record, rename
+//!   readers ──▶ presence (state, waits, demand; no I/O) ◀── writer ──▶ checksum, recorder
+//!      └──────▶ sparse file  ◀──────────────────────────────┘             │ record, rename
 //! ```
 
 mod bell;
 mod checksum;
 mod error;
 mod held;
+mod inner;
 #[cfg(test)]
 mod model;
 mod options;
+#[cfg(test)]
+mod power;
 mod presence;
 mod progress;
 mod recorder;
 mod sparse;
+mod state;
 mod wait;
 mod watch;
 mod writer;
@@ -40,15 +44,13 @@ mod writer;
 use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use rangemap::RangeSet;
-use snafu::ResultExt;
 
-use self::checksum::Checksums;
-use self::error::{CommittedSnafu, DiscardedSnafu, IoSnafu, TakenSnafu};
 use self::held::Held;
-use self::presence::{Ahead, Presence, RoleRefused};
+use self::inner::{Desk, Inner};
+use self::presence::Presence;
 use self::progress::Record;
 use self::recorder::Recorder;
 use self::sparse::Sparse;
@@ -106,37 +108,6 @@ pub enum Found {
 /// ```
 pub struct StreamingResource<E> {
     inner: Arc<Inner<E>>,
-}
-
-pub(crate) struct Inner<E> {
-    presence: Presence<E>,
-    file: Sparse,
-    held: Held,
-    target: PathBuf,
-    checkpoint_every: u64,
-    budget: Option<Arc<dyn Budget>>,
-    desk: Mutex<Desk>,
-    recorder: Mutex<Recorder>,
-}
-
-/// What a writer leaves to the next one.
-struct Desk {
-    sums: Checksums,
-    tag: Vec<u8>,
-    /// Bytes written since the last checkpoint.
-    unsynced: u64,
-    checkpoints: u64,
-}
-
-impl Desk {
-    fn resume(record: Record) -> Self {
-        Self {
-            sums: Checksums::from_runs(record.runs),
-            tag: record.tag,
-            unsynced: 0,
-            checkpoints: 0,
-        }
-    }
 }
 
 impl<E> StreamingResource<E> {
@@ -307,97 +278,6 @@ struct RoleQueue<'a, E> {
 impl<E> Drop for RoleQueue<'_, E> {
     fn drop(&mut self) {
         self.presence.leave_role_queue(self.id);
-    }
-}
-
-impl<E> Inner<E> {
-    fn role(&self, taken: Result<(), RoleRefused>) -> Result<(), StreamingError> {
-        let path = &self.target;
-        match taken {
-            Ok(()) => Ok(()),
-            Err(RoleRefused::Taken) => TakenSnafu { path }.fail(),
-            Err(RoleRefused::Complete) => CommittedSnafu { path }.fail(),
-            Err(RoleRefused::Discarded) => DiscardedSnafu { path }.fail(),
-        }
-    }
-
-    fn refuse_committed(&self) -> Result<(), StreamingError> {
-        if self.presence.is_complete() {
-            CommittedSnafu { path: &self.target }.fail()
-        } else {
-            Ok(())
-        }
-    }
-
-    /// Reads what lies `ahead` of `offset`.
-    fn read(&self, ahead: Ahead, offset: u64, buffer: &mut [u8]) -> Result<Found, StreamingError> {
-        match ahead {
-            Ahead::Missing => Ok(Found::Missing),
-            Ahead::End => Ok(Found::End),
-            Ahead::Bytes(_) if self.held.is_used() => {
-                self.held.read(&self.presence, &self.file, offset, buffer)
-            }
-            Ahead::Bytes(count) => {
-                let count = usize::try_from(count).unwrap_or(usize::MAX).min(buffer.len());
-                let part = buffer.get_mut(..count).unwrap_or_default();
-                self.file.read_at(offset, part).map(Found::Bytes)
-            }
-        }
-    }
-
-    /// Poison is ignored: each step under this lock leaves the desk whole.
-    fn desk(&self) -> MutexGuard<'_, Desk> {
-        self.desk.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Poison is ignored: each step under this lock ends with its own flag set.
-    fn recorder(&self) -> MutexGuard<'_, Recorder> {
-        self.recorder.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Writes `bytes`, none of which is present, piece by piece, so that readers see the first soon.
-    fn write_missing(&self, mut offset: u64, bytes: &[u8]) -> Result<(), StreamingError> {
-        const PIECE: usize = 256 * 1024;
-        self.reserve(bytes.len() as u64)?;
-        let mut rest = bytes;
-        while !rest.is_empty() {
-            let piece = rest.get(..PIECE).unwrap_or(rest);
-            let written = match self.file.write_at(offset, piece) {
-                Ok(written) => written,
-                Err(error) => {
-                    self.release(rest.len() as u64);
-                    return Err(error);
-                }
-            };
-            let (done, left) = rest.split_at_checked(written).unwrap_or((rest, &[]));
-            let end = offset + done.len() as u64;
-            {
-                let mut desk = self.desk();
-                desk.sums.add(offset, done);
-                desk.unsynced += done.len() as u64;
-            }
-            self.presence.insert(offset..end);
-            offset = end;
-            rest = left;
-        }
-        Ok(())
-    }
-
-    fn reserve(&self, bytes: u64) -> Result<(), StreamingError> {
-        let reserved = self
-            .budget
-            .as_ref()
-            .map_or(Ok(()), |budget| budget.reserve(bytes));
-        reserved.context(IoSnafu {
-            action: "make room for",
-            path: &self.target,
-        })
-    }
-
-    fn release(&self, bytes: u64) {
-        if let Some(budget) = &self.budget {
-            budget.release(bytes);
-        }
     }
 }
 

@@ -10,7 +10,7 @@ use loom::future::block_on;
 use loom::sync::Arc;
 use loom::thread;
 
-use super::{Condition, Demand, Status, WaitError, Waited, bell};
+use super::{Condition, Demand, Status, WaitError, Waited, bell, state};
 
 mod sync {
     pub(super) use loom::sync::{Mutex, MutexGuard};
@@ -66,6 +66,19 @@ fn two_waits_for_different_ranges_both_end_when_their_own_comes() {
         presence.insert(10..20);
         assert_eq!(early.join().unwrap().unwrap(), Waited::Present(0..10));
         assert_eq!(late.join().unwrap().unwrap(), Waited::Present(10..30));
+    });
+}
+
+/// B5: one change can end many waits.
+#[test]
+fn one_write_ends_every_wait_that_it_settles() {
+    model(|| {
+        let presence = empty();
+        let one = waiting(&presence, 0..10);
+        let other = waiting(&presence, 5..15);
+        presence.insert(0..20);
+        assert_eq!(one.join().unwrap().unwrap(), Waited::Present(0..10));
+        assert_eq!(other.join().unwrap().unwrap(), Waited::Present(5..15));
     });
 }
 

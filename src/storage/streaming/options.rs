@@ -7,13 +7,14 @@ use std::sync::{Arc, Mutex};
 
 use snafu::ResultExt;
 
+use super::StreamingResource;
 use super::error::{InUseSnafu, IoSnafu, StreamingError};
 use super::held::Held;
+use super::inner::{Desk, Inner};
 use super::presence::Presence;
 use super::progress::Record;
 use super::recorder::{Recorder, with_suffix};
 use super::sparse::Sparse;
-use super::{Desk, Inner, StreamingResource};
 use crate::storage::durable::{Disk, Durability, OsDisk};
 
 /// Says whether the partial file may grow. The owner of a limited space gives one to
@@ -92,6 +93,13 @@ impl StreamingOptions {
         self
     }
 
+    /// Another file system, for tests that cut the power.
+    #[cfg(test)]
+    pub(super) fn disk(mut self, disk: Arc<dyn Disk>) -> Self {
+        self.disk = disk;
+        self
+    }
+
     /// Opens the partial file, or makes it. Of a file left by an earlier process exactly the recorded ranges are
     /// taken as present; the directories must exist. What stands at the target is not looked at, and replaced by the
     /// commit.
@@ -102,17 +110,6 @@ impl StreamingOptions {
     pub fn open<E>(self) -> Result<StreamingResource<E>, StreamingError> {
         let recorder = Recorder::new(self.disk, self.durability, self.partial);
         let partial = &recorder.partial;
-        // A record left without its file would be believed of the next one.
-        match recorder.disk.metadata(partial) {
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => recorder.forget()?,
-            Err(source) => {
-                return Err(source).context(IoSnafu {
-                    action: "look at",
-                    path: partial,
-                });
-            }
-        }
         let file = match recorder.disk.open_partial(partial) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 return InUseSnafu { path: partial }.fail();
@@ -126,6 +123,8 @@ impl StreamingOptions {
         let file = Sparse::new(file, partial.clone());
         let on_disk = file.len()?;
         let record = match recorder.read() {
+            // A record that reaches beyond its file belongs to one that is gone; it must not be believed of this one,
+            // now or later.
             Some(record) if record.reach() <= on_disk => record,
             _ => {
                 recorder.forget()?;

@@ -1,8 +1,8 @@
 //! The names of a partial resource: its record, its removal, its final name.
 //!
 //! The order of steps is the whole point, here as in `durable`:
-//! - record: sync the file, then write down the ranges that were written before the sync began;
-//! - give up: the record goes, durably, then its file. No record is ever found beside another file than its own;
+//! - record: sync the file and its name, then write down the ranges that were written before the sync began;
+//! - give up: the record goes, durably, then its file. No record may ever be found beside another file than its own;
 //! - commit: sync the file, rename it, and the record goes.
 
 use std::io;
@@ -30,8 +30,8 @@ pub(super) struct Recorder {
     pub(super) staged: PathBuf,
     /// Number of the newest checkpoint on the disk.
     newest: u64,
-    /// Whether an earlier process's removals beside us are durable for certain.
-    names_synced: bool,
+    /// Whether the partial file's own name is durable.
+    name_synced: bool,
     /// Committed or discarded: the names may belong to the next resource already.
     closed: bool,
     /// After a failed sync the next one says Ok of pages that are lost.
@@ -49,7 +49,7 @@ impl Recorder {
             durability,
             partial,
             newest: 0,
-            names_synced: false,
+            name_synced: false,
             closed: false,
             sync_lost: false,
             without_files: false,
@@ -75,12 +75,28 @@ impl Recorder {
     }
 
     /// Removes the record so that no crash brings it back.
+    ///
+    /// A removed name can come back after a power cut, and with it an older record that a newer one had replaced. So the
+    /// record is emptied first, then its name and its emptiness are synced, and only then it goes. Whoever is killed on
+    /// the way leaves an empty record, which sends the next process down the same way.
     pub(super) fn forget(&self) -> Result<(), StreamingError> {
-        if self.remove(&self.record)? {
-            self.sync_names(&self.partial)
-        } else {
-            Ok(())
-        }
+        let record = &self.record;
+        match self.disk.metadata(record) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            found => found.context(IoSnafu {
+                action: "look at",
+                path: record,
+            })?,
+        };
+        let file = self.disk.open_partial(record).context(IoSnafu {
+            action: "open",
+            path: record,
+        })?;
+        let file = Sparse::new(file, record.clone());
+        file.set_len(0)?;
+        self.sync_names(record)?;
+        file.sync()?;
+        self.remove(record).map(drop)
     }
 
     pub(super) fn checkpoint(
@@ -92,9 +108,10 @@ impl Recorder {
         if self.closed || self.without_files || number < self.newest {
             return Ok(());
         }
-        if !self.names_synced {
+        if !self.name_synced {
+            // Or the record might outlive the file's name, and meet an older file that bore it.
             self.sync_names(&self.partial)?;
-            self.names_synced = true;
+            self.name_synced = true;
         }
         self.sync(file)?;
         // Left by a record that failed, or by a killed process.

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use snafu::OptionExt;
 
 use super::error::{BeyondEndSnafu, EndConflictSnafu, IncompleteSnafu, TagTooLongSnafu};
-use super::presence::EndConflict;
 use super::progress::Record;
+use super::state::EndConflict;
 use super::{DemandWatch, Inner, StreamingError, TAG_LIMIT};
 
 /// Missing ranges, each with the bytes for it.
@@ -187,7 +187,7 @@ impl<E> Writer<E> {
     /// [`StreamingError::Io`]: not committed, unless only the sync of the directory failed; then it is (the next
     /// commit says `Committed`), and a power cut may take it back.
     pub fn commit(&mut self, len: u64) -> Result<(), StreamingError> {
-        self.commit_with_footer(len, |_| Vec::new())
+        self.commit_with_footer(len, |_| [])
     }
 
     /// [`commit`](Self::commit) with some bytes after the content, which readers never see: `footer` makes them, once
@@ -196,10 +196,10 @@ impl<E> Writer<E> {
     /// # Errors
     ///
     /// As [`commit`](Self::commit).
-    pub fn commit_with_footer(
+    pub fn commit_with_footer<F: AsRef<[u8]>>(
         &mut self,
         len: u64,
-        footer: impl FnOnce(Payload) -> Vec<u8>,
+        footer: impl FnOnce(Payload) -> F,
     ) -> Result<(), StreamingError> {
         self.inner.refuse_committed()?;
         self.inner.recorder().refuse_sync_lost()?;
@@ -217,10 +217,11 @@ impl<E> Writer<E> {
             missing: 0..len,
         })?;
         let footer = footer(Payload { len, crc32 });
+        let footer = footer.as_ref();
         inner.reserve(footer.len() as u64)?;
         let finished = inner
             .file
-            .write_all_at(len, &footer)
+            .write_all_at(len, footer)
             .and_then(|()| inner.file.set_len(len + footer.len() as u64))
             .and_then(|()| inner.recorder().finish(&inner.file, &inner.target));
         if inner.recorder().is_closed() {

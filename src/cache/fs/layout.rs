@@ -5,8 +5,8 @@ use std::hash::{BuildHasher as _, Hasher as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::id::AssetId;
-use super::path::CachePath;
+use crate::cache::id::AssetId;
+use crate::cache::path::CachePath;
 
 /// An empty file of this name in an asset's directory is its pin.
 pub(crate) const PIN: &str = ".pin";

@@ -4,8 +4,8 @@ use std::collections::HashSet;
 use std::fmt;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-use super::id::AssetId;
-use super::path::CachePath;
+use crate::cache::id::AssetId;
+use crate::cache::path::CachePath;
 
 /// Without turns two commits of one entry could both believe that they replaced the same old version, and the
 /// accounts would drift.

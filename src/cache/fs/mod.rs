@@ -1,5 +1,13 @@
 //! Bytes on a file system: the truth.
 
+mod claims;
+mod layout;
+mod lock;
+mod partial;
+mod staged;
+mod tree;
+mod turns;
+
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,18 +16,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 use fs_err as fs;
 use snafu::ResultExt as _;
 
+use self::layout::PIN;
+pub(super) use self::lock::Closing;
+use self::lock::RootLock;
+use self::partial::FsPartial;
+use self::staged::FsStaged;
+use self::tree::{Tree, absent, make_dir};
 use super::entry::{Entry, Footer};
 use super::error::{CacheError, IoSnafu};
-use super::fs_partial::FsPartial;
-use super::fs_staged::FsStaged;
 use super::id::AssetId;
-use super::layout::PIN;
-use super::lock::RootLock;
 use super::parallel;
 use super::partial::Partial;
 use super::path::CachePath;
 use super::store::{AssetInfo, EntryInfo, Staged, Stamp, Store, Trash};
-use super::tree::{Tree, absent, make_dir};
 use crate::storage::Durability;
 use crate::storage::durable::{Disk, Kind, OsDisk};
 
@@ -181,7 +190,7 @@ impl Store for FsStore {
         let tree = &self.tree;
         let pin = tree.layout.asset(asset).join(PIN);
         let dir = if pinned {
-            let dir = tree.ready_dir(asset, Durability::Full)?;
+            let dir = tree.ready_dir(asset)?;
             match tree.disk.create_new(&pin) {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 made => drop(made.context(IoSnafu {

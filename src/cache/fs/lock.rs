@@ -7,7 +7,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use fs_err as fs;
 use snafu::ResultExt as _;
 
-use super::error::{CacheError, IoSnafu, LockedSnafu};
+use crate::cache::error::{CacheError, IoSnafu, LockedSnafu};
 
 /// Roots whose last handle is gone and whose lock is about to be freed by a thread of ours.
 static CLOSING: Mutex<Option<HashSet<PathBuf>>> = Mutex::new(None);
@@ -15,13 +15,13 @@ static CLOSED: Condvar = Condvar::new();
 
 /// The lock of a root. The operating system frees it when the process ends, however it ends.
 #[derive(Debug)]
-pub(super) struct RootLock {
+pub(in crate::cache) struct RootLock {
     _file: fs::File,
 }
 
 impl RootLock {
     /// Takes the lock. Waits for a cache of this process that is closing, and for nobody else.
-    pub(super) fn take(root: &Path) -> Result<Self, CacheError> {
+    pub(in crate::cache) fn take(root: &Path) -> Result<Self, CacheError> {
         let canonical = fs::canonicalize(root).context(IoSnafu {
             action: "find",
             path: root,
@@ -62,13 +62,13 @@ fn closing() -> MutexGuard<'static, Option<HashSet<PathBuf>>> {
 
 /// While it lives, whoever opens the root in this process waits instead of being refused.
 #[derive(Debug)]
-pub(super) struct Closing {
+pub(in crate::cache) struct Closing {
     root: PathBuf,
 }
 
 impl Closing {
     /// `root` as it was opened.
-    pub(super) fn new(root: &Path) -> Self {
+    pub(in crate::cache) fn new(root: &Path) -> Self {
         let root = fs::canonicalize(root).unwrap_or_else(|_| root.to_owned());
         closing().get_or_insert_default().insert(root.clone());
         Self { root }

@@ -9,22 +9,22 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use snafu::ResultExt as _;
 
 use super::claims::Claims;
-use super::entry::Entry;
-use super::error::{CacheError, IoSnafu};
-use super::id::AssetId;
 use super::layout::{Layout, PIN};
-use super::path::CachePath;
-use super::store::{AssetInfo, Stamp};
 use super::turns::Turns;
+use crate::cache::entry::Entry;
+use crate::cache::error::{CacheError, IoSnafu};
+use crate::cache::id::AssetId;
+use crate::cache::path::CachePath;
+use crate::cache::store::{AssetInfo, Stamp};
 use crate::storage::Durability;
 use crate::storage::durable::{Disk, Kind, Meta};
 
 #[derive(Debug)]
-pub(super) struct Tree {
-    pub(super) disk: Arc<dyn Disk>,
-    pub(super) layout: Layout,
-    pub(super) durability: Durability,
-    pub(super) turns: Turns,
+pub(in crate::cache) struct Tree {
+    pub(in crate::cache) disk: Arc<dyn Disk>,
+    pub(in crate::cache) layout: Layout,
+    pub(in crate::cache) durability: Durability,
+    pub(in crate::cache) turns: Turns,
     /// Partial files that somebody has.
     pub(super) claims: Arc<Claims>,
     /// Directories known to be durable under their own names.
@@ -34,7 +34,7 @@ pub(super) struct Tree {
 }
 
 /// Makes a directory unless it is there.
-pub(super) fn make_dir(disk: &dyn Disk, dir: &Path) -> Result<(), CacheError> {
+pub(in crate::cache) fn make_dir(disk: &dyn Disk, dir: &Path) -> Result<(), CacheError> {
     match disk.create_dir(dir) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         made => made.context(IoSnafu {
@@ -45,7 +45,7 @@ pub(super) fn make_dir(disk: &dyn Disk, dir: &Path) -> Result<(), CacheError> {
 }
 
 /// `None` for what is not there, or stands below something that is no directory.
-pub(super) fn absent<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+pub(in crate::cache) fn absent<T>(result: io::Result<T>) -> io::Result<Option<T>> {
     match result {
         Ok(value) => Ok(Some(value)),
         Err(error)
@@ -61,7 +61,11 @@ pub(super) fn absent<T>(result: io::Result<T>) -> io::Result<Option<T>> {
 }
 
 impl Tree {
-    pub(super) fn new(disk: Arc<dyn Disk>, root: &Path, durability: Durability) -> Result<Self, CacheError> {
+    pub(in crate::cache) fn new(
+        disk: Arc<dyn Disk>,
+        root: &Path,
+        durability: Durability,
+    ) -> Result<Self, CacheError> {
         let layout = Layout::new(root);
         make_dir(&*disk, &layout.assets())?;
         make_dir(&*disk, &layout.trash())?;
@@ -78,12 +82,12 @@ impl Tree {
     }
 
     /// Whether a killed session left something in the trash.
-    pub(super) fn has_leftovers(&self) -> Result<bool, CacheError> {
+    pub(in crate::cache) fn has_leftovers(&self) -> Result<bool, CacheError> {
         Ok(!self.leftovers()?.is_empty())
     }
 
     /// Removes what a killed session left in the trash.
-    pub(super) fn settle(&self) -> Result<(), CacheError> {
+    pub(in crate::cache) fn settle(&self) -> Result<(), CacheError> {
         // Not poisoned by anything but a panic of the disk's; then the next call looks again.
         let mut swept = self.swept.lock().unwrap_or_else(PoisonError::into_inner);
         if !*swept {
@@ -114,14 +118,14 @@ impl Tree {
             .collect())
     }
 
-    pub(super) fn meta(&self, path: &Path) -> Result<Option<Meta>, CacheError> {
+    pub(in crate::cache) fn meta(&self, path: &Path) -> Result<Option<Meta>, CacheError> {
         absent(self.disk.metadata(path)).context(IoSnafu {
             action: "look at",
             path,
         })
     }
 
-    pub(super) fn modified(&self, asset: &AssetId) -> Result<Option<Stamp>, CacheError> {
+    pub(in crate::cache) fn modified(&self, asset: &AssetId) -> Result<Option<Stamp>, CacheError> {
         let meta = self.meta(&self.layout.asset(asset))?;
         Ok(meta
             .filter(|meta| meta.kind == Kind::Dir)
@@ -130,7 +134,7 @@ impl Tree {
     }
 
     /// Removes whatever stands at `path`; symlinks are not followed.
-    pub(super) fn destroy(&self, path: &Path) -> io::Result<()> {
+    pub(in crate::cache) fn destroy(&self, path: &Path) -> io::Result<()> {
         let Some(meta) = absent(self.disk.metadata(path))? else {
             return Ok(());
         };
@@ -142,7 +146,7 @@ impl Tree {
     }
 
     /// Moves whatever stands at `path` out of the way in one step, then removes it.
-    pub(super) fn displace(&self, asset: &AssetId, path: &Path) -> Result<(), CacheError> {
+    pub(in crate::cache) fn displace(&self, asset: &AssetId, path: &Path) -> Result<(), CacheError> {
         let discarded = self.layout.discarded(asset);
         absent(self.disk.rename(path, &discarded)).context(IoSnafu {
             action: "move away",
@@ -174,7 +178,7 @@ impl Tree {
     }
 
     /// The asset's directory, made if need be, and durable under its name where that is asked for.
-    pub(super) fn ready_dir(&self, asset: &AssetId, durability: Durability) -> Result<PathBuf, CacheError> {
+    pub(in crate::cache) fn ready_dir(&self, asset: &AssetId) -> Result<PathBuf, CacheError> {
         let dir = self.layout.asset(asset);
         match self.meta(&dir)? {
             Some(Meta { kind: Kind::Dir, .. }) => {}
@@ -189,7 +193,7 @@ impl Tree {
                 self.known_durable().remove(&dir);
             }
         }
-        if durability == Durability::Full {
+        if self.durability == Durability::Full {
             // Whoever made a directory may have been killed, or be about to sync it: only our own sync counts.
             let fan = self.layout.fan(asset);
             let assets = self.layout.assets();
@@ -210,13 +214,13 @@ impl Tree {
         Ok(dir)
     }
 
-    pub(super) fn known_durable(&self) -> MutexGuard<'_, HashSet<PathBuf>> {
+    pub(in crate::cache) fn known_durable(&self) -> MutexGuard<'_, HashSet<PathBuf>> {
         // A set is whole after every call made on it, also after a panic between two.
         self.durable.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Opens an entry; `Err(None)` if something else than one whole entry stands under its name.
-    pub(super) fn open_entry(&self, path: &Path) -> Result<Option<Entry>, Option<CacheError>> {
+    pub(in crate::cache) fn open_entry(&self, path: &Path) -> Result<Option<Entry>, Option<CacheError>> {
         let io_error = |source| {
             Some(CacheError::Io {
                 action: "open",
@@ -248,7 +252,11 @@ impl Tree {
 
     /// Takes away what stands in an entry's place without being one. The caller saw it damaged; by now a commit may
     /// have mended it.
-    pub(super) fn heal(&self, asset: &AssetId, path: &CachePath) -> Result<Option<Entry>, CacheError> {
+    pub(in crate::cache) fn heal(
+        &self,
+        asset: &AssetId,
+        path: &CachePath,
+    ) -> Result<Option<Entry>, CacheError> {
         let _turn = self.turns.take(asset, path);
         let file = self.layout.entry(asset, path);
         match self.open_entry(&file) {
@@ -272,7 +280,7 @@ impl Tree {
     }
 
     /// What one asset's directory holds, and removes what dead writers left in it.
-    pub(super) fn look(&self, asset: &AssetId) -> Result<Option<AssetInfo>, CacheError> {
+    pub(in crate::cache) fn look(&self, asset: &AssetId) -> Result<Option<AssetInfo>, CacheError> {
         let dir = self.layout.asset(asset);
         let Some(meta) = self.meta(&dir)?.filter(|meta| meta.kind == Kind::Dir) else {
             return Ok(None);
@@ -326,7 +334,7 @@ impl Tree {
     }
 
     /// Bytes of a file, or of all files in a directory.
-    pub(super) fn tree_bytes(&self, path: &Path, meta: Meta) -> Result<u64, CacheError> {
+    pub(in crate::cache) fn tree_bytes(&self, path: &Path, meta: Meta) -> Result<u64, CacheError> {
         match meta.kind {
             Kind::File => Ok(meta.len),
             Kind::Other => Ok(0),
@@ -348,7 +356,7 @@ impl Tree {
     }
 
     /// Ids of the assets in one fan-out directory.
-    pub(super) fn ids(&self, fan: &Path) -> Result<Vec<AssetId>, CacheError> {
+    pub(in crate::cache) fn ids(&self, fan: &Path) -> Result<Vec<AssetId>, CacheError> {
         let names = absent(self.disk.read_dir(fan)).context(IoSnafu {
             action: "list",
             path: fan,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::codec::{self, Change, Row, Snapshot};
+use crate::cache::codec::{self, Change, Row, Snapshot};
 use crate::storage::durable::{self, Disk, DiskFile, Durability, Kind};
 
 /// Bytes of a snapshot without rows, and of a journal without changes.

@@ -7,12 +7,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use snafu::ResultExt as _;
 
-use super::entry::Footer;
-use super::error::{CacheError, IoSnafu};
-use super::id::AssetId;
-use super::path::CachePath;
-use super::store::{Committed, Staged};
 use super::tree::Tree;
+use crate::cache::entry::Footer;
+use crate::cache::error::{CacheError, IoSnafu};
+use crate::cache::id::AssetId;
+use crate::cache::path::CachePath;
+use crate::cache::store::{Committed, Staged};
 use crate::storage::durable::DiskFile;
 
 /// An entry being written to a file beside its target.
@@ -32,7 +32,7 @@ pub(super) struct FsStaged {
 
 impl FsStaged {
     pub(super) fn new(tree: &Arc<Tree>, asset: &AssetId, path: &CachePath) -> Result<Self, CacheError> {
-        let dir = tree.ready_dir(asset, tree.durability)?;
+        let dir = tree.ready_dir(asset)?;
         let staged = tree.layout.staged(&dir);
         let file = tree.disk.create_new(&staged).context(IoSnafu {
             action: "create",
@@ -101,6 +101,7 @@ impl Staged for FsStaged {
         Ok(Committed {
             bytes,
             replaced,
+            created: false,
             modified,
         })
     }

@@ -5,13 +5,15 @@ use std::sync::Arc;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
-use super::error::CacheError;
-use super::fs::FsStore;
-use super::id::AssetId;
-use super::index::{IndexStore, Shared, Table};
-use super::index_files::{IndexFiles, Loaded};
-use super::parallel;
-use super::progress::Progress;
+use super::IndexStore;
+use super::files::{IndexFiles, Loaded};
+use super::ledger::Ledger;
+use super::table::Table;
+use crate::cache::error::CacheError;
+use crate::cache::fs::FsStore;
+use crate::cache::id::AssetId;
+use crate::cache::parallel;
+use crate::cache::progress::Progress;
 
 impl IndexStore<FsStore> {
     /// Remembers what `inner` holds, from `<root>/index` if that can be read; with `persist` it is written there.
@@ -34,7 +36,7 @@ impl IndexStore<FsStore> {
                 Table::empty(false),
                 None,
                 false,
-                Some(Shared::look),
+                Some(Ledger::look),
                 Progress::new(),
             ));
         }
@@ -47,7 +49,7 @@ impl IndexStore<FsStore> {
             table,
             Some(files),
             settled,
-            Some(Shared::look),
+            Some(Ledger::look),
             Progress::new(),
         ))
     }
@@ -59,7 +61,7 @@ impl IndexStore<FsStore> {
     ///
     /// [`CacheError::Io`] if a directory cannot be read.
     pub fn look(&self) -> Result<(), CacheError> {
-        use super::store::Store as _;
+        use crate::cache::store::Store as _;
         if self.shared.settled.load(Ordering::Acquire) {
             let _looking = self.shared.looking.lock().unwrap_or_else(PoisonError::into_inner);
             return self.shared.look();
@@ -68,14 +70,14 @@ impl IndexStore<FsStore> {
     }
 
     /// Writes down everything at the end of a session.
-    pub(super) fn seal(&self) {
+    pub(in crate::cache) fn seal(&self) {
         if let Err(error) = self.shared.seal() {
             log::warn!("cannot write the cache's index: {error}");
         }
     }
 }
 
-impl Shared<FsStore> {
+impl Ledger<FsStore> {
     fn look(&self) -> Result<(), CacheError> {
         let round = {
             let mut table = self.lock();

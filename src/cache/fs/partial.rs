@@ -6,13 +6,13 @@ use std::sync::Arc;
 use snafu::ResultExt as _;
 
 use super::claims::PartClaim;
-use super::error::{CacheError, IoSnafu};
-use super::id::AssetId;
 use super::layout::{Layout, Part};
-use super::partial::{Partial, PartialPlace};
-use super::path::CachePath;
-use super::store::Committed;
 use super::tree::{Tree, absent};
+use crate::cache::error::{CacheError, IoSnafu};
+use crate::cache::id::AssetId;
+use crate::cache::partial::{Partial, PartialPlace};
+use crate::cache::path::CachePath;
+use crate::cache::store::Committed;
 
 /// The partial file of an entry.
 #[derive(Debug)]
@@ -32,7 +32,7 @@ impl FsPartial {
         asset: &AssetId,
         path: &CachePath,
     ) -> Result<Option<Self>, CacheError> {
-        let dir = tree.ready_dir(asset, tree.durability)?;
+        let dir = tree.ready_dir(asset)?;
         let partial = Layout::partial(&dir, path);
         let Some(claim) = tree.claims.take(&partial) else {
             return Ok(None);
@@ -77,6 +77,7 @@ impl Partial for FsPartial {
         Ok(Committed {
             bytes,
             replaced,
+            created: false,
             modified: tree.modified(&self.asset)?,
         })
     }

@@ -1,0 +1,323 @@
+//! The figures of all assets, kept right in memory and noted on disk.
+
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
+
+use super::files::IndexFiles;
+use super::table::{Record, SURE_AFTER, Table};
+use crate::cache::codec::Row;
+use crate::cache::error::CacheError;
+use crate::cache::id::AssetId;
+use crate::cache::progress::Progress;
+use crate::cache::store::{Committed, Stamp, Store};
+
+/// Looks at the disk, to find what is there.
+pub(super) type Look<S> = fn(&Ledger<S>) -> Result<(), CacheError>;
+
+pub(super) struct Ledger<S> {
+    pub(super) inner: S,
+    pub(super) table: Mutex<Table>,
+    /// `None`: nothing is kept on disk.
+    pub(super) files: Option<Mutex<IndexFiles>>,
+    /// The files say that something has changed.
+    pub(super) begun: AtomicBool,
+    /// The figures are known to be right.
+    pub(super) settled: AtomicBool,
+    /// Held while the disk is looked at.
+    pub(super) looking: Mutex<()>,
+    /// How to look at the disk.
+    pub(super) look: Option<Look<S>>,
+    pub(super) progress: Progress,
+}
+
+impl<S> Ledger<S> {
+    pub(super) fn new(
+        inner: S,
+        table: Table,
+        files: Option<IndexFiles>,
+        settled: bool,
+        look: Option<Look<S>>,
+        progress: Progress,
+    ) -> Self {
+        Self {
+            inner,
+            table: Mutex::new(table),
+            files: files.map(Mutex::new),
+            begun: AtomicBool::new(false),
+            settled: AtomicBool::new(settled),
+            looking: Mutex::new(()),
+            look,
+            progress,
+        }
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, Table> {
+        // Sums and records change together, with nothing between that can panic.
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn lock_files(&self) -> Option<MutexGuard<'_, IndexFiles>> {
+        // What is half written on disk does not decode, and is then no index.
+        self.files
+            .as_ref()
+            .map(|files| files.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl<S: Store> Ledger<S> {
+    /// Says on disk that something is about to change, once: a crash is then told from a clean end.
+    pub(super) fn begin(&self) {
+        if self.begun.load(Ordering::Acquire) {
+            return;
+        }
+        if let Some(mut files) = self.lock_files() {
+            files.begin();
+            self.lock().journaling = true;
+            self.begun.store(true, Ordering::Release);
+        }
+    }
+
+    /// Hands collected changes to the journal, unless somebody is writing to it: then they go with the next.
+    pub(super) fn flush(&self) {
+        let files = match self.files.as_ref().map(Mutex::try_lock) {
+            None | Some(Err(TryLockError::WouldBlock)) => return,
+            Some(Ok(files)) => files,
+            Some(Err(TryLockError::Poisoned(poisoned))) => poisoned.into_inner(),
+        };
+        if !self.append(files) {
+            // The snapshot says it all, and if it cannot be written there is no index.
+            let _ = self.compact(false);
+        }
+    }
+
+    /// `false`: a snapshot has to be written instead.
+    pub(super) fn append(&self, mut files: MutexGuard<'_, IndexFiles>) -> bool {
+        let mut table = self.lock();
+        let (changes, assets) = (std::mem::take(&mut table.pending), table.assets.len() as u64);
+        drop(table);
+        let fits = files.append(changes, assets);
+        self.measure(&files);
+        fits
+    }
+
+    pub(super) fn measure(&self, files: &IndexFiles) {
+        let mut table = self.lock();
+        table.excess = files.excess_bytes(table.assets.len() as u64);
+    }
+
+    /// Writes a snapshot in the place of the old one and its journal; `sealed` if nothing will change after it.
+    pub(super) fn compact(&self, sealed: bool) -> io::Result<()> {
+        self.lock_files()
+            .map_or(Ok(()), |files| self.compact_locked(files, sealed))
+    }
+
+    pub(super) fn compact_locked(
+        &self,
+        mut files: MutexGuard<'_, IndexFiles>,
+        sealed: bool,
+    ) -> io::Result<()> {
+        self.confirm();
+        let mut table = self.lock();
+        // The rows below say all that was collected.
+        table.pending.clear();
+        table.changed = false;
+        for id in std::mem::take(&mut table.touched) {
+            if let Some(record) = table.assets.get_mut(&id) {
+                record.touched = false;
+            }
+        }
+        let mut rows: Vec<Row> = table.assets.iter().map(|(id, record)| record.row(id)).collect();
+        drop(table);
+        // The coldest first, so that the next open has the order at hand.
+        rows.sort_unstable_by_key(Row::last_access);
+        let written = files.compact(rows, sealed);
+        self.lock().journaling = files.is_begun();
+        self.begun.store(files.is_begun(), Ordering::Release);
+        self.append(files);
+        written
+    }
+
+    /// Looks again at the times of the directories that changed lately, so that a snapshot can rely on them.
+    pub(super) fn confirm(&self) {
+        let unsure = |(id, record): (&AssetId, &Record)| {
+            let at = record
+                .modified
+                .filter(|at| !record.sure && at.age(Stamp::now()) > SURE_AFTER)?;
+            Some((id.clone(), record.version, at))
+        };
+        let unsure: Vec<_> = self.lock().assets.iter().filter_map(unsure).collect();
+        for (id, version, at) in unsure {
+            match self.inner.modified(&id) {
+                Ok(Some(now)) if now == at => {
+                    if let Some(record) = self
+                        .lock()
+                        .assets
+                        .get_mut(&id)
+                        .filter(|record| record.version == version)
+                    {
+                        record.sure = true;
+                    }
+                }
+                _ => self.refresh(&id),
+            }
+        }
+    }
+
+    /// Ends the session's bookkeeping: the next open finds everything as it is now.
+    pub(super) fn seal(&self) -> io::Result<()> {
+        if self.is_noted() {
+            Ok(())
+        } else {
+            self.compact(true)
+        }
+    }
+
+    /// Whether the files say everything, and that it is everything.
+    pub(super) fn is_noted(&self) -> bool {
+        let table = self.lock();
+        !self.begun.load(Ordering::Acquire) && !table.changed && table.touched.is_empty()
+    }
+
+    /// Writes down what a look at the disk has found.
+    pub(super) fn note_look(&self) -> io::Result<()> {
+        let Some(files) = self.lock_files().filter(|_| !self.is_noted()) else {
+            return Ok(());
+        };
+        // While the files are locked no change can begin.
+        let sealed = !files.is_begun();
+        self.compact_locked(files, sealed)
+    }
+
+    /// Runs a change of an asset and takes over what `account` makes of it.
+    pub(super) fn change<T>(
+        &self,
+        asset: &AssetId,
+        change: impl FnOnce() -> Result<T, CacheError>,
+        account: impl FnOnce(&mut Record, &T),
+    ) -> Result<T, CacheError> {
+        self.begin();
+        self.lock().assets.entry(asset.bare()).or_default().busy += 1;
+        let mut ended = Ended {
+            ledger: self,
+            asset,
+            stale: true,
+        };
+        let done = change();
+        if let Ok(done) = &done {
+            let mut table = self.lock();
+            let record = table.assets.entry(asset.bare()).or_default();
+            let before = record.bytes;
+            account(record, done);
+            let after = record.bytes;
+            record.sure = false;
+            if record.last_access == Stamp::default() {
+                record.last_access = Stamp::now();
+            }
+            table.bytes = table.bytes.saturating_sub(before).saturating_add(after);
+            table.note(asset);
+            ended.stale = false;
+        }
+        drop(ended);
+        self.flush();
+        done
+    }
+
+    /// Runs a commit and takes over what it changed.
+    pub(super) fn committing(
+        &self,
+        asset: &AssetId,
+        commit: impl FnOnce() -> Result<Committed, CacheError>,
+    ) -> Result<Committed, CacheError> {
+        let known = self
+            .lock()
+            .assets
+            .get(asset)
+            .is_some_and(|record| record.info(asset).is_some());
+        let committed = self.change(asset, commit, |record, committed| {
+            let replaced = committed.replaced.unwrap_or(0);
+            record.bytes = record
+                .bytes
+                .saturating_sub(replaced)
+                .saturating_add(committed.bytes);
+            record.files += u64::from(committed.replaced.is_none());
+            record.modified = committed.modified;
+        })?;
+        Ok(Committed {
+            created: !known,
+            ..committed
+        })
+    }
+
+    /// Reads an asset's figures anew from the inner store, unless a change is under way: its end does it then.
+    pub(super) fn refresh(&self, asset: &AssetId) {
+        if let Err(error) = self.try_refresh(asset) {
+            log::warn!("cannot look at asset {asset}: {error}");
+        }
+    }
+
+    /// As [`refresh`](Self::refresh), and tells when that failed.
+    pub(super) fn try_refresh(&self, asset: &AssetId) -> Result<(), CacheError> {
+        // Changes that overtake the look every time keep the figures right themselves.
+        for _ in 0..3 {
+            let mut table = self.lock();
+            let version = match table.assets.get_mut(asset) {
+                Some(record) => {
+                    record.stale = true;
+                    if record.busy > 0 {
+                        return Ok(());
+                    }
+                    Some(record.version)
+                }
+                None => None,
+            };
+            drop(table);
+            let info = self.inner.asset(asset)?;
+            let mut table = self.lock();
+            let now = table
+                .assets
+                .get(asset)
+                .map(|record| (record.version, record.busy));
+            if now == version.map(|version| (version, 0)) {
+                table.put(asset, info);
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Ends a change, also when it panics.
+struct Ended<'a, S: Store> {
+    ledger: &'a Ledger<S>,
+    asset: &'a AssetId,
+    /// What the change did is not known.
+    stale: bool,
+}
+
+impl<S: Store> Drop for Ended<'_, S> {
+    fn drop(&mut self) {
+        let mut table = self.ledger.lock();
+        // Removed meanwhile: whatever the change did is to be found out.
+        let record = table.assets.entry(self.asset.bare()).or_insert(Record {
+            stale: true,
+            busy: 1,
+            ..Record::default()
+        });
+        record.busy = record.busy.saturating_sub(1);
+        record.version = record.version.wrapping_add(1);
+        record.stale |= self.stale;
+        let refresh = record.stale && record.busy == 0;
+        if record.busy == 0
+            && !refresh
+            && record.info(self.asset).is_none()
+            && table.assets.remove(self.asset).is_some()
+        {
+            table.note_removed(self.asset);
+        }
+        drop(table);
+        if refresh {
+            self.ledger.refresh(self.asset);
+        }
+    }
+}

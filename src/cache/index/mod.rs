@@ -1,0 +1,324 @@
+//! Sizes and recency without scanning; only an optimisation.
+
+mod files;
+mod ledger;
+mod look;
+mod partial;
+mod table;
+
+use std::fmt;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+
+use bytes::Bytes;
+
+use self::files::{IndexFiles, most_bytes};
+use self::ledger::{Ledger, Look};
+use self::partial::IndexPartial;
+use self::table::{Record, Table};
+use super::entry::Entry;
+use super::error::CacheError;
+use super::id::AssetId;
+use super::partial::Partial;
+use super::path::CachePath;
+use super::progress::Progress;
+use super::store::{AssetInfo, Committed, EntryInfo, Staged, Stamp, Store, Trash};
+
+/// Remembers what each asset of `inner` takes and when it was last used, in memory and, over an
+/// [`FsStore`](super::FsStore), in `<root>/index`.
+///
+/// Its rule: the inner store is the truth. What is remembered never decides whether an entry is there, and where the
+/// two are seen to differ the inner store is asked again: after opening, on a miss, and after a failed write.
+pub struct IndexStore<S> {
+    shared: Arc<Ledger<S>>,
+}
+
+impl<S> Clone for IndexStore<S> {
+    fn clone(&self) -> Self {
+        Self {
+            shared: Arc::clone(&self.shared),
+        }
+    }
+}
+
+impl<S: Store> IndexStore<S> {
+    /// Remembers what `inner` holds, in memory only, after one walk over it.
+    ///
+    /// # Errors
+    ///
+    /// [`CacheError::Io`] if `inner` cannot be listed.
+    pub fn scanned(inner: S) -> Result<Self, CacheError> {
+        let mut table = Table::default();
+        for info in inner.assets()? {
+            let id = info.id.clone();
+            table.put(&id, Some(info));
+        }
+        let progress = Progress::new();
+        progress.end();
+        Ok(Self::with(inner, table, None, true, None, progress))
+    }
+}
+
+impl<S> IndexStore<S> {
+    fn with(
+        inner: S,
+        table: Table,
+        files: Option<IndexFiles>,
+        settled: bool,
+        look: Option<Look<S>>,
+        progress: Progress,
+    ) -> Self {
+        Self {
+            shared: Arc::new(Ledger::new(inner, table, files, settled, look, progress)),
+        }
+    }
+
+    /// The store below.
+    pub fn inner(&self) -> &S {
+        &self.shared.inner
+    }
+
+    /// How far the look at the disk after opening has come.
+    pub fn progress(&self) -> &Progress {
+        &self.shared.progress
+    }
+}
+
+impl<S: Store> Store for IndexStore<S> {
+    fn open(&self, asset: &AssetId, path: &CachePath) -> Result<Option<Entry>, CacheError> {
+        let entry = self.shared.inner.open(asset, path)?;
+        if entry.is_none() {
+            let known = self.shared.lock().assets.get(asset).map(|record| record.modified);
+            // A miss where the directory has changed behind our back: the accounts heal.
+            if known.is_some_and(|known| self.shared.inner.modified(asset).is_ok_and(|now| now != known)) {
+                self.shared.refresh(asset);
+            }
+        }
+        Ok(entry)
+    }
+
+    fn contains(&self, asset: &AssetId, path: &CachePath) -> Result<bool, CacheError> {
+        self.shared.inner.contains(asset, path)
+    }
+
+    fn stage(&self, asset: &AssetId, path: &CachePath) -> Result<Box<dyn Staged>, CacheError> {
+        self.shared.begin();
+        let inner = self.shared.inner.stage(asset, path)?;
+        Ok(Box::new(IndexStaged {
+            inner,
+            asset: asset.clone(),
+            shared: Arc::clone(&self.shared),
+        }))
+    }
+
+    fn partial(&self, asset: &AssetId, path: &CachePath) -> Result<Option<Box<dyn Partial>>, CacheError> {
+        self.shared.begin();
+        let inner = self.shared.inner.partial(asset, path)?;
+        Ok(inner.map(|inner| Box::new(IndexPartial::new(inner, asset, &self.shared)) as Box<dyn Partial>))
+    }
+
+    fn remove_entry(&self, asset: &AssetId, path: &CachePath) -> Result<Option<u64>, CacheError> {
+        let shared = &self.shared;
+        let change = || {
+            Ok((
+                shared.inner.remove_entry(asset, path)?,
+                shared.inner.modified(asset)?,
+            ))
+        };
+        let (removed, _) = shared.change(asset, change, |record, &(removed, modified)| {
+            if let Some(bytes) = removed {
+                record.bytes = record.bytes.saturating_sub(bytes);
+                record.files = record.files.saturating_sub(1);
+            }
+            record.modified = modified;
+        })?;
+        Ok(removed)
+    }
+
+    fn remove(&self, asset: &AssetId) -> Result<Option<Trash>, CacheError> {
+        self.shared.begin();
+        let trash = self.shared.inner.remove(asset)?;
+        let mut table = self.shared.lock();
+        let bytes = table.assets.remove(asset).map_or(0, |record| record.bytes);
+        table.note_removed(asset);
+        table.bytes = table.bytes.saturating_sub(bytes);
+        if trash.is_some() {
+            table.trash = table.trash.saturating_add(bytes);
+        }
+        drop(table);
+        self.shared.flush();
+        let shared = Arc::clone(&self.shared);
+        Ok(trash.map(|trash| {
+            Trash::new(move || {
+                trash.empty()?;
+                let mut table = shared.lock();
+                table.trash = table.trash.saturating_sub(bytes);
+                Ok(())
+            })
+        }))
+    }
+
+    fn set_pinned(&self, asset: &AssetId, pinned: bool) -> Result<(), CacheError> {
+        let shared = &self.shared;
+        let change = || {
+            shared.inner.set_pinned(asset, pinned)?;
+            shared.inner.modified(asset)
+        };
+        let account = |record: &mut Record, &modified: &Option<Stamp>| {
+            record.pinned = pinned;
+            record.modified = modified;
+        };
+        shared.change(asset, change, account).map(|_| ())
+    }
+
+    fn asset(&self, asset: &AssetId) -> Result<Option<AssetInfo>, CacheError> {
+        Ok(self
+            .shared
+            .lock()
+            .assets
+            .get(asset)
+            .and_then(|record| record.info(asset)))
+    }
+
+    fn modified(&self, asset: &AssetId) -> Result<Option<Stamp>, CacheError> {
+        self.shared.inner.modified(asset)
+    }
+
+    fn assets(&self) -> Result<Vec<AssetInfo>, CacheError> {
+        Ok(self
+            .shared
+            .lock()
+            .assets
+            .iter()
+            .filter_map(|(id, record)| record.info(id))
+            .collect())
+    }
+
+    fn entries(&self, asset: &AssetId) -> Result<Vec<EntryInfo>, CacheError> {
+        self.shared.inner.entries(asset)
+    }
+
+    fn used_bytes(&self) -> Result<u64, CacheError> {
+        let table = self.shared.lock();
+        Ok(table
+            .bytes
+            .saturating_add(table.trash)
+            .saturating_add(table.index_bytes()))
+    }
+
+    fn overhead(&self, asset: &AssetId, path: Option<&CachePath>) -> u64 {
+        let table = self.shared.lock();
+        let new = table.persist && !table.assets.contains_key(asset);
+        drop(table);
+        let index = if new { most_bytes(1) - most_bytes(0) } else { 0 };
+        self.shared.inner.overhead(asset, path).saturating_add(index)
+    }
+
+    fn settle(&self) -> Result<(), CacheError> {
+        let shared = &self.shared;
+        if shared.settled.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let _looking = shared.looking.lock().unwrap_or_else(PoisonError::into_inner);
+        if !shared.settled.load(Ordering::Acquire) {
+            shared.inner.settle()?;
+            if let Some(look) = shared.look {
+                look(shared)?;
+            }
+            shared.settled.store(true, Ordering::Release);
+        }
+        Ok(())
+    }
+
+    fn touch(&self, asset: &AssetId, at: Stamp) {
+        let mut table = self.shared.lock();
+        let persist = table.persist;
+        let Some(record) = table.assets.get_mut(asset) else {
+            return;
+        };
+        record.last_access = at;
+        if persist && !std::mem::replace(&mut record.touched, true) {
+            table.touched.push(asset.bare());
+        }
+    }
+
+    fn is_held(&self, asset: &AssetId) -> Result<bool, CacheError> {
+        self.shared.inner.is_held(asset)
+    }
+
+    fn news(&self) -> Result<Vec<(AssetId, Stamp)>, CacheError> {
+        let mut table = self.shared.lock();
+        let news = std::mem::take(&mut table.news);
+        Ok(news
+            .into_iter()
+            .filter_map(|id| {
+                let at = table.assets.get(&id)?.last_access;
+                Some((id, at))
+            })
+            .collect())
+    }
+
+    fn checkpoint(&self) -> Result<(), CacheError> {
+        let shared = &self.shared;
+        shared.inner.checkpoint()?;
+        if shared.is_noted() {
+            return Ok(());
+        }
+        shared.begin();
+        shared.lock().note_touches();
+        let Some(files) = shared.lock_files() else {
+            return Ok(());
+        };
+        let fits = shared.append(files);
+        let Some(mut files) = shared.lock_files() else {
+            return Ok(());
+        };
+        let compact = !fits || files.wants_compaction(shared.lock().assets.len() as u64);
+        let written = if compact {
+            drop(files);
+            shared.compact(false)
+        } else {
+            files.sync()
+        };
+        written.map_err(|source| CacheError::Io {
+            action: "write",
+            path: "index".into(),
+            source,
+        })
+    }
+}
+
+impl<S: fmt::Debug> fmt::Debug for IndexStore<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("IndexStore")
+            .field("inner", &self.shared.inner)
+            .field("assets", &self.shared.lock().assets.len())
+            .finish()
+    }
+}
+
+/// An entry being written, whose commit is accounted.
+struct IndexStaged<S> {
+    inner: Box<dyn Staged>,
+    asset: AssetId,
+    shared: Arc<Ledger<S>>,
+}
+
+impl<S: Store> Staged for IndexStaged<S> {
+    fn write(&mut self, parts: &[Bytes]) -> Result<(), CacheError> {
+        self.inner.write(parts)
+    }
+
+    fn commit(self: Box<Self>) -> Result<Committed, CacheError> {
+        let Self { inner, asset, shared } = *self;
+        shared.committing(&asset, || inner.commit())
+    }
+}
+
+impl<S> fmt::Debug for IndexStaged<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("IndexStaged")
+            .field("inner", &self.inner)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,205 @@
+//! What is remembered of each asset, and of all together.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use super::files::most_bytes;
+use crate::cache::codec::{self, Change, Row};
+use crate::cache::id::AssetId;
+use crate::cache::policy::IdHasher;
+use crate::cache::store::{AssetInfo, Stamp};
+
+/// How far a directory's time must lie back to show every later change: file systems round it, some to two seconds.
+pub(super) const SURE_AFTER: Duration = Duration::from_secs(2);
+
+#[derive(Default)]
+pub(super) struct Table {
+    pub(super) assets: HashMap<AssetId, Record, IdHasher>,
+    /// Sum of the bytes of all assets.
+    pub(super) bytes: u64,
+    /// Bytes of removed assets whose trash is not emptied yet.
+    pub(super) trash: u64,
+    /// Assets the layers above have not been told of.
+    pub(super) news: Vec<AssetId>,
+    /// Whether an index is kept on disk.
+    pub(super) persist: bool,
+    /// Whether changes are collected for the journal.
+    pub(super) journaling: bool,
+    /// Something differs from the snapshot.
+    pub(super) changed: bool,
+    /// Changes on their way to the journal, encoded.
+    pub(super) pending: Vec<u8>,
+    /// Assets used since the last checkpoint.
+    pub(super) touched: Vec<AssetId>,
+    /// Bytes the index takes on disk beyond what its number of assets allows for.
+    pub(super) excess: u64,
+    /// Tells looks at the disk apart.
+    pub(super) round: u32,
+}
+
+/// What is remembered of one asset.
+#[derive(Clone, Copy, Debug, Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "four independent facts, a million times in memory"
+)]
+pub(super) struct Record {
+    pub(super) bytes: u64,
+    pub(super) files: u64,
+    pub(super) last_access: Stamp,
+    /// [`Store::modified`] when the figures above were right.
+    pub(super) modified: Option<Stamp>,
+    /// Grows with each change, so that a look at the inner store that a change overtook is not believed.
+    pub(super) version: u32,
+    /// Changes under way.
+    pub(super) busy: u32,
+    /// The look at the disk that has seen it last.
+    pub(super) round: u32,
+    pub(super) pinned: bool,
+    /// `modified` is old enough to show every later change.
+    pub(super) sure: bool,
+    /// The figures are to be read anew when no change is under way.
+    pub(super) stale: bool,
+    /// Noted among the touched.
+    pub(super) touched: bool,
+}
+
+impl Record {
+    pub(super) fn info(&self, id: &AssetId) -> Option<AssetInfo> {
+        (self.files > 0 || self.bytes > 0 || self.pinned).then(|| AssetInfo {
+            id: id.clone(),
+            bytes: self.bytes,
+            files: self.files,
+            last_access: self.last_access,
+            leased: false,
+            pinned: self.pinned,
+            modified: self.modified,
+        })
+    }
+
+    pub(super) fn row(&self, id: &AssetId) -> Row {
+        let row = Row::new(id, self.bytes, self.files, self.last_access, self.modified);
+        row.with_pinned(self.pinned).with_sure(self.sure)
+    }
+}
+
+impl Table {
+    /// A table of what the index files say; `None` if that cannot be.
+    pub(super) fn loaded(rows: Vec<Row>, changes: Vec<Change>) -> Option<Self> {
+        let mut table = Self {
+            persist: true,
+            changed: !changes.is_empty(),
+            ..Self::default()
+        };
+        table.assets.reserve(rows.len());
+        table.news.reserve(rows.len());
+        for row in rows {
+            table.set(&row);
+        }
+        for change in changes {
+            match change {
+                Change::Set(row) => table.set(&row.with_sure(false)),
+                Change::Removed(id) => drop(table.assets.remove(&AssetId::from_hash(id))),
+                Change::Touched(touches) => {
+                    for (id, at) in touches {
+                        if let Some(record) = table.assets.get_mut(&AssetId::from_hash(id)) {
+                            record.last_access = Stamp(at);
+                        }
+                    }
+                }
+            }
+        }
+        table.bytes = table
+            .assets
+            .values()
+            .try_fold(0_u64, |sum, record| sum.checked_add(record.bytes))?;
+        Some(table)
+    }
+
+    /// A table that knows nothing yet.
+    pub(super) fn empty(persist: bool) -> Self {
+        Self {
+            persist,
+            changed: true,
+            ..Self::default()
+        }
+    }
+
+    pub(super) fn set(&mut self, row: &Row) {
+        let record = Record {
+            bytes: row.bytes,
+            files: row.files,
+            last_access: row.last_access(),
+            modified: row.modified(),
+            pinned: row.pinned(),
+            sure: row.sure(),
+            ..Record::default()
+        };
+        let id = row.id();
+        if self.assets.insert(id.clone(), record).is_none() {
+            self.news.push(id);
+        }
+    }
+
+    /// Takes over what the inner store says of an asset.
+    pub(super) fn put(&mut self, id: &AssetId, info: Option<AssetInfo>) {
+        let old = self.assets.get(id).copied();
+        self.bytes = self.bytes.saturating_sub(old.map_or(0, |old| old.bytes));
+        let Some(info) = info else {
+            if self.assets.remove(id).is_some() {
+                self.note_removed(id);
+            }
+            return;
+        };
+        self.bytes = self.bytes.saturating_add(info.bytes);
+        let record = self.assets.entry(id.bare()).or_default();
+        record.bytes = info.bytes;
+        record.files = info.files;
+        record.pinned = info.pinned;
+        record.modified = info.modified;
+        record.sure = info.modified.is_some_and(|at| at.age(Stamp::now()) > SURE_AFTER);
+        record.stale = false;
+        if old.is_none() {
+            record.last_access = info.last_access;
+            self.news.push(id.bare());
+        }
+        self.note(id);
+    }
+
+    /// Collects how an asset stands now for the journal.
+    pub(super) fn note(&mut self, id: &AssetId) {
+        self.changed = true;
+        if let Some(record) = self.assets.get(id).filter(|_| self.journaling) {
+            codec::encode_change(&Change::Set(record.row(id)), &mut self.pending);
+        }
+    }
+
+    pub(super) fn note_removed(&mut self, id: &AssetId) {
+        self.changed = true;
+        if self.journaling {
+            codec::encode_change(&Change::Removed(*id.hash()), &mut self.pending);
+        }
+    }
+
+    /// Bytes the index may take on disk.
+    pub(super) fn index_bytes(&self) -> u64 {
+        if self.persist {
+            most_bytes(self.assets.len() as u64).saturating_add(self.excess)
+        } else {
+            0
+        }
+    }
+
+    /// Collects the uses since the last checkpoint for the journal.
+    pub(super) fn note_touches(&mut self) {
+        let touched = std::mem::take(&mut self.touched);
+        let mut uses = Vec::with_capacity(touched.len());
+        for id in touched {
+            if let Some(record) = self.assets.get_mut(&id) {
+                record.touched = false;
+                uses.push((id, record.last_access));
+            }
+        }
+        codec::encode_touches(uses, &mut self.pending);
+    }
+}

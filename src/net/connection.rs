@@ -25,9 +25,28 @@ const READ_AT_ONCE: usize = 128 * 1024;
 /// A connection between exchanges, or within one.
 pub(super) struct Connection {
     requests: http1::SendRequest<NoBody>,
-    /// Some 600 bytes, which would otherwise move with every body.
-    work: Box<http1::Connection<FuturesIo<Socket>, NoBody>>,
+    work: Work,
     alarm: Alarm,
+}
+
+/// What reads and writes, until it ends. It must not outlive its end: a request that was handed over just before would lie
+/// in it for ever, as only its drop tells the request's future that no answer will come.
+struct Work {
+    /// Some 600 bytes, which would otherwise move with every body.
+    running: Option<Box<http1::Connection<FuturesIo<Socket>, NoBody>>>,
+}
+
+impl Work {
+    /// Gets on. Its error, the one time that it ends with one.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Option<hyper::Error> {
+        match Pin::new(self.running.as_mut()?).poll(cx) {
+            Poll::Ready(outcome) => {
+                self.running = None;
+                outcome.err()
+            }
+            Poll::Pending => None,
+        }
+    }
 }
 
 /// The part of a response that comes after its head.
@@ -50,7 +69,9 @@ impl Connection {
         let (requests, work) = handshake.map_err(TransportError::new)?;
         Ok(Self {
             requests,
-            work: Box::new(work),
+            work: Work {
+                running: Some(Box::new(work)),
+            },
             alarm,
         })
     }
@@ -67,19 +88,14 @@ impl Connection {
     ) -> Result<http::Response<Incoming>, Failure> {
         let mut response = pin!(self.requests.send_request(request));
         let work = &mut self.work;
-        let mut ended = None;
+        let mut failure = None;
         let answered = poll_fn(|cx| {
-            if ended.is_none()
-                && let Poll::Ready(outcome) = Pin::new(&mut *work).poll(cx)
-            {
-                ended = Some(outcome);
-            }
+            failure = work.poll(cx).or(failure.take());
             response.as_mut().poll(cx)
         });
         let response = self.alarm.within(limit, answered).await.ok_or(Failure::Silent)?;
         // A response that came counts, even if the connection failed behind it. Where none did, the work's own error
         // says more than the handle's.
-        let failure = ended.and_then(Result::err);
         response.map_err(|error| Failure::Broken(TransportError::new(failure.unwrap_or(error))))
     }
 
@@ -119,7 +135,7 @@ impl Connection {
                 Poll::Pending if worked => return Poll::Pending,
                 Poll::Pending => {
                     // An error of the work reaches `incoming` as well, and its end ends `incoming`.
-                    let _ = Pin::new(&mut self.work).poll(cx);
+                    let _ = self.work.poll(cx);
                     worked = true;
                 }
             }
@@ -132,9 +148,9 @@ impl Connection {
     pub(super) fn is_reusable(&mut self) -> bool {
         // hyper is ready as soon as it has read the end, unless the end came by itself.
         if !self.requests.is_ready() {
-            let _ = Pin::new(&mut self.work).poll(&mut Context::from_waker(Waker::noop()));
+            let _ = self.work.poll(&mut Context::from_waker(Waker::noop()));
         }
-        self.requests.is_ready()
+        self.work.running.is_some() && self.requests.is_ready()
     }
 }
 

@@ -58,6 +58,19 @@ fn b15_a_second_commit_is_a_typed_error() {
     assert_eq!(std::fs::read(stage.target()).unwrap(), b"all");
 }
 
+/// A fetcher that fails whatever it drops must not spoil what it has finished.
+#[test]
+fn a_failure_after_the_commit_changes_nothing() {
+    let stage = Stage::new();
+    let track = stage.open();
+    let mut writer = track.writer().unwrap();
+    writer.write_at(0, b"all").unwrap();
+    writer.commit(3).unwrap();
+    writer.fail(Reset(1));
+    assert!(matches!(track.status().condition, Condition::Complete));
+    assert!(matches!(track.writer(), Err(StreamingError::Committed { .. })));
+}
+
 /// R3: one rename leaves the final name alone, and readers read on.
 #[test]
 fn a_commit_leaves_the_final_name_and_nothing_else() {

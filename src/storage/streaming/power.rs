@@ -197,16 +197,23 @@ proptest! {
 #[test]
 fn a_record_is_never_believed_of_another_file() {
     use Act::{Checkpoint, Commit, NextVersion, Write, WriteAll};
-    let firsts = [
-        [Write(0..40), Checkpoint, NextVersion],
-        [WriteAll, Checkpoint, Commit],
+    let lives: [(&[Act], &[Act]); 3] = [
+        (
+            &[Write(0..40), Checkpoint, NextVersion],
+            &[Write(0..40), Checkpoint],
+        ),
+        (&[WriteAll, Checkpoint, Commit], &[Write(0..40), Checkpoint]),
+        // Killed within the second checkpoint, the older record is only a lost rename away.
+        (
+            &[Write(0..20), Checkpoint, Write(20..40), Checkpoint],
+            &[NextVersion, Write(0..40), Checkpoint],
+        ),
     ];
-    let second = [Write(0..40), Checkpoint];
-    for first in &firsts {
-        for (killed, cut) in (0..26).flat_map(|killed| (0..20).map(move |cut| (killed, cut))) {
+    for (first, second) in lives {
+        for (killed, cut) in (0..26).flat_map(|killed| (0..24).map(move |cut| (killed, cut))) {
             let disk = FakeDisk::default();
             let mut promises = Promises::default();
-            for (acts, calls) in [(&first[..], killed), (&second[..], cut)] {
+            for (acts, calls) in [(first, killed), (second, cut)] {
                 disk.platter().calls = Some(calls);
                 let _ = live(&disk, acts, &mut promises);
             }

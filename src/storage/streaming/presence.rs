@@ -248,9 +248,13 @@ impl<E> Presence<E> {
         });
     }
 
-    /// Ends every wait there is with `cause`, for good (`discarded`) or until the next writer.
+    /// Ends every wait there is with `cause`, for good (`discarded`) or until the next writer. What is complete stays so.
     pub(super) fn fail(&self, cause: Arc<E>, discarded: bool) {
         self.change(|state, after| {
+            if matches!(state.condition, Condition::Complete) {
+                after.causes.push(cause);
+                return;
+            }
             for seat in state.seats.values_mut().filter(|seat| seat.want.is_some()) {
                 after.causes.extend(seat.failed.replace(cause.clone()));
                 after.wakers.extend(seat.waker.take());

@@ -233,7 +233,7 @@ impl<E> Writer<E> {
     }
 
     /// Gives up with `cause`: every wait for a missing byte ends with it, now and until the next writer. What is
-    /// present stays readable, and resumable.
+    /// present stays readable, and resumable. After a commit it does nothing.
     pub fn fail(mut self, cause: impl Into<Arc<E>>) {
         self.holds_role = false;
         self.inner.presence.fail(cause.into(), false);

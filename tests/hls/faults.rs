@@ -5,6 +5,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use futures_lite::{StreamExt, future};
+use kithara::cache::AssetCache;
 use kithara::hls::{HlsError, HlsParams, HlsSource, ResourceKind};
 use kithara::net::{HttpClient, RetryPolicy};
 use kithara::stream::Source;
@@ -237,11 +238,7 @@ fn looking_ahead_does_not_starve_a_resume() {
             .rule(format!("/t/{index}.ts"), Rule::new().first(1).reset_after(10_000));
     }
     let client = builder().max_connections_per_host(1).build().unwrap();
-    let tape = play(
-        &track.list(),
-        HlsParams::new(client, Cache::new().cache),
-        online(),
-    )
-    .whole();
+    let params = HlsParams::new(client, AssetCache::memory(1 << 20));
+    let tape = play(&track.list(), params, online()).whole();
     assert!(tape.bytes == track.bytes());
 }

@@ -29,6 +29,8 @@
 )]
 
 mod cached;
+#[cfg(feature = "test-util")]
+mod contract;
 mod faults;
 mod keys;
 mod offline;

@@ -223,9 +223,11 @@ impl Player {
                 let chunk = next.as_mut().poll(context);
                 if let Some(opening) = ahead {
                     opening.nudge(context);
-                    let patience = patience.get_or_insert_with(|| Box::pin(rt::sleep(PATIENCE)));
-                    if chunk.is_pending() && patience.as_mut().poll(context).is_ready() {
-                        (*ahead, *alone) = (None, true);
+                    if chunk.is_pending() {
+                        let patience = patience.get_or_insert_with(|| Box::pin(rt::sleep(PATIENCE)));
+                        if patience.as_mut().poll(context).is_ready() {
+                            (*ahead, *alone) = (None, true);
+                        }
                     }
                 }
                 chunk

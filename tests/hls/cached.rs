@@ -64,6 +64,18 @@ fn a_tiny_cache_plays_to_the_end() {
     }
 }
 
+/// C16: a segment that turns out not to fit when half of it has passed loses nothing.
+#[test]
+fn a_segment_that_outgrows_the_cache_is_passed_on() {
+    for track in [Track::plain(&[900_000; 2]), Track::encrypted(&[900_000; 2])] {
+        let cache = Cache::of(500_000);
+        let tape = play(&track.list(), cache.params(), online()).whole();
+        assert!(tape.bytes == track.bytes());
+        assert_eq!(tape.bypasses(), 1, "{:?}", tape.story);
+        assert!(disk_bytes(cache.dir.path()) <= 500_000);
+    }
+}
+
 /// C16: no room for anything.
 #[test]
 fn a_cache_without_room_is_bypassed() {
@@ -230,6 +242,26 @@ fn a_cached_segment_of_an_impossible_length_is_fetched_again() {
             tape.story
         );
     }
+}
+
+/// H7: of ciphertext that a seek passes over only the end is read, so what the disk did to the rest is not noticed.
+#[test]
+fn cached_ciphertext_is_passed_over_unread() {
+    let track = Track::encrypted(&[1000, 2000, 3000]);
+    let cache = Cache::new();
+    play(&track.list(), cache.params(), online()).whole();
+    for file in entries(&cache.dir.path().join("assets")) {
+        if file.to_string_lossy().ends_with("-0.ts") || file.to_string_lossy().ends_with("-1.ts") {
+            let mut bytes = fs::read(&file).unwrap();
+            bytes[500] ^= 1;
+            fs::write(&file, bytes).unwrap();
+        }
+    }
+    let mut source = HlsSource::new(url(&track.list()), cache.params());
+    let tape = future::block_on(drain(open_at(&mut source, 3500, &offline()))).whole();
+    assert_eq!(tape.bytes, track.bytes()[3500..]);
+    let tape = future::block_on(drain(open_at(&mut source, 0, &offline())));
+    assert!(tape.failed().is_offline_miss());
 }
 
 /// C17: a playing track is leased: another that needs the room is bypassed instead of evicting it.

@@ -170,6 +170,20 @@ fn a_byte_range_of_another_length_is_an_error() {
     }
 }
 
+/// E12: a byte range that reaches beyond the end of its file: the server may send what there is, which is not all.
+#[test]
+fn a_byte_range_beyond_the_end_is_an_error() {
+    let track = Track::plain(&[1000]);
+    let list = "#EXTM3U\n#EXTINF:6,\n#EXT-X-BYTERANGE:1000@500\n0.ts\n#EXT-X-ENDLIST";
+    track.server.serve_bytes("/t/range.m3u8", list.as_bytes());
+    let cache = Cache::new();
+    let tape = play(&track.server.url("/t/range.m3u8"), cache.params(), online());
+    println!("{}", chain(tape.failed()));
+    assert!(track.bytes()[500..].starts_with(&tape.bytes));
+    let again = play(&track.server.url("/t/range.m3u8"), cache.params(), offline());
+    assert!(again.failed().is_offline_miss());
+}
+
 /// E15: what is not there, or is not for us, is a status.
 #[test]
 fn a_missing_segment_is_told_from_a_broken_one() {

@@ -288,7 +288,10 @@ impl<S: Store, P: EvictionPolicy> Store for EvictingStore<S, P> {
         match put() {
             // The disk is full, not the cache: what was staged is dropped, room is made there, and once more.
             Err(error @ CacheError::Io { .. }) if error.is_full() => {
-                match self.shared.shrink(bytes.len() as u64 * 2 + MIN_SHRINK) {
+                let len = bytes.len() as u64;
+                // With room to spare, or as much as there is.
+                let shrunk = self.shared.shrink(len * 2 + MIN_SHRINK);
+                match shrunk.or_else(|_| self.shared.shrink(len)) {
                     Ok(()) => put(),
                     Err(_) => Err(error),
                 }

@@ -49,6 +49,9 @@ mod parallel;
 mod partial;
 mod path;
 mod policy;
+#[cfg(test)]
+#[cfg(unix)]
+mod power_cut;
 mod progress;
 mod reader;
 mod store;

@@ -9,6 +9,8 @@ use super::error::CacheError;
 
 /// More threads do not make a disk answer sooner.
 const MAX_THREADS: usize = 8;
+/// Starting a thread costs as much as a few directories do.
+const ITEMS_PER_THREAD: usize = 8;
 
 /// Runs `work` on every item, on several threads, until one fails.
 pub(super) fn for_each<T: Sync>(
@@ -33,7 +35,7 @@ pub(super) fn for_each<T: Sync>(
         let threads = thread::available_parallelism()
             .map_or(1, NonZero::get)
             .min(MAX_THREADS)
-            .min(items.len());
+            .min(items.len() / ITEMS_PER_THREAD);
         for _ in 1..threads {
             // Without more threads this one does all the work.
             let _ = thread::Builder::new()

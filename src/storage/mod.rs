@@ -11,6 +11,9 @@
 
 mod atomic;
 pub(crate) mod durable;
+#[cfg(test)]
+#[cfg(unix)]
+pub(crate) mod fake_disk;
 mod streaming;
 
 pub use atomic::AtomicResource;

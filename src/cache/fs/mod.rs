@@ -190,7 +190,7 @@ impl Store for FsStore {
         let tree = &self.tree;
         let pin = tree.layout.asset(asset).join(PIN);
         let dir = if pinned {
-            let dir = tree.ready_dir(asset)?;
+            let dir = tree.ready_dir(asset, Durability::Full)?;
             match tree.disk.create_new(&pin) {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 made => drop(made.context(IoSnafu {

@@ -32,7 +32,7 @@ impl FsPartial {
         asset: &AssetId,
         path: &CachePath,
     ) -> Result<Option<Self>, CacheError> {
-        let dir = tree.ready_dir(asset)?;
+        let dir = tree.ready_dir(asset, tree.durability)?;
         let partial = Layout::partial(&dir, path);
         let Some(claim) = tree.claims.take(&partial) else {
             return Ok(None);

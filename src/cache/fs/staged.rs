@@ -32,7 +32,7 @@ pub(super) struct FsStaged {
 
 impl FsStaged {
     pub(super) fn new(tree: &Arc<Tree>, asset: &AssetId, path: &CachePath) -> Result<Self, CacheError> {
-        let dir = tree.ready_dir(asset)?;
+        let dir = tree.ready_dir(asset, tree.durability)?;
         let staged = tree.layout.staged(&dir);
         let file = tree.disk.create_new(&staged).context(IoSnafu {
             action: "create",

@@ -178,7 +178,11 @@ impl Tree {
     }
 
     /// The asset's directory, made if need be, and durable under its name where that is asked for.
-    pub(in crate::cache) fn ready_dir(&self, asset: &AssetId) -> Result<PathBuf, CacheError> {
+    pub(in crate::cache) fn ready_dir(
+        &self,
+        asset: &AssetId,
+        durability: Durability,
+    ) -> Result<PathBuf, CacheError> {
         let dir = self.layout.asset(asset);
         match self.meta(&dir)? {
             Some(Meta { kind: Kind::Dir, .. }) => {}
@@ -193,7 +197,7 @@ impl Tree {
                 self.known_durable().remove(&dir);
             }
         }
-        if self.durability == Durability::Full {
+        if durability == Durability::Full {
             // Whoever made a directory may have been killed, or be about to sync it: only our own sync counts.
             let fan = self.layout.fan(asset);
             let assets = self.layout.assets();

@@ -253,6 +253,15 @@ impl<S: Store> Ledger<S> {
     pub(super) fn refresh(&self, asset: &AssetId) {
         if let Err(error) = self.try_refresh(asset) {
             log::warn!("cannot look at asset {asset}: {error}");
+            self.lock().unread.push(asset.bare());
+        }
+    }
+
+    /// Reads again what could not be read.
+    pub(super) fn refresh_unread(&self) {
+        let unread = std::mem::take(&mut self.lock().unread);
+        for asset in unread {
+            self.refresh(&asset);
         }
     }
 

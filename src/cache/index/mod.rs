@@ -261,6 +261,7 @@ impl<S: Store> Store for IndexStore<S> {
     fn checkpoint(&self) -> Result<(), CacheError> {
         let shared = &self.shared;
         shared.inner.checkpoint()?;
+        shared.refresh_unread();
         if shared.is_noted() {
             return Ok(());
         }

@@ -31,6 +31,8 @@ pub(super) struct Table {
     pub(super) pending: Vec<u8>,
     /// Assets used since the last checkpoint.
     pub(super) touched: Vec<AssetId>,
+    /// Assets whose figures could not be read anew.
+    pub(super) unread: Vec<AssetId>,
     /// Bytes the index takes on disk beyond what its number of assets allows for.
     pub(super) excess: u64,
     /// Tells looks at the disk apart.

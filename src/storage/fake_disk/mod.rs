@@ -1,0 +1,437 @@
+//! A disk in memory that can lose its power and fail on demand.
+//!
+//! It keeps every change since it was made. [`FakeDisk::power_cut`] makes the disk a machine could find after losing
+//! power at any of them: what was synced is there; of the rest any subset of the data, and of the changes of names
+//! an ordered prefix, either of all or of each directory by itself.
+
+mod history;
+mod tree;
+
+use std::collections::HashSet;
+use std::ffi::OsString;
+use std::fmt;
+use std::io::{self, ErrorKind};
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+
+use self::history::{Action, Change, power_cut};
+use self::tree::{Content, Tree};
+use super::durable::{Disk, DiskFile, Durability, Kind, Meta};
+
+pub(crate) use self::history::Dice;
+
+/// Kernels stamp files with the time of the last timer tick, in milliseconds.
+const TICK: u128 = 4;
+
+#[derive(Clone, Default)]
+pub(crate) struct FakeDisk {
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Default)]
+struct State {
+    /// What was there at the beginning, all of it durable.
+    base: Tree,
+    live: Tree,
+    changes: Vec<Change>,
+    /// Calls made so far, those that only read included.
+    calls: Vec<&'static str>,
+    fault: Option<Fault>,
+    /// Calls are the test's own: neither counted nor failed.
+    aside: bool,
+    /// Bytes the disk has room for.
+    room: Option<u64>,
+    peak: u64,
+    /// Files somebody has open and claimed.
+    claimed: HashSet<usize>,
+}
+
+/// Makes calls fail.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Fault {
+    /// The first call that fails, counted from zero.
+    pub(crate) at: usize,
+    /// Whether later calls of the same kind fail too.
+    pub(crate) lasting: bool,
+    /// The system's number of the error.
+    pub(crate) error: i32,
+}
+
+impl State {
+    /// One call: counted, and refused if a fault is due.
+    fn call(&mut self, name: &'static str) -> io::Result<()> {
+        if self.aside {
+            return Ok(());
+        }
+        let number = self.calls.len();
+        self.calls.push(name);
+        let Some(fault) = self.fault else { return Ok(()) };
+        let due = fault.at == number
+            || fault.lasting && fault.at < number && self.calls.get(fault.at) == Some(&name);
+        if due {
+            Err(io::Error::from_raw_os_error(fault.error))
+        } else {
+            Ok(())
+        }
+    }
+
+    fn change(&mut self, action: Action) {
+        let since = SystemTime::now()
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap()
+            .as_millis();
+        let at = SystemTime::UNIX_EPOCH + Duration::from_millis(u64::try_from(since - since % TICK).unwrap());
+        let change = Change { action, at };
+        self.live.apply(&change);
+        self.changes.push(change);
+        self.peak = self.peak.max(self.live.bytes(0));
+    }
+
+    fn make(&mut self, path: &Path, kind: Kind) -> io::Result<usize> {
+        let (dir, name) = self.live.parent(path)?;
+        if self.live.get(dir, name).is_some() {
+            return Err(ErrorKind::AlreadyExists.into());
+        }
+        let node = self.live.nodes.len();
+        self.change(Action::Make {
+            dir,
+            name: name.to_owned(),
+            node,
+            kind,
+        });
+        Ok(node)
+    }
+
+    fn unlink(&mut self, path: &Path) -> io::Result<()> {
+        let (dir, name) = self.live.parent(path)?;
+        self.live.get(dir, name).ok_or(ErrorKind::NotFound)?;
+        self.change(Action::Unlink {
+            dir,
+            name: name.to_owned(),
+        });
+        Ok(())
+    }
+
+    fn rename(&mut self, old: &Path, new: &Path) -> io::Result<()> {
+        let ((from, old), (to, new)) = (self.live.parent(old)?, self.live.parent(new)?);
+        self.live.get(from, old).ok_or(ErrorKind::NotFound)?;
+        if let Some(there) = self.live.get(to, new)
+            && let Content::Dir(_) = self.live.nodes[there].content
+        {
+            return Err(ErrorKind::IsADirectory.into());
+        }
+        self.change(Action::Rename {
+            from,
+            old: old.to_owned(),
+            to,
+            new: new.to_owned(),
+        });
+        Ok(())
+    }
+}
+
+impl FakeDisk {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
+    }
+
+    /// Changes made so far: a power cut can come after each.
+    pub(crate) fn changes(&self) -> usize {
+        self.lock().changes.len()
+    }
+
+    /// Calls made so far, those that only read included: each can fail.
+    pub(crate) fn calls(&self) -> usize {
+        self.lock().calls.len()
+    }
+
+    /// What the call of this number was.
+    pub(crate) fn call_name(&self, number: usize) -> &'static str {
+        self.lock().calls[number]
+    }
+
+    pub(crate) fn set_fault(&self, fault: Option<Fault>) {
+        self.lock().fault = fault;
+    }
+
+    /// Writes beyond `bytes` in all fail with "no space left".
+    pub(crate) fn set_room(&self, bytes: Option<u64>) {
+        self.lock().room = bytes;
+    }
+
+    /// Calls made by `look` are neither counted nor failed.
+    pub(crate) fn aside<T>(&self, look: impl FnOnce() -> T) -> T {
+        self.lock().aside = true;
+        let seen = look();
+        self.lock().aside = false;
+        seen
+    }
+
+    fn file(&self, node: usize, claimed: bool) -> Box<dyn DiskFile> {
+        Box::new(FakeFile {
+            disk: self.clone(),
+            node,
+            claimed,
+        })
+    }
+
+    /// Bytes of all files that have a name.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.lock().live.bytes(0)
+    }
+
+    /// Bytes of all files in a directory.
+    pub(crate) fn bytes_in(&self, dir: &str) -> u64 {
+        let state = self.lock();
+        state
+            .live
+            .find(Path::new(dir))
+            .map_or(0, |dir| state.live.bytes(dir))
+    }
+
+    /// The most [`bytes`](Self::bytes) ever was.
+    pub(crate) fn peak(&self) -> u64 {
+        self.lock().peak
+    }
+
+    pub(crate) fn files(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        self.lock().live.files(0, "", &mut found);
+        found
+    }
+
+    /// The same disk, everything on it durable, as after a clean shutdown.
+    pub(crate) fn settled(&self) -> Self {
+        Self::from_tree(self.lock().live.clone())
+    }
+
+    fn from_tree(tree: Tree) -> Self {
+        let state = State {
+            base: tree.clone(),
+            peak: tree.bytes(0),
+            live: tree,
+            ..State::default()
+        };
+        Self {
+            state: Arc::new(Mutex::new(state)),
+        }
+    }
+
+    /// A disk that a machine could find after losing power when `changes` changes were made.
+    pub(crate) fn power_cut(&self, changes: usize, dice: &mut Dice) -> Self {
+        let state = self.lock();
+        Self::from_tree(power_cut(&state.base, &state.changes[..changes], dice))
+    }
+}
+
+impl Disk for FakeDisk {
+    fn create_dir(&self, dir: &Path) -> io::Result<()> {
+        let mut state = self.lock();
+        state.call("create_dir")?;
+        state.make(dir, Kind::Dir).map(drop)
+    }
+
+    fn create_new(&self, file: &Path) -> io::Result<Box<dyn DiskFile>> {
+        let mut state = self.lock();
+        state.call("create_new")?;
+        let node = state.make(file, Kind::File)?;
+        Ok(self.file(node, false))
+    }
+
+    fn open(&self, file: &Path) -> io::Result<Box<dyn DiskFile>> {
+        let mut state = self.lock();
+        state.call("open")?;
+        let node = state.live.find(file)?;
+        Ok(self.file(node, false))
+    }
+
+    fn open_partial(&self, file: &Path) -> io::Result<Box<dyn DiskFile>> {
+        let mut state = self.lock();
+        state.call("open_partial")?;
+        let node = match state.live.find(file) {
+            Err(error) if error.kind() == ErrorKind::NotFound => state.make(file, Kind::File)?,
+            found => found?,
+        };
+        if !state.claimed.insert(node) {
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        Ok(self.file(node, true))
+    }
+
+    fn replace(&self, staged: &Path, target: &Path, durability: Durability) -> io::Result<()> {
+        let mut state = self.lock();
+        state.call("replace")?;
+        state.rename(staged, target)?;
+        drop(state);
+        if durability == Durability::Full {
+            self.sync_dir(target.parent().unwrap())?;
+            if staged.parent() != target.parent() {
+                self.sync_dir(staged.parent().unwrap())?;
+            }
+        }
+        Ok(())
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut state = self.lock();
+        state.call("rename")?;
+        state.rename(from, to)
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        let mut state = self.lock();
+        state.call("sync_dir")?;
+        let dir = state.live.find(dir)?;
+        state.change(Action::SyncDir { dir });
+        Ok(())
+    }
+
+    fn remove_file(&self, file: &Path) -> io::Result<()> {
+        let mut state = self.lock();
+        state.call("remove_file")?;
+        let node = state.live.find(file)?;
+        if let Content::Dir(_) = state.live.nodes[node].content {
+            return Err(ErrorKind::IsADirectory.into());
+        }
+        state.unlink(file)
+    }
+
+    fn remove_dir_all(&self, dir: &Path) -> io::Result<()> {
+        for name in self.read_dir(dir)? {
+            let path = dir.join(name);
+            match self.metadata(&path)?.kind {
+                Kind::Dir => self.remove_dir_all(&path)?,
+                _ => self.remove_file(&path)?,
+            }
+        }
+        let mut state = self.lock();
+        state.call("remove_dir")?;
+        state.unlink(dir)
+    }
+
+    fn metadata(&self, path: &Path) -> io::Result<Meta> {
+        let mut state = self.lock();
+        state.call("metadata")?;
+        let node = state.live.find(path)?;
+        Ok(state.live.nodes[node].meta())
+    }
+
+    fn read_dir(&self, dir: &Path) -> io::Result<Vec<OsString>> {
+        let mut state = self.lock();
+        state.call("read_dir")?;
+        let node = state.live.find(dir)?;
+        match &state.live.nodes[node].content {
+            Content::Dir(names) => Ok(names.keys().cloned().collect()),
+            Content::File(_) => Err(ErrorKind::NotADirectory.into()),
+        }
+    }
+}
+
+impl fmt::Debug for FakeDisk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FakeDisk").finish_non_exhaustive()
+    }
+}
+
+struct FakeFile {
+    disk: FakeDisk,
+    node: usize,
+    claimed: bool,
+}
+
+impl FakeFile {
+    /// Writes what there is room for, or a part if the call fails.
+    fn write(&self, state: &mut State, name: &'static str, bytes: &[u8], offset: usize) -> io::Result<()> {
+        let mut called = state.call(name);
+        let mut len = if called.is_ok() {
+            bytes.len()
+        } else {
+            bytes.len() / 2
+        };
+        if let Some(room) = state.room.filter(|_| called.is_ok()) {
+            let left = usize::try_from(room.saturating_sub(state.live.bytes(0))).unwrap();
+            if left < len {
+                called = Err(ErrorKind::StorageFull.into());
+                len = left;
+            }
+        }
+        let data = Bytes::copy_from_slice(&bytes[..len]);
+        state.change(Action::Write {
+            node: self.node,
+            offset,
+            data,
+        });
+        called
+    }
+}
+
+impl Drop for FakeFile {
+    fn drop(&mut self) {
+        if self.claimed {
+            self.disk.lock().claimed.remove(&self.node);
+        }
+    }
+}
+
+impl DiskFile for FakeFile {
+    fn metadata(&self) -> io::Result<Meta> {
+        let mut state = self.disk.lock();
+        state.call("file metadata")?;
+        Ok(state.live.nodes[self.node].meta())
+    }
+
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        let mut state = self.disk.lock();
+        state.call("read")?;
+        let Content::File(data) = &state.live.nodes[self.node].content else {
+            return Err(ErrorKind::IsADirectory.into());
+        };
+        let rest = usize::try_from(offset)
+            .ok()
+            .and_then(|at| data.get(at..))
+            .unwrap_or_default();
+        let len = rest.len().min(buf.len());
+        buf[..len].copy_from_slice(&rest[..len]);
+        Ok(len)
+    }
+
+    fn append(&mut self, parts: &[Bytes]) -> io::Result<()> {
+        let mut state = self.disk.lock();
+        for part in parts {
+            let end = state.live.nodes[self.node].data().len();
+            self.write(&mut state, "append", part, end)?;
+        }
+        Ok(())
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
+        let offset = usize::try_from(offset).unwrap();
+        self.write(&mut self.disk.lock(), "write_at", bytes, offset)?;
+        Ok(bytes.len())
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        let mut state = self.disk.lock();
+        state.call("set_len")?;
+        state.change(Action::Truncate {
+            node: self.node,
+            len: usize::try_from(len).unwrap(),
+        });
+        Ok(())
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        let mut state = self.disk.lock();
+        let called = state.call("sync");
+        let node = self.node;
+        state.change(if called.is_ok() {
+            Action::Sync { node }
+        } else {
+            Action::FailedSync { node }
+        });
+        called
+    }
+}

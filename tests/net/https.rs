@@ -77,11 +77,13 @@ impl Https {
     fn trusting(&self) -> HttpClientBuilder {
         let mut roots = RootCertStore::empty();
         roots.add(self.certificate.clone()).unwrap();
-        let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
             .unwrap()
             .with_root_certificates(roots)
             .with_no_client_auth();
+        // An app may share its settings with a client that knows more.
+        config.alpn_protocols = vec![b"h2".to_vec()];
         builder().tls_config(Arc::new(config))
     }
 }
@@ -105,8 +107,10 @@ fn answer_with(length: usize) -> impl Fn(&mut Plain, usize) -> std::io::Result<(
 
 #[test]
 fn n6_a_trusted_server_is_read_from_and_its_connection_kept() {
-    let server =
-        Https::start(|stream, number| write!(stream, "HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\n{number}"));
+    let server = Https::start(|stream, number| {
+        assert_eq!(stream.conn.alpn_protocol(), Some(b"http/1.1".as_slice()));
+        write!(stream, "HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\n{number}")
+    });
     let client = server.trusting().build().unwrap();
     for _ in 0..3 {
         assert_eq!(fetch(&client, Request::get(server.url())).unwrap(), b"0");

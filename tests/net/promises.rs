@@ -390,6 +390,10 @@ fn n5_short_bodies_that_nobody_reads_keep_the_connection() {
     fetch(&client, Request::get(url(&server, "/gone"))).unwrap_err();
     fetch(&client, Request::get(url(&server, "/a.bin"))).unwrap();
     assert_eq!(server.connections(), 1);
+    server.rule("/long", Rule::new().answer(404, vec![0; 32 * MIB]));
+    fetch(&client, Request::get(url(&server, "/long"))).unwrap_err();
+    fetch(&client, Request::get(url(&server, "/a.bin"))).unwrap();
+    assert_eq!(server.connections(), 2);
 }
 
 /// N7: what was meant for one server does not reach another, over any number of hops, and not on the way back either.

@@ -31,6 +31,11 @@ use crate::rt;
 /// Read to its end, a body gives its connection back for the next request. Dropped before, it closes the connection at
 /// once.
 pub struct Body {
+    /// What a body needs to go on takes some 600 bytes, which consumers should not have to move.
+    inner: Box<Inner>,
+}
+
+struct Inner {
     state: State,
     client: HttpClient,
     /// What to ask again when the body breaks off.
@@ -60,7 +65,7 @@ impl Body {
             unframed,
             ..
         } = exchange;
-        let mut body = Self {
+        let mut inner = Box::new(Inner {
             state: State::Reading(raw),
             validator: Validator::of(headers).or_else(|| request.if_range.clone()),
             client,
@@ -70,32 +75,53 @@ impl Body {
             skip: delivery.skip,
             failures: 0,
             unframed,
-        };
-        if body.is_done() {
-            body.finish();
+        });
+        if inner.is_done() {
+            inner.finish();
         }
-        body
+        Self { inner }
     }
 
     /// Position in the file of the next byte that the stream yields.
     pub fn position(&self) -> u64 {
-        self.position
+        self.inner.position
     }
 
     /// Whether the body has neither a length nor chunks, so that a close of the connection is all the end it has. Such an
     /// end may as well be a failure; it proves nothing about the file's length.
     pub fn ends_with_connection(&self) -> bool {
-        self.unframed
+        self.inner.unframed
     }
 
     pub(super) fn delivery(&self) -> &Delivery {
-        &self.delivery
+        &self.inner.delivery
     }
 
     pub(super) fn is_for_head(&self) -> bool {
-        self.request.is_head()
+        self.inner.request.is_head()
     }
 
+    /// Asks for the whole again after a wait, if that is worth a try and the body could not be resumed.
+    pub(super) async fn again(
+        &mut self,
+        error: &NetError,
+        failures: u32,
+    ) -> Option<Result<Response, NetError>> {
+        if self.inner.rest().is_some() || !error.is_transient() {
+            return None;
+        }
+        let wait = self
+            .inner
+            .client
+            .retry_policy()
+            .delay(failures, error.retry_after())?;
+        log::debug!("{error}; starting over in {wait:?}");
+        rt::sleep(wait).await;
+        Some(self.inner.client.send(self.inner.request.clone()).await)
+    }
+}
+
+impl Inner {
     fn url(&self) -> String {
         redacted(&self.request.url)
     }
@@ -106,7 +132,6 @@ impl Body {
 
     /// The part of `chunk` that is to be delivered.
     fn deliver(&mut self, mut chunk: Bytes) -> Result<Bytes, NetError> {
-        self.failures = 0;
         let length = chunk.len() as u64;
         let skipped = self.skip.min(length);
         self.skip -= skipped;
@@ -119,6 +144,10 @@ impl Body {
                 return RangeMismatchSnafu { url: self.url() }.fail();
             }
             chunk.truncate(usize::try_from(room).unwrap_or(usize::MAX));
+        }
+        if !chunk.is_empty() {
+            // Bytes that are thrown away are no progress.
+            self.failures = 0;
         }
         self.position += chunk.len() as u64;
         Ok(chunk)
@@ -194,21 +223,6 @@ impl Body {
         Ok(())
     }
 
-    /// Asks for the whole again after a wait, if that is worth a try and the body could not be resumed.
-    pub(super) async fn again(
-        &mut self,
-        error: &NetError,
-        failures: u32,
-    ) -> Option<Result<Response, NetError>> {
-        if self.rest().is_some() || !error.is_transient() {
-            return None;
-        }
-        let wait = self.client.retry_policy().delay(failures, error.retry_after())?;
-        log::debug!("{error}; starting over in {wait:?}");
-        rt::sleep(wait).await;
-        Some(self.client.send(self.request.clone()).await)
-    }
-
     /// The request for what is missing, if the answer can be known to be of the same file.
     fn rest(&self) -> Option<Request> {
         let validator = self.validator.clone().filter(|_| !self.delivery.gzip)?;
@@ -238,45 +252,40 @@ impl Body {
         self.unframed = exchange.unframed;
         self.state = State::Reading(exchange.raw);
     }
-}
 
-impl Stream for Body {
-    type Item = Result<Bytes, NetError>;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let this = &mut *self;
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, NetError>>> {
         loop {
-            let outcome = match &mut this.state {
+            let outcome = match &mut self.state {
                 State::Ended => return Poll::Ready(None),
                 State::Resuming(resuming) => match ready!(resuming.as_mut().poll(cx)) {
                     Ok(exchange) => {
-                        this.resumed(exchange);
+                        self.resumed(exchange);
                         continue;
                     }
                     Err(error) => Err(error),
                 },
-                State::Reading(raw) => match ready!(raw.poll_chunk(this.client.limits().idle, cx)) {
-                    Some(Ok(chunk)) => match this.deliver(chunk) {
+                State::Reading(raw) => match ready!(raw.poll_chunk(self.client.limits().idle, cx)) {
+                    Some(Ok(chunk)) => match self.deliver(chunk) {
                         Ok(chunk) if chunk.is_empty() => continue,
                         Ok(chunk) => {
-                            if this.is_done() {
-                                this.finish();
+                            if self.is_done() {
+                                self.finish();
                             }
                             return Poll::Ready(Some(Ok(chunk)));
                         }
                         Err(error) => Err(error),
                     },
-                    Some(Err(failure)) => Err(this.broken(failure)),
-                    None => this.ended(),
+                    Some(Err(failure)) => Err(self.broken(failure)),
+                    None => self.ended(),
                 },
             };
             match outcome {
                 Ok(()) => {
-                    this.state = State::Ended;
+                    self.state = State::Ended;
                     return Poll::Ready(None);
                 }
                 Err(error) => {
-                    if let Err(error) = this.failed(error) {
+                    if let Err(error) = self.failed(error) {
                         return Poll::Ready(Some(Err(error)));
                     }
                 }
@@ -285,12 +294,20 @@ impl Stream for Body {
     }
 }
 
+impl Stream for Body {
+    type Item = Result<Bytes, NetError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.inner.poll_next(cx)
+    }
+}
+
 impl fmt::Debug for Body {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Body")
-            .field("url", &self.url())
-            .field("position", &self.position)
-            .field("last", &self.delivery.last())
+            .field("url", &self.inner.url())
+            .field("position", &self.inner.position)
+            .field("last", &self.inner.delivery.last())
             .finish_non_exhaustive()
     }
 }

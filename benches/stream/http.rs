@@ -27,7 +27,6 @@ struct Http {
     url: Url,
 }
 
-#[expect(clippy::large_enum_variant, reason = "one of them per stream")]
 enum Opened {
     Asking(Pin<Box<dyn Future<Output = Result<Body, NetError>> + Send>>),
     Reading(Body),

@@ -269,6 +269,24 @@ fn d5_without_progress_the_tries_are_few() {
     }
 }
 
+/// D5: what is read again only to be thrown away is no progress.
+#[test]
+fn d5_skipping_is_no_progress() {
+    let server = server_with(MIB);
+    server.rule(
+        "/a.bin",
+        Rule::new().ignore_range().first(1).truncate_after(200_000),
+    );
+    let fault = server.rule("/a.bin", Rule::new().ignore_range().truncate_after(100_000));
+    future::block_on(async {
+        let response = client().send(Request::get(url(&server, "/a.bin"))).await.unwrap();
+        let (bytes, error) = drain(response.into_body()).await;
+        assert_eq!(bytes.len(), 200_000);
+        assert!(error.unwrap().is_transient());
+    });
+    assert_eq!(fault.hits(), 5);
+}
+
 /// D5, N3: a little progress each time brings the file in, but never without a wait.
 #[test]
 fn d5_progress_resets_the_count_and_keeps_the_wait() {

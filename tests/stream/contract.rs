@@ -10,6 +10,9 @@ use kithara::stream::{Message, Source, SourceStream, StreamError, StreamParams};
 
 use crate::tape::{self, Act, Torn};
 
+#[path = "../../examples/own_source.rs"]
+mod own_source;
+
 const LENGTH: u64 = 5000;
 
 /// A source with one mistake, or none.
@@ -141,6 +144,12 @@ fn the_tests_own_tape_keeps_the_contract() {
         .failing(|| tape::scripted(LENGTH, &[Act::Data(100), Act::Note(1), Act::Fail(7)]).0)
         .offline(|| tape::scripted(LENGTH, &[Act::Fail(7)]).0, Offline::Fails);
     future::block_on(contract.check()).unwrap();
+}
+
+#[test]
+fn the_source_of_the_example_keeps_the_contract() {
+    let bytes: Bytes = (0..1_u64 << 20).map(|value| value.to_le_bytes()[0]).collect();
+    future::block_on(Contract::new(own_source::Counter::default, bytes).check()).unwrap();
 }
 
 #[test]

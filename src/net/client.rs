@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderValue, StatusCode};
@@ -10,14 +9,14 @@ use snafu::IntoError;
 use url::Url;
 
 use super::accept::{Delivery, accept};
+use super::builder::Settings;
 use super::connect::Connector;
 use super::connection::{Connection, Failure, Incoming, NoBody};
-use super::error::{InvalidHeaderSnafu, NoResponseSnafu, Phase, TimeoutSnafu, TooManyRedirectsSnafu};
+use super::error::{NoResponseSnafu, Phase, TimeoutSnafu, TooManyRedirectsSnafu};
 use super::limits::Limits;
 use super::pool::{Peer, Pool};
 use super::raw::Raw;
-use super::request::insert_header;
-use super::{NetError, Request, Response, RetryPolicy, Traffic, redacted, redirect};
+use super::{HttpClientBuilder, NetError, Request, Response, RetryPolicy, Traffic, redacted, redirect};
 use crate::rt;
 
 /// An HTTP/1.1 client for media, cheap to clone: clones share connections and settings.
@@ -38,15 +37,10 @@ pub struct HttpClient {
 }
 
 struct Inner {
-    pool: Arc<Pool>,
+    settings: Settings,
     connector: Connector,
-    headers: HeaderMap,
     user_agent: HeaderValue,
-    limits: Limits,
-    retry: RetryPolicy,
-    max_redirects: u8,
-    insecure_redirects: bool,
-    max_skip: u64,
+    pool: Arc<Pool>,
 }
 
 /// A response's head that was found good, and its body as the connection gives it.
@@ -68,6 +62,23 @@ impl HttpClient {
     /// None today; what a client needs from the system is set up at its first use.
     pub fn new() -> Result<Self, NetError> {
         Self::builder().build()
+    }
+
+    pub(super) fn with(
+        settings: Settings,
+        connector: Connector,
+        user_agent: HeaderValue,
+        pool: Pool,
+    ) -> Self {
+        let inner = Inner {
+            settings,
+            connector: connector.with_own_meter(),
+            user_agent,
+            pool: Arc::new(pool),
+        };
+        Self {
+            inner: Arc::new(inner),
+        }
     }
 
     /// Starts with default settings.
@@ -116,6 +127,7 @@ impl HttpClient {
             failures += 1;
             let wait = self
                 .inner
+                .settings
                 .retry
                 .delay(failures, error.retry_after())
                 .filter(|_| error.is_transient());
@@ -127,12 +139,12 @@ impl HttpClient {
 
     /// Asks once, redirects and all.
     pub(super) async fn attempt(&self, request: &Request) -> Result<Exchange, NetError> {
-        let Inner {
+        let Settings {
             max_redirects,
             insecure_redirects,
             max_skip,
             ..
-        } = *self.inner;
+        } = self.inner.settings;
         let mut url = request.url.clone();
         let mut same_origin = true;
         for _ in 0..=max_redirects {
@@ -179,14 +191,13 @@ impl HttpClient {
         same_origin: bool,
     ) -> Result<(http::response::Parts, Raw), NetError> {
         let Inner {
-            headers,
-            user_agent,
+            settings,
             connector,
-            limits,
-            ..
+            user_agent,
+            pool,
         } = &*self.inner;
-        let message = || request.to_http(url, headers, user_agent, same_origin, NoBody);
-        let mut lease = self.inner.pool.lease(Peer::of(url)?).await;
+        let message = || request.to_http(url, &settings.headers, user_agent, same_origin, NoBody);
+        let mut lease = pool.lease(Peer::of(url)?).await;
         let reused = match lease.reuse() {
             Some(connection) => match self.head(connection, message()?, url).await {
                 Err(NetError::NoResponse { source, .. }) => {
@@ -200,8 +211,11 @@ impl HttpClient {
         let response = if let Some(response) = reused {
             response
         } else {
-            let connection = connector.connect(lease.peer(), url, limits.connect).await?;
-            self.head(lease.replace(connection), message()?, url).await?
+            lease.close();
+            let connection = connector
+                .connect(lease.peer(), url, settings.limits.connect)
+                .await?;
+            self.head(lease.open(connection), message()?, url).await?
         };
         let (head, incoming) = response.into_parts();
         Ok((head, Raw::new(lease, incoming)))
@@ -213,7 +227,7 @@ impl HttpClient {
         message: http::Request<NoBody>,
         url: &Url,
     ) -> Result<http::Response<Incoming>, NetError> {
-        let limit = self.inner.limits.head;
+        let limit = self.inner.settings.limits.head;
         connection.exchange(message, limit).await.map_err(|failure| {
             let url = redacted(url);
             match failure {
@@ -227,169 +241,21 @@ impl HttpClient {
     }
 
     pub(super) fn limits(&self) -> Limits {
-        self.inner.limits
+        self.inner.settings.limits
     }
 
     pub(super) fn retry_policy(&self) -> &RetryPolicy {
-        &self.inner.retry
+        &self.inner.settings.retry
     }
 }
 
 impl fmt::Debug for HttpClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("HttpClient")
-            .field("headers", &self.inner.headers.keys().collect::<Vec<_>>())
-            .field("limits", &self.inner.limits)
-            .field("retry", &self.inner.retry)
+            .field("headers", &self.inner.settings.headers.keys().collect::<Vec<_>>())
+            .field("limits", &self.inner.settings.limits)
+            .field("retry", &self.inner.settings.retry)
             .field("pool", &self.inner.pool)
-            .finish_non_exhaustive()
-    }
-}
-
-/// Settings of a client to be.
-#[derive(Clone)]
-#[must_use]
-pub struct HttpClientBuilder {
-    connector: Connector,
-    headers: HeaderMap,
-    user_agent: String,
-    invalid_header: Option<String>,
-    limits: Limits,
-    retry: RetryPolicy,
-    max_redirects: u8,
-    insecure_redirects: bool,
-    max_skip: u64,
-    max_connections_per_host: usize,
-}
-
-impl Default for HttpClientBuilder {
-    fn default() -> Self {
-        Self {
-            connector: Connector::default(),
-            headers: HeaderMap::new(),
-            user_agent: concat!("kithara/", env!("CARGO_PKG_VERSION")).to_owned(),
-            invalid_header: None,
-            limits: Limits {
-                connect: Duration::from_secs(10),
-                head: Duration::from_secs(15),
-                idle: Duration::from_secs(15),
-            },
-            retry: RetryPolicy::default(),
-            max_redirects: 10,
-            insecure_redirects: false,
-            max_skip: 256 * 1024,
-            max_connections_per_host: 6,
-        }
-    }
-}
-
-impl HttpClientBuilder {
-    /// The most time to resolve a name, connect and shake hands; 10 s by default.
-    pub fn connect_timeout(mut self, limit: Duration) -> Self {
-        self.limits.connect = limit;
-        self
-    }
-
-    /// The most time from sending a request to the head of its response; 15 s by default.
-    pub fn head_timeout(mut self, limit: Duration) -> Self {
-        self.limits.head = limit;
-        self
-    }
-
-    /// The longest gap in a body that is being waited for; 15 s by default. There is no limit for a body as a whole.
-    pub fn idle_timeout(mut self, limit: Duration) -> Self {
-        self.limits.idle = limit;
-        self
-    }
-
-    /// How many redirects to follow; 10 by default.
-    pub fn max_redirects(mut self, limit: u8) -> Self {
-        self.max_redirects = limit;
-        self
-    }
-
-    /// Whether to follow a redirect from `https` to `http`; refused by default.
-    pub fn insecure_redirects(mut self, allowed: bool) -> Self {
-        self.insecure_redirects = allowed;
-        self
-    }
-
-    /// How many connections to hold to one host at most, idle ones included; 6 by default, never less than 1.
-    pub fn max_connections_per_host(mut self, limit: usize) -> Self {
-        self.max_connections_per_host = limit;
-        self
-    }
-
-    /// How many bytes to read and throw away when a server answers a request for a range with the whole file; 256 KiB by
-    /// default.
-    pub fn max_skip(mut self, bytes: u64) -> Self {
-        self.max_skip = bytes;
-        self
-    }
-
-    /// Adds a header to each request, in place of an earlier one of the same name. It is taken for a credential: a
-    /// redirect to another origin does not get it.
-    pub fn header(mut self, name: &str, value: &str) -> Self {
-        if let Err(name) = insert_header(&mut self.headers, name, value) {
-            self.invalid_header.get_or_insert(name);
-        }
-        self
-    }
-
-    /// What the client calls itself; `kithara/` and the version by default.
-    pub fn user_agent(mut self, name: &str) -> Self {
-        name.clone_into(&mut self.user_agent);
-        self
-    }
-
-    /// When to try again; see [`RetryPolicy`].
-    pub fn retry(mut self, policy: RetryPolicy) -> Self {
-        self.retry = policy;
-        self
-    }
-
-    /// The app's own TLS settings, in place of those made from the platform's certificate store. The protocols they
-    /// offer (ALPN) are replaced by HTTP/1.1, the only one this client speaks.
-    #[cfg(feature = "tls")]
-    pub fn tls_config(mut self, config: Arc<futures_rustls::rustls::ClientConfig>) -> Self {
-        self.connector = Connector::with_tls_config(config);
-        self
-    }
-
-    /// Makes the client. Opens no connection and reads no file.
-    ///
-    /// # Errors
-    ///
-    /// [`NetError::InvalidHeader`] if a header or the user agent is not allowed in HTTP.
-    pub fn build(self) -> Result<HttpClient, NetError> {
-        if let Some(name) = self.invalid_header {
-            return InvalidHeaderSnafu { name }.fail();
-        }
-        let user_agent = HeaderValue::try_from(self.user_agent);
-        let user_agent = user_agent.map_err(|_| InvalidHeaderSnafu { name: "user-agent" }.build())?;
-        let inner = Inner {
-            pool: Arc::new(Pool::new(self.max_connections_per_host)),
-            connector: self.connector.with_own_meter(),
-            headers: self.headers,
-            user_agent,
-            limits: self.limits,
-            retry: self.retry,
-            max_redirects: self.max_redirects,
-            insecure_redirects: self.insecure_redirects,
-            max_skip: self.max_skip,
-        };
-        Ok(HttpClient {
-            inner: Arc::new(inner),
-        })
-    }
-}
-
-impl fmt::Debug for HttpClientBuilder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("HttpClientBuilder")
-            .field("headers", &self.headers.keys().collect::<Vec<_>>())
-            .field("limits", &self.limits)
-            .field("retry", &self.retry)
             .finish_non_exhaustive()
     }
 }

@@ -22,6 +22,7 @@
 
 mod accept;
 mod body;
+mod builder;
 mod client;
 mod connect;
 mod connection;
@@ -42,7 +43,8 @@ mod traffic;
 mod validator;
 
 pub use body::Body;
-pub use client::{HttpClient, HttpClientBuilder};
+pub use builder::HttpClientBuilder;
+pub use client::HttpClient;
 pub use error::{NetError, Phase, TransportError, redacted};
 #[cfg(feature = "tls")]
 pub use futures_rustls::rustls;

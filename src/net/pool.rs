@@ -211,8 +211,13 @@ impl Lease {
         self.connection.as_mut()
     }
 
-    /// Puts a new connection in the place of the one before, which is closed.
-    pub(super) fn replace(&mut self, connection: Connection) -> &mut Connection {
+    /// Closes the connection and keeps the right to one.
+    pub(super) fn close(&mut self) {
+        self.connection = None;
+    }
+
+    /// Takes a new connection in.
+    pub(super) fn open(&mut self, connection: Connection) -> &mut Connection {
         self.connection.insert(connection)
     }
 

@@ -1,0 +1,162 @@
+//! A client's settings.
+
+use std::fmt;
+#[cfg(feature = "tls")]
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderValue};
+
+use super::client::HttpClient;
+use super::connect::Connector;
+use super::error::InvalidHeaderSnafu;
+use super::limits::Limits;
+use super::pool::Pool;
+use super::request::insert_header;
+use super::{NetError, RetryPolicy};
+
+/// What each request of a client has in common.
+#[derive(Clone)]
+pub(super) struct Settings {
+    pub(super) headers: HeaderMap,
+    pub(super) limits: Limits,
+    pub(super) retry: RetryPolicy,
+    pub(super) max_redirects: u8,
+    pub(super) insecure_redirects: bool,
+    pub(super) max_skip: u64,
+}
+
+/// Settings of a client to be.
+#[derive(Clone)]
+#[must_use]
+pub struct HttpClientBuilder {
+    settings: Settings,
+    connector: Connector,
+    user_agent: String,
+    /// The first header that HTTP does not allow; told when the client is made.
+    invalid_header: Option<String>,
+    max_connections_per_host: usize,
+}
+
+impl Default for HttpClientBuilder {
+    fn default() -> Self {
+        let settings = Settings {
+            headers: HeaderMap::new(),
+            limits: Limits {
+                connect: Duration::from_secs(10),
+                head: Duration::from_secs(15),
+                idle: Duration::from_secs(15),
+            },
+            retry: RetryPolicy::default(),
+            max_redirects: 10,
+            insecure_redirects: false,
+            max_skip: 256 * 1024,
+        };
+        Self {
+            settings,
+            connector: Connector::default(),
+            user_agent: concat!("kithara/", env!("CARGO_PKG_VERSION")).to_owned(),
+            invalid_header: None,
+            max_connections_per_host: 6,
+        }
+    }
+}
+
+impl HttpClientBuilder {
+    /// The most time to resolve a name, connect and shake hands; 10 s by default.
+    pub fn connect_timeout(mut self, limit: Duration) -> Self {
+        self.settings.limits.connect = limit;
+        self
+    }
+
+    /// The most time from sending a request to the head of its response; 15 s by default.
+    pub fn head_timeout(mut self, limit: Duration) -> Self {
+        self.settings.limits.head = limit;
+        self
+    }
+
+    /// The longest gap in a body that is being waited for; 15 s by default. There is no limit for a body as a whole.
+    pub fn idle_timeout(mut self, limit: Duration) -> Self {
+        self.settings.limits.idle = limit;
+        self
+    }
+
+    /// How many redirects to follow; 10 by default.
+    pub fn max_redirects(mut self, limit: u8) -> Self {
+        self.settings.max_redirects = limit;
+        self
+    }
+
+    /// Whether to follow a redirect from `https` to `http`; refused by default.
+    pub fn insecure_redirects(mut self, allowed: bool) -> Self {
+        self.settings.insecure_redirects = allowed;
+        self
+    }
+
+    /// How many connections to hold to one host at most, idle ones included; 6 by default, never less than 1.
+    pub fn max_connections_per_host(mut self, limit: usize) -> Self {
+        self.max_connections_per_host = limit;
+        self
+    }
+
+    /// How many bytes to read and throw away when a server answers a request for a range with the whole file; 256 KiB by
+    /// default.
+    pub fn max_skip(mut self, bytes: u64) -> Self {
+        self.settings.max_skip = bytes;
+        self
+    }
+
+    /// Adds a header to each request, in place of an earlier one of the same name. It is taken for a credential: a
+    /// redirect to another origin does not get it.
+    pub fn header(mut self, name: &str, value: &str) -> Self {
+        if let Err(name) = insert_header(&mut self.settings.headers, name, value) {
+            self.invalid_header.get_or_insert(name);
+        }
+        self
+    }
+
+    /// What the client calls itself; `kithara/` and the version by default.
+    pub fn user_agent(mut self, name: &str) -> Self {
+        name.clone_into(&mut self.user_agent);
+        self
+    }
+
+    /// When to try again; see [`RetryPolicy`].
+    pub fn retry(mut self, policy: RetryPolicy) -> Self {
+        self.settings.retry = policy;
+        self
+    }
+
+    /// The app's own TLS settings, in place of those made from the platform's certificate store. The protocols they
+    /// offer (ALPN) are replaced by HTTP/1.1, the only one this client speaks.
+    #[cfg(feature = "tls")]
+    pub fn tls_config(mut self, config: Arc<futures_rustls::rustls::ClientConfig>) -> Self {
+        self.connector = Connector::with_tls_config(config);
+        self
+    }
+
+    /// Makes the client. Opens no connection and reads no file.
+    ///
+    /// # Errors
+    ///
+    /// [`NetError::InvalidHeader`] if a header or the user agent is not allowed in HTTP.
+    pub fn build(self) -> Result<HttpClient, NetError> {
+        if let Some(name) = self.invalid_header {
+            return InvalidHeaderSnafu { name }.fail();
+        }
+        let user_agent = HeaderValue::try_from(self.user_agent);
+        let user_agent = user_agent.map_err(|_| InvalidHeaderSnafu { name: "user-agent" }.build())?;
+        let pool = Pool::new(self.max_connections_per_host);
+        Ok(HttpClient::with(self.settings, self.connector, user_agent, pool))
+    }
+}
+
+impl fmt::Debug for HttpClientBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpClientBuilder")
+            .field("headers", &self.settings.headers.keys().collect::<Vec<_>>())
+            .field("limits", &self.settings.limits)
+            .field("retry", &self.settings.retry)
+            .finish_non_exhaustive()
+    }
+}

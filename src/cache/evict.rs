@@ -353,17 +353,17 @@ impl<S: Store, P: EvictionPolicy> Store for EvictingStore<S, P> {
     fn set_pinned(&self, asset: &AssetId, pinned: bool) -> Result<(), CacheError> {
         self.settle()?;
         let shared = &self.shared;
-        let overhead = if pinned {
-            shared.inner.overhead(asset, None)
-        } else {
-            0
-        };
+        if !pinned {
+            // Needs no room, and may be what makes some.
+            return shared.inner.set_pinned(asset, false);
+        }
+        let overhead = shared.inner.overhead(asset, None);
         shared.reserve(overhead)?;
         let done = shared.inner.set_pinned(asset, pinned);
         let mut state = shared.lock();
         state.reserved = state.reserved.saturating_sub(overhead);
         drop(state);
-        if pinned && done.is_ok() {
+        if done.is_ok() {
             self.touch(asset, Stamp::default());
         }
         done

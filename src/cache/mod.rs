@@ -38,6 +38,8 @@ mod codec;
 mod entry;
 mod error;
 mod evict;
+#[cfg(test)]
+mod faults;
 mod flight;
 mod fs;
 mod id;

@@ -78,7 +78,7 @@ impl Partial for FsPartial {
             bytes,
             replaced,
             created: false,
-            modified: tree.modified(&self.asset)?,
+            modified: tree.modified(&self.asset).unwrap_or(None),
         })
     }
 }

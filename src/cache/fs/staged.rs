@@ -1,6 +1,7 @@
 //! An entry on its way to the disk.
 
 use std::fmt;
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -97,7 +98,8 @@ impl Staged for FsStaged {
             path: &target,
         })?;
         self.placed = true;
-        let modified = tree.modified(&self.asset)?;
+        // Only what the index remembers of it; the entry is there.
+        let modified = tree.modified(&self.asset).unwrap_or(None);
         Ok(Committed {
             bytes,
             replaced,
@@ -111,8 +113,11 @@ impl Drop for FsStaged {
     fn drop(&mut self) {
         drop(self.file.take());
         if !self.placed {
-            // What cannot be removed now is swept by the next session.
-            let _ = self.tree.disk.remove_file(&self.staged);
+            let removed = self.tree.disk.remove_file(&self.staged);
+            if removed.is_err_and(|error| error.kind() != io::ErrorKind::NotFound) {
+                // Once more, for what was interrupted; what cannot be removed is swept by the next session.
+                let _ = self.tree.disk.remove_file(&self.staged);
+            }
         }
     }
 }

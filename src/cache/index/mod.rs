@@ -120,10 +120,8 @@ impl<S: Store> Store for IndexStore<S> {
     fn remove_entry(&self, asset: &AssetId, path: &CachePath) -> Result<Option<u64>, CacheError> {
         let shared = &self.shared;
         let change = || {
-            Ok((
-                shared.inner.remove_entry(asset, path)?,
-                shared.inner.modified(asset)?,
-            ))
+            let removed = shared.inner.remove_entry(asset, path)?;
+            Ok((removed, shared.inner.modified(asset).unwrap_or(None)))
         };
         let (removed, _) = shared.change(asset, change, |record, &(removed, modified)| {
             if let Some(bytes) = removed {
@@ -162,7 +160,7 @@ impl<S: Store> Store for IndexStore<S> {
         let shared = &self.shared;
         let change = || {
             shared.inner.set_pinned(asset, pinned)?;
-            shared.inner.modified(asset)
+            Ok(shared.inner.modified(asset).unwrap_or(None))
         };
         let account = |record: &mut Record, &modified: &Option<Stamp>| {
             record.pinned = pinned;

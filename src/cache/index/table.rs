@@ -165,7 +165,11 @@ impl Table {
             record.last_access = info.last_access;
             self.news.push(id.bare());
         }
-        self.note(id);
+        let figures = |record: &Record| (record.bytes, record.files, record.pinned, record.modified);
+        // Finding what was known already is nothing to write down.
+        if old.as_ref().map(figures) != Some(figures(record)) {
+            self.note(id);
+        }
     }
 
     /// Collects how an asset stands now for the journal.

@@ -39,6 +39,7 @@
 //! | `net` | [`net`], http only | hyper, async-std, url, flate2 |
 //! | `tls` | https with the platform's certificates | rustls, ring (a C compiler) |
 //! | `webpki-roots` | https with Mozilla's certificates compiled in | webpki-roots |
+//! | `file` | [`file`]: HTTP and local files, random access while they arrive | `stream`, `cache`, `net`, `io` |
 //! | `hls` | [`hls`] | the three above, quick-m3u8, aes, cbc |
 //! | `test-util` | [`stream::contract`], checks for sources of one's own | |
 //! | `full` | all but `webpki-roots` and `test-util` | |
@@ -54,6 +55,8 @@ mod rt;
 
 #[cfg(feature = "cache")]
 pub mod cache;
+#[cfg(feature = "file")]
+pub mod file;
 #[cfg(feature = "hls")]
 pub mod hls;
 #[cfg(feature = "io")]

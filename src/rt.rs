@@ -16,6 +16,20 @@ pub(crate) fn spawn(future: impl Future<Output = ()> + Send + 'static) {
     drop(async_std::task::spawn(future));
 }
 
+/// Runs `future` on a thread of its own, where its polls may block, until it ends by itself.
+#[cfg(feature = "file")]
+pub(crate) fn spawn_on_thread(future: impl Future<Output = ()> + Send + 'static) {
+    drop(async_std::task::spawn_blocking(move || {
+        futures_lite::future::block_on(future);
+    }));
+}
+
+/// Runs `work` on a thread that may block, whether or not anybody waits for it.
+#[cfg(feature = "file")]
+pub(crate) fn unblock_detached(work: impl FnOnce() + Send + 'static) {
+    drop(async_std::task::spawn_blocking(work));
+}
+
 /// Runs `work` on a thread that may block and returns its value.
 ///
 /// # Cancel safety

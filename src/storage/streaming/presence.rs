@@ -53,6 +53,14 @@ impl<E> Presence<E> {
         self.lock().missing(range)
     }
 
+    pub(super) fn first_missing(&self, range: &Range<u64>) -> Option<Range<u64>> {
+        let state = self.lock();
+        let end = state.len.map_or(range.end, |len| range.end.min(len));
+        let within = range.start..end;
+        let mut gaps = state.present.gaps(&within);
+        if within.is_empty() { None } else { gaps.next() }
+    }
+
     pub(super) fn ahead(&self, position: u64, limit: u64) -> Ahead {
         self.lock().ahead(position, limit)
     }

@@ -9,7 +9,7 @@ use snafu::OptionExt;
 use super::error::{BeyondEndSnafu, EndConflictSnafu, IncompleteSnafu, TagTooLongSnafu};
 use super::progress::Record;
 use super::state::EndConflict;
-use super::{DemandWatch, Inner, StreamingError, TAG_LIMIT};
+use super::{Demand, DemandWatch, Inner, StreamingError, TAG_LIMIT};
 
 /// Missing ranges, each with the bytes for it.
 type Gaps<'b> = Vec<(Range<u64>, &'b [u8])>;
@@ -45,6 +45,26 @@ impl<E> Writer<E> {
             inner,
             holds_role: true,
         }
+    }
+
+    /// The end in bytes, once it was [said](Self::set_len).
+    pub fn end(&self) -> Option<u64> {
+        self.inner.presence.len()
+    }
+
+    /// The bytes present: half-open ranges, ascending, apart.
+    pub fn available(&self) -> Vec<Range<u64>> {
+        self.inner.presence.available()
+    }
+
+    /// The first bytes of `range` that are missing, up to the next ones present or to the known end.
+    pub fn first_missing(&self, range: Range<u64>) -> Option<Range<u64>> {
+        self.inner.presence.first_missing(&range)
+    }
+
+    /// What readers need, right now.
+    pub fn demand_now(&self) -> Demand {
+        self.inner.presence.demand()
     }
 
     /// What readers need, to watch.

@@ -1,0 +1,430 @@
+//! The fetcher: turns demand into requests, and what they bring into bytes that readers find.
+
+use std::fmt;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use snafu::IntoError as _;
+
+use super::error::{ChangedSnafu, EndUnprovenSnafu, NetSnafu, NotSeekableSnafu};
+use super::lane::{Event, Lane};
+use super::params::LookAhead;
+use super::pen::Pen;
+use super::plan::{self, Scene, Span, Step, Which};
+use super::remote::Remote;
+use super::{Bypass, FileError};
+use crate::net::{NetError, Response};
+use crate::rt;
+use crate::storage::{Demand, DemandWatch};
+
+/// How often in a row a body may break off where the client cannot resume it by itself.
+const STRIKES: u32 = 5;
+const STRIKE_WAIT: Duration = Duration::from_millis(200);
+
+/// Fetches what the readers of one file want. From [`FileSource::open_parts`](super::FileSource::open_parts), for
+/// threads and executors of one's own.
+///
+/// It resolves when the last reader was dropped, when the file is complete in the cache, or after a failure, which its
+/// readers are told. Its polls write to files: give it a thread, or an executor that does not mind. Dropped, it closes
+/// its connections, and readers that wait get [`FileError::Stopped`].
+#[must_use = "a driver does nothing unless it is polled, and dropping it ends the fetching"]
+pub struct FileDriver {
+    work: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+}
+
+impl FileDriver {
+    /// For a file of which nothing needs to be fetched.
+    pub(super) fn idle() -> Self {
+        Self { work: None }
+    }
+
+    pub(super) fn of(fetch: Fetch) -> Self {
+        Self {
+            work: Some(Box::pin(fetch.run())),
+        }
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        self.work.is_none()
+    }
+}
+
+impl Future for FileDriver {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(work) = &mut self.work else {
+            return Poll::Ready(());
+        };
+        let done = work.as_mut().poll(cx);
+        if done.is_ready() {
+            self.work = None;
+        }
+        done
+    }
+}
+
+impl fmt::Debug for FileDriver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FileDriver")
+            .field("done", &self.is_idle())
+            .finish_non_exhaustive()
+    }
+}
+
+/// What the application may change while a file is fetched.
+#[derive(Debug)]
+pub(super) struct Dials {
+    pub(super) bytes_per_second: AtomicU64,
+}
+
+/// How a file is to be fetched.
+#[derive(Debug, Clone)]
+pub(super) struct Manner {
+    pub(super) look_ahead: LookAhead,
+    pub(super) window: u64,
+    pub(super) unknown_length_limit: u64,
+    pub(super) accept_unproven_end: bool,
+    pub(super) dials: Arc<Dials>,
+}
+
+pub(super) struct Fetch {
+    pub(super) remote: Remote,
+    pub(super) pen: Pen,
+    manner: Manner,
+    watch: DemandWatch<FileError>,
+    demand: Demand,
+    main: Option<Lane>,
+    side: Option<Lane>,
+    /// Bodies that broke off in a row.
+    strikes: u32,
+    /// The look-ahead is full; it is filled up again when a quarter of it is gone. A connection that is read from in
+    /// small steps while its buffers are full crawls.
+    full: bool,
+}
+
+/// Why the fetching is over.
+pub(super) enum Over {
+    Failed(FileError),
+    Changed,
+}
+
+enum Next {
+    Demand(Option<Demand>),
+    Lane(Which, Event),
+}
+
+impl Fetch {
+    /// `None` if the pen is over already.
+    pub(super) fn new(remote: Remote, pen: Pen, manner: Manner) -> Option<Self> {
+        Some(Self {
+            watch: pen.watch()?,
+            remote,
+            pen,
+            manner,
+            demand: Demand::default(),
+            main: None,
+            side: None,
+            strikes: 0,
+            full: false,
+        })
+    }
+
+    async fn run(mut self) {
+        match self.fetch().await {
+            Ok(Some(len)) => {
+                let Self { pen, .. } = self;
+                pen.finish(len).await;
+            }
+            Ok(None) => {
+                let Self { pen, main, side, .. } = self;
+                drop((main, side));
+                pen.close();
+            }
+            Err(over) => {
+                let Self {
+                    pen,
+                    remote,
+                    main,
+                    side,
+                    ..
+                } = self;
+                drop((main, side));
+                match over {
+                    Over::Failed(cause) => pen.fail(cause),
+                    Over::Changed => pen.discard(FileError::Changed { url: remote.shown() }),
+                }
+            }
+        }
+    }
+
+    /// Fetches until the file is whole (then its length), or nobody reads any more.
+    async fn fetch(&mut self) -> Result<Option<u64>, Over> {
+        loop {
+            if let Some(len) = self.is_whole() {
+                return Ok(Some(len));
+            }
+            let go_main = self.take_step()?;
+            let next = self.next(go_main).await;
+            match next {
+                Next::Demand(None) => return Ok(None),
+                Next::Demand(Some(demand)) => self.demand = demand,
+                Next::Lane(which, event) => self.handle(which, event).await?,
+            }
+        }
+    }
+
+    /// Sends the first request for what is missing from `position` on and waits for its head.
+    pub(super) async fn first(&mut self, position: u64) -> Result<(), Over> {
+        let wanted = |from: u64| self.pen.writer().and_then(|w| w.first_missing(from..u64::MAX));
+        let mut wanted = wanted;
+        let Some(gap) = wanted(position).or_else(|| wanted(0)) else {
+            return Ok(());
+        };
+        let end = Some(gap.end).filter(|end| *end != u64::MAX && Some(*end) != self.remote.total());
+        self.open(Which::Main, gap.start, end);
+        loop {
+            match &self.main {
+                Some(lane) if lane.is_asking() => {}
+                Some(_) => return Ok(()),
+                // The server has the file, but not in parts.
+                None => self.open(Which::Main, 0, None),
+            }
+            match self.next(true).await {
+                Next::Lane(which, event) => self.handle(which, event).await?,
+                Next::Demand(demand) => self.demand = demand.unwrap_or_default(),
+            }
+        }
+    }
+
+    fn is_whole(&mut self) -> Option<u64> {
+        if self.pen.bypassed {
+            return None;
+        }
+        let writer = self.pen.writer()?;
+        let len = writer.end()?;
+        writer.first_missing(0..len).is_none().then_some(len)
+    }
+
+    /// How far ahead of readers to fetch.
+    fn ahead(&self) -> u64 {
+        let rate = self.manner.dials.bytes_per_second.load(Ordering::Relaxed);
+        let ahead = self.manner.look_ahead.bytes(rate).max(plan::LEAST_AHEAD);
+        if self.pen.bypassed {
+            ahead.min(self.manner.window / 2)
+        } else {
+            ahead
+        }
+    }
+
+    /// Opens what is to be opened, and says whether the main lane is to go on.
+    fn take_step(&mut self) -> Result<bool, Over> {
+        let (main, side) = (
+            self.main.as_ref().map(|lane| lane.span),
+            self.side.as_ref().map(|lane| lane.span),
+        );
+        let ahead = match self.ahead() {
+            ahead if self.full => ahead - ahead / 4,
+            ahead => ahead,
+        };
+        let fill = self.manner.look_ahead == LookAhead::Whole && !self.pen.bypassed;
+        let (demand, ranges) = (self.demand.clone(), self.remote.ranges);
+        let Some(writer) = self.pen.writer() else {
+            return Ok(false);
+        };
+        let scene = Scene {
+            demand,
+            len: writer.end(),
+            main,
+            side,
+            ahead,
+            fill,
+            ranges,
+        };
+        let step = plan::step(&scene, |range| writer.first_missing(range));
+        self.full = step == Step::Rest;
+        match step {
+            Step::Rest => Ok(false),
+            Step::Go { main } => Ok(main),
+            Step::Open { which, start, end } => {
+                self.open(which, start, end);
+                Ok(which == Which::Main)
+            }
+            Step::Restart { position } => {
+                // The same bytes again, if it can be told that they are the same.
+                if !self.remote.may_start_over() {
+                    return Err(Over::Failed(
+                        NotSeekableSnafu {
+                            url: self.remote.shown(),
+                            position,
+                        }
+                        .build(),
+                    ));
+                }
+                self.open(Which::Main, 0, None);
+                Ok(true)
+            }
+        }
+    }
+
+    fn open(&mut self, which: Which, start: u64, end: Option<u64>) {
+        let span = Span { next: start, end };
+        let lane = Lane::ask(&self.remote.client, self.remote.request(span), span);
+        match which {
+            Which::Main => self.main = Some(lane),
+            Which::Side => self.side = Some(lane),
+        }
+    }
+
+    async fn next(&mut self, go_main: bool) -> Next {
+        let Self {
+            watch, main, side, ..
+        } = self;
+        let mut changed = pin!(watch.changed());
+        std::future::poll_fn(|cx| {
+            if let Poll::Ready(demand) = changed.as_mut().poll(cx) {
+                return Poll::Ready(Next::Demand(demand));
+            }
+            if let Some(lane) = side
+                && let Poll::Ready(event) = lane.poll(cx)
+            {
+                return Poll::Ready(Next::Lane(Which::Side, event));
+            }
+            if let Some(lane) = main.as_mut().filter(|lane| go_main || lane.is_asking())
+                && let Poll::Ready(event) = lane.poll(cx)
+            {
+                return Poll::Ready(Next::Lane(Which::Main, event));
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
+    fn lane(&mut self, which: Which) -> &mut Option<Lane> {
+        match which {
+            Which::Main => &mut self.main,
+            Which::Side => &mut self.side,
+        }
+    }
+
+    async fn handle(&mut self, which: Which, event: Event) -> Result<(), Over> {
+        match event {
+            Event::Head(response) => self.head(which, *response),
+            Event::Data(at, bytes) => {
+                self.strikes = 0;
+                self.take_in(at, &bytes)
+            }
+            Event::End { at, with_connection } => self.ended(which, at, with_connection),
+            Event::Failed(error) => self.failed(which, error).await,
+        }
+    }
+
+    fn head(&mut self, which: Which, response: Response) -> Result<(), Over> {
+        self.remote.judge(&response).map_err(|_| Over::Changed)?;
+        let total = self.remote.total();
+        self.pen.resumable = total.is_some() && self.remote.validator().is_some();
+        let tag = self
+            .remote
+            .validator()
+            .map(|validator| validator.as_str().to_owned());
+        let body = response.into_body();
+        if total.is_none() && body.ends_with_connection() {
+            self.pen.bypass(Bypass::UnknownLength);
+        }
+        let Some(writer) = self.pen.writer() else {
+            return Ok(());
+        };
+        if let Some(total) = total {
+            writer.set_len(total).map_err(|_| Over::Changed)?;
+            // One that is too long to be stored only costs the next session a download.
+            let _ = writer.set_tag(tag.unwrap_or_default());
+        }
+        let start = body.position();
+        if let Some(lane) = self.lane(which) {
+            lane.span.next = start;
+            lane.read(body);
+        }
+        Ok(())
+    }
+
+    fn take_in(&mut self, at: u64, bytes: &[u8]) -> Result<(), Over> {
+        let reached = at.saturating_add(bytes.len() as u64);
+        if self.remote.total().is_none() && reached > self.manner.unknown_length_limit {
+            self.pen.bypass(Bypass::UnknownLength);
+        }
+        // A byte beyond the end that the server itself announced is of another file.
+        self.pen.write(at, bytes).map_err(|_| Over::Changed)?;
+        if self.pen.bypassed {
+            let window = self.manner.window;
+            self.pen.slide(window / 4, self.ahead(), window);
+        }
+        Ok(())
+    }
+
+    fn ended(&mut self, which: Which, at: u64, with_connection: bool) -> Result<(), Over> {
+        let open_ended = self
+            .lane(which)
+            .take()
+            .is_some_and(|lane| lane.span.end.is_none());
+        if !open_ended || self.remote.total().is_some() {
+            return Ok(());
+        }
+        if with_connection && !self.manner.accept_unproven_end {
+            return Err(Over::Failed(
+                EndUnprovenSnafu {
+                    url: self.remote.shown(),
+                    position: at,
+                }
+                .build(),
+            ));
+        }
+        match self.pen.writer().map(|writer| writer.set_len(at)) {
+            Some(Err(_)) => Err(Over::Changed),
+            _ => Ok(()),
+        }
+    }
+
+    async fn failed(&mut self, which: Which, error: NetError) -> Result<(), Over> {
+        let lane = self.lane(which).take();
+        let was_reading = lane.is_some_and(|lane| !lane.is_asking());
+        match error {
+            NetError::Changed { .. } => return Err(Over::Changed),
+            // The server has the file, but not in parts: the main lane, or a new one, reads it from the start.
+            NetError::RangeIgnored { .. } if self.remote.ranges => {
+                self.remote.ranges = false;
+                return Ok(());
+            }
+            // The client resumes by itself what it can prove to be the same file; beyond that it is for us to ask.
+            _ if was_reading
+                && error.is_transient()
+                && self.remote.validator().is_none()
+                && (self.remote.ranges || self.remote.may_start_over())
+                && self.strikes < STRIKES =>
+            {
+                let wait = STRIKE_WAIT * 2_u32.pow(self.strikes);
+                self.strikes += 1;
+                log::debug!("{error}; going on in {wait:?}");
+                rt::sleep(wait).await;
+                return Ok(());
+            }
+            _ => {}
+        }
+        Err(Over::Failed(
+            NetSnafu {
+                url: self.remote.shown(),
+            }
+            .into_error(error),
+        ))
+    }
+
+    /// What [`Over::Changed`] means to readers.
+    pub(super) fn changed(&self) -> FileError {
+        ChangedSnafu {
+            url: self.remote.shown(),
+        }
+        .build()
+    }
+}

@@ -1,0 +1,64 @@
+//! Files over HTTP and local ones, at once a stream of bytes and random access while they arrive.
+//!
+//! ```no_run
+//! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+//! use std::io::{Read, Seek, SeekFrom};
+//! use kithara::cache::AssetCache;
+//! use kithara::file::{FileParams, FileSource};
+//! use kithara::net::{HttpClient, Url};
+//!
+//! let cache = AssetCache::builder("cache").max_bytes(500_000_000).open().await?;
+//! let url = Url::parse("https://example.com/episode.mp3")?;
+//! let source = FileSource::new(url, FileParams::new(HttpClient::new()?, cache));
+//!
+//! let mut reader = source.open_reader().await?;   // `Read + Seek + Send + Sync`, for a decode thread
+//! # std::thread::spawn(move || {
+//! reader.seek(SeekFrom::End(-128))?;              // one small request, wherever the download is
+//! let mut tag = Vec::new();
+//! reader.read_to_end(&mut tag)
+//! # });
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! The rule this adds to the floors below: *what is fetched is what is read next*. Readers say where they are and what
+//! they wait for; one fetcher turns that into as few requests as it can, and the rest of the file into the holes that
+//! are left.
+//!
+//! ```text
+//!   decoder ──▶ io::Reader ──┐                                 ┌── main: reads ahead, then fills the holes
+//!   Stream<Bytes> ───────────┤ demand ──▶ FileDriver (plan) ───┤
+//!                            │               │                 └── side: a small jump, while main is parked
+//!            StreamingResource ◀── bytes ────┘
+//!                └ the cache's partial entry; memory where the cache has no room (fault C19)
+//! ```
+//!
+//! - A complete file plays from the cache without a connection; a partial one is resumed after a restart, if the server
+//!   gave a strong validator that proves it is the same file.
+//! - A file that changes upstream is fetched anew. If somebody is reading it, he gets [`FileError::Changed`]: bytes of
+//!   two versions are never mixed. (Where a server sends neither `ETag` nor `Last-Modified`, only the length can tell.)
+//! - A server without ranges is read from its start; a jump forward waits.
+//! - Dropping the last reader, or the stream, closes the connections at once and keeps what was fetched.
+
+mod control;
+mod driver;
+mod error;
+mod lane;
+mod location;
+mod open;
+mod params;
+mod pen;
+mod plan;
+mod remote;
+mod source;
+mod stream;
+
+pub use control::{Bypass, FileControl, Origin};
+pub use driver::FileDriver;
+pub use error::FileError;
+pub use location::Location;
+pub use params::{FileParams, LookAhead};
+pub use source::{FileParts, FileSource};
+
+/// [`io::Reader`](crate::io::Reader) over a file that a [`FileSource`] fetches.
+pub type FileReader = crate::io::Reader<FileError>;

@@ -1,0 +1,231 @@
+//! Where the fetched bytes go: into the cache's partial entry, or where that fails into memory (C16).
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use async_channel::Sender;
+
+use super::{Bypass, FileControl, FileError};
+use crate::cache::PartialEntry;
+use crate::rt;
+use crate::storage::{Checkpoint, DemandWatch, StreamingError, Writer};
+
+/// Checkpoints follow each other at this distance at least: a fast download need not stop for the disk.
+const CHECKPOINT_AFTER: Duration = Duration::from_secs(2);
+
+/// The writer of a file, and what its bytes are to become. Dropped, it records what it has written, if that can be
+/// resumed, and ends every wait with [`FileError::Stopped`].
+pub(super) struct Pen {
+    /// `None` once it is over.
+    writer: Option<Writer<FileError>>,
+    /// The cache's partial entry, if bytes go there.
+    entry: Option<PartialEntry>,
+    /// Whether bytes go to memory from now on.
+    pub(super) bypassed: bool,
+    /// Whether the next session can go on from what is written: it can prove that the file is the same.
+    pub(super) resumable: bool,
+    control: Sender<FileControl>,
+    /// What is to be said once the file is announced as open.
+    held_back: Option<Vec<FileControl>>,
+    unrecorded: u64,
+    checkpoint: Arc<AtomicBool>,
+    checkpoint_at: Instant,
+}
+
+impl Pen {
+    pub(super) fn new(
+        writer: Writer<FileError>,
+        entry: Option<PartialEntry>,
+        control: Sender<FileControl>,
+    ) -> Self {
+        Self {
+            writer: Some(writer),
+            bypassed: entry.is_none(),
+            entry,
+            resumable: false,
+            control,
+            held_back: Some(Vec::new()),
+            unrecorded: 0,
+            checkpoint: Arc::default(),
+            checkpoint_at: Instant::now(),
+        }
+    }
+
+    /// Nothing if it is over.
+    pub(super) fn writer(&mut self) -> Option<&mut Writer<FileError>> {
+        self.writer.as_mut()
+    }
+
+    pub(super) fn watch(&self) -> Option<DemandWatch<FileError>> {
+        self.writer.as_ref().map(Writer::demand)
+    }
+
+    fn tell(&mut self, control: FileControl) {
+        match &mut self.held_back {
+            Some(held_back) => held_back.push(control),
+            // Whoever does not listen is not told.
+            None => drop(self.control.try_send(control)),
+        }
+    }
+
+    /// Says that the file is open, and then what came up meanwhile.
+    pub(super) fn announce(&mut self, opened: FileControl, bypass: Option<Bypass>) {
+        let held_back = self.held_back.take().unwrap_or_default();
+        self.tell(opened);
+        if let Some(reason) = bypass {
+            self.tell(FileControl::CacheBypassed { reason });
+        }
+        for control in held_back {
+            self.tell(control);
+        }
+    }
+
+    /// From now on bytes go to memory. What is on the disk stays readable.
+    pub(super) fn bypass(&mut self, reason: Bypass) {
+        if !self.bypassed {
+            self.bypassed = true;
+            log::warn!("not kept in the cache: {reason:?}");
+            self.tell(FileControl::CacheBypassed { reason });
+        }
+    }
+
+    /// Takes bytes in. They reach readers whatever the disk does.
+    pub(super) fn write(&mut self, at: u64, bytes: &[u8]) -> Result<(), StreamingError> {
+        if !self.bypassed {
+            match self.writer.as_mut().map(|writer| writer.write_at(at, bytes)) {
+                None => return Ok(()),
+                Some(Ok(new)) => {
+                    self.unrecorded += new;
+                    self.record_if_due();
+                    return Ok(());
+                }
+                // Not the disk's fault: the server sends what cannot be.
+                Some(Err(error @ StreamingError::BeyondEnd { .. })) => return Err(error),
+                Some(Err(error)) => self.bypass(Bypass::Failed(Arc::new(error))),
+            }
+        }
+        match self.writer.as_mut() {
+            Some(writer) => writer.hold(at, bytes).map(drop),
+            None => Ok(()),
+        }
+    }
+
+    /// Lets the window go along with the readers: they keep `behind` and may fetch up to `ahead`.
+    pub(super) fn slide(&mut self, behind: u64, ahead: u64, window: u64) {
+        if let Some(writer) = self.writer.as_mut().filter(|writer| writer.held_bytes() > window) {
+            let positions = writer.demand_now().positions.into_iter();
+            let keep: Vec<_> = positions
+                .map(|at| at.saturating_sub(behind)..at.saturating_add(ahead))
+                .collect();
+            writer.let_go(&keep);
+        }
+    }
+
+    fn record_if_due(&mut self) {
+        if !self.resumable
+            || self.checkpoint_at.elapsed() < CHECKPOINT_AFTER
+            || self.checkpoint.load(Ordering::Acquire)
+        {
+            return;
+        }
+        let (Some(writer), Some(entry)) = (&mut self.writer, &self.entry) else {
+            return;
+        };
+        let ranges = writer.available().len();
+        let Some(checkpoint) = writer.due_checkpoint() else {
+            return;
+        };
+        self.unrecorded = 0;
+        self.checkpoint_at = Instant::now();
+        self.checkpoint.store(true, Ordering::Release);
+        let (running, entry) = (Arc::clone(&self.checkpoint), entry.clone());
+        rt::unblock_detached(move || {
+            record(&entry, checkpoint, ranges);
+            running.store(false, Ordering::Release);
+        });
+    }
+
+    /// Makes the whole file an entry of the cache.
+    pub(super) async fn finish(mut self, len: u64) {
+        let (Some(mut writer), Some(entry)) = (self.writer.take(), self.entry.take()) else {
+            return;
+        };
+        let control = self.control.clone();
+        rt::unblock(move || match entry.commit(&mut writer, len) {
+            Ok(()) => {
+                let _ = control.try_send(FileControl::Cached);
+            }
+            Err(error) => {
+                log::warn!("not kept in the cache: {error}");
+                let reason = Bypass::Failed(Arc::new(error));
+                let _ = control.try_send(FileControl::CacheBypassed { reason });
+                // Every byte is there to be read, so nobody waits and nobody meets this cause.
+                drop(writer.discard(FileError::Stopped));
+            }
+        })
+        .await;
+    }
+
+    /// Ends every wait with `cause`; what is written stays readable, and resumable if it was.
+    pub(super) fn fail(mut self, cause: FileError) {
+        self.end(cause);
+    }
+
+    /// Ends every wait with `cause` and removes what is written: it is of a file that is no more.
+    pub(super) fn discard(mut self, cause: FileError) {
+        if let Some(Err(error)) = self.writer.take().map(|writer| writer.discard(cause)) {
+            log::warn!("cannot remove a partial file: {error}");
+        }
+    }
+
+    /// Nobody reads any more.
+    pub(super) fn close(mut self) {
+        if let Some(entry) = &self.entry {
+            entry.closing();
+        }
+        self.end(FileError::Stopped);
+    }
+
+    fn end(&mut self, cause: FileError) {
+        let Some(mut writer) = self.writer.take() else {
+            return;
+        };
+        let Some(entry) = self.entry.take() else {
+            writer.fail(cause);
+            return;
+        };
+        if !self.resumable {
+            rt::unblock_detached(move || {
+                if let Err(error) = writer.discard(cause) {
+                    log::warn!("cannot remove a partial file: {error}");
+                }
+                drop(entry);
+            });
+        } else if self.unrecorded == 0 {
+            writer.fail(cause);
+        } else {
+            let ranges = writer.available().len();
+            let checkpoint = writer.checkpoint();
+            writer.fail(cause);
+            rt::unblock_detached(move || record(&entry, checkpoint, ranges));
+        }
+    }
+}
+
+impl Drop for Pen {
+    fn drop(&mut self) {
+        self.end(FileError::Stopped);
+    }
+}
+
+fn record(entry: &PartialEntry, checkpoint: Checkpoint<FileError>, ranges: usize) {
+    match entry.reserve_record(ranges) {
+        Ok(()) => {
+            if let Err(error) = checkpoint.run() {
+                log::warn!("a restart will fetch again: {error}");
+            }
+        }
+        Err(error) => log::warn!("a restart will fetch again: {error}"),
+    }
+}

@@ -1,0 +1,310 @@
+//! What to fetch next. No I/O and no clock: from what is present and what is wanted to one step.
+//!
+//! 1. A byte somebody waits for, the longest wait first.
+//! 2. Otherwise the first missing byte ahead of a reader, the nearest first.
+//! 3. Otherwise, if all of it is wanted, the first hole.
+//!
+//! A lane under way that comes by there soon reads on. A jump opens another: `side` if it is small (the tail that
+//! demuxers read) or another reader still follows `main`, which is parked meanwhile; else `main` moves.
+
+use std::ops::Range;
+
+use crate::storage::Demand;
+
+/// A gap this small is read through rather than jumped over.
+const READ_ON: u64 = 64 * 1024;
+/// The most a side lane asks for.
+const SIDE: u64 = 2 * 1024 * 1024;
+
+/// Less look-ahead than this would cost a request for each read.
+pub(super) const LEAST_AHEAD: u64 = 16 * 1024;
+
+/// Which of the two lanes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Which {
+    Main,
+    Side,
+}
+
+/// What a lane under way will bring.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Span {
+    pub(super) next: u64,
+    pub(super) end: Option<u64>,
+}
+
+impl Span {
+    fn holds(self, position: u64) -> bool {
+        self.next <= position && self.end.is_none_or(|end| position < end)
+    }
+
+    fn comes_by_soon(self, position: u64) -> bool {
+        self.holds(position) && position - self.next <= READ_ON
+    }
+}
+
+/// All that a step depends on, but the bytes present.
+#[derive(Debug, Clone)]
+pub(super) struct Scene {
+    pub(super) demand: Demand,
+    pub(super) len: Option<u64>,
+    pub(super) main: Option<Span>,
+    pub(super) side: Option<Span>,
+    /// Bytes wanted ahead of each reader.
+    pub(super) ahead: u64,
+    /// Whether holes are to be filled.
+    pub(super) fill: bool,
+    /// Whether the server serves ranges, as far as is known.
+    pub(super) ranges: bool,
+}
+
+/// One step.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Step {
+    /// Nothing is wanted now.
+    Rest,
+    /// Let lanes go on; the main one only if so.
+    Go { main: bool },
+    /// Ask for these bytes, to the end of the file without `end`.
+    Open {
+        which: Which,
+        start: u64,
+        end: Option<u64>,
+    },
+    /// The byte can only be had by reading the whole file again.
+    Restart { position: u64 },
+}
+
+/// Decides, asking `missing` for the first missing range within one.
+pub(super) fn step(scene: &Scene, missing: impl Fn(Range<u64>) -> Option<Range<u64>>) -> Step {
+    let Some(goal) = scene.goal(&missing) else {
+        return match scene.side {
+            Some(_) => Step::Go { main: false },
+            None => Step::Rest,
+        };
+    };
+    if !scene.ranges {
+        return match scene.main {
+            Some(main) if main.next <= goal => Step::Go { main: true },
+            _ => Step::Restart { position: goal },
+        };
+    }
+    if scene.main.is_some_and(|main| main.comes_by_soon(goal)) {
+        return Step::Go { main: true };
+    }
+    if scene.side.is_some_and(|side| side.comes_by_soon(goal)) {
+        return Step::Go { main: false };
+    }
+    let gap_end = missing(goal..u64::MAX)
+        .map(|gap| gap.end)
+        .filter(|end| *end != u64::MAX);
+    let small = gap_end.is_some_and(|end| end - goal <= SIDE);
+    match scene.main {
+        Some(main) if small || scene.is_followed(main, goal, &missing) => Step::Open {
+            which: Which::Side,
+            start: goal,
+            end: Some(gap_end.map_or(goal.saturating_add(SIDE), |end| {
+                end.min(goal.saturating_add(SIDE))
+            })),
+        },
+        _ => Step::Open {
+            which: Which::Main,
+            start: goal,
+            end: gap_end.filter(|end| scene.len != Some(*end)),
+        },
+    }
+}
+
+impl Scene {
+    fn goal(&self, missing: &impl Fn(Range<u64>) -> Option<Range<u64>>) -> Option<u64> {
+        let waited = self
+            .demand
+            .waiting
+            .iter()
+            .find_map(|range| missing(range.clone()));
+        if let Some(range) = waited {
+            return Some(range.start);
+        }
+        let ahead = |position: &u64| {
+            let gap = missing(*position..position.saturating_add(self.ahead))?;
+            Some((gap.start - position, gap.start))
+        };
+        let nearest = self.demand.positions.iter().filter_map(ahead).min();
+        if let Some((_, start)) = nearest {
+            return Some(start);
+        }
+        let all = self.len.filter(|_| self.fill)?;
+        missing(0..all).map(|gap| gap.start)
+    }
+
+    /// Whether a reader that does not want `goal` is about to read what `main` brings.
+    fn is_followed(
+        &self,
+        main: Span,
+        goal: u64,
+        missing: &impl Fn(Range<u64>) -> Option<Range<u64>>,
+    ) -> bool {
+        self.demand.positions.iter().any(|position| {
+            *position != goal
+                && missing(*position..position.saturating_add(self.ahead))
+                    .is_some_and(|gap| gap.start != goal && main.comes_by_soon(gap.start))
+        })
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::single_range_in_vec_init, reason = "one range is one range")]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1024 * 1024;
+
+    /// A file of 100 MiB of which `present` is there.
+    struct Case {
+        present: Vec<Range<u64>>,
+        scene: Scene,
+    }
+
+    fn case(present: &[Range<u64>]) -> Case {
+        Case {
+            present: present.to_vec(),
+            scene: Scene {
+                demand: Demand::default(),
+                len: Some(100 * MIB),
+                main: None,
+                side: None,
+                ahead: u64::MAX,
+                fill: true,
+                ranges: true,
+            },
+        }
+    }
+
+    impl Case {
+        fn reading(mut self, position: u64) -> Self {
+            self.scene.demand.positions.push(position);
+            self
+        }
+
+        fn waiting(mut self, range: Range<u64>) -> Self {
+            self.scene.demand.positions.push(range.start);
+            self.scene.demand.waiting.push(range);
+            self
+        }
+
+        fn main(mut self, next: u64, end: Option<u64>) -> Self {
+            self.scene.main = Some(Span { next, end });
+            self
+        }
+
+        fn side(mut self, next: u64, end: u64) -> Self {
+            self.scene.side = Some(Span { next, end: Some(end) });
+            self
+        }
+
+        fn step(&self) -> Step {
+            step(&self.scene, |range| {
+                let end = self.scene.len.map_or(range.end, |len| len.min(range.end));
+                let mut start = range.start;
+                for there in &self.present {
+                    if there.contains(&start) {
+                        start = there.end;
+                    }
+                }
+                let next = self
+                    .present
+                    .iter()
+                    .map(|there| there.start)
+                    .find(|at| *at > start);
+                (start < end).then(|| start..end.min(next.unwrap_or(u64::MAX)))
+            })
+        }
+    }
+
+    fn open(which: Which, start: u64, end: Option<u64>) -> Step {
+        Step::Open { which, start, end }
+    }
+
+    #[test]
+    fn a_fresh_file_is_asked_for_from_the_reader_on() {
+        assert_eq!(case(&[]).waiting(0..4096).step(), open(Which::Main, 0, None));
+        assert_eq!(
+            case(&[]).waiting(50 * MIB..51 * MIB).step(),
+            open(Which::Main, 50 * MIB, None)
+        );
+    }
+
+    #[test]
+    fn a_lane_that_comes_by_soon_reads_on() {
+        let case = case(&[0..MIB]).waiting(MIB + 1000..MIB + 2000).main(MIB, None);
+        assert_eq!(case.step(), Step::Go { main: true });
+    }
+
+    /// Fault B3, B16.
+    #[test]
+    fn the_tail_is_one_small_request_and_main_is_parked() {
+        let tail = 100 * MIB - 8192;
+        let jumped = case(&[0..MIB]).waiting(tail..tail + 4096).main(MIB, None);
+        assert_eq!(jumped.step(), open(Which::Side, tail, Some(100 * MIB)));
+        let under_way = case(&[0..MIB])
+            .waiting(tail..tail + 4096)
+            .main(MIB, None)
+            .side(tail, 100 * MIB);
+        assert_eq!(under_way.step(), Step::Go { main: false });
+        let back = case(&[0..MIB, tail..100 * MIB])
+            .waiting(MIB..MIB + 10)
+            .main(MIB, None);
+        assert_eq!(back.step(), Step::Go { main: true });
+    }
+
+    #[test]
+    fn a_long_jump_moves_main_up_to_what_is_there() {
+        let case = case(&[0..MIB, 60 * MIB..61 * MIB])
+            .waiting(50 * MIB..51 * MIB)
+            .main(MIB, None);
+        assert_eq!(case.step(), open(Which::Main, 50 * MIB, Some(60 * MIB)));
+    }
+
+    #[test]
+    fn main_stays_with_a_reader_that_follows_it() {
+        let case = case(&[0..MIB])
+            .reading(1000)
+            .waiting(50 * MIB..51 * MIB)
+            .main(MIB, None);
+        assert_eq!(case.step(), open(Which::Side, 50 * MIB, Some(52 * MIB)));
+    }
+
+    #[test]
+    fn what_was_skipped_is_fetched_afterwards_in_order() {
+        let holes = [0..MIB, 2 * MIB..3 * MIB, 4 * MIB..100 * MIB];
+        let done = case(&holes).reading(50 * MIB);
+        assert_eq!(done.step(), open(Which::Main, MIB, Some(2 * MIB)));
+        let mut sparing = case(&holes).reading(50 * MIB);
+        sparing.scene.fill = false;
+        assert_eq!(sparing.step(), Step::Rest);
+    }
+
+    #[test]
+    fn look_ahead_ends_and_begins_again_as_the_reader_advances() {
+        let mut case = case(&[0..2 * MIB]).reading(0).main(2 * MIB, None);
+        (case.scene.ahead, case.scene.fill) = (MIB, false);
+        assert_eq!(case.step(), Step::Rest);
+        case.scene.demand.positions = vec![MIB + 1];
+        assert_eq!(case.step(), Step::Go { main: true });
+    }
+
+    /// A jump on a server without ranges waits, and one back to bytes that are gone starts over.
+    #[test]
+    fn without_ranges_there_is_only_forward() {
+        let mut case = case(&[0..MIB]).waiting(90 * MIB..91 * MIB).main(MIB, None);
+        case.scene.ranges = false;
+        assert_eq!(case.step(), Step::Go { main: true });
+        case.scene.main = None;
+        assert_eq!(case.step(), Step::Restart { position: 90 * MIB });
+    }
+
+    #[test]
+    fn nothing_is_wanted_of_a_whole_file() {
+        assert_eq!(case(&[0..100 * MIB]).reading(7).step(), Step::Rest);
+    }
+}

@@ -1,0 +1,240 @@
+//! Opening, reading, seeking, ending.
+
+use std::io::{Read, Seek, SeekFrom};
+
+use futures_lite::StreamExt;
+use futures_lite::future::block_on;
+use kithara::file::{FileControl, FileError, FileParams, FileSource, LookAhead, Origin};
+use kithara::stream::{Message, Stream, StreamParams};
+use kithara_test_support::{Ended, Rule};
+
+use crate::*;
+
+#[test]
+fn a_file_is_read_from_its_first_byte_to_its_last_with_one_request() {
+    let stage = Stage::new(3 * MIB + 17);
+    let mut reader = stage.reader();
+    assert_eq!(reader.len(), Some(stage.len));
+    assert_rest(&mut reader, 0, stage.len);
+    assert_eq!(stage.requests(), 1);
+}
+
+/// B1, B9, B10.
+#[test]
+fn b1_skipping_forward_and_back_gives_the_bytes_of_the_file() {
+    let stage = Stage::new(20 * MIB);
+    let gate = stage.server.gate();
+    stage
+        .server
+        .rule("/a.bin", Rule::new().first(1).gate_after(MIB, &gate));
+    let mut reader = stage.reader();
+    assert_at(&mut reader, 0, 4096);
+    assert_at(&mut reader, 12 * MIB, 4096);
+    assert_at(&mut reader, 4096, 4096);
+    assert_at(&mut reader, 5 * MIB, 100_000);
+    let before = stage.requests();
+    assert_eq!(reader.read(&mut []).unwrap(), 0);
+    assert_eq!(reader.stream_position().unwrap(), 5 * MIB + 100_000);
+    assert_eq!(
+        reader.seek(SeekFrom::Current(-100_000_000)).unwrap_err().kind(),
+        std::io::ErrorKind::InvalidInput
+    );
+    assert_eq!(stage.requests(), before);
+    gate.open();
+    reader.seek(SeekFrom::Start(0)).unwrap();
+    assert_rest(&mut reader, 0, stage.len);
+    // Past the end is no error and no byte.
+    reader.seek(SeekFrom::End(10)).unwrap();
+    assert_eq!(reader.read(&mut [0; 10]).unwrap(), 0);
+}
+
+/// B3: the tail is one small request, and the download goes on where it was.
+#[test]
+fn b3_the_tail_costs_one_small_request() {
+    let stage = Stage::new(20 * MIB);
+    let gate = stage.server.gate();
+    stage
+        .server
+        .rule("/a.bin", Rule::new().first(1).gate_after(64 * KIB, &gate));
+    let mut reader = stage.reader();
+    assert_at(&mut reader, 0, 1000);
+    assert_at(&mut reader, 20 * MIB - 8192, 8192);
+    let tail = stage.server.requests().last().unwrap().clone();
+    assert_eq!(
+        tail.header("range").unwrap(),
+        format!("bytes={}-{}", 20 * MIB - 8192, 20 * MIB - 1)
+    );
+    gate.open();
+    reader.seek(SeekFrom::Start(1000)).unwrap();
+    let mut rest = Vec::new();
+    reader.read_to_end(&mut rest).unwrap();
+    assert_eq!(pattern().first_difference(1000, &rest), None);
+    assert_eq!(stage.requests(), 2, "main was parked, not dropped");
+}
+
+/// A long jump is one request, and what it skipped comes afterwards, in order, with one more.
+#[test]
+fn a_jump_is_one_request_and_its_hole_is_filled_afterwards() {
+    let stage = Stage::new(20 * MIB);
+    let gate = stage.server.gate();
+    stage
+        .server
+        .rule("/a.bin", Rule::new().first(1).gate_after(64 * KIB, &gate));
+    let mut reader = stage.reader();
+    assert_at(&mut reader, 0, 1000);
+    assert_at(&mut reader, 10 * MIB, 1000);
+    stage
+        .server
+        .wait_until(|log| log.requests.len() == 3 && log.requests[2].ended == Ended::Complete);
+    let requests = stage.server.requests();
+    assert_eq!(requests[1].range_start(), Some(10 * MIB));
+    let hole = requests[2].header("range").unwrap();
+    assert!(hole.ends_with(&format!("-{}", 10 * MIB - 1)), "{hole}");
+    assert_rest(&mut reader, 10 * MIB + 1000, stage.len);
+}
+
+#[test]
+fn look_ahead_is_bounded_and_moves_with_the_reader() {
+    let stage = Stage::new(64 * MIB);
+    let params = stage.params().look_ahead(LookAhead::Bytes(256 * KIB));
+    let mut reader = block_on(FileSource::new(stage.url(), params).open_reader()).unwrap();
+    let mut buffer = vec![0; 4096];
+    for at in (0..4 * MIB).step_by(4096) {
+        reader.read_exact(&mut buffer).unwrap();
+        assert_eq!(pattern().first_difference(at, &buffer), None);
+        let reached = reader.resource().available().last().unwrap().end;
+        assert!(reached <= at + 4096 + 256 * KIB + MIB, "{reached} at {at}");
+    }
+    assert_eq!(stage.requests(), 1);
+}
+
+#[test]
+fn a_local_file_is_read_without_client_or_cache() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.bin");
+    std::fs::write(&path, pattern().range(0, 100_000)).unwrap();
+    let source = FileSource::new(path.as_path(), FileParams::local());
+    let mut reader = block_on(source.open_reader()).unwrap();
+    assert_eq!(reader.len(), Some(100_000));
+    assert_at(&mut reader, 50_000, 1000);
+    reader.seek(SeekFrom::Start(0)).unwrap();
+    assert_rest(&mut reader, 0, 100_000);
+    #[cfg(unix)]
+    {
+        let link = dir.path().join("link.bin");
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        let mut reader =
+            block_on(FileSource::new(link.as_path(), FileParams::local()).open_reader()).unwrap();
+        assert_rest(&mut reader, 0, 100_000);
+    }
+    let absent = FileSource::new(dir.path().join("b.bin"), FileParams::local());
+    assert!(block_on(absent.open_reader()).unwrap_err().is_not_found());
+    let folder = FileSource::new(dir.path(), FileParams::local());
+    assert!(matches!(
+        block_on(folder.open_reader()).unwrap_err(),
+        FileError::Local { .. }
+    ));
+}
+
+#[test]
+fn what_is_not_there_is_said_at_open() {
+    let stage = Stage::new(1000);
+    let url = Url::parse(&stage.server.url("/b.bin?secret=1")).unwrap();
+    let error = block_on(FileSource::new(url, stage.params()).open_reader()).unwrap_err();
+    assert!(error.is_not_found() && !error.is_transient());
+    assert!(!format!("{error} {error:?}").contains("secret"));
+}
+
+#[test]
+fn an_empty_file_ends_at_once() {
+    let stage = Stage::new(0);
+    let mut reader = stage.reader();
+    assert_eq!(reader.read(&mut [0; 10]).unwrap(), 0);
+    assert_eq!(reader.len(), Some(0));
+}
+
+/// S1, N5: the connection is closed when the last reader goes, whatever the fetcher does.
+#[test]
+fn dropping_the_reader_closes_the_connection() {
+    let stage = Stage::new(512 * MIB);
+    let reader = stage.reader();
+    drop(reader);
+    stage.server.wait_until(|log| log.open_connections() == 0);
+
+    let gate = stage.server.gate();
+    stage.server.rule("/a.bin", Rule::new().gate_after(1000, &gate));
+    let reader = stage.reader();
+    drop(reader);
+    stage.server.wait_until(|log| log.open_connections() == 0);
+}
+
+/// The same bytes as a stream, with its control messages, and with seeks in both directions.
+#[test]
+fn a_stream_has_the_bytes_in_order_and_follows_seeks() {
+    let stage = Stage::new(8 * MIB);
+    block_on(async {
+        let mut messages = Stream::new(stage.source(), StreamParams::default()).into_messages();
+        let first = messages.next().await.unwrap().unwrap();
+        let Message::Control(FileControl::Opened { origin, len }) = first else {
+            panic!("{first:?}")
+        };
+        assert_eq!((origin, len), (Origin::Network, Some(stage.len)));
+        let mut at = 0;
+        let mut cached = false;
+        while let Some(message) = messages.next().await {
+            match message.unwrap() {
+                Message::Data(bytes) => {
+                    assert_eq!(pattern().first_difference(at, &bytes), None);
+                    at += bytes.len() as u64;
+                }
+                Message::Control(control) => cached |= matches!(control, FileControl::Cached),
+            }
+        }
+        assert_eq!(at, stage.len);
+        let _ = cached;
+    });
+    let stage = Stage::new(40 * MIB);
+    block_on(async {
+        let mut stream = Stream::new(stage.source(), StreamParams::default());
+        let handle = stream.handle();
+        for target in [0, 30 * MIB, 1000, 39 * MIB, 20 * MIB, 0] {
+            handle.seek_bytes(target).await.unwrap();
+            let mut at = target;
+            while at < target + MIB {
+                let bytes = stream.next().await.unwrap().unwrap();
+                assert_eq!(pattern().first_difference(at, &bytes), None);
+                at += bytes.len() as u64;
+            }
+        }
+    });
+}
+
+/// S1 for the stream.
+#[test]
+fn dropping_the_stream_closes_the_connection() {
+    let stage = Stage::new(512 * MIB);
+    let gate = stage.server.gate();
+    stage.server.rule("/a.bin", Rule::new().gate_after(MIB, &gate));
+    block_on(async {
+        let mut stream = Stream::new(stage.source(), StreamParams::default());
+        stream.next().await.unwrap().unwrap();
+    });
+    stage.server.wait_until(|log| log.open_connections() == 0);
+}
+
+/// A driver of one's own, and what waits for it when it is dropped.
+#[test]
+fn a_dropped_driver_ends_the_waits() {
+    let stage = Stage::new(MIB);
+    let gate = stage.server.gate();
+    stage.server.rule("/a.bin", Rule::new().gate_after(1000, &gate));
+    let parts = block_on(stage.source().open_parts()).unwrap();
+    let mut reader = parts.reader;
+    drop(parts.driver);
+    let error = reader.read(&mut [0; 10]).unwrap_err();
+    assert!(
+        matches!(FileError::of(&error), Some(FileError::Stopped)),
+        "{error:?}"
+    );
+    assert!(!parts.control.is_empty());
+}

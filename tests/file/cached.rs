@@ -1,0 +1,255 @@
+//! What is kept: whole files, parts of them, and what happens where there is no room.
+
+use std::io::{Read, Seek, SeekFrom};
+
+use futures_lite::StreamExt;
+use futures_lite::future::block_on;
+use kithara::cache::{AssetId, CachePath};
+use kithara::file::{Bypass, FileControl, FileError, FileParams, FileSource};
+use kithara::stream::{Message, Stream, StreamParams};
+use kithara_test_support::{Content, Pattern, Rule};
+
+use crate::*;
+
+fn offline(stage: &Stage) -> FileSource {
+    FileSource::new(stage.url(), stage.params().offline_mode(true))
+}
+
+fn names(stage: &Stage) -> (AssetId, CachePath) {
+    (AssetId::from_url(&stage.url()), CachePath::from_url(&stage.url()))
+}
+
+/// Waits until the file is an entry.
+fn wait_cached(stage: &Stage) {
+    let (asset, path) = names(stage);
+    let start = std::time::Instant::now();
+    while !block_on(stage.cache.contains(&asset, &path)).unwrap() {
+        assert!(start.elapsed() < Duration::from_secs(10));
+        std::thread::yield_now();
+    }
+}
+
+/// R3: an entry like any other, and no connection any more.
+#[test]
+fn a_whole_file_plays_from_the_cache_without_a_connection() {
+    let mut stage = Stage::new(3 * MIB);
+    assert_rest(&mut stage.reader(), 0, stage.len);
+    wait_cached(&stage);
+    let (asset, path) = names(&stage);
+    let entry = stage.cache.blocking().open(&asset, &path).unwrap().unwrap();
+    assert!(entry.verify(&asset, &path).unwrap());
+    let connections = stage.server.connections();
+    assert_rest(&mut stage.reader(), 0, stage.len);
+    stage.restart();
+    stage.server.stop();
+    assert_rest(
+        &mut block_on(offline(&stage).open_reader()).unwrap(),
+        0,
+        stage.len,
+    );
+    block_on(async {
+        let params = StreamParams::default().with_offline_mode(true);
+        let mut stream = Stream::new(stage.source(), params);
+        let mut at = 0;
+        while let Some(bytes) = stream.next().await {
+            let bytes = bytes.unwrap();
+            assert_eq!(pattern().first_difference(at, &bytes), None);
+            at += bytes.len() as u64;
+        }
+        assert_eq!(at, stage.len);
+    });
+    assert_eq!(stage.server.connections(), connections);
+}
+
+/// H5's rule for files: no connection, and what is missing is said.
+#[test]
+fn offline_an_incomplete_file_says_what_is_missing() {
+    let mut stage = Stage::new(4 * MIB);
+    match block_on(offline(&stage).open_reader()) {
+        Err(FileError::OfflineMiss {
+            missing, len: None, ..
+        }) => assert!(missing.is_empty()),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(stage.server.connections(), 0);
+
+    let gate = stage.server.gate();
+    stage.server.rule("/a.bin", Rule::new().gate_after(MIB, &gate));
+    let mut reader = stage.reader();
+    assert_at(&mut reader, 0, 1024 * 1024);
+    drop(reader);
+    stage.restart();
+    let connections = stage.server.connections();
+    match block_on(offline(&stage).open_reader()) {
+        Err(error @ FileError::OfflineMiss { .. }) => {
+            assert!(error.is_offline_miss());
+            let FileError::OfflineMiss { missing, len, .. } = error else {
+                unreachable!()
+            };
+            assert_eq!((missing, len), (vec![MIB..4 * MIB], Some(4 * MIB)));
+        }
+        other => panic!("{other:?}"),
+    }
+    block_on(async {
+        let params = StreamParams::default().with_offline_mode(true);
+        let mut stream = Stream::new(stage.source(), params);
+        let error = stream.next().await.unwrap().unwrap_err();
+        assert!(error.source_error().unwrap().is_offline_miss(), "{error}");
+        assert!(stream.next().await.is_none());
+    });
+    assert_eq!(stage.server.connections(), connections);
+}
+
+/// R3: only what is missing is fetched after a restart, with proof that it is the same file.
+#[test]
+fn a_restart_resumes_from_what_was_fetched() {
+    let mut stage = Stage::new(8 * MIB);
+    let gate = stage.server.gate();
+    let rule = stage
+        .server
+        .rule("/a.bin", Rule::new().gate_after(2 * MIB, &gate));
+    let mut reader = stage.reader();
+    assert_at(&mut reader, 0, 2 * 1024 * 1024);
+    drop(reader);
+    rule.remove();
+    stage.restart();
+    let before = stage.requests();
+    assert_rest(&mut stage.reader(), 0, stage.len);
+    let requests = stage.server.requests().split_off(before);
+    assert_eq!(requests.len(), 1);
+    assert_eq!(requests[0].range_start(), Some(2 * MIB));
+    assert!(requests[0].header("if-range").is_some());
+}
+
+/// Fault D4: what changed while nobody looked is fetched anew.
+#[test]
+fn d4_a_file_that_changed_between_sessions_is_fetched_anew() {
+    let mut stage = Stage::new(8 * MIB);
+    let gate = stage.server.gate();
+    let rule = stage
+        .server
+        .rule("/a.bin", Rule::new().gate_after(2 * MIB, &gate));
+    assert_at(&mut stage.reader(), 0, 2 * 1024 * 1024);
+    rule.remove();
+    stage.restart();
+    let other = Pattern::new(77);
+    stage.server.serve("/a.bin", Content::pattern(&other, 8 * MIB));
+    let mut bytes = Vec::new();
+    stage.reader().read_to_end(&mut bytes).unwrap();
+    assert_eq!(
+        (bytes.len() as u64, other.first_difference(0, &bytes)),
+        (8 * MIB, None)
+    );
+}
+
+/// Fault D4 in the middle: never mixed, typed, and the next one gets the new file.
+#[test]
+fn d4_a_file_that_changes_while_it_is_read_is_never_mixed() {
+    let stage = Stage::new(8 * MIB);
+    let gate = stage.server.gate();
+    stage
+        .server
+        .rule("/a.bin", Rule::new().first(1).gate_after(MIB, &gate));
+    let mut reader = stage.reader();
+    assert_at(&mut reader, 0, 4096);
+    let other = Pattern::new(77);
+    stage.server.serve("/a.bin", Content::pattern(&other, 8 * MIB));
+    reader.seek(SeekFrom::Start(5 * MIB)).unwrap();
+    let error = reader.read(&mut [0; 4096]).unwrap_err();
+    assert!(FileError::of(&error).unwrap().is_changed(), "{error:?}");
+    // R4: what is there stays readable.
+    assert_at(&mut reader, 0, 4096);
+    drop(reader);
+    let mut bytes = Vec::new();
+    stage.reader().read_to_end(&mut bytes).unwrap();
+    assert_eq!(
+        (bytes.len() as u64, other.first_difference(0, &bytes)),
+        (8 * MIB, None)
+    );
+}
+
+/// C16, fault C19: a cache without room does not stop the music, and says so.
+#[test]
+fn c19_a_full_cache_is_passed_by() {
+    const LEN: u64 = 12 * MIB;
+    for room in [2 * MIB, 40 * KIB] {
+        let stage = Stage::with_cache(LEN, room);
+        let parts = block_on(stage.source().open_parts()).unwrap();
+        let (mut reader, control) = (parts.reader, parts.control);
+        let thread = std::thread::spawn(move || block_on(parts.driver));
+        assert_rest(&mut reader, 0, LEN);
+        assert_at(&mut reader, 100, 4096);
+        assert_at(&mut reader, 9 * MIB, 4096);
+        assert_at(&mut reader, 3 * MIB, 4096);
+        let mut bypassed = false;
+        while let Ok(message) = control.try_recv() {
+            if let FileControl::CacheBypassed { reason } = message {
+                bypassed = true;
+                match reason {
+                    Bypass::Failed(error) => assert!(error.is_full(), "{error}"),
+                    Bypass::Refused(error) => assert!(error.is_full(), "{error}"),
+                    other => panic!("{other:?}"),
+                }
+            }
+        }
+        assert!(bypassed);
+        drop(reader);
+        thread.join().unwrap();
+    }
+}
+
+#[test]
+fn a_stream_says_that_the_cache_is_passed_by_and_flows_on() {
+    let stage = Stage::with_cache(6 * MIB, MIB);
+    block_on(async {
+        let mut messages = Stream::new(stage.source(), StreamParams::default()).into_messages();
+        let (mut at, mut bypassed) = (0, false);
+        while let Some(message) = messages.next().await {
+            match message.unwrap() {
+                Message::Data(bytes) => {
+                    assert_eq!(pattern().first_difference(at, &bytes), None);
+                    at += bytes.len() as u64;
+                }
+                Message::Control(control) => bypassed |= matches!(control, FileControl::CacheBypassed { .. }),
+            }
+        }
+        assert!(bypassed);
+        assert_eq!(at, 6 * MIB);
+    });
+}
+
+#[test]
+fn without_a_cache_a_window_is_held_in_memory() {
+    let stage = Stage::new(24 * MIB);
+    let params = FileParams::uncached(client()).window_bytes(MIB);
+    let source = FileSource::new(stage.url(), params);
+    let mut reader = block_on(source.open_reader()).unwrap();
+    let mut buffer = vec![0; 10_000];
+    let mut at = 0;
+    loop {
+        let count = reader.read(&mut buffer).unwrap();
+        if count == 0 {
+            break;
+        }
+        assert_eq!(pattern().first_difference(at, &buffer[..count]), None);
+        at += count as u64;
+        assert!(reader.resource().stored_bytes() <= 2 * MIB);
+    }
+    assert_eq!(at, stage.len);
+    assert_at(&mut reader, 1000, 4096);
+}
+
+/// Two sources of one file: the second does without the cache and disturbs nobody.
+#[test]
+fn one_writer_at_a_time_and_the_next_reader_passes_by() {
+    let stage = Stage::new(4 * MIB);
+    let gate = stage.server.gate();
+    stage
+        .server
+        .rule("/a.bin", Rule::new().first(1).gate_after(MIB, &gate));
+    let mut first = stage.reader();
+    let mut second = stage.reader();
+    assert_rest(&mut second, 0, stage.len);
+    gate.open();
+    assert_rest(&mut first, 0, stage.len);
+}

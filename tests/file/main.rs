@@ -1,0 +1,142 @@
+//! `FileSource` against a server on loopback: random access, streams, the cache, and what servers do (tables B and D).
+
+#![cfg(feature = "file")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::missing_panics_doc,
+    clippy::single_range_in_vec_init,
+    missing_docs,
+    unreachable_pub,
+    dead_code,
+    reason = "a test fails by panicking; its helpers are public to its own modules and serve several of them"
+)]
+
+mod basics;
+mod cached;
+
+use std::io::{Read, Seek, SeekFrom};
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use futures_lite::future::block_on;
+use kithara::cache::AssetCache;
+use kithara::file::{FileParams, FileReader, FileSource};
+use kithara::net::{HttpClient, HttpClientBuilder, RetryPolicy, Url};
+use kithara_test_support::{Content, Pattern, Server};
+
+pub const KIB: u64 = 1024;
+pub const MIB: u64 = 1024 * KIB;
+
+/// Bytes that differ everywhere, so that none can stand for another.
+pub fn pattern() -> &'static Pattern {
+    static PATTERN: OnceLock<Pattern> = OnceLock::new();
+    PATTERN.get_or_init(|| Pattern::new(5))
+}
+
+/// A server, a cache, and a file of the pattern at `/a.bin`.
+#[derive(Debug)]
+pub struct Stage {
+    pub server: Server,
+    pub root: tempfile::TempDir,
+    pub cache: AssetCache,
+    pub len: u64,
+}
+
+pub fn builder() -> HttpClientBuilder {
+    let quick = RetryPolicy::default()
+        .with_base(Duration::from_millis(5))
+        .with_max(Duration::from_millis(500));
+    HttpClient::builder().retry(quick)
+}
+
+pub fn client() -> HttpClient {
+    builder().build().unwrap()
+}
+
+pub fn open_cache(root: &std::path::Path, max_bytes: u64) -> AssetCache {
+    AssetCache::builder(root)
+        .max_bytes(max_bytes)
+        .open_blocking()
+        .unwrap()
+}
+
+impl Stage {
+    pub fn new(len: u64) -> Self {
+        Self::with_cache(len, 256 * MIB)
+    }
+
+    pub fn with_cache(len: u64, max_bytes: u64) -> Self {
+        let server = Server::empty().unwrap();
+        server.serve("/a.bin", Content::pattern(pattern(), len));
+        let root = tempfile::tempdir().unwrap();
+        let cache = open_cache(root.path(), max_bytes);
+        Self {
+            server,
+            root,
+            cache,
+            len,
+        }
+    }
+
+    pub fn url(&self) -> Url {
+        Url::parse(&self.server.url("/a.bin")).unwrap()
+    }
+
+    pub fn params(&self) -> FileParams {
+        FileParams::new(client(), self.cache.clone())
+    }
+
+    pub fn source(&self) -> FileSource {
+        FileSource::new(self.url(), self.params())
+    }
+
+    pub fn reader(&self) -> FileReader {
+        block_on(self.source().open_reader()).unwrap()
+    }
+
+    /// Closes the cache and opens it again, as a new process would.
+    pub fn restart(&mut self) {
+        let memory = AssetCache::memory(1);
+        drop(std::mem::replace(&mut self.cache, memory));
+        let start = std::time::Instant::now();
+        self.cache = loop {
+            match AssetCache::builder(self.root.path())
+                .max_bytes(256 * MIB)
+                .open_blocking()
+            {
+                Ok(cache) => break cache,
+                // Background work of the last session ends on its own.
+                Err(error) if start.elapsed() < Duration::from_secs(10) => {
+                    assert!(error.is_locked(), "{error}");
+                    std::thread::yield_now();
+                }
+                Err(error) => panic!("{error}"),
+            }
+        };
+    }
+
+    pub fn requests(&self) -> usize {
+        self.server.requests().len()
+    }
+}
+
+/// Reads to the end and compares with the pattern from `at` on.
+#[track_caller]
+pub fn assert_rest(reader: &mut FileReader, at: u64, len: u64) {
+    let mut bytes = Vec::new();
+    reader.read_to_end(&mut bytes).unwrap();
+    assert_eq!(at + bytes.len() as u64, len);
+    assert_eq!(pattern().first_difference(at, &bytes), None);
+}
+
+/// Reads `len` bytes at `at` and compares.
+#[track_caller]
+pub fn assert_at(reader: &mut FileReader, at: u64, len: usize) {
+    reader.seek(SeekFrom::Start(at)).unwrap();
+    let mut bytes = vec![0; len];
+    reader.read_exact(&mut bytes).unwrap();
+    assert_eq!(pattern().first_difference(at, &bytes), None);
+}

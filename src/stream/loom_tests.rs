@@ -2,7 +2,7 @@
 //!
 //! `RUSTFLAGS="--cfg kithara_loom" cargo test --release --no-default-features --features stream --lib loom`
 //!
-//! `LOOM_MAX_PREEMPTIONS=3` looks further, for some minutes.
+//! `LOOM_MAX_PREEMPTIONS=3` looks further, for many minutes.
 //!
 //! A lost wake-up shows as a deadlock, which loom reports.
 
@@ -71,19 +71,56 @@ impl Drop for Count {
     }
 }
 
+/// Is something else at first: one byte and the end, or silence.
+struct AtFirst {
+    byte: Option<u8>,
+    then: Count,
+    opened: bool,
+}
+
+impl AtFirst {
+    fn new(byte: Option<u8>, then: Count) -> Self {
+        Self {
+            byte,
+            then,
+            opened: false,
+        }
+    }
+}
+
+impl Source for AtFirst {
+    type Error = Infallible;
+    type Control = ();
+
+    fn open(&mut self, params: &StreamParams) -> Result<SourceStream<(), Infallible>, Error> {
+        if std::mem::replace(&mut self.opened, true) {
+            return self.then.open(params);
+        }
+        Ok(match self.byte {
+            Some(byte) => stream::once(Ok(Message::Data(Bytes::from(vec![byte])))).boxed(),
+            None => stream::pending().boxed(),
+        })
+    }
+
+    fn seek_bytes(&mut self, position: u64) -> Result<(), Error> {
+        self.then.seek_bytes(position)
+    }
+}
+
 fn tight() -> StreamParams {
     StreamParams::default()
         .with_max_chunks(2.try_into().unwrap())
         .with_max_bytes(1.try_into().unwrap())
 }
 
-fn model(test: impl Fn() + Send + Sync + 'static) {
+/// With a third thread there is an order of magnitude more to explore.
+fn model(threads: usize, test: impl Fn() + Send + Sync + 'static) {
     let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = builder.preemption_bound.or(Some(2));
+    builder.preemption_bound = builder.preemption_bound.or(Some(4 - threads));
     builder.check(test);
 }
 
-async fn read(stream: &mut Stream<Count>) -> Vec<u8> {
+async fn read<S: Source<Error = Infallible>>(stream: &mut Stream<S>) -> Vec<u8> {
     let mut all = Vec::new();
     while let Some(chunk) = stream.next().await {
         all.extend_from_slice(&chunk.unwrap());
@@ -94,11 +131,11 @@ async fn read(stream: &mut Stream<Count>) -> Vec<u8> {
 /// S2, S4, A9: nobody sleeps for ever on the byte budget or on the queue.
 #[test]
 fn the_bytes_flow() {
-    model(|| {
-        let (source, alive) = count(3, true);
+    model(2, || {
+        let (source, alive) = count(2, true);
         let (mut stream, driver) = Stream::with_driver(source, tight());
         let driver = thread::spawn(move || block_on(driver));
-        assert_eq!(block_on(read(&mut stream)), [0, 1, 2]);
+        assert_eq!(block_on(read(&mut stream)), [0, 1]);
         driver.join().unwrap();
         assert_eq!(alive.load(Ordering::SeqCst), 0);
     });
@@ -107,7 +144,7 @@ fn the_bytes_flow() {
 /// S1: whatever the driver is about to do.
 #[test]
 fn dropping_the_consumer_stops_the_driver() {
-    model(|| {
+    model(2, || {
         let (source, alive) = count(2, false);
         let (mut stream, driver) = Stream::with_driver(source, tight());
         let driver = thread::spawn(move || block_on(driver));
@@ -121,7 +158,7 @@ fn dropping_the_consumer_stops_the_driver() {
 /// S3: a consumer that waits hears of it.
 #[test]
 fn a_vanishing_driver_is_an_error() {
-    model(|| {
+    model(2, || {
         let (source, _) = count(1, false);
         let (mut stream, mut driver) = Stream::with_driver(source, tight());
         let driver = thread::spawn(move || {
@@ -141,30 +178,34 @@ fn a_vanishing_driver_is_an_error() {
 /// S5, S7, A6: a seek and the end race; whoever is first decides, and caller and consumer agree on it.
 #[test]
 fn a_seek_revokes_the_end_or_comes_too_late() {
-    model(|| {
-        let (source, alive) = count(1, true);
-        let (mut stream, driver) = Stream::with_driver(source, tight());
+    model(3, || {
+        let (source, alive) = count(6, true);
+        let (mut stream, driver) = Stream::with_driver(AtFirst::new(Some(0), source), tight());
         let handle = stream.handle();
         let driver = thread::spawn(move || block_on(driver));
-        let seeker = thread::spawn(move || block_on(handle.seek_bytes(0)));
+        let seeker = thread::spawn(move || block_on(handle.seek_bytes(5)));
         let all = block_on(read(&mut stream));
         driver.join().unwrap();
-        match seeker.join().unwrap() {
-            // Before the first byte was taken, or after.
-            Ok(()) => assert!(all == [0] || all == [0, 0]),
-            Err(error) => {
-                assert!(error.is_closed());
-                assert_eq!(all, [0]);
-            }
-        }
+        assert_agreed(&seeker.join().unwrap(), &all);
         assert_eq!(alive.load(Ordering::SeqCst), 0);
     });
+}
+
+fn assert_agreed(answer: &Result<(), Error>, all: &[u8]) {
+    match answer {
+        // Before the first byte was taken, or after.
+        Ok(()) => assert!(all == [5] || all == [0, 5], "{all:?}"),
+        Err(error) => {
+            assert!(error.is_closed());
+            assert_eq!(all, [0]);
+        }
+    }
 }
 
 /// S5: an idle driver hears a seek, and the answer comes before what it brings.
 #[test]
 fn a_seek_wakes_an_idle_driver() {
-    model(|| {
+    model(2, || {
         let (source, _) = count(6, false);
         let (mut stream, driver) = Stream::with_driver(source, tight());
         let driver = thread::spawn(move || block_on(driver));
@@ -178,7 +219,7 @@ fn a_seek_wakes_an_idle_driver() {
 /// S6: two seekers, both answered, and the stream is where an accepted one went.
 #[test]
 fn every_seek_is_answered() {
-    model(|| {
+    model(3, || {
         let (source, _) = count(6, false);
         let (mut stream, driver) = Stream::with_driver(source, tight());
         let (a, b) = (stream.handle(), stream.handle());
@@ -201,7 +242,7 @@ fn every_seek_is_answered() {
 /// S1, S6: the consumer is dropped while a seek is on its way.
 #[test]
 fn a_seek_in_flight_outlives_the_consumer() {
-    model(|| {
+    model(3, || {
         let (source, alive) = count(1, false);
         let (stream, driver) = Stream::with_driver(source, tight());
         let handle = stream.handle();
@@ -218,19 +259,13 @@ fn a_seek_in_flight_outlives_the_consumer() {
 /// S5, S7, inline: the engine is taken out by the consumer and by a handle.
 #[test]
 fn an_inline_seek_and_its_consumer_share_the_engine() {
-    model(|| {
-        let (source, alive) = count(1, true);
-        let mut stream = Stream::inline(source, tight());
+    model(2, || {
+        let (source, alive) = count(6, true);
+        let mut stream = Stream::inline(AtFirst::new(Some(0), source), tight());
         let handle = stream.handle();
-        let seeker = thread::spawn(move || block_on(handle.seek_bytes(0)));
+        let seeker = thread::spawn(move || block_on(handle.seek_bytes(5)));
         let all = block_on(read(&mut stream));
-        match seeker.join().unwrap() {
-            Ok(()) => assert!(all == [0] || all == [0, 0]),
-            Err(error) => {
-                assert!(error.is_closed());
-                assert_eq!(all, [0]);
-            }
-        }
+        assert_agreed(&seeker.join().unwrap(), &all);
         assert_eq!(alive.load(Ordering::SeqCst), 0);
     });
 }
@@ -238,9 +273,9 @@ fn an_inline_seek_and_its_consumer_share_the_engine() {
 /// S5, inline: a consumer that sleeps on an idle source is woken by the seek.
 #[test]
 fn an_inline_seek_wakes_its_consumer() {
-    model(|| {
+    model(2, || {
         let (source, _) = count(6, false);
-        let mut stream = Stream::inline(Nap(source, 0), tight());
+        let mut stream = Stream::inline(AtFirst::new(None, source), tight());
         let handle = stream.handle();
         let seeker = thread::spawn(move || block_on(handle.seek_bytes(5)));
         assert_eq!(block_on(stream.next()).unwrap().unwrap(), [5].as_slice());
@@ -248,31 +283,10 @@ fn an_inline_seek_wakes_its_consumer() {
     });
 }
 
-/// Opens silent the first time.
-struct Nap(Count, usize);
-
-impl Source for Nap {
-    type Error = Infallible;
-    type Control = ();
-
-    fn open(&mut self, params: &StreamParams) -> Result<SourceStream<(), Infallible>, Error> {
-        self.1 += 1;
-        if self.1 == 1 {
-            Ok(Box::pin(stream::pending()))
-        } else {
-            self.0.open(params)
-        }
-    }
-
-    fn seek_bytes(&mut self, position: u64) -> Result<(), Error> {
-        self.0.seek_bytes(position)
-    }
-}
-
 /// S6, inline: two seekers find each other at the engine, and nobody is forgotten.
 #[test]
 fn every_inline_seek_is_answered() {
-    model(|| {
+    model(2, || {
         let (source, _) = count(6, false);
         let mut stream = Stream::inline(source, tight());
         let (a, b) = (stream.handle(), stream.handle());
@@ -288,7 +302,7 @@ fn every_inline_seek_is_answered() {
 /// S1, inline: whoever has the engine when the consumer goes drops it.
 #[test]
 fn dropping_an_inline_consumer_drops_the_source() {
-    model(|| {
+    model(2, || {
         let (source, alive) = count(1, false);
         let mut stream = Stream::inline(source, tight());
         let handle = stream.handle();

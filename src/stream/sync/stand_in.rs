@@ -8,6 +8,7 @@ use std::sync::PoisonError;
 use std::task::Waker;
 
 use concurrent_queue::{ForcePushError, PopError, PushError};
+use loom::sync::atomic::{AtomicUsize, Ordering};
 use loom::sync::{Mutex, MutexGuard};
 
 pub(in crate::stream) struct AtomicWaker(loom::future::AtomicWaker);
@@ -26,81 +27,95 @@ impl AtomicWaker {
     }
 }
 
-struct State<T> {
-    items: VecDeque<T>,
-    closed: bool,
-}
-
 pub(in crate::stream) struct ConcurrentQueue<T> {
-    state: Mutex<State<T>>,
+    items: Mutex<VecDeque<T>>,
+    /// Twice the length, and whether it is closed. Looking at it orders nothing, as with the real one: a lock would order
+    /// more than a caller may rely on.
+    word: AtomicUsize,
     capacity: usize,
 }
+
+const CLOSED: usize = 1;
+const ITEM: usize = 2;
 
 impl<T> ConcurrentQueue<T> {
     pub(in crate::stream) fn bounded(capacity: usize) -> Self {
         Self {
-            state: Mutex::new(State {
-                items: VecDeque::new(),
-                closed: false,
-            }),
+            items: Mutex::new(VecDeque::new()),
+            word: AtomicUsize::new(0),
             capacity,
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State<T>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn items(&self) -> MutexGuard<'_, VecDeque<T>> {
+        self.items.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn look(&self) -> usize {
+        self.word.load(Ordering::Relaxed)
     }
 
     pub(in crate::stream) fn push(&self, item: T) -> Result<(), PushError<T>> {
-        let mut state = self.state();
-        if state.closed {
+        let mut items = self.items();
+        if self.is_closed() {
             return Err(PushError::Closed(item));
         }
-        if state.items.len() == self.capacity {
+        if items.len() == self.capacity {
             return Err(PushError::Full(item));
         }
-        state.items.push_back(item);
+        items.push_back(item);
+        self.word.fetch_add(ITEM, Ordering::AcqRel);
         Ok(())
     }
 
     pub(in crate::stream) fn force_push(&self, item: T) -> Result<Option<T>, ForcePushError<T>> {
-        let mut state = self.state();
-        if state.closed {
+        let mut items = self.items();
+        if self.is_closed() {
             return Err(ForcePushError(item));
         }
-        let displaced = if state.items.len() == self.capacity {
-            state.items.pop_front()
+        let displaced = if items.len() == self.capacity {
+            items.pop_front()
         } else {
             None
         };
-        state.items.push_back(item);
+        items.push_back(item);
+        if displaced.is_none() {
+            self.word.fetch_add(ITEM, Ordering::AcqRel);
+        }
         Ok(displaced)
     }
 
     pub(in crate::stream) fn pop(&self) -> Result<T, PopError> {
-        let mut state = self.state();
-        let empty = if state.closed {
-            PopError::Closed
-        } else {
+        let word = self.look();
+        if word >= ITEM
+            && let Some(item) = self.items().pop_front()
+        {
+            self.word.fetch_sub(ITEM, Ordering::AcqRel);
+            return Ok(item);
+        }
+        Err(if word & CLOSED == 0 {
             PopError::Empty
-        };
-        state.items.pop_front().ok_or(empty)
+        } else {
+            PopError::Closed
+        })
     }
 
+    /// Under the lock, so that nothing is pushed afterwards.
     pub(in crate::stream) fn close(&self) -> bool {
-        !std::mem::replace(&mut self.state().closed, true)
+        let _items = self.items();
+        self.word.fetch_or(CLOSED, Ordering::AcqRel) & CLOSED == 0
     }
 
     pub(in crate::stream) fn is_closed(&self) -> bool {
-        self.state().closed
+        self.look() & CLOSED != 0
     }
 
     pub(in crate::stream) fn is_empty(&self) -> bool {
-        self.state().items.is_empty()
+        self.look() < ITEM
     }
 
     pub(in crate::stream) fn is_full(&self) -> bool {
-        self.state().items.len() == self.capacity
+        self.look() / ITEM == self.capacity
     }
 }
 

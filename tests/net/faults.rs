@@ -309,7 +309,7 @@ fn d5_progress_resets_the_count_and_keeps_the_wait() {
 #[test]
 fn d6_a_server_that_never_answers_has_a_limit() {
     let server = server_with(10);
-    let silent = server.rule("/a.bin", Rule::new().never_answer());
+    server.rule("/a.bin", Rule::new().never_answer());
     let limit = Duration::from_millis(30);
     let policy = RetryPolicy::default()
         .with_base(Duration::from_millis(1))
@@ -320,8 +320,8 @@ fn d6_a_server_that_never_answers_has_a_limit() {
         matches!(error, NetError::Timeout { phase: Phase::Head, limit: l, .. } if l == limit),
         "{error}"
     );
-    assert_eq!(silent.hits(), 3);
-    server.wait_until(|log| log.open_connections() == 0);
+    // Not every one of them need have been read by the time it was given up.
+    server.wait_until(|log| log.connections.len() == 3 && log.open_connections() == 0);
 }
 
 /// D6: and dropping the request ended nothing.
@@ -447,7 +447,10 @@ fn d8_a_part_in_place_of_the_whole_is_an_error() {
 /// D9: two seconds without the server ended the track. With the default policy, both in the middle of a body and before.
 #[test]
 fn d9_an_outage_of_two_seconds_is_sat_out() {
-    let server = server_with(4 * MIB);
+    // A file on disk is there, and the same, from the moment the server is back.
+    let root = tempfile::tempdir().unwrap();
+    std::fs::write(root.path().join("a.bin"), pattern().range(0, 4 * MIB)).unwrap();
+    let server = Server::start(root.path()).unwrap();
     let addr = server.addr();
     let gate = server.gate();
     server.rule("/a.bin", Rule::new().gate_after(1 << 20, &gate));
@@ -466,8 +469,7 @@ fn d9_an_outage_of_two_seconds_is_sat_out() {
     let before_the_head = thread::spawn(move || fetch(&client, Request::get(other)).unwrap());
     // The outage itself; nothing is waited for.
     thread::sleep(Duration::from_secs(2));
-    let back = Server::start_at(std::env::temp_dir(), addr).unwrap();
-    back.serve("/a.bin", Content::bytes(pattern().range(0, 4 * MIB)));
+    let _back = Server::start_at(root.path(), addr).unwrap();
     for bytes in [on_the_way.join().unwrap(), before_the_head.join().unwrap()] {
         assert_eq!(bytes.len(), 4 * MIB);
         assert_pattern(0, &bytes);
@@ -571,7 +573,7 @@ fn d13_each_try_is_a_fresh_request() {
 /// D14: 200, the headers, and then nothing.
 #[test]
 fn d14_silence_within_a_body_has_a_limit() {
-    let limit = Duration::from_millis(40);
+    let limit = Duration::from_millis(200);
     for at in [0, 500] {
         let server = server_with(1000);
         server.rule("/a.bin", Rule::new().first(1).stall_after(at));
@@ -603,8 +605,8 @@ fn d14_silence_within_a_body_has_a_limit() {
 #[test]
 fn d14_a_slow_body_is_no_silent_one() {
     let server = server_with(3000);
-    server.rule("/a.bin", Rule::new().trickle(10_000));
-    let limit = Duration::from_millis(100);
+    server.rule("/a.bin", Rule::new().trickle(1200));
+    let limit = Duration::from_secs(1);
     let client = builder()
         .idle_timeout(limit)
         .retry(RetryPolicy::none())

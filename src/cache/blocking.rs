@@ -91,7 +91,7 @@ impl BlockingCache {
     ) -> Result<Self, CacheError> {
         let protected = LeaseStore::new(index.clone());
         let (leases, progress) = (protected.leases().clone(), index.progress().clone());
-        let store = EvictingStore::new(protected, policy, max_bytes);
+        let store = EvictingStore::new(protected, policy, max_bytes).starting_after(index.newest());
         let bin = Arc::clone(store.bin());
         let store: Arc<dyn Store> = Arc::new(store);
         let keeper = Some(Keeper::start(root, index, Arc::clone(&store), &bin)?);

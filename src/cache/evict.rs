@@ -80,6 +80,12 @@ impl<S, P> EvictingStore<S, P> {
         }
     }
 
+    /// Stamps only what is later than `last`: uses in a session whose clock ran ahead stay older than uses in this one.
+    pub(super) fn starting_after(self, last: Stamp) -> Self {
+        self.shared.lock().last = last;
+        self
+    }
+
     /// The limit in bytes.
     pub fn max_bytes(&self) -> u64 {
         self.shared.max_bytes

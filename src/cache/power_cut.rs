@@ -142,7 +142,7 @@ fn open(disk: &FakeDisk, durability: Durability) -> Result<Session, CacheError> 
     let index = IndexStore::open(files, true)?;
     let protected = LeaseStore::new(index.clone());
     let leases = protected.leases().clone();
-    let store = EvictingStore::new(protected, Lru::new(), MAX_BYTES);
+    let store = EvictingStore::new(protected, Lru::new(), MAX_BYTES).starting_after(index.newest());
     // What fails here is tried again by the first write.
     let _ = index.look().and_then(|()| store.settle());
     let cache = BlockingCache::in_memory(store, leases);

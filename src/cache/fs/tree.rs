@@ -31,6 +31,7 @@ pub(in crate::cache) struct Tree {
     durable: Mutex<HashSet<PathBuf>>,
     /// Whether the trash of earlier sessions is gone.
     swept: Mutex<bool>,
+    opened: Stamp,
 }
 
 /// Makes a directory unless it is there.
@@ -78,6 +79,7 @@ impl Tree {
             claims: Arc::default(),
             durable,
             swept,
+            opened: Stamp::now(),
         })
     }
 
@@ -298,7 +300,10 @@ impl Tree {
             id: asset.bare(),
             bytes: 0,
             files: 0,
-            last_access: meta.modified.map_or(Stamp::default(), Stamp::from),
+            // No later than what this session stamps, also where a clock ran ahead.
+            last_access: meta
+                .modified
+                .map_or(Stamp::default(), |at| Stamp::from(at).min(self.opened)),
             leased: false,
             pinned: false,
             modified: meta.modified.map(Stamp::from),

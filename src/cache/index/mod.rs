@@ -78,6 +78,13 @@ impl<S> IndexStore<S> {
         &self.shared.inner
     }
 
+    /// The latest use of any asset.
+    pub(super) fn newest(&self) -> Stamp {
+        let table = self.shared.lock();
+        let uses = table.assets.values().map(|record| record.last_access);
+        uses.max().unwrap_or_default()
+    }
+
     /// How far the look at the disk after opening has come.
     pub fn progress(&self) -> &Progress {
         &self.shared.progress

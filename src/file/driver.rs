@@ -330,6 +330,7 @@ impl Fetch {
             .remote
             .validator()
             .map(|validator| validator.as_str().to_owned());
+        let partial = response.content_range().is_some();
         let body = response.into_body();
         if total.is_none() && body.ends_with_connection() {
             self.pen.bypass(Bypass::UnknownLength);
@@ -345,6 +346,7 @@ impl Fetch {
         let start = body.position();
         if let Some(lane) = self.lane(which) {
             lane.span.next = start;
+            lane.partial = partial;
             lane.read(body);
         }
         Ok(())
@@ -365,11 +367,12 @@ impl Fetch {
     }
 
     fn ended(&mut self, which: Which, at: u64, with_connection: bool) -> Result<(), Over> {
-        let open_ended = self
+        // What follows a part of unknown total is asked for: bytes, or the answer that there are none (fault D7).
+        let proves_end = self
             .lane(which)
             .take()
-            .is_some_and(|lane| lane.span.end.is_none());
-        if !open_ended || self.remote.total().is_some() {
+            .is_some_and(|lane| lane.span.end.is_none() && !lane.partial);
+        if !proves_end || self.remote.total().is_some() {
             return Ok(());
         }
         if with_connection && !self.manner.accept_unproven_end {

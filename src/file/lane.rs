@@ -14,6 +14,8 @@ pub(super) struct Lane {
     state: State,
     /// Where the next bytes belong, and where they end as far as was asked.
     pub(super) span: Span,
+    /// Whether the response said itself that it is a part: its end is then not the file's.
+    pub(super) partial: bool,
 }
 
 enum State {
@@ -39,6 +41,7 @@ impl Lane {
         Self {
             state: State::Asking(Box::pin(async move { client.send(request).await })),
             span,
+            partial: false,
         }
     }
 

@@ -16,6 +16,11 @@
 
 mod basics;
 mod cached;
+#[cfg(feature = "test-util")]
+mod contract;
+mod matrix;
+mod model;
+mod seeks;
 
 use std::io::{Read, Seek, SeekFrom};
 use std::sync::OnceLock;

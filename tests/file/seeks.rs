@@ -1,0 +1,68 @@
+//! Many seeks over a file that is still arriving.
+
+use std::io::{Read, Seek, SeekFrom};
+
+use kithara_test_support::Rule;
+
+use crate::*;
+
+/// B2, B4: thousands of seeks over a file that trickles in, and every byte is the file's.
+#[test]
+fn b2_20_000_random_seeks_over_a_trickling_file() {
+    const LEN: u64 = 12 * MIB;
+    let stage = Stage::new(LEN);
+    stage.server.rule("/a.bin", Rule::new().trickle(4 * MIB));
+    let mut reader = stage.reader();
+    let mut chance = 7_u64;
+    let mut buffer = vec![0; 4096];
+    for round in 0..20_000_u32 {
+        chance = chance.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
+        let at = (chance >> 20) % LEN;
+        reader.seek(SeekFrom::Start(at)).unwrap();
+        let count = reader.read(&mut buffer).unwrap();
+        assert!(count > 0, "a false end at {at}, round {round}");
+        assert_eq!(
+            pattern().first_difference(at, &buffer[..count]),
+            None,
+            "round {round}"
+        );
+    }
+    let requests = stage.requests();
+    assert!(requests < 2000, "{requests} requests");
+    assert!(stage.server.connections() <= requests);
+    reader.seek(SeekFrom::Start(0)).unwrap();
+    assert_rest(&mut reader, 0, LEN);
+}
+
+/// Fault D12: jumping about holds few connections at a time.
+#[test]
+fn d12_scrubbing_holds_few_connections() {
+    let stage = Stage::new(64 * MIB);
+    stage.server.rule("/a.bin", Rule::new().trickle(2 * MIB));
+    let mut reader = stage.reader();
+    let mut most = 0;
+    for round in 0..100_u64 {
+        let at = round * 7_919_993 % (60 * MIB);
+        assert_at(&mut reader, at, 1000);
+        most = most.max(stage.server.open_connections());
+    }
+    // Main, side, and one that the server has not seen closing.
+    assert!(most <= 6, "{most}");
+}
+
+/// B2 with two readers of one file, which the fetcher serves in turn.
+#[test]
+fn two_readers_of_one_file_do_not_starve_each_other() {
+    let stage = Stage::new(24 * MIB);
+    stage.server.rule("/a.bin", Rule::new().trickle(8 * MIB));
+    let first = stage.reader();
+    let mut second = FileReader::new(first.resource());
+    let mut first = first;
+    let far = std::thread::spawn(move || {
+        second.seek(SeekFrom::Start(16 * MIB)).unwrap();
+        assert_rest(&mut second, 16 * MIB, 24 * MIB);
+    });
+    assert_rest(&mut first, 0, 24 * MIB);
+    far.join().unwrap();
+    assert!(stage.requests() < 40, "{}", stage.requests());
+}

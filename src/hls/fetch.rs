@@ -19,6 +19,7 @@ use super::{
     params::{HlsParams, KeyContext},
     playlist::{self, Location, Playlist, References, Variables},
     stored,
+    writes::Writes,
 };
 use crate::{
     cache::{AssetId, CacheError, CachePath, EntryReader},
@@ -41,21 +42,21 @@ pub(super) struct Fetcher {
 /// What one stream knows: whether it may use the network, and what it has yet to say about the cache.
 pub(super) struct Session {
     pub(super) offline: bool,
-    pub(super) bypassed: Option<(Resource, BypassReason)>,
+    /// Its first failure is what the control message will tell.
+    pub(super) writes: Writes,
 }
 
 impl Session {
     pub(super) fn new(offline: bool) -> Self {
         Self {
             offline,
-            bypassed: None,
+            writes: Writes::default(),
         }
     }
 
-    /// Remembers the first time the cache failed, for the control message.
+    /// Notes that the cache failed.
     pub(super) fn bypass(&mut self, resource: &Resource, reason: BypassReason) {
-        log::debug!("cache bypassed for {resource}: {reason:?}");
-        self.bypassed.get_or_insert_with(|| (resource.clone(), reason));
+        self.writes.append(Writes::failed((resource.clone(), reason)));
     }
 
     /// Takes in a cache that cannot be read: a reason to go on without it, or the end when there is nothing else.
@@ -131,8 +132,7 @@ impl Fetcher {
         let playlist = parse(&body, &final_url).with_context(|_| PlaylistSnafu {
             resource: resource.clone(),
         })?;
-        self.keep(session, &resource, &path, stored::wrap(&body, url, &final_url))
-            .await;
+        self.keep(session, &resource, &path, stored::wrap(&body, url, &final_url));
         Ok(playlist)
     }
 
@@ -204,17 +204,16 @@ impl Fetcher {
             }
             .fail();
         };
-        self.keep(session, resource, path, bytes).await;
+        self.keep(session, resource, path, bytes);
         Ok(key)
     }
 
-    /// Drops a key that did not decrypt, here and in the cache: the next stream fetches it again.
-    pub(super) async fn forget_key(&self, location: &Location) {
+    /// Forgets a key that did not decrypt. Its entry is the caller's to drop, once no write of it is under way.
+    pub(super) fn forget_key(&self, location: &Location) {
         self.keys
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .remove(&location.url);
-        self.forget(&CachePath::from_url(&location.url)).await;
     }
 
     /// Drops an entry that turned out to be damaged.
@@ -270,9 +269,12 @@ impl Fetcher {
         Ok(Some((reader, good)))
     }
 
-    async fn keep(&self, session: &mut Session, resource: &Resource, path: &CachePath, bytes: Bytes) {
-        if let Err(error) = self.params.cache.put_atomic(&self.asset, path, bytes).await {
-            session.bypass(resource, BypassReason::Cache(error));
-        }
+    fn keep(&self, session: &mut Session, resource: &Resource, path: &CachePath, bytes: Bytes) {
+        let (cache, asset) = (self.params.cache.clone(), self.asset.clone());
+        let (resource, path) = (resource.clone(), path.clone());
+        session.writes.push(async move {
+            let error = cache.put_atomic(&asset, &path, bytes).await.err()?;
+            Some((resource, BypassReason::Cache(error)))
+        });
     }
 }

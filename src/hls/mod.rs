@@ -8,14 +8,16 @@
 //!                        │         └ pieces: initialization section, segment, segment, gap, …
 //!                        ├─ Reading   one piece: from the cache, or from the network and into the cache
 //!                        ├─ Decryptor AES-128-CBC, as the chunks come
-//!                        └─ Fetcher   playlists and keys, whole
+//!                        ├─ Fetcher   playlists and keys, whole
+//!                        └─ Writes    what is on its way to the disk, while the stream goes on
 //! ```
 //!
 //! # What the cache holds
 //!
 //! Segments and initialization sections as the server sent them, encrypted ones encrypted; playlists that parsed, each with the
 //! URL it came from; keys after the key processor. All under one asset. A failing cache never stops playback: the bytes pass
-//! through, and one [`HlsControl::CacheBypassed`] says why.
+//! through, and one [`HlsControl::CacheBypassed`] says why. Nothing waits for the disk but the end: when the stream has ended,
+//! all that was fetched whole is kept.
 //!
 //! # What it does not do
 //!
@@ -33,6 +35,7 @@ mod reading;
 mod source;
 mod stored;
 mod track;
+mod writes;
 
 pub use control::{BypassReason, HlsControl, Origin};
 pub use crypt::CryptError;

@@ -15,15 +15,20 @@ use bytes::{Buf, Bytes};
 use snafu::ResultExt;
 
 use super::{
-    control::{BypassReason, HlsControl, Origin},
+    control::{HlsControl, Origin},
     crypt::Decryptor,
-    error::{DecryptSnafu, HlsError, Resource},
+    error::{DecryptSnafu, HlsError},
     fetch::{Fetcher, Session},
     reading::Reading,
     source::Shared,
     track::{Content, Track},
+    writes::Writes,
 };
-use crate::{cache::Lease, rt, stream::Message};
+use crate::{
+    cache::{CachePath, Lease},
+    rt,
+    stream::Message,
+};
 
 /// How long the piece being read may be silent before the one ahead is given up.
 ///
@@ -31,10 +36,17 @@ use crate::{cache::Lease, rt, stream::Message};
 /// resumed after a break.
 const PATIENCE: Duration = Duration::from_secs(3);
 
+/// How many writes may be under way before the stream waits for one. Each holds at most 256 KiB.
+const MAX_WRITES: usize = 4;
+
 /// The state between two messages. Dropping it drops the connections it has.
 pub(super) struct Player {
     shared: Arc<Shared>,
     session: Session,
+    /// The session's writes, while the session goes on.
+    writes: Writes,
+    /// Entries to be dropped: what they hold does not decrypt.
+    damaged: Vec<CachePath>,
     /// The first byte wanted.
     from: u64,
     /// Where the piece `next` begins in the stream.
@@ -64,8 +76,8 @@ struct OpenPiece {
     announced: bool,
 }
 
-/// A piece opened, or why not; and what the cache had to say.
-type Opened = (Result<OpenPiece, HlsError>, Option<(Resource, BypassReason)>);
+/// A piece opened, or why not; and what was begun to be written on the way.
+type Opened = (Result<OpenPiece, HlsError>, Writes);
 
 struct Ahead {
     index: usize,
@@ -95,7 +107,7 @@ impl Ahead {
 async fn open_piece(shared: Arc<Shared>, content: Arc<Content>, offline: bool) -> Opened {
     let mut session = Session::new(offline);
     let opened = try_open(&shared.fetcher, &content, &mut session).await;
-    (opened, session.bypassed)
+    (opened, session.writes)
 }
 
 async fn try_open(
@@ -126,6 +138,8 @@ impl Player {
         Self {
             shared,
             session: Session::new(offline),
+            writes: Writes::default(),
+            damaged: Vec::new(),
             from,
             position: 0,
             next: 0,
@@ -150,21 +164,40 @@ impl Player {
             if let Some(end) = &mut self.ended {
                 return std::mem::replace(end, Ok(())).err().map(Err);
             }
-            match self.step().await {
-                Ok(true) => {}
-                Ok(false) => self.ended = Some(Ok(())),
-                Err(error) => {
-                    self.ahead = None;
-                    self.open = None;
-                    self.ended = Some(Err(error));
+            let step = self.step_and_write().await;
+            let over = !matches!(step, Ok(true));
+            self.writes.settle(if over { 0 } else { MAX_WRITES }).await;
+            for path in self.damaged.drain(..) {
+                self.shared.fetcher.forget(&path).await;
+            }
+            if over {
+                self.ended = Some(step.map(drop));
+                (self.open, self.ahead) = (None, None);
+            }
+            if let Some((resource, reason)) = self.writes.take_failed() {
+                log::debug!("{resource} is not kept: {reason:?}");
+                if !std::mem::replace(&mut self.bypass_told, true) {
+                    let control = HlsControl::CacheBypassed { resource, reason };
+                    self.queue.push_front(Message::Control(control));
                 }
             }
-            if let Some((resource, reason)) = self.session.bypassed.take().filter(|_| !self.bypass_told) {
-                self.bypass_told = true;
-                self.queue
-                    .push_front(Message::Control(HlsControl::CacheBypassed { resource, reason }));
-            }
         }
+    }
+
+    /// One step, and whatever the writes under way can get on with meanwhile.
+    async fn step_and_write(&mut self) -> Result<bool, HlsError> {
+        let mut writes = std::mem::take(&mut self.writes);
+        let step = {
+            let mut step = pin!(self.step());
+            poll_fn(|context| {
+                writes.nudge(context);
+                step.as_mut().poll(context)
+            })
+            .await
+        };
+        writes.append(std::mem::take(&mut self.session.writes));
+        self.writes = writes;
+        step
     }
 
     /// One chunk's worth of work; whether there is more.
@@ -201,11 +234,11 @@ impl Player {
                 return Ok(true);
             }
         }
-        let (opened, bypassed) = match self.ahead.take().filter(|ahead| ahead.index == self.next) {
+        let (opened, writes) = match self.ahead.take().filter(|ahead| ahead.index == self.next) {
             Some(ahead) => ahead.finish().await,
             None => open_piece(self.shared.clone(), content.clone(), self.session.offline).await,
         };
-        self.session.bypassed = self.session.bypassed.take().or(bypassed);
+        self.session.writes.append(writes);
         self.open = Some(opened?);
         Ok(true)
     }
@@ -251,11 +284,12 @@ impl Player {
                 Ok(tail) => self.deliver(track, &mut open, tail),
                 Err(source) => {
                     let resource = open.reading.resource.clone();
-                    open.reading.discard(&self.shared.fetcher).await;
                     let content = track.piece(self.next).and_then(|piece| piece.content.as_ref());
                     if let Some(encryption) = content.and_then(|content| content.encryption.as_ref()) {
-                        self.shared.fetcher.forget_key(&encryption.key).await;
+                        self.shared.fetcher.forget_key(&encryption.key);
+                        self.damaged.push(encryption.key.cache_path());
                     }
+                    self.damaged.extend(open.reading.into_damaged());
                     return Err(source).context(DecryptSnafu { resource });
                 }
             }
@@ -267,7 +301,7 @@ impl Player {
         self.position += open.plain;
         self.next += 1;
         self.alone = false;
-        open.reading.commit(&mut self.session).await;
+        open.reading.commit(&mut self.session);
         Ok(())
     }
 

@@ -156,22 +156,24 @@ impl Reading {
     }
 
     /// Keeps what was read to its end and found good.
-    pub(super) async fn commit(self, session: &mut Session) {
+    pub(super) fn commit(self, session: &mut Session) {
         let From::Network(network) = self.from else { return };
         let Some(writer) = network.writer else { return };
+        let resource = self.resource;
         if network.body.ends_with_connection() && self.expected.is_none() {
             // The end of the connection proves nothing: it may have broken (C22).
-            session.bypass(&self.resource, BypassReason::LengthUnknown);
-        } else if let Err(error) = writer.commit().await {
-            session.bypass(&self.resource, BypassReason::Cache(error));
+            session.bypass(&resource, BypassReason::LengthUnknown);
+            return;
         }
+        session.writes.push(async move {
+            let error = writer.commit().await.err()?;
+            Some((resource, BypassReason::Cache(error)))
+        });
     }
 
-    /// Takes back what turned out not to be what it should: the next stream fetches it again.
-    pub(super) async fn discard(self, fetcher: &Fetcher) {
-        if matches!(self.from, From::Cache(_)) {
-            fetcher.forget(&self.path).await;
-        }
+    /// The entry that turned out not to be what it should, if it is one.
+    pub(super) fn into_damaged(self) -> Option<CachePath> {
+        matches!(self.from, From::Cache(_)).then_some(self.path)
     }
 }
 

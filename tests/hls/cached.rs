@@ -83,7 +83,7 @@ fn a_cache_without_room_is_bypassed() {
     let cache = Cache::of(1);
     let tape = play(&track.list(), cache.params(), online()).whole();
     assert!(tape.bytes == track.bytes());
-    assert_eq!(tape.story[0], "0 bypassed Playlist");
+    assert!(tape.story[0].starts_with("0 bypassed"), "{:?}", tape.story);
     assert_eq!(tape.bypasses(), 1);
 }
 

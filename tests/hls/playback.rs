@@ -170,7 +170,12 @@ fn a_dropped_consumer_stops_the_requests() {
     // What was cut left nothing in the cache.
     let tape = play(&track.list(), cache.params(), offline());
     assert!(tape.failed().is_offline_miss());
-    assert_eq!(tape.bytes, track.segments[..2].concat());
+    // The second one's write may have been dropped on its way to the disk.
+    assert!(
+        [1, 2]
+            .iter()
+            .any(|kept| tape.bytes == track.segments[..*kept].concat())
+    );
 }
 
 /// A11: after the drop nothing holds the source's parts: here, the processor it was given.
@@ -212,4 +217,15 @@ fn the_next_segment_is_on_its_way_and_no_other() {
     }));
     assert!(bytes.unwrap() == track.bytes());
     assert_eq!(track.requests("/t/*"), 6);
+}
+
+/// What is being written when the last byte has come is there when the stream says that it has ended.
+#[test]
+fn the_end_comes_after_the_last_write() {
+    for _ in 0..20 {
+        let track = Track::encrypted(&[1000, 300_000]);
+        let cache = Cache::new();
+        play(&track.list(), cache.params(), online()).whole();
+        assert!(play(&track.list(), cache.params(), offline()).whole().bytes == track.bytes());
+    }
 }

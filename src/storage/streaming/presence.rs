@@ -6,7 +6,7 @@
 //! lock and walks through every interleaving.
 
 use std::ops::Range;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, OnceLock, PoisonError};
 use std::task::{Context, Poll};
 
 use rangemap::RangeSet;
@@ -18,12 +18,15 @@ use super::{Condition, Demand, Status, WaitError, Waited};
 
 pub(super) struct Presence<E> {
     state: Mutex<State<E>>,
+    /// The end of a complete resource, which never changes again: its readers need no lock, and nobody their places.
+    finished: OnceLock<u64>,
 }
 
 impl<E> Presence<E> {
     pub(super) fn new(present: RangeSet<u64>, len: Option<u64>, complete: bool) -> Self {
         Self {
             state: Mutex::new(State::new(present, len, complete)),
+            finished: len.filter(|_| complete).map(OnceLock::from).unwrap_or_default(),
         }
     }
 
@@ -62,7 +65,11 @@ impl<E> Presence<E> {
     }
 
     pub(super) fn ahead(&self, position: u64, limit: u64) -> Ahead {
-        self.lock().ahead(position, limit)
+        match self.finished.get() {
+            Some(len) if position >= *len => Ahead::End,
+            Some(len) => Ahead::Bytes(limit.min(len - position)),
+            None => self.lock().ahead(position, limit),
+        }
     }
 
     pub(super) fn is_complete(&self) -> bool {
@@ -111,6 +118,9 @@ impl<E> Presence<E> {
     /// What a reader finds at `position`, and the note of where it reads: a jump is told to the fetcher at once, an
     /// advance in steps.
     pub(super) fn read_ahead(&self, seat: u64, position: u64, limit: u64) -> Ahead {
+        if self.finished.get().is_some() {
+            return self.ahead(position, limit);
+        }
         self.change(|state, after| {
             let ahead = state.ahead(position, limit);
             state.note_read(seat, position, ahead, after);
@@ -253,6 +263,9 @@ impl<E> Presence<E> {
         self.change(|state, after| {
             state.set_condition(Condition::Complete, after);
             state.demand.ring(after);
+            if let Some(len) = state.len {
+                self.finished.get_or_init(|| len);
+            }
         });
     }
 

@@ -12,7 +12,7 @@
 mod atomic;
 pub(crate) mod durable;
 #[cfg(test)]
-#[cfg(unix)]
+#[cfg(all(unix, feature = "cache"))]
 pub(crate) mod fake_disk;
 mod streaming;
 

@@ -298,7 +298,9 @@ fn check(root: &Path, store: &Stack, what: &str) {
 fn run(calls: Calls, fault: Option<(u64, io::ErrorKind, bool)>) -> (u64, Vec<CacheError>) {
     let what = format!("{fault:?}");
     // In memory where there is such a file system: thousands of syncs.
-    let root = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
+    let root = tempfile::tempdir_in("/dev/shm")
+        .or_else(|_| tempfile::tempdir())
+        .unwrap();
     let root = root.path();
     prepare(root);
     let faults = Arc::new(Faults {

@@ -7,6 +7,9 @@
     clippy::indexing_slicing,
     clippy::panic,
     clippy::missing_panics_doc,
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    clippy::cast_sign_loss,
     clippy::single_range_in_vec_init,
     missing_docs,
     unreachable_pub,
@@ -18,6 +21,8 @@ mod basics;
 mod cached;
 #[cfg(feature = "test-util")]
 mod contract;
+#[cfg(feature = "symphonia")]
+mod decode;
 mod matrix;
 mod model;
 mod seeks;

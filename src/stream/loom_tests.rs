@@ -283,6 +283,19 @@ fn an_inline_seek_wakes_its_consumer() {
     });
 }
 
+/// S5, inline: a consumer that finds the engine taken is woken when it is back.
+#[test]
+fn an_inline_consumer_is_turned_away_and_woken() {
+    model(2, || {
+        let (source, _) = count(6, false);
+        let mut stream = Stream::inline(AtFirst::new(None, source), tight());
+        let handle = stream.handle();
+        let consumer = thread::spawn(move || block_on(stream.next()).unwrap().unwrap());
+        block_on(handle.seek_bytes(5)).unwrap();
+        assert_eq!(consumer.join().unwrap(), [5].as_slice());
+    });
+}
+
 /// S6, inline: two seekers find each other at the engine, and nobody is forgotten.
 #[test]
 fn every_inline_seek_is_answered() {

@@ -155,6 +155,16 @@ fn median(mut figures: Vec<f64>) -> f64 {
     figures[figures.len() / 2]
 }
 
+/// What `join` says of each round's two figures, which were taken one after the other: the median of that.
+fn paired(ours: &[f64], bare: &[f64], join: impl Fn(f64, f64) -> f64) -> f64 {
+    median(
+        ours.iter()
+            .zip(bare)
+            .map(|(&ours, &bare)| join(ours, bare))
+            .collect(),
+    )
+}
+
 fn percentile(figures: &mut [Duration], part: usize) -> Duration {
     figures.sort_unstable();
     figures[(figures.len() * part / 100).min(figures.len() - 1)]
@@ -255,18 +265,14 @@ fn throughput(report: &mut Report) {
                 bare_figures.push(bare(&pool, size, count));
                 our_figures.push(ours(&pool, size, count));
             }
+            let ratio = paired(&our_figures, &bare_figures, |ours, bare| ours / bare);
             let (bare, ours) = (median(bare_figures), median(our_figures));
             let direct = median((0..ROUNDS).map(|_| direct(size, count)).collect());
             println!(
                 "chunk of {} KiB, {threads} thread(s): stream {ours:.0} ns, channel {bare:.0} ns, direct {direct:.0} ns",
                 size / 1024
             );
-            report.bar(
-                &format!("chunk_{}k_{threads}t", size / 1024),
-                ours / bare,
-                limit,
-                "x",
-            );
+            report.bar(&format!("chunk_{}k_{threads}t", size / 1024), ratio, limit, "x");
         }
     }
     let (mut direct_figures, mut inline_figures) = (Vec::new(), Vec::new());
@@ -274,12 +280,8 @@ fn throughput(report: &mut Report) {
         direct_figures.push(direct(64 * 1024, 200_000));
         inline_figures.push(inline(64 * 1024, 200_000));
     }
-    report.bar(
-        "inline_above_direct",
-        median(inline_figures) - median(direct_figures),
-        150.0,
-        "ns",
-    );
+    let above = paired(&inline_figures, &direct_figures, |inline, direct| inline - direct);
+    report.bar("inline_above_direct", above, 150.0, "ns");
 }
 
 /// Driver and consumer take turns on this thread, which is where allocations are counted.

@@ -14,7 +14,7 @@ use futures_lite::{StreamExt, future};
 use kithara::net::{Body, HttpClient, NetError, Request, Url};
 use kithara::stream::{Message, Source, SourceStream, Stream, StreamError, StreamParams};
 
-use crate::{Report, median};
+use crate::{Report, median, paired};
 use server::{FILE, Web};
 
 const ROUNDS: usize = 9;
@@ -161,24 +161,34 @@ pub(crate) fn http(report: &mut Report) {
             }
         }
     }));
-    let (seconds, cpu, firsts) = (seconds.map(median), cpu.map(median), firsts.map(median));
     for (at, (_, name)) in WAYS.into_iter().enumerate() {
         println!(
             "http {name}: {:.2} GB/s, {:.3} CPU s/GiB, first byte {:.0} us",
-            LARGE as f64 / 1e9 / seconds[at],
-            cpu[at],
-            firsts[at]
+            LARGE as f64 / 1e9 / median(seconds[at].clone()),
+            median(cpu[at].clone()),
+            median(firsts[at].clone())
         );
     }
     for (at, (way, name)) in WAYS.into_iter().enumerate().skip(1) {
+        let ratio = |ours: f64, bare: f64| ours / bare;
         // Stated as time, so that less is better as everywhere here: 1 / 0.95.
-        report.bar(&format!("http_time_{name}"), seconds[at] / seconds[0], 1.053, "x");
+        report.bar(
+            &format!("http_time_{name}"),
+            paired(&seconds[at], &seconds[0], ratio),
+            1.053,
+            "x",
+        );
         // Across threads each wake-up costs what it costs; the figures above tell how much.
         if way != Way::Spawned {
-            report.bar(&format!("http_cpu_{name}"), cpu[at] / cpu[0], 1.1, "x");
+            report.bar(
+                &format!("http_cpu_{name}"),
+                paired(&cpu[at], &cpu[0], ratio),
+                1.1,
+                "x",
+            );
             report.bar(
                 &format!("http_first_byte_{name}"),
-                firsts[at] - firsts[0],
+                paired(&firsts[at], &firsts[0], |ours, bare| ours - bare),
                 30.0,
                 "us",
             );

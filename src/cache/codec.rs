@@ -231,6 +231,30 @@ fn next_change(rest: &mut &[u8]) -> Option<Change> {
     take(&mut body)
 }
 
+/// Files whose checksums are right, whatever they say.
+#[cfg(fuzzing)]
+pub(super) mod fuzzing {
+    use super::{SNAPSHOT, encode_journal, head};
+
+    pub(in crate::cache) fn snapshot(body: &[u8]) -> Vec<u8> {
+        head(SNAPSHOT, body)
+    }
+
+    /// A journal of records that begin with their lengths in two bytes.
+    pub(in crate::cache) fn journal(generation: u64, mut records: &[u8]) -> Vec<u8> {
+        let mut out = encode_journal(generation);
+        while let Some((len, rest)) = records.split_first_chunk() {
+            let len = usize::from(u16::from_le_bytes(*len)).min(rest.len());
+            let (record, rest) = rest.split_at(len);
+            out.extend_from_slice(&u32::try_from(len).unwrap_or(0).to_le_bytes());
+            out.extend_from_slice(&crc32fast::hash(record).to_le_bytes());
+            out.extend_from_slice(record);
+            records = rest;
+        }
+        out
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

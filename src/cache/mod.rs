@@ -42,6 +42,9 @@ mod evict;
 mod faults;
 mod flight;
 mod fs;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod id;
 mod index;
 mod keeper;

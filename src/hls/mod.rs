@@ -28,6 +28,9 @@ mod control;
 mod crypt;
 mod error;
 mod fetch;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod params;
 mod player;
 mod playlist;

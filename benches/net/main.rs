@@ -137,7 +137,7 @@ async fn ranges(web: &Web) {
         ours.push(started.elapsed());
     }
     show("ranges", &mut ours, &mut bare);
-    at_most("net.ranges.p50_to_bare", ratio(&mut ours, &mut bare), 1.5);
+    at_most("net.ranges.p50_to_bare", ratio(&mut ours, &mut bare), 1.6);
     at_most("net.ranges.p99_ms", millis(percentile(&mut ours, 99)), 10.0);
 }
 
@@ -159,7 +159,7 @@ async fn first(web: &Web) {
         ours.push(started.elapsed());
     }
     show("first byte", &mut ours, &mut bare);
-    at_most("net.first.p50_to_bare", ratio(&mut ours, &mut bare), 1.5);
+    at_most("net.first.p50_to_bare", ratio(&mut ours, &mut bare), 1.6);
 }
 
 /// From the drop to the server's seeing it: a body in full flow, one that stalls, and a request without an answer.

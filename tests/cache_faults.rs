@@ -181,7 +181,7 @@ fn a_damaged_snapshot_loses_nothing() {
 fn a_damaged_journal_loses_nothing() {
     let killed = Killed::new();
     let whole = fs::read(killed.dir.path().join("killed/journal")).unwrap();
-    assert!(whole.len() > 200, "{}", whole.len());
+    assert!(whole.len() > 100, "{}", whole.len());
     for at in 0..whole.len() {
         killed.finds_everything_with("killed", "journal", &whole[..at]);
         let mut flipped = whole.clone();
@@ -241,6 +241,20 @@ fn a_damaged_entry_is_a_miss_and_heals() {
         (
             "longer",
             Box::new(|| fs::write(&file, [fs::read(&file).unwrap(), vec![0; 9]].concat()).unwrap()),
+        ),
+        (
+            "stretched",
+            Box::new(|| {
+                let whole = fs::read(&file).unwrap();
+                fs::write(&file, [&whole[..500], b"more", &whole[500..]].concat()).unwrap();
+            }),
+        ),
+        (
+            "a symlink to another entry",
+            Box::new(|| {
+                fs::remove_file(&file).unwrap();
+                std::os::unix::fs::symlink(file.with_file_name("other"), &file).unwrap();
+            }),
         ),
         (
             "a directory",
@@ -362,6 +376,25 @@ fn directories_deleted_while_it_is_open_are_misses_and_come_back() {
         assert!(cache.remove(&asset("big")).unwrap());
         cache.checkpoint().unwrap();
     }
+}
+
+/// C3: a change in the same tick of the file system's clock as the record of it leaves no trace in the directory's
+/// time, so young times are not relied on.
+#[test]
+fn a_change_within_a_tick_of_the_record_is_found() {
+    let root = tempfile::tempdir().unwrap();
+    let dir = dir_of(root.path(), &asset("a"));
+    let first = cache(root.path(), ROOM);
+    first.put_atomic(&asset("a"), &path("x"), bytes(1000, 1)).unwrap();
+    first.put_atomic(&asset("a"), &path("y"), bytes(1000, 1)).unwrap();
+    let time = fs::metadata(&dir).unwrap().modified().unwrap();
+    first.close();
+    fs::remove_file(dir.join("x")).unwrap();
+    fs::File::open(&dir).unwrap().set_modified(time).unwrap();
+    let second = cache(root.path(), ROOM);
+    block_on(second.progress().finished());
+    assert_eq!(second.stats().unwrap().entries, 1);
+    check(&second, root.path());
 }
 
 /// C10: what is not ours stays, what a dead session left goes.
@@ -569,6 +602,8 @@ fn recency_survives_a_close_exactly_and_a_kill_up_to_the_checkpoint() {
     first.close();
     let second = cache(root.path(), ROOM);
     assert_eq!(order(&second), wanted);
+    // What the look at the disk writes down may say more than the checkpoint.
+    block_on(second.progress().finished());
     second.get(&asset("5"), &path("x")).unwrap().unwrap();
     second.checkpoint().unwrap();
     let wanted = order(&second);

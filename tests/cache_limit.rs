@@ -144,6 +144,33 @@ fn leased_and_pinned_assets_stay_and_the_put_that_does_not_fit_is_refused() {
     assert!(!cache.contains(&asset("leased"), &path("x")).unwrap());
 }
 
+/// Fault C24: what a prefetcher commits does not count as use, not even when room was made for it.
+#[test]
+fn an_asset_that_is_only_written_to_does_not_outlive_a_played_one() {
+    for leased in [false, true] {
+        let root = tempfile::tempdir().unwrap();
+        let cache = open(root.path(), 66_000);
+        for a in ["written", "evicted", "played"] {
+            cache.put_atomic(&asset(a), &path("x"), bytes(20_000)).unwrap();
+        }
+        let lease = leased.then(|| cache.lease(&asset("written")));
+        for a in ["evicted", "played"] {
+            cache.get(&asset(a), &path("x")).unwrap().unwrap();
+        }
+        let there = |a: &str| cache.contains(&asset(a), &path("x")).unwrap();
+        // The oldest is in use, so the next goes.
+        cache
+            .put_atomic(&asset("written"), &path("y"), bytes(10_000))
+            .unwrap();
+        assert!(there("written") && !there("evicted") && there("played"));
+        drop(lease);
+        cache
+            .put_atomic(&asset("new"), &path("x"), bytes(25_000))
+            .unwrap();
+        assert!(!there("written") && there("played") && there("new"));
+    }
+}
+
 /// Fault C3, C23.
 #[test]
 fn overwrites_count_their_difference() {

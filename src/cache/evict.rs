@@ -231,14 +231,18 @@ impl<S: Store, P: EvictionPolicy> Shared<S, P> {
         result
     }
 
-    fn used(&self, asset: &AssetId, at: Stamp) {
+    /// `false`: nothing is remembered of what is not there.
+    fn used(&self, asset: &AssetId, at: Stamp) -> bool {
         let mut state = self.lock();
         state.last = state.last.max(at);
         let at = state.stamp();
-        state.skipped.remove(asset);
-        state.policy.used(asset, at);
-        drop(state);
-        self.inner.touch(asset, at);
+        // Under the lock, so that the inner store and the policy agree on the order.
+        let there = self.inner.touch(asset, at);
+        if there {
+            state.skipped.remove(asset);
+            state.policy.used(asset, at);
+        }
+        there
     }
 
     /// A commit counts among what is used, so what was `reserved` for it is given up.
@@ -413,11 +417,8 @@ impl<S: Store, P: EvictionPolicy> Store for EvictingStore<S, P> {
     }
 
     /// Stamps the use itself: `at` is the least it is stamped with.
-    fn touch(&self, asset: &AssetId, at: Stamp) {
-        // Nothing is remembered of what is not there.
-        if self.shared.inner.asset(asset).is_ok_and(|info| info.is_some()) {
-            self.shared.used(asset, at);
-        }
+    fn touch(&self, asset: &AssetId, at: Stamp) -> bool {
+        self.shared.used(asset, at)
     }
 
     fn is_held(&self, asset: &AssetId) -> Result<bool, CacheError> {

@@ -287,8 +287,8 @@ impl<S: Store> Store for LeaseStore<S> {
         self.inner.settle()
     }
 
-    fn touch(&self, asset: &AssetId, at: Stamp) {
-        self.inner.touch(asset, at);
+    fn touch(&self, asset: &AssetId, at: Stamp) -> bool {
+        self.inner.touch(asset, at)
     }
 
     fn is_held(&self, asset: &AssetId) -> Result<bool, CacheError> {

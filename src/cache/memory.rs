@@ -146,10 +146,13 @@ impl Store for MemoryStore {
         Ok(())
     }
 
-    fn touch(&self, asset: &AssetId, at: Stamp) {
-        if let Some(asset) = self.lock().get_mut(asset) {
-            asset.last_access = at;
-        }
+    fn touch(&self, asset: &AssetId, at: Stamp) -> bool {
+        let mut tree = self.lock();
+        let Some(asset) = tree.get_mut(asset) else {
+            return false;
+        };
+        asset.last_access = at;
+        true
     }
 
     fn is_held(&self, _asset: &AssetId) -> Result<bool, CacheError> {

@@ -146,8 +146,9 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// [`CacheError::Io`]. The next call tries again.
     fn settle(&self) -> Result<(), CacheError>;
 
-    /// Notes that the app used the asset at `at`. Writes nothing.
-    fn touch(&self, asset: &AssetId, at: Stamp);
+    /// Notes that the app used the asset at `at`, and says whether there is such an asset as far as the store
+    /// remembers. Writes nothing.
+    fn touch(&self, asset: &AssetId, at: Stamp) -> bool;
 
     /// Whether a removal would be refused now because the asset is in use. If so, [`news`](Self::news) tells when
     /// that has changed.

@@ -274,7 +274,9 @@ impl Store for FsStore {
         self.tree.settle()
     }
 
-    fn touch(&self, _asset: &AssetId, _at: Stamp) {}
+    fn touch(&self, asset: &AssetId, _at: Stamp) -> bool {
+        self.tree.modified(asset).is_ok_and(|modified| modified.is_some())
+    }
 
     fn is_held(&self, _asset: &AssetId) -> Result<bool, CacheError> {
         Ok(false)

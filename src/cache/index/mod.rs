@@ -235,16 +235,17 @@ impl<S: Store> Store for IndexStore<S> {
         Ok(())
     }
 
-    fn touch(&self, asset: &AssetId, at: Stamp) {
+    fn touch(&self, asset: &AssetId, at: Stamp) -> bool {
         let mut table = self.shared.lock();
         let persist = table.persist;
         let Some(record) = table.assets.get_mut(asset) else {
-            return;
+            return false;
         };
         record.last_access = at;
         if persist && !std::mem::replace(&mut record.touched, true) {
             table.touched.push(asset.bare());
         }
+        true
     }
 
     fn is_held(&self, asset: &AssetId) -> Result<bool, CacheError> {

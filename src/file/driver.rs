@@ -96,7 +96,6 @@ pub(super) struct Fetch {
     pub(super) pen: Pen,
     manner: Manner,
     watch: DemandWatch<FileError>,
-    demand: Demand,
     main: Option<Lane>,
     side: Option<Lane>,
     /// Bodies that broke off in a row.
@@ -125,7 +124,6 @@ impl Fetch {
             remote,
             pen,
             manner,
-            demand: Demand::default(),
             main: None,
             side: None,
             strikes: 0,
@@ -171,7 +169,7 @@ impl Fetch {
             let next = self.next(go_main).await;
             match next {
                 Next::Demand(None) => return Ok(None),
-                Next::Demand(Some(demand)) => self.demand = demand,
+                Next::Demand(Some(_)) => {}
                 Next::Lane(which, event) => self.handle(which, event).await?,
             }
         }
@@ -195,7 +193,7 @@ impl Fetch {
             }
             match self.next(true).await {
                 Next::Lane(which, event) => self.handle(which, event).await?,
-                Next::Demand(demand) => self.demand = demand.unwrap_or_default(),
+                Next::Demand(_) => {}
             }
         }
     }
@@ -231,12 +229,13 @@ impl Fetch {
             ahead => ahead,
         };
         let fill = self.manner.look_ahead == LookAhead::Whole && !self.pen.bypassed;
-        let (demand, ranges) = (self.demand.clone(), self.remote.ranges);
+        let ranges = self.remote.ranges;
         let Some(writer) = self.pen.writer() else {
             return Ok(false);
         };
         let scene = Scene {
-            demand,
+            // Not what the watch said last: since then a reader may have passed bytes, and they been let go.
+            demand: writer.demand_now(),
             len: writer.end(),
             main,
             side,
@@ -361,7 +360,9 @@ impl Fetch {
         self.pen.write(at, bytes).map_err(|_| Over::Changed)?;
         if self.pen.bypassed {
             let window = self.manner.window;
-            self.pen.slide(window / 4, self.ahead(), window);
+            // A chunk may reach far beyond the look-ahead. What has come and is still to be read is kept: without
+            // ranges it could not be had again.
+            self.pen.slide(window / 4, 2 * window, window);
         }
         Ok(())
     }

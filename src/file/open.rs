@@ -12,7 +12,7 @@ use super::error::{CacheSnafu, LocalSnafu, NoClientSnafu, OfflineMissSnafu};
 use super::pen::Pen;
 use super::remote::Remote;
 use super::{Bypass, FileControl, FileError, FileParams, Location, Origin};
-use crate::cache::{AssetId, CacheError, CachePath, PartialEntry};
+use crate::cache::{AssetId, BlockingCache, CacheError, CachePath, PartialEntry};
 use crate::net::{Url, Validator, redacted};
 use crate::rt;
 use crate::storage::{StreamingOptions, StreamingResource};
@@ -67,16 +67,13 @@ impl Place {
 
     async fn open_url(&self, url: &Url, position: u64, offline: bool) -> Result<Opened, FileError> {
         let (asset, path) = self.names(url);
-        if let Some(cache) = &self.params.cache {
-            match cache.resource(&asset, &path).await {
-                Ok(Some(whole)) => return Ok(Opened::whole(whole, Origin::Cache)),
-                Ok(None) | Err(CacheError::NoFiles) => {}
-                Err(error) if offline => return Err(error).context(CacheSnafu),
-                // C16: what the cache cannot tell, the server can.
-                Err(error) => log::warn!("the cache cannot be read: {error}"),
-            }
-        }
-        let desk = self.desk(url, &asset, &path).await;
+        let desk = match self.look(url, &asset, &path, true).await {
+            Looked::Whole(whole) => return Ok(Opened::whole(whole, Origin::Cache)),
+            Looked::Unknown(error) if offline => return Err(error).context(CacheSnafu),
+            // C16: what the cache cannot tell, the server can.
+            Looked::Unknown(error) => Desk::in_memory(url, Bypass::Refused(Arc::new(error))),
+            Looked::Desk(desk) => desk,
+        };
         if let Some(len) = desk.is_whole() {
             // The session that fetched the last byte was killed before its commit.
             let resource = desk.commit(len).await;
@@ -116,7 +113,7 @@ impl Place {
                 // Bytes of which nobody can say what file they are of.
                 None if !desk.resource.available().is_empty() || desk.resource.len().is_some() => {
                     desk.wipe();
-                    desk = self.desk(url, asset, path).await;
+                    desk = self.desk_anew(url, asset, path).await;
                     continue;
                 }
                 None => {}
@@ -142,7 +139,7 @@ impl Place {
                     drop(desk);
                     remote = back;
                     remote.forget();
-                    desk = self.desk(url, asset, path).await;
+                    desk = self.desk_anew(url, asset, path).await;
                     continue;
                 }
                 Err(Over::Changed) => return Err(fetch.changed()),
@@ -184,30 +181,60 @@ impl Place {
         }
     }
 
-    /// Claims the cache's partial entry, or does without.
-    async fn desk(&self, url: &Url, asset: &AssetId, path: &CachePath) -> Desk {
-        let Some(cache) = &self.params.cache else {
-            return Desk::in_memory(url, Bypass::NoCache);
-        };
-        let entry = match cache.partial(asset, path).await {
-            Ok(Some(entry)) => entry,
-            Ok(None) => return Desk::in_memory(url, Bypass::InUse),
-            Err(CacheError::NoFiles) => return Desk::in_memory(url, Bypass::NoCache),
-            Err(error) => return Desk::in_memory(url, Bypass::Refused(Arc::new(error))),
-        };
-        let opening = entry.clone();
-        match rt::unblock(move || opening.open()).await {
-            Ok(resource) => Desk {
-                resource,
-                entry: Some(entry),
-                bypass: None,
-            },
-            Err(error) => Desk::in_memory(url, Bypass::Failed(Arc::new(error))),
+    async fn desk_anew(&self, url: &Url, asset: &AssetId, path: &CachePath) -> Desk {
+        match self.look(url, asset, path, false).await {
+            Looked::Desk(desk) => desk,
+            Looked::Unknown(error) => Desk::in_memory(url, Bypass::Refused(Arc::new(error))),
+            Looked::Whole(_) => Desk::in_memory(url, Bypass::InUse),
         }
+    }
+
+    /// Looks for the whole file in the cache (`whole`), and claims its partial entry otherwise: one hop to a thread that
+    /// may block.
+    async fn look(&self, url: &Url, asset: &AssetId, path: &CachePath, whole: bool) -> Looked {
+        let Some(cache) = &self.params.cache else {
+            return Looked::Desk(Desk::in_memory(url, Bypass::NoCache));
+        };
+        let (cache, asset, path, url) = (cache.blocking().clone(), asset.clone(), path.clone(), url.clone());
+        rt::unblock(move || {
+            if whole {
+                match cache.resource(&asset, &path) {
+                    Ok(Some(whole)) => return Looked::Whole(whole),
+                    Ok(None) | Err(CacheError::NoFiles) => {}
+                    Err(error) => return Looked::Unknown(error),
+                }
+            }
+            Looked::Desk(Desk::claim(&cache, &asset, &path).unwrap_or_else(|why| Desk::in_memory(&url, why)))
+        })
+        .await
     }
 }
 
+/// What the cache has of a file.
+enum Looked {
+    Whole(Resource),
+    Desk(Desk),
+    /// It cannot tell.
+    Unknown(CacheError),
+}
+
 impl Desk {
+    /// Claims the cache's partial entry, or says why it has to do without.
+    fn claim(cache: &BlockingCache, asset: &AssetId, path: &CachePath) -> Result<Self, Bypass> {
+        let entry = match cache.partial(asset, path) {
+            Ok(Some(entry)) => entry,
+            Ok(None) => return Err(Bypass::InUse),
+            Err(CacheError::NoFiles) => return Err(Bypass::NoCache),
+            Err(error) => return Err(Bypass::Refused(Arc::new(error))),
+        };
+        let opened = entry.open();
+        Ok(Self {
+            resource: opened.map_err(|error| Bypass::Failed(Arc::new(error)))?,
+            entry: Some(entry),
+            bypass: None,
+        })
+    }
+
     fn in_memory(url: &Url, reason: Bypass) -> Self {
         Self {
             resource: Resource::in_memory(redacted(url)),

@@ -253,3 +253,40 @@ fn one_writer_at_a_time_and_the_next_reader_passes_by() {
     gate.open();
     assert_rest(&mut first, 0, stage.len);
 }
+
+/// The radio: chunks without an end, with no range to go back to. A slow reader gets every byte from a bounded window, and
+/// nothing else is driven out of the cache.
+#[test]
+fn an_endless_stream_is_heard_through_a_window() {
+    let stage = Stage::with_cache(u64::MAX, 8 * MIB);
+    stage.server.rule("/a.bin", Rule::new().ignore_range().chunked());
+    let kept = AssetId::from_key("kept").unwrap();
+    let path = CachePath::parse("a").unwrap();
+    block_on(stage.cache.put_atomic(&kept, &path, vec![1; 1024 * 1024].into())).unwrap();
+    let params = stage.params().window_bytes(MIB).unknown_length_limit(2 * MIB);
+    let mut reader = block_on(FileSource::new(stage.url(), params).open_reader()).unwrap();
+    let mut buffer = vec![0; 50_000];
+    for at in (0..24 * MIB).step_by(buffer.len()) {
+        reader.read_exact(&mut buffer).unwrap();
+        assert_eq!(pattern().first_difference(at, &buffer), None, "after {at}");
+        let held = reader.resource().stored_bytes();
+        assert!(held <= 6 * MIB, "{held}");
+    }
+    assert_eq!(reader.len(), None);
+    reader.seek(SeekFrom::Start(4 * MIB)).unwrap();
+    let error = reader.read(&mut buffer).unwrap_err();
+    assert!(
+        matches!(FileError::of(&error), Some(FileError::NotSeekable { .. })),
+        "{error:?}"
+    );
+    drop(reader);
+    stage.server.wait_until(|log| log.open_connections() == 0);
+    assert!(block_on(stage.cache.contains(&kept, &path)).unwrap());
+    // A stream that cannot be resumed leaves nothing.
+    let (asset, _) = names(&stage);
+    let start = std::time::Instant::now();
+    while block_on(stage.cache.asset(&asset)).unwrap().is_some() {
+        assert!(start.elapsed() < Duration::from_secs(10));
+        std::thread::yield_now();
+    }
+}

@@ -4,7 +4,7 @@ use std::error::Error;
 use std::sync::Arc;
 
 use super::StreamError;
-use super::sync::{ConcurrentQueue, channel};
+use super::sync::channel;
 
 /// What a [`Handle`](super::Handle) can ask for.
 ///
@@ -40,21 +40,21 @@ impl<E: Error + 'static> Request<E> {
 /// The slot for the one waiting command. Driver, consumer and handles share it, so that whoever ends the stream can
 /// answer what still waits.
 pub(super) struct Mailbox<E: Error + 'static> {
-    slot: ConcurrentQueue<Request<E>>,
+    slot: channel::Sender<Request<E>>,
+    taker: channel::Receiver<Request<E>>,
 }
 
 impl<E: Error + 'static> Mailbox<E> {
     pub(super) fn new() -> Arc<Self> {
-        Arc::new(Self {
-            slot: ConcurrentQueue::bounded(1),
-        })
+        let (slot, taker) = channel::bounded(1);
+        Arc::new(Self { slot, taker })
     }
 
     /// Leaves `command` for the driver and returns where its answer will be. A command that was still waiting is
     /// superseded and answered so.
     pub(super) fn put(&self, command: Command) -> Result<channel::Receiver<Answer<E>>, StreamError<E>> {
         let (asker, answer) = channel::bounded(1);
-        match self.slot.force_push(Request { command, asker }) {
+        match self.slot.force_send(Request { command, asker }) {
             Ok(replaced) => {
                 if let Some(replaced) = replaced {
                     replaced.answer(Err(StreamError::SeekSuperseded));
@@ -70,7 +70,7 @@ impl<E: Error + 'static> Mailbox<E> {
     }
 
     pub(super) fn take(&self) -> Option<Request<E>> {
-        self.slot.pop().ok()
+        self.taker.try_recv().ok()
     }
 
     /// Accepts no further command and answers the one that waits. Closing comes first, so nothing slips in between.

@@ -12,15 +12,17 @@ use bytes::Buf;
 
 use super::engine::{Item, discard};
 use super::handle::Nudge;
-use super::sync::{AtomicU64, ConcurrentQueue, Gauge, MAX_BYTES, Ordering, PopError, PushError};
+use super::sync::channel::{self, TryRecvError, TrySendError};
+use super::sync::{AtomicU64, Gauge, MAX_BYTES, Ordering};
 use super::{Message, StreamError, StreamParams};
 
 /// The epoch of a stream whose end the consumer has seen.
 const ENDED: u64 = u64::MAX;
 
-/// What driver and consumer share.
+/// What driver and consumer share. Both have both ends of the queue, so it is closed by hand; and a seek can empty it.
 pub(super) struct Link<C, E: Error + 'static> {
-    queue: ConcurrentQueue<Envelope<C, E>>,
+    sender: channel::Sender<Envelope<C, E>>,
+    receiver: channel::Receiver<Envelope<C, E>>,
     epoch: AtomicU64,
     gauge: Gauge,
     panic: OnceLock<String>,
@@ -47,8 +49,10 @@ impl<C, E: Error + 'static> Envelope<C, E> {
 }
 
 pub(super) fn bounded<C, E: Error + 'static>(params: &StreamParams) -> (Outlet<C, E>, Intake<C, E>) {
+    let (sender, receiver) = channel::bounded(params.max_chunks().get().into());
     let link = Arc::new(Link {
-        queue: ConcurrentQueue::bounded(params.max_chunks().get().into()),
+        sender,
+        receiver,
         epoch: AtomicU64::new(0),
         gauge: Gauge::new(),
         panic: OnceLock::new(),
@@ -75,7 +79,7 @@ pub(super) struct Outlet<C, E: Error + 'static> {
 impl<C, E: Error + 'static> Outlet<C, E> {
     /// Whether the consumer has gone, or has been handed the end.
     pub(super) fn is_closed(&self) -> bool {
-        self.link.queue.is_closed()
+        self.link.sender.is_closed()
     }
 
     /// Queues `item`, or as much of it as the limits allow, and returns what is left.
@@ -103,15 +107,15 @@ impl<C, E: Error + 'static> Outlet<C, E> {
             item,
         };
         let bytes = envelope.bytes();
-        match self.link.queue.push(envelope) {
+        match self.link.sender.try_send(envelope) {
             Ok(()) => {
                 self.link.gauge.queued(bytes);
                 None
             }
             // A queue of one says so for the moment in which the consumer takes out what was in it.
-            Err(PushError::Full(envelope)) => Some(envelope.item),
+            Err(TrySendError::Full(envelope)) => Some(envelope.item),
             // Nobody wants the item, and the driver is about to see that.
-            Err(PushError::Closed(_)) => None,
+            Err(TrySendError::Closed(_)) => None,
         }
     }
 
@@ -122,7 +126,7 @@ impl<C, E: Error + 'static> Outlet<C, E> {
             _ => 0,
         };
         // Only the driver adds, so what fits now still fits at the push.
-        self.link.gauge.bytes() <= self.max_bytes - piece && !self.link.queue.is_full()
+        self.link.gauge.bytes() <= self.max_bytes - piece && !self.link.sender.is_full()
     }
 
     /// Makes everything queued so far stale. False if the consumer has already been handed the end.
@@ -137,7 +141,7 @@ impl<C, E: Error + 'static> Outlet<C, E> {
         }
         self.epoch = next;
         // The consumer would skip these, but it may be stalled, and the new position can be read ahead meanwhile.
-        while let Ok(stale) = self.link.queue.pop() {
+        while let Ok(stale) = self.link.receiver.try_recv() {
             self.link.gauge.taken(stale.bytes());
             discard(stale);
         }
@@ -158,7 +162,7 @@ impl<C, E: Error + 'static> Outlet<C, E> {
 
 impl<C, E: Error + 'static> Drop for Outlet<C, E> {
     fn drop(&mut self) {
-        self.link.queue.close();
+        self.link.sender.close();
         self.link.gauge.wake_consumer();
     }
 }
@@ -187,19 +191,19 @@ impl<C, E: Error + 'static> Intake<C, E> {
         }
         let mut asleep = false;
         loop {
-            match self.link.queue.pop() {
+            match self.link.receiver.try_recv() {
                 Ok(envelope) => {
                     if let Some(item) = self.accept(envelope) {
                         return Poll::Ready(item);
                     }
                 }
-                Err(PopError::Closed) => {
+                Err(TryRecvError::Closed) => {
                     self.close();
                     let panic = self.link.panic.get().cloned();
                     return Poll::Ready(Some(Err(StreamError::DriverGone { panic })));
                 }
-                Err(PopError::Empty) if asleep => return Poll::Pending,
-                Err(PopError::Empty) => {
+                Err(TryRecvError::Empty) if asleep => return Poll::Pending,
+                Err(TryRecvError::Empty) => {
                     self.link.gauge.consumer_sleeps(cx.waker());
                     asleep = true;
                 }
@@ -239,7 +243,7 @@ impl<C, E: Error + 'static> Intake<C, E> {
 
     fn close(&mut self) {
         self.ended = true;
-        self.link.queue.close();
+        self.link.sender.close();
         self.link.gauge.wake_driver();
     }
 }

@@ -9,7 +9,6 @@ mod stand_in;
 pub(super) use {
     async_channel as channel,
     atomic_waker::AtomicWaker,
-    concurrent_queue::ConcurrentQueue,
     std::sync::Mutex,
     std::sync::atomic::{AtomicU64, AtomicUsize, Ordering},
 };
@@ -17,10 +16,8 @@ pub(super) use {
 pub(super) use {
     loom::sync::Mutex,
     loom::sync::atomic::{AtomicU64, AtomicUsize, Ordering},
-    stand_in::{AtomicWaker, ConcurrentQueue, channel},
+    stand_in::{AtomicWaker, channel},
 };
-
-pub(super) use concurrent_queue::{PopError, PushError};
 
 use std::task::Waker;
 

@@ -1,6 +1,7 @@
 //! Audio bytes from HTTP files and HLS trees to a decoder, through a bounded stream and a crash-safe disk cache.
 //!
-//! ```no_run
+#![cfg_attr(feature = "hls", doc = "```no_run")]
+#![cfg_attr(not(feature = "hls"), doc = "```ignore")]
 //! use futures_lite::StreamExt;
 //! use kithara::{cache::AssetCache, hls::{HlsParams, HlsSource}, net::{HttpClient, Url}};
 //! use kithara::stream::{Stream, StreamParams};
@@ -39,7 +40,7 @@
 //! | `net` | [`net`], http only | hyper, async-std, url, flate2 |
 //! | `tls` | https with the platform's certificates | rustls, ring (a C compiler) |
 //! | `webpki-roots` | https with Mozilla's certificates compiled in | webpki-roots |
-//! | `file` | [`file`]: HTTP and local files, random access while they arrive | `stream`, `cache`, `net`, `io` |
+//! | `file` | [`mod@file`]: HTTP and local files, random access while they arrive | `stream`, `cache`, `net`, `io` |
 //! | `hls` | [`hls`] | the three above, quick-m3u8, aes, cbc |
 //! | `test-util` | [`stream::contract`], checks for sources of one's own | |
 //! | `full` | all but `webpki-roots` and `test-util` | |

@@ -22,6 +22,8 @@ use crate::storage::{Demand, DemandWatch};
 
 /// How often in a row a body may break off where the client cannot resume it by itself.
 const STRIKES: u32 = 5;
+/// The most bytes to take out of a connection before it is closed.
+const RESCUE: usize = 256 * 1024;
 const STRIKE_WAIT: Duration = Duration::from_millis(200);
 
 /// Fetches what the readers of one file want. From [`FileSource::open_parts`](super::FileSource::open_parts), for
@@ -249,6 +251,7 @@ impl Fetch {
             Step::Rest => Ok(false),
             Step::Go { main } => Ok(main),
             Step::Open { which, start, end } => {
+                self.rescue(which)?;
                 self.open(which, start, end);
                 Ok(which == Which::Main)
             }
@@ -267,6 +270,23 @@ impl Fetch {
                 Ok(true)
             }
         }
+    }
+
+    /// Takes in what a lane that is about to be given up has received already, so that no jump asks for it again.
+    fn rescue(&mut self, which: Which) -> Result<(), Over> {
+        let Some(mut lane) = self.lane(which).take() else {
+            return Ok(());
+        };
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        let mut left = RESCUE;
+        while left > 0
+            && !lane.is_asking()
+            && let Poll::Ready(Event::Data(at, bytes)) = lane.poll(&mut cx)
+        {
+            left = left.saturating_sub(bytes.len());
+            self.take_in(at, &bytes)?;
+        }
+        Ok(())
     }
 
     fn open(&mut self, which: Which, start: u64, end: Option<u64>) {

@@ -143,7 +143,8 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len() * 2);
     for byte in bytes {
         for nibble in [byte >> 4, byte & 15] {
-            text.push(char::from_digit(nibble.into(), 16).unwrap_or_default());
+            let zero = if nibble < 10 { b'0' } else { b'a' - 10 };
+            text.push(char::from(zero + nibble));
         }
     }
     text

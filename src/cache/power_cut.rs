@@ -15,7 +15,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use super::store::Store as _;
+use super::store::{Stamp, Store as _};
 use super::{
     AssetId, BlockingCache, CacheError, CachePath, Durability, EvictingStore, FsStore, IndexStore, Lease,
     LeaseStore, Lru,
@@ -665,4 +665,25 @@ fn on_a_full_disk_assets_are_evicted_and_the_put_tried_once_more() {
         run.take(Step::Put((number, 0), 1500)).unwrap();
     }
     assert!(run.cache().contains(&asset(ASSETS - 1), &path(0)).unwrap());
+}
+
+/// C8: a session whose clock ran ahead has left an index with uses in the future. What is used now is still the newest.
+#[test]
+fn uses_recorded_by_a_clock_that_ran_ahead_are_older_than_uses_now() {
+    let disk = FakeDisk::default();
+    let session = open(&disk, Durability::Full).unwrap();
+    let tomorrow = Stamp(Stamp::now().0 + 86_400_000_000);
+    for number in 0..3 {
+        session
+            .put_atomic(&asset(number), &path(0), content(number.into(), 1700))
+            .unwrap();
+        session.index.touch(&asset(number), tomorrow);
+    }
+    drop(session);
+    let session = open(&disk, Durability::Full).unwrap();
+    session.get(&asset(0), &path(0)).unwrap().unwrap();
+    session.put_atomic(&asset(3), &path(0), content(3, 3500)).unwrap();
+    let there = |number| session.contains(&asset(number), &path(0)).unwrap();
+    assert!(there(0) && there(3), "used last");
+    assert!(!there(1) && !there(2));
 }

@@ -92,6 +92,14 @@ pub(crate) trait DiskFile: Send + Sync {
     fn metadata(&self) -> io::Result<Meta>;
     /// Reads at `offset`, which may be past the end: then nothing.
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize>;
+    /// Reads at `offset` what `buf` has room for, behind what is in it.
+    fn read_more(&self, buf: &mut Vec<u8>, offset: u64) -> io::Result<usize> {
+        let filled = buf.len();
+        buf.resize(buf.capacity(), 0);
+        let read = self.read_at(buf.get_mut(filled..).unwrap_or_default(), offset);
+        buf.truncate(filled + read.as_ref().copied().unwrap_or(0));
+        read
+    }
     /// Writes all of `parts` at the end.
     fn append(&mut self, parts: &[Bytes]) -> io::Result<()>;
     /// Writes some of `bytes` at `offset`; a gap before it reads as zeros.
@@ -266,6 +274,13 @@ impl DiskFile for fs::File {
         }
     }
 
+    #[cfg(unix)]
+    fn read_more(&self, buf: &mut Vec<u8>, offset: u64) -> io::Result<usize> {
+        // Into memory that nobody has filled with zeros before, which would take as long as reading does.
+        let room = rustix::buffer::spare_capacity(buf);
+        Ok(rustix::io::pread(self.file(), room, offset)?)
+    }
+
     fn append(&mut self, parts: &[Bytes]) -> io::Result<()> {
         let mut slices: Vec<IoSlice<'_>> = parts.iter().map(|part| IoSlice::new(part)).collect();
         let mut rest = slices.as_mut_slice();
@@ -308,20 +323,19 @@ impl DiskFile for fs::File {
 /// Memory follows what `len` says only as far as a file of that length exists and memory can be had for it.
 pub(crate) fn read_range(file: &dyn DiskFile, offset: u64, len: u64) -> io::Result<Bytes> {
     let len = usize::try_from(len).map_err(|_| io::ErrorKind::OutOfMemory)?;
-    // Asks whether memory can be had; `vec!` then gets zeroed pages from the system without touching them.
-    Vec::<u8>::new()
-        .try_reserve_exact(len)
+    let mut buf = Vec::new();
+    buf.try_reserve_exact(len)
         .map_err(|_| io::ErrorKind::OutOfMemory)?;
-    let mut buf = vec![0; len];
-    let mut filled = 0;
-    while let Some(rest) = buf.get_mut(filled..).filter(|rest| !rest.is_empty()) {
-        match file.read_at(rest, offset + filled as u64) {
+    while buf.len() < len {
+        let at = offset + buf.len() as u64;
+        match file.read_more(&mut buf, at) {
             Ok(0) => break,
-            Ok(n) => filled += n,
+            Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
     }
-    buf.truncate(filled);
+    // There may be more room than was asked for.
+    buf.truncate(len);
     Ok(buf.into())
 }

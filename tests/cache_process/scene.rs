@@ -167,7 +167,8 @@ impl Scene {
         }
         for name in ["old", "new"].into_iter().filter(|_| self != Self::RemoveEntry) {
             let [a, b] = ["a", "b"].map(|entry| found.contains_key(&(name, entry)));
-            assert_eq!(a, b, "half of {name} is gone");
+            // On a full disk the asset that is written to may have to go first.
+            assert!(a == b || full, "half of {name} is gone");
         }
         let pinned = |name| {
             cache

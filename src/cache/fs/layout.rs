@@ -11,6 +11,8 @@ use crate::cache::path::CachePath;
 /// An empty file of this name in an asset's directory is its pin.
 pub(crate) const PIN: &str = ".pin";
 const STAGE: &str = ".stage-";
+/// Bytes of the longest path below the root: one allocation for each.
+const LONGEST: usize = 300;
 const PART: &str = ".part-";
 /// What the storage floor adds to the name of a partial file for its record, and for the record's next version.
 const RECORD: &str = "~ranges";
@@ -67,11 +69,19 @@ impl Layout {
     }
 
     pub(crate) fn asset(&self, asset: &AssetId) -> PathBuf {
-        self.fan(asset).join(asset.name())
+        let name = asset.name();
+        let mut dir = PathBuf::with_capacity(self.root.as_os_str().len() + LONGEST);
+        dir.push(&self.root);
+        dir.push("assets");
+        dir.push(name.get(..2).unwrap_or_default());
+        dir.push(name);
+        dir
     }
 
     pub(crate) fn entry(&self, asset: &AssetId, path: &CachePath) -> PathBuf {
-        self.asset(asset).join(path.file_name())
+        let mut file = self.asset(asset);
+        file.push(path.file_name());
+        file
     }
 
     /// A free name for an entry being written, beside its target: `replace_atomic` then syncs one directory, not two.

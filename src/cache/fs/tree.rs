@@ -243,12 +243,6 @@ impl Tree {
                 _ => return Err(io_error(source)),
             },
         };
-        // Reading a directory fails, which says as much as a bad footer does.
-        match file.metadata() {
-            Ok(meta) if meta.kind == Kind::File => {}
-            Ok(_) => return Err(None),
-            Err(source) => return Err(io_error(source)),
-        }
         match Entry::file(file, path) {
             Ok(Some(entry)) => Ok(Some(entry)),
             Ok(None) => Err(None),

@@ -30,7 +30,8 @@ fn b2_20_000_random_seeks_over_a_trickling_file() {
     let requests = stage.requests();
     // At most one for each seek that found nothing; most find what earlier ones brought.
     assert!(requests < 2000, "{requests} requests");
-    assert!(stage.server.connections() <= requests);
+    // A seek may overtake the request of the one before, whose connection is then closed unused.
+    assert!(stage.server.connections() < 2000);
     reader.seek(SeekFrom::Start(0)).unwrap();
     assert_rest(&mut reader, 0, LEN);
 }

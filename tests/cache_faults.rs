@@ -329,11 +329,16 @@ fn a_truncated_entry_is_never_served() {
         fs::write(&file, &whole[..len]).unwrap();
         assert!(cache.get(&a, &x).unwrap().is_none(), "{len}");
     }
-    // Flipped bits in the payload are what `verify` finds; in the footer, what every open does.
+    // Flipped bits in the payload are what `get` and `verify` find; in the footer, what every open does.
     for bit in 0..whole.len() * 8 {
         let mut flipped = whole.clone();
         flipped[bit / 8] ^= 1 << (bit % 8);
         fs::write(&file, flipped).unwrap();
+        let got = cache.get(&a, &x).unwrap();
+        assert!(
+            got.is_none_or(|got| bit >= payload.len() * 8 && got == payload),
+            "{bit}"
+        );
         let entry = cache.open(&a, &x).unwrap();
         assert!(entry.is_none_or(|entry| !entry.verify(&a, &x).unwrap()), "{bit}");
     }

@@ -84,11 +84,12 @@ impl AssetCache {
         self.hop(move |cache| call(cache, &asset, &path)).await
     }
 
-    /// The whole entry, or `None` if it is not there. Counts as use of the asset.
+    /// The whole entry, or `None` if it is not there, or no longer what was put there: the next put replaces it. Counts
+    /// as use of the asset.
     ///
     /// # Errors
     ///
-    /// [`CacheError::Io`]; [`CacheError::Damaged`] if the file was cut short while it was read.
+    /// [`CacheError::Io`].
     ///
     /// # Cancel safety
     ///

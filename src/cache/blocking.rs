@@ -120,13 +120,22 @@ impl BlockingCache {
         self.shared.store.stage(asset, path)
     }
 
-    /// The whole entry, or `None` if it is not there.
+    /// The whole entry, or `None` if it is not there, or no longer what was put there: the next put replaces it.
     ///
     /// # Errors
     ///
-    /// [`CacheError::Io`]; [`CacheError::Damaged`] if the file was cut short while it was read.
+    /// [`CacheError::Io`].
     pub fn get(&self, asset: &AssetId, path: &CachePath) -> Result<Option<Bytes>, CacheError> {
-        self.open(asset, path)?.map(|entry| entry.read()).transpose()
+        let Some(entry) = self.open(asset, path)? else {
+            return Ok(None);
+        };
+        match entry.read() {
+            Err(CacheError::Damaged { path }) => {
+                log::warn!("{} is damaged", path.display());
+                Ok(None)
+            }
+            read => read.map(Some),
+        }
     }
 
     /// The entry opened for reading, or `None` if it is not there. It stays readable when it is evicted.

@@ -203,13 +203,19 @@ impl Entry {
         }
     }
 
-    /// All bytes.
+    /// All bytes, against the checksum written with them.
     ///
     /// # Errors
     ///
-    /// As [`read_at`](Self::read_at).
+    /// As [`read_at`](Self::read_at), and [`CacheError::Damaged`] if the disk changed them.
     pub fn read(&self) -> Result<Bytes, CacheError> {
-        self.read_at(0, self.len)
+        let bytes = self.read_at(0, self.len)?;
+        match &self.content {
+            Content::File { path, footer, .. } if crc32fast::hash(&bytes) != footer.crc => {
+                Err(CacheError::Damaged { path: path.clone() })
+            }
+            _ => Ok(bytes),
+        }
     }
 
     /// Reads all bytes against the checksum written with them. `false`: the disk changed them, or another entry's

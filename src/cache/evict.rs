@@ -135,7 +135,7 @@ impl<S: Store, P: EvictionPolicy> Shared<S, P> {
                 self.bin.empty_one();
                 continue;
             }
-            let victims = self.victims(&mut state, over, bytes, held)?;
+            let victims = self.victims(&mut state, over, bytes, held, None)?;
             drop(state);
             self.evict(victims)?;
         }
@@ -148,13 +148,19 @@ impl<S: Store, P: EvictionPolicy> Shared<S, P> {
         over: u64,
         needed: u64,
         held: u64,
+        spared: Option<&AssetId>,
     ) -> Result<Vec<Victim>, CacheError> {
         self.hear_news(state)?;
         let now = state.last.max(Stamp::now());
         let mut victims = Vec::new();
         let (mut freed, mut slack) = (0_u64, self.max_bytes / SLACK);
         let mut failed = None;
+        let mut kept = None;
         while let Some((asset, at)) = state.policy.victim(now) {
+            if Some(&asset) == spared {
+                kept = Some((asset, at));
+                continue;
+            }
             let info = match self
                 .inner
                 .is_held(&asset)
@@ -183,6 +189,9 @@ impl<S: Store, P: EvictionPolicy> Shared<S, P> {
             freed = freed.saturating_add(info.bytes);
             victims.push((asset, at));
         }
+        if let Some(kept) = kept {
+            state.policy.restored(vec![kept]);
+        }
         if freed >= over {
             return Ok(victims);
         }
@@ -198,11 +207,11 @@ impl<S: Store, P: EvictionPolicy> Shared<S, P> {
         }
     }
 
-    /// Evicts at least `bytes`, for a disk that is full before the cache is.
-    fn shrink(&self, bytes: u64) -> Result<(), CacheError> {
+    /// Evicts at least `bytes`, for a disk that is full before the cache is, and spares the asset they are for.
+    fn shrink(&self, bytes: u64, spared: &AssetId) -> Result<(), CacheError> {
         let mut state = self.lock();
         let held = self.inner.used_bytes()?;
-        let victims = self.victims(&mut state, bytes, bytes, held)?;
+        let victims = self.victims(&mut state, bytes, bytes, held, Some(spared))?;
         drop(state);
         self.evict(victims)?;
         self.bin.empty();
@@ -300,8 +309,8 @@ impl<S: Store, P: EvictionPolicy> Store for EvictingStore<S, P> {
             Err(error @ CacheError::Io { .. }) if error.is_full() => {
                 let len = bytes.len() as u64;
                 // With room to spare, or as much as there is.
-                let shrunk = self.shared.shrink(len * 2 + MIN_SHRINK);
-                match shrunk.or_else(|_| self.shared.shrink(len)) {
+                let shrunk = self.shared.shrink(len * 2 + MIN_SHRINK, asset);
+                match shrunk.or_else(|_| self.shared.shrink(len, asset)) {
                     Ok(()) => put(),
                     Err(_) => Err(error),
                 }

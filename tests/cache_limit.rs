@@ -144,6 +144,26 @@ fn leased_and_pinned_assets_stay_and_the_put_that_does_not_fit_is_refused() {
     assert!(!cache.contains(&asset("leased"), &path("x")).unwrap());
 }
 
+/// C6: a put asks for all its room at once.
+#[test]
+fn a_put_that_is_refused_evicts_nothing_even_where_its_first_bytes_would_fit() {
+    let root = tempfile::tempdir().unwrap();
+    // No room for an index, which would take some of the little that is left.
+    let cache = open(root.path(), 30_000);
+    cache.put_atomic(&asset("free"), &path("x"), bytes(7900)).unwrap();
+    cache
+        .put_atomic(&asset("pinned"), &path("x"), bytes(22_000))
+        .unwrap();
+    cache.pin(&asset("pinned")).unwrap();
+    assert!(
+        cache
+            .put_atomic(&asset("new"), &path("x"), bytes(9000))
+            .unwrap_err()
+            .is_full()
+    );
+    assert!(cache.contains(&asset("free"), &path("x")).unwrap());
+}
+
 /// Fault C24: what a prefetcher commits does not count as use, not even when room was made for it.
 #[test]
 fn an_asset_that_is_only_written_to_does_not_outlive_a_played_one() {

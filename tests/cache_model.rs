@@ -245,6 +245,8 @@ impl Model {
 
     fn reopen_without_index(&mut self, old_index: bool) {
         if let Some(root) = self.root.clone() {
+            // Until then the index may be written.
+            block_on(self.cache().progress().finished());
             let (index, old) = (root.join("index"), root.join("old"));
             let kept = old_index && index.exists();
             if kept {

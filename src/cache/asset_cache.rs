@@ -232,7 +232,8 @@ impl AssetCache {
     }
 
     /// Starts a new version of an entry whose length need not be known. Until it is committed nobody sees it; if the
-    /// writer is dropped nobody ever does.
+    /// writer is dropped nobody ever does. Room is made as the bytes come: what was evicted for the first of them is
+    /// gone when there turns out to be none for the last.
     ///
     /// # Errors
     ///

@@ -285,6 +285,32 @@ impl<S: Store, P: EvictionPolicy> Shared<S, P> {
     }
 }
 
+impl<S: Store, P: EvictionPolicy> EvictingStore<S, P> {
+    /// A staged entry with room for `payload` bytes. All of it is asked for at once: asked for piece by piece, the
+    /// first piece could evict an asset before the second is refused.
+    fn stage_with_room(
+        &self,
+        asset: &AssetId,
+        path: &CachePath,
+        payload: u64,
+    ) -> Result<EvictingStaged<S, P>, CacheError> {
+        self.settle()?;
+        let shared = Arc::clone(&self.shared);
+        let overhead = shared.inner.overhead(asset, Some(path));
+        // Claimed before room is made for it: what is about to be written to must not be evicted for that.
+        let inner = Some(shared.inner.stage(asset, path)?);
+        let mut staged = EvictingStaged {
+            inner,
+            asset: asset.clone(),
+            reserved: 0,
+            unwritten: payload,
+            shared,
+        };
+        staged.reserve(overhead.saturating_add(payload))?;
+        Ok(staged)
+    }
+}
+
 impl<S: Store, P: EvictionPolicy> Store for EvictingStore<S, P> {
     fn open(&self, asset: &AssetId, path: &CachePath) -> Result<Option<Entry>, CacheError> {
         let entry = self.shared.inner.open(asset, path)?;
@@ -299,15 +325,15 @@ impl<S: Store, P: EvictionPolicy> Store for EvictingStore<S, P> {
     }
 
     fn put(&self, asset: &AssetId, path: &CachePath, bytes: Bytes) -> Result<Committed, CacheError> {
+        let len = bytes.len() as u64;
         let put = || {
-            let mut staged = self.stage(asset, path)?;
+            let mut staged = self.stage_with_room(asset, path, len)?;
             staged.write(std::slice::from_ref(&bytes))?;
-            staged.commit()
+            Box::new(staged).commit()
         };
         match put() {
             // The disk is full, not the cache: what was staged is dropped, room is made there, and once more.
             Err(error @ CacheError::Io { .. }) if error.is_full() => {
-                let len = bytes.len() as u64;
                 // With room to spare, or as much as there is.
                 let shrunk = self.shared.shrink(len * 2 + MIN_SHRINK, asset);
                 match shrunk.or_else(|_| self.shared.shrink(len, asset)) {
@@ -320,19 +346,7 @@ impl<S: Store, P: EvictionPolicy> Store for EvictingStore<S, P> {
     }
 
     fn stage(&self, asset: &AssetId, path: &CachePath) -> Result<Box<dyn Staged>, CacheError> {
-        self.settle()?;
-        let shared = Arc::clone(&self.shared);
-        let overhead = shared.inner.overhead(asset, Some(path));
-        // Claimed before room is made for it: what is about to be written to must not be evicted for that.
-        let inner = shared.inner.stage(asset, path)?;
-        let mut staged = EvictingStaged {
-            inner: Some(inner),
-            asset: asset.clone(),
-            reserved: 0,
-            shared,
-        };
-        staged.reserve(overhead)?;
-        Ok(Box::new(staged))
+        Ok(Box::new(self.stage_with_room(asset, path, 0)?))
     }
 
     fn partial(&self, asset: &AssetId, path: &CachePath) -> Result<Option<Box<dyn Partial>>, CacheError> {
@@ -469,6 +483,8 @@ struct EvictingStaged<S: Store, P: EvictionPolicy> {
     inner: Option<Box<dyn Staged>>,
     asset: AssetId,
     reserved: u64,
+    /// How much of that is for payload that is still to come.
+    unwritten: u64,
     shared: Arc<Shared<S, P>>,
 }
 
@@ -482,7 +498,10 @@ impl<S: Store, P: EvictionPolicy> EvictingStaged<S, P> {
 
 impl<S: Store, P: EvictionPolicy> Staged for EvictingStaged<S, P> {
     fn write(&mut self, parts: &[Bytes]) -> Result<(), CacheError> {
-        self.reserve(parts.iter().map(|part| part.len() as u64).sum())?;
+        let bytes: u64 = parts.iter().map(|part| part.len() as u64).sum();
+        let more = bytes.saturating_sub(self.unwritten);
+        self.unwritten = self.unwritten.saturating_sub(bytes);
+        self.reserve(more)?;
         match &mut self.inner {
             Some(inner) => inner.write(parts),
             None => Err(CacheError::Abandoned),

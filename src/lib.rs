@@ -20,10 +20,10 @@
 //! # The parts
 //!
 //! ```text
-//!   hls            HlsSource: an HLS VOD track as a source of bytes
-//!    │ ├── net     HttpClient: bodies that end only where their file does
-//!    │ └── cache   AssetCache: assets under one byte limit, on storage: files that are whole or absent
-//!  stream          Stream: runs any source; bounded, typed, stop = drop, acknowledged seeks
+//!   hls, file         HlsSource, FileSource: a track as a source of bytes; a file also as Read + Seek (io)
+//!    │  ├── net       HttpClient: bodies that end only where their file does
+//!    │  └── cache     AssetCache: assets under one byte limit, on storage: files that are whole or absent
+//!   stream            Stream: runs any source; bounded, typed, stop = drop, acknowledged seeks
 //! ```
 //!
 //! `stream` and `cache` stand alone and know nothing of each other; a source of one's own needs only `stream`.

@@ -1,5 +1,6 @@
 //! Eight threads under a tight limit, watched by `du`.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
@@ -13,17 +14,36 @@ use crate::measure::{Limit, asset, bar, content, disk, figure, open, path};
 const MAX_BYTES: u64 = 4 << 20;
 
 fn du(dir: &Path) -> u64 {
+    let mut files = HashMap::new();
+    walk(dir, &mut files);
+    files.values().sum()
+}
+
+/// Each file once, also if it gets another name while we look: by its number.
+fn walk(dir: &Path, files: &mut HashMap<u64, u64>) {
     let Ok(entries) = std::fs::read_dir(dir) else {
-        return 0;
+        return;
     };
-    entries
-        .flatten()
-        .map(|entry| match entry.path().symlink_metadata() {
-            Ok(meta) if meta.is_dir() => du(&entry.path()),
-            Ok(meta) => meta.len(),
-            Err(_) => 0,
-        })
-        .sum()
+    for entry in entries.flatten() {
+        match entry.path().symlink_metadata() {
+            Ok(meta) if meta.is_dir() => walk(&entry.path(), files),
+            Ok(meta) => {
+                files.insert(number(&meta), meta.len());
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+#[cfg(unix)]
+fn number(meta: &std::fs::Metadata) -> u64 {
+    std::os::unix::fs::MetadataExt::ino(meta)
+}
+
+#[cfg(not(unix))]
+fn number(meta: &std::fs::Metadata) -> u64 {
+    meta.created()
+        .map_or(0, |at| at.elapsed().unwrap_or_default().as_nanos() as u64)
 }
 
 pub(crate) fn crowd() {

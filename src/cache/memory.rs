@@ -125,11 +125,17 @@ impl Store for MemoryStore {
 
     fn entries(&self, asset: &AssetId) -> Result<Vec<EntryInfo>, CacheError> {
         let tree = self.lock();
-        let entries = tree.get(asset).into_iter().flat_map(|asset| &asset.entries);
-        Ok(entries
+        let Some((id, asset)) = tree.get_key_value(asset) else {
+            return Ok(Vec::new());
+        };
+        let key = id.key().map(str::to_owned);
+        Ok(asset
+            .entries
+            .iter()
             .map(|(path, bytes)| EntryInfo {
                 path: path.clone(),
                 len: bytes.len() as u64,
+                asset_key: key.clone(),
             })
             .collect())
     }

@@ -263,6 +263,8 @@ pub struct EntryInfo {
     pub path: CachePath,
     /// Length of its payload in bytes.
     pub len: u64,
+    /// [`AssetId::key`] of its asset when it was written: what a listing can show instead of a hash.
+    pub asset_key: Option<String>,
 }
 
 /// A point in time: microseconds since 1970, strictly growing within a cache even when the clock is set back.

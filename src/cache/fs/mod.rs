@@ -243,15 +243,17 @@ impl Store for FsStore {
                 continue;
             };
             let found = Footer::read(&*file).and_then(|footer| match footer {
-                Some(footer) => Ok(footer.names(&*file)?.map(|(path, _)| (footer, path))),
+                Some(footer) => Ok(footer.names(&*file)?.map(|names| (footer, names))),
                 None => Ok(None),
             });
             let found = found.context(IoSnafu { action: "read", path })?;
             // An entry under another's name is not one.
-            if let Some((footer, path)) = found.filter(|(_, path)| path.file_name() == name) {
+            if let Some((footer, (path, asset_key))) = found.filter(|(_, (path, _))| path.file_name() == name)
+            {
                 entries.push(EntryInfo {
                     path,
                     len: footer.payload,
+                    asset_key,
                 });
             }
         }

@@ -252,7 +252,11 @@ impl Model {
             if kept {
                 std::fs::create_dir(&old).unwrap();
                 for file in std::fs::read_dir(&index).unwrap().flatten() {
-                    std::fs::copy(file.path(), old.join(file.file_name())).unwrap();
+                    // The keeper may put a new file in its place just now; half an old index is an old index too.
+                    match std::fs::copy(file.path(), old.join(file.file_name())) {
+                        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                        copied => drop(copied.unwrap()),
+                    }
                 }
             }
             self.close();

@@ -307,6 +307,7 @@ struct Ended<'a, S: Store> {
 impl<S: Store> Drop for Ended<'_, S> {
     fn drop(&mut self) {
         let mut table = self.ledger.lock();
+        let version = table.next_version();
         // Removed meanwhile: whatever the change did is to be found out.
         let record = table.assets.entry(self.asset.bare()).or_insert(Record {
             stale: true,
@@ -314,7 +315,7 @@ impl<S: Store> Drop for Ended<'_, S> {
             ..Record::default()
         });
         record.busy = record.busy.saturating_sub(1);
-        record.version = record.version.wrapping_add(1);
+        record.version = version;
         record.stale |= self.stale;
         let refresh = record.stale && record.busy == 0;
         if record.busy == 0

@@ -337,3 +337,35 @@ impl<S> fmt::Debug for IndexStaged<S> {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cache::memory::MemoryStore;
+
+    /// C3: a look at the inner store begun before an asset was removed and made anew tells by the version that it is not
+    /// to be believed.
+    #[test]
+    fn an_asset_made_anew_has_a_version_that_none_had() {
+        let memory = MemoryStore::default();
+        let index = IndexStore::with(memory, Table::empty(false), None, true, None, Progress::new());
+        let (asset, path) = (AssetId::from_key("a").unwrap(), CachePath::parse("x").unwrap());
+        let version = || {
+            index
+                .shared
+                .lock()
+                .assets
+                .get(&asset)
+                .map(|record| record.version)
+        };
+        let mut seen = vec![version()];
+        for _ in 0..3 {
+            index.put(&asset, &path, Bytes::from_static(b"bytes")).unwrap();
+            seen.push(version());
+            index.shared.refresh(&asset);
+            index.remove(&asset).unwrap();
+        }
+        let distinct: std::collections::HashSet<_> = seen.iter().collect();
+        assert_eq!(distinct.len(), seen.len(), "{seen:?}");
+    }
+}

@@ -37,6 +37,8 @@ pub(super) struct Table {
     pub(super) excess: u64,
     /// Tells looks at the disk apart.
     pub(super) round: u32,
+    /// The last version given to a record.
+    versions: u64,
 }
 
 /// What is remembered of one asset.
@@ -51,8 +53,9 @@ pub(super) struct Record {
     pub(super) last_access: Stamp,
     /// [`Store::modified`] when the figures above were right.
     pub(super) modified: Option<Stamp>,
-    /// Grows with each change, so that a look at the inner store that a change overtook is not believed.
-    pub(super) version: u32,
+    /// New with each change and never given twice, so that a look at the inner store that a change overtook is not
+    /// believed, even where the asset was removed and made anew in between.
+    pub(super) version: u64,
     /// Changes under way.
     pub(super) busy: u32,
     /// The look at the disk that has seen it last.
@@ -143,6 +146,12 @@ impl Table {
         }
     }
 
+    /// A version that no record has had.
+    pub(super) fn next_version(&mut self) -> u64 {
+        self.versions += 1;
+        self.versions
+    }
+
     /// Takes over what the inner store says of an asset.
     pub(super) fn put(&mut self, id: &AssetId, info: Option<AssetInfo>) {
         let old = self.assets.get(id).copied();
@@ -154,7 +163,9 @@ impl Table {
             return;
         };
         self.bytes = self.bytes.saturating_add(info.bytes);
+        let version = self.next_version();
         let record = self.assets.entry(id.bare()).or_default();
+        record.version = version;
         record.bytes = info.bytes;
         record.files = info.files;
         record.pinned = info.pinned;

@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use futures_lite::future::block_on;
-use kithara::cache::{AssetId, Durability, EvictingStore, IndexStore, Lru, MemoryStore, Stamp, Store as _};
+use kithara::cache::{
+    AssetId, Durability, EvictingStore, EvictionPolicy as _, IndexStore, Lru, MemoryStore, Stamp, Store as _,
+};
 
 use crate::measure::{Limit, asset, bar, content, disk, figure, median, medians, open, path, timed};
 
@@ -138,21 +140,47 @@ pub(crate) fn million() {
     for id in &ids {
         stack.touch(id, Stamp::default());
     }
-    // Every asset once, in no order.
-    let order: Vec<&AssetId> = (0..ids.len()).map(|n| &ids[n * 7_368_787 % ids.len()]).collect();
-    let rounds: Vec<f64> = (0..5)
-        .map(|_| {
-            let took = timed(|| {
-                for id in &order {
-                    stack.touch(id, Stamp::default());
-                }
-            });
-            took.as_secs_f64() * 1e9 / order.len() as f64
-        })
+    // Every asset once, in no order; and a few over and over, as players do.
+    let order: Vec<AssetId> = (0..ids.len())
+        .map(|n| ids[n * 7_368_787 % ids.len()].clone())
         .collect();
+    let mut policy = Lru::new();
+    policy.restored(ids.iter().map(|id| (id.clone(), Stamp::default())).collect());
+    let few = || order.iter().take(100).cycle().take(order.len());
+    let touch = |id: &AssetId| assert!(stack.touch(id, Stamp::default()));
+    let (mut all, mut alone, mut hot) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..5 {
+        let each = |work: &mut dyn FnMut()| timed(work).as_secs_f64() * 1e9 / order.len() as f64;
+        all.push(each(&mut || {
+            for id in &order {
+                touch(id);
+            }
+        }));
+        alone.push(each(&mut || {
+            for id in &order {
+                policy.used(id, Stamp::default());
+            }
+        }));
+        hot.push(each(&mut || {
+            for id in few() {
+                touch(id);
+            }
+        }));
+    }
+    bar(
+        "touch_at_1000000_assets_in_no_order",
+        median(all),
+        " ns",
+        Limit::AtMost(200.0),
+    );
+    figure(
+        "touch_at_1000000_assets_in_no_order_lru_alone",
+        median(alone),
+        " ns",
+    );
     bar(
         "touch_at_1000000_assets",
-        median(rounds),
+        median(hot),
         " ns",
         Limit::AtMost(200.0),
     );

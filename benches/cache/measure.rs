@@ -1,4 +1,4 @@
-//! Rounds that alternate between what is compared, medians, and lines `bar NAME figure=… limit=… ok|short`.
+//! Rows of calls that alternate between what is compared, medians, and lines `bar NAME figure=… limit=… ok|short`.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -42,17 +42,22 @@ pub(crate) fn median(mut samples: Vec<f64>) -> f64 {
     samples[samples.len() / 2]
 }
 
-/// Times each of `works` once a round, in turns, and gives the median of each in microseconds. The first tenth of the
-/// rounds warms up. Work is told the number of its round.
-pub(crate) fn medians<const N: usize>(rounds: usize, mut works: [&mut dyn FnMut(usize); N]) -> [f64; N] {
+/// Calls in a row of one and the same work. The first of them is not counted: what ran before left it names to sync and
+/// a processor cache full of other bytes.
+const ROW: usize = 5;
+
+/// Times each of `works` in turns, a row of calls each, and gives the median of each in microseconds over about `calls`
+/// calls. Work is told the number of its call.
+pub(crate) fn medians<const N: usize>(calls: usize, mut works: [&mut dyn FnMut(usize); N]) -> [f64; N] {
     let mut samples = [const { Vec::new() }; N];
-    for round in 0..rounds {
-        for turn in 0..N {
-            // Nobody is always first.
-            let n = (round + turn) % N;
-            let took = timed(|| works[n](round));
-            if round >= rounds / 10 {
-                samples[n].push(took.as_secs_f64() * 1e6);
+    for round in 0..=calls / (ROW - 1) {
+        for (work, samples) in works.iter_mut().zip(&mut samples) {
+            for call in 0..ROW {
+                let took = timed(|| work(round * ROW + call));
+                // The first rows warm up.
+                if call > 0 && round > 0 {
+                    samples.push(took.as_secs_f64() * 1e6);
+                }
             }
         }
     }

@@ -687,3 +687,35 @@ fn uses_recorded_by_a_clock_that_ran_ahead_are_older_than_uses_now() {
     assert!(there(0) && there(3), "used last");
     assert!(!there(1) && !there(2));
 }
+
+/// C5, fault C10: eight threads under a limit that a few entries fill. The disk counts at every change.
+#[test]
+fn a_crowd_never_takes_the_disk_above_the_limit() {
+    let disk = FakeDisk::default();
+    let session = open(&disk, Durability::Ordered).unwrap();
+    thread::scope(|scope| {
+        for worker in 0..8 {
+            let cache = &session.cache;
+            scope.spawn(move || {
+                let mut dice = Dice(worker);
+                for round in 0..150 {
+                    let name = names().nth(usize::try_from(dice.below(15)).unwrap()).unwrap();
+                    let len = usize::try_from(dice.below(2500)).unwrap();
+                    let done = if dice.coin(7) {
+                        cache.put_atomic(&asset(name.0), &path(name.1), content(worker * 1000 + round, len))
+                    } else {
+                        cache.get(&asset(name.0), &path(name.1)).map(|read| {
+                            assert!(read.as_ref().map(version).is_none_or(|version| version < 8000));
+                        })
+                    };
+                    match done {
+                        Ok(()) | Err(CacheError::CacheFull { .. }) => {}
+                        Err(error) => panic!("{error}"),
+                    }
+                }
+            });
+        }
+    });
+    assert!(disk.peak() <= MAX_BYTES, "{} bytes at the most", disk.peak());
+    accounts(&disk, &session, "after the crowd");
+}

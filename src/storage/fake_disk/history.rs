@@ -180,7 +180,7 @@ impl Dice {
     }
 
     /// True `tenths` times of ten.
-    fn coin(&mut self, tenths: u64) -> bool {
+    pub(crate) fn coin(&mut self, tenths: u64) -> bool {
         self.below(10) < tenths
     }
 }

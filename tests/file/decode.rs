@@ -204,3 +204,32 @@ fn seekable_mp3_and_ogg_sound_the_same() {
         assert!(requests <= 3, "{file}: {requests}");
     }
 }
+
+/// rodio takes the reader as it is, and hears from the network what it hears from the disk.
+#[test]
+fn rodio_decodes_the_reader_as_it_is() {
+    for file in ["piece.mp3", "piece.ogg"] {
+        let (bytes, seconds) = bundled(file);
+        let heard = |reader: FileReader| {
+            let decoder = rodio::Decoder::new(reader).unwrap();
+            decoder.collect::<Vec<_>>()
+        };
+        let server = Server::empty().unwrap();
+        let path = format!("/{file}");
+        server.serve(path.clone(), Content::bytes(bytes.as_slice()));
+        let pace = (8.0 * bytes.len() as f64 / seconds) as u64;
+        server.rule(path.clone(), Rule::new().trickle(pace));
+        let dir = tempfile::tempdir().unwrap();
+        let cache = open_cache(dir.path(), 64 * MIB);
+        let url = Url::parse(&server.url(&path)).unwrap();
+        let net = FileSource::new(url, FileParams::new(client(), cache));
+        let disk = FileSource::new(media().join("files").join(file), FileParams::local());
+        let from_net = heard(block_on(net.open_reader()).unwrap());
+        assert!(
+            from_net.len() as f64 > 8_000.0 * seconds,
+            "{file}: {}",
+            from_net.len()
+        );
+        assert!(from_net == heard(block_on(disk.open_reader()).unwrap()), "{file}");
+    }
+}

@@ -3,40 +3,48 @@
 //! ```text
 //! cargo run --example play_url --features file,symphonia                  the bundled MP3, slowly, from a loopback server
 //! cargo run --example play_url --features file,symphonia,tls -- URL|FILE  any track
+//! cargo run --manifest-path examples/device/Cargo.toml -- --device [URL|FILE]   to the sound card
 //!
 //!   --out FILE        the WAV file to write (default: play_url.wav in the temporary directory)
 //!   --cache DIR       keep the bytes here (default: a folder that is deleted at the end)
 //!   --seek SECONDS    begin there: the bytes before are fetched last
 //!   --offline         open no connection: decode what --cache DIR holds
+//!   --device          play it through rodio; a crate of its own, as it needs the system's sound library to build
 //! ```
 //!
-//! The bar shows what has arrived (`#`), what has not (`.`), and where the decoder reads (`|`). A sound card instead of a
-//! WAV file takes the same reader: `rodio::Decoder::new(reader)`.
+//! The bar shows what has arrived (`#`), what has not (`.`), and where the decoder reads (`|`). In a terminal the left and
+//! right arrows jump five seconds, up and down thirty, space pauses, `q` ends.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "an example talks")]
 
+mod bar;
+#[cfg(feature = "device")]
+mod device;
+mod keys;
+mod wav;
+
 use std::error::Error;
-use std::fs::File;
-use std::io::{BufWriter, Seek, SeekFrom, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use futures_lite::future::block_on;
-use indicatif::{ProgressBar, ProgressStyle};
 use kithara::cache::AssetCache;
-use kithara::file::{FileError, FileParams, FileSource, Location};
+use kithara::file::{FileError, FileParams, FileReader, FileSource, Location};
 use kithara::net::HttpClient;
 use kithara::storage::StreamingResource;
 use kithara_test_support::{Rule, Server, media};
 use symphonia::core::codecs::audio::AudioDecoderOptions;
 use symphonia::core::formats::probe::Hint;
-use symphonia::core::formats::{FormatOptions, SeekMode, SeekTo, TrackType};
+use symphonia::core::formats::{FormatOptions, FormatReader, SeekMode, SeekTo, TrackType};
 use symphonia::core::io::{MediaSourceStream, MediaSourceStreamOptions};
 use symphonia::core::meta::MetadataOptions;
 use symphonia::core::units::Time;
 
+use bar::Bar;
+use keys::{Key, Keys};
+use wav::Wav;
+
 const BUNDLED: &str = "/files/piece.mp3";
-const CELLS: u64 = 48;
 
 type Failure = Box<dyn Error>;
 
@@ -65,11 +73,31 @@ fn run(options: &Options) -> Result<(), Failure> {
     let start = Instant::now();
     let reader = block_on(FileSource::new(location, params).open_reader())?;
     let resource = reader.resource().clone();
+    let extension = text.rsplit_once('.').map(|(_, extension)| extension);
+    match options.device {
+        false => decode(options, reader, &resource, extension, start),
+        #[cfg(feature = "device")]
+        true => device::play(options.seek, reader, &resource, extension),
+        #[cfg(not(feature = "device"))]
+        true => {
+            Err("for the sound card: cargo run --manifest-path examples/device/Cargo.toml -- --device".into())
+        }
+    }
+}
 
+/// Decodes into the WAV file as fast as the bytes come.
+fn decode(
+    options: &Options,
+    reader: FileReader,
+    resource: &StreamingResource<FileError>,
+    extension: Option<&str>,
+    start: Instant,
+) -> Result<(), Failure> {
     let mut hint = Hint::new();
-    if let Some((_, extension)) = text.rsplit_once('.') {
+    if let Some(extension) = extension {
         hint.with_extension(extension);
     }
+    let keys = Keys::new(reader.interrupter());
     let stream = MediaSourceStream::new(Box::new(reader), MediaSourceStreamOptions::default());
     let mut format = symphonia::default::get_probe().probe(
         &hint,
@@ -79,34 +107,54 @@ fn run(options: &Options) -> Result<(), Failure> {
     )?;
     let track = format.default_track(TrackType::Audio).ok_or("no audio track")?;
     let params = track.codec_params.as_ref().and_then(|params| params.audio());
-    let (id, params) = (track.id, params.ok_or("no audio parameters")?.clone());
+    let (id, base) = (track.id, track.time_base);
+    let params = params.ok_or("no audio parameters")?.clone();
     let mut decoder =
         symphonia::default::get_codecs().make_audio_decoder(&params, &AudioDecoderOptions::default())?;
     if options.seek > 0 {
-        let time = Time::try_from_secs_f64(f64::from(options.seek)).ok_or("no such time")?;
-        let to = SeekTo::Time {
-            time,
-            track_id: Some(id),
-        };
-        format.seek(SeekMode::Coarse, to)?;
+        seek(&mut *format, id, f64::from(options.seek))?;
     }
 
     let mut wav = Wav::create(&options.out)?;
-    let bar = ProgressBar::new(1);
-    bar.set_style(ProgressStyle::with_template("{msg}")?);
+    let bar = Bar::new(resource)?;
     let (mut samples, mut first) = (Vec::<i16>::new(), None);
-    while let Some(packet) = format.next_packet()? {
+    loop {
+        let packet = match format.next_packet() {
+            Ok(Some(packet)) => packet,
+            Ok(None) => break,
+            Err(_) if keys.quit() => break,
+            Err(error) => return Err(error.into()),
+        };
         if packet.track_id != id {
             continue;
         }
+        let at = base
+            .and_then(|base| base.calc_time(packet.pts))
+            .map_or_else(|| wav.seconds(), |time| time.as_secs_f64());
         let sound = decoder.decode(&packet)?;
         let (rate, channels) = (sound.spec().rate(), sound.num_planes());
         sound.copy_to_vec_interleaved(&mut samples);
         wav.write(&samples, rate, channels)?;
         first.get_or_insert_with(|| start.elapsed());
-        bar.set_message(format!("[{}] {:.1} s", picture(&resource), wav.seconds()));
+        bar.show(at);
+        let mut key = keys.within(Duration::ZERO);
+        if key == Some(Key::Pause) {
+            key = keys.next();
+        }
+        match key {
+            Some(Key::Jump(by)) => {
+                // Past the end there is nothing: the track is over.
+                if seek(&mut *format, id, at + by).is_err() {
+                    break;
+                }
+                decoder.reset();
+            }
+            Some(Key::Quit) => break,
+            Some(Key::Pause) | None => {}
+        }
     }
     bar.finish();
+    drop(keys);
     let seconds = wav.seconds();
     wav.finish()?;
     let first: Duration = first.ok_or("no sound")?;
@@ -120,79 +168,13 @@ fn run(options: &Options) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What has arrived, and where the decoder is.
-fn picture(resource: &StreamingResource<FileError>) -> String {
-    let len = resource.len().unwrap_or(0).max(CELLS);
-    let (available, readers) = (resource.available(), resource.demand().positions);
-    let cell = |cell: u64| {
-        let (from, to) = (cell * len / CELLS, (cell + 1) * len / CELLS);
-        if readers.iter().any(|at| (from..to).contains(at)) {
-            '|'
-        } else if available
-            .iter()
-            .any(|there| there.start <= from && to <= there.end)
-        {
-            '#'
-        } else {
-            '.'
-        }
+fn seek(format: &mut dyn FormatReader, track: u32, seconds: f64) -> Result<(), Failure> {
+    let to = SeekTo::Time {
+        time: Time::try_from_secs_f64(seconds.max(0.0)).ok_or("no such time")?,
+        track_id: Some(track),
     };
-    (0..CELLS).map(cell).collect()
-}
-
-/// Sixteen bits a sample. The lengths in its head are put in at the end.
-struct Wav {
-    file: BufWriter<File>,
-    rate: u32,
-    channels: u16,
-    bytes: u32,
-}
-
-impl Wav {
-    fn create(path: &PathBuf) -> Result<Self, Failure> {
-        let mut file = BufWriter::new(File::create(path)?);
-        file.write_all(&[0; 44])?;
-        Ok(Self {
-            file,
-            rate: 1,
-            channels: 1,
-            bytes: 0,
-        })
-    }
-
-    fn write(&mut self, samples: &[i16], rate: u32, channels: usize) -> Result<(), Failure> {
-        (self.rate, self.channels) = (rate, u16::try_from(channels)?);
-        for sample in samples {
-            self.file.write_all(&sample.to_le_bytes())?;
-        }
-        self.bytes += u32::try_from(samples.len() * 2)?;
-        Ok(())
-    }
-
-    fn seconds(&self) -> f64 {
-        f64::from(self.bytes) / f64::from(self.rate * u32::from(self.channels) * 2)
-    }
-
-    fn finish(mut self) -> Result<(), Failure> {
-        let frame = self.channels * 2;
-        let mut head = Vec::with_capacity(44);
-        head.extend(b"RIFF");
-        head.extend((self.bytes + 36).to_le_bytes());
-        head.extend(b"WAVEfmt ");
-        head.extend(16_u32.to_le_bytes());
-        head.extend(1_u16.to_le_bytes());
-        head.extend(self.channels.to_le_bytes());
-        head.extend(self.rate.to_le_bytes());
-        head.extend((self.rate * u32::from(frame)).to_le_bytes());
-        head.extend(frame.to_le_bytes());
-        head.extend(16_u16.to_le_bytes());
-        head.extend(b"data");
-        head.extend(self.bytes.to_le_bytes());
-        self.file.seek(SeekFrom::Start(0))?;
-        self.file.write_all(&head)?;
-        self.file.flush()?;
-        Ok(())
-    }
+    format.seek(SeekMode::Coarse, to)?;
+    Ok(())
 }
 
 struct Options {
@@ -201,6 +183,7 @@ struct Options {
     cache: Option<PathBuf>,
     seek: u32,
     offline: bool,
+    device: bool,
 }
 
 impl Options {
@@ -212,6 +195,7 @@ impl Options {
             cache: None,
             seek: 0,
             offline: false,
+            device: false,
         };
         let mut arguments = lexopt::Parser::from_env();
         while let Some(argument) = arguments.next()? {
@@ -221,6 +205,7 @@ impl Options {
                 Arg::Long("cache") => options.cache = Some(arguments.value()?.into()),
                 Arg::Long("seek") => options.seek = arguments.value()?.parse()?,
                 Arg::Long("offline") => options.offline = true,
+                Arg::Long("device") => options.device = true,
                 other => return Err(other.unexpected().into()),
             }
         }

@@ -2,18 +2,19 @@
 //!
 //! They can be let go again, which those in the file never are. A reader looks under this lock whether a byte is
 //! present and where it is; the writer withdraws presence before it drops bytes, and drops them before it shows
-//! others. So a reader that finds a byte present here and not among these finds it in the file.
+//! others. So a reader that finds a byte present here and not among these finds it in the file. `held_model.rs` walks
+//! through every interleaving.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::PoisonError;
 
 use bytes::Bytes;
 
 use super::presence::Presence;
 use super::sparse::Sparse;
 use super::state::Ahead;
+use super::sync::{AtomicBool, Mutex, MutexGuard, Ordering};
 use super::{Found, StreamingError};
 
 /// Longer pieces are split, so that a window moves in steps of this many bytes.
@@ -27,10 +28,6 @@ pub(super) struct Held {
 }
 
 impl Held {
-    pub(super) fn is_used(&self) -> bool {
-        self.used.load(Ordering::Acquire)
-    }
-
     /// A map is whole after every call made on it, also after a panic between two.
     fn pieces(&self) -> MutexGuard<'_, BTreeMap<u64, Bytes>> {
         self.pieces.lock().unwrap_or_else(PoisonError::into_inner)
@@ -40,18 +37,28 @@ impl Held {
         self.pieces().values().map(|piece| piece.len() as u64).sum()
     }
 
-    /// Takes in copies of `bytes`, none of which is present. The caller shows them afterwards.
-    pub(super) fn insert(&self, offset: u64, bytes: &[u8]) {
+    /// Takes in copies of `bytes`, none of which is present, and then shows them.
+    pub(super) fn hold<E>(&self, presence: &Presence<E>, offset: u64, bytes: &[u8]) {
         self.used.store(true, Ordering::Release);
         let mut at = offset;
         for piece in bytes.chunks(PIECE) {
             self.pieces().insert(at, Bytes::copy_from_slice(piece));
             at += piece.len() as u64;
         }
+        presence.insert(offset..at);
+    }
+
+    /// Withdraws the pieces that lie in none of `keep`, and then drops them.
+    pub(super) fn let_go<E>(&self, presence: &Presence<E>, keep: &[Range<u64>]) {
+        for piece in self.outside(keep) {
+            let start = piece.start;
+            presence.withdraw(piece);
+            self.pieces().remove(&start);
+        }
     }
 
     /// The pieces that lie in none of `keep`.
-    pub(super) fn outside(&self, keep: &[Range<u64>]) -> Vec<Range<u64>> {
+    fn outside(&self, keep: &[Range<u64>]) -> Vec<Range<u64>> {
         let wanted = |piece: &Range<u64>| {
             keep.iter()
                 .any(|kept| piece.start < kept.end && kept.start < piece.end)
@@ -63,13 +70,31 @@ impl Held {
         ranges.filter(|piece| !wanted(piece)).collect()
     }
 
-    /// Drops a piece whose presence was withdrawn.
-    pub(super) fn remove(&self, start: u64) {
-        self.pieces().remove(&start);
+    /// Reads what was seen to lie `ahead` of `offset`: from the file as long as nothing was ever held.
+    pub(super) fn read<E>(
+        &self,
+        presence: &Presence<E>,
+        file: &Sparse,
+        ahead: Ahead,
+        offset: u64,
+        buffer: &mut [u8],
+    ) -> Result<Found, StreamingError> {
+        match ahead {
+            Ahead::Missing => Ok(Found::Missing),
+            Ahead::End => Ok(Found::End),
+            Ahead::Bytes(_) if self.used.load(Ordering::Acquire) => {
+                self.read_either(presence, file, offset, buffer)
+            }
+            Ahead::Bytes(count) => {
+                let count = usize::try_from(count).unwrap_or(usize::MAX).min(buffer.len());
+                let part = buffer.get_mut(..count).unwrap_or_default();
+                file.read_at(offset, part).map(Found::Bytes)
+            }
+        }
     }
 
-    /// Reads what is present at `offset`, wherever it is.
-    pub(super) fn read<E>(
+    /// Looks again, as what was seen may be gone, and reads what is present at `offset`, wherever it is.
+    fn read_either<E>(
         &self,
         presence: &Presence<E>,
         file: &Sparse,

@@ -67,18 +67,7 @@ impl<E> Inner<E> {
 
     /// Reads what lies `ahead` of `offset`.
     pub(super) fn read(&self, ahead: Ahead, offset: u64, buffer: &mut [u8]) -> Result<Found, StreamingError> {
-        match ahead {
-            Ahead::Missing => Ok(Found::Missing),
-            Ahead::End => Ok(Found::End),
-            Ahead::Bytes(_) if self.held.is_used() => {
-                self.held.read(&self.presence, &self.file, offset, buffer)
-            }
-            Ahead::Bytes(count) => {
-                let count = usize::try_from(count).unwrap_or(usize::MAX).min(buffer.len());
-                let part = buffer.get_mut(..count).unwrap_or_default();
-                self.file.read_at(offset, part).map(Found::Bytes)
-            }
-        }
+        self.held.read(&self.presence, &self.file, ahead, offset, buffer)
     }
 
     /// Poison is ignored: each step under this lock leaves the desk whole.

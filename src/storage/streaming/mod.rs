@@ -26,6 +26,8 @@ mod bell;
 mod checksum;
 mod error;
 mod held;
+#[cfg(test)]
+mod held_model;
 mod inner;
 #[cfg(test)]
 mod model;
@@ -64,8 +66,9 @@ pub use self::writer::{Checkpoint, Payload, Writer};
 /// The most bytes a [tag](Writer::set_tag) may have.
 pub const TAG_LIMIT: usize = 4096;
 
-/// The lock under `presence`. The model puts another one in its place.
+/// The locks under `presence` and `held`. The models put others in their place.
 mod sync {
+    pub(super) use std::sync::atomic::{AtomicBool, Ordering};
     pub(super) use std::sync::{Mutex, MutexGuard};
 }
 

@@ -120,9 +120,8 @@ impl<E> Writer<E> {
     pub fn hold(&mut self, offset: u64, bytes: &[u8]) -> Result<u64, StreamingError> {
         let mut new = 0;
         for (gap, piece) in self.gaps(offset, bytes)? {
-            self.inner.held.insert(gap.start, piece);
+            self.inner.held.hold(&self.inner.presence, gap.start, piece);
             new += piece.len() as u64;
-            self.inner.presence.insert(gap);
         }
         Ok(new)
     }
@@ -134,11 +133,7 @@ impl<E> Writer<E> {
 
     /// Lets all held bytes go that are not near any of `keep`, in pieces of up to 64 KiB. They are missing from now on.
     pub fn let_go(&mut self, keep: &[Range<u64>]) {
-        for piece in self.inner.held.outside(keep) {
-            let start = piece.start;
-            self.inner.presence.withdraw(piece);
-            self.inner.held.remove(start);
-        }
+        self.inner.held.let_go(&self.inner.presence, keep);
     }
 
     /// States where the end is. The caller vouches for it: readers take it as proven.

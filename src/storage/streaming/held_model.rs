@@ -1,0 +1,202 @@
+//! Every interleaving of a reader with a window of held bytes that moves (R2, R4, fault B1): what it reads are the file's
+//! bytes, or nothing.
+//!
+//! `held.rs` and `presence.rs` are compiled once more here, on loom's locks, so what is modelled is the code that runs.
+
+use std::io;
+
+use bytes::Bytes;
+use loom::sync::{Arc, Mutex};
+use loom::thread;
+
+use super::sparse::Sparse;
+use super::{Condition, Demand, Found, Status, StreamingError, WaitError, Waited, bell, state};
+use crate::storage::durable::{DiskFile, Meta};
+
+mod sync {
+    pub(super) use loom::sync::atomic::{AtomicBool, Ordering};
+    pub(super) use loom::sync::{Mutex, MutexGuard};
+}
+
+mod sparse {
+    pub(super) use super::Sparse;
+}
+
+#[path = "presence.rs"]
+#[allow(
+    dead_code,
+    clippy::duplicate_mod,
+    reason = "what runs is what is modelled; the model walks through the part that synchronises"
+)]
+mod presence;
+
+#[path = "held.rs"]
+#[allow(dead_code, clippy::duplicate_mod, reason = "as above")]
+mod held;
+
+type Presence = presence::Presence<&'static str>;
+
+/// A file that is zeros where nothing was written, as a sparse one is.
+struct Zeros(Mutex<[u8; 16]>);
+
+impl DiskFile for Zeros {
+    fn metadata(&self) -> io::Result<Meta> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        let file = self.0.lock().expect("no panic under it");
+        let from = &file[usize::try_from(offset).expect("small")..];
+        let count = from.len().min(buffer.len());
+        buffer[..count].copy_from_slice(&from[..count]);
+        Ok(count)
+    }
+
+    fn append(&mut self, _: &[Bytes]) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
+        let offset = usize::try_from(offset).expect("small");
+        self.0.lock().expect("no panic under it")[offset..offset + bytes.len()].copy_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn set_len(&self, _: u64) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}
+
+/// A resource as far as a reader and a writer share it.
+struct Scene {
+    presence: Presence,
+    held: held::Held,
+    file: Sparse,
+}
+
+/// What the file has upstream.
+const CONTENT: &[u8; 16] = b"abcdefghijklmnop";
+
+impl Scene {
+    fn new() -> Self {
+        Self {
+            presence: Presence::new(rangemap::RangeSet::new(), None, false),
+            held: held::Held::default(),
+            file: Sparse::new(Box::new(Zeros(Mutex::new([0; 16]))), "file".into()),
+        }
+    }
+
+    fn hold(&self, from: u64, to: u64) {
+        self.held.hold(&self.presence, from, part(from, to));
+    }
+
+    fn write(&self, from: u64, to: u64) {
+        self.file.write_at(from, part(from, to)).expect("written");
+        self.presence.insert(from..to);
+    }
+
+    /// Reads as a reader does, and asserts that what it finds is right. How much it was.
+    fn read(&self, offset: u64) -> usize {
+        let mut buffer = [0xee; 16];
+        let ahead = self.presence.ahead(offset, buffer.len() as u64);
+        let found = self
+            .held
+            .read(&self.presence, &self.file, ahead, offset, &mut buffer);
+        match found.expect("a file that can be read") {
+            Found::Bytes(count) => {
+                let end = offset + count as u64;
+                assert_eq!(&buffer[..count], part(offset, end), "{offset}..{end}");
+                count
+            }
+            Found::Missing => 0,
+            Found::End => panic!("no end was proven"),
+        }
+    }
+}
+
+fn part(from: u64, to: u64) -> &'static [u8] {
+    &CONTENT[usize::try_from(from).expect("small")..usize::try_from(to).expect("small")]
+}
+
+fn model(
+    write: impl Fn(&Scene) + Send + Sync + Clone + 'static,
+    read: impl Fn(&Scene) + Send + Sync + 'static,
+) {
+    let mut builder = loom::model::Builder::new();
+    // Two threads; more switches than this find nothing new and cost minutes.
+    builder.preemption_bound = Some(4);
+    builder.check(move || {
+        let scene = Arc::new(Scene::new());
+        let (write, writing) = (write.clone(), scene.clone());
+        let writer = thread::spawn(move || write(&writing));
+        read(&scene);
+        writer.join().expect("a writer that ends");
+        read(&scene);
+    });
+}
+
+/// What is let go is missing, and never a hole of the file.
+#[test]
+fn a_piece_that_goes_is_read_whole_or_not_at_all() {
+    model(
+        |scene| {
+            scene.hold(0, 4);
+            scene.held.let_go(&scene.presence, &[]);
+        },
+        |scene| {
+            scene.read(1);
+        },
+    );
+}
+
+/// The same place held, let go, and then in the file.
+#[test]
+fn a_piece_may_come_back_in_the_file() {
+    model(
+        |scene| {
+            scene.hold(4, 8);
+            scene.held.let_go(&scene.presence, &[]);
+            scene.write(4, 8);
+        },
+        |scene| {
+            scene.read(4);
+        },
+    );
+}
+
+/// A run of which one part is in the file and the next is held and goes.
+#[test]
+fn a_run_across_file_and_window_is_read_piece_by_piece() {
+    model(
+        |scene| {
+            scene.write(0, 4);
+            scene.hold(4, 8);
+            scene.write(8, 12);
+            scene.held.let_go(&scene.presence, &[]);
+        },
+        |scene| {
+            scene.read(2);
+            scene.read(5);
+        },
+    );
+}
+
+/// R4: what is in the file stays readable whatever the window does.
+#[test]
+fn the_window_takes_nothing_of_the_file_with_it() {
+    model(
+        |scene| {
+            scene.write(0, 4);
+            scene.hold(4, 8);
+            scene.held.let_go(&scene.presence, &[]);
+        },
+        |scene| {
+            let before = scene.presence.available().iter().any(|there| there.contains(&0));
+            assert!(!before || scene.read(0) >= 4);
+        },
+    );
+}

@@ -108,6 +108,42 @@ fn look_ahead_is_bounded_and_moves_with_the_reader() {
     assert_eq!(stage.requests(), 1);
 }
 
+/// In seconds, at the rate that the parameters say and then the decoder, who knows better.
+#[test]
+fn look_ahead_in_time_follows_the_rate() {
+    const CHUNK: u64 = 256 * KIB;
+    let stage = Stage::new(64 * MIB);
+    let time = LookAhead::Time(Duration::from_secs(4));
+    let params = stage.params().look_ahead(time).bytes_per_second(100_000);
+    let source = FileSource::new(stage.url(), params);
+    let mut reader = block_on(source.open_reader()).unwrap();
+    let resource = reader.resource().clone();
+    let reached = || resource.available().last().map_or(0, |last| last.end);
+    let mut watch = resource.watch();
+    // What has come through the connection at once is kept, so a chunk more than asked for may be there.
+    assert_at(&mut reader, 0, 1000);
+    while reached() < 400_000 {
+        block_on(watch.changed());
+    }
+    for at in (1000..MIB).step_by(1000) {
+        assert_at(&mut reader, at, 1000);
+        assert!(
+            reached() <= at + 1000 + 400_000 + 2 * CHUNK,
+            "{} at {at}",
+            reached()
+        );
+    }
+    source.set_bytes_per_second(1_000_000);
+    assert_at(&mut reader, MIB, 1000);
+    // A reader's advance is told in steps.
+    assert_at(&mut reader, MIB + 1000, 64 * 1024);
+    while reached() < MIB + 4_000_000 {
+        block_on(watch.changed());
+    }
+    assert!(reached() <= MIB + 66_536 + 4_000_000 + 2 * CHUNK, "{}", reached());
+    assert_eq!(stage.requests(), 1);
+}
+
 #[test]
 fn a_local_file_is_read_without_client_or_cache() {
     let dir = tempfile::tempdir().unwrap();

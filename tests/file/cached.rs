@@ -198,6 +198,55 @@ fn c19_a_full_cache_is_passed_by() {
     }
 }
 
+/// C16: whatever happens to the cache's folder, before or while a file is read, the bytes come, and it is said that they
+/// are not kept.
+#[test]
+fn c16_a_cache_that_fails_never_stops_playback() {
+    const LEN: u64 = 3 * MIB;
+    enum Ruin {
+        /// The cache's folder is gone before the file is opened.
+        Gone,
+        /// There is something else in its place.
+        Replaced,
+        /// It goes while the file is read, so that the file cannot become an entry.
+        GoneMeanwhile,
+    }
+    let remove = |stage: &Stage| std::fs::remove_dir_all(stage.root.path().join("assets")).unwrap();
+    for ruin in [Ruin::Gone, Ruin::Replaced, Ruin::GoneMeanwhile] {
+        let stage = Stage::new(LEN);
+        let gate = stage.server.gate();
+        stage.server.rule("/a.bin", Rule::new().gate_after(MIB, &gate));
+        match ruin {
+            Ruin::Gone => std::fs::remove_dir_all(stage.root.path()).unwrap(),
+            Ruin::Replaced => {
+                let _ = std::fs::remove_dir_all(stage.root.path().join("assets"));
+                std::fs::write(stage.root.path().join("assets"), "no folder").unwrap();
+            }
+            Ruin::GoneMeanwhile => {}
+        }
+        let parts = block_on(stage.source().open_parts()).unwrap();
+        let (mut reader, control) = (parts.reader, parts.control);
+        let thread = std::thread::spawn(move || block_on(parts.driver));
+        assert_at(&mut reader, 0, 4096);
+        if matches!(ruin, Ruin::GoneMeanwhile) {
+            remove(&stage);
+        }
+        gate.open();
+        reader.seek(SeekFrom::Start(0)).unwrap();
+        assert_rest(&mut reader, 0, LEN);
+        assert_at(&mut reader, MIB, 4096);
+        drop(reader);
+        thread.join().unwrap();
+        let said = std::iter::from_fn(|| control.try_recv().ok()).collect::<Vec<_>>();
+        let bypassed = |said: &FileControl| matches!(said, FileControl::CacheBypassed { .. });
+        assert!(said.iter().any(bypassed), "{said:?}");
+        assert!(
+            !said.iter().any(|said| matches!(said, FileControl::Cached)),
+            "{said:?}"
+        );
+    }
+}
+
 #[test]
 fn a_stream_says_that_the_cache_is_passed_by_and_flows_on() {
     let stage = Stage::with_cache(6 * MIB, MIB);

@@ -330,6 +330,42 @@ fn d9_an_outage_is_sat_out() {
     }
 }
 
+/// The real thing: the server is away for two seconds, and the client has the settings that it comes with.
+#[test]
+fn d9_two_seconds_without_a_server_are_sat_out() {
+    const AWAY: Duration = Duration::from_secs(2);
+    std::thread::scope(|scope| {
+        for consumer in CONSUMERS {
+            for validators in [true, false] {
+                scope.spawn(move || {
+                    let stage = Stage::new(LEN);
+                    let gate = stage.server.gate();
+                    let rule = |rule: Rule| {
+                        if validators {
+                            rule
+                        } else {
+                            rule.without_validators()
+                        }
+                    };
+                    let first = rule(Rule::new().first(1).gate_after(MIB, &gate));
+                    stage.server.rule("/a.bin", first);
+                    stage.server.rule("/a.bin", rule(Rule::new()));
+                    let params = FileParams::new(HttpClient::new().unwrap(), stage.cache.clone());
+                    let source = FileSource::new(stage.url(), params);
+                    let start = std::time::Instant::now();
+                    std::thread::scope(|scope| {
+                        let playing = scope.spawn(|| consume(consumer, source, LEN));
+                        gate.wait_arrived(1);
+                        stage.server.outage(AWAY);
+                        playing.join().unwrap().unwrap();
+                    });
+                    assert!(start.elapsed() >= AWAY, "{consumer:?}");
+                });
+            }
+        }
+    });
+}
+
 #[test]
 fn d10_gzipped_media_is_refused() {
     let set_up = |stage: &Stage| {

@@ -9,6 +9,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use socket2::{Domain, Socket, Type};
+
 use crate::connection;
 use crate::content::Content;
 use crate::log::{Connection, Log, Recorded};
@@ -48,6 +50,17 @@ pub(crate) struct State {
     threads: Vec<JoinHandle<()>>,
     next_rule: usize,
     stopping: bool,
+    outage: Outage,
+}
+
+/// Whether the server is away.
+#[derive(Default, PartialEq)]
+enum Outage {
+    #[default]
+    None,
+    /// It is to begin, and to last so long.
+    Asked(Duration),
+    Now,
 }
 
 /// What the threads of one connection tell each other.
@@ -126,7 +139,7 @@ impl Server {
         let accepting = Arc::clone(&shared);
         let thread = thread::Builder::new()
             .name("test-server".into())
-            .spawn(move || accept(&accepting, &listener))?;
+            .spawn(move || accept(&accepting, listener, addr))?;
         Ok(Self {
             shared,
             addr,
@@ -226,16 +239,21 @@ impl Server {
 
     /// Ends all open connections at once, whatever they are doing, as a network that drops. New ones are welcome.
     pub fn cut(&self) {
-        let mut state = self.shared.lock();
-        let State { sockets, peers, .. } = &mut *state;
-        for (id, socket) in sockets {
-            if let Some(peer) = peers.get_mut(*id) {
-                peer.ended = true;
-            }
-            _ = socket.shutdown(Shutdown::Both);
-        }
-        drop(state);
-        self.shared.changed.notify_all();
+        self.shared.cut();
+    }
+
+    /// Is away for `time` from now on: open connections end, and new ones are refused. Returns when it is away.
+    ///
+    /// # Panics
+    ///
+    /// If it is not away after ten seconds.
+    pub fn outage(&self, time: Duration) {
+        self.shared.lock().outage = Outage::Asked(time);
+        // The listener blocks in accept; a connection wakes it.
+        _ = TcpStream::connect_timeout(&self.addr, Duration::from_secs(1));
+        self.shared.expect("the outage to begin", |state| {
+            !matches!(state.outage, Outage::Asked(_))
+        });
     }
 
     /// Closes the listener and all connections and waits for their threads. The log remains; a second call does nothing.
@@ -248,7 +266,7 @@ impl Server {
         else {
             return;
         };
-        self.shared.lock().stopping = true;
+        self.shared.update(|state| state.stopping = true);
         // The listener blocks in accept; a connection wakes it, and it sees `stopping` before it counts that one.
         while !listener.is_finished()
             && TcpStream::connect_timeout(&self.addr, Duration::from_secs(1)).is_err()
@@ -279,6 +297,18 @@ impl Shared {
         let result = change(&mut self.lock());
         self.changed.notify_all();
         result
+    }
+
+    fn cut(&self) {
+        self.update(|state| {
+            let State { sockets, peers, .. } = state;
+            for (id, socket) in sockets {
+                if let Some(peer) = peers.get_mut(*id) {
+                    peer.ended = true;
+                }
+                _ = socket.shutdown(Shutdown::Both);
+            }
+        });
     }
 
     pub(crate) fn retire(&self, mut which: impl FnMut(&Slot) -> bool) {
@@ -357,13 +387,23 @@ fn describe(log: &Log) -> String {
     text
 }
 
-fn accept(shared: &Arc<Shared>, listener: &TcpListener) {
-    for socket in listener.incoming() {
+fn accept(shared: &Arc<Shared>, mut listener: TcpListener, addr: SocketAddr) {
+    loop {
+        let accepted = listener.accept();
         let mut state = shared.lock();
         if state.stopping {
             return;
         }
-        let Ok(socket) = socket else { continue };
+        if let Outage::Asked(time) = state.outage {
+            drop(state);
+            drop((accepted, listener));
+            let Some(back) = away(shared, addr, time) else {
+                return;
+            };
+            listener = back;
+            continue;
+        }
+        let Ok((socket, _)) = accepted else { continue };
         _ = socket.set_nodelay(true);
         let socket = Arc::new(socket);
         let id = state.log.connections.len();
@@ -390,4 +430,25 @@ fn accept(shared: &Arc<Shared>, listener: &TcpListener) {
         drop(state);
         shared.changed.notify_all();
     }
+}
+
+/// Sits an outage out. The port stays taken by a socket that does not listen, so that connections are refused and nobody
+/// else gets it. `None` if the server is to stop, or cannot come back.
+fn away(shared: &Shared, addr: SocketAddr, time: Duration) -> Option<TcpListener> {
+    let placeholder = Socket::new(Domain::IPV4, Type::STREAM, None).ok()?;
+    placeholder.set_reuse_address(true).ok()?;
+    placeholder.bind(&addr.into()).ok()?;
+    shared.cut();
+    shared.update(|state| state.outage = Outage::Now);
+    let back_at = Instant::now() + time;
+    shared.wait(Some(back_at), |state| state.stopping.then_some(()));
+    let stopping = shared.update(|state| {
+        state.outage = Outage::None;
+        state.stopping
+    });
+    if stopping {
+        return None;
+    }
+    placeholder.listen(128).ok()?;
+    Some(placeholder.into())
 }

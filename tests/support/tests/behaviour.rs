@@ -647,6 +647,31 @@ fn a_cut_ends_connections_and_lets_new_ones_in() {
 }
 
 #[test]
+fn an_outage_ends_connections_and_refuses_new_ones_until_it_is_over() {
+    let (server, bytes) = server();
+    server.rule("/f", Rule::new().first(1).stall_after(5));
+    let mut client = Client::new(&server);
+    client.send("GET", "/f", &[]).unwrap();
+    server.wait_until(|log| log.bytes_sent() == 5);
+    let start = Instant::now();
+    let time = Duration::from_millis(300);
+    server.outage(time);
+    let mut rest = Vec::new();
+    _ = client.0.read_to_end(&mut rest);
+    let mut refused = 0;
+    while let Err(error) = TcpStream::connect(server.addr()) {
+        assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused);
+        refused += 1;
+        std::thread::yield_now();
+    }
+    assert!(refused > 0 && start.elapsed() >= time);
+    assert_eq!(get(&server, "/f", &[]).unwrap().body, bytes);
+    // One that is stopped while it is away does not wait for its end.
+    server.outage(Duration::from_secs(3600));
+    server.stop();
+}
+
+#[test]
 fn a_client_that_leaves_a_full_pipe_is_noticed() {
     let server = Server::empty().unwrap();
     let pattern = Pattern::new(5);

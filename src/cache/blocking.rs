@@ -93,7 +93,7 @@ impl BlockingCache {
         let (leases, progress) = (protected.leases().clone(), index.progress().clone());
         let store = EvictingStore::new(protected, policy, max_bytes).starting_after(index.newest());
         let bin = Arc::clone(store.bin());
-        let store: Arc<dyn Store> = Arc::new(store);
+        let store = Arc::new(store);
         let keeper = Some(Keeper::start(root, index, Arc::clone(&store), &bin)?);
         Ok(Self {
             shared: Arc::new(Shared {

@@ -23,6 +23,10 @@ pub enum CacheError {
         /// Bytes under the root that cannot be removed now: leased, pinned, being written, or bookkeeping.
         held: u64,
     },
+    /// The write needs room, and the eviction policy that would say who goes is busy: it made this call itself, or has
+    /// been at one call for ten seconds. Nothing was removed.
+    #[snafu(display("no room, and the eviction policy is busy"))]
+    PolicyBusy,
     /// Another cache, in this process or another, has this root open.
     #[snafu(display("the cache root {} is open elsewhere", root.display()))]
     Locked {
@@ -75,7 +79,7 @@ impl CacheError {
     /// Whether the write failed for want of room: the cache's own limit, a full disk or a quota.
     pub fn is_full(&self) -> bool {
         match self {
-            Self::CacheFull { .. } => true,
+            Self::CacheFull { .. } | Self::PolicyBusy => true,
             Self::Io { source, .. } => {
                 matches!(
                     source.kind(),

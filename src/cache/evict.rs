@@ -1,18 +1,23 @@
 //! The whole cache stays under one limit.
 
 mod partial;
+mod room;
+mod staged;
+mod turn;
 
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
 use self::partial::EvictingPartial;
+use self::staged::EvictingStaged;
+use self::turn::{Notice, Seat, Turn};
 use super::bin::Bin;
 use super::entry::Entry;
-use super::error::{CacheError, CacheFullSnafu};
+use super::error::CacheError;
 use super::id::AssetId;
 use super::partial::Partial;
 use super::path::CachePath;
@@ -45,12 +50,14 @@ struct Shared<S, P> {
     max_bytes: u64,
     bin: Arc<Bin>,
     state: Mutex<State<P>>,
+    /// The policy is in its seat again.
+    put_back: Condvar,
     /// What was there at open was brought under the limit.
     trimmed: AtomicBool,
 }
 
 struct State<P> {
-    policy: P,
+    seat: Seat<P>,
     /// Victims that turned out to be held, with their last use, until the news tell that they are free.
     skipped: HashMap<AssetId, Stamp>,
     /// Bytes promised to entries being written.
@@ -63,7 +70,7 @@ impl<S, P> EvictingStore<S, P> {
     /// Limits `inner` to `max_bytes`, with `policy` picking victims.
     pub fn new(inner: S, policy: P, max_bytes: u64) -> Self {
         let state = State {
-            policy,
+            seat: Seat::new(policy),
             skipped: HashMap::new(),
             reserved: 0,
             last: Stamp::default(),
@@ -73,6 +80,7 @@ impl<S, P> EvictingStore<S, P> {
             max_bytes,
             bin: Arc::default(),
             state: Mutex::new(state),
+            put_back: Condvar::new(),
             trimmed: AtomicBool::new(false),
         };
         Self {
@@ -99,6 +107,11 @@ impl<S, P> EvictingStore<S, P> {
     pub(crate) fn bin(&self) -> &Arc<Bin> {
         &self.shared.bin
     }
+
+    /// Takes the policy away, for good: no room is made from here on.
+    pub(super) fn retire(&self) -> Option<P> {
+        self.shared.lock().seat.retire()
+    }
 }
 
 impl<S, P> Shared<S, P> {
@@ -109,7 +122,7 @@ impl<S, P> Shared<S, P> {
     }
 }
 
-impl<P: EvictionPolicy> State<P> {
+impl<P> State<P> {
     /// A stamp later than all before it, also when the clock is set back.
     fn stamp(&mut self) -> Stamp {
         self.last = Stamp::now().max(Stamp(self.last.0.saturating_add(1)));
@@ -118,128 +131,6 @@ impl<P: EvictionPolicy> State<P> {
 }
 
 impl<S: Store, P: EvictionPolicy> Shared<S, P> {
-    /// Promises `bytes` to an entry being written, evicting as needed.
-    fn reserve(&self, bytes: u64) -> Result<(), CacheError> {
-        loop {
-            let mut state = self.lock();
-            // Asked under the lock: a commit first adds to what is used and then, under it, gives up what it had
-            // reserved, so its bytes count once or twice but never not at all.
-            let held = self.inner.used_bytes()?.saturating_add(state.reserved);
-            let wanted = held.saturating_add(bytes);
-            let Some(over) = wanted.checked_sub(self.max_bytes).filter(|&over| over > 0) else {
-                state.reserved += bytes;
-                return Ok(());
-            };
-            if self.bin.is_pending() {
-                drop(state);
-                self.bin.empty_one();
-                continue;
-            }
-            let victims = self.victims(&mut state, over, bytes, held, None)?;
-            drop(state);
-            self.evict(victims)?;
-        }
-    }
-
-    /// The assets to evict so that at least `over` bytes become free, or none at all.
-    fn victims(
-        &self,
-        state: &mut State<P>,
-        over: u64,
-        needed: u64,
-        held: u64,
-        spared: Option<&AssetId>,
-    ) -> Result<Vec<Victim>, CacheError> {
-        self.hear_news(state)?;
-        let now = state.last.max(Stamp::now());
-        let mut victims = Vec::new();
-        let (mut freed, mut slack) = (0_u64, self.max_bytes / SLACK);
-        let mut failed = None;
-        let mut kept = None;
-        while let Some((asset, at)) = state.policy.victim(now) {
-            if Some(&asset) == spared {
-                kept = Some((asset, at));
-                continue;
-            }
-            let info = match self
-                .inner
-                .is_held(&asset)
-                .and_then(|held| Ok((held, self.inner.asset(&asset)?)))
-            {
-                Ok((true, _)) => {
-                    state.skipped.insert(asset, at);
-                    continue;
-                }
-                Ok((false, Some(info))) => info,
-                Ok((false, None)) => continue,
-                Err(error) => {
-                    state.policy.restored(vec![(asset, at)]);
-                    failed = Some(error);
-                    break;
-                }
-            };
-            if freed >= over {
-                // Enough: from here on only what fits in the slack.
-                let Some(rest) = slack.checked_sub(info.bytes) else {
-                    state.policy.restored(vec![(asset, at)]);
-                    break;
-                };
-                slack = rest;
-            }
-            freed = freed.saturating_add(info.bytes);
-            victims.push((asset, at));
-        }
-        if let Some(kept) = kept {
-            state.policy.restored(vec![kept]);
-        }
-        if freed >= over {
-            return Ok(victims);
-        }
-        state.policy.restored(victims);
-        match failed {
-            Some(error) => Err(error),
-            None => CacheFullSnafu {
-                needed,
-                max_bytes: self.max_bytes,
-                held: held.saturating_sub(freed),
-            }
-            .fail(),
-        }
-    }
-
-    /// Evicts at least `bytes`, for a disk that is full before the cache is, and spares the asset they are for.
-    fn shrink(&self, bytes: u64, spared: &AssetId) -> Result<(), CacheError> {
-        let mut state = self.lock();
-        let held = self.inner.used_bytes()?;
-        let victims = self.victims(&mut state, bytes, bytes, held, Some(spared))?;
-        drop(state);
-        self.evict(victims)?;
-        self.bin.empty();
-        Ok(())
-    }
-
-    fn evict(&self, victims: Vec<Victim>) -> Result<(), CacheError> {
-        let mut result = Ok(());
-        for (asset, at) in victims {
-            match self.inner.remove(&asset) {
-                Ok(Some(trash)) => {
-                    log::debug!("evicted asset {asset}");
-                    self.bin.push(trash);
-                }
-                Ok(None) => {}
-                // Leased since it was picked.
-                Err(CacheError::InUse { .. }) => {
-                    self.lock().skipped.insert(asset, at);
-                }
-                Err(error) => {
-                    self.lock().policy.restored(vec![(asset, at)]);
-                    result = Err(error);
-                }
-            }
-        }
-        result
-    }
-
     /// `false`: nothing is remembered of what is not there.
     fn used(&self, asset: &AssetId, at: Stamp) -> bool {
         let mut state = self.lock();
@@ -249,7 +140,7 @@ impl<S: Store, P: EvictionPolicy> Shared<S, P> {
         let there = self.inner.touch(asset, at);
         if there {
             state.skipped.remove(asset);
-            state.policy.used(asset, at);
+            self.tell(state, asset, Notice::Used(at));
         }
         there
     }
@@ -267,7 +158,7 @@ impl<S: Store, P: EvictionPolicy> Shared<S, P> {
             self.used(asset, Stamp::default());
         } else if !state.skipped.contains_key(asset) {
             let at = state.stamp();
-            state.policy.added(asset, at);
+            self.tell(state, asset, Notice::Added(at));
         }
     }
 
@@ -279,35 +170,9 @@ impl<S: Store, P: EvictionPolicy> Shared<S, P> {
             state.last = state.last.max(*at);
         }
         if !news.is_empty() {
-            state.policy.restored(news);
+            state.seat.leave_found(news);
         }
         Ok(())
-    }
-}
-
-impl<S: Store, P: EvictionPolicy> EvictingStore<S, P> {
-    /// A staged entry with room for `payload` bytes. All of it is asked for at once: asked for piece by piece, the
-    /// first piece could evict an asset before the second is refused.
-    fn stage_with_room(
-        &self,
-        asset: &AssetId,
-        path: &CachePath,
-        payload: u64,
-    ) -> Result<EvictingStaged<S, P>, CacheError> {
-        self.settle()?;
-        let shared = Arc::clone(&self.shared);
-        let overhead = shared.inner.overhead(asset, Some(path));
-        // Claimed before room is made for it: what is about to be written to must not be evicted for that.
-        let inner = Some(shared.inner.stage(asset, path)?);
-        let mut staged = EvictingStaged {
-            inner,
-            asset: asset.clone(),
-            reserved: 0,
-            unwritten: payload,
-            shared,
-        };
-        staged.reserve(overhead.saturating_add(payload))?;
-        Ok(staged)
     }
 }
 
@@ -327,7 +192,8 @@ impl<S: Store, P: EvictionPolicy> Store for EvictingStore<S, P> {
     fn put(&self, asset: &AssetId, path: &CachePath, bytes: Bytes) -> Result<Committed, CacheError> {
         let len = bytes.len() as u64;
         let put = || {
-            let mut staged = self.stage_with_room(asset, path, len)?;
+            self.settle()?;
+            let mut staged = EvictingStaged::with_room(&self.shared, asset, path, len)?;
             staged.write(std::slice::from_ref(&bytes))?;
             Box::new(staged).commit()
         };
@@ -346,7 +212,8 @@ impl<S: Store, P: EvictionPolicy> Store for EvictingStore<S, P> {
     }
 
     fn stage(&self, asset: &AssetId, path: &CachePath) -> Result<Box<dyn Staged>, CacheError> {
-        Ok(Box::new(self.stage_with_room(asset, path, 0)?))
+        self.settle()?;
+        Ok(Box::new(EvictingStaged::with_room(&self.shared, asset, path, 0)?))
     }
 
     fn partial(&self, asset: &AssetId, path: &CachePath) -> Result<Option<Box<dyn Partial>>, CacheError> {
@@ -371,9 +238,11 @@ impl<S: Store, P: EvictionPolicy> Store for EvictingStore<S, P> {
             return Ok(None);
         };
         let mut state = self.shared.lock();
-        state.policy.removed(asset);
         state.skipped.remove(asset);
-        drop(state);
+        // One made anew in its place meanwhile is told of by whoever made it, before or after this.
+        if !matches!(self.shared.inner.asset(asset), Ok(Some(_))) {
+            self.shared.tell(state, asset, Notice::Removed);
+        }
         // Kept here, so that a write that needs the room can empty it.
         self.shared.bin.push(trash);
         let bin = Arc::clone(&self.shared.bin);
@@ -432,8 +301,14 @@ impl<S: Store, P: EvictionPolicy> Store for EvictingStore<S, P> {
         if !self.shared.trimmed.swap(true, Ordering::AcqRel) {
             // Opened with a smaller limit than before. What is pinned may keep it above; writes are then refused.
             match self.shared.reserve(0) {
-                Err(CacheError::CacheFull { .. }) => {}
-                trimmed => trimmed?,
+                Ok(()) | Err(CacheError::CacheFull { .. }) => {}
+                failed => {
+                    self.shared.trimmed.store(false, Ordering::Release);
+                    // The policy's own calls find it busy; the next call trims.
+                    if !matches!(failed, Err(CacheError::PolicyBusy)) {
+                        return failed;
+                    }
+                }
             }
         }
         Ok(())
@@ -454,15 +329,12 @@ impl<S: Store, P: EvictionPolicy> Store for EvictingStore<S, P> {
 
     fn checkpoint(&self) -> Result<(), CacheError> {
         self.settle()?;
-        let mut expired = Vec::new();
-        let mut state = self.shared.lock();
-        self.shared.hear_news(&mut state)?;
-        let now = state.last.max(Stamp::now());
-        while let Some(asset) = state.policy.expired(now) {
-            expired.push(asset);
+        // A policy that is busy is asked at the next checkpoint.
+        if let Ok(mut turn) = self.shared.turn() {
+            let now = turn.catch_up()?;
+            let expired = std::iter::from_fn(|| turn.expired(now)).collect();
+            self.shared.evict(&mut turn, expired)?;
         }
-        drop(state);
-        self.shared.evict(expired)?;
         self.shared.bin.empty();
         self.shared.inner.checkpoint()
     }
@@ -470,69 +342,16 @@ impl<S: Store, P: EvictionPolicy> Store for EvictingStore<S, P> {
 
 impl<S: fmt::Debug, P: fmt::Debug> fmt::Debug for EvictingStore<S, P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let turn = self.shared.free_turn(&mut self.shared.lock());
         f.debug_struct("EvictingStore")
             .field("inner", &self.shared.inner)
             .field("max_bytes", &self.shared.max_bytes)
-            .field("policy", &self.shared.lock().policy)
-            .finish_non_exhaustive()
-    }
-}
-
-/// An entry being written, and the room promised to it.
-struct EvictingStaged<S: Store, P: EvictionPolicy> {
-    inner: Option<Box<dyn Staged>>,
-    asset: AssetId,
-    reserved: u64,
-    /// How much of that is for payload that is still to come.
-    unwritten: u64,
-    shared: Arc<Shared<S, P>>,
-}
-
-impl<S: Store, P: EvictionPolicy> EvictingStaged<S, P> {
-    fn reserve(&mut self, bytes: u64) -> Result<(), CacheError> {
-        self.shared.reserve(bytes)?;
-        self.reserved += bytes;
-        Ok(())
-    }
-}
-
-impl<S: Store, P: EvictionPolicy> Staged for EvictingStaged<S, P> {
-    fn write(&mut self, parts: &[Bytes]) -> Result<(), CacheError> {
-        let bytes: u64 = parts.iter().map(|part| part.len() as u64).sum();
-        let more = bytes.saturating_sub(self.unwritten);
-        self.unwritten = self.unwritten.saturating_sub(bytes);
-        self.reserve(more)?;
-        match &mut self.inner {
-            Some(inner) => inner.write(parts),
-            None => Err(CacheError::Abandoned),
-        }
-    }
-
-    fn commit(mut self: Box<Self>) -> Result<Committed, CacheError> {
-        let Some(inner) = self.inner.take() else {
-            return Err(CacheError::Abandoned);
-        };
-        let committed = inner.commit()?;
-        self.shared
-            .committed(&self.asset, std::mem::take(&mut self.reserved), committed);
-        Ok(committed)
-    }
-}
-
-impl<S: Store, P: EvictionPolicy> Drop for EvictingStaged<S, P> {
-    fn drop(&mut self) {
-        // The staged bytes go first: until then they count.
-        drop(self.inner.take());
-        let mut state = self.shared.lock();
-        state.reserved = state.reserved.saturating_sub(self.reserved);
-    }
-}
-
-impl<S: Store, P: EvictionPolicy> fmt::Debug for EvictingStaged<S, P> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("EvictingStaged")
-            .field("inner", &self.inner)
-            .field("reserved", &self.reserved)
+            .field(
+                "policy",
+                turn.as_ref()
+                    .and_then(Turn::policy)
+                    .map_or(&format_args!("busy"), |policy| policy as &dyn fmt::Debug),
+            )
             .finish_non_exhaustive()
     }
 }

@@ -10,9 +10,11 @@ use snafu::ResultExt as _;
 
 use super::bin::{Bin, Wake};
 use super::error::{CacheError, IoSnafu};
+use super::evict::EvictingStore;
 use super::fs::Closing;
 use super::fs::FsStore;
 use super::index::IndexStore;
+use super::policy::EvictionPolicy;
 use super::store::Store;
 
 /// How much recency a crash can cost.
@@ -30,10 +32,10 @@ pub(super) struct Keeper {
 
 impl Keeper {
     /// Starts the thread. It keeps `store`, and with it the root's lock, until the keeper is dropped.
-    pub(super) fn start(
+    pub(super) fn start<S: Store, P: EvictionPolicy>(
         root: &Path,
         index: IndexStore<FsStore>,
-        store: Arc<dyn Store>,
+        store: Arc<EvictingStore<S, P>>,
         bin: &Arc<Bin>,
     ) -> Result<Self, CacheError> {
         let (alive, closed) = async_channel::bounded(1);
@@ -47,9 +49,12 @@ impl Keeper {
         let work = move || {
             keep(&index, &*store, &bin);
             index.seal();
+            let policy = store.retire();
             drop((store, index));
             // The lock is free: whoever waits to open the root may go on.
             drop(closing.lock().unwrap_or_else(PoisonError::into_inner).take());
+            // The caller's value goes last: its drop may open the root.
+            drop(policy);
             drop(alive);
         };
         thread::Builder::new()

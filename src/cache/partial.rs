@@ -11,6 +11,7 @@
 
 use std::fmt;
 use std::io;
+use std::mem;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -95,6 +96,8 @@ struct Claim {
     partial: Box<dyn Partial>,
     /// What is reserved for the record and its next version.
     for_records: Mutex<u64>,
+    /// What is reserved for the footer and not yet asked for.
+    for_footer: Mutex<u64>,
     /// Keeps the cache open: what the claim counts is noted before the cache's last note.
     cache: BlockingCache,
 }
@@ -110,6 +113,7 @@ impl PartialEntry {
             claim: Arc::new(Claim {
                 partial,
                 for_records: Mutex::new(0),
+                for_footer: Mutex::new(0),
                 cache: cache.clone(),
             }),
             asset: asset.clone(),
@@ -155,6 +159,14 @@ impl PartialEntry {
     /// [`StreamingError::Incomplete`] and the others of [`Writer::commit`]; the cache's own as
     /// [`StreamingError::Io`].
     pub fn commit<E>(&self, writer: &mut Writer<E>, len: u64) -> Result<(), StreamingError> {
+        // Before the entry's turn is taken: making room runs the eviction policy, which may use this very entry.
+        self.claim
+            .prepay(Footer::len(&self.asset, &self.path))
+            .map_err(|source| StreamingError::Io {
+                action: "make room for",
+                path: self.claim.partial.place().target.clone(),
+                source,
+            })?;
         let mut refusal = None;
         let mut rename = || {
             let mut bytes = len;
@@ -172,6 +184,10 @@ impl PartialEntry {
             }
         };
         let committed = self.claim.partial.commit(&mut rename);
+        let unspent = mem::take(&mut *self.claim.for_footer());
+        if committed.is_err() {
+            self.claim.partial.release(unspent);
+        }
         self.claim.cache.tidy();
         match (refusal, committed) {
             (Some(refusal), _) => Err(refusal),
@@ -204,10 +220,28 @@ impl Claim {
         // A number is whole whatever panics.
         self.for_records.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn for_footer(&self) -> MutexGuard<'_, u64> {
+        // As above.
+        self.for_footer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn prepay(&self, footer: u64) -> io::Result<()> {
+        self.reserve(footer)?;
+        *self.for_footer() += footer;
+        Ok(())
+    }
 }
 
 impl Budget for Claim {
     fn reserve(&self, bytes: u64) -> io::Result<()> {
+        let mut paid = self.for_footer();
+        let (left, bytes) = (paid.saturating_sub(bytes), bytes.saturating_sub(*paid));
+        *paid = left;
+        drop(paid);
+        if bytes == 0 {
+            return Ok(());
+        }
         self.partial.reserve(bytes).map_err(|error| {
             let kind = match &error {
                 CacheError::CacheFull { .. } => io::ErrorKind::QuotaExceeded,

@@ -14,9 +14,16 @@ use super::store::Stamp;
 ///
 /// # Implementing
 ///
-/// The store tells what happens and asks for victims under its lock: answer from memory, at once. Which assets must
-/// not go is none of a policy's business: a victim that is leased, pinned or being written is skipped and comes back
-/// by [`restored`](Self::restored) when it is free.
+/// Methods are called one at a time, in the order in which things happened, and under no lock of the cache. Who needs
+/// room waits for the answer: give it from memory. Which assets must not go is none of a policy's business: a victim
+/// that is leased, pinned or being written is skipped and comes back by [`restored`](Self::restored) when it is free.
+///
+/// What happens while a method runs is told later and put together: several uses of one asset as the last of them.
+///
+/// A method may call the cache. What that changes is told after the method has returned; a write that does not fit
+/// is refused with [`CacheError::PolicyBusy`](super::CacheError::PolicyBusy), since nobody else can say what should go
+/// (at once on the thread that called the method, after ten seconds on another). A handle of the cache that a policy
+/// keeps keeps the cache open.
 pub trait EvictionPolicy: fmt::Debug + Send + 'static {
     /// The app used the asset: nothing is more recent.
     fn used(&mut self, asset: &AssetId, at: Stamp);

@@ -1,0 +1,417 @@
+//! Fault C25: an eviction policy is somebody else's code, and may call the cache back.
+
+#![cfg(feature = "cache")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    missing_docs,
+    reason = "a test fails by panicking"
+)]
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::mpsc;
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_lite::future::block_on;
+use kithara::cache::{
+    AssetCache, AssetId, BlockingCache, CacheError, CachePath, Durability, EvictionPolicy, Lru, Stamp,
+};
+
+const MAX_BYTES: u64 = 200_000;
+
+fn asset(name: &str) -> AssetId {
+    AssetId::from_key(name).unwrap()
+}
+
+fn path(name: &str) -> CachePath {
+    CachePath::parse(name).unwrap()
+}
+
+fn bytes(len: usize) -> Bytes {
+    vec![7; len].into()
+}
+
+fn du(dir: &Path) -> u64 {
+    let entries = std::fs::read_dir(dir).unwrap();
+    entries
+        .map(|entry| entry.unwrap().path())
+        .map(|path| match path.symlink_metadata().unwrap() {
+            meta if meta.is_dir() => du(&path),
+            meta => meta.len(),
+        })
+        .sum()
+}
+
+/// The disk and the accounts agree, and neither is over the limit. Nobody changes anything meanwhile.
+fn check(cache: &BlockingCache, root: &Path) {
+    cache.checkpoint().unwrap();
+    let stats = cache.stats().unwrap();
+    assert_eq!(du(&root.join("assets")), stats.asset_bytes);
+    assert!(du(root) <= stats.bytes, "{} on disk, {stats:?}", du(root));
+    assert!(stats.bytes <= stats.max_bytes, "{stats:?}");
+}
+
+/// Runs a test on a thread of its own: what never ends fails.
+fn ends(test: impl FnOnce() + Send + 'static) {
+    let (sender, ended) = mpsc::channel::<()>();
+    let test = thread::spawn(move || {
+        let _sender = sender;
+        test();
+    });
+    let waited = ended.recv_timeout(Duration::from_secs(60));
+    assert_ne!(waited, Err(mpsc::RecvTimeoutError::Timeout), "it hangs");
+    if let Err(panic) = test.join() {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+/// What a policy does to the cache it serves, in each of its methods.
+type Call = dyn Fn(&BlockingCache, &'static str) + Send + Sync;
+
+/// An LRU that calls the cache back.
+struct Caller {
+    lru: Lru,
+    back: Back,
+    /// Whether an asset is said to be expired, once.
+    expire: Option<AssetId>,
+}
+
+/// The way back to the cache, and how often each method went it.
+#[derive(Clone)]
+struct Back {
+    cache: Arc<Mutex<Option<BlockingCache>>>,
+    call: Arc<Call>,
+    calls: Arc<Mutex<BTreeMap<&'static str, usize>>>,
+}
+
+impl Back {
+    fn new(call: impl Fn(&BlockingCache, &'static str) + Send + Sync + 'static) -> Self {
+        Self {
+            cache: Arc::default(),
+            call: Arc::new(call),
+            calls: Arc::default(),
+        }
+    }
+
+    fn open(&self, root: &Path) -> AssetCache {
+        let policy = Caller {
+            lru: Lru::new(),
+            back: self.clone(),
+            expire: Some(asset("expired")),
+        };
+        let cache = AssetCache::builder(root)
+            .max_bytes(MAX_BYTES)
+            .durability(Durability::Ordered)
+            .policy(policy)
+            .open_blocking()
+            .unwrap();
+        *self.cache.lock().unwrap() = Some(cache.blocking().clone());
+        cache
+    }
+
+    /// Lets the cache go, which a handle held by its policy keeps open.
+    fn forget(&self) {
+        drop(self.cache.lock().unwrap().take());
+    }
+
+    fn made(&self, method: &str) -> usize {
+        self.calls.lock().unwrap().get(method).copied().unwrap_or(0)
+    }
+
+    fn go(&self, method: &'static str) {
+        let cache = self.cache.lock().unwrap().clone();
+        if let Some(cache) = cache {
+            *self.calls.lock().unwrap().entry(method).or_default() += 1;
+            (self.call)(&cache, method);
+        }
+    }
+}
+
+impl fmt::Debug for Caller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.back.go("fmt");
+        self.lru.fmt(f)
+    }
+}
+
+impl EvictionPolicy for Caller {
+    fn used(&mut self, asset: &AssetId, at: Stamp) {
+        self.back.go("used");
+        self.lru.used(asset, at);
+    }
+
+    fn added(&mut self, asset: &AssetId, at: Stamp) {
+        self.back.go("added");
+        self.lru.added(asset, at);
+    }
+
+    fn restored(&mut self, assets: Vec<(AssetId, Stamp)>) {
+        self.back.go("restored");
+        self.lru.restored(assets);
+    }
+
+    fn removed(&mut self, asset: &AssetId) {
+        self.back.go("removed");
+        self.lru.removed(asset);
+    }
+
+    fn victim(&mut self, now: Stamp) -> Option<(AssetId, Stamp)> {
+        self.back.go("victim");
+        self.lru.victim(now)
+    }
+
+    fn expired(&mut self, now: Stamp) -> Option<(AssetId, Stamp)> {
+        self.back.go("expired");
+        Some((self.expire.take()?, now))
+    }
+}
+
+/// Every call there is, some that make room and some that want it.
+fn everything(cache: &BlockingCache, _method: &str) {
+    let (own, other) = (asset("the policy's own"), asset("the policy's other"));
+    let _ = cache.stats().unwrap();
+    match cache.put_atomic(&own, &path("x"), bytes(300)) {
+        Ok(()) => assert_eq!(cache.get(&own, &path("x")).unwrap().unwrap(), bytes(300)),
+        Err(error) => assert!(matches!(error, CacheError::PolicyBusy), "{error}"),
+    }
+    match cache.put_atomic(&other, &path("x"), bytes(200)) {
+        Ok(()) => drop(cache.lease(&other)),
+        Err(error) => assert!(matches!(error, CacheError::PolicyBusy), "{error}"),
+    }
+    cache.remove(&other).unwrap();
+    cache.remove_entry(&own, &path("y")).unwrap();
+    match cache.pin(&own) {
+        Ok(()) => cache.unpin(&own).unwrap(),
+        Err(error) => assert!(matches!(error, CacheError::PolicyBusy), "{error}"),
+    }
+    cache.checkpoint().unwrap();
+    assert!(cache.assets().unwrap().len() < 1000);
+    assert!(format!("{cache:?}").contains("busy"));
+}
+
+/// C4, C5, C6, fault C25.
+#[test]
+fn a_policy_may_call_the_cache_from_each_of_its_methods() {
+    ends(|| {
+        let root = tempfile::tempdir().unwrap();
+        let back = Back::new(everything);
+        for session in 0..2 {
+            let cache = back.open(root.path()).blocking().clone();
+            let name = |n: usize| asset(&format!("{session}/{n}"));
+            for n in 0..20 {
+                cache.put_atomic(&name(n), &path("x"), bytes(20_000)).unwrap();
+                cache.put_atomic(&name(n), &path("y"), bytes(1_000)).unwrap();
+                assert!(cache.get(&name(n), &path("x")).unwrap().is_some());
+                check(&cache, root.path());
+            }
+            // Seven fit, and it was the oldest that went.
+            assert!(cache.get(&name(13), &path("x")).unwrap().is_some());
+            assert!(cache.get(&name(10), &path("x")).unwrap().is_none());
+            let lease = cache.lease(&name(15));
+            for n in 20..30 {
+                cache.put_atomic(&name(n), &path("x"), bytes(20_000)).unwrap();
+            }
+            assert!(cache.get(&name(15), &path("x")).unwrap().is_some());
+            drop(lease);
+            assert!(cache.remove(&name(29)).unwrap());
+            assert!(format!("{cache:?}").contains("Lru"));
+            check(&cache, root.path());
+            back.forget();
+            cache.close();
+        }
+        for method in ["used", "added", "restored", "removed", "victim", "expired", "fmt"] {
+            assert!(back.made(method) > 0, "{method}");
+        }
+    });
+}
+
+/// C5, C10, fault C25: several at once, each of whom may find the policy taken.
+#[test]
+fn four_threads_and_a_policy_that_calls_back_keep_the_limit() {
+    ends(|| {
+        let root = tempfile::tempdir().unwrap();
+        let back = Back::new(everything);
+        let cache = back.open(root.path()).blocking().clone();
+        thread::scope(|scope| {
+            for thread in 0..4 {
+                let cache = &cache;
+                scope.spawn(move || {
+                    for n in 0..20 {
+                        let id = asset(&format!("{thread}/{}", n % 8));
+                        cache.put_atomic(&id, &path("x"), bytes(20_000)).unwrap();
+                        let _ = cache.get(&id, &path("x")).unwrap();
+                        if n % 7 == 0 {
+                            let _ = cache.remove(&id).unwrap();
+                        }
+                    }
+                });
+            }
+        });
+        check(&cache, root.path());
+        assert!(back.made("victim") > 0);
+        back.forget();
+        cache.close();
+        // Nothing is lost to the accounts: all of it can be driven out.
+        let cache = AssetCache::builder(root.path()).max_bytes(MAX_BYTES);
+        let cache = cache.open_blocking().unwrap().blocking().clone();
+        cache
+            .put_atomic(&asset("all"), &path("x"), bytes(190_000))
+            .unwrap();
+        assert_eq!(cache.stats().unwrap().assets, 1);
+    });
+}
+
+/// Fault C25: from another thread the way back cannot be told from any other caller, who waits for the policy.
+#[test]
+fn a_policy_that_waits_for_a_write_elsewhere_is_not_waited_for_without_end() {
+    ends(|| {
+        let root = tempfile::tempdir().unwrap();
+        let refused = Arc::new(Mutex::new(None));
+        let seen = Arc::clone(&refused);
+        let back = Back::new(move |cache, method| {
+            let mut refused = seen.lock().unwrap();
+            if method == "victim" && refused.is_none() {
+                let put =
+                    |cache: &BlockingCache| cache.put_atomic(&asset("elsewhere"), &path("x"), bytes(100_000));
+                *refused = thread::scope(|scope| scope.spawn(|| put(cache)).join().unwrap()).err();
+            }
+        });
+        let cache = back.open(root.path()).blocking().clone();
+        for n in 0..12 {
+            cache
+                .put_atomic(&asset(&n.to_string()), &path("x"), bytes(20_000))
+                .unwrap();
+        }
+        let refused = refused.lock().unwrap().take();
+        assert!(matches!(refused, Some(CacheError::PolicyBusy)), "{refused:?}");
+        check(&cache, root.path());
+        back.forget();
+    });
+}
+
+/// Fault C25: room for the end of a partial entry is made before its turn is taken.
+#[test]
+fn a_policy_may_remove_the_entry_that_room_is_made_for() {
+    ends(|| {
+        let root = tempfile::tempdir().unwrap();
+        let (id, file) = (asset("partial"), path("file"));
+        let entry = (id.clone(), file.clone());
+        let back = Back::new(move |cache, method| {
+            if method == "victim" {
+                assert!(!cache.remove_entry(&entry.0, &entry.1).unwrap());
+            }
+        });
+        let opened = back.open(root.path());
+        let cache = opened.blocking();
+        let partial = cache.partial(&id, &file).unwrap().unwrap();
+        let resource = partial.open::<CacheError>().unwrap();
+        let mut writer = resource.writer().unwrap();
+        writer.write_at(0, &bytes(100_000)).unwrap();
+        cache
+            .put_atomic(&asset("victim"), &path("x"), bytes(20_000))
+            .unwrap();
+        // To the brim, by what is being written, so that not even a footer fits.
+        let mut brim = block_on(opened.writer(&asset("brim"), &path("x"))).unwrap();
+        let free = MAX_BYTES - cache.stats().unwrap().bytes;
+        let mut rest = bytes(usize::try_from(free).unwrap());
+        // So many pieces that the writer hands them on.
+        for _ in 0..511 {
+            block_on(brim.write(rest.split_to(1))).unwrap();
+        }
+        block_on(brim.write(rest)).unwrap();
+        assert_eq!(cache.stats().unwrap().bytes, MAX_BYTES);
+        let before = back.made("victim");
+        partial.commit(&mut writer, 100_000).unwrap();
+        assert!(back.made("victim") > before, "it was not full");
+        drop((writer, resource, partial, brim));
+        assert_eq!(cache.get(&id, &file).unwrap().unwrap(), bytes(100_000));
+        check(cache, root.path());
+        back.forget();
+    });
+}
+
+/// A policy that panics loses its news, and no more: it is asked again, and the accounts are right.
+#[test]
+fn a_policy_that_panics_is_asked_again() {
+    ends(|| {
+        let root = tempfile::tempdir().unwrap();
+        let back = Back::new(|cache, method| {
+            let _ = cache.stats().unwrap();
+            assert_ne!(method, "victim", "as the test wants");
+        });
+        let cache = back.open(root.path()).blocking().clone();
+        let put = |n: usize| {
+            let put = || cache.put_atomic(&asset(&n.to_string()), &path("x"), bytes(20_000));
+            catch_unwind(AssertUnwindSafe(put))
+        };
+        let panicked = (0..12).filter(|&n| put(n).is_err()).count();
+        assert!(panicked >= 3);
+        check(&cache, root.path());
+        back.forget();
+        // It panics only with a way back.
+        put(12).unwrap().unwrap();
+        assert!(cache.get(&asset("12"), &path("x")).unwrap().is_some());
+        check(&cache, root.path());
+    });
+}
+
+/// A policy that opens the root again when it is dropped.
+#[derive(Debug)]
+struct Reopens(std::path::PathBuf, mpsc::Sender<Result<u64, String>>);
+
+impl Drop for Reopens {
+    fn drop(&mut self) {
+        let opened = AssetCache::builder(&self.0).open_blocking();
+        let assets = opened
+            .and_then(|cache| cache.blocking().stats())
+            .map(|stats| stats.assets);
+        let _ = self.1.send(assets.map_err(|error| error.to_string()));
+    }
+}
+
+impl EvictionPolicy for Reopens {
+    fn used(&mut self, _asset: &AssetId, _at: Stamp) {}
+
+    fn added(&mut self, _asset: &AssetId, _at: Stamp) {}
+
+    fn restored(&mut self, _assets: Vec<(AssetId, Stamp)>) {}
+
+    fn removed(&mut self, _asset: &AssetId) {}
+
+    fn victim(&mut self, _now: Stamp) -> Option<(AssetId, Stamp)> {
+        None
+    }
+}
+
+/// C9, fault C25: the policy is dropped when all else of the cache is gone.
+#[test]
+fn a_policy_is_dropped_under_no_lock_and_after_the_root_is_free() {
+    for close in [true, false] {
+        ends(move || {
+            let root = tempfile::tempdir().unwrap();
+            let (sender, dropped) = mpsc::channel();
+            let cache = AssetCache::builder(root.path())
+                .policy(Reopens(root.path().to_owned(), sender))
+                .open_blocking()
+                .unwrap();
+            cache
+                .blocking()
+                .put_atomic(&asset("a"), &path("x"), bytes(10))
+                .unwrap();
+            if close {
+                block_on(cache.close());
+            } else {
+                drop(cache);
+            }
+            assert_eq!(dropped.recv().unwrap(), Ok(1));
+        });
+    }
+}

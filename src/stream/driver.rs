@@ -99,7 +99,9 @@ impl<S: Source> Works<S> {
                 self.hand = self.outlet.push(item);
                 self.hand.is_some()
             } else if let Poll::Ready(item) = self.engine.poll_next(cx) {
-                self.hand = self.outlet.push(item);
+                if let Some(rest) = self.outlet.push(item) {
+                    self.hand = Some(rest);
+                }
                 false
             } else {
                 true

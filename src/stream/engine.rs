@@ -22,6 +22,15 @@ pub(super) enum Item<C, E: Error + 'static> {
     End,
 }
 
+impl<C, E: Error + 'static> Item<C, E> {
+    pub(super) fn bytes(&self) -> u64 {
+        match self {
+            Self::Data(data) => data.len() as u64,
+            _ => 0,
+        }
+    }
+}
+
 enum Opened<C, E: Error + 'static> {
     NotYet,
     Flowing(SourceStream<C, E>),
@@ -89,6 +98,7 @@ impl<S: Source> Engine<S> {
     }
 
     /// The source's next item. Pending for ever after `Failed` and `End`, until a seek.
+    #[inline]
     pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Item<S::Control, S::Error>> {
         self.open_first();
         let item = match &mut self.opened {

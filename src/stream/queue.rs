@@ -39,15 +39,6 @@ struct Envelope<C, E: Error + 'static> {
     item: Item<C, E>,
 }
 
-impl<C, E: Error + 'static> Envelope<C, E> {
-    fn bytes(&self) -> usize {
-        match &self.item {
-            Item::Data(data) => data.len(),
-            _ => 0,
-        }
-    }
-}
-
 pub(super) fn bounded<C, E: Error + 'static>(params: &StreamParams) -> (Outlet<C, E>, Intake<C, E>) {
     let (sender, receiver) = channel::bounded(params.max_chunks().get().into());
     let link = Arc::new(Link {
@@ -64,7 +55,11 @@ pub(super) fn bounded<C, E: Error + 'static>(params: &StreamParams) -> (Outlet<C
     let outlet = Outlet {
         link,
         epoch: 0,
-        max_bytes: params.max_bytes().get().min(MAX_BYTES),
+        max_chunks: params.max_chunks().get().into(),
+        max_bytes: params
+            .max_bytes()
+            .get()
+            .min(usize::try_from(MAX_BYTES).unwrap_or(usize::MAX)),
     };
     (outlet, intake)
 }
@@ -73,6 +68,7 @@ pub(super) fn bounded<C, E: Error + 'static>(params: &StreamParams) -> (Outlet<C
 pub(super) struct Outlet<C, E: Error + 'static> {
     link: Arc<Link<C, E>>,
     epoch: u64,
+    max_chunks: u64,
     max_bytes: usize,
 }
 
@@ -83,6 +79,7 @@ impl<C, E: Error + 'static> Outlet<C, E> {
     }
 
     /// Queues `item`, or as much of it as the limits allow, and returns what is left.
+    #[inline]
     pub(super) fn push(&self, mut item: Item<C, E>) -> Option<Item<C, E>> {
         loop {
             if !self.has_room_for(&item) {
@@ -101,18 +98,18 @@ impl<C, E: Error + 'static> Outlet<C, E> {
         }
     }
 
+    #[inline]
     fn push_one(&self, item: Item<C, E>) -> Option<Item<C, E>> {
         let envelope = Envelope {
             epoch: self.epoch,
             item,
         };
-        let bytes = envelope.bytes();
+        let bytes = envelope.item.bytes();
         match self.link.sender.try_send(envelope) {
             Ok(()) => {
                 self.link.gauge.queued(bytes);
                 None
             }
-            // A queue of one says so for the moment in which the consumer takes out what was in it.
             Err(TrySendError::Full(envelope)) => Some(envelope.item),
             // Nobody wants the item, and the driver is about to see that.
             Err(TrySendError::Closed(_)) => None,
@@ -120,13 +117,12 @@ impl<C, E: Error + 'static> Outlet<C, E> {
     }
 
     /// Whether [`push`](Self::push) would queue at least the first piece of `item`.
+    #[inline]
     pub(super) fn has_room_for(&self, item: &Item<C, E>) -> bool {
-        let piece = match item {
-            Item::Data(data) => data.len().min(self.max_bytes),
-            _ => 0,
-        };
-        // Only the driver adds, so what fits now still fits at the push.
-        self.link.gauge.bytes() <= self.max_bytes - piece && !self.link.sender.is_full()
+        // Only the driver adds, so what fits now still fits at the push; and what is counted as taken has left the queue.
+        let (items, bytes) = self.link.gauge.level();
+        let max_bytes = self.max_bytes as u64;
+        items < self.max_chunks && bytes <= max_bytes - item.bytes().min(max_bytes)
     }
 
     /// Makes everything queued so far stale. False if the consumer has already been handed the end.
@@ -142,7 +138,7 @@ impl<C, E: Error + 'static> Outlet<C, E> {
         self.epoch = next;
         // The consumer would skip these, but it may be stalled, and the new position can be read ahead meanwhile.
         while let Ok(stale) = self.link.receiver.try_recv() {
-            self.link.gauge.taken(stale.bytes());
+            self.link.gauge.taken(stale.item.bytes());
             discard(stale);
         }
         true
@@ -213,8 +209,9 @@ impl<C, E: Error + 'static> Intake<C, E> {
 
     /// What the consumer is handed for `envelope`; nothing if a seek has made it stale.
     #[expect(clippy::option_option, reason = "stale is not the end")]
+    #[inline]
     fn accept(&mut self, envelope: Envelope<C, E>) -> Option<Option<Result<Message<C>, StreamError<E>>>> {
-        self.link.gauge.taken(envelope.bytes());
+        self.link.gauge.taken(envelope.item.bytes());
         let Envelope { epoch, item } = envelope;
         if self.link.epoch.load(Ordering::Acquire) != epoch {
             discard(item);

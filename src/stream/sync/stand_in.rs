@@ -124,10 +124,6 @@ pub(in crate::stream) mod channel {
         pub(in crate::stream) fn is_empty(&self) -> bool {
             self.0.look() < ITEM
         }
-
-        pub(in crate::stream) fn is_full(&self) -> bool {
-            self.0.look() / ITEM == self.0.capacity
-        }
     }
 
     impl<T> Drop for Sender<T> {

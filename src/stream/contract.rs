@@ -12,6 +12,8 @@
 //! future::block_on(contract.check()).unwrap();
 //! ```
 
+mod ways;
+
 use std::fmt;
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -20,7 +22,8 @@ use bytes::Bytes;
 use futures_core::Stream as _;
 use snafu::Snafu;
 
-use super::{Driver, Message, Source, SourceStream, Stream, StreamError, StreamParams};
+use super::{Message, Source, SourceStream, StreamError, StreamParams};
+use ways::{Run, WAYS, collect, with};
 
 /// A broken rule of the contract.
 ///
@@ -40,12 +43,12 @@ pub struct Violation {
 }
 
 impl Violation {
-    /// The rule that was broken, in a few words that do not change.
+    /// The rule that was broken, in a few words that do not change. See [`Violation`] for an example.
     pub fn rule(&self) -> &'static str {
         self.rule
     }
 
-    /// What was seen instead.
+    /// What was seen instead. See [`Violation`] for an example.
     pub fn detail(&self) -> &str {
         &self.detail
     }
@@ -76,8 +79,9 @@ pub struct Contract<S: Source> {
 #[doc = include_str!("doctest_track.txt")]
 /// use kithara::stream::contract::{Contract, Offline};
 ///
-/// let contract = Contract::new(Track::default, "do re mi").offline(Track::default, Offline::Plays);
-/// future::block_on(contract.check()).unwrap();
+/// // This one needs no network, so it does not fail without.
+/// let contract = Contract::new(Track::default, "do re mi").offline(Track::default, Offline::Fails);
+/// assert_eq!(future::block_on(contract.check()).unwrap_err().rule(), "keeps offline");
 /// ```
 #[non_exhaustive]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,6 +94,14 @@ pub enum Offline {
 
 impl<S: Source> Contract<S> {
     /// Sources that `make` makes yield `bytes`.
+    ///
+    /// ```
+    #[doc = include_str!("doctest_track.txt")]
+    /// use kithara::stream::contract::Contract;
+    ///
+    /// let contract = Contract::new(Track::default, "do re mi");
+    /// assert!(future::block_on(contract.check()).is_ok());
+    /// ```
     pub fn new(make: impl Fn() -> S + Send + Sync + 'static, bytes: impl Into<Bytes>) -> Self {
         Self {
             make: Box::new(make),
@@ -102,12 +114,32 @@ impl<S: Source> Contract<S> {
     }
 
     /// The parameters to open with. The offline flag has checks of its own.
+    ///
+    /// ```
+    #[doc = include_str!("doctest_track.txt")]
+    /// use std::num::NonZeroU16;
+    /// use kithara::stream::contract::Contract;
+    ///
+    /// let one = StreamParams::default().with_max_chunks(NonZeroU16::MIN);
+    /// let contract = Contract::new(Track::default, "do re mi").params(one);
+    /// assert!(future::block_on(contract.check()).is_ok());
+    /// ```
     #[must_use]
     pub fn params(self, params: StreamParams) -> Self {
         Self { params, ..self }
     }
 
     /// Adds a source that fails on its way, to be put through the checks of errors.
+    ///
+    /// ```
+    #[doc = include_str!("doctest_track.txt")]
+    /// use kithara::stream::contract::Contract;
+    ///
+    /// // This one never fails, which is not what was promised.
+    /// let contract = Contract::new(Track::default, "do re mi").failing(Track::default);
+    /// let violation = future::block_on(contract.check()).unwrap_err();
+    /// assert_eq!(violation.rule(), "fails after the right bytes");
+    /// ```
     #[must_use]
     pub fn failing(self, make: impl Fn() -> S + Send + Sync + 'static) -> Self {
         Self {
@@ -117,6 +149,14 @@ impl<S: Source> Contract<S> {
     }
 
     /// Adds a source to be opened in offline mode, and what it then does.
+    ///
+    /// ```
+    #[doc = include_str!("doctest_track.txt")]
+    /// use kithara::stream::contract::{Contract, Offline};
+    ///
+    /// let contract = Contract::new(Track::default, "do re mi").offline(Track::default, Offline::Plays);
+    /// assert!(future::block_on(contract.check()).is_ok());
+    /// ```
     #[must_use]
     pub fn offline(self, make: impl Fn() -> S + Send + Sync + 'static, does: Offline) -> Self {
         Self {
@@ -126,6 +166,18 @@ impl<S: Source> Contract<S> {
     }
 
     /// Tells how many connections were ever attempted. Offline mode must not add to them.
+    ///
+    /// ```
+    #[doc = include_str!("doctest_track.txt")]
+    /// use std::sync::atomic::{AtomicUsize, Ordering};
+    /// use kithara::stream::contract::{Contract, Offline};
+    ///
+    /// static DIALLED: AtomicUsize = AtomicUsize::new(0);
+    /// let contract = Contract::new(Track::default, "do re mi")
+    ///     .offline(Track::default, Offline::Plays)
+    ///     .connections(|| DIALLED.load(Ordering::SeqCst));
+    /// assert!(future::block_on(contract.check()).is_ok());
+    /// ```
     #[must_use]
     pub fn connections(self, count: impl Fn() -> usize + Send + Sync + 'static) -> Self {
         Self {
@@ -144,6 +196,13 @@ impl<S: Source> Contract<S> {
     ///
     /// Dropping the future stops whatever check is under way. A source that never yields makes this wait for ever: put a
     /// time limit around it.
+    ///
+    /// ```
+    #[doc = include_str!("doctest_track.txt")]
+    /// use kithara::stream::contract::Contract;
+    ///
+    /// assert!(future::block_on(Contract::new(Track::default, "do re mi").check()).is_ok());
+    /// ```
     pub async fn check(&self) -> Result<(), Violation> {
         self.plays_to_its_end().await?;
         self.reopens_where_it_was().await?;
@@ -442,78 +501,4 @@ async fn next<C, E: std::error::Error + 'static>(
     opened: &mut SourceStream<C, E>,
 ) -> Option<Result<Message<C>, StreamError<E>>> {
     poll_fn(|cx| opened.as_mut().poll_next(cx)).await
-}
-
-/// The ways to run a stream.
-#[derive(Clone, Copy)]
-enum Way {
-    Spawned,
-    Inline,
-    HandedOut,
-}
-
-const WAYS: [Way; 3] = [Way::Spawned, Way::Inline, Way::HandedOut];
-
-struct Run<S: Source> {
-    stream: Stream<S>,
-    driver: Option<Driver<S>>,
-}
-
-impl Way {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Spawned => "spawned",
-            Self::Inline => "inline",
-            Self::HandedOut => "handed out",
-        }
-    }
-
-    fn run<S: Source>(self, source: S, params: StreamParams) -> Run<S> {
-        match self {
-            Self::Spawned => Run {
-                stream: Stream::new(source, params),
-                driver: None,
-            },
-            Self::Inline => Run {
-                stream: Stream::inline(source, params),
-                driver: None,
-            },
-            Self::HandedOut => {
-                let (stream, driver) = Stream::with_driver(source, params);
-                Run {
-                    stream,
-                    driver: Some(driver),
-                }
-            }
-        }
-    }
-}
-
-/// Polls `future` to its end, and the driver beside it if there is one.
-async fn with<T, S: Source>(future: impl Future<Output = T>, mut driver: Option<&mut Driver<S>>) -> T {
-    let mut future = std::pin::pin!(future);
-    poll_fn(|cx| {
-        if let Some(driver) = &mut driver {
-            // Done or not: what it leaves is in the queue.
-            let _ = Pin::new(&mut **driver).poll(cx);
-        }
-        future.as_mut().poll(cx)
-    })
-    .await
-}
-
-async fn collect<S: Source>(
-    stream: &mut Stream<S>,
-    mut driver: Option<&mut Driver<S>>,
-) -> Result<Vec<u8>, StreamError<S::Error>> {
-    let mut all = Vec::new();
-    while let Some(chunk) = with(
-        poll_fn(|cx| Pin::new(&mut *stream).poll_next(cx)),
-        driver.as_deref_mut(),
-    )
-    .await
-    {
-        all.extend_from_slice(&chunk?);
-    }
-    Ok(all)
 }

@@ -68,6 +68,15 @@ impl<E: Error + 'static> StreamError<E> {
     }
 
     /// The source's own error, if it was the source that failed.
+    ///
+    /// ```
+    /// use std::fmt;
+    ///
+    /// use kithara::stream::StreamError;
+    ///
+    /// assert_eq!(StreamError::source(fmt::Error).source_error(), Some(&fmt::Error));
+    /// assert_eq!(StreamError::<fmt::Error>::ChannelClosed.source_error(), None);
+    /// ```
     pub fn source_error(&self) -> Option<&E> {
         match self {
             Self::Source { source } => Some(source),

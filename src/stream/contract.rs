@@ -1,7 +1,7 @@
 //! The contract of [`Source`], as checks that any source can be put through. Needs the feature `test-util`.
 //!
 //! What is checked: the bytes and their order, the end, seeks forwards, backwards, to the end and past it, reopening,
-//! refused seeks, errors, dropping at any point, and the offline flag; on the source itself and through a [`Stream`] that
+//! refused seeks, errors, dropping at any point, and the offline flag; on the source itself and through a [`Stream`](super::Stream) that
 //! is spawned, inline and handed out.
 //!
 //! ```

@@ -17,6 +17,8 @@ use super::id::AssetId;
 use super::index::IndexStore;
 use super::keeper::Keeper;
 use super::lease::{Lease, LeaseStore, Leases};
+#[cfg(feature = "file")]
+use super::notes::Notes;
 use super::partial::{self, PartialEntry};
 use super::path::CachePath;
 use super::policy::EvictionPolicy;
@@ -40,6 +42,8 @@ struct Shared {
     /// `None` in memory, where there is nothing to keep.
     keeper: Option<Keeper>,
     progress: Progress,
+    #[cfg(feature = "file")]
+    notes: Notes,
 }
 
 /// Figures of a cache.
@@ -78,6 +82,8 @@ impl BlockingCache {
                 max_bytes,
                 keeper: None,
                 progress,
+                #[cfg(feature = "file")]
+                notes: Notes::default(),
             }),
         }
     }
@@ -103,6 +109,8 @@ impl BlockingCache {
                 max_bytes,
                 keeper,
                 progress,
+                #[cfg(feature = "file")]
+                notes: Notes::default(),
             }),
         })
     }
@@ -158,6 +166,12 @@ impl BlockingCache {
         let partial = self.shared.store.partial(asset, path)?;
         self.shared.store.touch(asset, Stamp::default());
         Ok(partial.map(|partial| PartialEntry::new(partial, self, asset, path)))
+    }
+
+    /// What the holders of partial entries left for others.
+    #[cfg(feature = "file")]
+    pub(crate) fn notes(&self) -> &Notes {
+        &self.shared.notes
     }
 
     /// The whole entry as a resource that many can read, `None` if it is not there. Until the last reader is dropped

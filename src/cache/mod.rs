@@ -50,6 +50,8 @@ mod index;
 mod keeper;
 mod lease;
 mod memory;
+#[cfg(feature = "file")]
+mod notes;
 mod parallel;
 mod partial;
 mod path;
@@ -73,6 +75,8 @@ pub use id::AssetId;
 pub use index::IndexStore;
 pub use lease::{Lease, LeaseStore, Leases};
 pub use memory::MemoryStore;
+#[cfg(feature = "file")]
+pub(crate) use partial::WeakPartialEntry;
 pub use partial::{Partial, PartialEntry, PartialPlace};
 pub use path::CachePath;
 pub use policy::{EvictionPolicy, Lru, MaxAge, Never};

@@ -13,6 +13,8 @@ use std::fmt;
 use std::io;
 use std::mem;
 use std::path::{Path, PathBuf};
+#[cfg(feature = "file")]
+use std::sync::Weak;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::blocking::BlockingCache;
@@ -87,8 +89,6 @@ impl PartialPlace {
 #[derive(Clone)]
 pub struct PartialEntry {
     claim: Arc<Claim>,
-    asset: AssetId,
-    path: CachePath,
 }
 
 /// The claim as the streaming resource holds it: its budget.
@@ -100,6 +100,21 @@ struct Claim {
     for_footer: Mutex<u64>,
     /// Keeps the cache open: what the claim counts is noted before the cache's last note.
     cache: BlockingCache,
+    asset: AssetId,
+    path: CachePath,
+}
+
+/// A [`PartialEntry`] of somebody else.
+#[cfg(feature = "file")]
+pub(crate) struct WeakPartialEntry(Weak<Claim>);
+
+#[cfg(feature = "file")]
+impl WeakPartialEntry {
+    /// The entry, if its holder still has it.
+    pub(crate) fn upgrade(&self) -> Option<PartialEntry> {
+        let claim = self.0.upgrade()?;
+        Some(PartialEntry { claim })
+    }
 }
 
 impl PartialEntry {
@@ -115,10 +130,24 @@ impl PartialEntry {
                 for_records: Mutex::new(0),
                 for_footer: Mutex::new(0),
                 cache: cache.clone(),
+                asset: asset.clone(),
+                path: path.clone(),
             }),
-            asset: asset.clone(),
-            path: path.clone(),
         }
+    }
+
+    #[cfg(feature = "file")]
+    pub(crate) fn downgrade(&self) -> WeakPartialEntry {
+        WeakPartialEntry(Arc::downgrade(&self.claim))
+    }
+
+    /// Leaves `note` for whoever finds the entry taken, until it is let go.
+    #[cfg(feature = "file")]
+    pub(crate) fn leave_note(&self, note: super::notes::Note) {
+        let Claim {
+            cache, asset, path, ..
+        } = &*self.claim;
+        cache.notes().leave(asset, path, note);
     }
 
     /// Opens the file with what earlier sessions recorded. Writing to it fails with
@@ -171,7 +200,7 @@ impl PartialEntry {
         let mut rename = || {
             let mut bytes = len;
             let done = writer.commit_with_footer(len, |payload| {
-                let footer = Footer::encode(&self.asset, &self.path, payload.len, payload.crc32);
+                let footer = Footer::encode(&self.claim.asset, &self.claim.path, payload.len, payload.crc32);
                 bytes = payload.len + footer.len() as u64;
                 footer.to_vec()
             });
@@ -209,8 +238,8 @@ impl PartialEntry {
 impl fmt::Debug for PartialEntry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PartialEntry")
-            .field("asset", &self.asset)
-            .field("path", &self.path)
+            .field("asset", &self.claim.asset)
+            .field("path", &self.claim.path)
             .finish_non_exhaustive()
     }
 }
@@ -230,6 +259,14 @@ impl Claim {
         self.reserve(footer)?;
         *self.for_footer() += footer;
         Ok(())
+    }
+}
+
+/// Before the entry itself is let go, so that the note of the next holder is not the one taken away.
+#[cfg(feature = "file")]
+impl Drop for Claim {
+    fn drop(&mut self) {
+        self.cache.notes().take_away(&self.asset, &self.path);
     }
 }
 

@@ -47,7 +47,7 @@ pub enum Bypass {
     Refused(Arc<CacheError>),
     /// The file could not be written. With [`StreamingError::is_full`] cache or disk have no room.
     Failed(Arc<StreamingError>),
-    /// Another source of this process fetches the same file.
+    /// Another source of this process fetches the same file, and cannot be joined.
     InUse,
     /// Its length is unknown and its end cannot be proven, or it is longer than
     /// [`FileParams::unknown_length_limit`](super::FileParams::unknown_length_limit).

@@ -3,22 +3,22 @@
 use std::fmt;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use async_channel::Sender;
 use snafu::IntoError as _;
 
+use super::dials::Dials;
 use super::error::{ChangedSnafu, EndUnprovenSnafu, NetSnafu, NotSeekableSnafu};
 use super::lane::{Event, Lane};
-use super::params::LookAhead;
 use super::pen::Pen;
 use super::plan::{self, Scene, Span, Step, Which};
 use super::remote::Remote;
-use super::{Bypass, FileError};
+use super::{Bypass, FileControl, FileError, join};
 use crate::net::{NetError, Response};
 use crate::rt;
-use crate::storage::{Demand, DemandWatch};
+use crate::storage::{Demand, DemandWatch, StatusWatch};
 
 /// How often in a row a body may break off where the client cannot resume it by itself.
 const STRIKES: u32 = 5;
@@ -35,22 +35,36 @@ const STRIKE_WAIT: Duration = Duration::from_millis(200);
 #[must_use = "a driver does nothing unless it is polled, and dropping it ends the fetching"]
 pub struct FileDriver {
     work: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    fetches: bool,
 }
 
 impl FileDriver {
     /// For a file of which nothing needs to be fetched.
     pub(super) fn idle() -> Self {
-        Self { work: None }
+        Self {
+            work: None,
+            fetches: false,
+        }
+    }
+
+    /// For a file that somebody else fetches.
+    pub(super) fn following(watch: StatusWatch<FileError>, control: Sender<FileControl>) -> Self {
+        Self {
+            work: Some(Box::pin(join::follow(watch, control))),
+            fetches: false,
+        }
     }
 
     pub(super) fn of(fetch: Fetch) -> Self {
         Self {
             work: Some(Box::pin(fetch.run())),
+            fetches: true,
         }
     }
 
-    pub(super) fn is_idle(&self) -> bool {
-        self.work.is_none()
+    /// Whether readers depend on it.
+    pub(super) fn fetches(&self) -> bool {
+        self.fetches
     }
 }
 
@@ -72,21 +86,14 @@ impl Future for FileDriver {
 impl fmt::Debug for FileDriver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FileDriver")
-            .field("done", &self.is_idle())
+            .field("done", &self.work.is_none())
             .finish_non_exhaustive()
     }
-}
-
-/// What the application may change while a file is fetched.
-#[derive(Debug)]
-pub(super) struct Dials {
-    pub(super) bytes_per_second: AtomicU64,
 }
 
 /// How a file is to be fetched.
 #[derive(Debug, Clone)]
 pub(super) struct Manner {
-    pub(super) look_ahead: LookAhead,
     pub(super) window: u64,
     pub(super) unknown_length_limit: u64,
     pub(super) accept_unproven_end: bool,
@@ -211,8 +218,7 @@ impl Fetch {
 
     /// How far ahead of readers to fetch.
     fn ahead(&self) -> u64 {
-        let rate = self.manner.dials.bytes_per_second.load(Ordering::Relaxed);
-        let ahead = self.manner.look_ahead.bytes(rate).max(plan::LEAST_AHEAD);
+        let ahead = self.manner.dials.ahead().max(plan::LEAST_AHEAD);
         if self.pen.bypassed {
             ahead.min(self.manner.window / 2)
         } else {
@@ -230,7 +236,7 @@ impl Fetch {
             ahead if self.full => ahead - ahead / 4,
             ahead => ahead,
         };
-        let fill = self.manner.look_ahead == LookAhead::Whole && !self.pen.bypassed;
+        let fill = self.manner.dials.is_whole() && !self.pen.bypassed;
         let ranges = self.remote.ranges;
         let Some(writer) = self.pen.writer() else {
             return Ok(false);

@@ -38,11 +38,15 @@
 //! - A file that changes upstream is fetched anew. If somebody is reading it, he gets [`FileError::Changed`]: bytes of
 //!   two versions are never mixed. (Where a server sends neither `ETag` nor `Last-Modified`, only the length can tell.)
 //! - A server without ranges is read from its start; a jump forward waits.
+//! - Sources of the same file and cache share one download: the second joins the first, reads what it fetches and has it
+//!   fetch what it reads. The first one's client and driver serve both; of their look-aheads the wider counts.
 //! - Dropping the last reader, or the stream, closes the connections at once and keeps what was fetched.
 
 mod control;
+mod dials;
 mod driver;
 mod error;
+mod join;
 mod lane;
 mod location;
 mod open;

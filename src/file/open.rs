@@ -1,21 +1,21 @@
 //! From a location to a resource: the cache first, then what is left of an earlier session, then the network.
 
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use async_channel::Receiver;
+use async_channel::{Receiver, Sender};
 use snafu::{OptionExt as _, ResultExt as _};
 
-use super::driver::{Dials, Fetch, FileDriver, Manner, Over};
+use super::dials::Dials;
+use super::driver::{Fetch, FileDriver, Manner, Over};
 use super::error::{CacheSnafu, LocalSnafu, NoClientSnafu, OfflineMissSnafu};
 use super::pen::Pen;
 use super::remote::Remote;
-use super::{Bypass, FileControl, FileError, FileParams, Location, Origin};
+use super::{Bypass, FileControl, FileError, FileParams, Location, Origin, join};
 use crate::cache::{AssetId, BlockingCache, CacheError, CachePath, PartialEntry};
 use crate::net::{Url, Validator, redacted};
 use crate::rt;
-use crate::storage::{StreamingOptions, StreamingResource};
+use crate::storage::{StreamingError, StreamingOptions, StreamingResource};
 
 type Resource = StreamingResource<FileError>;
 
@@ -31,7 +31,8 @@ pub(super) struct Opened {
 pub(super) struct Place {
     pub(super) location: Location,
     pub(super) params: FileParams,
-    pub(super) dials: Arc<Dials>,
+    /// Those of another source, if this one has joined it.
+    dials: Mutex<Arc<Dials>>,
 }
 
 /// Where the bytes will be kept, and what is there already.
@@ -39,18 +40,23 @@ struct Desk {
     resource: Resource,
     entry: Option<PartialEntry>,
     bypass: Option<Bypass>,
+    /// Of the source that it was joined to.
+    dials: Option<Arc<Dials>>,
 }
 
 impl Place {
     pub(super) fn new(location: Location, params: FileParams) -> Self {
-        let dials = Dials {
-            bytes_per_second: AtomicU64::new(params.bytes_per_second),
-        };
+        let dials = Dials::new(params.look_ahead, params.bytes_per_second);
         Self {
             location,
             params,
-            dials: Arc::new(dials),
+            dials: Mutex::new(Arc::new(dials)),
         }
+    }
+
+    pub(super) fn dials(&self) -> Arc<Dials> {
+        // A pointer is whole whatever panics.
+        Arc::clone(&self.dials.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Opens the file for somebody who reads at `position` first.
@@ -95,7 +101,7 @@ impl Place {
         url: &Url,
         asset: &AssetId,
         path: &CachePath,
-        mut desk: Desk,
+        desk: Desk,
         position: u64,
     ) -> Result<Opened, FileError> {
         let client = self
@@ -105,23 +111,38 @@ impl Place {
             .with_context(|| NoClientSnafu { url: redacted(url) })?;
         let (sender, control) = async_channel::unbounded();
         let mut remote = Remote::new(client, url.clone());
+        let mut looked = Some(desk);
         loop {
+            let mut desk = match looked.take() {
+                Some(desk) => desk,
+                // What was there is worthless, or somebody else's who has given up.
+                None => match self.look(url, asset, path, true).await {
+                    Looked::Desk(desk) => desk,
+                    Looked::Unknown(error) => Desk::in_memory(url, Bypass::Refused(Arc::new(error))),
+                    Looked::Whole(whole) => return Ok(Opened::whole(whole, Origin::Cache)),
+                },
+            };
+            let writer = match desk.resource.writer() {
+                Ok(writer) => writer,
+                Err(_) if join::is_fetched(&desk.resource).await => {
+                    return Ok(Opened::joined(desk.resource, sender, control));
+                }
+                Err(error) => {
+                    looked = Some(desk).filter(|_| matches!(error, StreamingError::Taken { .. }));
+                    continue;
+                }
+            };
             let known = desk.identity();
             let resumed = known.is_some();
             match known {
                 Some((validator, len)) => remote.resume(validator, len),
                 // Bytes of which nobody can say what file they are of.
                 None if !desk.resource.available().is_empty() || desk.resource.len().is_some() => {
-                    desk.wipe();
-                    desk = self.desk_anew(url, asset, path).await;
+                    drop(writer.discard(FileError::Stopped));
                     continue;
                 }
                 None => {}
             }
-            let Ok(writer) = desk.resource.writer() else {
-                desk = Desk::in_memory(url, Bypass::InUse);
-                continue;
-            };
             let mut pen = Pen::new(writer, desk.entry.take(), sender.clone());
             pen.resumable = resumed;
             let Some(mut fetch) = Fetch::new(remote, pen, self.manner()) else {
@@ -136,10 +157,8 @@ impl Place {
                         remote: back, pen, ..
                     } = fetch;
                     rt::unblock(move || pen.discard(cause)).await;
-                    drop(desk);
                     remote = back;
                     remote.forget();
-                    desk = self.desk_anew(url, asset, path).await;
                     continue;
                 }
                 Err(Over::Changed) => return Err(fetch.changed()),
@@ -173,19 +192,10 @@ impl Place {
     fn manner(&self) -> Manner {
         let params = &self.params;
         Manner {
-            look_ahead: params.look_ahead,
             window: params.window,
             unknown_length_limit: params.unknown_length_limit,
             accept_unproven_end: params.accept_unproven_end,
-            dials: Arc::clone(&self.dials),
-        }
-    }
-
-    async fn desk_anew(&self, url: &Url, asset: &AssetId, path: &CachePath) -> Desk {
-        match self.look(url, asset, path, false).await {
-            Looked::Desk(desk) => desk,
-            Looked::Unknown(error) => Desk::in_memory(url, Bypass::Refused(Arc::new(error))),
-            Looked::Whole(_) => Desk::in_memory(url, Bypass::InUse),
+            dials: self.dials(),
         }
     }
 
@@ -196,17 +206,24 @@ impl Place {
             return Looked::Desk(Desk::in_memory(url, Bypass::NoCache));
         };
         let (cache, asset, path, url) = (cache.blocking().clone(), asset.clone(), path.clone(), url.clone());
-        rt::unblock(move || {
-            if whole {
-                match cache.resource(&asset, &path) {
-                    Ok(Some(whole)) => return Looked::Whole(whole),
-                    Ok(None) | Err(CacheError::NoFiles) => {}
-                    Err(error) => return Looked::Unknown(error),
-                }
+        let dials = self.dials();
+        let looked = rt::unblock(move || {
+            if let Some(found) = Looked::whole(&cache, &asset, &path).filter(|_| whole) {
+                return found;
             }
-            Looked::Desk(Desk::claim(&cache, &asset, &path).unwrap_or_else(|why| Desk::in_memory(&url, why)))
+            Desk::take(&cache, &asset, &path, &dials)
+                .unwrap_or_else(|why| Looked::Desk(Desk::in_memory(&url, why)))
         })
-        .await
+        .await;
+        if let Looked::Desk(Desk {
+            dials: Some(theirs), ..
+        }) = &looked
+        {
+            let mut ours = self.dials.lock().unwrap_or_else(PoisonError::into_inner);
+            theirs.widen_to(&ours);
+            *ours = Arc::clone(theirs);
+        }
+        looked
     }
 }
 
@@ -218,21 +235,57 @@ enum Looked {
     Unknown(CacheError),
 }
 
+impl Looked {
+    /// `None` if the cache does not have the whole file.
+    fn whole(cache: &BlockingCache, asset: &AssetId, path: &CachePath) -> Option<Self> {
+        match cache.resource(asset, path) {
+            Ok(Some(whole)) => Some(Self::Whole(whole)),
+            Ok(None) | Err(CacheError::NoFiles) => None,
+            Err(error) => Some(Self::Unknown(error)),
+        }
+    }
+}
+
 impl Desk {
-    /// Claims the cache's partial entry, or says why it has to do without.
-    fn claim(cache: &BlockingCache, asset: &AssetId, path: &CachePath) -> Result<Self, Bypass> {
+    /// Joins who has the cache's partial entry, or claims it, or says why it has to do without.
+    fn take(
+        cache: &BlockingCache,
+        asset: &AssetId,
+        path: &CachePath,
+        dials: &Arc<Dials>,
+    ) -> Result<Looked, Bypass> {
+        let _turn = cache.notes().turn(asset, path);
+        if let Some(shared) = join::find(cache, asset, path) {
+            return Ok(Looked::Desk(Self::shared(shared)));
+        }
         let entry = match cache.partial(asset, path) {
             Ok(Some(entry)) => entry,
             Ok(None) => return Err(Bypass::InUse),
             Err(CacheError::NoFiles) => return Err(Bypass::NoCache),
             Err(error) => return Err(Bypass::Refused(Arc::new(error))),
         };
+        // Whoever had the claim may have made the file whole.
+        if let Some(whole @ Looked::Whole(_)) = Looked::whole(cache, asset, path) {
+            return Ok(whole);
+        }
         let opened = entry.open();
-        Ok(Self {
-            resource: opened.map_err(|error| Bypass::Failed(Arc::new(error)))?,
+        let resource = opened.map_err(|error| Bypass::Failed(Arc::new(error)))?;
+        join::invite(&entry, &resource, dials);
+        Ok(Looked::Desk(Self {
+            resource,
             entry: Some(entry),
             bypass: None,
-        })
+            dials: None,
+        }))
+    }
+
+    fn shared(shared: join::Shared) -> Self {
+        Self {
+            resource: shared.resource,
+            entry: Some(shared.entry),
+            bypass: None,
+            dials: Some(shared.dials),
+        }
     }
 
     fn in_memory(url: &Url, reason: Bypass) -> Self {
@@ -240,6 +293,7 @@ impl Desk {
             resource: Resource::in_memory(redacted(url)),
             entry: None,
             bypass: Some(reason),
+            dials: None,
         }
     }
 
@@ -261,12 +315,6 @@ impl Desk {
         Some((Validator::parse(&tag)?, self.resource.len()?))
     }
 
-    fn wipe(&self) {
-        if let Ok(writer) = self.resource.writer() {
-            drop(writer.discard(FileError::Stopped));
-        }
-    }
-
     async fn commit(self, len: u64) -> Resource {
         let Self { resource, entry, .. } = self;
         rt::unblock(move || {
@@ -282,6 +330,18 @@ impl Desk {
 }
 
 impl Opened {
+    /// Fetched by another source.
+    fn joined(resource: Resource, sender: Sender<FileControl>, control: Receiver<FileControl>) -> Self {
+        let (origin, len) = (Origin::Network, resource.len());
+        // The channel has no limit and its other end is here.
+        let _ = sender.try_send(FileControl::Opened { origin, len });
+        Self {
+            driver: FileDriver::following(resource.watch(), sender),
+            resource,
+            control,
+        }
+    }
+
     fn whole(resource: Resource, origin: Origin) -> Self {
         let (sender, control) = async_channel::bounded(1);
         let len = resource.len();

@@ -19,20 +19,6 @@ pub enum LookAhead {
     Time(Duration),
 }
 
-impl LookAhead {
-    /// The same in bytes at this rate.
-    pub(super) fn bytes(self, bytes_per_second: u64) -> u64 {
-        match self {
-            Self::Whole => u64::MAX,
-            Self::Bytes(bytes) => bytes,
-            Self::Time(time) => {
-                let bytes = time.as_micros() * u128::from(bytes_per_second) / 1_000_000;
-                u64::try_from(bytes).unwrap_or(u64::MAX)
-            }
-        }
-    }
-}
-
 /// Settings of a [`FileSource`](super::FileSource).
 #[derive(Debug, Clone)]
 #[must_use]

@@ -1,7 +1,6 @@
 //! What an application makes of a location.
 
 use std::fmt;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
 use async_channel::Receiver;
@@ -55,7 +54,7 @@ impl FileSource {
     /// What a second of playing takes, for [`LookAhead::Time`](super::LookAhead::Time): a decoder knows it once it has
     /// seen the head of the file. Counts from the reader's next step on.
     pub fn set_bytes_per_second(&self, bytes: u64) {
-        self.place.dials.bytes_per_second.store(bytes, Ordering::Relaxed);
+        self.place.dials().set_bytes_per_second(bytes);
     }
 
     /// Opens the file for random access. When this returns the server has answered, and the reader knows the length if
@@ -70,7 +69,7 @@ impl FileSource {
     /// Dropping the future closes the connection.
     pub async fn open_reader(&self) -> Result<FileReader, FileError> {
         let FileParts { reader, driver, .. } = self.open_parts().await?;
-        if !driver.is_idle() {
+        if driver.fetches() {
             rt::spawn_on_thread(driver);
         }
         Ok(reader)

@@ -107,7 +107,7 @@ impl Flow {
             control,
         } = self.place.open(self.position, self.offline).await?;
         let waiter = resource.reading(self.position);
-        if !driver.is_idle() {
+        if driver.fetches() {
             rt::spawn_on_thread(driver);
         }
         Ok(Session { waiter, control })

@@ -20,5 +20,6 @@ pub use atomic::AtomicResource;
 pub use durable::Durability;
 pub use streaming::{
     Budget, Checkpoint, Condition, Demand, DemandWatch, Found, Interrupter, Payload, Status, StatusWatch,
-    StreamingError, StreamingOptions, StreamingResource, TAG_LIMIT, WaitError, Waited, Waiter, Writer,
+    StreamingError, StreamingOptions, StreamingResource, TAG_LIMIT, WaitError, Waited, Waiter, WeakResource,
+    Writer,
 };

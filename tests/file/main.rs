@@ -23,6 +23,7 @@ mod cached;
 mod contract;
 #[cfg(feature = "symphonia")]
 mod decode;
+mod joined;
 mod matrix;
 mod model;
 mod seeks;

@@ -6,7 +6,7 @@ mod lock;
 mod partial;
 mod staged;
 mod tree;
-mod turns;
+pub(super) mod turns;
 
 use std::io;
 use std::path::{Path, PathBuf};

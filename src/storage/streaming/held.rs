@@ -28,6 +28,11 @@ pub(super) struct Held {
 }
 
 impl Held {
+    /// Whether bytes were ever held.
+    pub(super) fn is_used(&self) -> bool {
+        self.used.load(Ordering::Acquire)
+    }
+
     /// A map is whole after every call made on it, also after a panic between two.
     fn pieces(&self) -> MutexGuard<'_, BTreeMap<u64, Bytes>> {
         self.pieces.lock().unwrap_or_else(PoisonError::into_inner)

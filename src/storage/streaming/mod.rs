@@ -46,7 +46,7 @@ mod writer;
 use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 
 use rangemap::RangeSet;
 
@@ -145,6 +145,16 @@ impl<E> StreamingResource<E> {
         Self {
             inner: Arc::new(inner),
         }
+    }
+
+    /// A handle that does not keep the resource wanted.
+    pub fn downgrade(&self) -> WeakResource<E> {
+        WeakResource(Arc::downgrade(&self.inner))
+    }
+
+    /// Whether bytes were ever [held](Writer::hold): some that were there may be gone.
+    pub fn is_held(&self) -> bool {
+        self.inner.held.is_used()
     }
 
     /// Where the resource stands once it is complete.
@@ -270,6 +280,23 @@ impl<E> StreamingResource<E> {
         };
         let taken = std::future::poll_fn(|cx| queue.presence.poll_role(queue.id, cx)).await;
         self.inner.role(taken).map(|()| Writer::new(self.inner.clone()))
+    }
+}
+
+/// A handle that does not keep the [`StreamingResource`] wanted. From [`StreamingResource::downgrade`].
+pub struct WeakResource<E>(Weak<Inner<E>>);
+
+impl<E> fmt::Debug for WeakResource<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WeakResource").finish_non_exhaustive()
+    }
+}
+
+impl<E> WeakResource<E> {
+    /// One more handle like the others; `None` if there is none left, so that the fetcher was told to end.
+    pub fn upgrade(&self) -> Option<StreamingResource<E>> {
+        let inner = self.0.upgrade()?;
+        inner.presence.join().then_some(StreamingResource { inner })
     }
 }
 

@@ -86,6 +86,14 @@ impl<E> Presence<E> {
         self.lock().handles += 1;
     }
 
+    /// One more, unless nobody reads any more and the fetcher was told so.
+    pub(super) fn join(&self) -> bool {
+        let mut state = self.lock();
+        let joined = state.handles > 0;
+        state.handles += usize::from(joined);
+        joined
+    }
+
     pub(super) fn drop_handle(&self) {
         self.change(|state, after| {
             state.handles = state.handles.saturating_sub(1);

@@ -1,0 +1,222 @@
+//! Several sources of one file in one process: one download.
+
+use std::io::{Read, Seek, SeekFrom};
+
+use futures_lite::StreamExt;
+use futures_lite::future::block_on;
+use kithara::file::{FileControl, FileError, FileParts, FileSource, LookAhead, Origin};
+use kithara::stream::{Stream, StreamParams};
+use kithara_test_support::{Content, Pattern, Rule};
+
+use crate::*;
+
+/// Two players of the same URL.
+#[test]
+fn a_second_source_reads_what_the_first_fetches() {
+    let stage = Stage::new(4 * MIB);
+    let gate = stage.server.gate();
+    stage.server.rule("/a.bin", Rule::new().gate_after(MIB, &gate));
+    let mut first = stage.reader();
+    let mut second = stage.reader();
+    assert_eq!(second.len(), Some(stage.len));
+    assert_at(&mut second, 1000, 4096);
+    assert_at(&mut first, 0, 4096);
+    gate.open();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            first.seek(SeekFrom::Start(0)).unwrap();
+            assert_rest(&mut first, 0, stage.len);
+        });
+        second.seek(SeekFrom::Start(0)).unwrap();
+        assert_rest(&mut second, 0, stage.len);
+    });
+    assert_eq!(stage.requests(), 1);
+}
+
+/// A jump of the second does not stop the first.
+#[test]
+fn each_reads_where_it_likes() {
+    let stage = Stage::new(24 * MIB);
+    stage.server.rule("/a.bin", Rule::new().trickle(8 * MIB));
+    let mut first = stage.reader();
+    let mut second = stage.reader();
+    std::thread::scope(|scope| {
+        scope.spawn(|| assert_rest(&mut first, 0, 24 * MIB));
+        second.seek(SeekFrom::Start(16 * MIB)).unwrap();
+        assert_rest(&mut second, 16 * MIB, 24 * MIB);
+    });
+    assert!(
+        stage.server.bytes_sent() < 26 * MIB,
+        "{}",
+        stage.server.bytes_sent()
+    );
+    assert!(stage.requests() < 40, "{}", stage.requests());
+}
+
+/// The download goes on until the last of them is gone.
+#[test]
+fn the_first_may_leave() {
+    let stage = Stage::new(8 * MIB);
+    let gate = stage.server.gate();
+    stage.server.rule("/a.bin", Rule::new().gate_after(MIB, &gate));
+    let first = stage.reader();
+    let mut second = stage.reader();
+    drop(first);
+    gate.open();
+    assert_rest(&mut second, 0, stage.len);
+    assert_eq!(stage.requests(), 1);
+    drop(second);
+    stage.server.wait_until(|log| log.open_connections() == 0);
+}
+
+/// All at once: none fetches beside another.
+#[test]
+fn many_that_open_at_once_make_one_download() {
+    let stage = Stage::new(4 * MIB);
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| assert_rest(&mut stage.reader(), 0, stage.len));
+        }
+    });
+    assert_eq!(stage.requests(), 1);
+    assert_eq!(stage.server.bytes_sent(), stage.len);
+}
+
+#[test]
+fn a_stream_joins_a_reader() {
+    let stage = Stage::new(4 * MIB);
+    let gate = stage.server.gate();
+    stage.server.rule("/a.bin", Rule::new().gate_after(MIB, &gate));
+    let mut reader = stage.reader();
+    let mut stream = Stream::new(stage.source(), StreamParams::default());
+    let first = block_on(stream.next()).unwrap().unwrap();
+    assert_eq!(pattern().first_difference(0, &first), None);
+    gate.open();
+    let mut at = first.len() as u64;
+    while let Some(bytes) = block_on(stream.next()) {
+        let bytes = bytes.unwrap();
+        assert_eq!(pattern().first_difference(at, &bytes), None);
+        at += bytes.len() as u64;
+    }
+    assert_eq!(at, stage.len);
+    assert_rest(&mut reader, 0, stage.len);
+    assert_eq!(stage.requests(), 1);
+}
+
+/// Who wants more of the file than the first does gets it, and is told when it is complete.
+#[test]
+fn the_wider_look_ahead_counts() {
+    let stage = Stage::new(8 * MIB);
+    let sparing = stage.params().look_ahead(LookAhead::Bytes(64 * KIB));
+    let mut first = block_on(FileSource::new(stage.url(), sparing).open_reader()).unwrap();
+    assert_at(&mut first, 0, 1000);
+    // Keeps the whole file without reading it.
+    let FileParts {
+        reader,
+        driver,
+        control,
+        ..
+    } = block_on(stage.source().open_parts()).unwrap();
+    block_on(driver);
+    assert!(matches!(
+        control.try_recv(),
+        Ok(FileControl::Opened {
+            origin: Origin::Network,
+            len: Some(_)
+        })
+    ));
+    assert!(matches!(control.try_recv(), Ok(FileControl::Cached)));
+    assert_eq!(reader.resource().available(), vec![0..stage.len]);
+    assert_eq!(stage.requests(), 1);
+}
+
+/// The second takes over what a first one, whose server failed, has left.
+#[test]
+fn after_a_failure_the_next_one_goes_on() {
+    let stage = Stage::new(4 * MIB);
+    stage
+        .server
+        .rule("/a.bin", Rule::new().first(1).truncate_after(MIB));
+    let gone = stage.server.rule("/a.bin", Rule::new().answer(404, "gone"));
+    let mut first = stage.reader();
+    let mut bytes = Vec::new();
+    let error = first.read_to_end(&mut bytes).unwrap_err();
+    assert!(FileError::of(&error).unwrap().is_not_found(), "{error:?}");
+    gone.remove();
+    let before = stage.requests();
+    assert_rest(&mut stage.reader(), 0, stage.len);
+    let requests = stage.server.requests().split_off(before);
+    assert_eq!(requests.len(), 1);
+    assert_eq!(requests[0].range_start(), Some(MIB));
+    // And the first one has it all now.
+    assert_at(&mut first, MIB - 1000, 4096);
+}
+
+/// Fault C14: one who gives up while he asks does not fail the other, who asks himself.
+#[test]
+fn a_first_that_is_dropped_while_it_opens_leaves_the_file_to_the_second() {
+    let stage = Stage::new(MIB);
+    let gate = stage.server.gate();
+    stage.server.rule("/a.bin", Rule::new().first(1).gate(&gate));
+    let source = stage.source();
+    let mut first = Box::pin(source.open_reader());
+    block_on(async {
+        // Polled until its request is there.
+        while gate.arrived() == 0 {
+            assert!(futures_lite::future::poll_once(first.as_mut()).await.is_none());
+        }
+    });
+    std::thread::scope(|scope| {
+        let second = scope.spawn(|| assert_rest(&mut stage.reader(), 0, stage.len));
+        drop(first);
+        second.join().unwrap();
+    });
+}
+
+/// A driver of the application's own serves those who joined as long as it runs.
+#[test]
+fn a_dropped_driver_ends_the_waits_of_those_who_joined() {
+    let stage = Stage::new(4 * MIB);
+    let gate = stage.server.gate();
+    stage
+        .server
+        .rule("/a.bin", Rule::new().first(1).gate_after(MIB, &gate));
+    let parts = block_on(stage.source().open_parts()).unwrap();
+    let mut second = stage.reader();
+    drop(parts.driver);
+    second.seek(SeekFrom::Start(2 * MIB)).unwrap();
+    let error = second.read(&mut [0; 10]).unwrap_err();
+    assert!(
+        matches!(FileError::of(&error), Some(FileError::Stopped)),
+        "{error:?}"
+    );
+    // Opened again it is fetched again.
+    assert_rest(&mut stage.reader(), 0, stage.len);
+}
+
+/// Fault D4: a file that changed is the new one for whoever opens it next, although somebody holds the old one open.
+#[test]
+fn nobody_joins_a_file_that_is_no_more() {
+    let stage = Stage::new(8 * MIB);
+    let gate = stage.server.gate();
+    stage
+        .server
+        .rule("/a.bin", Rule::new().first(1).gate_after(MIB, &gate));
+    let mut first = stage.reader();
+    assert_at(&mut first, 0, 4096);
+    let other = Pattern::new(77);
+    stage.server.serve("/a.bin", Content::pattern(&other, 8 * MIB));
+    first.seek(SeekFrom::Start(5 * MIB)).unwrap();
+    assert!(
+        FileError::of(&first.read(&mut [0; 10]).unwrap_err())
+            .unwrap()
+            .is_changed()
+    );
+    let mut bytes = Vec::new();
+    stage.reader().read_to_end(&mut bytes).unwrap();
+    assert_eq!(
+        (bytes.len() as u64, other.first_difference(0, &bytes)),
+        (8 * MIB, None)
+    );
+    assert_at(&mut first, 0, 4096);
+}

@@ -190,7 +190,7 @@ impl PartialEntry {
     pub fn commit<E>(&self, writer: &mut Writer<E>, len: u64) -> Result<(), StreamingError> {
         // Before the entry's turn is taken: making room runs the eviction policy, which may use this very entry.
         self.claim
-            .prepay(Footer::len(&self.asset, &self.path))
+            .prepay(Footer::len(&self.claim.asset, &self.claim.path))
             .map_err(|source| StreamingError::Io {
                 action: "make room for",
                 path: self.claim.partial.place().target.clone(),

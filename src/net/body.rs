@@ -107,7 +107,7 @@ impl Body {
         error: &NetError,
         failures: u32,
     ) -> Option<Result<Response, NetError>> {
-        if self.inner.rest().is_some() || !error.is_transient() {
+        if self.inner.rest().is_some() || !error.is_worth_a_retry() {
             return None;
         }
         let wait = self
@@ -206,7 +206,7 @@ impl Inner {
     fn failed(&mut self, error: NetError) -> Result<(), NetError> {
         self.state = State::Ended;
         self.failures += 1;
-        let rest = self.rest().filter(|_| error.is_transient());
+        let rest = self.rest().filter(|_| error.is_worth_a_retry());
         let wait = self
             .client
             .retry_policy()

@@ -43,6 +43,7 @@ impl Default for HttpClientBuilder {
         let settings = Settings {
             headers: HeaderMap::new(),
             limits: Limits {
+                queue: Duration::from_secs(30),
                 connect: Duration::from_secs(10),
                 head: Duration::from_secs(15),
                 idle: Duration::from_secs(15),
@@ -63,6 +64,14 @@ impl Default for HttpClientBuilder {
 }
 
 impl HttpClientBuilder {
+    /// The most time to wait for one of the connections to a host while all that
+    /// [may be](Self::max_connections_per_host) are in use; 30 s by default. They may be held for longer than that by
+    /// bodies that nobody reads to their end.
+    pub fn queue_timeout(mut self, limit: Duration) -> Self {
+        self.settings.limits.queue = limit;
+        self
+    }
+
     /// The most time to resolve a name, connect and shake hands; 10 s by default.
     pub fn connect_timeout(mut self, limit: Duration) -> Self {
         self.settings.limits.connect = limit;

@@ -14,7 +14,7 @@ use super::connect::Connector;
 use super::connection::{Connection, Failure, Incoming, NoBody};
 use super::error::{NoResponseSnafu, Phase, TimeoutSnafu, TooManyRedirectsSnafu};
 use super::limits::Limits;
-use super::pool::{Peer, Pool};
+use super::pool::Pool;
 use super::raw::Raw;
 use super::{HttpClientBuilder, NetError, Request, Response, RetryPolicy, Traffic, redacted, redirect};
 use crate::rt;
@@ -98,7 +98,8 @@ impl HttpClient {
     /// end; its body is empty then. A server that ignores the range and sends the whole file is put up with as long as
     /// few bytes are to be skipped ([`max_skip`](HttpClientBuilder::max_skip)).
     ///
-    /// If the client has its fill of connections to the host, this waits for one, without a limit of time.
+    /// If the client has its fill of connections to the host, this waits for one, for
+    /// [a while](HttpClientBuilder::queue_timeout).
     ///
     /// # Errors
     ///
@@ -106,6 +107,7 @@ impl HttpClient {
     ///   [`UnsupportedUrl`](NetError::UnsupportedUrl) and [`TlsDisabled`](NetError::TlsDisabled) before anything is sent.
     /// - [`Connect`](NetError::Connect), [`TlsHandshake`](NetError::TlsHandshake), [`Timeout`](NetError::Timeout),
     ///   [`NoResponse`](NetError::NoResponse): no head came, tries included.
+    /// - [`NoneFree`](NetError::NoneFree): all connections to the host were in use all the time.
     /// - [`Status`](NetError::Status): the last status that was not a success.
     /// - [`TooManyRedirects`](NetError::TooManyRedirects), [`InvalidRedirect`](NetError::InvalidRedirect),
     ///   [`InsecureRedirect`](NetError::InsecureRedirect).
@@ -130,7 +132,7 @@ impl HttpClient {
                 .settings
                 .retry
                 .delay(failures, error.retry_after())
-                .filter(|_| error.is_transient());
+                .filter(|_| error.is_worth_a_retry());
             let Some(wait) = wait else { return Err(error) };
             log::debug!("{error}; trying again in {wait:?}");
             rt::sleep(wait).await;
@@ -197,7 +199,7 @@ impl HttpClient {
             pool,
         } = &*self.inner;
         let message = || request.to_http(url, &settings.headers, user_agent, same_origin, NoBody);
-        let mut lease = pool.lease(Peer::of(url)?).await;
+        let mut lease = pool.lease(url, settings.limits.queue).await?;
         let reused = match lease.reuse() {
             Some(connection) => match self.head(connection, message()?, url).await {
                 Err(NetError::NoResponse { source, .. }) => {

@@ -16,6 +16,7 @@ use hyper::client::conn::http1;
 use smol_hyper::rt::FuturesIo;
 
 use super::error::TransportError;
+use super::icy::Icy;
 use super::limits::Alarm;
 use super::socket::Socket;
 
@@ -35,7 +36,7 @@ pub(super) struct Connection {
 /// in it for ever, as only its drop tells the request's future that no answer will come.
 struct Work {
     /// Some 600 bytes, which would otherwise move with every body.
-    running: Option<Box<http1::Connection<FuturesIo<Socket>, NoBody>>>,
+    running: Option<Box<http1::Connection<FuturesIo<Icy<Socket>>, NoBody>>>,
 }
 
 impl Work {
@@ -66,7 +67,7 @@ impl Connection {
     pub(super) async fn new(socket: Socket, alarm: Alarm) -> Result<Self, TransportError> {
         let handshake = http1::Builder::new()
             .max_buf_size(READ_AT_ONCE)
-            .handshake(FuturesIo::new(socket))
+            .handshake(FuturesIo::new(Icy::new(socket)))
             .await;
         let (requests, work) = handshake.map_err(TransportError::new)?;
         Ok(Self {

@@ -53,6 +53,20 @@ pub enum NetError {
         range: ByteRange,
     },
 
+    /// All connections that the client may have to the host were in use for the whole
+    /// [limit](super::HttpClientBuilder::queue_timeout): by bodies that are not read to their end, as a rule.
+    #[snafu(display("{url}: all {connections} connections to {host} in use for {limit:?}"))]
+    NoneFree {
+        /// The URL, redacted.
+        url: String,
+        /// The host that they lead to.
+        host: String,
+        /// How many there may be.
+        connections: usize,
+        /// The limit that passed.
+        limit: Duration,
+    },
+
     /// No connection: the name did not resolve, or no address of it answered.
     #[snafu(display("{url}: cannot connect"))]
     Connect {
@@ -208,11 +222,14 @@ pub enum NetError {
 }
 
 impl NetError {
-    /// Whether the same request may well succeed a little later: no connection, a timeout, a broken connection, status
+    /// Whether the same request may well succeed a little later: no connection, none free, a timeout, a broken connection, status
     /// 408, 429 or 5xx.
     pub fn is_transient(&self) -> bool {
         match self {
-            NetError::Connect { .. } | NetError::Timeout { .. } | NetError::Truncated { .. } => true,
+            NetError::Connect { .. }
+            | NetError::Timeout { .. }
+            | NetError::NoneFree { .. }
+            | NetError::Truncated { .. } => true,
             NetError::Interrupted { source, .. } | NetError::NoResponse { source, .. } => {
                 !source.is_protocol()
             }
@@ -220,6 +237,11 @@ impl NetError {
             NetError::Status { status, .. } => matches!(status, 408 | 429 | 500..=599),
             _ => false,
         }
+    }
+
+    /// Whether the client itself should try again at once: not where it has waited in vain for its own connections.
+    pub(super) fn is_worth_a_retry(&self) -> bool {
+        self.is_transient() && !matches!(self, NetError::NoneFree { .. })
     }
 
     /// Whether the server said that there is nothing under this URL: 404 or 410.

@@ -10,6 +10,8 @@ use crate::rt;
 /// How long each step may take. There is none for a whole body.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
+    /// Until one of the host's connections is free.
+    pub(super) queue: Duration,
     pub(super) connect: Duration,
     pub(super) head: Duration,
     pub(super) idle: Duration,

@@ -10,10 +10,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use async_lock::{Semaphore, SemaphoreGuardArc};
+use snafu::OptionExt as _;
 use url::{Host, Url};
 
 use super::connection::Connection;
-use super::error::UnsupportedUrlSnafu;
+use super::error::{NoneFreeSnafu, UnsupportedUrlSnafu};
+use super::limits::Alarm;
 use super::{NetError, redacted};
 use crate::rt;
 
@@ -71,21 +73,31 @@ impl Pool {
         }
     }
 
-    /// Waits until the peer has a connection to spare. There is no limit of time: the others may be held by bodies whose
+    /// Waits until the peer has a connection to spare, no longer than `limit`: the others may be held by bodies whose
     /// consumers pause.
     ///
     /// # Cancel safety
     ///
     /// Cancel safe: dropped, it gives its place in the queue up.
-    pub(super) async fn lease(self: &Arc<Self>, peer: Peer) -> Lease {
+    pub(super) async fn lease(self: &Arc<Self>, url: &Url, limit: Duration) -> Result<Lease, NetError> {
+        let peer = Peer::of(url)?;
         let permits = self.permits(&peer);
-        let permit = permits.acquire_arc().await;
-        Lease {
+        let permit = match permits.try_acquire_arc() {
+            Some(permit) => Some(permit),
+            None => Alarm::default().within(limit, permits.acquire_arc()).await,
+        };
+        let permit = permit.with_context(|| NoneFreeSnafu {
+            url: redacted(url),
+            host: peer.host.to_string(),
+            connections: self.per_host,
+            limit,
+        })?;
+        Ok(Lease {
             connection: None,
             _permit: permit,
             pool: Arc::clone(self),
             peer,
-        }
+        })
     }
 
     fn permits(&self, peer: &Peer) -> Arc<Semaphore> {

@@ -1,10 +1,14 @@
 //! What works when nothing goes wrong.
 
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::thread;
+
 use futures_lite::future;
-use kithara::net::{ByteRange, Request, Traffic};
+use kithara::net::{ByteRange, Request, Traffic, Url};
 use kithara_test_support::{Rule, Server};
 
-use crate::{assert_pattern, client, drain, fetch, pattern, server_with, url};
+use crate::{assert_pattern, client, drain, fetch, one_try, pattern, server_with, url};
 
 const MIB: usize = 1 << 20;
 
@@ -158,4 +162,34 @@ fn n6_without_tls_an_https_url_says_what_is_missing() {
         "{error}"
     );
     assert!(error.to_string().contains("feature `tls`"));
+}
+
+/// An old radio server: its own greeting, in pieces, and a body that ends with the connection.
+#[test]
+fn shoutcast_is_understood() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = Url::parse(&format!("http://{}/;", listener.local_addr().unwrap())).unwrap();
+    let server = thread::spawn(move || {
+        let (mut socket, _) = listener.accept().unwrap();
+        assert!(socket.read(&mut [0; 4096]).unwrap() > 0);
+        socket.set_nodelay(true).unwrap();
+        for piece in [
+            "IC",
+            "Y 200 O",
+            "K\r\nicy-name: Radio\r\ncontent-type: audio/mpeg\r\n\r\nsou",
+            "nd",
+        ] {
+            socket.write_all(piece.as_bytes()).unwrap();
+            thread::yield_now();
+        }
+    });
+    future::block_on(async {
+        let response = one_try().send(Request::get(url)).await.unwrap();
+        assert_eq!((response.status(), response.content_length()), (200, None));
+        assert_eq!(response.headers()["icy-name"], "Radio");
+        let body = response.into_body();
+        assert!(body.ends_with_connection());
+        assert_eq!(drain(body).await.0, b"sound");
+    });
+    server.join().unwrap();
 }

@@ -374,6 +374,35 @@ fn n5_connections_to_a_host_are_bounded_and_handed_on() {
     assert_eq!((server.connections(), server.requests().len()), (1, 7 - 1));
 }
 
+/// N2, N5: a body that nobody reads on holds the only connection; who waits for it is told so, once and in time.
+#[test]
+fn n5_waiting_for_a_connection_has_a_limit() {
+    let server = server_with(32 * MIB);
+    let limit = Duration::from_millis(100);
+    let client = builder()
+        .max_connections_per_host(1)
+        .queue_timeout(limit)
+        .build()
+        .unwrap();
+    let get = || client.send(Request::get(url(&server, "/a.bin")));
+    let paused = future::block_on(get()).unwrap().into_body();
+    let start = std::time::Instant::now();
+    let error = future::block_on(get()).unwrap_err();
+    assert!(error.is_transient() && start.elapsed() >= limit);
+    match error {
+        NetError::NoneFree {
+            host,
+            connections,
+            limit: passed,
+            ..
+        } => assert_eq!((host.as_str(), connections, passed), ("127.0.0.1", 1, limit)),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(server.requests().len(), 1, "not tried again");
+    drop(paused);
+    future::block_on(get()).unwrap();
+}
+
 /// N5: the short body of a redirect or of an error does not cost the connection; a long one does.
 #[test]
 fn n5_short_bodies_that_nobody_reads_keep_the_connection() {

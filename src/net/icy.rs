@@ -1,4 +1,4 @@
-//! SHOUTcast's greeting: old radio servers begin their response with `ICY 200 OK` where HTTP has its version.
+//! Shoutcast's greeting: old radio servers begin their response with `ICY 200 OK` where HTTP has its version.
 //!
 //! What follows is an HTTP/1.0 response whose body ends with the connection, so that is what the parser is given. Nothing
 //! but the first line of a connection's first response is looked at.

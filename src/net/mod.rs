@@ -16,7 +16,7 @@
 //!   request, closes the socket at once. (One task in the background closes idle connections, while there are any.)
 //! - **Nothing is told on.** Errors, logs and `Debug` show no query, no credentials and no header values; custom headers
 //!   go to the origin that they were given for and to no other.
-//! - **Old radio plays.** SHOUTcast's `ICY 200 OK` is taken for the HTTP/1.0 response that it is.
+//! - **Old radio plays.** Shoutcast's `ICY 200 OK` is taken for the HTTP/1.0 response that it is.
 //!
 //! `https` needs the feature `tls`: rustls with the platform's certificates, or Mozilla's with `webpki-roots`. There are
 //! no cookies, no proxies and no HTTP/2.

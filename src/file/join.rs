@@ -41,7 +41,7 @@ pub(super) fn find(cache: &BlockingCache, asset: &AssetId, path: &CachePath) -> 
     let note = cache.notes().read(asset, path)?.downcast::<Note>().ok()?;
     let (entry, resource) = (note.entry.upgrade()?, note.resource.upgrade()?);
     // Bytes that are let go again are fetched for those who came first.
-    if resource.is_held() || matches!(resource.status().condition, Condition::Discarded(_)) {
+    if resource.has_let_go() || matches!(resource.status().condition, Condition::Discarded(_)) {
         return None;
     }
     Some(Shared {

@@ -393,9 +393,9 @@ fn n5_waiting_for_a_connection_has_a_limit() {
         NetError::NoneFree {
             host,
             connections,
-            limit: passed,
+            limit: told,
             ..
-        } => assert_eq!((host.as_str(), connections, passed), ("127.0.0.1", 1, limit)),
+        } => assert_eq!((host.as_str(), connections, told), ("127.0.0.1", 1, limit)),
         other => panic!("{other:?}"),
     }
     assert_eq!(server.requests().len(), 1, "not tried again");

@@ -39,7 +39,9 @@ fn held_bytes_are_read_like_others_until_they_are_let_go() {
 
     writer.let_go(&[5..6]);
     assert_eq!(writer.held_bytes(), 4, "near what is kept");
+    assert!(!resource.has_let_go());
     writer.let_go(&[0..4, 8..12]);
+    assert!(resource.has_let_go());
     assert_eq!(resource.available(), [0..4, 8..10]);
     assert_eq!(read(&resource, 5, 12), Err(Found::Missing));
     assert_eq!(read(&resource, 0, 12).unwrap(), b"abcd");

@@ -24,13 +24,14 @@ const PIECE: usize = 64 * 1024;
 pub(super) struct Held {
     /// Spares everybody else the lock.
     used: AtomicBool,
+    /// Whether pieces were let go.
+    moved: AtomicBool,
     pieces: Mutex<BTreeMap<u64, Bytes>>,
 }
 
 impl Held {
-    /// Whether bytes were ever held.
-    pub(super) fn is_used(&self) -> bool {
-        self.used.load(Ordering::Acquire)
+    pub(super) fn has_let_go(&self) -> bool {
+        self.moved.load(Ordering::Acquire)
     }
 
     /// A map is whole after every call made on it, also after a panic between two.
@@ -57,6 +58,7 @@ impl Held {
     pub(super) fn let_go<E>(&self, presence: &Presence<E>, keep: &[Range<u64>]) {
         for piece in self.outside(keep) {
             let start = piece.start;
+            self.moved.store(true, Ordering::Release);
             presence.withdraw(piece);
             self.pieces().remove(&start);
         }

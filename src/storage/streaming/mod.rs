@@ -152,9 +152,9 @@ impl<E> StreamingResource<E> {
         WeakResource(Arc::downgrade(&self.inner))
     }
 
-    /// Whether bytes were ever [held](Writer::hold): some that were there may be gone.
-    pub fn is_held(&self) -> bool {
-        self.inner.held.is_used()
+    /// Whether bytes that were there are gone: the writer [let them go](Writer::let_go).
+    pub fn has_let_go(&self) -> bool {
+        self.inner.held.has_let_go()
     }
 
     /// Where the resource stands once it is complete.

@@ -296,6 +296,20 @@ fn an_inline_consumer_is_turned_away_and_woken() {
     });
 }
 
+/// S5, inline: a seek that found the engine taken is answered though its consumer polls no more.
+#[test]
+fn an_inline_seek_outlasts_its_consumers_poll() {
+    model(2, || {
+        let (source, _) = count(6, false);
+        let mut stream = Stream::inline(source, tight());
+        let handle = stream.handle();
+        let seeker = thread::spawn(move || block_on(handle.seek_bytes(5)));
+        assert!(block_on(stream.next()).is_some());
+        seeker.join().unwrap().unwrap();
+        drop(stream);
+    });
+}
+
 /// S6, inline: two seekers find each other at the engine, and nobody is forgotten.
 #[test]
 fn every_inline_seek_is_answered() {

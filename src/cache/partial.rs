@@ -141,6 +141,15 @@ impl PartialEntry {
         WeakPartialEntry(Arc::downgrade(&self.claim))
     }
 
+    /// Lets `work` put something beside the entry.
+    #[cfg(feature = "file")]
+    pub(crate) fn beside(&self, work: impl FnOnce(&BlockingCache, &AssetId, &CachePath)) {
+        let Claim {
+            cache, asset, path, ..
+        } = &*self.claim;
+        work(cache, asset, path);
+    }
+
     /// Leaves `note` for whoever finds the entry taken, until it is let go.
     #[cfg(feature = "file")]
     pub(crate) fn leave_note(&self, note: super::notes::Note) {

@@ -11,6 +11,7 @@ use snafu::IntoError as _;
 
 use super::dials::Dials;
 use super::error::{ChangedSnafu, EndUnprovenSnafu, NetSnafu, NotSeekableSnafu};
+use super::fresh::Said;
 use super::lane::{Event, Lane};
 use super::pen::Pen;
 use super::plan::{self, Scene, Span, Step, Which};
@@ -97,6 +98,8 @@ pub(super) struct Manner {
     pub(super) window: u64,
     pub(super) unknown_length_limit: u64,
     pub(super) accept_unproven_end: bool,
+    /// Whether what the server says of the file is kept beside it.
+    pub(super) keeps_words: bool,
     pub(super) dials: Arc<Dials>,
 }
 
@@ -350,6 +353,9 @@ impl Fetch {
     fn head(&mut self, which: Which, response: Response) -> Result<(), Over> {
         self.remote.judge(&response).map_err(|_| Over::Changed)?;
         let total = self.remote.total();
+        if self.manner.keeps_words {
+            self.pen.said = Said::of(response.headers());
+        }
         self.pen.resumable = total.is_some() && self.remote.validator().is_some();
         let tag = self
             .remote

@@ -35,6 +35,8 @@
 //!
 //! - A complete file plays from the cache without a connection; a partial one is resumed after a restart, if the server
 //!   gave a strong validator that proves it is the same file.
+//! - A complete file is taken for right as long as it is there: music hardly changes under its URL, and to ask costs a round
+//!   trip before the first byte. With [`FileParams::revalidate`] the server is asked.
 //! - A file that changes upstream is fetched anew. If somebody is reading it, he gets [`FileError::Changed`]: bytes of
 //!   two versions are never mixed. (Where a server sends neither `ETag` nor `Last-Modified`, only the length can tell.)
 //! - A server without ranges is read from its start; a jump forward waits.
@@ -46,6 +48,7 @@ mod control;
 mod dials;
 mod driver;
 mod error;
+mod fresh;
 mod join;
 mod lane;
 mod location;

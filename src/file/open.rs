@@ -9,6 +9,7 @@ use snafu::{OptionExt as _, ResultExt as _};
 use super::dials::Dials;
 use super::driver::{Fetch, FileDriver, Manner, Over};
 use super::error::{CacheSnafu, LocalSnafu, NoClientSnafu, OfflineMissSnafu};
+use super::fresh::{self, Said};
 use super::pen::Pen;
 use super::remote::Remote;
 use super::{Bypass, FileControl, FileError, FileParams, Location, Origin, join};
@@ -73,8 +74,21 @@ impl Place {
 
     async fn open_url(&self, url: &Url, position: u64, offline: bool) -> Result<Opened, FileError> {
         let (asset, path) = self.names(url);
+        let mut stale = false;
         let desk = match self.look(url, &asset, &path, true).await {
-            Looked::Whole(whole) => return Ok(Opened::whole(whole, Origin::Cache)),
+            Looked::Whole(whole) if offline || self.is_fresh(url, &asset, &path, &whole).await? => {
+                return Ok(Opened::whole(whole, Origin::Cache));
+            }
+            Looked::Whole(whole) => {
+                log::info!("{}: changed on the server, fetching it anew", redacted(url));
+                // It stays in the cache until the new one is whole.
+                drop(whole);
+                stale = true;
+                match self.look(url, &asset, &path, false).await {
+                    Looked::Desk(desk) => desk,
+                    _ => Desk::in_memory(url, Bypass::InUse),
+                }
+            }
             Looked::Unknown(error) if offline => return Err(error).context(CacheSnafu),
             // C16: what the cache cannot tell, the server can.
             Looked::Unknown(error) => Desk::in_memory(url, Bypass::Refused(Arc::new(error))),
@@ -93,7 +107,29 @@ impl Place {
             }
             .fail();
         }
-        self.fetch(url, &asset, &path, desk, position).await
+        self.fetch(url, &asset, &path, desk, position, !stale).await
+    }
+
+    /// Whether the whole file in the cache may be played as it is.
+    async fn is_fresh(
+        &self,
+        url: &Url,
+        asset: &AssetId,
+        path: &CachePath,
+        whole: &Resource,
+    ) -> Result<bool, FileError> {
+        let FileParams {
+            client,
+            cache,
+            revalidate,
+            ..
+        } = &self.params;
+        let (Some(client), Some(cache), Some(len), true) = (client, cache, whole.len(), revalidate) else {
+            return Ok(true);
+        };
+        let (cache, asset, path) = (cache.blocking().clone(), asset.clone(), path.clone());
+        let said = rt::unblock(move || Said::kept(&cache, &asset, &path)).await;
+        fresh::is_same(client, url, said.as_ref(), len).await
     }
 
     async fn fetch(
@@ -103,6 +139,7 @@ impl Place {
         path: &CachePath,
         desk: Desk,
         position: u64,
+        whole: bool,
     ) -> Result<Opened, FileError> {
         let client = self
             .params
@@ -116,7 +153,7 @@ impl Place {
             let mut desk = match looked.take() {
                 Some(desk) => desk,
                 // What was there is worthless, or somebody else's who has given up.
-                None => match self.look(url, asset, path, true).await {
+                None => match self.look(url, asset, path, whole).await {
                     Looked::Desk(desk) => desk,
                     Looked::Unknown(error) => Desk::in_memory(url, Bypass::Refused(Arc::new(error))),
                     Looked::Whole(whole) => return Ok(Opened::whole(whole, Origin::Cache)),
@@ -194,6 +231,7 @@ impl Place {
         Manner {
             window: params.window,
             unknown_length_limit: params.unknown_length_limit,
+            keeps_words: params.revalidate,
             accept_unproven_end: params.accept_unproven_end,
             dials: self.dials(),
         }
@@ -208,10 +246,10 @@ impl Place {
         let (cache, asset, path, url) = (cache.blocking().clone(), asset.clone(), path.clone(), url.clone());
         let dials = self.dials();
         let looked = rt::unblock(move || {
-            if let Some(found) = Looked::whole(&cache, &asset, &path).filter(|_| whole) {
+            if whole && let Some(found) = Looked::whole(&cache, &asset, &path) {
                 return found;
             }
-            Desk::take(&cache, &asset, &path, &dials)
+            Desk::take(&cache, &asset, &path, &dials, whole)
                 .unwrap_or_else(|why| Looked::Desk(Desk::in_memory(&url, why)))
         })
         .await;
@@ -253,6 +291,7 @@ impl Desk {
         asset: &AssetId,
         path: &CachePath,
         dials: &Arc<Dials>,
+        whole: bool,
     ) -> Result<Looked, Bypass> {
         let _turn = cache.notes().turn(asset, path);
         if let Some(shared) = join::find(cache, asset, path) {
@@ -265,8 +304,8 @@ impl Desk {
             Err(error) => return Err(Bypass::Refused(Arc::new(error))),
         };
         // Whoever had the claim may have made the file whole.
-        if let Some(whole @ Looked::Whole(_)) = Looked::whole(cache, asset, path) {
-            return Ok(whole);
+        if whole && let Some(found @ Looked::Whole(_)) = Looked::whole(cache, asset, path) {
+            return Ok(found);
         }
         let opened = entry.open();
         let resource = opened.map_err(|error| Bypass::Failed(Arc::new(error)))?;

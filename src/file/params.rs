@@ -30,6 +30,7 @@ pub struct FileParams {
     pub(super) look_ahead: LookAhead,
     pub(super) bytes_per_second: u64,
     pub(super) offline: bool,
+    pub(super) revalidate: bool,
     pub(super) window: u64,
     pub(super) unknown_length_limit: u64,
     pub(super) accept_unproven_end: bool,
@@ -62,6 +63,7 @@ impl FileParams {
             look_ahead: LookAhead::default(),
             bytes_per_second: 40_000,
             offline: false,
+            revalidate: false,
             window: 4 * 1024 * 1024,
             unknown_length_limit: 64 * 1024 * 1024,
             accept_unproven_end: false,
@@ -97,6 +99,17 @@ impl FileParams {
     /// [`FileError::OfflineMiss`](super::FileError::OfflineMiss).
     pub fn offline_mode(mut self, offline: bool) -> Self {
         self.offline = offline;
+        self
+    }
+
+    /// Asks the server, each time that a file which is complete in the cache is opened, whether it is still the same
+    /// (`If-None-Match`, `If-Modified-Since`), and fetches it anew if not; not asked unless set. To be set from the
+    /// first download on: what the server said of the file then is compared, its length alone otherwise.
+    ///
+    /// A server that cannot be reached, answers 5xx, or says nothing for three seconds does not keep the file from being
+    /// played. One that refuses (404, 403) is an error; the file stays in the cache.
+    pub fn revalidate(mut self, ask: bool) -> Self {
+        self.revalidate = ask;
         self
     }
 

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use async_channel::Sender;
 
+use super::fresh::Said;
 use super::{Bypass, FileControl, FileError};
 use crate::cache::PartialEntry;
 use crate::rt;
@@ -25,6 +26,8 @@ pub(super) struct Pen {
     pub(super) bypassed: bool,
     /// Whether the next session can go on from what is written: it can prove that the file is the same.
     pub(super) resumable: bool,
+    /// What the server says of the file, if it is to be kept beside it.
+    pub(super) said: Option<Said>,
     control: Sender<FileControl>,
     /// What is to be said once the file is announced as open.
     held_back: Option<Vec<FileControl>>,
@@ -44,6 +47,7 @@ impl Pen {
             bypassed: entry.is_none(),
             entry,
             resumable: false,
+            said: None,
             control,
             held_back: Some(Vec::new()),
             unrecorded: 0,
@@ -151,9 +155,12 @@ impl Pen {
         let (Some(mut writer), Some(entry)) = (self.writer.take(), self.entry.take()) else {
             return;
         };
-        let control = self.control.clone();
+        let (control, said) = (self.control.clone(), self.said.take());
         rt::unblock(move || match entry.commit(&mut writer, len) {
             Ok(()) => {
+                if let Some(said) = said {
+                    entry.beside(|cache, asset, path| said.keep(cache, asset, path));
+                }
                 let _ = control.try_send(FileControl::Cached);
             }
             Err(error) => {

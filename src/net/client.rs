@@ -139,6 +139,22 @@ impl HttpClient {
         }
     }
 
+    /// As [`send`](Self::send), but tries once and no more: for a question whose answer is not worth a wait. The body
+    /// of the response is resumed as ever.
+    ///
+    /// # Errors
+    ///
+    /// As [`send`](Self::send).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`send`](Self::send).
+    pub async fn send_once(&self, request: Request) -> Result<Response, NetError> {
+        request.check()?;
+        let exchange = self.attempt(&request).await?;
+        Ok(Response::new(self.clone(), request, exchange))
+    }
+
     /// Asks once, redirects and all.
     pub(super) async fn attempt(&self, request: &Request) -> Result<Exchange, NetError> {
         let Settings {

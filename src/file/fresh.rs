@@ -1,0 +1,147 @@
+//! Whether a file that is complete in the cache is still the one on the server.
+//!
+//! What the server said of the file when it was fetched stands beside the file, as a small entry of its own. It is
+//! written after the file: a session that is killed in between has a file fetched once too often, never an old one
+//! taken for the new.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use snafu::IntoError as _;
+
+use super::FileError;
+use super::error::NetSnafu;
+use crate::cache::{AssetId, BlockingCache, CachePath};
+use crate::net::{ByteRange, HeaderMap, HttpClient, NetError, Request, Response, Url, redacted};
+use crate::rt;
+
+/// A server that takes longer to say whether the file is the same is not waited for.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// `ETag` and `Last-Modified`, as sent. Weak ones too: what is compared is what is shown, not bytes to be joined.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Said {
+    tag: String,
+    modified: String,
+}
+
+impl Said {
+    /// `None` if the server says nothing that another response could contradict.
+    pub(super) fn of(headers: &HeaderMap) -> Option<Self> {
+        let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+        let said = Self {
+            tag: text("etag").unwrap_or_default().to_owned(),
+            modified: text("last-modified").unwrap_or_default().to_owned(),
+        };
+        (said.tag.len() + said.modified.len() > 0).then_some(said)
+    }
+
+    fn encode(&self) -> Bytes {
+        format!("{}\n{}", self.tag, self.modified).into()
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let (tag, modified) = std::str::from_utf8(bytes).ok()?.split_once('\n')?;
+        Some(Self {
+            tag: tag.to_owned(),
+            modified: modified.to_owned(),
+        })
+    }
+
+    /// Whether a response is of the file that this was said of. A tag decides alone.
+    fn is_said_by(&self, headers: &HeaderMap) -> bool {
+        let now = Self::of(headers);
+        now.is_some_and(|now| match (self.tag.is_empty(), now.tag.is_empty()) {
+            (false, false) => self.tag == now.tag,
+            _ => self.modified == now.modified,
+        })
+    }
+
+    /// Keeps it for later sessions. Blocks.
+    pub(super) fn keep(&self, cache: &BlockingCache, asset: &AssetId, path: &CachePath) {
+        let kept = beside(path).map(|beside| cache.put_atomic(asset, &beside, self.encode()));
+        if let Some(Err(error)) = kept {
+            log::warn!("the file will be fetched again: {error}");
+        }
+    }
+
+    /// What was kept. Blocks.
+    pub(super) fn kept(cache: &BlockingCache, asset: &AssetId, path: &CachePath) -> Option<Self> {
+        Self::decode(&cache.get(asset, &beside(path)?).ok()??)
+    }
+}
+
+fn beside(path: &CachePath) -> Option<CachePath> {
+    CachePath::parse(&format!("{}~http", path.as_str())).ok()
+}
+
+/// Asks, once, whether the file of `len` bytes of which `said` was said is still the one.
+///
+/// `true` as well if the server cannot be reached or is not well: the file that is there plays.
+///
+/// # Errors
+///
+/// [`FileError::Net`] if the server refuses, or has no such file any more.
+pub(super) async fn is_same(
+    client: &HttpClient,
+    url: &Url,
+    said: Option<&Said>,
+    len: u64,
+) -> Result<bool, FileError> {
+    // One byte, if the file is another one: the connection can be used again.
+    let mut request = Request::get(url.clone()).range(ByteRange::new(0, 1));
+    match said {
+        Some(said) if !said.tag.is_empty() => request = request.header("if-none-match", &said.tag),
+        Some(said) => request = request.header("if-modified-since", &said.modified),
+        None => {}
+    }
+    let answer = async { Some(client.send_once(request).await) };
+    let patience = async {
+        rt::sleep(PATIENCE).await;
+        None
+    };
+    let same = |response: &Response| {
+        let words = said.is_none_or(|said| said.is_said_by(response.headers()));
+        words && response.total_length().is_none_or(|total| total == len)
+    };
+    match futures_lite::future::or(answer, patience).await {
+        None => Ok(true),
+        Some(Ok(response)) => Ok(same(&response)),
+        Some(Err(NetError::Status { status: 304, .. })) => Ok(true),
+        // Shorter than a byte by now, or no range can be had: it is another file than before.
+        Some(Err(NetError::RangeNotSatisfiable { .. })) => Ok(len == 0),
+        Some(Err(error)) if error.is_transient() => {
+            log::info!("{error}; what is in the cache plays");
+            Ok(true)
+        }
+        Some(Err(error)) => Err(NetSnafu { url: redacted(url) }.into_error(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(tag: &'static str, modified: &'static str) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [("etag", tag), ("last-modified", modified)] {
+            if !value.is_empty() {
+                headers.insert(name, value.parse().unwrap());
+            }
+        }
+        headers
+    }
+
+    #[test]
+    fn what_was_said_reads_back_and_is_compared_by_its_tag() {
+        assert_eq!(Said::of(&headers("", "")), None);
+        let said = Said::of(&headers("W/\"a\"", "Monday")).unwrap();
+        assert_eq!(Said::decode(&said.encode()), Some(said.clone()));
+        assert!(said.is_said_by(&headers("W/\"a\"", "Tuesday")));
+        assert!(!said.is_said_by(&headers("W/\"b\"", "Monday")));
+        assert!(said.is_said_by(&headers("", "Monday")));
+        assert!(!said.is_said_by(&headers("", "Tuesday")));
+        assert!(!said.is_said_by(&headers("", "")), "nothing speaks for it");
+        assert_eq!(Said::decode(b"nonsense"), None);
+    }
+}

@@ -105,9 +105,8 @@ pub(super) async fn is_same(
         words && response.total_length().is_none_or(|total| total == len)
     };
     match futures_lite::future::or(answer, patience).await {
-        None => Ok(true),
+        None | Some(Err(NetError::Status { status: 304, .. })) => Ok(true),
         Some(Ok(response)) => Ok(same(&response)),
-        Some(Err(NetError::Status { status: 304, .. })) => Ok(true),
         // Shorter than a byte by now, or no range can be had: it is another file than before.
         Some(Err(NetError::RangeNotSatisfiable { .. })) => Ok(len == 0),
         Some(Err(error)) if error.is_transient() => {

@@ -1,7 +1,6 @@
 //! A cache that is small, damaged or cannot write: the track plays all the same, and is told (C16).
 
 use std::fs;
-use std::path::{Path, PathBuf};
 
 use futures_lite::{StreamExt, future};
 use kithara::cache::{AssetId, CachePath};
@@ -10,7 +9,7 @@ use kithara::net::Url;
 use kithara::stream::Message;
 use kithara_test_support::{Rule, disk_bytes};
 
-use crate::rig::{Cache, KEY, Track, chain, drain, offline, online, open_at, play, url};
+use crate::rig::{Cache, KEY, Track, chain, drain, files_below, offline, online, open_at, play, url};
 
 fn asset(track: &Track) -> AssetId {
     AssetId::from_url(&url(&track.list()))
@@ -87,20 +86,6 @@ fn a_cache_without_room_is_bypassed() {
     assert_eq!(tape.bypasses(), 1);
 }
 
-/// The directory that holds a track's entries.
-fn entries(root: &Path) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(root).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            found.extend(entries(&path));
-        } else {
-            found.push(path);
-        }
-    }
-    found
-}
-
 /// C16, C19: the cache's directory is replaced by a file while the track plays: nothing can be written any more.
 #[test]
 fn a_cache_that_cannot_write_is_bypassed() {
@@ -123,10 +108,10 @@ fn damaged_entries_are_fetched_again() {
     ] {
         let cache = Cache::new();
         play(&track.list(), cache.params(), online()).whole();
-        let count = entries(&cache.dir.path().join("assets")).len();
+        let count = files_below(&cache.dir.path().join("assets")).len();
         for index in 0..count {
             for damage in ["truncated", "empty", "flipped", "gone"] {
-                let mut files = entries(&cache.dir.path().join("assets"));
+                let mut files = files_below(&cache.dir.path().join("assets"));
                 files.sort();
                 let file = &files[index];
                 let bytes = fs::read(file).unwrap();
@@ -250,7 +235,7 @@ fn cached_ciphertext_is_passed_over_unread() {
     let track = Track::encrypted(&[1000, 2000, 3000]);
     let cache = Cache::new();
     play(&track.list(), cache.params(), online()).whole();
-    for file in entries(&cache.dir.path().join("assets")) {
+    for file in files_below(&cache.dir.path().join("assets")) {
         if file.to_string_lossy().ends_with("-0.ts") || file.to_string_lossy().ends_with("-1.ts") {
             let mut bytes = fs::read(&file).unwrap();
             bytes[500] ^= 1;
@@ -335,7 +320,7 @@ fn an_entry_that_fails_halfway_is_read_on_from_the_network() {
                     }
                 }
             });
-            let files = entries(&cache.dir.path().join("assets"));
+            let files = files_below(&cache.dir.path().join("assets"));
             let largest = files
                 .iter()
                 .max_by_key(|file| fs::metadata(file).unwrap().len())

@@ -17,6 +17,7 @@
 //! | A11 | `playback`: the cache handle is the last one after a drop |
 //! | C15, C16, C19 | `cached`: tiny caches, a cache that cannot write |
 //! | C21, C22 | `cached`: damaged playlists and keys, cut segments |
+//! | C5, C6, C7, C13 | `sessions`: what whole sessions leave on the disk, counted there |
 //! | D11 | `playlists`: redirects, offline too |
 #![cfg(feature = "hls")]
 #![allow(
@@ -38,3 +39,4 @@ mod playback;
 mod playlists;
 mod rig;
 mod seeking;
+mod sessions;

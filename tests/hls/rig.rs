@@ -1,6 +1,8 @@
 //! What the tests share: a small encrypted or plain track served from memory, and players that write everything down.
 
 use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use aes::Aes128;
@@ -48,6 +50,20 @@ impl Cache {
     pub(crate) fn params(&self) -> HlsParams {
         HlsParams::new(builder().build().unwrap(), self.cache.clone())
     }
+}
+
+/// All files below a folder.
+pub(crate) fn files_below(dir: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(files_below(&path));
+        } else {
+            found.push(path);
+        }
+    }
+    found
 }
 
 pub(crate) fn online() -> StreamParams {

@@ -94,8 +94,26 @@ fn a_dropped_fetch_hands_over_and_a_failed_one_does_not_poison() {
 fn what_does_not_fit_is_fetched_and_returned() {
     let cache = AssetCache::memory(3);
     let (asset, path) = names();
-    let bytes =
-        block_on(cache.get_or_fetch(&asset, &path, || async { Ok::<_, Infallible>("too long".into()) }));
-    assert_eq!(bytes.unwrap(), "too long");
+    let (open, gate) = bounded::<()>(1);
+    let fetches = Cell::new(0);
+    let fetch = || async {
+        fetches.set(fetches.get() + 1);
+        let _ = gate.recv().await;
+        Ok::<_, Infallible>(Bytes::from_static(b"too long"))
+    };
+    let get = || cache.get_or_fetch(&asset, &path, fetch);
+    let (mut first, mut second) = (pin!(get()), pin!(get()));
+    block_on(async {
+        // So many looks into the cache later both have looked too: one fetches and one waits.
+        for _ in 0..50 {
+            assert!(poll_once(first.as_mut()).await.is_none());
+            assert!(poll_once(second.as_mut()).await.is_none());
+            assert!(cache.get(&asset, &path).await.unwrap().is_none());
+        }
+        open.close();
+        let (a, b) = zip(first, second).await;
+        assert_eq!((a.unwrap(), b.unwrap()), ("too long".into(), "too long".into()));
+    });
+    assert_eq!(fetches.get(), 1);
     assert!(block_on(cache.get(&asset, &path)).unwrap().is_none());
 }

@@ -35,6 +35,9 @@ mod bin;
 mod blocking;
 mod builder;
 mod codec;
+#[cfg(test)]
+#[cfg(unix)]
+mod disk_tests;
 mod entry;
 mod error;
 mod evict;
@@ -56,9 +59,6 @@ mod parallel;
 mod partial;
 mod path;
 mod policy;
-#[cfg(test)]
-#[cfg(unix)]
-mod power_cut;
 mod progress;
 mod reader;
 mod store;

@@ -7,6 +7,7 @@
 mod history;
 mod tree;
 
+use std::cell::Cell;
 use std::collections::HashSet;
 use std::ffi::OsString;
 use std::fmt;
@@ -25,6 +26,20 @@ pub(crate) use self::history::Dice;
 
 /// Kernels stamp files with the time of the last timer tick, in milliseconds.
 const TICK: u128 = 4;
+
+thread_local! {
+    static CLOCK_BACK: Cell<Duration> = const { Cell::new(Duration::ZERO) };
+}
+
+/// Sets this thread's clock back by so much; by nothing, and it is right again.
+pub(crate) fn set_clock_back(by: Duration) {
+    CLOCK_BACK.set(by);
+}
+
+/// What this thread's clock says.
+pub(crate) fn now() -> SystemTime {
+    SystemTime::now() - CLOCK_BACK.get()
+}
 
 #[derive(Clone, Default)]
 pub(crate) struct FakeDisk {
@@ -79,10 +94,7 @@ impl State {
     }
 
     fn change(&mut self, action: Action) {
-        let since = SystemTime::now()
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .unwrap()
-            .as_millis();
+        let since = now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis();
         let at = SystemTime::UNIX_EPOCH + Duration::from_millis(u64::try_from(since - since % TICK).unwrap());
         let change = Change { action, at };
         self.live.apply(&change);

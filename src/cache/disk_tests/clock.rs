@@ -1,0 +1,154 @@
+//! A clock that goes back, and one that ran ahead.
+
+use std::time::Duration;
+
+use super::*;
+use crate::cache::policy::MaxAge;
+use crate::cache::store::Stamp;
+use crate::storage::fake_disk::set_clock_back;
+
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// All assets, the least recently used first.
+fn order(cache: &BlockingCache) -> Vec<u8> {
+    let number = |id: &AssetId| (0..=ASSETS).find(|&n| asset(n) == *id).unwrap();
+    let assets = cache.assets().unwrap();
+    assets.iter().map(|info| number(&info.id)).collect()
+}
+
+fn put(cache: &BlockingCache, number: u8, len: usize) {
+    let bytes = content(number.into(), len);
+    cache.put_atomic(&asset(number), &path(0), bytes).unwrap();
+}
+
+fn play(cache: &BlockingCache, number: u8) {
+    cache.get(&asset(number), &path(0)).unwrap().unwrap();
+}
+
+/// C8: a session whose clock ran ahead has left an index with uses in the future. What is used now is still the newest.
+#[test]
+fn uses_recorded_by_a_clock_that_ran_ahead_are_older_than_uses_now() {
+    let disk = FakeDisk::default();
+    let session = open(&disk, Durability::Full).unwrap();
+    let tomorrow = Stamp::now().0 + u64::try_from(DAY.as_micros()).unwrap();
+    for number in 0..3 {
+        session
+            .put_atomic(&asset(number), &path(0), content(number.into(), 1700))
+            .unwrap();
+        session.index.touch(&asset(number), Stamp(tomorrow));
+    }
+    drop(session);
+    let session = open(&disk, Durability::Full).unwrap();
+    session.get(&asset(0), &path(0)).unwrap().unwrap();
+    session.put_atomic(&asset(3), &path(0), content(3, 3500)).unwrap();
+    let there = |number| session.contains(&asset(number), &path(0)).unwrap();
+    assert!(there(0) && there(3), "used last");
+    assert!(!there(1) && !there(2));
+}
+
+/// C8: a clock that is set back, and back again, while the cache is open. What was used last is the newest all the same,
+/// goes last, and is remembered so.
+#[test]
+fn a_clock_set_back_within_a_session_leaves_uses_in_their_order() {
+    let disk = FakeDisk::default();
+    let session = open(&disk, Durability::Full).unwrap();
+    for number in 0..4 {
+        set_clock_back(DAY * number.into());
+        put(&session, number, 1100);
+    }
+    assert_eq!(order(&session), [0, 1, 2, 3]);
+    set_clock_back(DAY * 9);
+    play(&session, 1);
+    set_clock_back(DAY * 20);
+    play(&session, 0);
+    assert_eq!(order(&session), [2, 3, 1, 0]);
+    put(&session, 4, 3600);
+    assert_eq!(order(&session), [1, 0, 4]);
+    drop(session);
+    let session = open(&disk, Durability::Full).unwrap();
+    assert_eq!(order(&session), [1, 0, 4]);
+    sound(&disk, &session);
+}
+
+/// C8: each session's clock is a day behind the one before: after a clean close the order is kept, after a crash that of
+/// the last checkpoint.
+#[test]
+fn a_clock_set_back_between_sessions_leaves_uses_in_their_order() {
+    let disk = FakeDisk::default();
+    let session = open(&disk, Durability::Full).unwrap();
+    for number in 0..3 {
+        put(&session, number, 1100);
+    }
+    drop(session);
+    let mut wanted = vec![0, 1, 2];
+    for day in 1..6 {
+        set_clock_back(DAY * day);
+        let session = open(&disk, Durability::Full).unwrap();
+        assert_eq!(order(&session), wanted);
+        play(&session, wanted[0]);
+        wanted.rotate_left(1);
+        assert_eq!(order(&session), wanted);
+        session.checkpoint().unwrap();
+        // Lost with the power below.
+        play(&session, wanted[0]);
+        let crashed = disk.power_cut(disk.changes(), &mut Dice(1));
+        assert_eq!(order(&open(&crashed, Durability::Full).unwrap()), wanted);
+        wanted.rotate_left(1);
+        drop(session);
+    }
+    // What was recorded in the days ahead goes first.
+    let session = open(&disk, Durability::Full).unwrap();
+    put(&session, 4, 3500);
+    assert_eq!(order(&session), [wanted[1], wanted[2], 4]);
+    sound(&disk, &session);
+}
+
+/// C3, C8: without an index the times of the files are all there is, and they may lie in the future. What is used now is
+/// newer.
+#[test]
+fn files_from_the_future_are_older_than_uses_now() {
+    let disk = FakeDisk::default();
+    let session = open(&disk, Durability::Full).unwrap();
+    for number in 0..3 {
+        put(&session, number, 1100);
+    }
+    drop(session);
+    disk.aside(|| {
+        use crate::storage::durable::Disk as _;
+        disk.remove_file(Path::new("/index/snapshot")).unwrap();
+    });
+    set_clock_back(DAY * 3);
+    let session = open(&disk, Durability::Full).unwrap();
+    play(&session, 1);
+    put(&session, 3, 3000);
+    let left = order(&session);
+    assert_eq!(left[left.len() - 2..], [1, 3]);
+    sound(&disk, &session);
+}
+
+/// Ages are never negative: what was used in what is now the future is not too old, and neither is what is used now.
+#[test]
+fn a_clock_set_back_makes_nothing_too_old() {
+    let store = EvictingStore::new(
+        IndexStore::scanned(super::super::MemoryStore::new()).unwrap(),
+        MaxAge::new(DAY / 2),
+        MAX_BYTES,
+    );
+    let there = || {
+        (0..3)
+            .filter(|&n| store.contains(&asset(n), &path(0)).unwrap())
+            .count()
+    };
+    let put = |n: u8| store.put(&asset(n), &path(0), content(n.into(), 100)).unwrap();
+    put(0);
+    set_clock_back(DAY * 3);
+    put(1);
+    store.checkpoint().unwrap();
+    put(2);
+    store.checkpoint().unwrap();
+    assert_eq!(there(), 3);
+    // And a clock that is right again makes too old only what is.
+    set_clock_back(Duration::ZERO);
+    store.checkpoint().unwrap();
+    assert_eq!(there(), 3);
+}

@@ -134,16 +134,7 @@ impl BlockingCache {
     ///
     /// [`CacheError::Io`].
     pub fn get(&self, asset: &AssetId, path: &CachePath) -> Result<Option<Bytes>, CacheError> {
-        let Some(entry) = self.open(asset, path)? else {
-            return Ok(None);
-        };
-        match entry.read() {
-            Err(CacheError::Damaged { path }) => {
-                log::warn!("{} is damaged", path.display());
-                Ok(None)
-            }
-            read => read.map(Some),
-        }
+        self.shared.store.get(asset, path)
     }
 
     /// The entry opened for reading, or `None` if it is not there. It stays readable when it is evicted.

@@ -1,129 +1,27 @@
-//! How an entry stands in its file, and an entry opened for reading.
-//!
-//! ```text
-//! payload … | path | asset key | payload length, crc of payload, crc of names, lengths of names, crc, magic
-//!                              └──────────────────── 32 bytes, little-endian ─────────────────────────────┘
-//! ```
-//!
-//! The last 32 bytes and the file's length together tell a whole entry from a truncated, emptied or foreign one
-//! without any index, so a get costs one small read more than reading the bytes.
+//! An entry opened for reading.
 
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use bytes::{BufMut as _, Bytes, BytesMut};
+use bytes::Bytes;
 use snafu::ResultExt as _;
 
 use super::error::{CacheError, IoSnafu};
+use super::footer::{BLOCK, Footer};
 use super::id::AssetId;
 use super::path::CachePath;
-use crate::storage::durable::{DiskFile, Kind, read_range};
+use crate::storage::durable::{DiskFile, read_range};
 
-const MAGIC: [u8; 8] = *b"kithara1";
-const FIXED: usize = 32;
 /// How much is read at once where the whole is not asked for, in bytes.
-pub(crate) const CHUNK: usize = 256 * 1024;
-
-/// The end of an entry's file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Footer {
-    pub(crate) payload: u64,
-    crc: u32,
-    names_crc: u32,
-    path_len: u16,
-    key_len: u16,
-}
-
-impl Footer {
-    /// Bytes the footer of this entry takes.
-    pub(crate) fn len(asset: &AssetId, path: &CachePath) -> u64 {
-        (path.as_str().len() + asset.key().unwrap_or_default().len() + FIXED) as u64
-    }
-
-    /// The footer of a payload of `payload` bytes with checksum `crc`.
-    pub(crate) fn encode(asset: &AssetId, path: &CachePath, payload: u64, crc: u32) -> Bytes {
-        let (path, key) = (
-            path.as_str().as_bytes(),
-            asset.key().unwrap_or_default().as_bytes(),
-        );
-        let mut out = BytesMut::with_capacity(path.len() + key.len() + FIXED);
-        out.put_slice(path);
-        out.put_slice(key);
-        let names_crc = crc32fast::hash(&out);
-        let mut fixed = BytesMut::with_capacity(FIXED);
-        fixed.put_u64_le(payload);
-        fixed.put_u32_le(crc);
-        fixed.put_u32_le(names_crc);
-        // Both are bounded where they are parsed: 1024 and 2048 bytes.
-        fixed.put_u16_le(u16::try_from(path.len()).unwrap_or(u16::MAX));
-        fixed.put_u16_le(u16::try_from(key.len()).unwrap_or(u16::MAX));
-        let fixed_crc = crc32fast::hash(&fixed);
-        fixed.put_u32_le(fixed_crc);
-        fixed.put_slice(&MAGIC);
-        out.unsplit(fixed);
-        out.freeze()
-    }
-
-    /// The footer of an open file, or `None` if the file is not one whole entry.
-    pub(crate) fn read(file: &dyn DiskFile) -> io::Result<Option<Self>> {
-        let meta = file.metadata()?;
-        let Some(start) = meta
-            .len
-            .checked_sub(FIXED as u64)
-            .filter(|_| meta.kind == Kind::File)
-        else {
-            return Ok(None);
-        };
-        let tail = read_range(file, start, FIXED as u64)?;
-        Ok(Self::decode(&tail).filter(|footer| {
-            let names = u64::from(footer.path_len) + u64::from(footer.key_len);
-            footer.payload.checked_add(names) == Some(start)
-        }))
-    }
-
-    fn decode(tail: &[u8]) -> Option<Self> {
-        let (checked, rest) = tail.split_at_checked(20)?;
-        let (crc, magic) = rest.split_first_chunk::<4>()?;
-        if magic != MAGIC || crc32fast::hash(checked) != u32::from_le_bytes(*crc) {
-            return None;
-        }
-        let (payload, rest) = checked.split_first_chunk()?;
-        let (crc, rest) = rest.split_first_chunk()?;
-        let (names_crc, rest) = rest.split_first_chunk()?;
-        let (path_len, rest) = rest.split_first_chunk()?;
-        let (key_len, _) = rest.split_first_chunk()?;
-        Some(Self {
-            payload: u64::from_le_bytes(*payload),
-            crc: u32::from_le_bytes(*crc),
-            names_crc: u32::from_le_bytes(*names_crc),
-            path_len: u16::from_le_bytes(*path_len),
-            key_len: u16::from_le_bytes(*key_len),
-        })
-    }
-
-    /// The path and the asset's key kept in the file, or `None` if they are damaged.
-    pub(crate) fn names(&self, file: &dyn DiskFile) -> io::Result<Option<(CachePath, Option<String>)>> {
-        let names = read_range(
-            file,
-            self.payload,
-            u64::from(self.path_len) + u64::from(self.key_len),
-        )?;
-        if crc32fast::hash(&names) != self.names_crc {
-            return Ok(None);
-        }
-        let parsed = names
-            .split_at_checked(self.path_len.into())
-            .and_then(|(path, key)| {
-                let path = CachePath::parse(std::str::from_utf8(path).ok()?).ok()?;
-                let key = String::from_utf8(key.to_vec()).ok()?;
-                Some((path, Some(key).filter(|key| !key.is_empty())))
-            });
-        Ok(parsed)
-    }
-}
+pub(super) const CHUNK: u64 = BLOCK as u64;
 
 /// An entry opened for reading. It stays whole and readable after the entry is replaced, evicted or removed.
+///
+/// No byte is given out whose checksum was not right when it was read. Checksums cover 256 KiB each, so reading less
+/// than that at once reads the rest of it too. An entry that was fetched piece by piece has one checksum: the first
+/// read goes over all of it, and what changes on the disk after that is not seen.
 pub struct Entry {
     content: Content,
     len: u64,
@@ -131,11 +29,15 @@ pub struct Entry {
 
 enum Content {
     Memory(Bytes),
-    File {
-        file: Box<dyn DiskFile>,
-        path: PathBuf,
-        footer: Footer,
-    },
+    File(EntryFile),
+}
+
+struct EntryFile {
+    file: Box<dyn DiskFile>,
+    path: PathBuf,
+    footer: Footer,
+    /// All of it was right once.
+    checked: AtomicBool,
 }
 
 impl Entry {
@@ -146,16 +48,22 @@ impl Entry {
         }
     }
 
-    /// The entry in an open file, or `None` if the file is not one whole entry.
-    pub(crate) fn file(file: Box<dyn DiskFile>, path: &Path) -> io::Result<Option<Self>> {
-        let footer = Footer::read(&*file)?;
+    /// The entry in an open file, or `None` if the file is not this entry, whole.
+    pub(crate) fn file(
+        file: Box<dyn DiskFile>,
+        file_path: &Path,
+        asset: &AssetId,
+        path: &CachePath,
+    ) -> io::Result<Option<Self>> {
+        let footer = Footer::read(&*file)?.filter(|footer| footer.is_of(asset, path));
         Ok(footer.map(|footer| Self {
             len: footer.payload,
-            content: Content::File {
+            content: Content::File(EntryFile {
                 file,
-                path: path.to_owned(),
+                path: file_path.to_owned(),
                 footer,
-            },
+                checked: AtomicBool::new(false),
+            }),
         }))
     }
 
@@ -163,7 +71,7 @@ impl Entry {
     pub(crate) fn path(&self) -> Option<&Path> {
         match &self.content {
             Content::Memory(_) => None,
-            Content::File { path, .. } => Some(path),
+            Content::File(file) => Some(&file.path),
         }
     }
 
@@ -181,80 +89,124 @@ impl Entry {
     ///
     /// # Errors
     ///
-    /// [`CacheError::Io`] if the file cannot be read, [`CacheError::Damaged`] if it was cut short since it was opened.
+    /// [`CacheError::Io`] if the file cannot be read, [`CacheError::Damaged`] if the disk changed the bytes, or the file
+    /// was cut short.
     pub fn read_at(&self, offset: u64, len: u64) -> Result<Bytes, CacheError> {
-        let len = len.min(self.len.saturating_sub(offset));
+        let end = self.len.min(offset.saturating_add(len));
+        let start = offset.min(end);
         match &self.content {
-            Content::Memory(bytes) => {
-                let start = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
-                let len = usize::try_from(len)
-                    .unwrap_or(usize::MAX)
-                    .min(bytes.len() - start);
-                Ok(bytes.slice(start..start + len))
-            }
-            Content::File { file, path, .. } => {
-                let bytes = read_range(&**file, offset, len).context(IoSnafu { action: "read", path })?;
-                if bytes.len() as u64 == len {
-                    Ok(bytes)
-                } else {
-                    Err(CacheError::Damaged { path: path.clone() })
-                }
-            }
+            Content::Memory(bytes) => Ok(slice(bytes, 0, start, end)),
+            Content::File(file) => file.read(start, end),
         }
     }
 
-    /// All bytes, against the checksum written with them.
+    /// Up to 256 KiB from `offset`, up to where the next checksum starts.
+    pub(super) fn chunk(&self, offset: u64) -> Result<Bytes, CacheError> {
+        self.read_at(offset, CHUNK - offset % CHUNK)
+    }
+
+    /// All bytes.
     ///
     /// # Errors
     ///
-    /// As [`read_at`](Self::read_at), and [`CacheError::Damaged`] if the disk changed them.
+    /// As [`read_at`](Self::read_at).
     pub fn read(&self) -> Result<Bytes, CacheError> {
-        let bytes = self.read_at(0, self.len)?;
-        match &self.content {
-            Content::File { path, footer, .. } if crc32fast::hash(&bytes) != footer.crc => {
-                Err(CacheError::Damaged { path: path.clone() })
+        self.read_at(0, self.len)
+    }
+
+    /// All bytes; what is damaged is absent.
+    pub(super) fn read_or_miss(&self) -> Result<Option<Bytes>, CacheError> {
+        match self.read() {
+            Err(CacheError::Damaged { path }) => {
+                log::warn!("{} is damaged", path.display());
+                Ok(None)
             }
-            _ => Ok(bytes),
+            read => read.map(Some),
         }
     }
 
-    /// Reads all bytes against the checksum written with them. `false`: the disk changed them, or another entry's
-    /// file was put in this one's place. Needs 256 KiB of memory.
+    /// Reads all bytes against the checksums written with them. `false`: the disk changed them, or the entry has another
+    /// name. Needs 256 KiB of memory.
     ///
     /// # Errors
     ///
     /// [`CacheError::Io`] if the file cannot be read.
     pub fn verify(&self, asset: &AssetId, path: &CachePath) -> Result<bool, CacheError> {
-        let Content::File {
-            file,
-            path: file_path,
-            footer,
-        } = &self.content
-        else {
-            return Ok(true);
-        };
-        let names = footer.names(&**file).context(IoSnafu {
-            action: "read",
-            path: file_path,
-        })?;
-        let ours = names.is_some_and(|(found, key)| {
-            found == *path && (asset.key().is_none() || key.is_none() || asset.key() == key.as_deref())
-        });
-        if !ours {
-            return Ok(false);
+        match &self.content {
+            Content::Memory(_) => Ok(true),
+            Content::File(file) if file.footer.is_of(asset, path) => file.is_right(),
+            Content::File(_) => Ok(false),
         }
-        let mut crc = crc32fast::Hasher::new();
+    }
+}
+
+impl EntryFile {
+    fn read(&self, start: u64, end: u64) -> Result<Bytes, CacheError> {
+        if self.footer.is_one_block() {
+            if !self.checked.load(Ordering::Relaxed) && !self.is_right()? {
+                return Err(self.damaged());
+            }
+            return self.exactly(start, end);
+        }
+        let first = start / CHUNK * CHUNK;
+        let blocks = self.exactly(first, end.next_multiple_of(CHUNK).min(self.footer.payload))?;
+        if self.are_blocks(first, &blocks) {
+            Ok(slice(&blocks, first, start, end))
+        } else {
+            Err(self.damaged())
+        }
+    }
+
+    /// Whether all bytes are those that were written.
+    fn is_right(&self) -> Result<bool, CacheError> {
+        let payload = self.footer.payload;
+        let mut whole = crc32fast::Hasher::new();
         let mut offset = 0;
-        while offset < self.len {
-            let chunk = match self.read_at(offset, CHUNK as u64) {
+        while offset < payload {
+            let chunk = match self.exactly(offset, payload.min(offset + CHUNK)) {
                 Err(CacheError::Damaged { .. }) => return Ok(false),
                 chunk => chunk?,
             };
+            if self.footer.is_one_block() {
+                whole.update(&chunk);
+            } else if !self.are_blocks(offset, &chunk) {
+                return Ok(false);
+            }
             offset += chunk.len() as u64;
-            crc.update(&chunk);
         }
-        Ok(crc.finalize() == footer.crc)
+        let right = !self.footer.is_one_block() || self.footer.sum(0) == Some(whole.finalize());
+        self.checked.fetch_or(right, Ordering::Relaxed);
+        Ok(right)
     }
+
+    fn are_blocks(&self, first: u64, bytes: &[u8]) -> bool {
+        usize::try_from(first / CHUNK).is_ok_and(|first| self.footer.are_blocks(first, bytes))
+    }
+
+    /// Bytes as they are on the disk now.
+    fn exactly(&self, start: u64, end: u64) -> Result<Bytes, CacheError> {
+        let bytes = read_range(&*self.file, start, end - start).context(IoSnafu {
+            action: "read",
+            path: &self.path,
+        })?;
+        if bytes.len() as u64 == end - start {
+            Ok(bytes)
+        } else {
+            Err(self.damaged())
+        }
+    }
+
+    fn damaged(&self) -> CacheError {
+        CacheError::Damaged {
+            path: self.path.clone(),
+        }
+    }
+}
+
+/// What lies from `start` to `end`, of bytes that begin at `first`.
+fn slice(bytes: &Bytes, first: u64, start: u64, end: u64) -> Bytes {
+    let within = |at: u64| usize::try_from(at - first).map_or(bytes.len(), |at| at.min(bytes.len()));
+    bytes.slice(within(start)..within(end))
 }
 
 impl fmt::Debug for Entry {
@@ -262,5 +214,185 @@ impl fmt::Debug for Entry {
         f.debug_struct("Entry")
             .field("len", &self.len)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::super::fs::FsStore;
+    use super::super::store::Store as _;
+    use super::super::{footer, policy::Lru};
+    use super::*;
+    use crate::cache::{EvictingStore, LeaseStore};
+    use crate::storage::Durability;
+
+    struct Scene {
+        _dir: tempfile::TempDir,
+        store: FsStore,
+        asset: AssetId,
+        path: CachePath,
+        file: PathBuf,
+        payload: Bytes,
+    }
+
+    /// A store with one entry of two blocks and a bit.
+    fn scene() -> Scene {
+        let dir = tempfile::tempdir().unwrap();
+        let store = FsStore::open(dir.path().join("root"), Durability::Ordered).unwrap();
+        let (asset, path) = (AssetId::from_key("a").unwrap(), CachePath::parse("x").unwrap());
+        let payload: Bytes = (0..2 * BLOCK + 1000)
+            .map(|n| u8::try_from(n % 249).unwrap())
+            .collect();
+        store.put(&asset, &path, payload.clone()).unwrap();
+        let name = asset.name();
+        let file = dir
+            .path()
+            .join("root/assets")
+            .join(&name[..2])
+            .join(name)
+            .join("x");
+        Scene {
+            _dir: dir,
+            store,
+            asset,
+            path,
+            file,
+            payload,
+        }
+    }
+
+    fn turn_a_bit(file: &Path, at: usize) {
+        let mut bytes = fs::read(file).unwrap();
+        bytes[at] ^= 1;
+        fs::write(file, bytes).unwrap();
+    }
+
+    fn is_damaged(result: Result<Bytes, CacheError>) -> bool {
+        result.is_err_and(|error| matches!(error, CacheError::Damaged { .. }))
+    }
+
+    /// C3: a store that cannot be caught lying. The disk changes while the entry is open, too.
+    #[test]
+    fn a_turned_bit_is_found_by_the_read_that_would_give_it_out() {
+        let Scene {
+            store,
+            asset,
+            path,
+            file,
+            payload,
+            _dir,
+        } = scene();
+        let entry = store.open(&asset, &path).unwrap().unwrap();
+        assert_eq!(entry.read().unwrap(), payload);
+        turn_a_bit(&file, BLOCK + 5000);
+        let block = BLOCK as u64;
+        assert_eq!(entry.read_at(0, 10).unwrap(), payload[..10]);
+        assert_eq!(entry.chunk(100).unwrap(), payload[100..BLOCK]);
+        assert_eq!(entry.read_at(block - 1, 1).unwrap(), payload[BLOCK - 1..BLOCK]);
+        assert!(is_damaged(entry.read_at(block, 1)));
+        assert!(is_damaged(entry.read_at(block - 1, 2)));
+        assert!(is_damaged(entry.chunk(2 * block - 1)));
+        assert_eq!(entry.chunk(2 * block).unwrap(), payload[2 * BLOCK..]);
+        assert!(is_damaged(entry.read()));
+        assert!(!entry.verify(&asset, &path).unwrap());
+        assert_eq!(store.get(&asset, &path).unwrap(), None);
+        turn_a_bit(&file, BLOCK + 5000);
+        assert_eq!(store.get(&asset, &path).unwrap().unwrap(), payload);
+    }
+
+    /// As above, for what came piece by piece.
+    #[test]
+    fn an_entry_of_one_checksum_is_checked_before_its_first_byte() {
+        let Scene {
+            store,
+            asset,
+            path,
+            file,
+            payload,
+            _dir,
+        } = scene();
+        let end = footer::encode_whole(&asset, &path, payload.len() as u64, crc32fast::hash(&payload));
+        fs::write(&file, [&payload[..], &end].concat()).unwrap();
+        let entry = store.open(&asset, &path).unwrap().unwrap();
+        assert_eq!(entry.chunk(7).unwrap(), payload[7..BLOCK]);
+        assert_eq!(entry.read_at(3, payload.len() as u64).unwrap(), payload[3..]);
+        assert!(entry.verify(&asset, &path).unwrap());
+        turn_a_bit(&file, payload.len() - 1);
+        let entry = store.open(&asset, &path).unwrap().unwrap();
+        assert!(is_damaged(entry.chunk(0)));
+        assert_eq!(store.get(&asset, &path).unwrap(), None);
+    }
+
+    /// C3: a hostile file.
+    #[test]
+    fn an_entry_under_anothers_name_is_a_miss() {
+        let Scene {
+            store,
+            asset,
+            file,
+            _dir,
+            ..
+        } = scene();
+        let other = CachePath::parse("y").unwrap();
+        let copy = file.with_file_name("y");
+        fs::copy(&file, &copy).unwrap();
+        assert!(store.get(&asset, &other).unwrap().is_none());
+        assert!(!copy.exists());
+        fs::copy(&file, &copy).unwrap();
+        assert!(store.open(&asset, &other).unwrap().is_none());
+        assert!(!copy.exists());
+    }
+
+    /// C3: no memory for what only a length says.
+    #[test]
+    fn a_terabyte_of_holes_in_an_entrys_place_is_a_miss() {
+        let Scene {
+            store,
+            asset,
+            path,
+            file,
+            payload,
+            _dir,
+        } = scene();
+        for len in [1 << 40, 9 << 20] {
+            fs::File::create(&file).unwrap().set_len(len).unwrap();
+            assert!(store.get(&asset, &path).unwrap().is_none());
+            store.put(&asset, &path, payload.clone()).unwrap();
+            assert_eq!(store.get(&asset, &path).unwrap().unwrap(), payload);
+        }
+    }
+
+    /// C5: a footer grows with its payload, and all of it has been paid for.
+    #[test]
+    fn a_writer_of_unknown_length_pays_for_its_checksums() {
+        let Scene {
+            store,
+            asset,
+            file,
+            payload,
+            _dir,
+            ..
+        } = scene();
+        store.set_pinned(&asset, true).unwrap();
+        let path = CachePath::parse("y").unwrap();
+        let used = store.used_bytes().unwrap();
+        let len = payload.len() as u64;
+        let fits = used + len + footer::len(&asset, &path, len);
+        let root = file.ancestors().nth(4).unwrap().to_owned();
+        drop(store);
+        let write = |max_bytes| {
+            let store = FsStore::open(&root, Durability::Ordered)?;
+            let store = EvictingStore::new(LeaseStore::new(store), Lru::new(), max_bytes);
+            let mut staged = store.stage(&asset, &path)?;
+            for piece in payload.chunks(100_000) {
+                staged.write(&[payload.slice_ref(piece)])?;
+            }
+            staged.commit()
+        };
+        assert!(matches!(write(fits - 1), Err(CacheError::CacheFull { .. })));
+        let committed = write(fits).unwrap();
+        assert_eq!(committed.bytes, len + footer::len(&asset, &path, len));
     }
 }

@@ -185,6 +185,14 @@ impl<S: Store, P: EvictionPolicy> Store for EvictingStore<S, P> {
         Ok(entry)
     }
 
+    fn get(&self, asset: &AssetId, path: &CachePath) -> Result<Option<Bytes>, CacheError> {
+        let bytes = self.shared.inner.get(asset, path)?;
+        if bytes.is_some() {
+            self.shared.used(asset, Stamp::default());
+        }
+        Ok(bytes)
+    }
+
     fn contains(&self, asset: &AssetId, path: &CachePath) -> Result<bool, CacheError> {
         self.shared.inner.contains(asset, path)
     }
@@ -218,7 +226,7 @@ impl<S: Store, P: EvictionPolicy> Store for EvictingStore<S, P> {
 
     fn partial(&self, asset: &AssetId, path: &CachePath) -> Result<Option<Box<dyn Partial>>, CacheError> {
         self.settle()?;
-        let overhead = self.shared.inner.overhead(asset, Some(path));
+        let overhead = self.shared.inner.overhead(asset, Some(path), 0);
         let Some(inner) = self.shared.inner.partial(asset, path)? else {
             return Ok(None);
         };
@@ -259,7 +267,7 @@ impl<S: Store, P: EvictionPolicy> Store for EvictingStore<S, P> {
             // Needs no room, and may be what makes some.
             return shared.inner.set_pinned(asset, false);
         }
-        let overhead = shared.inner.overhead(asset, None);
+        let overhead = shared.inner.overhead(asset, None, 0);
         shared.reserve(overhead)?;
         let done = shared.inner.set_pinned(asset, pinned);
         let mut state = shared.lock();
@@ -292,8 +300,8 @@ impl<S: Store, P: EvictionPolicy> Store for EvictingStore<S, P> {
         Ok(self.shared.inner.used_bytes()?.saturating_add(state.reserved))
     }
 
-    fn overhead(&self, asset: &AssetId, path: Option<&CachePath>) -> u64 {
-        self.shared.inner.overhead(asset, path)
+    fn overhead(&self, asset: &AssetId, path: Option<&CachePath>, payload: u64) -> u64 {
+        self.shared.inner.overhead(asset, path, payload)
     }
 
     fn settle(&self) -> Result<(), CacheError> {

@@ -133,6 +133,11 @@ impl Leases {
         }
     }
 
+    /// Whether a reader must not find the asset any more: a lease taken now must not see what is about to go.
+    fn is_removing(&self, asset: &AssetId) -> bool {
+        self.shared.lock().removing.contains(asset)
+    }
+
     fn is_claimed(&self, asset: &AssetId) -> bool {
         self.shared.lock().claims.contains_key(asset)
     }
@@ -181,18 +186,23 @@ impl<S> LeaseStore<S> {
 
 impl<S: Store> Store for LeaseStore<S> {
     fn open(&self, asset: &AssetId, path: &CachePath) -> Result<Option<Entry>, CacheError> {
-        // A lease taken now must not see what is about to go.
-        let removing = self.leases.shared.lock().removing.contains(asset);
-        if removing {
+        if self.leases.is_removing(asset) {
             Ok(None)
         } else {
             self.inner.open(asset, path)
         }
     }
 
+    fn get(&self, asset: &AssetId, path: &CachePath) -> Result<Option<Bytes>, CacheError> {
+        if self.leases.is_removing(asset) {
+            Ok(None)
+        } else {
+            self.inner.get(asset, path)
+        }
+    }
+
     fn contains(&self, asset: &AssetId, path: &CachePath) -> Result<bool, CacheError> {
-        let removing = self.leases.shared.lock().removing.contains(asset);
-        if removing {
+        if self.leases.is_removing(asset) {
             Ok(false)
         } else {
             self.inner.contains(asset, path)
@@ -279,8 +289,8 @@ impl<S: Store> Store for LeaseStore<S> {
         self.inner.used_bytes()
     }
 
-    fn overhead(&self, asset: &AssetId, path: Option<&CachePath>) -> u64 {
-        self.inner.overhead(asset, path)
+    fn overhead(&self, asset: &AssetId, path: Option<&CachePath>, payload: u64) -> u64 {
+        self.inner.overhead(asset, path, payload)
     }
 
     fn settle(&self) -> Result<(), CacheError> {

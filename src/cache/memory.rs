@@ -144,7 +144,7 @@ impl Store for MemoryStore {
         Ok(self.lock().values().map(Asset::bytes).sum())
     }
 
-    fn overhead(&self, _asset: &AssetId, _path: Option<&CachePath>) -> u64 {
+    fn overhead(&self, _asset: &AssetId, _path: Option<&CachePath>, _payload: u64) -> u64 {
         0
     }
 

@@ -44,6 +44,7 @@ mod evict;
 #[cfg(test)]
 mod faults;
 mod flight;
+mod footer;
 mod fs;
 #[cfg(fuzzing)]
 #[doc(hidden)]

@@ -18,8 +18,8 @@ use std::sync::Weak;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::blocking::BlockingCache;
-use super::entry::Footer;
 use super::error::CacheError;
+use super::footer;
 use super::id::AssetId;
 use super::lease::Lease;
 use super::path::CachePath;
@@ -199,7 +199,7 @@ impl PartialEntry {
     pub fn commit<E>(&self, writer: &mut Writer<E>, len: u64) -> Result<(), StreamingError> {
         // Before the entry's turn is taken: making room runs the eviction policy, which may use this very entry.
         self.claim
-            .prepay(Footer::len(&self.claim.asset, &self.claim.path))
+            .prepay(footer::len_whole(&self.claim.asset, &self.claim.path))
             .map_err(|source| StreamingError::Io {
                 action: "make room for",
                 path: self.claim.partial.place().target.clone(),
@@ -209,7 +209,8 @@ impl PartialEntry {
         let mut rename = || {
             let mut bytes = len;
             let done = writer.commit_with_footer(len, |payload| {
-                let footer = Footer::encode(&self.claim.asset, &self.claim.path, payload.len, payload.crc32);
+                let footer =
+                    footer::encode_whole(&self.claim.asset, &self.claim.path, payload.len, payload.crc32);
                 bytes = payload.len + footer.len() as u64;
                 footer.to_vec()
             });

@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::entry::{CHUNK, Entry};
+use super::entry::Entry;
 use super::error::CacheError;
 use super::id::AssetId;
 use super::path::CachePath;
 use crate::rt;
 
 /// An entry being read from its beginning, from [`AssetCache::open`](super::AssetCache::open). Reads on when the entry
-/// is replaced, evicted or removed.
+/// is replaced, evicted or removed. Gives out no byte whose checksum was not right, see [`Entry`].
 #[derive(Debug)]
 pub struct EntryReader {
     entry: Arc<Entry>,
@@ -46,8 +46,8 @@ impl EntryReader {
         self.position = position;
     }
 
-    /// Reads all bytes against the checksum written with them, as [`Entry::verify`] does: one hop, and the bytes are in
-    /// memory for the chunks to come.
+    /// Reads all bytes against the checksums written with them, as [`Entry::verify`] does, in one hop: for who wants to
+    /// know before the first chunk. Each chunk is checked anyway.
     ///
     /// # Errors
     ///
@@ -65,8 +65,8 @@ impl EntryReader {
     ///
     /// # Errors
     ///
-    /// [`CacheError::Io`]; [`CacheError::Damaged`] if the file was cut short since it was opened: the end is never
-    /// early.
+    /// [`CacheError::Io`]; [`CacheError::Damaged`] if the disk changed the bytes, or the file was cut short since it was
+    /// opened: the end is never early.
     ///
     /// # Cancel safety
     ///
@@ -76,7 +76,7 @@ impl EntryReader {
             return Ok(None);
         }
         let (entry, position) = (Arc::clone(&self.entry), self.position);
-        let chunk = rt::unblock(move || entry.read_at(position, CHUNK as u64)).await?;
+        let chunk = rt::unblock(move || entry.chunk(position)).await?;
         self.position = position + chunk.len() as u64;
         Ok(Some(chunk))
     }

@@ -46,6 +46,18 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// As [`open`](Self::open).
     fn contains(&self, asset: &AssetId, path: &CachePath) -> Result<bool, CacheError>;
 
+    /// The whole entry, read and checked; the provided method opens it for that.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    fn get(&self, asset: &AssetId, path: &CachePath) -> Result<Option<Bytes>, CacheError> {
+        match self.open(asset, path)? {
+            Some(entry) => entry.read_or_miss(),
+            None => Ok(None),
+        }
+    }
+
     /// Starts a new version of an entry.
     ///
     /// # Errors
@@ -134,9 +146,9 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// [`CacheError::Io`].
     fn used_bytes(&self) -> Result<u64, CacheError>;
 
-    /// The most that committing this entry, or pinning the asset where there is no path, can add to
-    /// [`used_bytes`](Self::used_bytes) beyond the payload.
-    fn overhead(&self, asset: &AssetId, path: Option<&CachePath>) -> u64;
+    /// The most that committing this entry with so long a payload, or pinning the asset where there is no path, can add
+    /// to [`used_bytes`](Self::used_bytes) beyond the payload. Grows with it.
+    fn overhead(&self, asset: &AssetId, path: Option<&CachePath>, payload: u64) -> u64;
 
     /// Finishes what must be finished before anything is written: finds out what is there where that is not known,
     /// removes what a killed session left. Returns at once when it is done already. Reading needs no such wait.

@@ -3,8 +3,8 @@
 use bytes::Bytes;
 
 use super::blocking::BlockingCache;
-use super::entry::CHUNK;
 use super::error::CacheError;
+use super::footer::BLOCK;
 use super::store::Staged;
 use crate::rt;
 
@@ -64,7 +64,7 @@ impl EntryWriter {
         self.len += bytes.len() as u64;
         self.batched += bytes.len();
         self.batch.push(bytes);
-        if self.batched < CHUNK && self.batch.len() < MAX_PARTS {
+        if self.batched < BLOCK && self.batch.len() < MAX_PARTS {
             return Ok(());
         }
         let Some(mut staged) = self.staged.take() else {

@@ -59,6 +59,16 @@ impl Session {
         self.writes.append(Writes::failed((resource.clone(), reason)));
     }
 
+    /// As [`unreadable`](Self::unreadable), before any byte was read: a damaged entry is a miss, and what is fetched
+    /// takes its place.
+    pub(super) fn unread(&mut self, resource: &Resource, source: CacheError) -> Result<(), HlsError> {
+        if matches!(source, CacheError::Damaged { .. }) {
+            log::warn!("{resource} in the cache is damaged");
+            return self.online(resource);
+        }
+        self.unreadable(resource, source)
+    }
+
     /// Takes in a cache that cannot be read: a reason to go on without it, or the end when there is nothing else.
     pub(super) fn unreadable(&mut self, resource: &Resource, source: CacheError) -> Result<(), HlsError> {
         if self.offline {
@@ -238,35 +248,22 @@ impl Fetcher {
             match reader.next_chunk().await {
                 Ok(Some(chunk)) => bytes.extend_from_slice(&chunk),
                 Ok(None) => return Ok(Some(bytes.freeze())),
-                Err(error) => return session.unreadable(resource, error).map(|()| None),
+                Err(error) => return session.unread(resource, error).map(|()| None),
             }
         }
     }
 
-    /// Opens an entry whose bytes are those that were written. A damaged one is a miss: what is fetched takes its place.
+    /// Opens an entry. Its reader gives out no byte that the disk changed.
     pub(super) async fn open(
         &self,
         session: &mut Session,
         resource: &Resource,
         path: &CachePath,
     ) -> Result<Option<EntryReader>, HlsError> {
-        match self.try_open(path).await {
-            Ok(Some((reader, true))) => Ok(Some(reader)),
-            Ok(Some((_, false))) => {
-                log::warn!("{resource} in the cache is damaged");
-                Ok(None)
-            }
-            Ok(None) => Ok(None),
+        match self.params.cache.open(&self.asset, path).await {
+            Ok(reader) => Ok(reader),
             Err(error) => session.unreadable(resource, error).map(|()| None),
         }
-    }
-
-    async fn try_open(&self, path: &CachePath) -> Result<Option<(EntryReader, bool)>, CacheError> {
-        let Some(reader) = self.params.cache.open(&self.asset, path).await? else {
-            return Ok(None);
-        };
-        let good = reader.verify(&self.asset, path).await?;
-        Ok(Some((reader, good)))
     }
 
     fn keep(&self, session: &mut Session, resource: &Resource, path: &CachePath, bytes: Bytes) {

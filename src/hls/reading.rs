@@ -116,7 +116,11 @@ impl Reading {
                 From::Cache(reader) => match reader.next_chunk().await {
                     Ok(chunk) => chunk,
                     Err(error) => {
-                        session.unreadable(&self.resource, error)?;
+                        if self.delivered == 0 {
+                            session.unread(&self.resource, error)?;
+                        } else {
+                            session.unreadable(&self.resource, error)?;
+                        }
                         let (resource, location) = (&self.resource, &self.location);
                         let network = Network::open(fetcher, session, resource, location, &self.path).await?;
                         self.from = From::Network(Box::new(network));

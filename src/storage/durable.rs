@@ -6,7 +6,7 @@
 use std::ffi::OsString;
 use std::fmt;
 use std::fs::TryLockError;
-use std::io::{self, IoSlice, Write as _};
+use std::io::{self, IoSlice, Seek as _, Write as _};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -90,6 +90,14 @@ pub(crate) trait Disk: fmt::Debug + Send + Sync + 'static {
 /// An open file of a [`Disk`].
 pub(crate) trait DiskFile: Send + Sync {
     fn metadata(&self) -> io::Result<Meta>;
+    /// Length in bytes. What is no file has any, or none: reading it tells.
+    #[cfg_attr(
+        not(feature = "cache"),
+        expect(dead_code, reason = "the cache asks before each read")
+    )]
+    fn len(&self) -> io::Result<u64> {
+        self.metadata().map(|meta| meta.len)
+    }
     /// Reads at `offset`, which may be past the end: then nothing.
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize>;
     /// Reads at `offset` what `buf` has room for, behind what is in it.
@@ -261,6 +269,12 @@ fn meta(from: &std::fs::Metadata) -> Meta {
 impl DiskFile for fs::File {
     fn metadata(&self) -> io::Result<Meta> {
         Ok(meta(&fs::File::metadata(self)?))
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        // A third of the price of asking for all there is to know of the file.
+        let mut file = self.file();
+        file.seek(io::SeekFrom::End(0))
     }
 
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {

@@ -13,9 +13,10 @@ use crate::cache::path::CachePath;
 pub(super) struct EvictingStaged<S: Store, P: EvictionPolicy> {
     inner: Option<Box<dyn Staged>>,
     asset: AssetId,
+    path: CachePath,
     reserved: u64,
-    /// How much of that is for payload that is still to come.
-    unwritten: u64,
+    /// Bytes of payload so far.
+    written: u64,
     shared: Arc<Shared<S, P>>,
 }
 
@@ -28,14 +29,15 @@ impl<S: Store, P: EvictionPolicy> EvictingStaged<S, P> {
         path: &CachePath,
         payload: u64,
     ) -> Result<Self, CacheError> {
-        let overhead = shared.inner.overhead(asset, Some(path));
+        let overhead = shared.inner.overhead(asset, Some(path), payload);
         // Claimed before room is made for it: what is about to be written to must not be evicted for that.
         let inner = Some(shared.inner.stage(asset, path)?);
         let mut staged = Self {
             inner,
             asset: asset.clone(),
+            path: path.clone(),
             reserved: 0,
-            unwritten: payload,
+            written: 0,
             shared: Arc::clone(shared),
         };
         staged.reserve(overhead.saturating_add(payload))?;
@@ -51,10 +53,13 @@ impl<S: Store, P: EvictionPolicy> EvictingStaged<S, P> {
 
 impl<S: Store, P: EvictionPolicy> Staged for EvictingStaged<S, P> {
     fn write(&mut self, parts: &[Bytes]) -> Result<(), CacheError> {
-        let bytes: u64 = parts.iter().map(|part| part.len() as u64).sum();
-        let more = bytes.saturating_sub(self.unwritten);
-        self.unwritten = self.unwritten.saturating_sub(bytes);
-        self.reserve(more)?;
+        self.written += parts.iter().map(|part| part.len() as u64).sum::<u64>();
+        let overhead = self
+            .shared
+            .inner
+            .overhead(&self.asset, Some(&self.path), self.written);
+        let wanted = overhead.saturating_add(self.written);
+        self.reserve(wanted.saturating_sub(self.reserved))?;
         match &mut self.inner {
             Some(inner) => inner.write(parts),
             None => Err(CacheError::Abandoned),

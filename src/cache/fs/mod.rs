@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use bytes::Bytes;
 use fs_err as fs;
 use snafu::ResultExt as _;
 
@@ -22,15 +23,16 @@ use self::lock::RootLock;
 use self::partial::FsPartial;
 use self::staged::FsStaged;
 use self::tree::{Tree, absent, make_dir};
-use super::entry::{Entry, Footer};
+use super::entry::Entry;
 use super::error::{CacheError, IoSnafu};
+use super::footer::{self, Footer};
 use super::id::AssetId;
 use super::parallel;
 use super::partial::Partial;
 use super::path::CachePath;
 use super::store::{AssetInfo, EntryInfo, Staged, Stamp, Store, Trash};
 use crate::storage::Durability;
-use crate::storage::durable::{Disk, Kind, OsDisk};
+use crate::storage::durable::{Disk, DiskFile, Kind, OsDisk};
 
 /// Assets as directories, entries as files, under one root that this store alone has open.
 ///
@@ -124,10 +126,35 @@ impl FsStore {
 
 impl Store for FsStore {
     fn open(&self, asset: &AssetId, path: &CachePath) -> Result<Option<Entry>, CacheError> {
-        match self.tree.open_entry(&self.tree.layout.entry(asset, path)) {
+        let file = self.tree.layout.entry(asset, path);
+        match self
+            .tree
+            .with_entry(&file, |opened| Entry::file(opened, &file, asset, path))
+        {
             Ok(entry) => Ok(entry),
             Err(Some(error)) => Err(error),
             Err(None) => self.tree.heal(asset, path),
+        }
+    }
+
+    fn get(&self, asset: &AssetId, path: &CachePath) -> Result<Option<Bytes>, CacheError> {
+        let file = self.tree.layout.entry(asset, path);
+        let read = |opened: Box<dyn DiskFile>| {
+            let found = Footer::read_with_payload(&*opened)?;
+            Ok(found.filter(|(_, footer)| footer.is_of(asset, path)))
+        };
+        match self.tree.with_entry(&file, read) {
+            Ok(Some((payload, footer))) if footer.are_blocks(0, &payload) => Ok(Some(payload)),
+            Ok(Some(_)) => {
+                log::warn!("{} is damaged", file.display());
+                Ok(None)
+            }
+            Ok(None) => Ok(None),
+            Err(Some(error)) => Err(error),
+            Err(None) => match self.tree.heal(asset, path)? {
+                Some(entry) => entry.read_or_miss(),
+                None => Ok(None),
+            },
         }
     }
 
@@ -239,22 +266,15 @@ impl Store for FsStore {
                 continue;
             };
             let path = dir.join(name);
-            let Ok(Some(file)) = absent(self.tree.disk.open(&path)) else {
-                continue;
+            let footer = match self.tree.with_entry(&path, |file| Footer::read(&*file)) {
+                Ok(footer) => footer,
+                Err(None) => continue,
+                Err(Some(error)) => return Err(error),
             };
-            let found = Footer::read(&*file).and_then(|footer| match footer {
-                Some(footer) => Ok(footer.names(&*file)?.map(|names| (footer, names))),
-                None => Ok(None),
-            });
-            let found = found.context(IoSnafu { action: "read", path })?;
+            let found = footer.and_then(|footer| Some((footer.payload, footer.names()?)));
             // An entry under another's name is not one.
-            if let Some((footer, (path, asset_key))) = found.filter(|(_, (path, _))| path.file_name() == name)
-            {
-                entries.push(EntryInfo {
-                    path,
-                    len: footer.payload,
-                    asset_key,
-                });
+            if let Some((len, (path, asset_key))) = found.filter(|(_, (path, _))| path.file_name() == name) {
+                entries.push(EntryInfo { path, len, asset_key });
             }
         }
         Ok(entries)
@@ -268,8 +288,8 @@ impl Store for FsStore {
         }
     }
 
-    fn overhead(&self, asset: &AssetId, path: Option<&CachePath>) -> u64 {
-        path.map_or(0, |path| Footer::len(asset, path))
+    fn overhead(&self, asset: &AssetId, path: Option<&CachePath>, payload: u64) -> u64 {
+        path.map_or(0, |path| footer::len(asset, path, payload))
     }
 
     fn settle(&self) -> Result<(), CacheError> {

@@ -9,8 +9,8 @@ use bytes::Bytes;
 use snafu::ResultExt as _;
 
 use super::tree::Tree;
-use crate::cache::entry::Footer;
 use crate::cache::error::{CacheError, IoSnafu};
+use crate::cache::footer::{self, Sums};
 use crate::cache::id::AssetId;
 use crate::cache::path::CachePath;
 use crate::cache::store::{Committed, Staged};
@@ -22,8 +22,7 @@ pub(super) struct FsStaged {
     staged: PathBuf,
     asset: AssetId,
     path: CachePath,
-    len: u64,
-    crc: crc32fast::Hasher,
+    sums: Sums,
     /// A write failed: part of it may be in the file.
     failed: bool,
     /// The file has its final name.
@@ -44,8 +43,7 @@ impl FsStaged {
             staged,
             asset: asset.clone(),
             path: path.clone(),
-            len: 0,
-            crc: crc32fast::Hasher::new(),
+            sums: Sums::default(),
             failed: false,
             placed: false,
             tree: Arc::clone(tree),
@@ -67,16 +65,15 @@ impl Staged for FsStaged {
             });
         }
         for part in parts {
-            self.crc.update(part);
-            self.len += part.len() as u64;
+            self.sums.update(part);
         }
         Ok(())
     }
 
     fn commit(mut self: Box<Self>) -> Result<Committed, CacheError> {
-        let crc = std::mem::take(&mut self.crc).finalize();
-        let payload = self.len;
-        let footer = Footer::encode(&self.asset, &self.path, payload, crc);
+        let sums = std::mem::take(&mut self.sums);
+        let payload = sums.payload();
+        let footer = footer::encode(&self.asset, &self.path, sums);
         let bytes = payload + footer.len() as u64;
         self.write(&[footer])?;
         let Some(file) = self.file.take() else {
@@ -126,7 +123,7 @@ impl fmt::Debug for FsStaged {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FsStaged")
             .field("path", &self.path)
-            .field("len", &self.len)
+            .field("len", &self.sums.payload())
             .finish_non_exhaustive()
     }
 }

@@ -17,7 +17,7 @@ use crate::cache::id::AssetId;
 use crate::cache::path::CachePath;
 use crate::cache::store::{AssetInfo, Stamp};
 use crate::storage::Durability;
-use crate::storage::durable::{Disk, Kind, Meta};
+use crate::storage::durable::{Disk, DiskFile, Kind, Meta};
 
 #[derive(Debug)]
 pub(in crate::cache) struct Tree {
@@ -225,28 +225,27 @@ impl Tree {
         self.durable.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Opens an entry; `Err(None)` if something else than one whole entry stands under its name.
-    pub(in crate::cache) fn open_entry(&self, path: &Path) -> Result<Option<Entry>, Option<CacheError>> {
-        let io_error = |source| {
-            Some(CacheError::Io {
-                action: "open",
-                path: path.to_owned(),
-                source,
-            })
-        };
-        let file = match absent(self.disk.open(path)) {
-            Ok(None) => return Ok(None),
-            Ok(Some(file)) => file,
-            // Some things that are no files cannot be opened: a symlink, a socket.
+    /// Opens an entry and makes something of its file; `Err(None)` if something else than the whole entry stands under
+    /// its name, which is what `take` says by `None`.
+    pub(in crate::cache) fn with_entry<T>(
+        &self,
+        path: &Path,
+        take: impl FnOnce(Box<dyn DiskFile>) -> io::Result<Option<T>>,
+    ) -> Result<Option<T>, Option<CacheError>> {
+        let taken = absent(self.disk.open(path)).and_then(|file| file.map(take).transpose());
+        match taken {
+            Ok(None) => Ok(None),
+            Ok(Some(Some(taken))) => Ok(Some(taken)),
+            Ok(Some(None)) => Err(None),
+            // Things that are no files cannot be opened or read: a symlink, a directory.
             Err(source) => match self.disk.metadata(path) {
-                Ok(meta) if meta.kind != Kind::File => return Err(None),
-                _ => return Err(io_error(source)),
+                Ok(meta) if meta.kind != Kind::File => Err(None),
+                _ => Err(Some(CacheError::Io {
+                    action: "open",
+                    path: path.to_owned(),
+                    source,
+                })),
             },
-        };
-        match Entry::file(file, path) {
-            Ok(Some(entry)) => Ok(Some(entry)),
-            Ok(None) => Err(None),
-            Err(source) => Err(io_error(source)),
         }
     }
 
@@ -259,7 +258,7 @@ impl Tree {
     ) -> Result<Option<Entry>, CacheError> {
         let _turn = self.turns.take(asset, path);
         let file = self.layout.entry(asset, path);
-        match self.open_entry(&file) {
+        match self.with_entry(&file, |opened| Entry::file(opened, &file, asset, path)) {
             Ok(entry) => return Ok(entry),
             Err(Some(error)) => return Err(error),
             Err(None) => {}

@@ -249,6 +249,14 @@ impl<S: Store> Ledger<S> {
         })
     }
 
+    /// An entry was not there. Where the directory has changed behind our back the accounts heal.
+    pub(super) fn missed(&self, asset: &AssetId) {
+        let known = self.lock().assets.get(asset).map(|record| record.modified);
+        if known.is_some_and(|known| self.inner.modified(asset).is_ok_and(|now| now != known)) {
+            self.refresh(asset);
+        }
+    }
+
     /// Reads an asset's figures anew from the inner store, unless a change is under way: its end does it then.
     pub(super) fn refresh(&self, asset: &AssetId) {
         if let Err(error) = self.try_refresh(asset) {

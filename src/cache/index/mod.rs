@@ -95,13 +95,17 @@ impl<S: Store> Store for IndexStore<S> {
     fn open(&self, asset: &AssetId, path: &CachePath) -> Result<Option<Entry>, CacheError> {
         let entry = self.shared.inner.open(asset, path)?;
         if entry.is_none() {
-            let known = self.shared.lock().assets.get(asset).map(|record| record.modified);
-            // A miss where the directory has changed behind our back: the accounts heal.
-            if known.is_some_and(|known| self.shared.inner.modified(asset).is_ok_and(|now| now != known)) {
-                self.shared.refresh(asset);
-            }
+            self.shared.missed(asset);
         }
         Ok(entry)
+    }
+
+    fn get(&self, asset: &AssetId, path: &CachePath) -> Result<Option<Bytes>, CacheError> {
+        let bytes = self.shared.inner.get(asset, path)?;
+        if bytes.is_none() {
+            self.shared.missed(asset);
+        }
+        Ok(bytes)
     }
 
     fn contains(&self, asset: &AssetId, path: &CachePath) -> Result<bool, CacheError> {
@@ -211,12 +215,13 @@ impl<S: Store> Store for IndexStore<S> {
             .saturating_add(table.index_bytes()))
     }
 
-    fn overhead(&self, asset: &AssetId, path: Option<&CachePath>) -> u64 {
+    fn overhead(&self, asset: &AssetId, path: Option<&CachePath>, payload: u64) -> u64 {
         let table = self.shared.lock();
         let new = table.persist && !table.assets.contains_key(asset);
         drop(table);
         let index = if new { most_bytes(1) - most_bytes(0) } else { 0 };
-        self.shared.inner.overhead(asset, path).saturating_add(index)
+        let inner = self.shared.inner.overhead(asset, path, payload);
+        inner.saturating_add(index)
     }
 
     fn settle(&self) -> Result<(), CacheError> {

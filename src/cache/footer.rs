@@ -1,0 +1,367 @@
+//! How an entry stands in its file.
+//!
+//! ```text
+//! payload … | crc of each block … | path | asset key | payload length, blocks, crc of what is before, lengths, crc, magic
+//!                                                    └─────────────────── 32 bytes, little-endian ────────────────────┘
+//! ```
+//!
+//! The rule: the last 32 bytes and the file's length together tell a whole entry from a truncated, emptied or foreign
+//! one without any index, and no byte of the payload need be believed without its block's checksum.
+
+use std::io;
+use std::mem;
+use std::ops::Range;
+
+use bytes::{BufMut as _, Bytes, BytesMut};
+
+use super::id::AssetId;
+use super::path::CachePath;
+use crate::storage::durable::{DiskFile, read_range};
+
+/// Changes with the format; a file that ends otherwise is no entry.
+const MAGIC: [u8; 8] = *b"kithara2";
+const FIXED: usize = 32;
+/// Bytes that one checksum covers, and the most that is read at once where the whole is not asked for. Part of the format.
+pub(super) const BLOCK: usize = 256 * 1024;
+const SUM: usize = 4;
+/// What is read first of a footer, in bytes: all of it but where the names are long or the payload is.
+const FIRST_READ: u64 = 512;
+/// The longest file that is read whole before it is known to be an entry, in bytes.
+const AT_ONCE: u64 = 8 << 20;
+
+/// The checksums of a payload's blocks, made as it is written from its beginning.
+#[derive(Debug, Default)]
+pub(super) struct Sums {
+    payload: u64,
+    /// Of the blocks before the last.
+    ended: BytesMut,
+    last: crc32fast::Hasher,
+    /// Bytes of the last block so far.
+    filled: usize,
+}
+
+impl Sums {
+    pub(super) fn update(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            if self.filled == BLOCK {
+                self.ended.put_u32_le(mem::take(&mut self.last).finalize());
+                self.filled = 0;
+            }
+            let (part, rest) = bytes.split_at(bytes.len().min(BLOCK - self.filled));
+            self.last.update(part);
+            self.filled += part.len();
+            self.payload += part.len() as u64;
+            bytes = rest;
+        }
+    }
+
+    /// Bytes so far.
+    pub(super) fn payload(&self) -> u64 {
+        self.payload
+    }
+}
+
+/// Bytes the footer of this entry takes, with a payload of that many bytes.
+pub(super) fn len(asset: &AssetId, path: &CachePath, payload: u64) -> u64 {
+    let names = path.as_str().len() + asset.key().unwrap_or_default().len();
+    blocks(payload) * SUM as u64 + (names + FIXED) as u64
+}
+
+/// As [`len`], of an entry with one checksum, whatever its payload.
+pub(super) fn len_whole(asset: &AssetId, path: &CachePath) -> u64 {
+    len(asset, path, 0)
+}
+
+/// How many blocks a payload has. An empty one has one, which is empty.
+fn blocks(payload: u64) -> u64 {
+    payload.div_ceil(BLOCK as u64).max(1)
+}
+
+/// The footer of a payload that was summed block by block.
+pub(super) fn encode(asset: &AssetId, path: &CachePath, sums: Sums) -> Bytes {
+    let (payload, mut all) = (sums.payload, sums.ended);
+    all.put_u32_le(sums.last.finalize());
+    seal(asset, path, payload, all)
+}
+
+/// The footer of a payload of which only the checksum of the whole is known: all of it is one block.
+pub(super) fn encode_whole(asset: &AssetId, path: &CachePath, payload: u64, crc: u32) -> Bytes {
+    let mut sums = BytesMut::new();
+    sums.put_u32_le(crc);
+    seal(asset, path, payload, sums)
+}
+
+fn seal(asset: &AssetId, path: &CachePath, payload: u64, sums: BytesMut) -> Bytes {
+    let (path, key) = (
+        path.as_str().as_bytes(),
+        asset.key().unwrap_or_default().as_bytes(),
+    );
+    // A file of 2^32 blocks is a petabyte.
+    let blocks = u32::try_from(sums.len() / SUM).unwrap_or(u32::MAX);
+    let mut out = sums;
+    out.reserve(path.len() + key.len() + FIXED);
+    out.put_slice(path);
+    out.put_slice(key);
+    let crc = crc32fast::hash(&out);
+    let fixed = out.len();
+    out.put_u64_le(payload);
+    out.put_u32_le(blocks);
+    out.put_u32_le(crc);
+    // Both are bounded where they are parsed: 1024 and 2048 bytes.
+    out.put_u16_le(u16::try_from(path.len()).unwrap_or(u16::MAX));
+    out.put_u16_le(u16::try_from(key.len()).unwrap_or(u16::MAX));
+    let crc = crc32fast::hash(out.get(fixed..).unwrap_or_default());
+    out.put_u32_le(crc);
+    out.put_slice(&MAGIC);
+    out.freeze()
+}
+
+/// The footer of a whole entry, as it was read.
+#[derive(Clone, Debug)]
+pub(super) struct Footer {
+    pub(super) payload: u64,
+    blocks: u32,
+    path_len: u16,
+    /// Checksums and names.
+    body: Bytes,
+}
+
+impl Footer {
+    /// The footer of an open file, or `None` if the file is not one whole entry.
+    pub(super) fn read(file: &dyn DiskFile) -> io::Result<Option<Self>> {
+        let len = file.len()?;
+        let first = len.min(FIRST_READ);
+        let tail = read_range(file, len - first, first)?;
+        let Some(fixed) = Fixed::decode(&tail, len) else {
+            return Ok(None);
+        };
+        let body = fixed.body(len);
+        let body = match body.start.checked_sub(len - first).map(usize::try_from) {
+            Some(Ok(start)) => tail.slice(start.min(tail.len())..tail.len().saturating_sub(FIXED)),
+            _ => read_range(file, body.start, body.end - body.start)?,
+        };
+        Ok(fixed.with(body))
+    }
+
+    /// The payload and the footer of an open file, in one read where it is not long; `None` if the file is not one whole
+    /// entry.
+    pub(super) fn read_with_payload(file: &dyn DiskFile) -> io::Result<Option<(Bytes, Self)>> {
+        let len = file.len()?;
+        if len > AT_ONCE {
+            // Not before its end says that it is an entry.
+            let Some(footer) = Self::read(file)? else {
+                return Ok(None);
+            };
+            let payload = read_range(file, 0, footer.payload)?;
+            return Ok(
+                Some((payload, footer)).filter(|(payload, footer)| payload.len() as u64 == footer.payload)
+            );
+        }
+        let mut payload = read_range(file, 0, len)?;
+        let Some(fixed) = Fixed::decode(&payload, len) else {
+            return Ok(None);
+        };
+        let Ok(start) = usize::try_from(fixed.payload) else {
+            return Ok(None);
+        };
+        if start > payload.len() {
+            return Ok(None);
+        }
+        let mut body = payload.split_off(start);
+        body.truncate(body.len().saturating_sub(FIXED));
+        Ok(fixed.with(body).map(|footer| (payload, footer)))
+    }
+
+    /// The path and the asset's key kept in the file, or `None` if they are no such names.
+    pub(super) fn names(&self) -> Option<(CachePath, Option<String>)> {
+        let (path, key) = self.raw_names()?;
+        let path = CachePath::parse(std::str::from_utf8(path).ok()?).ok()?;
+        let key = String::from_utf8(key.to_vec()).ok()?;
+        Some((path, Some(key).filter(|key| !key.is_empty())))
+    }
+
+    /// Whether the entry was written under these names.
+    pub(super) fn is_of(&self, asset: &AssetId, path: &CachePath) -> bool {
+        self.raw_names().is_some_and(|(its_path, its_key)| {
+            let key = asset.key().unwrap_or_default().as_bytes();
+            // An id from a listing has no key.
+            its_path == path.as_str().as_bytes() && (key.is_empty() || its_key.is_empty() || its_key == key)
+        })
+    }
+
+    fn raw_names(&self) -> Option<(&[u8], &[u8])> {
+        let names = self.body.get(self.blocks as usize * SUM..)?;
+        names.split_at_checked(self.path_len.into())
+    }
+
+    /// The payload has one checksum for more than a block: it came piece by piece.
+    pub(super) fn is_one_block(&self) -> bool {
+        self.blocks == 1 && self.payload > BLOCK as u64
+    }
+
+    /// The checksum of a block; `None` past the last.
+    pub(super) fn sum(&self, block: usize) -> Option<u32> {
+        let sums = self.body.get(..self.blocks as usize * SUM)?;
+        let sum = sums.get(block.checked_mul(SUM)?..)?.first_chunk()?;
+        Some(u32::from_le_bytes(*sum))
+    }
+
+    /// Whether `bytes` are whole blocks from that one on, or up to the end.
+    pub(super) fn are_blocks(&self, first: usize, bytes: &[u8]) -> bool {
+        let size = if self.is_one_block() { bytes.len() } else { BLOCK };
+        let mut blocks = bytes.chunks(size.max(1)).enumerate();
+        blocks.all(|(n, block)| self.sum(first + n) == Some(crc32fast::hash(block)))
+    }
+}
+
+/// The last bytes of the file.
+struct Fixed {
+    payload: u64,
+    blocks: u32,
+    crc: u32,
+    path_len: u16,
+}
+
+impl Fixed {
+    /// The end of `tail` as that of a whole entry in a file of `len` bytes.
+    fn decode(tail: &[u8], len: u64) -> Option<Self> {
+        let (_, fixed) = tail.split_at_checked(tail.len().checked_sub(FIXED)?)?;
+        let (checked, rest) = fixed.split_at_checked(20)?;
+        let (crc, magic) = rest.split_first_chunk::<4>()?;
+        if magic != MAGIC || crc32fast::hash(checked) != u32::from_le_bytes(*crc) {
+            return None;
+        }
+        let (payload, rest) = checked.split_first_chunk()?;
+        let (blocks_found, rest) = rest.split_first_chunk()?;
+        let (crc, rest) = rest.split_first_chunk()?;
+        let (path_len, rest) = rest.split_first_chunk()?;
+        let (key_len, _) = rest.split_first_chunk()?;
+        let found = Self {
+            payload: u64::from_le_bytes(*payload),
+            blocks: u32::from_le_bytes(*blocks_found),
+            crc: u32::from_le_bytes(*crc),
+            path_len: u16::from_le_bytes(*path_len),
+        };
+        let names = u64::from(found.path_len) + u64::from(u16::from_le_bytes(*key_len));
+        let body = u64::from(found.blocks) * SUM as u64 + names;
+        let whole = found.payload.checked_add(body + FIXED as u64) == Some(len);
+        let summed = found.blocks == 1 || u64::from(found.blocks) == blocks(found.payload);
+        (whole && summed).then_some(found)
+    }
+
+    /// Where checksums and names stand in a file of `len` bytes.
+    fn body(&self, len: u64) -> Range<u64> {
+        self.payload..len - FIXED as u64
+    }
+
+    fn with(self, body: Bytes) -> Option<Footer> {
+        (crc32fast::hash(&body) == self.crc).then_some(Footer {
+            payload: self.payload,
+            blocks: self.blocks,
+            path_len: self.path_len,
+            body,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn footer(payload: &[u8], parts: usize) -> (AssetId, CachePath, Vec<u8>) {
+        let (asset, path) = (AssetId::from_key("a").unwrap(), CachePath::parse("x").unwrap());
+        let mut sums = Sums::default();
+        for part in payload.chunks(parts) {
+            sums.update(part);
+        }
+        let footer = encode(&asset, &path, sums);
+        assert_eq!(footer.len() as u64, len(&asset, &path, payload.len() as u64));
+        (asset, path, [payload, &footer].concat())
+    }
+
+    fn read(file: &[u8]) -> Option<(Bytes, Footer)> {
+        let dir = tempfile::tempdir().unwrap();
+        let name = dir.path().join("entry");
+        std::fs::write(&name, file).unwrap();
+        let file = fs_err::File::open(name).unwrap();
+        let both = Footer::read_with_payload(&file).unwrap();
+        let alone = Footer::read(&file).unwrap();
+        assert_eq!(both.is_some(), alone.is_some());
+        assert_eq!(
+            both.as_ref().map(|(_, footer)| &footer.body),
+            alone.as_ref().map(|footer| &footer.body)
+        );
+        both
+    }
+
+    #[test]
+    fn what_is_summed_in_parts_reads_as_blocks() {
+        for size in [0, 1, BLOCK - 1, BLOCK, BLOCK + 1, 2 * BLOCK, 40 * BLOCK + 7] {
+            let payload: Vec<u8> = (0..size).map(|n| u8::try_from(n % 251).unwrap()).collect();
+            let (asset, path, file) = footer(&payload, 100_003);
+            let (found, footer) = read(&file).unwrap();
+            assert_eq!(found, payload);
+            assert!(
+                footer.are_blocks(0, &found) && footer.is_of(&asset, &path),
+                "{size}"
+            );
+            assert_eq!(footer.sum(usize::try_from(blocks(size as u64)).unwrap()), None);
+            assert_eq!(footer.names(), Some((path, Some("a".to_owned()))));
+            if size > BLOCK {
+                assert!(footer.are_blocks(1, &found[BLOCK..]));
+                assert!(!footer.are_blocks(0, &found[BLOCK..]));
+            }
+        }
+    }
+
+    #[test]
+    fn a_payload_of_one_checksum_reads_as_one_block() {
+        let payload = vec![7; 3 * BLOCK];
+        let (asset, path) = (AssetId::from_key("a").unwrap(), CachePath::parse("x").unwrap());
+        let end = encode_whole(&asset, &path, payload.len() as u64, crc32fast::hash(&payload));
+        let (found, footer) = read(&[&payload, &end[..]].concat()).unwrap();
+        assert!(footer.is_one_block() && footer.are_blocks(0, &found));
+    }
+
+    /// C3: a footer of the format before this one, or of one after it, is no footer.
+    #[test]
+    fn a_footer_of_another_format_is_none() {
+        let (_, _, mut file) = footer(b"payload", 3);
+        *file.last_mut().unwrap() += 1;
+        assert!(read(&file).is_none());
+    }
+
+    /// C3: lengths that the file does not bear out.
+    #[test]
+    fn absurd_lengths_behind_a_right_checksum_are_refused() {
+        let (_, _, file) = footer(b"payload", 3);
+        let at = file.len() - FIXED;
+        for lie in [0, 8, u64::MAX, 1 << 60] {
+            let mut lies = file.clone();
+            lies[at..at + 8].copy_from_slice(&lie.to_le_bytes());
+            reseal(&mut lies);
+            assert!(read(&lies).is_none(), "{lie}");
+        }
+        for lie in [0, 2, u32::MAX] {
+            let mut lies = file.clone();
+            lies[at + 8..at + 12].copy_from_slice(&lie.to_le_bytes());
+            reseal(&mut lies);
+            assert!(read(&lies).is_none(), "{lie}");
+        }
+        // One checksum too many, taken from the payload, and all else right.
+        let mut lies = file;
+        lies[at..at + 8].copy_from_slice(&3_u64.to_le_bytes());
+        lies[at + 8..at + 12].copy_from_slice(&2_u32.to_le_bytes());
+        let crc = crc32fast::hash(&lies[3..at]);
+        lies[at + 12..at + 16].copy_from_slice(&crc.to_le_bytes());
+        reseal(&mut lies);
+        assert!(read(&lies).is_none());
+    }
+
+    /// Makes the checksum of the last bytes right.
+    fn reseal(file: &mut [u8]) {
+        let at = file.len() - FIXED;
+        let crc = crc32fast::hash(&file[at..at + 20]);
+        file[at + 20..at + 24].copy_from_slice(&crc.to_le_bytes());
+    }
+}

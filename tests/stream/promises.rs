@@ -38,6 +38,7 @@ fn s1_dropping_the_consumer_drops_the_source_in_every_state() {
         assert!(step.poll(&mut driver).is_ready(), "{state}");
         assert!(!deck.is_source_alive(), "{state}");
         assert_eq!(deck.live(), 0, "{state}");
+        assert_eq!(deck.orphans(), 0, "{state}: what it opened goes first");
         drop(handle);
     }
 }

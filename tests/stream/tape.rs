@@ -52,6 +52,8 @@ pub struct Deck {
     pub polls: AtomicUsize,
     /// Opened and not dropped yet.
     pub live: AtomicUsize,
+    /// How many were not when the source itself was dropped.
+    pub orphans: AtomicUsize,
     pub offline: Mutex<Vec<bool>>,
     pub seeks: Mutex<Vec<u64>>,
     pub answers: Mutex<Seeks>,
@@ -86,6 +88,10 @@ impl Deck {
         self.live.load(SeqCst)
     }
 
+    pub fn orphans(&self) -> usize {
+        self.orphans.load(SeqCst)
+    }
+
     pub fn is_source_alive(&self) -> bool {
         !self.gone.is_closed()
     }
@@ -112,6 +118,7 @@ pub fn tape(length: u64, on_open: impl FnMut(u64) -> Vec<Act> + Send + 'static) 
         opens: AtomicUsize::new(0),
         polls: AtomicUsize::new(0),
         live: AtomicUsize::new(0),
+        orphans: AtomicUsize::new(0),
         offline: Mutex::default(),
         seeks: Mutex::default(),
         answers: Mutex::default(),
@@ -197,6 +204,7 @@ impl Source for Tape {
 
 impl Drop for Tape {
     fn drop(&mut self) {
+        self.deck.orphans.fetch_add(self.deck.live(), SeqCst);
         assert!(
             !*self.deck.panic_on_drop.lock().unwrap(),
             "the tape snapped in the bin"

@@ -629,6 +629,42 @@ fn recency_survives_a_close_exactly_and_a_kill_up_to_the_checkpoint() {
     assert_eq!(order(&third), wanted);
 }
 
+/// C4, fault C11: however many assets there are, a put adds a few bytes to the journal, and the snapshot stays as it is.
+#[test]
+fn the_index_is_not_rewritten_for_a_put() {
+    let mut grown = Vec::new();
+    for assets in [60, 500] {
+        let root = tempfile::tempdir().unwrap();
+        let index = root.path().join("index");
+        let first = cache(root.path(), ROOM);
+        for n in 0..assets {
+            first
+                .put_atomic(&asset(&n.to_string()), &path("x"), bytes(10, 1))
+                .unwrap();
+        }
+        first.close();
+        let second = cache(root.path(), ROOM);
+        block_on(second.progress().finished());
+        second.put_atomic(&asset("0"), &path("x"), bytes(20, 1)).unwrap();
+        let snapshot = fs::read(index.join("snapshot")).unwrap();
+        assert!(snapshot.len() > assets * 32);
+        let journal = || fs::metadata(index.join("journal")).unwrap().len();
+        let before = journal();
+        for n in 0..30 {
+            let id = asset(&n.to_string());
+            second.put_atomic(&id, &path("y"), bytes(20, 1)).unwrap();
+            second.get(&id, &path("y")).unwrap().unwrap();
+        }
+        grown.push(journal() - before);
+        assert!(fs::read(index.join("snapshot")).unwrap() == snapshot);
+        check(&second, root.path());
+    }
+    assert!(
+        grown[0] > 0 && grown[0] == grown[1] && grown[1] < 30 * 200,
+        "{grown:?}"
+    );
+}
+
 /// C4: reads write nothing.
 #[test]
 fn a_session_of_reads_writes_nothing_until_its_checkpoint() {

@@ -42,6 +42,7 @@ pub(crate) fn child(scene: &str, root: &Path) {
     match scene {
         "full" => full(root),
         "descriptors" => descriptors(root),
+        "short" => short(root),
         other => panic!("no scene {other}"),
     }
     println!("\nplayed ok");
@@ -143,6 +144,40 @@ fn check_full(root: &Path, cache: &BlockingCache) {
 fn a_process_without_file_descriptors_gets_typed_errors_and_goes_on() {
     let dir = tempfile::tempdir().unwrap();
     under(r#"ulimit -n 48; exec "$@""#, "descriptors", dir.path()).unwrap();
+}
+
+/// C11: no file may be longer than 32 KiB, so that a write is cut short and its rest fails.
+#[test]
+fn a_write_that_is_cut_short_is_an_error_and_leaves_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    under(r#"trap '' XFSZ; ulimit -f 64; exec "$@""#, "short", dir.path()).unwrap();
+}
+
+fn short(root: &Path) {
+    let opened = AssetCache::builder(root).open_blocking().unwrap();
+    let cache = opened.blocking();
+    cache
+        .put_atomic(&asset("old"), &path("a"), content(3, 20_000))
+        .unwrap();
+    for name in ["old", "fresh"] {
+        let error = cache
+            .put_atomic(&asset(name), &path("a"), content(9, 100_000))
+            .unwrap_err();
+        let CacheError::Io { source, .. } = &error else {
+            panic!("{error:?}")
+        };
+        assert_eq!(source.kind(), std::io::ErrorKind::FileTooLarge);
+        check_full(root, cache);
+    }
+    assert_eq!(
+        version(&cache.get(&asset("old"), &path("a")).unwrap().unwrap()),
+        3
+    );
+    assert!(cache.get(&asset("fresh"), &path("a")).unwrap().is_none());
+    cache
+        .put_atomic(&asset("fresh"), &path("a"), content(4, 20_000))
+        .unwrap();
+    check_full(root, cache);
 }
 
 /// The system's number of an error, which stands below the one that names the path.

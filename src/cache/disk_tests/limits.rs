@@ -1,8 +1,10 @@
 //! A disk that is full before the cache is, and one that counts at every change.
 
 use std::thread;
+use std::time::Duration;
 
 use super::*;
+use crate::storage::fake_disk::set_clock_back;
 
 /// C11, fault C19: a disk smaller than the limit. What fits after evicting is stored.
 #[test]
@@ -54,4 +56,44 @@ fn a_crowd_never_takes_the_disk_above_the_limit() {
     });
     assert!(disk.peak() <= MAX_BYTES, "{} bytes at the most", disk.peak());
     accounts(&disk, &session, "after the crowd");
+}
+
+/// Fault C18: opening asks the disk about folders, and removing is a rename: neither looks at files, however many there are.
+#[test]
+fn opening_and_removing_cost_the_same_with_many_files() {
+    let costs = [1, 60].map(|files| {
+        let disk = FakeDisk::default();
+        let store = || {
+            let files = FsStore::on(Arc::new(disk.clone()), Path::new("/"), Durability::Full).unwrap();
+            let index = IndexStore::open(files, true).unwrap();
+            index.look().unwrap();
+            index
+        };
+        let index = store();
+        // Folders that changed a moment ago are looked at again.
+        set_clock_back(Duration::from_secs(3600));
+        for number in 0..ASSETS {
+            for n in 0..files {
+                let path = CachePath::parse(&format!("seg-{n}")).unwrap();
+                index.put(&asset(number), &path, content(n, 100)).unwrap();
+            }
+        }
+        set_clock_back(Duration::ZERO);
+        index.seal();
+        drop(index);
+        let calls = disk.calls();
+        let index = store();
+        assert_eq!(index.assets().unwrap().len(), usize::from(ASSETS));
+        let opened = disk.calls() - calls;
+        let trash = index.remove(&asset(0)).unwrap().unwrap();
+        assert!(
+            !index
+                .contains(&asset(0), &CachePath::parse("seg-0").unwrap())
+                .unwrap()
+        );
+        let removed = disk.calls() - calls - opened;
+        trash.empty().unwrap();
+        (opened, removed)
+    });
+    assert_eq!(costs[0], costs[1]);
 }

@@ -1,4 +1,4 @@
-//! The cache for async code.
+//! The cache for async code. Its rule: a call hops to a blocking thread once, and no poll waits for the disk.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,5 @@
-//! The cache for threads that may block.
+//! The cache for threads that may block. Its rule: it is the whole stack with nobody's executor in it; what need not be
+//! waited for is left to the keeper.
 
 use std::fmt;
 use std::io;

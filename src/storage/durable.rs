@@ -112,6 +112,13 @@ pub(crate) trait DiskFile: Send + Sync {
     fn append(&mut self, parts: &[Bytes]) -> io::Result<()>;
     /// Writes some of `bytes` at `offset`; a gap before it reads as zeros.
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize>;
+    /// Writes some of `parts`, which follow each other, at `offset`.
+    fn write_parts_at(&self, parts: &[IoSlice<'_>], offset: u64) -> io::Result<usize> {
+        match parts.iter().find(|part| !part.is_empty()) {
+            Some(part) => self.write_at(part, offset),
+            None => Ok(0),
+        }
+    }
     /// Cuts the file, or extends it by a gap.
     fn set_len(&self, len: u64) -> io::Result<()>;
     /// Makes the content durable. After an error the content must be given up: the next sync would say Ok.
@@ -321,6 +328,11 @@ impl DiskFile for fs::File {
             use std::os::windows::fs::FileExt as _;
             self.file().seek_write(bytes, offset)
         }
+    }
+
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    fn write_parts_at(&self, parts: &[IoSlice<'_>], offset: u64) -> io::Result<usize> {
+        Ok(rustix::io::pwritev(self.file(), parts, offset)?)
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {

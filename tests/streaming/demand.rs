@@ -1,6 +1,6 @@
 //! The demand: how a fetcher learns what is needed (what B3, B16 and A9 stand on), and the display how it goes.
 
-use kithara::storage::{Condition, Found};
+use kithara::storage::{Condition, Found, StreamingResource};
 
 use crate::stage::{Reset, Stage, Wakes, content, poll};
 
@@ -137,4 +137,26 @@ fn a_display_sees_ranges_stalls_and_the_outcome() {
     // A wait by others than readers is no stall.
     drop(track.waiter());
     assert_eq!(track.status().stalls, 1);
+}
+
+/// S1, N5: whoever drops the last reader does at once what is to be done then.
+#[test]
+fn the_hook_runs_with_the_last_handle() {
+    let resource: StreamingResource<std::io::Error> = StreamingResource::in_memory("radio");
+    let writer = resource.writer().unwrap();
+    let by = std::sync::Arc::new(std::sync::Mutex::new(None));
+    let told = by.clone();
+    writer.when_unwanted(move || *told.lock().unwrap() = Some(std::thread::current().id()));
+    let reader = resource.reading(0);
+    drop(resource);
+    assert_eq!(*by.lock().unwrap(), None);
+    let dropper = std::thread::spawn(move || {
+        drop(reader);
+        std::thread::current().id()
+    });
+    let dropper = dropper.join().unwrap();
+    assert_eq!(*by.lock().unwrap(), Some(dropper));
+    let late = by.clone();
+    writer.when_unwanted(move || *late.lock().unwrap() = None);
+    assert_eq!(*by.lock().unwrap(), None, "nobody reads: at once");
 }

@@ -13,6 +13,7 @@
     reason = "a test fails by panicking; its helpers are public to its own modules; one range is one range"
 )]
 
+mod behind;
 mod commit;
 mod demand;
 mod held;

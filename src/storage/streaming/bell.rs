@@ -4,9 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::task::Waker;
 
-/// What a change of the shared state owes to others: wakers to wake and values to drop. Both run code that is not
-/// ours, so [`run`](After::run) comes after the lock is gone.
+/// What to do when nobody reads any more.
+pub(super) type Hook = Box<dyn FnOnce() + Send>;
+
+/// What a change of the shared state owes to others: a hook to run, wakers to wake and values to drop. All run code
+/// that is not ours, so [`run`](After::run) comes after the lock is gone.
 pub(super) struct After<E> {
+    pub(super) hook: Option<Hook>,
     pub(super) wakers: Vec<Waker>,
     pub(super) stale: Vec<Waker>,
     pub(super) causes: Vec<Arc<E>>,
@@ -15,6 +19,7 @@ pub(super) struct After<E> {
 impl<E> After<E> {
     pub(super) fn new() -> Self {
         Self {
+            hook: None,
             wakers: Vec::new(),
             stale: Vec::new(),
             causes: Vec::new(),
@@ -23,6 +28,9 @@ impl<E> After<E> {
 
     /// Wakes and drops. Call it without any lock held.
     pub(super) fn run(self) {
+        if let Some(hook) = self.hook {
+            hook();
+        }
         for waker in self.wakers {
             waker.wake();
         }

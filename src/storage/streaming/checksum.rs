@@ -6,8 +6,8 @@ use crc32fast::Hasher;
 
 /// The runs of bytes written so far, each with the checksum of exactly its bytes.
 ///
-/// The writer alone owns it. It covers the same bytes as `Presence` or more (a write is added here before it is shown
-/// there), and no byte twice: `Writer::write_at` writes only what is missing.
+/// The writer alone owns it. It covers the bytes that are in the file, and no byte twice: only what is missing is
+/// written, and what is in the file never goes missing again.
 #[derive(Debug, Default, Clone)]
 pub(super) struct Checksums {
     runs: BTreeMap<u64, Run>,

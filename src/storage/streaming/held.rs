@@ -1,9 +1,9 @@
-//! Bytes that are in memory and not in the file: where there is no file, or no room for it to grow.
+//! Bytes that are in memory and not in the file: not yet, or because there is no file, or no room for it to grow.
 //!
-//! They can be let go again, which those in the file never are. A reader looks under this lock whether a byte is
-//! present and where it is; the writer withdraws presence before it drops bytes, and drops them before it shows
-//! others. So a reader that finds a byte present here and not among these finds it in the file. `held_model.rs` walks
-//! through every interleaving.
+//! Those for which there is no room can be let go again, which those in the file never are. A reader looks under this
+//! lock whether a byte is present and where it is; the writer shows bytes after it has put them here, and takes them
+//! away after they are in the file or their presence is withdrawn. So a reader that finds a byte present here and not
+//! among these finds it in the file, now and later. `held_model.rs` walks through every interleaving.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -54,6 +54,30 @@ impl Held {
         presence.insert(offset..at);
     }
 
+    /// Takes in `pieces` as they are, which make up `range`, and then shows them; none is present.
+    pub(super) fn share<E>(&self, presence: &Presence<E>, range: Range<u64>, pieces: &[(u64, Bytes)]) {
+        self.used.store(true, Ordering::Release);
+        for (at, piece) in pieces {
+            self.pieces().insert(*at, piece.clone());
+        }
+        presence.insert(range);
+    }
+
+    /// Of the piece that starts at `start` all before `rest` is in the file by now.
+    pub(super) fn shorten(&self, start: u64, rest: (u64, Bytes)) {
+        let mut pieces = self.pieces();
+        let stale = pieces.remove(&start);
+        pieces.insert(rest.0, rest.1);
+        drop(pieces);
+        drop(stale);
+    }
+
+    /// Drops a piece that is in the file by now.
+    pub(super) fn stored(&self, start: u64) {
+        let stored = self.pieces().remove(&start);
+        drop(stored);
+    }
+
     /// Withdraws the pieces that lie in none of `keep`, and then drops them.
     pub(super) fn let_go<E>(&self, presence: &Presence<E>, keep: &[Range<u64>]) {
         for piece in self.outside(keep) {
@@ -89,7 +113,8 @@ impl Held {
         match ahead {
             Ahead::Missing => Ok(Found::Missing),
             Ahead::End => Ok(Found::End),
-            Ahead::Bytes(_) if self.used.load(Ordering::Acquire) => {
+            // What is finished is all in the file.
+            Ahead::Bytes(_) if self.used.load(Ordering::Acquire) && !presence.is_finished() => {
                 self.read_either(presence, file, offset, buffer)
             }
             Ahead::Bytes(count) => {
@@ -117,9 +142,19 @@ impl Held {
         let here = pieces
             .range(..=offset)
             .next_back()
-            .and_then(|(start, piece)| piece.get(usize::try_from(offset - start).ok()?..))
-            .filter(|rest| !rest.is_empty());
-        if let Some(rest) = here {
+            .filter(|(start, piece)| offset - **start < piece.len() as u64)
+            .map(|(start, piece)| (*start, piece.clone()));
+        let next = pieces
+            .range(offset..)
+            .next()
+            .map_or(u64::MAX, |(start, _)| *start);
+        // Shared bytes do not change, and what is in the file stays there: neither needs the lock to be read.
+        drop(pieces);
+        if let Some((start, piece)) = here {
+            let rest = usize::try_from(offset - start)
+                .ok()
+                .and_then(|from| piece.get(from..))
+                .unwrap_or_default();
             let count = rest
                 .len()
                 .min(buffer.len())
@@ -129,10 +164,6 @@ impl Held {
             }
             return Ok(Found::Bytes(count));
         }
-        let next = pieces
-            .range(offset..)
-            .next()
-            .map_or(u64::MAX, |(start, _)| *start);
         let count = usize::try_from(count.min(next - offset))
             .unwrap_or(usize::MAX)
             .min(buffer.len());

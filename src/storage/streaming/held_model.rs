@@ -94,6 +94,18 @@ impl Scene {
         self.held.hold(&self.presence, from, part(from, to));
     }
 
+    /// Shows before it writes, in two steps.
+    fn put(&self, from: u64, to: u64) {
+        let bytes = Bytes::from_static(part(from, to));
+        self.held
+            .share(&self.presence, from..to, &[(from, bytes.clone())]);
+        let (half, rest) = (from + 1, bytes.slice(1..));
+        self.file.write_at(from, part(from, half)).expect("written");
+        self.held.shorten(from, (half, rest));
+        self.file.write_at(half, part(half, to)).expect("written");
+        self.held.stored(half);
+    }
+
     fn write(&self, from: u64, to: u64) {
         self.file.write_at(from, part(from, to)).expect("written");
         self.presence.insert(from..to);
@@ -197,6 +209,35 @@ fn the_window_takes_nothing_of_the_file_with_it() {
         |scene| {
             let before = scene.presence.available().iter().any(|there| there.contains(&0));
             assert!(!before || scene.read(0) >= 4);
+        },
+    );
+}
+
+/// What moves from memory to the file is there all the time.
+#[test]
+fn a_piece_that_is_written_is_never_missing_again() {
+    model(
+        |scene| scene.put(4, 8),
+        |scene| {
+            let before = scene.presence.available().iter().any(|there| there.contains(&4));
+            let read = scene.read(4);
+            assert!(!before || read > 0);
+        },
+    );
+}
+
+/// Some moves to the file while other bytes go.
+#[test]
+fn a_piece_is_written_beside_a_window_that_moves() {
+    model(
+        |scene| {
+            scene.hold(0, 4);
+            scene.put(4, 8);
+            scene.held.let_go(&scene.presence, &[]);
+        },
+        |scene| {
+            scene.read(2);
+            scene.read(5);
         },
     );
 }

@@ -10,6 +10,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
+use bytes::Bytes;
 use proptest::prelude::*;
 
 use self::disk::FakeDisk;
@@ -36,6 +37,8 @@ fn open(disk: &FakeDisk) -> Result<Resource, StreamingError> {
 #[derive(Debug, Clone)]
 enum Act {
     Write(Range<usize>),
+    Put(Range<usize>),
+    Flush,
     WriteAll,
     Checkpoint,
     Commit,
@@ -46,7 +49,9 @@ enum Act {
 fn act() -> impl Strategy<Value = Act> {
     let range = (0..LEN, 1_usize..24).prop_map(|(start, len)| start..(start + len).min(LEN));
     prop_oneof![
-        6 => range.prop_map(Act::Write),
+        4 => range.clone().prop_map(Act::Write),
+        3 => range.prop_map(Act::Put),
+        1 => Just(Act::Flush),
         1 => Just(Act::WriteAll),
         3 => Just(Act::Checkpoint),
         2 => Just(Act::Commit),
@@ -72,11 +77,20 @@ fn live(disk: &FakeDisk, acts: &[Act], promises: &mut Promises) -> Result<(), St
             Act::Write(range) => {
                 writer.write_at(range.start as u64, &version(current)[range.clone()])?;
             }
+            Act::Put(range) => {
+                let bytes = Bytes::copy_from_slice(&version(current)[range.clone()]);
+                writer.put(range.start as u64, &[bytes])?;
+            }
+            Act::Flush => writer.flush()?,
             Act::WriteAll => {
                 writer.write_at(0, &version(current))?;
             }
             Act::Checkpoint => {
-                let ranges = track.available();
+                // What is shown and not written is not promised.
+                let mut ranges = track.available();
+                if !writer.is_flushed() {
+                    ranges.clear();
+                }
                 writer.checkpoint().run()?;
                 promises.recorded = Some((current, ranges));
             }

@@ -11,7 +11,7 @@ use std::task::{Context, Poll};
 
 use rangemap::RangeSet;
 
-use super::bell::After;
+use super::bell::{After, Hook};
 use super::state::{Ahead, EndConflict, RoleRefused, State};
 use super::sync::{Mutex, MutexGuard};
 use super::{Condition, Demand, Status, WaitError, Waited};
@@ -72,6 +72,11 @@ impl<E> Presence<E> {
         }
     }
 
+    /// Whether it is complete, without the lock: a late answer is `false`.
+    pub(super) fn is_finished(&self) -> bool {
+        self.finished.get().is_some()
+    }
+
     pub(super) fn is_complete(&self) -> bool {
         matches!(self.lock().condition, Condition::Complete)
     }
@@ -98,9 +103,22 @@ impl<E> Presence<E> {
         self.change(|state, after| {
             state.handles = state.handles.saturating_sub(1);
             if state.handles == 0 {
+                after.hook = state.unwanted.take();
                 state.demand.ring(after);
             }
         });
+    }
+
+    /// Has `hook` run when the last handle is dropped; handles come from handles, so none follows it.
+    pub(super) fn when_unwanted(&self, hook: Hook) {
+        let old = self.change(|state, after| {
+            if state.handles == 0 {
+                after.hook = Some(hook);
+                return None;
+            }
+            state.unwanted.replace(hook)
+        });
+        drop(old);
     }
 
     /// A name for a watcher.

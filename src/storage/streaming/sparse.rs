@@ -1,7 +1,7 @@
 //! The file under a streaming resource: positioned reads and writes whose errors name it.
 
 use std::fmt;
-use std::io;
+use std::io::{self, IoSlice};
 use std::path::PathBuf;
 
 use bytes::Bytes;
@@ -69,9 +69,14 @@ impl Sparse {
 
     /// Writes some of `bytes`, at least one.
     pub(super) fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<usize, StreamingError> {
+        self.write_parts_at(offset, &[IoSlice::new(bytes)])
+    }
+
+    /// Writes some of `parts`, which follow each other, at least one byte.
+    pub(super) fn write_parts_at(&self, offset: u64, parts: &[IoSlice<'_>]) -> Result<usize, StreamingError> {
         loop {
-            match self.file.write_at(bytes, offset) {
-                Ok(0) if !bytes.is_empty() => {
+            match self.file.write_parts_at(parts, offset) {
+                Ok(0) if parts.iter().any(|part| !part.is_empty()) => {
                     return self.named("write", Err(io::ErrorKind::WriteZero.into()));
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

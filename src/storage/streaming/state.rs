@@ -9,7 +9,7 @@ use std::task::Waker;
 
 use rangemap::RangeSet;
 
-use super::bell::{After, Bell};
+use super::bell::{After, Bell, Hook};
 use super::{Condition, Demand, Status, WaitError, Waited};
 
 /// A reader's steady advance is told to the demand watchers each time it amounts to this many bytes.
@@ -24,6 +24,8 @@ pub(super) struct State<E> {
     pub(super) next_id: u64,
     /// Handles and waiters of the reading side; at none, demand is over.
     pub(super) handles: usize,
+    /// Runs when demand is over.
+    pub(super) unwanted: Option<Hook>,
     pub(super) stalls: u64,
     pub(super) demand: Bell,
     pub(super) status: Bell,
@@ -92,6 +94,7 @@ impl<E> State<E> {
             seats: BTreeMap::new(),
             next_id: 0,
             handles: 0,
+            unwanted: None,
             stalls: 0,
             demand: Bell::new(),
             status: Bell::new(),

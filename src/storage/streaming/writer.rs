@@ -4,6 +4,7 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use snafu::OptionExt;
 
 use super::error::{BeyondEndSnafu, EndConflictSnafu, IncompleteSnafu, TagTooLongSnafu};
@@ -67,6 +68,13 @@ impl<E> Writer<E> {
         self.inner.presence.demand()
     }
 
+    /// Runs `hook` when the last reader and the last handle are gone, on the thread that drops it, before anybody who
+    /// watches the demand hears of it; at once if that is so already. It must not wait for anything. There is one hook:
+    /// the last one that was set.
+    pub fn when_unwanted(&self, hook: impl FnOnce() + Send + 'static) {
+        self.inner.presence.when_unwanted(Box::new(hook));
+    }
+
     /// What readers need, to watch.
     pub fn demand(&self) -> DemandWatch<E> {
         DemandWatch::new(self.inner.clone())
@@ -89,11 +97,57 @@ impl<E> Writer<E> {
         Ok(new)
     }
 
+    /// As [`write_at`](Self::write_at) of `parts` that follow each other from `offset` on, but readers see the bytes
+    /// before they are written, which happens when so many came in a row that one write is worth while, or by
+    /// [`flush`](Self::flush). No record tells of them until then.
+    ///
+    /// # Errors
+    ///
+    /// As [`write_at`](Self::write_at), but after [`StreamingError::Io`] all is present nevertheless, as if it had been
+    /// given to [`hold`](Self::hold).
+    pub fn put(&mut self, offset: u64, parts: &[Bytes]) -> Result<u64, StreamingError> {
+        let len = parts.iter().map(|part| part.len() as u64).sum();
+        let mut new = 0;
+        let mut failed = None;
+        for gap in self.missing_of(offset, len)? {
+            new += gap.end - gap.start;
+            if let Err(error) = self.inner.put_missing(gap, offset, parts) {
+                failed.get_or_insert(error);
+            }
+        }
+        failed.map_or(Ok(new), Err)
+    }
+
+    /// Writes what was [put](Self::put) and is not written yet. To be called before waiting for more.
+    ///
+    /// # Errors
+    ///
+    /// [`StreamingError::Io`] from the file system or the [`Budget`](super::Budget): what could not be written stays
+    /// in memory, as if it had been given to [`hold`](Self::hold).
+    pub fn flush(&mut self) -> Result<(), StreamingError> {
+        self.inner.flush()
+    }
+
+    /// Whether there is something to [flush](Self::flush).
+    pub fn is_flushed(&self) -> bool {
+        self.inner.desk().behind.is_empty()
+    }
+
     /// The parts of `bytes` that are missing, each with its place.
     fn gaps<'b>(&self, offset: u64, bytes: &'b [u8]) -> Result<Gaps<'b>, StreamingError> {
+        let part = |gap: &Range<u64>| {
+            let (from, to) = (gap.start - offset, gap.end - offset);
+            bytes.get(usize::try_from(from).ok()?..usize::try_from(to).ok()?)
+        };
+        let gaps = self.missing_of(offset, bytes.len() as u64)?.into_iter();
+        Ok(gaps.filter_map(|gap| Some((gap.clone(), part(&gap)?))).collect())
+    }
+
+    /// What is missing of `len` bytes at `offset`, which may be written.
+    fn missing_of(&self, offset: u64, len: u64) -> Result<Vec<Range<u64>>, StreamingError> {
         let inner = &*self.inner;
         inner.refuse_committed()?;
-        let end = offset.saturating_add(bytes.len() as u64);
+        let end = offset.saturating_add(len);
         let limit = inner.presence.len().unwrap_or(i64::MAX.unsigned_abs());
         if end > limit {
             return BeyondEndSnafu {
@@ -102,12 +156,7 @@ impl<E> Writer<E> {
             }
             .fail();
         }
-        let part = |gap: &Range<u64>| {
-            let (from, to) = (gap.start - offset, gap.end - offset);
-            bytes.get(usize::try_from(from).ok()?..usize::try_from(to).ok()?)
-        };
-        let gaps = inner.presence.missing(&(offset..end)).into_iter();
-        Ok(gaps.filter_map(|gap| Some((gap.clone(), part(&gap)?))).collect())
+        Ok(inner.presence.missing(&(offset..end)))
     }
 
     /// Takes in what is missing of `bytes` at `offset` and shows it to readers, but keeps it in memory: it is neither
@@ -219,6 +268,7 @@ impl<E> Writer<E> {
         self.inner.refuse_committed()?;
         self.inner.recorder().refuse_sync_lost()?;
         self.set_len(len)?;
+        self.inner.flush()?;
         let inner = &*self.inner;
         if let Some(missing) = inner.presence.missing(&(0..len)).into_iter().next() {
             return IncompleteSnafu {

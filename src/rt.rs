@@ -2,6 +2,7 @@
 //!
 //! async-std is discontinued (RUSTSEC-2025-0052); whatever follows it replaces this file and nothing else.
 
+use std::cell::Cell;
 #[cfg(feature = "net")]
 use std::io;
 #[cfg(feature = "net")]
@@ -16,11 +17,19 @@ pub(crate) fn spawn(future: impl Future<Output = ()> + Send + 'static) {
     drop(async_std::task::spawn(future));
 }
 
-/// Runs `future` on a thread of its own, where its polls may block, until it ends by itself.
+thread_local! {
+    /// Whether this is a thread of a future's own, which may block.
+    static MAY_BLOCK: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs `future` on a thread of its own, where its polls may block, until it ends by itself. While the future waits its
+/// thread looks after the sockets itself: what comes in wakes it and no other thread first.
 #[cfg(feature = "file")]
 pub(crate) fn spawn_on_thread(future: impl Future<Output = ()> + Send + 'static) {
     drop(async_std::task::spawn_blocking(move || {
-        futures_lite::future::block_on(future);
+        let before = MAY_BLOCK.replace(true);
+        async_std::task::block_on(future);
+        MAY_BLOCK.set(before);
     }));
 }
 
@@ -30,13 +39,16 @@ pub(crate) fn unblock_detached(work: impl FnOnce() + Send + 'static) {
     drop(async_std::task::spawn_blocking(work));
 }
 
-/// Runs `work` on a thread that may block and returns its value.
+/// Runs `work` on a thread that may block, this one if it is a future's own, and returns its value.
 ///
 /// # Cancel safety
 ///
 /// Dropping the future does not stop `work`: it runs to its end and its value is dropped there.
 #[cfg(any(feature = "cache", feature = "tls"))]
 pub(crate) async fn unblock<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    if MAY_BLOCK.get() {
+        return work();
+    }
     async_std::task::spawn_blocking(work).await
 }
 

@@ -7,12 +7,14 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use async_channel::Sender;
+use bytes::Bytes;
 use snafu::IntoError as _;
 
 use super::dials::Dials;
 use super::error::{ChangedSnafu, EndUnprovenSnafu, NetSnafu, NotSeekableSnafu};
 use super::fresh::Said;
 use super::lane::{Event, Lane};
+use super::lines::Lines;
 use super::pen::Pen;
 use super::plan::{self, Scene, Span, Step, Which};
 use super::remote::Remote;
@@ -25,6 +27,10 @@ use crate::storage::{Demand, DemandWatch, StatusWatch};
 const STRIKES: u32 = 5;
 /// The most bytes to take out of a connection before it is closed.
 const RESCUE: usize = 256 * 1024;
+/// Chunks of this size come from a connection that brings more than one read takes.
+const FAST: usize = 128 * 1024;
+/// As long as a connection is fast, so many bytes are taken in at once: readers are woken once for all of them.
+const GATHER: usize = 512 * 1024;
 const STRIKE_WAIT: Duration = Duration::from_millis(200);
 
 /// Fetches what the readers of one file want. From [`FileSource::open_parts`](super::FileSource::open_parts), for
@@ -108,8 +114,7 @@ pub(super) struct Fetch {
     pub(super) pen: Pen,
     manner: Manner,
     watch: DemandWatch<FileError>,
-    main: Option<Lane>,
-    side: Option<Lane>,
+    lines: Arc<Lines>,
     /// Bodies that broke off in a row.
     strikes: u32,
     /// The look-ahead is full; it is filled up again when a quarter of it is gone. A connection that is read from in
@@ -126,48 +131,35 @@ pub(super) enum Over {
 enum Next {
     Demand(Option<Demand>),
     Lane(Which, Event),
+    /// Nothing happens just now: time for what need not be done at once.
+    Quiet,
 }
 
 impl Fetch {
     /// `None` if the pen is over already.
-    pub(super) fn new(remote: Remote, pen: Pen, manner: Manner) -> Option<Self> {
+    pub(super) fn new(remote: Remote, pen: Pen, manner: Manner, lines: Arc<Lines>) -> Option<Self> {
         Some(Self {
             watch: pen.watch()?,
             remote,
             pen,
             manner,
-            main: None,
-            side: None,
+            lines,
             strikes: 0,
             full: false,
         })
     }
 
     async fn run(mut self) {
-        match self.fetch().await {
-            Ok(Some(len)) => {
-                let Self { pen, .. } = self;
-                pen.finish(len).await;
-            }
-            Ok(None) => {
-                let Self { pen, main, side, .. } = self;
-                drop((main, side));
-                pen.close();
-            }
-            Err(over) => {
-                let Self {
-                    pen,
-                    remote,
-                    main,
-                    side,
-                    ..
-                } = self;
-                drop((main, side));
-                match over {
-                    Over::Failed(cause) => pen.fail(cause),
-                    Over::Changed => pen.discard(FileError::Changed { url: remote.shown() }),
-                }
-            }
+        let lines = Arc::clone(&self.lines);
+        self.pen.when_unwanted(move || lines.call_off());
+        let outcome = self.fetch().await;
+        self.lines.call_off();
+        let Self { pen, remote, .. } = self;
+        match outcome {
+            Ok(Some(len)) => pen.finish(len).await,
+            Ok(None) => pen.close(),
+            Err(Over::Failed(cause)) => pen.fail(cause),
+            Err(Over::Changed) => pen.discard(FileError::Changed { url: remote.shown() }),
         }
     }
 
@@ -183,6 +175,7 @@ impl Fetch {
                 Next::Demand(None) => return Ok(None),
                 Next::Demand(Some(_)) => {}
                 Next::Lane(which, event) => self.handle(which, event).await?,
+                Next::Quiet => self.pen.flush(),
             }
         }
     }
@@ -197,15 +190,17 @@ impl Fetch {
         let end = Some(gap.end).filter(|end| *end != u64::MAX && Some(*end) != self.remote.total());
         self.open(Which::Main, gap.start, end);
         loop {
-            match &self.main {
-                Some(lane) if lane.is_asking() => {}
-                Some(_) => return Ok(()),
+            match self.lines.with(|lanes| lanes.main.as_ref().map(Lane::is_asking)) {
+                Some(true) => {}
+                Some(false) => return Ok(()),
+                None if self.lines.is_called_off() => return Err(Over::Failed(FileError::Stopped)),
                 // The server has the file, but not in parts.
                 None => self.open(Which::Main, 0, None),
             }
             match self.next(true).await {
                 Next::Lane(which, event) => self.handle(which, event).await?,
                 Next::Demand(_) => {}
+                Next::Quiet => self.pen.flush(),
             }
         }
     }
@@ -231,10 +226,7 @@ impl Fetch {
 
     /// Opens what is to be opened, and says whether the main lane is to go on.
     fn take_step(&mut self) -> Result<bool, Over> {
-        let (main, side) = (
-            self.main.as_ref().map(|lane| lane.span),
-            self.side.as_ref().map(|lane| lane.span),
-        );
+        let (main, side) = self.lines.spans();
         let ahead = match self.ahead() {
             ahead if self.full => ahead - ahead / 4,
             ahead => ahead,
@@ -260,8 +252,8 @@ impl Fetch {
             Step::Rest => Ok(false),
             Step::Go { main } => Ok(main),
             Step::Open { which, start, end } => {
-                self.rescue(which)?;
                 self.open(which, start, end);
+                self.rescue()?;
                 Ok(which == Which::Main)
             }
             Step::Restart { position } => {
@@ -276,66 +268,50 @@ impl Fetch {
                     ));
                 }
                 self.open(Which::Main, 0, None);
+                self.lines.close_old();
                 Ok(true)
             }
         }
     }
 
-    /// Takes in what a lane that is about to be given up has received already, so that no jump asks for it again.
-    fn rescue(&mut self, which: Which) -> Result<(), Over> {
-        let Some(mut lane) = self.lane(which).take() else {
-            return Ok(());
-        };
-        let mut cx = Context::from_waker(std::task::Waker::noop());
+    /// Takes in what the lane that was given up has received already, so that no jump asks for it again. The new one is
+    /// on its way meanwhile.
+    fn rescue(&mut self) -> Result<(), Over> {
         let mut left = RESCUE;
         while left > 0
-            && !lane.is_asking()
-            && let Poll::Ready(Event::Data(at, bytes)) = lane.poll(&mut cx)
+            && let Some(Event::Data(at, bytes)) = self.lines.rescue()
         {
             left = left.saturating_sub(bytes.len());
-            self.take_in(at, &bytes)?;
+            self.take_in(at, &[bytes])?;
         }
+        self.lines.close_old();
         Ok(())
     }
 
     fn open(&mut self, which: Which, start: u64, end: Option<u64>) {
         let span = Span { next: start, end };
         let lane = Lane::ask(&self.remote.client, self.remote.request(span), span);
-        match which {
-            Which::Main => self.main = Some(lane),
-            Which::Side => self.side = Some(lane),
-        }
+        self.lines.start(which, lane);
     }
 
     async fn next(&mut self, go_main: bool) -> Next {
         let Self {
-            watch, main, side, ..
+            watch, lines, pen, ..
         } = self;
         let mut changed = pin!(watch.changed());
         std::future::poll_fn(|cx| {
             if let Poll::Ready(demand) = changed.as_mut().poll(cx) {
                 return Poll::Ready(Next::Demand(demand));
             }
-            if let Some(lane) = side
-                && let Poll::Ready(event) = lane.poll(cx)
-            {
-                return Poll::Ready(Next::Lane(Which::Side, event));
+            if let Poll::Ready((which, event)) = lines.poll(go_main, cx) {
+                return Poll::Ready(Next::Lane(which, event));
             }
-            if let Some(lane) = main.as_mut().filter(|lane| go_main || lane.is_asking())
-                && let Poll::Ready(event) = lane.poll(cx)
-            {
-                return Poll::Ready(Next::Lane(Which::Main, event));
+            if !pen.is_flushed() {
+                return Poll::Ready(Next::Quiet);
             }
             Poll::Pending
         })
         .await
-    }
-
-    fn lane(&mut self, which: Which) -> &mut Option<Lane> {
-        match which {
-            Which::Main => &mut self.main,
-            Which::Side => &mut self.side,
-        }
     }
 
     async fn handle(&mut self, which: Which, event: Event) -> Result<(), Over> {
@@ -343,11 +319,35 @@ impl Fetch {
             Event::Head(response) => self.head(which, *response),
             Event::Data(at, bytes) => {
                 self.strikes = 0;
-                self.take_in(at, &bytes)
+                let chunks = self.gather(which, bytes);
+                self.take_in(at, &chunks)
             }
             Event::End { at, with_connection } => self.ended(which, at, with_connection),
             Event::Failed(error) => self.failed(which, error).await,
         }
+    }
+
+    /// `first`, and what follows it at once on a fast connection.
+    fn gather(&self, which: Which, first: Bytes) -> Vec<Bytes> {
+        let (mut last, mut sum) = (first.len(), first.len());
+        let mut chunks = vec![first];
+        // Where little is wanted ahead of readers, each chunk is weighed by itself.
+        let gather = if self.ahead() > 8 * GATHER as u64 {
+            GATHER
+        } else {
+            0
+        };
+        while last >= FAST
+            && sum < gather
+            && let Some(Event::Data(_, bytes)) = self
+                .lines
+                .with(|lanes| lanes.lane(which).as_mut().and_then(Lane::at_hand))
+        {
+            last = bytes.len();
+            sum += last;
+            chunks.push(bytes);
+        }
+        chunks
     }
 
     fn head(&mut self, which: Which, response: Response) -> Result<(), Over> {
@@ -375,21 +375,24 @@ impl Fetch {
             let _ = writer.set_tag(tag.unwrap_or_default());
         }
         let start = body.position();
-        if let Some(lane) = self.lane(which) {
-            lane.span.next = start;
-            lane.partial = partial;
-            lane.read(body);
-        }
+        self.lines.with(|lanes| {
+            if let Some(lane) = lanes.lane(which) {
+                lane.span.next = start;
+                lane.partial = partial;
+                lane.read(body);
+            }
+        });
         Ok(())
     }
 
-    fn take_in(&mut self, at: u64, bytes: &[u8]) -> Result<(), Over> {
-        let reached = at.saturating_add(bytes.len() as u64);
+    fn take_in(&mut self, at: u64, chunks: &[Bytes]) -> Result<(), Over> {
+        let len = chunks.iter().map(|chunk| chunk.len() as u64).sum();
+        let reached = at.saturating_add(len);
         if self.remote.total().is_none() && reached > self.manner.unknown_length_limit {
             self.pen.bypass(Bypass::UnknownLength);
         }
         // A byte beyond the end that the server itself announced is of another file.
-        self.pen.write(at, bytes).map_err(|_| Over::Changed)?;
+        self.pen.write(at, chunks).map_err(|_| Over::Changed)?;
         if self.pen.bypassed {
             let window = self.manner.window;
             // A chunk may reach far beyond the look-ahead. What has come and is still to be read is kept: without
@@ -402,8 +405,8 @@ impl Fetch {
     fn ended(&mut self, which: Which, at: u64, with_connection: bool) -> Result<(), Over> {
         // What follows a part of unknown total is asked for: bytes, or the answer that there are none (fault D7).
         let proves_end = self
-            .lane(which)
-            .take()
+            .lines
+            .take(which)
             .is_some_and(|lane| lane.span.end.is_none() && !lane.partial);
         if !proves_end || self.remote.total().is_some() {
             return Ok(());
@@ -424,7 +427,7 @@ impl Fetch {
     }
 
     async fn failed(&mut self, which: Which, error: NetError) -> Result<(), Over> {
-        let lane = self.lane(which).take();
+        let lane = self.lines.take(which);
         let was_reading = lane.is_some_and(|lane| !lane.is_asking());
         match error {
             NetError::Changed { .. } => return Err(Over::Changed),
@@ -443,6 +446,7 @@ impl Fetch {
                 let wait = STRIKE_WAIT * 2_u32.pow(self.strikes);
                 self.strikes += 1;
                 log::debug!("{error}; going on in {wait:?}");
+                self.pen.flush();
                 rt::sleep(wait).await;
                 return Ok(());
             }

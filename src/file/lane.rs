@@ -1,7 +1,7 @@
 //! One request and its body, as events.
 
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
 use futures_core::Stream as _;
@@ -16,6 +16,8 @@ pub(super) struct Lane {
     pub(super) span: Span,
     /// Whether the response said itself that it is a part: its end is then not the file's.
     pub(super) partial: bool,
+    /// What came of it before it was asked for.
+    early: Option<Event>,
 }
 
 enum State {
@@ -42,6 +44,7 @@ impl Lane {
             state: State::Asking(Box::pin(async move { client.send(request).await })),
             span,
             partial: false,
+            early: None,
         }
     }
 
@@ -55,7 +58,34 @@ impl Lane {
         self.state = State::Reading(Box::new(body));
     }
 
+    /// Sets the request out on its way.
+    pub(super) fn start(&mut self) {
+        if self.early.is_none()
+            && let Poll::Ready(event) = self.poll(&mut Context::from_waker(Waker::noop()))
+        {
+            self.early = Some(event);
+        }
+    }
+
+    /// The next bytes, if they are here already. Whatever else is keeps until the next poll.
+    pub(super) fn at_hand(&mut self) -> Option<Event> {
+        if self.is_asking() {
+            return None;
+        }
+        match self.poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(event @ Event::Data(..)) => Some(event),
+            Poll::Ready(event) => {
+                self.early = Some(event);
+                None
+            }
+            Poll::Pending => None,
+        }
+    }
+
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
+        if let Some(event) = self.early.take() {
+            return Poll::Ready(event);
+        }
         match &mut self.state {
             State::Asking(asking) => Poll::Ready(match ready!(asking.as_mut().poll(cx)) {
                 Ok(response) => Event::Head(Box::new(response)),

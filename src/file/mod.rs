@@ -51,6 +51,7 @@ mod error;
 mod fresh;
 mod join;
 mod lane;
+mod lines;
 mod location;
 mod open;
 mod params;

@@ -4,12 +4,14 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_channel::{Receiver, Sender};
+use futures_lite::future;
 use snafu::{OptionExt as _, ResultExt as _};
 
 use super::dials::Dials;
 use super::driver::{Fetch, FileDriver, Manner, Over};
 use super::error::{CacheSnafu, LocalSnafu, NoClientSnafu, OfflineMissSnafu};
 use super::fresh::{self, Said};
+use super::lines::{CallOff, Lines};
 use super::pen::Pen;
 use super::remote::Remote;
 use super::{Bypass, FileControl, FileError, FileParams, Location, Origin, join};
@@ -24,6 +26,12 @@ type Resource = StreamingResource<FileError>;
 pub(super) struct Opened {
     pub(super) resource: Resource,
     pub(super) driver: FileDriver,
+    pub(super) control: Receiver<FileControl>,
+}
+
+/// A file that is open, and whose fetcher runs.
+pub(super) struct Started {
+    pub(super) resource: Resource,
     pub(super) control: Receiver<FileControl>,
 }
 
@@ -60,19 +68,72 @@ impl Place {
         Arc::clone(&self.dials.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Opens the file for somebody who reads at `position` first.
-    pub(super) async fn open(&self, position: u64, offline: bool) -> Result<Opened, FileError> {
+    /// Opens the file for somebody who reads at `position` first, on a thread of its own that goes on to fetch it.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future closes the connection.
+    pub(super) async fn start(self: &Arc<Self>, position: u64, offline: bool) -> Result<Started, FileError> {
+        let (answer, started) = async_channel::bounded(1);
+        let lines = Arc::new(Lines::default());
+        let call_off = CallOff(Some(Arc::clone(&lines)));
+        let place = Arc::clone(self);
+        rt::spawn_on_thread(async move {
+            let opening = async { Some(place.open(position, offline, lines).await) };
+            let unwanted = async {
+                answer.closed().await;
+                None
+            };
+            match future::or(opening, unwanted).await {
+                None => {}
+                // Whoever asked may be gone by now: then the answer is dropped, and the fetcher finds nobody reading.
+                Some(Err(error)) => drop(answer.try_send(Err(error))),
+                Some(Ok(opened)) => {
+                    let Opened {
+                        resource,
+                        driver,
+                        control,
+                    } = opened;
+                    drop(answer.try_send(Ok(Started { resource, control })));
+                    drop(place);
+                    if driver.fetches() {
+                        driver.await;
+                    }
+                }
+            }
+        });
+        let started = started.recv().await;
+        call_off.disarm();
+        started.unwrap_or(Err(FileError::Stopped))
+    }
+
+    /// Opens the file for somebody who reads at `position` first. Its requests are put on `lines`.
+    pub(super) async fn open(
+        &self,
+        position: u64,
+        offline: bool,
+        lines: Arc<Lines>,
+    ) -> Result<Opened, FileError> {
         match &self.location {
             Location::Path(path) => {
                 let path = path.clone();
                 let resource = rt::unblock(move || local(&path)).await?;
                 Ok(Opened::whole(resource, Origin::Local))
             }
-            Location::Url(url) => self.open_url(url, position, offline || self.params.offline).await,
+            Location::Url(url) => {
+                let offline = offline || self.params.offline;
+                self.open_url(url, position, offline, lines).await
+            }
         }
     }
 
-    async fn open_url(&self, url: &Url, position: u64, offline: bool) -> Result<Opened, FileError> {
+    async fn open_url(
+        &self,
+        url: &Url,
+        position: u64,
+        offline: bool,
+        lines: Arc<Lines>,
+    ) -> Result<Opened, FileError> {
         let (asset, path) = self.names(url);
         let mut stale = false;
         let desk = match self.look(url, &asset, &path, true).await {
@@ -107,7 +168,8 @@ impl Place {
             }
             .fail();
         }
-        self.fetch(url, &asset, &path, desk, position, !stale).await
+        self.fetch(url, (&asset, &path), desk, position, !stale, &lines)
+            .await
     }
 
     /// Whether the whole file in the cache may be played as it is.
@@ -135,11 +197,11 @@ impl Place {
     async fn fetch(
         &self,
         url: &Url,
-        asset: &AssetId,
-        path: &CachePath,
+        (asset, path): (&AssetId, &CachePath),
         desk: Desk,
         position: u64,
         whole: bool,
+        lines: &Arc<Lines>,
     ) -> Result<Opened, FileError> {
         let client = self
             .params
@@ -150,6 +212,7 @@ impl Place {
         let mut remote = Remote::new(client, url.clone());
         let mut looked = Some(desk);
         loop {
+            lines.clear();
             let mut desk = match looked.take() {
                 Some(desk) => desk,
                 // What was there is worthless, or somebody else's who has given up.
@@ -182,7 +245,7 @@ impl Place {
             }
             let mut pen = Pen::new(writer, desk.entry.take(), sender.clone());
             pen.resumable = resumed;
-            let Some(mut fetch) = Fetch::new(remote, pen, self.manner()) else {
+            let Some(mut fetch) = Fetch::new(remote, pen, self.manner(), Arc::clone(lines)) else {
                 return Err(FileError::Stopped);
             };
             match fetch.first(position).await {

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use async_channel::Sender;
+use bytes::Bytes;
 
 use super::fresh::Said;
 use super::{Bypass, FileControl, FileError};
@@ -61,6 +62,13 @@ impl Pen {
         self.writer.as_mut()
     }
 
+    /// Has `hook` run when the last reader is dropped, by whoever drops it.
+    pub(super) fn when_unwanted(&self, hook: impl FnOnce() + Send + 'static) {
+        if let Some(writer) = &self.writer {
+            writer.when_unwanted(hook);
+        }
+    }
+
     pub(super) fn watch(&self) -> Option<DemandWatch<FileError>> {
         self.writer.as_ref().map(Writer::demand)
     }
@@ -94,24 +102,44 @@ impl Pen {
         }
     }
 
-    /// Takes bytes in. They reach readers whatever the disk does.
-    pub(super) fn write(&mut self, at: u64, bytes: &[u8]) -> Result<(), StreamingError> {
-        if !self.bypassed {
-            match self.writer.as_mut().map(|writer| writer.write_at(at, bytes)) {
-                None => return Ok(()),
-                Some(Ok(new)) => {
-                    self.unrecorded += new;
-                    self.record_if_due();
-                    return Ok(());
-                }
-                // Not the disk's fault: the server sends what cannot be.
-                Some(Err(error @ StreamingError::BeyondEnd { .. })) => return Err(error),
-                Some(Err(error)) => self.bypass(Bypass::Failed(Arc::new(error))),
+    /// Takes bytes in. They reach readers at once and whatever the disk does.
+    pub(super) fn write(&mut self, at: u64, parts: &[Bytes]) -> Result<(), StreamingError> {
+        let Some(writer) = self.writer.as_mut() else {
+            return Ok(());
+        };
+        if self.bypassed {
+            let mut at = at;
+            for part in parts {
+                writer.hold(at, part)?;
+                at += part.len() as u64;
+            }
+            return Ok(());
+        }
+        match writer.put(at, parts) {
+            Ok(new) => {
+                self.unrecorded += new;
+                self.record_if_due();
+                Ok(())
+            }
+            // Not the disk's fault: the server sends what cannot be.
+            Err(error @ StreamingError::BeyondEnd { .. }) => Err(error),
+            // In memory by now.
+            Err(error) => {
+                self.bypass(Bypass::Failed(Arc::new(error)));
+                Ok(())
             }
         }
-        match self.writer.as_mut() {
-            Some(writer) => writer.hold(at, bytes).map(drop),
-            None => Ok(()),
+    }
+
+    /// Whether all that was taken in is where it is to stay.
+    pub(super) fn is_flushed(&self) -> bool {
+        self.writer.as_ref().is_none_or(Writer::is_flushed)
+    }
+
+    /// Brings what was taken in to the disk. To be called before waiting.
+    pub(super) fn flush(&mut self) {
+        if let Some(Err(error)) = self.writer.as_mut().map(Writer::flush) {
+            self.bypass(Bypass::Failed(Arc::new(error)));
         }
     }
 
@@ -195,6 +223,8 @@ impl Pen {
     }
 
     fn end(&mut self, cause: FileError) {
+        // Nothing is left to be written where the driver was waiting when it was dropped.
+        self.flush();
         let Some(mut writer) = self.writer.take() else {
             return;
         };

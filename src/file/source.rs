@@ -5,10 +5,10 @@ use std::sync::{Arc, Mutex};
 
 use async_channel::Receiver;
 
-use super::open::{Opened, Place};
+use super::lines::Lines;
+use super::open::{Opened, Place, Started};
 use super::stream::{Session, flow};
 use super::{FileControl, FileDriver, FileError, FileParams, FileReader, Location};
-use crate::rt;
 use crate::stream::{Source, SourceStream, StreamError, StreamParams};
 
 /// A file, at a URL or on the disk: `Read + Seek` through [`open_reader`](Self::open_reader), or a
@@ -68,11 +68,8 @@ impl FileSource {
     ///
     /// Dropping the future closes the connection.
     pub async fn open_reader(&self) -> Result<FileReader, FileError> {
-        let FileParts { reader, driver, .. } = self.open_parts().await?;
-        if driver.fetches() {
-            rt::spawn_on_thread(driver);
-        }
-        Ok(reader)
+        let Started { resource, .. } = self.place.start(0, false).await?;
+        Ok(FileReader::new(&resource))
     }
 
     /// As [`open_reader`](Self::open_reader), but hands out the fetcher, to be run where you like, and what the file
@@ -90,7 +87,7 @@ impl FileSource {
             resource,
             driver,
             control,
-        } = self.place.open(0, false).await?;
+        } = self.place.open(0, false, Arc::new(Lines::default())).await?;
         Ok(FileParts {
             reader: FileReader::new(&resource),
             driver,

@@ -8,7 +8,7 @@ use futures_lite::stream;
 use snafu::IntoError as _;
 
 use super::error::StoredSnafu;
-use super::open::{Opened, Place};
+use super::open::{Place, Started};
 use super::{FileControl, FileError};
 use crate::rt;
 use crate::storage::{Found, StreamingError, WaitError, Waiter};
@@ -101,15 +101,8 @@ impl Flow {
     }
 
     async fn open(&self) -> Result<Session, FileError> {
-        let Opened {
-            resource,
-            driver,
-            control,
-        } = self.place.open(self.position, self.offline).await?;
+        let Started { resource, control } = self.place.start(self.position, self.offline).await?;
         let waiter = resource.reading(self.position);
-        if driver.fetches() {
-            rt::spawn_on_thread(driver);
-        }
         Ok(Session { waiter, control })
     }
 }

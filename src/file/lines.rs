@@ -1,0 +1,150 @@
+//! The connections of a fetch, where two can get at them: its driver, and whoever ends it.
+//!
+//! The driver has them only while it polls them, and not while it writes to the disk; so the thread that drops the
+//! last reader closes them there and then, whatever the driver is doing (N5).
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::task::{Context, Poll};
+
+use super::lane::{Event, Lane};
+use super::plan::{Span, Which};
+
+/// What is under way, and whether it is called off.
+#[derive(Default)]
+pub(super) struct Lines {
+    called_off: AtomicBool,
+    lanes: Mutex<Lanes>,
+}
+
+#[derive(Default)]
+pub(super) struct Lanes {
+    pub(super) main: Option<Lane>,
+    pub(super) side: Option<Lane>,
+    /// Given up, but for what it has received already.
+    old: Option<Lane>,
+}
+
+impl Lanes {
+    pub(super) fn lane(&mut self, which: Which) -> &mut Option<Lane> {
+        match which {
+            Which::Main => &mut self.main,
+            Which::Side => &mut self.side,
+        }
+    }
+
+    /// The side lane first; the main one only if so, or if its head is still to come.
+    fn poll(&mut self, go_main: bool, cx: &mut Context<'_>) -> Poll<(Which, Event)> {
+        if let Some(lane) = &mut self.side
+            && let Poll::Ready(event) = lane.poll(cx)
+        {
+            return Poll::Ready((Which::Side, event));
+        }
+        if let Some(lane) = self.main.as_mut().filter(|lane| go_main || lane.is_asking())
+            && let Poll::Ready(event) = lane.poll(cx)
+        {
+            return Poll::Ready((Which::Main, event));
+        }
+        Poll::Pending
+    }
+}
+
+impl Lines {
+    /// Works on the lanes. The one place that takes the lock and may find it taken: by `call_off`, for a moment.
+    pub(super) fn with<T>(&self, work: impl FnOnce(&mut Lanes) -> T) -> T {
+        let value = work(&mut self.lock());
+        // Whoever called it off while the lock was taken has left the closing to its holder.
+        if self.is_called_off() {
+            self.call_off();
+        }
+        value
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Lanes> {
+        // After a panic in a poll its lane is of no use, and the driver is gone with it.
+        self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn poll(&self, go_main: bool, cx: &mut Context<'_>) -> Poll<(Which, Event)> {
+        self.with(|lanes| lanes.poll(go_main, cx))
+    }
+
+    /// Where the lanes are.
+    pub(super) fn spans(&self) -> (Option<Span>, Option<Span>) {
+        let span = |lane: &Option<Lane>| lane.as_ref().map(|lane| lane.span);
+        self.with(|lanes| (span(&lanes.main), span(&lanes.side)))
+    }
+
+    /// Starts a lane in the place of the one there, which is kept for [`rescue`](Self::rescue).
+    pub(super) fn start(&self, which: Which, mut lane: Lane) {
+        let older = self.with(|lanes| {
+            let stale = lanes.lane(which).take();
+            lane.start();
+            *lanes.lane(which) = Some(lane);
+            std::mem::replace(&mut lanes.old, stale)
+        });
+        drop(older);
+    }
+
+    /// The next bytes that the lane given up has received already, and their place. Afterwards it is closed.
+    pub(super) fn rescue(&self) -> Option<Event> {
+        let (event, over) = self.with(|lanes| {
+            let event = lanes.old.as_mut().and_then(Lane::at_hand);
+            let over = if event.is_none() { lanes.old.take() } else { None };
+            (event, over)
+        });
+        drop(over);
+        event
+    }
+
+    /// Takes a lane out, to be closed.
+    pub(super) fn take(&self, which: Which) -> Option<Lane> {
+        self.with(|lanes| lanes.lane(which).take())
+    }
+
+    /// Closes all of them. Others may follow.
+    pub(super) fn clear(&self) {
+        let lanes = self.with(std::mem::take);
+        drop(lanes);
+    }
+
+    /// Closes the lane given up.
+    pub(super) fn close_old(&self) {
+        let old = self.with(|lanes| lanes.old.take());
+        drop(old);
+    }
+
+    pub(super) fn is_called_off(&self) -> bool {
+        self.called_off.load(Ordering::SeqCst)
+    }
+
+    /// Closes all connections, now and from now on, without waiting: if the driver is at them this moment, it closes them
+    /// as its next step.
+    pub(super) fn call_off(&self) {
+        self.called_off.store(true, Ordering::SeqCst);
+        let lanes = match self.lanes.try_lock() {
+            Ok(mut lanes) => std::mem::take(&mut *lanes),
+            Err(TryLockError::Poisoned(poisoned)) => std::mem::take(&mut *poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => return,
+        };
+        drop(lanes);
+    }
+}
+
+/// Calls a fetch off if it is dropped.
+pub(super) struct CallOff(pub(super) Option<Arc<Lines>>);
+
+impl CallOff {
+    /// It goes on without this.
+    pub(super) fn disarm(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for CallOff {
+    fn drop(&mut self) {
+        if let Some(lines) = &self.0 {
+            lines.call_off();
+        }
+    }
+}

@@ -13,6 +13,7 @@ use crate::cache::id::AssetId;
 use crate::cache::partial::{Partial, PartialPlace};
 use crate::cache::path::CachePath;
 use crate::cache::store::Committed;
+use crate::storage::Durability;
 
 /// The partial file of an entry.
 #[derive(Debug)]
@@ -32,7 +33,9 @@ impl FsPartial {
         asset: &AssetId,
         path: &CachePath,
     ) -> Result<Option<Self>, CacheError> {
-        let dir = tree.ready_dir(asset, tree.durability)?;
+        // Durable with the commit: of a partial file that a power cut takes nothing was promised, and whoever opens it
+        // is waiting for sound.
+        let dir = tree.ready_dir(asset, Durability::Ordered)?;
         let partial = Layout::partial(&dir, path);
         let Some(claim) = tree.claims.take(&partial) else {
             return Ok(None);
@@ -72,6 +75,7 @@ impl Partial for FsPartial {
     fn commit(&self, rename: &mut dyn FnMut() -> Result<u64, CacheError>) -> Result<Committed, CacheError> {
         let tree = &self.tree;
         let _turn = tree.turns.take(&self.asset, &self.path);
+        tree.ready_dir(&self.asset, tree.durability)?;
         let replaced = tree.make_way(&self.asset, &self.place.target)?;
         let bytes = rename()?;
         Ok(Committed {

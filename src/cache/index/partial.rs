@@ -45,6 +45,10 @@ impl<S: Store> Partial for IndexPartial<S> {
     fn release(&self, _bytes: u64) {}
 
     fn taken_over(&self) {
+        // Nothing that was not there was counted.
+        if self.stored() == 0 {
+            return;
+        }
         self.shared.refresh(&self.asset);
         self.shared.flush();
     }

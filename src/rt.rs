@@ -2,6 +2,7 @@
 //!
 //! async-std is discontinued (RUSTSEC-2025-0052); whatever follows it replaces this file and nothing else.
 
+#[cfg(any(feature = "cache", feature = "tls"))]
 use std::cell::Cell;
 #[cfg(feature = "net")]
 use std::io;
@@ -17,6 +18,7 @@ pub(crate) fn spawn(future: impl Future<Output = ()> + Send + 'static) {
     drop(async_std::task::spawn(future));
 }
 
+#[cfg(any(feature = "cache", feature = "tls"))]
 thread_local! {
     /// Whether this is a thread of a future's own, which may block.
     static MAY_BLOCK: Cell<bool> = const { Cell::new(false) };

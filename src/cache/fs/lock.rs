@@ -16,7 +16,7 @@ static CLOSED: Condvar = Condvar::new();
 /// The lock of a root. The operating system frees it when the process ends, however it ends.
 #[derive(Debug)]
 pub(in crate::cache) struct RootLock {
-    _file: fs::File,
+    file: fs::File,
 }
 
 impl RootLock {
@@ -44,7 +44,7 @@ impl RootLock {
             path: &path,
         })?;
         match file.try_lock() {
-            Ok(()) => Ok(Self { _file: file }),
+            Ok(()) => Ok(Self { file }),
             Err(std::fs::TryLockError::WouldBlock) => LockedSnafu { root }.fail(),
             Err(std::fs::TryLockError::Error(source)) => Err(CacheError::Io {
                 action: "lock",
@@ -52,6 +52,14 @@ impl RootLock {
                 source,
             }),
         }
+    }
+}
+
+impl Drop for RootLock {
+    fn drop(&mut self) {
+        // Closing the file is not enough: a process that the app is starting has it too, from its fork to its exec. What
+        // fails here is done by the close.
+        let _ = self.file.file().unlock();
     }
 }
 
@@ -81,5 +89,21 @@ impl Drop for Closing {
             roots.remove(&self.root);
         }
         CLOSED.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// C9: a child between fork and exec has every file of its parent.
+    #[test]
+    fn a_lock_that_a_child_has_inherited_ends_with_its_holder() {
+        let root = tempfile::tempdir().unwrap();
+        let lock = RootLock::take(root.path()).unwrap();
+        let _inherited = lock.file.try_clone().unwrap();
+        assert!(RootLock::take(root.path()).unwrap_err().is_locked());
+        drop(lock);
+        RootLock::take(root.path()).unwrap();
     }
 }

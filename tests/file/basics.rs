@@ -125,6 +125,10 @@ fn look_ahead_in_time_follows_the_rate() {
     while reached() < 400_000 {
         block_on(watch.changed());
     }
+    // Time for too much to come; if the machine is too busy for that, nothing is found out.
+    let settle = || std::thread::sleep(Duration::from_millis(100));
+    settle();
+    assert!(reached() <= 1000 + 400_000 + 2 * CHUNK, "{}", reached());
     for at in (1000..MIB).step_by(1000) {
         assert_at(&mut reader, at, 1000);
         assert!(
@@ -140,6 +144,7 @@ fn look_ahead_in_time_follows_the_rate() {
     while reached() < MIB + 4_000_000 {
         block_on(watch.changed());
     }
+    settle();
     assert!(reached() <= MIB + 66_536 + 4_000_000 + 2 * CHUNK, "{}", reached());
     assert_eq!(stage.requests(), 1);
 }

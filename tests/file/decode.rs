@@ -124,7 +124,9 @@ fn play(file: &str, bytes: &[u8], seconds: f64, seekable: bool) -> usize {
     server.rule(path.clone(), Rule::new().trickle(pace));
     let cache = open_cache(&dir.path().join("cache"), 64 * MIB);
     let url = Url::parse(&server.url(&path)).unwrap();
-    let source = FileSource::new(url, FileParams::new(client(), cache));
+    // The gate's silence is none to give up on.
+    let patient = builder().idle_timeout(Duration::from_secs(60)).build().unwrap();
+    let source = FileSource::new(url, FileParams::new(patient, cache));
     let reader = block_on(source.open_reader()).unwrap();
     let (heard, late) = (AtomicBool::new(false), AtomicBool::new(false));
     let from_net = std::thread::scope(|scope| {

@@ -220,3 +220,32 @@ fn nobody_joins_a_file_that_is_no_more() {
     );
     assert_at(&mut first, 0, 4096);
 }
+
+/// One who comes as the last one leaves finds somebody who fetches, or fetches himself.
+#[test]
+fn who_comes_as_the_last_one_leaves_is_served() {
+    let stage = Stage::new(2 * MIB);
+    let gate = stage.server.gate();
+    stage
+        .server
+        .rule("/a.bin", Rule::new().range_start(0).gate_after(MIB, &gate));
+    for _ in 0..50 {
+        let first = stage.reader();
+        std::thread::scope(|scope| {
+            let second = scope.spawn(|| stage.reader());
+            drop(first);
+            assert_at(&mut second.join().unwrap(), 2 * MIB - 1000, 1000);
+        });
+    }
+}
+
+/// Somebody has read the file and left, and it is on its way into the cache: who comes now waits for it there.
+#[test]
+fn a_file_that_becomes_whole_is_not_fetched_again() {
+    for round in 0..30 {
+        let stage = Stage::new(64 * KIB);
+        assert_rest(&mut stage.reader(), 0, stage.len);
+        assert_rest(&mut stage.reader(), 0, stage.len);
+        assert_eq!(stage.requests(), 1, "round {round}");
+    }
+}

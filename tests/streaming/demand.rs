@@ -160,3 +160,22 @@ fn the_hook_runs_with_the_last_handle() {
     writer.when_unwanted(move || *late.lock().unwrap() = None);
     assert_eq!(*by.lock().unwrap(), None, "nobody reads: at once");
 }
+
+/// A handle that keeps nothing wanted finds the resource as long as somebody wants it, and not after the fetcher was told
+/// that nobody does, although it is still there.
+#[test]
+fn a_weak_handle_does_not_bring_back_what_nobody_wanted() {
+    let dir = tempfile::tempdir().unwrap();
+    let track: StreamingResource<std::io::Error> = StreamingResource::open(dir.path().join("track")).unwrap();
+    let writer = track.writer().unwrap();
+    let weak = track.downgrade();
+    let other = weak.upgrade().unwrap();
+    drop(track);
+    let reader = weak.upgrade().unwrap().reading(0);
+    drop(other);
+    assert!(weak.upgrade().is_some(), "a reader wants it");
+    drop(reader);
+    assert!(weak.upgrade().is_none());
+    drop(writer);
+    assert!(weak.upgrade().is_none());
+}

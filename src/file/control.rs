@@ -41,7 +41,8 @@ pub enum Origin {
 #[non_exhaustive]
 #[derive(Debug, Clone)]
 pub enum Bypass {
-    /// There is no cache, or one that keeps no files.
+    /// There is no cache, or one in memory and the file is longer than
+    /// [`FileParams::window_bytes`](super::FileParams::window_bytes).
     NoCache,
     /// The cache refused: it is full of what must not go, or failed.
     Refused(Arc<CacheError>),

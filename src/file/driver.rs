@@ -206,7 +206,7 @@ impl Fetch {
     }
 
     fn is_whole(&mut self) -> Option<u64> {
-        if self.pen.bypassed {
+        if self.pen.bypassed && !self.fits_shelf() {
             return None;
         }
         let writer = self.pen.writer()?;
@@ -214,10 +214,17 @@ impl Fetch {
         writer.first_missing(0..len).is_none().then_some(len)
     }
 
+    /// Whether the file goes into a cache in memory once it is whole: it then fits the window, and all of it may be
+    /// fetched.
+    pub(super) fn fits_shelf(&self) -> bool {
+        let total = self.remote.total();
+        self.pen.shelf.is_some() && total.is_some_and(|total| total <= self.manner.window)
+    }
+
     /// How far ahead of readers to fetch.
     fn ahead(&self) -> u64 {
         let ahead = self.manner.dials.ahead().max(plan::LEAST_AHEAD);
-        if self.pen.bypassed {
+        if self.pen.bypassed && !self.fits_shelf() {
             ahead.min(self.manner.window / 2)
         } else {
             ahead
@@ -231,7 +238,7 @@ impl Fetch {
             ahead if self.full => ahead - ahead / 4,
             ahead => ahead,
         };
-        let fill = self.manner.dials.is_whole() && !self.pen.bypassed;
+        let fill = self.manner.dials.is_whole() && (!self.pen.bypassed || self.fits_shelf());
         let ranges = self.remote.ranges;
         let Some(writer) = self.pen.writer() else {
             return Ok(false);

@@ -58,6 +58,7 @@ mod params;
 mod pen;
 mod plan;
 mod remote;
+mod shelf;
 mod source;
 mod stream;
 

@@ -14,6 +14,7 @@ use super::fresh::{self, Said};
 use super::lines::{CallOff, Lines};
 use super::pen::Pen;
 use super::remote::Remote;
+use super::shelf::{self, Shelf};
 use super::{Bypass, FileControl, FileError, FileParams, Location, Origin, join};
 use crate::cache::{AssetId, BlockingCache, CacheError, CachePath, PartialEntry};
 use crate::net::{Url, Validator, redacted};
@@ -245,6 +246,13 @@ impl Place {
             }
             let mut pen = Pen::new(writer, desk.entry.take(), sender.clone());
             pen.resumable = resumed;
+            if let (Some(Bypass::NoCache), Some(cache)) = (&desk.bypass, &self.params.cache) {
+                pen.shelf = Some(Shelf {
+                    cache: cache.blocking().clone(),
+                    asset: asset.clone(),
+                    path: path.clone(),
+                });
+            }
             let Some(mut fetch) = Fetch::new(remote, pen, self.manner(), Arc::clone(lines)) else {
                 return Err(FileError::Stopped);
             };
@@ -272,7 +280,9 @@ impl Place {
                 origin: Origin::Network,
                 len: desk.resource.len(),
             };
-            fetch.pen.announce(opened, desk.bypass);
+            // What fits a cache in memory is said to be cached, or not, once it is whole.
+            let bypass = desk.bypass.filter(|_| !fetch.fits_shelf());
+            fetch.pen.announce(opened, bypass);
             return Ok(Opened {
                 resource: desk.resource,
                 driver: FileDriver::of(fetch),
@@ -339,9 +349,14 @@ enum Looked {
 impl Looked {
     /// `None` if the cache does not have the whole file.
     fn whole(cache: &BlockingCache, asset: &AssetId, path: &CachePath) -> Option<Self> {
-        match cache.resource(asset, path) {
+        let found = match cache.resource(asset, path) {
+            // It is there, in memory.
+            Err(CacheError::NoFiles) => shelf::open(cache, asset, path),
+            found => found,
+        };
+        match found {
             Ok(Some(whole)) => Some(Self::Whole(whole)),
-            Ok(None) | Err(CacheError::NoFiles) => None,
+            Ok(None) => None,
             Err(error) => Some(Self::Unknown(error)),
         }
     }

@@ -8,6 +8,7 @@ use async_channel::Sender;
 use bytes::Bytes;
 
 use super::fresh::Said;
+use super::shelf::Shelf;
 use super::{Bypass, FileControl, FileError};
 use crate::cache::PartialEntry;
 use crate::rt;
@@ -27,6 +28,8 @@ pub(super) struct Pen {
     pub(super) bypassed: bool,
     /// Whether the next session can go on from what is written: it can prove that the file is the same.
     pub(super) resumable: bool,
+    /// Where the whole file goes instead, in a cache in memory.
+    pub(super) shelf: Option<Shelf>,
     /// What the server says of the file, if it is to be kept beside it.
     pub(super) said: Option<Said>,
     control: Sender<FileControl>,
@@ -48,6 +51,7 @@ impl Pen {
             bypassed: entry.is_none(),
             entry,
             resumable: false,
+            shelf: None,
             said: None,
             control,
             held_back: Some(Vec::new()),
@@ -180,7 +184,16 @@ impl Pen {
 
     /// Makes the whole file an entry of the cache.
     pub(super) async fn finish(mut self, len: u64) {
-        let (Some(mut writer), Some(entry)) = (self.writer.take(), self.entry.take()) else {
+        let Some(mut writer) = self.writer.take() else {
+            return;
+        };
+        if let Some(shelf) = self.shelf.take() {
+            // No disk, so no hop. Every byte is there to be read, so nobody waits for a writer.
+            let control = shelf.put(&writer, len, self.said.take());
+            self.tell(control);
+            return;
+        }
+        let Some(entry) = self.entry.take() else {
             return;
         };
         let (control, said) = (self.control.clone(), self.said.take());

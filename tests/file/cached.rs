@@ -7,7 +7,7 @@ use futures_lite::future::block_on;
 use kithara::cache::{AssetId, CachePath};
 use kithara::file::{Bypass, FileControl, FileError, FileParams, FileSource, Origin};
 use kithara::stream::{Message, Stream, StreamParams};
-use kithara_test_support::{Content, Pattern, Rule};
+use kithara_test_support::{Content, Ended, Log, Pattern, Rule};
 
 use crate::*;
 
@@ -355,8 +355,15 @@ fn a_complete_file_is_revalidated_where_that_is_asked_for() {
     let stage = Stage::new(2 * MIB);
     let other = Pattern::new(77);
     assert_eq!(asked(&stage, pattern(), stage.len), Origin::Network);
+    // The client may know of an answer before it is written down.
+    let written_down = || {
+        let ended = |log: &Log| log.requests.iter().all(|request| request.ended != Ended::Not);
+        stage.server.wait_until(ended);
+    };
+    written_down();
     let (requests, sent) = (stage.requests(), stage.server.bytes_sent());
     assert_eq!(asked(&stage, pattern(), stage.len), Origin::Cache);
+    written_down();
     assert_eq!(
         (stage.requests(), stage.server.bytes_sent()),
         (requests + 1, sent)
@@ -472,5 +479,73 @@ fn a_changed_file_stays_until_the_new_one_is_whole() {
         &mut block_on(offline(&stage).open_reader()).unwrap(),
         0,
         stage.len,
+    );
+}
+
+/// A cache in memory takes what fits the window, also what was jumped over, and plays it without a connection.
+#[test]
+fn a_cache_in_memory_keeps_files_that_fit_the_window() {
+    const LEN: u64 = 3 * MIB;
+    let stage = Stage::new(LEN);
+    let cache = AssetCache::memory(64 * MIB);
+    let params = || FileParams::new(client(), cache.clone());
+    let play = |params: FileParams| {
+        let parts = block_on(FileSource::new(stage.url(), params).open_parts()).unwrap();
+        let thread = std::thread::spawn(move || block_on(parts.driver));
+        let mut reader = parts.reader;
+        assert_at(&mut reader, 2 * MIB, 4096);
+        assert_at(&mut reader, 1000, 4096);
+        (reader, thread, parts.control)
+    };
+    // Longer than the window.
+    let (mut reader, thread, control) = play(params().window_bytes(MIB));
+    reader.seek(SeekFrom::Start(0)).unwrap();
+    assert_rest(&mut reader, 0, LEN);
+    drop(reader);
+    thread.join().unwrap();
+    let said = std::iter::from_fn(|| control.try_recv().ok()).collect::<Vec<_>>();
+    assert!(matches!(
+        said[..],
+        [
+            FileControl::Opened { .. },
+            FileControl::CacheBypassed {
+                reason: Bypass::NoCache
+            }
+        ]
+    ));
+    // It fits, and is fetched to its end whoever reads.
+    let (mut reader, thread, control) = play(params());
+    thread.join().unwrap();
+    let said = std::iter::from_fn(|| control.try_recv().ok()).collect::<Vec<_>>();
+    assert!(
+        matches!(said[..], [FileControl::Opened { .. }, FileControl::Cached]),
+        "{said:?}"
+    );
+    reader.seek(SeekFrom::Start(0)).unwrap();
+    assert_rest(&mut reader, 0, LEN);
+    let connections = stage.server.connections();
+    let mut offline =
+        block_on(FileSource::new(stage.url(), params().offline_mode(true)).open_reader()).unwrap();
+    assert_rest(&mut offline, 0, LEN);
+    assert_at(&mut offline, MIB, 4096);
+    assert_eq!(stage.server.connections(), connections);
+    // C16: one that is too small says so, and the music plays.
+    let small = FileParams::new(client(), AssetCache::memory(MIB));
+    let (mut reader, thread, control) = play(small);
+    thread.join().unwrap();
+    reader.seek(SeekFrom::Start(0)).unwrap();
+    assert_rest(&mut reader, 0, LEN);
+    let said = std::iter::from_fn(|| control.try_recv().ok()).collect::<Vec<_>>();
+    assert!(
+        matches!(
+            said[..],
+            [
+                FileControl::Opened { .. },
+                FileControl::CacheBypassed {
+                    reason: Bypass::Refused(_)
+                }
+            ]
+        ),
+        "{said:?}"
     );
 }

@@ -102,6 +102,15 @@ impl<E> Inner<E> {
         }
     }
 
+    /// Reads what is present at `offset`.
+    pub(super) fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<Found, StreamingError> {
+        if buffer.is_empty() {
+            return Ok(Found::Bytes(0));
+        }
+        let ahead = self.presence.ahead(offset, buffer.len() as u64);
+        self.read(ahead, offset, buffer)
+    }
+
     /// Reads what lies `ahead` of `offset`.
     pub(super) fn read(&self, ahead: Ahead, offset: u64, buffer: &mut [u8]) -> Result<Found, StreamingError> {
         self.held.read(&self.presence, &self.file, ahead, offset, buffer)

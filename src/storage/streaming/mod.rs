@@ -198,11 +198,7 @@ impl<E> StreamingResource<E> {
     ///
     /// [`StreamingError::Io`]; [`StreamingError::Cut`] if the file lost bytes that were there.
     pub fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<Found, StreamingError> {
-        if buffer.is_empty() {
-            return Ok(Found::Bytes(0));
-        }
-        let ahead = self.inner.presence.ahead(offset, buffer.len() as u64);
-        self.inner.read(ahead, offset, buffer)
+        self.inner.read_at(offset, buffer)
     }
 
     /// Resolves when all of `range` is present, or at once where the end is proven to lie before it. Nothing else ends

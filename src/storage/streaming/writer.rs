@@ -10,7 +10,7 @@ use snafu::OptionExt;
 use super::error::{BeyondEndSnafu, EndConflictSnafu, IncompleteSnafu, TagTooLongSnafu};
 use super::progress::Record;
 use super::state::EndConflict;
-use super::{Demand, DemandWatch, Inner, StreamingError, TAG_LIMIT};
+use super::{Demand, DemandWatch, Found, Inner, StreamingError, TAG_LIMIT};
 
 /// Missing ranges, each with the bytes for it.
 type Gaps<'b> = Vec<(Range<u64>, &'b [u8])>;
@@ -61,6 +61,15 @@ impl<E> Writer<E> {
     /// The first bytes of `range` that are missing, up to the next ones present or to the known end.
     pub fn first_missing(&self, range: Range<u64>) -> Option<Range<u64>> {
         self.inner.presence.first_missing(&range)
+    }
+
+    /// As [`StreamingResource::read_at`](super::StreamingResource::read_at).
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<Found, StreamingError> {
+        self.inner.read_at(offset, buffer)
     }
 
     /// What readers need, right now.

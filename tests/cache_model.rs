@@ -443,8 +443,21 @@ fn run(root: Option<&Path>, max_bytes: u64, ops: Vec<Op>) {
     model.close();
 }
 
+/// 24 cases, or as many as `PROPTEST_CASES` says.
+fn config() -> ProptestConfig {
+    let config = ProptestConfig {
+        max_shrink_iters: 2000,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    };
+    match std::env::var_os("PROPTEST_CASES") {
+        Some(_) => config,
+        None => ProptestConfig { cases: 24, ..config },
+    }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, max_shrink_iters: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(config())]
 
     /// C2, C3, C5–C8, C15: under a limit that most sequences reach.
     #[test]

@@ -231,3 +231,42 @@ fn a_cache_in_memory_says_that_it_has_no_files() {
     let refused = cache.blocking().partial(&asset("a"), &name());
     assert!(matches!(refused, Err(CacheError::NoFiles)));
 }
+
+/// R3: what is claimed and never written leaves no trace, and the first write makes what is needed, also for the next
+/// process.
+#[test]
+fn a_claim_makes_nothing_before_the_first_write() {
+    let root = tempfile::tempdir().unwrap();
+    let cache = open(root.path(), 1 << 20);
+    let (track, path) = (asset("a"), name());
+    let made = || {
+        let assets = std::fs::read_dir(root.path().join("assets")).unwrap();
+        assets.flatten().count()
+    };
+    let partial = cache.partial(&track, &path).unwrap().unwrap();
+    let resource: Resource = partial.open().unwrap();
+    assert_eq!(resource.available(), []);
+    assert_eq!(made(), 0);
+    assert!(
+        cache.partial(&track, &path).unwrap().is_none(),
+        "claimed all the same"
+    );
+    let mut writer = resource.writer().unwrap();
+    writer.write_at(3, b"def").unwrap();
+    assert_eq!(made(), 1);
+    let mut buffer = [0; 8];
+    assert_eq!(resource.read_at(3, &mut buffer).unwrap(), Found::Bytes(3));
+    assert_eq!(&buffer[..3], b"def");
+    writer.checkpoint().run().unwrap();
+    drop((writer, resource, partial));
+    cache.close();
+
+    let cache = open(root.path(), 1 << 20);
+    let partial = cache.partial(&track, &path).unwrap().unwrap();
+    let resource: Resource = partial.open().unwrap();
+    assert_eq!(resource.stored_bytes(), 3);
+    let mut writer = resource.writer().unwrap();
+    writer.write_at(0, b"abc").unwrap();
+    partial.commit(&mut writer, 6).unwrap();
+    assert_eq!(cache.get(&track, &path).unwrap().unwrap(), "abcdef");
+}

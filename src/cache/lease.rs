@@ -375,6 +375,10 @@ impl Partial for LeasePartial {
         self.inner.release(bytes);
     }
 
+    fn prepare(&self) -> Result<(), CacheError> {
+        self.inner.prepare()
+    }
+
     fn taken_over(&self) {
         self.inner.taken_over();
     }

@@ -15,6 +15,7 @@ use std::mem;
 use std::path::{Path, PathBuf};
 #[cfg(feature = "file")]
 use std::sync::Weak;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::blocking::BlockingCache;
@@ -45,6 +46,14 @@ pub trait Partial: fmt::Debug + Send + Sync {
 
     /// Takes back what was reserved and not written.
     fn release(&self, bytes: u64);
+
+    /// Makes what the files are to stand in. Called before the first write; a claim on what is never written makes
+    /// nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`CacheError::Io`].
+    fn prepare(&self) -> Result<(), CacheError>;
 
     /// Called once [`stored`](Self::stored) is reserved: from here on the store no longer counts those bytes itself.
     fn taken_over(&self);
@@ -94,6 +103,8 @@ pub struct PartialEntry {
 /// The claim as the streaming resource holds it: its budget.
 struct Claim {
     partial: Box<dyn Partial>,
+    /// Whether there is something for the files to stand in.
+    prepared: AtomicBool,
     /// What is reserved for the record and its next version.
     for_records: Mutex<u64>,
     /// What is reserved for the footer and not yet asked for.
@@ -127,6 +138,7 @@ impl PartialEntry {
         Self {
             claim: Arc::new(Claim {
                 partial,
+                prepared: AtomicBool::new(false),
                 for_records: Mutex::new(0),
                 for_footer: Mutex::new(0),
                 cache: cache.clone(),
@@ -171,6 +183,7 @@ impl PartialEntry {
             .partial(&place.partial)
             .durability(place.durability)
             .budget(Arc::clone(&self.claim) as Arc<dyn Budget>)
+            .made_late()
             .open()
     }
 
@@ -289,14 +302,22 @@ impl Budget for Claim {
         if bytes == 0 {
             return Ok(());
         }
-        self.partial.reserve(bytes).map_err(|error| {
-            let kind = match &error {
-                CacheError::CacheFull { .. } => io::ErrorKind::QuotaExceeded,
-                CacheError::Io { source, .. } => source.kind(),
-                _ => io::ErrorKind::Other,
-            };
-            io::Error::new(kind, error)
-        })
+        let prepared = if self.prepared.load(Ordering::Acquire) {
+            Ok(())
+        } else {
+            self.partial.prepare()
+        };
+        self.prepared.store(prepared.is_ok(), Ordering::Release);
+        prepared
+            .and_then(|()| self.partial.reserve(bytes))
+            .map_err(|error| {
+                let kind = match &error {
+                    CacheError::CacheFull { .. } => io::ErrorKind::QuotaExceeded,
+                    CacheError::Io { source, .. } => source.kind(),
+                    _ => io::ErrorKind::Other,
+                };
+                io::Error::new(kind, error)
+            })
     }
 
     fn release(&self, bytes: u64) {

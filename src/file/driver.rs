@@ -14,7 +14,7 @@ use super::dials::Dials;
 use super::error::{ChangedSnafu, EndUnprovenSnafu, NetSnafu, NotSeekableSnafu};
 use super::fresh::Said;
 use super::lane::{Event, Lane};
-use super::lines::Lines;
+use super::lines::{Lanes, Lines};
 use super::pen::Pen;
 use super::plan::{self, Scene, Span, Step, Which};
 use super::remote::Remote;
@@ -192,7 +192,7 @@ impl Fetch {
         loop {
             match self.lines.with(|lanes| lanes.main.as_ref().map(Lane::is_asking)) {
                 Some(true) => {}
-                Some(false) => return Ok(()),
+                Some(false) => return self.first_bytes(),
                 None if self.lines.is_called_off() => return Err(Over::Failed(FileError::Stopped)),
                 // The server has the file, but not in parts.
                 None => self.open(Which::Main, 0, None),
@@ -203,6 +203,15 @@ impl Fetch {
                 Next::Quiet => self.pen.flush(),
             }
         }
+    }
+
+    /// Takes in what came together with the head: whoever opened the file need not wait for the fetcher to run.
+    fn first_bytes(&mut self) -> Result<(), Over> {
+        let at_hand = |lanes: &mut Lanes| lanes.main.as_mut().and_then(Lane::at_hand);
+        if let Some(Event::Data(at, bytes)) = self.lines.with(at_hand) {
+            self.take_in(at, &[bytes])?;
+        }
+        Ok(())
     }
 
     fn is_whole(&mut self) -> Option<u64> {

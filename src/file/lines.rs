@@ -148,3 +148,73 @@ impl Drop for CallOff {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+    use std::net::TcpListener;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::net::{HttpClient, Request, Url};
+
+    /// A lane whose connection is open and whose head never comes, and the server's end of it.
+    fn connected(lines: &Lines) -> std::net::TcpStream {
+        let server = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let url = format!("http://{}/", server.local_addr().expect("bound"));
+        let request = Request::get(Url::parse(&url).expect("a url"));
+        let client = HttpClient::new().expect("a client");
+        lines.start(
+            Which::Main,
+            Lane::ask(&client, request, Span { next: 0, end: None }),
+        );
+        let (mut socket, _) = server.accept().expect("a connection");
+        let head_sent = std::future::poll_fn(|cx| {
+            assert!(lines.poll(true, cx).is_pending());
+            socket.set_nonblocking(true).expect("a socket");
+            match socket.read(&mut [0; 1024]) {
+                Ok(read) if read > 0 => Poll::Ready(()),
+                _ => {
+                    cx.waker().wake_by_ref();
+                    Poll::Pending
+                }
+            }
+        });
+        futures_lite::future::block_on(head_sent);
+        socket.set_nonblocking(false).expect("a socket");
+        let long = Some(Duration::from_secs(20));
+        socket.set_read_timeout(long).expect("a socket");
+        socket
+    }
+
+    fn is_closed(socket: &mut std::net::TcpStream) -> bool {
+        matches!(socket.read(&mut [0; 8]), Ok(0))
+    }
+
+    /// N5, S1.
+    #[test]
+    fn calling_off_closes_at_once_and_for_good() {
+        let lines = Lines::default();
+        let mut socket = connected(&lines);
+        lines.call_off();
+        assert!(is_closed(&mut socket));
+        assert_eq!(lines.spans(), (None, None));
+        let client = HttpClient::new().expect("a client");
+        let request = Request::get(Url::parse("http://127.0.0.1:9/").expect("a url"));
+        let span = Span { next: 0, end: None };
+        lines.start(Which::Side, Lane::ask(&client, request, span));
+        assert_eq!(lines.spans(), (None, None), "what is started later is closed too");
+    }
+
+    /// N5: the driver is at the lanes while the last reader is dropped.
+    #[test]
+    fn whoever_holds_the_lanes_closes_them_next() {
+        let lines = Lines::default();
+        let mut socket = connected(&lines);
+        lines.with(|lanes| {
+            lines.call_off();
+            assert!(lanes.main.is_some(), "not waited for");
+        });
+        assert!(is_closed(&mut socket));
+    }
+}

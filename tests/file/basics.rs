@@ -272,6 +272,8 @@ fn a_dropped_driver_ends_the_waits() {
     let parts = block_on(stage.source().open_parts()).unwrap();
     let mut reader = parts.reader;
     drop(parts.driver);
+    // What came with the head is there.
+    reader.seek(SeekFrom::Start(1000)).unwrap();
     let error = reader.read(&mut [0; 10]).unwrap_err();
     assert!(
         matches!(FileError::of(&error), Some(FileError::Stopped)),

@@ -198,6 +198,15 @@ fn c19_a_full_cache_is_passed_by() {
     }
 }
 
+fn partial_files(dir: &std::path::Path) -> usize {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    let count = |entry: std::fs::DirEntry| match entry.file_type() {
+        Ok(kind) if kind.is_dir() => partial_files(&entry.path()),
+        _ => usize::from(entry.file_name().to_string_lossy().starts_with(".part-")),
+    };
+    entries.map(count).sum()
+}
+
 /// C16: whatever happens to the cache's folder, before or while a file is read, the bytes come, and it is said that they
 /// are not kept.
 #[test]
@@ -232,6 +241,10 @@ fn c16_a_cache_that_fails_never_stops_playback() {
         let thread = std::thread::spawn(move || block_on(parts.driver));
         assert_at(&mut reader, 0, 4096);
         if matches!(ruin, Ruin::GoneMeanwhile) {
+            // What is read may not be on the disk yet; a folder that goes before is made anew.
+            while partial_files(&stage.root.path().join("assets")) == 0 {
+                std::thread::yield_now();
+            }
             remove(&stage.root.path().join("assets"), "meanwhile");
         }
         gate.open();

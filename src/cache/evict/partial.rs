@@ -69,6 +69,10 @@ impl<S: Store, P: EvictionPolicy> Partial for EvictingPartial<S, P> {
         self.give_up(bytes);
     }
 
+    fn prepare(&self) -> Result<(), CacheError> {
+        self.inner.as_ref().map_or(Ok(()), |inner| inner.prepare())
+    }
+
     fn taken_over(&self) {}
 
     fn closing(&self) {

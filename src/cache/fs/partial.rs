@@ -33,9 +33,7 @@ impl FsPartial {
         asset: &AssetId,
         path: &CachePath,
     ) -> Result<Option<Self>, CacheError> {
-        // Durable with the commit: of a partial file that a power cut takes nothing was promised, and whoever opens it
-        // is waiting for sound.
-        let dir = tree.ready_dir(asset, Durability::Ordered)?;
+        let dir = tree.layout.asset(asset);
         let partial = Layout::partial(&dir, path);
         let Some(claim) = tree.claims.take(&partial) else {
             return Ok(None);
@@ -65,6 +63,11 @@ impl Partial for FsPartial {
     }
 
     fn release(&self, _bytes: u64) {}
+
+    fn prepare(&self) -> Result<(), CacheError> {
+        // Durable with the commit: of a partial file that a power cut takes nothing was promised.
+        self.tree.ready_dir(&self.asset, Durability::Ordered).map(drop)
+    }
 
     fn taken_over(&self) {}
 

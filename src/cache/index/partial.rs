@@ -44,6 +44,10 @@ impl<S: Store> Partial for IndexPartial<S> {
 
     fn release(&self, _bytes: u64) {}
 
+    fn prepare(&self) -> Result<(), CacheError> {
+        self.inner.as_ref().map_or(Ok(()), |inner| inner.prepare())
+    }
+
     fn taken_over(&self) {
         // Nothing that was not there was counted.
         if self.stored() == 0 {

@@ -29,6 +29,7 @@ mod held;
 #[cfg(test)]
 mod held_model;
 mod inner;
+mod late;
 #[cfg(test)]
 mod model;
 mod options;

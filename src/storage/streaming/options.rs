@@ -5,12 +5,14 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
+use rangemap::RangeSet;
 use snafu::ResultExt;
 
 use super::StreamingResource;
 use super::error::{InUseSnafu, IoSnafu, StreamingError};
 use super::held::Held;
 use super::inner::{Desk, Inner};
+use super::late::LateFile;
 use super::presence::Presence;
 use super::progress::Record;
 use super::recorder::{Recorder, with_suffix};
@@ -44,6 +46,7 @@ pub struct StreamingOptions {
     durability: Durability,
     budget: Option<Arc<dyn Budget>>,
     disk: Arc<dyn Disk>,
+    made_late: bool,
 }
 
 impl StreamingOptions {
@@ -58,7 +61,19 @@ impl StreamingOptions {
             durability: Durability::default(),
             budget: None,
             disk: OsDisk::shared(),
+            made_late: false,
         }
+    }
+
+    /// A partial file that is not there yet is made by the first write, after the [`Budget`] was asked. For whoever
+    /// sees to it by himself that nobody else opens it.
+    #[cfg_attr(
+        not(feature = "cache"),
+        expect(dead_code, reason = "the cache keeps claims on its files")
+    )]
+    pub(crate) fn made_late(mut self) -> Self {
+        self.made_late = true;
+        self
     }
 
     /// Where the partial file stands until the commit: on the target's file system. Without it, beside the target with
@@ -110,6 +125,23 @@ impl StreamingOptions {
     pub fn open<E>(self) -> Result<StreamingResource<E>, StreamingError> {
         let recorder = Recorder::new(self.disk, self.durability, self.partial);
         let partial = &recorder.partial;
+        let absent = |path| match recorder.disk.metadata(path) {
+            Err(error) => error.kind() == io::ErrorKind::NotFound,
+            Ok(_) => false,
+        };
+        if self.made_late && absent(partial) && absent(&recorder.record) {
+            let file = LateFile::new(Arc::clone(&recorder.disk), partial.clone());
+            return Ok(StreamingResource::new(Inner {
+                presence: Presence::new(RangeSet::new(), None, false),
+                file: Sparse::new(Box::new(file), partial.clone()),
+                held: Held::default(),
+                target: self.target,
+                checkpoint_every: self.checkpoint_every,
+                budget: self.budget,
+                desk: Mutex::new(Desk::resume(Record::default())),
+                recorder: Mutex::new(recorder),
+            }));
+        }
         let file = match recorder.disk.open_partial(partial) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 return InUseSnafu { path: partial }.fail();

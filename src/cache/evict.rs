@@ -21,7 +21,7 @@ use super::error::CacheError;
 use super::id::AssetId;
 use super::partial::Partial;
 use super::path::CachePath;
-use super::policy::EvictionPolicy;
+use super::policy::{EvictionPolicy, IdHasher};
 use super::store::{AssetInfo, Committed, EntryInfo, Staged, Stamp, Store, Trash};
 
 /// Evicting goes on for this part of the limit beyond what is needed, where whole assets fit in it: some file
@@ -59,7 +59,7 @@ struct Shared<S, P> {
 struct State<P> {
     seat: Seat<P>,
     /// Victims that turned out to be held, with their last use, until the news tell that they are free.
-    skipped: HashMap<AssetId, Stamp>,
+    skipped: HashMap<AssetId, Stamp, IdHasher>,
     /// Bytes promised to entries being written.
     reserved: u64,
     /// The last stamp given out.
@@ -71,7 +71,7 @@ impl<S, P> EvictingStore<S, P> {
     pub fn new(inner: S, policy: P, max_bytes: u64) -> Self {
         let state = State {
             seat: Seat::new(policy),
-            skipped: HashMap::new(),
+            skipped: HashMap::default(),
             reserved: 0,
             last: Stamp::default(),
         };

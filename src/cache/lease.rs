@@ -11,6 +11,7 @@ use super::error::{CacheError, InUseSnafu};
 use super::id::AssetId;
 use super::partial::{Partial, PartialPlace};
 use super::path::CachePath;
+use super::policy::IdHasher;
 use super::store::{AssetInfo, Committed, EntryInfo, Staged, Stamp, Store, Trash};
 
 /// Protects assets from removal, the app's own and the evictor's.
@@ -39,11 +40,11 @@ struct Shared {
 #[derive(Default)]
 struct State {
     /// Leases and writers of each asset that has any.
-    claims: HashMap<AssetId, u64>,
+    claims: HashMap<AssetId, u64, IdHasher>,
     /// Assets being removed right now. For readers they are gone already, writers wait.
-    removing: HashSet<AssetId>,
+    removing: HashSet<AssetId, IdHasher>,
     /// Assets whose removal was refused, or would have been, and has not been tried since.
-    refused: HashSet<AssetId>,
+    refused: HashSet<AssetId, IdHasher>,
     /// Those of them that have become free.
     freed: Vec<AssetId>,
 }

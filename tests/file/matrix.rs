@@ -86,15 +86,15 @@ fn consume(consumer: Consumer, source: FileSource, len: u64) -> Result<(), FileE
     Ok(())
 }
 
-fn impatient() -> HttpClientBuilder {
-    builder()
-        .head_timeout(Duration::from_millis(150))
-        .idle_timeout(Duration::from_millis(150))
-        .retry(
-            RetryPolicy::default()
-                .with_attempts(3)
-                .with_base(Duration::from_millis(2)),
-        )
+/// Few tries. Silence is short only in the rows that are about it: elsewhere a busy machine would make some.
+fn impatient(id: &str) -> HttpClientBuilder {
+    let silent = ["D6", "D14", "B12"].iter().any(|row| id.starts_with(row));
+    let silence = Duration::from_millis(if silent { 150 } else { 10_000 });
+    builder().head_timeout(silence).idle_timeout(silence).retry(
+        RetryPolicy::default()
+            .with_attempts(3)
+            .with_base(Duration::from_millis(2)),
+    )
 }
 
 /// A stage with one rule.
@@ -115,7 +115,7 @@ fn row(
     for consumer in CONSUMERS {
         let stage = Stage::new(LEN);
         set_up(&stage);
-        let params = FileParams::new(impatient().build().unwrap(), stage.cache.clone());
+        let params = FileParams::new(impatient(id).build().unwrap(), stage.cache.clone());
         let outcome = consume(consumer, FileSource::new(stage.url(), params), LEN);
         judge(consumer, outcome);
         // D12: few connections, and none left behind in the middle of a response.

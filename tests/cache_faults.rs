@@ -15,7 +15,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_lite::future::block_on;
@@ -62,31 +62,27 @@ fn du(dir: &Path) -> u64 {
     sum
 }
 
-/// Bytes of files that were all there at one instant, the one between two walks: whatever is moved, removed or made
-/// meanwhile is not counted twice, nor what was never there together.
+/// Bytes of files that were all there at one instant, the one between a walk that opens them and a second look at what
+/// it opened: whatever is moved, removed or made meanwhile is not counted twice, nor what was never there together. An
+/// inode that is open is given to no other file.
 fn du_at_once(dir: &Path) -> u64 {
-    fn walk(dir: &Path, files: &mut HashMap<(u64, SystemTime), u64>) {
-        use std::os::unix::fs::MetadataExt as _;
+    use std::os::unix::fs::MetadataExt as _;
+    fn walk(dir: &Path, files: &mut HashMap<u64, (fs::File, u64)>) {
         for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
-            let Ok(meta) = entry.path().symlink_metadata() else {
-                continue;
-            };
-            if meta.is_dir() {
-                walk(&entry.path(), files);
-            } else {
-                files.insert(
-                    (meta.ino(), meta.created().unwrap_or(SystemTime::UNIX_EPOCH)),
-                    meta.len(),
-                );
+            let path = entry.path();
+            if path.is_dir() {
+                walk(&path, files);
+            } else if let Ok(file) = fs::File::open(path) {
+                let meta = file.metadata().unwrap();
+                files.insert(meta.ino(), (file, meta.len()));
             }
         }
     }
-    let (mut before, mut after) = (HashMap::new(), HashMap::new());
-    walk(dir, &mut before);
-    walk(dir, &mut after);
-    before
-        .iter()
-        .filter_map(|(file, len)| after.get(file).map(|now| now.min(len)))
+    let mut files = HashMap::new();
+    walk(dir, &mut files);
+    let now = files.values().map(|(file, len)| (file.metadata().unwrap(), len));
+    now.filter(|(now, _)| now.nlink() > 0)
+        .map(|(now, len)| now.len().min(*len))
         .sum()
 }
 

@@ -1,7 +1,8 @@
 //! The connections of a fetch, where two can get at them: its driver, and whoever ends it.
 //!
 //! The driver has them only while it polls them, and not while it writes to the disk; so the thread that drops the
-//! last reader closes them there and then, whatever the driver is doing (N5).
+//! last reader closes them there and then, whatever the driver is doing (N5). To poll them it takes them out: polling
+//! runs wakers, which are the executor's code and may come back here.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
@@ -50,18 +51,21 @@ impl Lanes {
 }
 
 impl Lines {
-    /// Works on the lanes. The one place that takes the lock and may find it taken: by `call_off`, for a moment.
+    /// Works on the lanes, which are not here meanwhile. For the driver alone: of two at a time one would find none.
     pub(super) fn with<T>(&self, work: impl FnOnce(&mut Lanes) -> T) -> T {
-        let value = work(&mut self.lock());
-        // Whoever called it off while the lock was taken has left the closing to its holder.
+        let mut lanes = std::mem::take(&mut *self.lock());
+        let value = work(&mut lanes);
+        *self.lock() = lanes;
+        // Whoever called it off meanwhile has left the closing to this.
         if self.is_called_off() {
             self.call_off();
         }
         value
     }
 
+    /// For as long as it takes to move them.
     fn lock(&self) -> MutexGuard<'_, Lanes> {
-        // After a panic in a poll its lane is of no use, and the driver is gone with it.
+        // Lanes are moved whole, and no foreign code runs meanwhile.
         self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -153,6 +157,8 @@ impl Drop for CallOff {
 mod tests {
     use std::io::Read as _;
     use std::net::TcpListener;
+    use std::sync::atomic::AtomicUsize;
+    use std::task::{Wake, Waker};
     use std::time::Duration;
 
     use super::*;
@@ -216,5 +222,48 @@ mod tests {
             assert!(lanes.main.is_some(), "not waited for");
         });
         assert!(is_closed(&mut socket));
+    }
+
+    /// Fault C25: an executor's waker that is woken or dropped by a poll may come back here.
+    #[test]
+    fn wakers_run_without_the_lock() {
+        struct Nosy {
+            lines: Arc<Lines>,
+            looked: Arc<AtomicUsize>,
+        }
+        impl Nosy {
+            fn look(&self) {
+                assert!(self.lines.lanes.try_lock().is_ok());
+                self.looked.fetch_add(1, Ordering::SeqCst);
+            }
+        }
+        impl Wake for Nosy {
+            fn wake(self: Arc<Self>) {
+                self.look();
+            }
+        }
+        impl Drop for Nosy {
+            fn drop(&mut self) {
+                self.look();
+            }
+        }
+        let lines = Arc::new(Lines::default());
+        let _socket = connected(&lines);
+        let looked = Arc::new(AtomicUsize::new(0));
+        let nosy = |looked: &Arc<AtomicUsize>| {
+            let (lines, looked) = (Arc::clone(&lines), Arc::clone(looked));
+            Waker::from(Arc::new(Nosy { lines, looked }))
+        };
+        assert!(
+            lines
+                .poll(true, &mut Context::from_waker(&nosy(&looked)))
+                .is_pending()
+        );
+        let before = looked.load(Ordering::SeqCst);
+        // The connection lets go of the first waker as it takes this one.
+        let last = nosy(&Arc::default());
+        assert!(lines.poll(true, &mut Context::from_waker(&last)).is_pending());
+        assert!(looked.load(Ordering::SeqCst) > before, "run by the poll");
+        lines.clear();
     }
 }

@@ -169,8 +169,9 @@ fn a_partial_entry_survives_a_restart_and_counts() {
         writer.set_len(500_000).unwrap();
         writer.write_at(0, &vec![1; 40_000]).unwrap();
         writer.write_at(450_000, &vec![2; 50_000]).unwrap();
-        partial.reserve_record(2).unwrap();
-        writer.checkpoint().run().unwrap();
+        let checkpoint = writer.checkpoint();
+        partial.reserve_record(&checkpoint).unwrap();
+        checkpoint.run().unwrap();
         drop((writer, resource, partial));
         let bytes = cache.stats().unwrap().bytes;
         assert!((90_000..140_000).contains(&bytes), "{bytes}");

@@ -16,13 +16,12 @@ use bytes::{BufMut as _, Bytes, BytesMut};
 
 use super::id::AssetId;
 use super::path::CachePath;
+pub(super) use crate::storage::BLOCK;
 use crate::storage::durable::{DiskFile, read_range};
 
 /// Changes with the format; a file that ends otherwise is no entry.
 const MAGIC: [u8; 8] = *b"kithara2";
 const FIXED: usize = 32;
-/// Bytes that one checksum covers, and the most that is read at once where the whole is not asked for. Part of the format.
-pub(super) const BLOCK: usize = 256 * 1024;
 const SUM: usize = 4;
 /// What is read first of a footer, in bytes: all of it but where the names are long or the payload is.
 const FIRST_READ: u64 = 512;
@@ -34,7 +33,7 @@ const AT_ONCE: u64 = 8 << 20;
 pub(super) struct Sums {
     payload: u64,
     /// Of the blocks before the last.
-    ended: BytesMut,
+    ended: Vec<u32>,
     last: crc32fast::Hasher,
     /// Bytes of the last block so far.
     filled: usize,
@@ -44,7 +43,7 @@ impl Sums {
     pub(super) fn update(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             if self.filled == BLOCK {
-                self.ended.put_u32_le(mem::take(&mut self.last).finalize());
+                self.ended.push(mem::take(&mut self.last).finalize());
                 self.filled = 0;
             }
             let (part, rest) = bytes.split_at(bytes.len().min(BLOCK - self.filled));
@@ -59,6 +58,12 @@ impl Sums {
     pub(super) fn payload(&self) -> u64 {
         self.payload
     }
+
+    /// The checksum of each block.
+    pub(super) fn blocks(mut self) -> Vec<u32> {
+        self.ended.push(self.last.finalize());
+        self.ended
+    }
 }
 
 /// Bytes the footer of this entry takes, with a payload of that many bytes.
@@ -67,39 +72,23 @@ pub(super) fn len(asset: &AssetId, path: &CachePath, payload: u64) -> u64 {
     blocks(payload) * SUM as u64 + (names + FIXED) as u64
 }
 
-/// As [`len`], of an entry with one checksum, whatever its payload.
-pub(super) fn len_whole(asset: &AssetId, path: &CachePath) -> u64 {
-    len(asset, path, 0)
-}
-
 /// How many blocks a payload has. An empty one has one, which is empty.
 fn blocks(payload: u64) -> u64 {
     payload.div_ceil(BLOCK as u64).max(1)
 }
 
-/// The footer of a payload that was summed block by block.
-pub(super) fn encode(asset: &AssetId, path: &CachePath, sums: Sums) -> Bytes {
-    let (payload, mut all) = (sums.payload, sums.ended);
-    all.put_u32_le(sums.last.finalize());
-    seal(asset, path, payload, all)
-}
-
-/// The footer of a payload of which only the checksum of the whole is known: all of it is one block.
-pub(super) fn encode_whole(asset: &AssetId, path: &CachePath, payload: u64, crc: u32) -> Bytes {
-    let mut sums = BytesMut::new();
-    sums.put_u32_le(crc);
-    seal(asset, path, payload, sums)
-}
-
-fn seal(asset: &AssetId, path: &CachePath, payload: u64, sums: BytesMut) -> Bytes {
+/// The footer of a payload with these checksums, one for each of its blocks.
+pub(super) fn encode(asset: &AssetId, path: &CachePath, payload: u64, sums: &[u32]) -> Bytes {
     let (path, key) = (
         path.as_str().as_bytes(),
         asset.key().unwrap_or_default().as_bytes(),
     );
     // A file of 2^32 blocks is a petabyte.
-    let blocks = u32::try_from(sums.len() / SUM).unwrap_or(u32::MAX);
-    let mut out = sums;
-    out.reserve(path.len() + key.len() + FIXED);
+    let blocks = u32::try_from(sums.len()).unwrap_or(u32::MAX);
+    let mut out = BytesMut::with_capacity(sums.len() * SUM + path.len() + key.len() + FIXED);
+    for sum in sums {
+        out.put_u32_le(*sum);
+    }
     out.put_slice(path);
     out.put_slice(key);
     let crc = crc32fast::hash(&out);
@@ -194,11 +183,6 @@ impl Footer {
         names.split_at_checked(self.path_len.into())
     }
 
-    /// The payload has one checksum for more than a block: it came piece by piece.
-    pub(super) fn is_one_block(&self) -> bool {
-        self.blocks == 1 && self.payload > BLOCK as u64
-    }
-
     /// The checksum of a block; `None` past the last.
     pub(super) fn sum(&self, block: usize) -> Option<u32> {
         let sums = self.body.get(..self.blocks as usize * SUM)?;
@@ -208,8 +192,7 @@ impl Footer {
 
     /// Whether `bytes` are whole blocks from that one on, or up to the end.
     pub(super) fn are_blocks(&self, first: usize, bytes: &[u8]) -> bool {
-        let size = if self.is_one_block() { bytes.len() } else { BLOCK };
-        let mut blocks = bytes.chunks(size.max(1)).enumerate();
+        let mut blocks = bytes.chunks(BLOCK).enumerate();
         blocks.all(|(n, block)| self.sum(first + n) == Some(crc32fast::hash(block)))
     }
 }
@@ -245,7 +228,9 @@ impl Fixed {
         let names = u64::from(found.path_len) + u64::from(u16::from_le_bytes(*key_len));
         let body = u64::from(found.blocks) * SUM as u64 + names;
         let whole = found.payload.checked_add(body + FIXED as u64) == Some(len);
-        let summed = found.blocks == 1 || u64::from(found.blocks) == blocks(found.payload);
+        // Until there were blocks for what came piece by piece it had one checksum, which no reader can check as it
+        // reads: fetched anew.
+        let summed = u64::from(found.blocks) == blocks(found.payload);
         (whole && summed).then_some(found)
     }
 
@@ -274,7 +259,7 @@ mod tests {
         for part in payload.chunks(parts) {
             sums.update(part);
         }
-        let footer = encode(&asset, &path, sums);
+        let footer = encode(&asset, &path, payload.len() as u64, &sums.blocks());
         assert_eq!(footer.len() as u64, len(&asset, &path, payload.len() as u64));
         (asset, path, [payload, &footer].concat())
     }
@@ -314,13 +299,20 @@ mod tests {
         }
     }
 
+    /// C3: what came piece by piece once had one checksum for all of it, in the same format. It is no entry; where all of
+    /// it is one block nothing has changed.
     #[test]
-    fn a_payload_of_one_checksum_reads_as_one_block() {
-        let payload = vec![7; 3 * BLOCK];
+    fn a_payload_of_one_checksum_for_many_blocks_is_none() {
         let (asset, path) = (AssetId::from_key("a").unwrap(), CachePath::parse("x").unwrap());
-        let end = encode_whole(&asset, &path, payload.len() as u64, crc32fast::hash(&payload));
-        let (found, footer) = read(&[&payload, &end[..]].concat()).unwrap();
-        assert!(footer.is_one_block() && footer.are_blocks(0, &found));
+        for size in [0, 1, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK] {
+            let payload = vec![7; size];
+            let end = encode(&asset, &path, size as u64, &[crc32fast::hash(&payload)]);
+            let found = read(&[&payload, &end[..]].concat());
+            assert_eq!(found.is_some(), size <= BLOCK, "{size}");
+            if let Some((found, footer)) = found {
+                assert!(footer.are_blocks(0, &found));
+            }
+        }
     }
 
     /// C3: a footer of the format before this one, or of one after it, is no footer.

@@ -25,7 +25,9 @@ use super::id::AssetId;
 use super::lease::Lease;
 use super::path::CachePath;
 use super::store::Committed;
-use crate::storage::{Budget, Durability, StreamingError, StreamingOptions, StreamingResource, Writer};
+use crate::storage::{
+    Budget, Checkpoint, Durability, StreamingError, StreamingOptions, StreamingResource, Writer,
+};
 
 /// The claim on the partial file of one entry: while it lives nobody else has it, and its asset stays.
 ///
@@ -187,13 +189,13 @@ impl PartialEntry {
             .open()
     }
 
-    /// Makes room for a record of `ranges` ranges, which a checkpoint is about to write.
+    /// Makes room for the record that `checkpoint` is about to write.
     ///
     /// # Errors
     ///
     /// [`CacheError::CacheFull`]: skip the checkpoint.
-    pub fn reserve_record(&self, ranges: usize) -> Result<(), CacheError> {
-        let wanted = 2 * StreamingOptions::record_bytes(ranges);
+    pub fn reserve_record<E>(&self, checkpoint: &Checkpoint<E>) -> Result<(), CacheError> {
+        let wanted = 2 * checkpoint.record_bytes();
         let mut reserved = self.claim.for_records();
         let more = wanted.saturating_sub(*reserved);
         if more > 0 {
@@ -212,7 +214,7 @@ impl PartialEntry {
     pub fn commit<E>(&self, writer: &mut Writer<E>, len: u64) -> Result<(), StreamingError> {
         // Before the entry's turn is taken: making room runs the eviction policy, which may use this very entry.
         self.claim
-            .prepay(footer::len_whole(&self.claim.asset, &self.claim.path))
+            .prepay(footer::len(&self.claim.asset, &self.claim.path, len))
             .map_err(|source| StreamingError::Io {
                 action: "make room for",
                 path: self.claim.partial.place().target.clone(),
@@ -223,7 +225,7 @@ impl PartialEntry {
             let mut bytes = len;
             let done = writer.commit_with_footer(len, |payload| {
                 let footer =
-                    footer::encode_whole(&self.claim.asset, &self.claim.path, payload.len, payload.crc32);
+                    footer::encode(&self.claim.asset, &self.claim.path, payload.len, &payload.blocks);
                 bytes = payload.len + footer.len() as u64;
                 footer.to_vec()
             });

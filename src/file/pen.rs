@@ -168,7 +168,6 @@ impl Pen {
         let (Some(writer), Some(entry)) = (&mut self.writer, &self.entry) else {
             return;
         };
-        let ranges = writer.available().len();
         let Some(checkpoint) = writer.due_checkpoint() else {
             return;
         };
@@ -177,7 +176,7 @@ impl Pen {
         self.checkpoint.store(true, Ordering::Release);
         let (running, entry) = (Arc::clone(&self.checkpoint), entry.clone());
         rt::unblock_detached(move || {
-            record(&entry, checkpoint, ranges);
+            record(&entry, checkpoint);
             running.store(false, Ordering::Release);
         });
     }
@@ -255,10 +254,9 @@ impl Pen {
         } else if self.unrecorded == 0 {
             writer.fail(cause);
         } else {
-            let ranges = writer.available().len();
             let checkpoint = writer.checkpoint();
             writer.fail(cause);
-            rt::unblock_detached(move || record(&entry, checkpoint, ranges));
+            rt::unblock_detached(move || record(&entry, checkpoint));
         }
     }
 }
@@ -269,8 +267,8 @@ impl Drop for Pen {
     }
 }
 
-fn record(entry: &PartialEntry, checkpoint: Checkpoint<FileError>, ranges: usize) {
-    match entry.reserve_record(ranges) {
+fn record(entry: &PartialEntry, checkpoint: Checkpoint<FileError>) {
+    match entry.reserve_record(&checkpoint) {
         Ok(()) => {
             if let Err(error) = checkpoint.run() {
                 log::warn!("a restart will fetch again: {error}");

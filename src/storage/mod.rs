@@ -19,7 +19,7 @@ mod streaming;
 pub use atomic::AtomicResource;
 pub use durable::Durability;
 pub use streaming::{
-    Budget, Checkpoint, Condition, Demand, DemandWatch, Found, Interrupter, Payload, Status, StatusWatch,
-    StreamingError, StreamingOptions, StreamingResource, TAG_LIMIT, WaitError, Waited, Waiter, WeakResource,
-    Writer,
+    BLOCK, Budget, Checkpoint, Condition, Demand, DemandWatch, Found, Interrupter, Payload, Status,
+    StatusWatch, StreamingError, StreamingOptions, StreamingResource, TAG_LIMIT, WaitError, Waited, Waiter,
+    WeakResource, Writer,
 };

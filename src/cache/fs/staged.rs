@@ -73,7 +73,7 @@ impl Staged for FsStaged {
     fn commit(mut self: Box<Self>) -> Result<Committed, CacheError> {
         let sums = std::mem::take(&mut self.sums);
         let payload = sums.payload();
-        let footer = footer::encode(&self.asset, &self.path, sums);
+        let footer = footer::encode(&self.asset, &self.path, payload, &sums.blocks());
         let bytes = payload + footer.len() as u64;
         self.write(&[footer])?;
         let Some(file) = self.file.take() else {

@@ -58,6 +58,7 @@ use self::progress::Record;
 use self::recorder::Recorder;
 use self::sparse::Sparse;
 
+pub use self::checksum::BLOCK;
 pub use self::error::{StreamingError, WaitError};
 pub use self::options::{Budget, StreamingOptions};
 pub use self::wait::{Interrupter, Waited, Waiter};

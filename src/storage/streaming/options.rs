@@ -90,11 +90,6 @@ impl StreamingOptions {
         self
     }
 
-    /// The most bytes a record of this many ranges takes beside the partial file.
-    pub fn record_bytes(ranges: usize) -> u64 {
-        Record::encoded_bytes(ranges)
-    }
-
     /// What a commit that has returned has been through.
     pub fn durability(mut self, durability: Durability) -> Self {
         self.durability = durability;

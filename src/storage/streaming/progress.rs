@@ -8,12 +8,13 @@
 use rangemap::RangeSet;
 
 use super::TAG_LIMIT;
-use super::checksum::Run;
+use super::checksum::{Run, block_end};
 
 const MAGIC: [u8; 8] = *b"kithpart";
-const VERSION: u32 = 1;
+/// 2: no run goes on from one block into the next.
+const VERSION: u32 = 2;
 const RUN_BYTES: usize = 20;
-/// More runs are not recorded: what is left out is fetched again.
+/// More runs are not recorded: what is left out is fetched again. Without holes they are 16 GiB.
 const RUNS_LIMIT: usize = 1 << 16;
 /// A longer file is none of ours; nothing is allocated for it.
 pub(super) const RECORD_LIMIT: usize = 64 + TAG_LIMIT + RUNS_LIMIT * RUN_BYTES;
@@ -76,7 +77,8 @@ impl Record {
             let start = u64::from_le_bytes(take(&mut rest)?);
             let end = u64::from_le_bytes(take(&mut rest)?);
             let crc32 = u32::from_le_bytes(take(&mut rest)?);
-            if start < reached || end <= start || record.len.is_some_and(|len| end > len) {
+            let beyond = end > block_end(start) || record.len.is_some_and(|len| end > len);
+            if start < reached || end <= start || beyond {
                 return None;
             }
             reached = end;
@@ -105,6 +107,7 @@ fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::checksum::BLOCK;
     use super::*;
 
     fn sample() -> Record {
@@ -144,8 +147,22 @@ mod tests {
             vec![(5, Run { end: 5, crc32: 0 })],
             vec![(5, Run { end: 9, crc32: 0 }), (8, Run { end: 12, crc32: 0 })],
             vec![(900, Run { end: 1001, crc32: 0 })],
+            // Version 1 had such.
+            vec![(
+                BLOCK as u64 - 1,
+                Run {
+                    end: BLOCK as u64 + 1,
+                    crc32: 0,
+                },
+            )],
         ] {
-            assert_eq!(Record::decode(&Record { runs, ..sample() }.encode()), None);
+            let len = sample().len.filter(|_| runs[0].0 < 1000);
+            let record = Record {
+                len,
+                runs,
+                ..sample()
+            };
+            assert_eq!(Record::decode(&record.encode()), None);
         }
     }
 

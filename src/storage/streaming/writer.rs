@@ -16,13 +16,13 @@ use super::{Demand, DemandWatch, Found, Inner, StreamingError, TAG_LIMIT};
 type Gaps<'b> = Vec<(Range<u64>, &'b [u8])>;
 
 /// What a commit hands to the maker of the footer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Payload {
     /// Length of the content in bytes.
     pub len: u64,
-    /// CRC-32 (ISO-HDLC, as in gzip) of the content as it was written.
-    pub crc32: u32,
+    /// CRC-32 (ISO-HDLC, as in gzip) of each [`BLOCK`](super::BLOCK) of the content as it was written, one at least.
+    pub blocks: Vec<u32>,
 }
 
 /// The one writer of a [`StreamingResource`](super::StreamingResource). From
@@ -286,11 +286,11 @@ impl<E> Writer<E> {
             }
             .fail();
         }
-        let crc32 = inner.desk().sums.whole(len).context(IncompleteSnafu {
+        let blocks = inner.desk().sums.blocks(len).context(IncompleteSnafu {
             path: &inner.target,
             missing: 0..len,
         })?;
-        let footer = footer(Payload { len, crc32 });
+        let footer = footer(Payload { len, blocks });
         let footer = footer.as_ref();
         inner.reserve(footer.len() as u64)?;
         let finished = inner
@@ -356,6 +356,11 @@ pub struct Checkpoint<E> {
 }
 
 impl<E> Checkpoint<E> {
+    /// The most bytes its record takes beside the partial file.
+    pub fn record_bytes(&self) -> u64 {
+        Record::encoded_bytes(self.record.runs.len())
+    }
+
     /// Syncs the file, then writes the record, in this order. Blocks for as long as the disk takes. Of two run at once,
     /// the newer record stays.
     ///

@@ -18,8 +18,6 @@ use super::id::AssetId;
 use super::index::IndexStore;
 use super::keeper::Keeper;
 use super::lease::{Lease, LeaseStore, Leases};
-#[cfg(feature = "file")]
-use super::notes::Notes;
 use super::partial::{self, PartialEntry};
 use super::path::CachePath;
 use super::policy::EvictionPolicy;
@@ -43,8 +41,6 @@ struct Shared {
     /// `None` in memory, where there is nothing to keep.
     keeper: Option<Keeper>,
     progress: Progress,
-    #[cfg(feature = "file")]
-    notes: Notes,
 }
 
 /// Figures of a cache.
@@ -83,8 +79,6 @@ impl BlockingCache {
                 max_bytes,
                 keeper: None,
                 progress,
-                #[cfg(feature = "file")]
-                notes: Notes::default(),
             }),
         }
     }
@@ -110,8 +104,6 @@ impl BlockingCache {
                 max_bytes,
                 keeper,
                 progress,
-                #[cfg(feature = "file")]
-                notes: Notes::default(),
             }),
         })
     }
@@ -160,10 +152,10 @@ impl BlockingCache {
         Ok(partial.map(|partial| PartialEntry::new(partial, self, asset, path)))
     }
 
-    /// What the holders of partial entries left for others.
+    /// Tells this cache from every other that is open.
     #[cfg(feature = "file")]
-    pub(crate) fn notes(&self) -> &Notes {
-        &self.shared.notes
+    pub(crate) fn id(&self) -> usize {
+        Arc::as_ptr(&self.shared).addr()
     }
 
     /// The whole entry as a resource that many can read, `None` if it is not there. Until the last reader is dropped

@@ -54,8 +54,6 @@ mod index;
 mod keeper;
 mod lease;
 mod memory;
-#[cfg(feature = "file")]
-mod notes;
 mod parallel;
 mod partial;
 mod path;
@@ -72,6 +70,8 @@ pub use entry::Entry;
 pub use error::CacheError;
 pub use evict::EvictingStore;
 pub use fs::FsStore;
+#[cfg(feature = "file")]
+pub(crate) use fs::turns::{Turn, Turns};
 pub use id::AssetId;
 pub use index::IndexStore;
 pub use lease::{Lease, LeaseStore, Leases};

@@ -128,6 +128,10 @@ impl WeakPartialEntry {
         let claim = self.0.upgrade()?;
         Some(PartialEntry { claim })
     }
+
+    pub(crate) fn is_held(&self) -> bool {
+        self.0.strong_count() > 0
+    }
 }
 
 impl PartialEntry {
@@ -162,15 +166,6 @@ impl PartialEntry {
             cache, asset, path, ..
         } = &*self.claim;
         work(cache, asset, path);
-    }
-
-    /// Leaves `note` for whoever finds the entry taken, until it is let go.
-    #[cfg(feature = "file")]
-    pub(crate) fn leave_note(&self, note: super::notes::Note) {
-        let Claim {
-            cache, asset, path, ..
-        } = &*self.claim;
-        cache.notes().leave(asset, path, note);
     }
 
     /// Opens the file with what earlier sessions recorded. Writing to it fails with
@@ -284,14 +279,6 @@ impl Claim {
         self.reserve(footer)?;
         *self.for_footer() += footer;
         Ok(())
-    }
-}
-
-/// Before the entry itself is let go, so that the note of the next holder is not the one taken away.
-#[cfg(feature = "file")]
-impl Drop for Claim {
-    fn drop(&mut self) {
-        self.cache.notes().take_away(&self.asset, &self.path);
     }
 }
 

@@ -1,19 +1,29 @@
 //! Two sources of one file in one process: the second reads what the first fetches.
 //!
-//! The one who has the cache's partial entry leaves a note with it. Whoever finds the entry taken finds the note, and
-//! becomes one more reader of the same resource; the fetcher goes on until the last of them is gone.
+//! Whoever claims the cache's partial entry invites others. Who comes later finds the invitation and becomes one more
+//! reader of the same resource; the fetcher goes on until the last of them is gone.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
 use async_channel::Sender;
 
 use super::dials::Dials;
 use super::{FileControl, FileError};
-use crate::cache::{AssetId, BlockingCache, CachePath, PartialEntry, WeakPartialEntry};
+use crate::cache::{AssetId, BlockingCache, CachePath, PartialEntry, Turn, Turns, WeakPartialEntry};
 use crate::storage::{Condition, StatusWatch, StreamingResource, WeakResource};
 
-/// What a fetcher leaves for others. Keeps neither the entry nor the resource.
-struct Note {
+/// Of the process, as caches are: a root is open once.
+static OPEN: LazyLock<Open> = LazyLock::new(Open::default);
+
+#[derive(Default)]
+struct Open {
+    turns: Turns,
+    invitations: Mutex<HashMap<(usize, AssetId, CachePath), Arc<Invitation>>>,
+}
+
+/// Keeps neither the entry, which would then never end, nor the resource.
+struct Invitation {
     entry: WeakPartialEntry,
     resource: WeakResource<FileError>,
     dials: Arc<Dials>,
@@ -27,19 +37,39 @@ pub(super) struct Shared {
     pub(super) dials: Arc<Dials>,
 }
 
-/// Lets others join.
+impl Open {
+    fn invitations(&self) -> MutexGuard<'_, HashMap<(usize, AssetId, CachePath), Arc<Invitation>>> {
+        // Each change is one call on the map, which a panic elsewhere does not break.
+        self.invitations.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One at a time looks for somebody to join and, where there is nobody, claims the entry and invites.
+pub(super) fn turn(asset: &AssetId, path: &CachePath) -> Turn<'static> {
+    OPEN.turns.take(asset, path)
+}
+
+/// Lets others join, as long as `entry` is held.
 pub(super) fn invite(entry: &PartialEntry, resource: &StreamingResource<FileError>, dials: &Arc<Dials>) {
-    entry.leave_note(Arc::new(Note {
+    let invitation = Invitation {
         entry: entry.downgrade(),
         resource: resource.downgrade(),
         dials: Arc::clone(dials),
-    }));
+    };
+    let mut invitations = OPEN.invitations();
+    invitations.retain(|_, invitation| invitation.entry.is_held());
+    entry.beside(|cache, asset, path| {
+        invitations.insert((cache.id(), asset.bare(), path.clone()), Arc::new(invitation));
+    });
 }
 
 /// What there is to join: somebody reads it, and it goes to the disk.
 pub(super) fn find(cache: &BlockingCache, asset: &AssetId, path: &CachePath) -> Option<Shared> {
-    let note = cache.notes().read(asset, path)?.downcast::<Note>().ok()?;
-    let (entry, resource) = (note.entry.upgrade()?, note.resource.upgrade()?);
+    let invitation = OPEN
+        .invitations()
+        .get(&(cache.id(), asset.bare(), path.clone()))
+        .cloned()?;
+    let (entry, resource) = (invitation.entry.upgrade()?, invitation.resource.upgrade()?);
     // Bytes that are let go again are fetched for those who came first.
     if resource.has_let_go() || matches!(resource.status().condition, Condition::Discarded(_)) {
         return None;
@@ -47,7 +77,7 @@ pub(super) fn find(cache: &BlockingCache, asset: &AssetId, path: &CachePath) -> 
     Some(Shared {
         resource,
         entry,
-        dials: Arc::clone(&note.dials),
+        dials: Arc::clone(&invitation.dials),
     })
 }
 

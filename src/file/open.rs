@@ -371,7 +371,7 @@ impl Desk {
         dials: &Arc<Dials>,
         whole: bool,
     ) -> Result<Looked, Bypass> {
-        let _turn = cache.notes().turn(asset, path);
+        let _turn = join::turn(asset, path);
         if let Some(shared) = join::find(cache, asset, path) {
             return Ok(Looked::Desk(Self::shared(shared)));
         }

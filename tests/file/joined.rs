@@ -4,7 +4,7 @@ use std::io::{Read, Seek, SeekFrom};
 
 use futures_lite::StreamExt;
 use futures_lite::future::block_on;
-use kithara::file::{FileControl, FileError, FileParts, FileSource, LookAhead, Origin};
+use kithara::file::{FileControl, FileError, FileParams, FileParts, FileSource, LookAhead, Origin};
 use kithara::stream::{Stream, StreamParams};
 use kithara_test_support::{Content, Pattern, Rule};
 
@@ -51,6 +51,26 @@ fn each_reads_where_it_likes() {
         stage.server.bytes_sent()
     );
     assert!(stage.requests() < 40, "{}", stage.requests());
+}
+
+/// Each cache has the file that its sources fetch.
+#[test]
+fn sources_of_two_caches_do_not_meet() {
+    let stage = Stage::new(MIB);
+    let other = Stage::new(0);
+    let gate = stage.server.gate();
+    stage
+        .server
+        .rule("/a.bin", Rule::new().gate_after(64 * KIB, &gate));
+    let mut first = stage.reader();
+    let params = FileParams::new(client(), other.cache.clone());
+    let mut second = block_on(FileSource::new(stage.url(), params).open_reader()).unwrap();
+    let mut third = stage.reader();
+    gate.open();
+    assert_rest(&mut first, 0, stage.len);
+    assert_rest(&mut second, 0, stage.len);
+    assert_rest(&mut third, 0, stage.len);
+    assert_eq!(stage.requests(), 2, "the third has joined the first");
 }
 
 /// The download goes on until the last of them is gone.

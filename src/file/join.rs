@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
 use async_channel::Sender;
+use async_lock::Mutex as Line;
 
 use super::dials::Dials;
 use super::{FileControl, FileError};
@@ -27,7 +28,12 @@ struct Invitation {
     entry: WeakPartialEntry,
     resource: WeakResource<FileError>,
     dials: Arc<Dials>,
+    opening: Opening,
 }
+
+/// Held by the one who opens the file. As long as it is not open its fetcher ends with whoever asked for it; then the
+/// next in line opens it.
+pub(super) type Opening = Arc<Line<()>>;
 
 /// A file that somebody else has open.
 pub(super) struct Shared {
@@ -35,6 +41,7 @@ pub(super) struct Shared {
     pub(super) entry: PartialEntry,
     /// Those of the one who opened it.
     pub(super) dials: Arc<Dials>,
+    pub(super) opening: Opening,
 }
 
 impl Open {
@@ -50,17 +57,24 @@ pub(super) fn turn(asset: &AssetId, path: &CachePath) -> Turn<'static> {
 }
 
 /// Lets others join, as long as `entry` is held.
-pub(super) fn invite(entry: &PartialEntry, resource: &StreamingResource<FileError>, dials: &Arc<Dials>) {
+pub(super) fn invite(
+    entry: &PartialEntry,
+    resource: &StreamingResource<FileError>,
+    dials: &Arc<Dials>,
+) -> Opening {
+    let opening = Opening::default();
     let invitation = Invitation {
         entry: entry.downgrade(),
         resource: resource.downgrade(),
         dials: Arc::clone(dials),
+        opening: Arc::clone(&opening),
     };
     let mut invitations = OPEN.invitations();
     invitations.retain(|_, invitation| invitation.entry.is_held());
     entry.beside(|cache, asset, path| {
         invitations.insert((cache.id(), asset.bare(), path.clone()), Arc::new(invitation));
     });
+    opening
 }
 
 /// What there is to join: somebody reads it, and it goes to the disk.
@@ -78,6 +92,7 @@ pub(super) fn find(cache: &BlockingCache, asset: &AssetId, path: &CachePath) -> 
         resource,
         entry,
         dials: Arc::clone(&invitation.dials),
+        opening: Arc::clone(&invitation.opening),
     })
 }
 

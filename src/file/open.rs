@@ -11,11 +11,12 @@ use super::dials::Dials;
 use super::driver::{Fetch, FileDriver, Manner, Over};
 use super::error::{CacheSnafu, LocalSnafu, NoClientSnafu, OfflineMissSnafu};
 use super::fresh::{self, Said};
+use super::join::{self, Opening};
 use super::lines::{CallOff, Lines};
 use super::pen::Pen;
 use super::remote::Remote;
 use super::shelf::{self, Shelf};
-use super::{Bypass, FileControl, FileError, FileParams, Location, Origin, join};
+use super::{Bypass, FileControl, FileError, FileParams, Location, Origin};
 use crate::cache::{AssetId, BlockingCache, CacheError, CachePath, PartialEntry};
 use crate::net::{Url, Validator, redacted};
 use crate::rt;
@@ -52,6 +53,8 @@ struct Desk {
     bypass: Option<Bypass>,
     /// Of the source that it was joined to.
     dials: Option<Arc<Dials>>,
+    /// Where others may join.
+    opening: Option<Opening>,
 }
 
 impl Place {
@@ -223,6 +226,10 @@ impl Place {
                     Looked::Whole(whole) => return Ok(Opened::whole(whole, Origin::Cache)),
                 },
             };
+            let _opening = match &desk.opening {
+                Some(opening) => Some(opening.lock_arc().await),
+                None => None,
+            };
             let writer = match desk.resource.writer() {
                 Ok(writer) => writer,
                 Err(_) if join::is_fetched(&desk.resource).await => {
@@ -387,12 +394,13 @@ impl Desk {
         }
         let opened = entry.open();
         let resource = opened.map_err(|error| Bypass::Failed(Arc::new(error)))?;
-        join::invite(&entry, &resource, dials);
+        let opening = join::invite(&entry, &resource, dials);
         Ok(Looked::Desk(Self {
             resource,
             entry: Some(entry),
             bypass: None,
             dials: None,
+            opening: Some(opening),
         }))
     }
 
@@ -402,6 +410,7 @@ impl Desk {
             entry: Some(shared.entry),
             bypass: None,
             dials: Some(shared.dials),
+            opening: Some(shared.opening),
         }
     }
 
@@ -411,6 +420,7 @@ impl Desk {
             entry: None,
             bypass: Some(reason),
             dials: None,
+            opening: None,
         }
     }
 

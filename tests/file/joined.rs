@@ -1,9 +1,11 @@
 //! Several sources of one file in one process: one download.
 
+use std::future::{Future, poll_fn};
 use std::io::{Read, Seek, SeekFrom};
+use std::task::Poll;
 
 use futures_lite::StreamExt;
-use futures_lite::future::block_on;
+use futures_lite::future::{block_on, poll_once};
 use kithara::file::{FileControl, FileError, FileParams, FileParts, FileSource, LookAhead, Origin};
 use kithara::stream::{Stream, StreamParams};
 use kithara_test_support::{Content, Pattern, Rule};
@@ -183,13 +185,58 @@ fn a_first_that_is_dropped_while_it_opens_leaves_the_file_to_the_second() {
     block_on(async {
         // Polled until its request is there.
         while gate.arrived() == 0 {
-            assert!(futures_lite::future::poll_once(first.as_mut()).await.is_none());
+            assert!(poll_once(first.as_mut()).await.is_none());
         }
     });
     std::thread::scope(|scope| {
         let second = scope.spawn(|| assert_rest(&mut stage.reader(), 0, stage.len));
         drop(first);
         second.join().unwrap();
+    });
+}
+
+/// Fault C14: the same where an earlier session left enough to be read at once. Each of them in turn is dropped.
+#[test]
+fn nobody_reads_on_with_one_who_may_still_give_up() {
+    let mut stage = Stage::new(4 * MIB);
+    let left = stage
+        .server
+        .rule("/a.bin", Rule::new().first(1).stall_after(2 * MIB));
+    assert_at(&mut stage.reader(), 0, MIB as usize);
+    stage.restart();
+    left.remove();
+    let gate = stage.server.gate();
+    stage.server.rule("/a.bin", Rule::new().gate(&gate));
+    let sources = [stage.source(), stage.source(), stage.source()];
+    let mut waiting = sources.iter().map(|source| Box::pin(source.open_parts()));
+    let mut first = waiting.next().unwrap();
+    for (asked, mut next) in (1..).zip(waiting) {
+        block_on(async {
+            while gate.arrived() < asked {
+                assert!(poll_once(first.as_mut()).await.is_none());
+            }
+        });
+        let mut polls = 0;
+        block_on(poll_fn(|cx| {
+            assert!(
+                next.as_mut().poll(cx).is_pending(),
+                "nothing was heard of the server"
+            );
+            polls += 1;
+            // Polled again once it has looked into the cache.
+            if polls == 2 {
+                Poll::Ready(())
+            } else {
+                Poll::Pending
+            }
+        }));
+        first = next;
+    }
+    gate.open();
+    let mut parts = block_on(first).unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| block_on(parts.driver));
+        assert_rest(&mut parts.reader, 0, stage.len);
     });
 }
 

@@ -41,9 +41,11 @@
 //!   two versions are never mixed. (Where a server sends neither `ETag` nor `Last-Modified`, only the length can tell.)
 //! - A server without ranges is read from its start; a jump forward waits.
 //! - Sources of the same file and cache share one download: the second joins the first, reads what it fetches and has it
-//!   fetch what it reads. The first one's client and driver serve both; of their look-aheads the wider counts.
+//!   fetch what it reads. The first one's client and driver serve both; of their look-aheads the wider counts. If the cache does not keep
+//!   what is fetched, each is told.
 //! - Dropping the last reader, or the stream, closes the connections at once and keeps what was fetched.
 
+mod company;
 mod control;
 mod dials;
 mod driver;

@@ -117,6 +117,10 @@ pub(super) struct Fetch {
     lines: Arc<Lines>,
     /// Bodies that broke off in a row.
     strikes: u32,
+    /// The lane that has jumped and brought nothing yet.
+    jumped: Option<Which>,
+    /// Bytes taken out of the lane that was given up for it.
+    rescued: usize,
     /// The look-ahead is full; it is filled up again when a quarter of it is gone. A connection that is read from in
     /// small steps while its buffers are full crawls.
     full: bool,
@@ -131,6 +135,8 @@ pub(super) enum Over {
 enum Next {
     Demand(Option<Demand>),
     Lane(Which, Event),
+    /// Bytes of the lane given up.
+    Rescued(u64, Bytes),
     /// Nothing happens just now: time for what need not be done at once.
     Quiet,
 }
@@ -145,6 +151,8 @@ impl Fetch {
             manner,
             lines,
             strikes: 0,
+            jumped: None,
+            rescued: 0,
             full: false,
         })
     }
@@ -175,6 +183,7 @@ impl Fetch {
                 Next::Demand(None) => return Ok(None),
                 Next::Demand(Some(_)) => {}
                 Next::Lane(which, event) => self.handle(which, event).await?,
+                Next::Rescued(at, bytes) => self.rescued(at, bytes)?,
                 Next::Quiet => self.pen.flush(),
             }
         }
@@ -199,6 +208,7 @@ impl Fetch {
             }
             match self.next(true).await {
                 Next::Lane(which, event) => self.handle(which, event).await?,
+                Next::Rescued(at, bytes) => self.rescued(at, bytes)?,
                 Next::Demand(_) => {}
                 Next::Quiet => self.pen.flush(),
             }
@@ -269,7 +279,6 @@ impl Fetch {
             Step::Go { main } => Ok(main),
             Step::Open { which, start, end } => {
                 self.open(which, start, end);
-                self.rescue()?;
                 Ok(which == Which::Main)
             }
             Step::Restart { position } => {
@@ -290,37 +299,48 @@ impl Fetch {
         }
     }
 
-    /// Takes in what the lane that was given up has received already, so that no jump asks for it again. The new one is
-    /// on its way meanwhile.
-    fn rescue(&mut self) -> Result<(), Over> {
-        let mut left = RESCUE;
-        while left > 0
-            && let Some(Event::Data(at, bytes)) = self.lines.rescue()
-        {
-            left = left.saturating_sub(bytes.len());
-            self.take_in(at, &[bytes])?;
+    /// Takes in what the lane that was given up has received already, so that no jump asks for it again.
+    fn rescued(&mut self, at: u64, bytes: Bytes) -> Result<(), Over> {
+        self.rescued += bytes.len();
+        if self.rescued >= RESCUE {
+            self.lines.close_old();
         }
-        self.lines.close_old();
-        Ok(())
+        self.take_in(at, &[bytes])
     }
 
     fn open(&mut self, which: Which, start: u64, end: Option<u64>) {
         let span = Span { next: start, end };
         let lane = Lane::ask(&self.remote.client, self.remote.request(span), span);
-        self.lines.start(which, lane);
+        // Its connection cannot be used again: the rest of an answer that nobody wants is on it.
+        if self.lines.start(which, lane) {
+            (self.jumped, self.rescued) = (Some(which), 0);
+        }
     }
 
     async fn next(&mut self, go_main: bool) -> Next {
         let Self {
-            watch, lines, pen, ..
+            watch,
+            lines,
+            pen,
+            jumped,
+            ..
         } = self;
         let mut changed = pin!(watch.changed());
         std::future::poll_fn(|cx| {
             if let Poll::Ready(demand) = changed.as_mut().poll(cx) {
                 return Poll::Ready(Next::Demand(demand));
             }
+            // Somebody waits for what a jump is about to bring; what it left behind comes after that.
+            if jumped.is_none()
+                && let Some((at, bytes)) = lines.rescue()
+            {
+                return Poll::Ready(Next::Rescued(at, bytes));
+            }
             if let Poll::Ready((which, event)) = lines.poll(go_main, cx) {
                 return Poll::Ready(Next::Lane(which, event));
+            }
+            if let Some((at, bytes)) = lines.rescue() {
+                return Poll::Ready(Next::Rescued(at, bytes));
             }
             if !pen.is_flushed() {
                 return Poll::Ready(Next::Quiet);
@@ -336,7 +356,12 @@ impl Fetch {
             Event::Data(at, bytes) => {
                 self.strikes = 0;
                 let chunks = self.gather(which, bytes);
-                self.take_in(at, &chunks)
+                self.take_in(at, &chunks)?;
+                // Whoever jumps once jumps again, and would wait for a connection each time.
+                if self.jumped.take_if(|jumped| *jumped == which).is_some() {
+                    self.lines.prepare(self.remote.prepare());
+                }
+                Ok(())
             }
             Event::End { at, with_connection } => self.ended(which, at, with_connection),
             Event::Failed(error) => self.failed(which, error).await,

@@ -58,15 +58,6 @@ impl Lane {
         self.state = State::Reading(Box::new(body));
     }
 
-    /// Sets the request out on its way.
-    pub(super) fn start(&mut self) {
-        if self.early.is_none()
-            && let Poll::Ready(event) = self.poll(&mut Context::from_waker(Waker::noop()))
-        {
-            self.early = Some(event);
-        }
-    }
-
     /// The next bytes, if they are here already. Whatever else is keeps until the next poll.
     pub(super) fn at_hand(&mut self) -> Option<Event> {
         if self.is_asking() {

@@ -4,9 +4,12 @@
 //! last reader closes them there and then, whatever the driver is doing (N5). To poll them it takes them out: polling
 //! runs wakers, which are the executor's code and may come back here.
 
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::task::{Context, Poll};
+
+use bytes::Bytes;
 
 use super::lane::{Event, Lane};
 use super::plan::{Span, Which};
@@ -24,6 +27,8 @@ pub(super) struct Lanes {
     pub(super) side: Option<Lane>,
     /// Given up, but for what it has received already.
     old: Option<Lane>,
+    /// A connection being made for the next jump.
+    spare: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
 
 impl Lanes {
@@ -36,6 +41,12 @@ impl Lanes {
 
     /// The side lane first; the main one only if so, or if its head is still to come.
     fn poll(&mut self, go_main: bool, cx: &mut Context<'_>) -> Poll<(Which, Event)> {
+        // First, as a fast lane is never out of bytes.
+        if let Some(spare) = &mut self.spare
+            && spare.as_mut().poll(cx).is_ready()
+        {
+            self.spare = None;
+        }
         if let Some(lane) = &mut self.side
             && let Poll::Ready(event) = lane.poll(cx)
         {
@@ -79,26 +90,34 @@ impl Lines {
         self.with(|lanes| (span(&lanes.main), span(&lanes.side)))
     }
 
-    /// Starts a lane in the place of the one there, which is kept for [`rescue`](Self::rescue).
-    pub(super) fn start(&self, which: Which, mut lane: Lane) {
-        let older = self.with(|lanes| {
-            let stale = lanes.lane(which).take();
-            lane.start();
-            *lanes.lane(which) = Some(lane);
-            std::mem::replace(&mut lanes.old, stale)
+    /// Starts a lane in the place of the one there, which is kept for [`rescue`](Self::rescue). Whether there was one.
+    pub(super) fn start(&self, which: Which, lane: Lane) -> bool {
+        let (older, is_jump) = self.with(|lanes| {
+            let stale = lanes.lane(which).replace(lane);
+            let is_jump = stale.is_some();
+            (std::mem::replace(&mut lanes.old, stale), is_jump)
         });
         drop(older);
+        is_jump
+    }
+
+    /// Has a connection made for the next jump, unless that is under way.
+    pub(super) fn prepare(&self, making: impl Future<Output = ()> + Send + 'static) {
+        self.with(|lanes| {
+            if lanes.spare.is_none() {
+                lanes.spare = Some(Box::pin(making));
+            }
+        });
     }
 
     /// The next bytes that the lane given up has received already, and their place. Afterwards it is closed.
-    pub(super) fn rescue(&self) -> Option<Event> {
-        let (event, over) = self.with(|lanes| {
-            let event = lanes.old.as_mut().and_then(Lane::at_hand);
-            let over = if event.is_none() { lanes.old.take() } else { None };
-            (event, over)
+    pub(super) fn rescue(&self) -> Option<(u64, Bytes)> {
+        let (bytes, over) = self.with(|lanes| match lanes.old.as_mut().and_then(Lane::at_hand) {
+            Some(Event::Data(at, bytes)) => (Some((at, bytes)), None),
+            _ => (None, lanes.old.take()),
         });
         drop(over);
-        event
+        bytes
     }
 
     /// Takes a lane out, to be closed.
@@ -174,6 +193,11 @@ mod tests {
             Which::Main,
             Lane::ask(&client, request, Span { next: 0, end: None }),
         );
+        assert!(
+            lines
+                .poll(true, &mut Context::from_waker(Waker::noop()))
+                .is_pending()
+        );
         let (mut socket, _) = server.accept().expect("a connection");
         let head_sent = std::future::poll_fn(|cx| {
             assert!(lines.poll(true, cx).is_pending());
@@ -222,6 +246,24 @@ mod tests {
             assert!(lanes.main.is_some(), "not waited for");
         });
         assert!(is_closed(&mut socket));
+    }
+
+    /// S1: nothing goes on after the drop.
+    #[test]
+    fn calling_off_drops_the_connection_that_is_being_made() {
+        let lines = Lines::default();
+        let (alive, dropped) = std::sync::mpsc::channel::<()>();
+        lines.prepare(async move {
+            let _alive = alive;
+            std::future::pending::<()>().await;
+        });
+        assert!(
+            lines
+                .poll(true, &mut Context::from_waker(Waker::noop()))
+                .is_pending()
+        );
+        lines.call_off();
+        assert!(dropped.recv().is_err());
     }
 
     /// Fault C25: an executor's waker that is woken or dropped by a poll may come back here.

@@ -9,6 +9,8 @@ use crate::net::{ByteRange, HttpClient, Request, Response, Url, Validator, redac
 pub(super) struct Remote {
     pub(super) client: HttpClient,
     url: Url,
+    /// What answered last, after redirects.
+    answers: Url,
     known: Option<Identity>,
     /// Whether ranges are served, until the contrary is seen.
     pub(super) ranges: bool,
@@ -27,6 +29,7 @@ impl Remote {
     pub(super) fn new(client: HttpClient, url: Url) -> Self {
         Self {
             client,
+            answers: url.clone(),
             url,
             known: None,
             ranges: true,
@@ -86,12 +89,19 @@ impl Remote {
         request
     }
 
+    /// Makes a connection to where the bytes come from, for the next request.
+    pub(super) fn prepare(&self) -> impl Future<Output = ()> + Send + use<> {
+        let (client, url) = (self.client.clone(), self.answers.clone());
+        async move { client.prepare(&url).await }
+    }
+
     /// Learns from a response what it says of the file.
     ///
     /// # Errors
     ///
     /// [`FileError::Changed`] if it is not of the file that earlier responses were of.
     pub(super) fn judge(&mut self, response: &Response) -> Result<(), FileError> {
+        self.answers = response.url().clone();
         let header = |name| {
             let value = response.headers().get(name)?;
             Some(value.as_bytes().to_vec())

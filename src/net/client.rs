@@ -155,6 +155,36 @@ impl HttpClient {
         Ok(Response::new(self.clone(), request, exchange))
     }
 
+    /// Makes a connection to the host of `url` and keeps it, as any other that is idle, for the next request there. Does
+    /// nothing if one is idle already or the host has its fill. Nothing is sent, nothing is tried twice, and nobody is told
+    /// if it fails.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future closes the connection.
+    #[cfg(feature = "file")]
+    pub(crate) async fn prepare(&self, url: &Url) {
+        let Inner {
+            settings,
+            connector,
+            pool,
+            ..
+        } = &*self.inner;
+        let Some(mut lease) = pool.lease_spare(url) else {
+            return;
+        };
+        match connector
+            .connect(lease.peer(), url, settings.limits.connect)
+            .await
+        {
+            Ok(connection) => {
+                lease.open(connection);
+                lease.give_back();
+            }
+            Err(error) => log::debug!("no spare connection: {error}"),
+        }
+    }
+
     /// Asks once, redirects and all.
     pub(super) async fn attempt(&self, request: &Request) -> Result<Exchange, NetError> {
         let Settings {

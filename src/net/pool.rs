@@ -100,6 +100,24 @@ impl Pool {
         })
     }
 
+    /// The right to one connection that no request waits for: `None` if one is idle already, or the host has its fill.
+    #[cfg(feature = "file")]
+    pub(super) fn lease_spare(self: &Arc<Self>, url: &Url) -> Option<Lease> {
+        let peer = Peer::of(url).ok()?;
+        let permit = self.permits(&peer).try_acquire_arc()?;
+        // Looked for after the permit is there: whatever is given back from now on brings its own room along.
+        let is_needed = |known: &Known| known.idle.is_empty();
+        if !self.lock().known.get(&peer).is_some_and(is_needed) {
+            return None;
+        }
+        Some(Lease {
+            connection: None,
+            _permit: permit,
+            pool: Arc::clone(self),
+            peer,
+        })
+    }
+
     fn permits(&self, peer: &Peer) -> Arc<Semaphore> {
         let mut peers = self.lock();
         if let Some(known) = peers.known.get(peer) {
@@ -150,10 +168,13 @@ impl Known {
 }
 
 impl Peers {
+    fn idle(&self) -> usize {
+        self.known.values().map(|known| known.idle.len()).sum()
+    }
+
     /// Takes the oldest connection out if there are more than may wait.
     fn take_surplus(&mut self) -> Option<Connection> {
-        let waiting: usize = self.known.values().map(|known| known.idle.len()).sum();
-        if waiting <= MAX_IDLE_CONNECTIONS {
+        if self.idle() <= MAX_IDLE_CONNECTIONS {
             return None;
         }
         let with_oldest = self
@@ -199,6 +220,7 @@ impl fmt::Debug for Pool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Pool")
             .field("per_host", &self.per_host)
+            .field("idle_connections", &self.lock().idle())
             .finish_non_exhaustive()
     }
 }
@@ -244,5 +266,62 @@ impl Lease {
         {
             self.pool.put(&self.peer, connection);
         }
+    }
+}
+
+#[cfg(test)]
+#[cfg(feature = "file")]
+mod tests {
+    use std::net::TcpListener;
+
+    use futures_lite::future;
+
+    use super::super::{HttpClient, Request};
+    use super::*;
+
+    /// How many connections came in, without waiting.
+    fn accepted(server: &TcpListener) -> Vec<std::net::TcpStream> {
+        server.set_nonblocking(true).expect("a socket");
+        std::iter::from_fn(|| server.accept().ok())
+            .map(|(stream, _)| stream)
+            .collect()
+    }
+
+    fn server() -> (TcpListener, Url) {
+        let server = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let url = format!("http://{}/", server.local_addr().expect("bound"));
+        (server, Url::parse(&url).expect("a url"))
+    }
+
+    #[test]
+    fn one_connection_is_made_ahead_and_no_second() {
+        let (server, url) = server();
+        let client = HttpClient::new().expect("a client");
+        future::block_on(client.prepare(&url));
+        future::block_on(client.prepare(&url));
+        let sockets = accepted(&server);
+        assert_eq!(sockets.len(), 1);
+        drop(client);
+        let (socket, mut byte) = (sockets.first().expect("one"), [0]);
+        socket.set_nonblocking(false).expect("a socket");
+        let read = std::io::Read::read(&mut &*socket, &mut byte);
+        assert_eq!(read.ok(), Some(0), "closed with its pool, and nothing was sent");
+    }
+
+    #[test]
+    fn none_is_made_where_there_is_no_room_or_no_server() {
+        let (server, url) = server();
+        let client = HttpClient::builder()
+            .max_connections_per_host(1)
+            .build()
+            .expect("a client");
+        let mut asking = Box::pin(client.send(Request::get(url.clone())));
+        future::block_on(async {
+            assert!(future::poll_once(&mut asking).await.is_none());
+            client.prepare(&url).await;
+        });
+        assert_eq!(accepted(&server).len(), 1, "the request's own");
+        drop((asking, server));
+        future::block_on(client.prepare(&url));
     }
 }

@@ -27,6 +27,7 @@ mod joined;
 mod matrix;
 mod model;
 mod seeks;
+mod spare;
 
 use std::io::{Read, Seek, SeekFrom};
 use std::sync::OnceLock;

@@ -1,0 +1,168 @@
+//! The connection that a source which jumps keeps in hand for its next jump.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::{Duration, Instant};
+
+use futures_lite::future::block_on;
+use kithara::file::{FileParams, FileSource};
+use kithara::net::{HttpClient, Url};
+use kithara_test_support::{Rule, Server};
+
+use crate::*;
+
+/// On which connection each request came.
+fn connections(server: &Server) -> Vec<usize> {
+    server
+        .requests()
+        .iter()
+        .map(|request| request.connection)
+        .collect()
+}
+
+/// Waits until the client has an idle connection: the server may see it before the client does.
+fn wait_for_spare(client: &HttpClient) {
+    let start = Instant::now();
+    while !format!("{client:?}").contains("idle_connections: 1") {
+        assert!(start.elapsed() < Duration::from_secs(20), "{client:?}");
+        std::thread::yield_now();
+    }
+}
+
+/// Each body stops after 64 KiB, so that no connection becomes free by itself.
+fn stuck(stage: &Stage) {
+    let gate = stage.server.gate();
+    stage
+        .server
+        .rule("/a.bin", Rule::new().gate_after(64 * KIB, &gate));
+}
+
+#[test]
+fn a_jump_leaves_a_connection_ready_for_the_next_one() {
+    let stage = Stage::new(40 * MIB);
+    stuck(&stage);
+    let client = client();
+    let params = FileParams::new(client.clone(), stage.cache.clone());
+    let mut reader = block_on(FileSource::new(stage.url(), params).open_reader()).unwrap();
+    assert_at(&mut reader, 0, 4096);
+    assert_at(&mut reader, 10 * MIB, 4096);
+    wait_for_spare(&client);
+    assert_at(&mut reader, 20 * MIB, 4096);
+    wait_for_spare(&client);
+    assert_at(&mut reader, 30 * MIB, 4096);
+    assert_eq!(
+        connections(&stage.server),
+        [0, 1, 2, 3],
+        "a spare makes no request"
+    );
+}
+
+#[test]
+fn a_source_that_only_plays_has_one_connection() {
+    let stage = Stage::new(3 * MIB);
+    let mut reader = stage.reader();
+    assert_rest(&mut reader, 0, stage.len);
+    drop(reader);
+    // The server takes connections in their order: another one comes after whatever the source made.
+    let _last = TcpStream::connect(stage.server.addr()).unwrap();
+    stage.server.wait_until(|log| log.connections.len() == 2);
+    stage.server.wait_until(|log| log.open_connections() == 1);
+    assert_eq!(stage.requests(), 1);
+}
+
+/// N5, S1. What waits in the pool is the client's, as after any request.
+#[test]
+fn no_connection_outlives_source_and_client() {
+    let stage = Stage::new(40 * MIB);
+    stuck(&stage);
+    let mut reader = stage.reader();
+    assert_at(&mut reader, 10 * MIB, 4096);
+    assert_at(&mut reader, 20 * MIB, 4096);
+    drop(reader);
+    stage.server.wait_until(|log| log.open_connections() == 0);
+}
+
+/// Whatever the host in front redirects to is where the bytes come from, and where the next jump goes.
+#[test]
+fn a_spare_goes_where_the_redirect_led() {
+    let stage = Stage::new(40 * MIB);
+    stuck(&stage);
+    let front = Server::empty().unwrap();
+    front.rule("/", Rule::new().redirect(302, stage.url().as_str()));
+    let url = Url::parse(&front.url("/")).unwrap();
+    let mut reader = block_on(FileSource::new(url, stage.params()).open_reader()).unwrap();
+    assert_at(&mut reader, 0, 4096);
+    assert_at(&mut reader, 10 * MIB, 4096);
+    stage.server.wait_until(|log| log.connections.len() == 3);
+    assert_eq!(stage.requests(), 2);
+    assert_eq!(front.connections(), 1);
+}
+
+/// A server that has no patience with connections on which nothing is asked: some say 408 before they close.
+#[test]
+fn a_spare_that_the_server_has_closed_is_replaced_unseen() {
+    for farewell in [
+        "",
+        "HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
+    ] {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/a.bin", listener.local_addr().unwrap());
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let (close, told) = mpsc::channel::<()>();
+        let (closed, is_closed) = mpsc::channel();
+        let log = Arc::clone(&asked);
+        // Ends with the process: it serves whoever comes.
+        std::thread::spawn(move || {
+            for (number, stream) in listener.incoming().enumerate() {
+                let mut stream = stream.unwrap();
+                if number == 2 {
+                    told.recv().unwrap();
+                    stream.write_all(farewell.as_bytes()).unwrap();
+                    drop(stream);
+                    closed.send(()).unwrap();
+                    continue;
+                }
+                let log = Arc::clone(&log);
+                std::thread::spawn(move || serve(stream, number, &log));
+            }
+        });
+        let cache = tempfile::tempdir().unwrap();
+        let client = client();
+        let params = FileParams::new(client.clone(), open_cache(cache.path(), 256 * MIB));
+        let source = FileSource::new(Url::parse(&url).unwrap(), params);
+        let mut reader = block_on(source.open_reader()).unwrap();
+        assert_at(&mut reader, 0, 4096);
+        assert_at(&mut reader, 10 * MIB, 4096);
+        wait_for_spare(&client);
+        close.send(()).unwrap();
+        is_closed.recv().unwrap();
+        assert_at(&mut reader, 20 * MIB, 4096);
+        assert_eq!(*asked.lock().unwrap(), [0, 1, 3]);
+    }
+}
+
+/// Sends 64 KiB of what is asked for and waits for the end.
+fn serve(mut stream: TcpStream, number: usize, log: &Mutex<Vec<usize>>) {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        if stream.read(&mut byte).unwrap_or(0) == 0 {
+            return;
+        }
+        head.push(byte[0]);
+    }
+    log.lock().unwrap().push(number);
+    let head = String::from_utf8(head).unwrap();
+    let start = head.split("bytes=").nth(1).unwrap().split('-').next().unwrap();
+    let (start, len): (u64, u64) = (start.parse().unwrap(), 40 * MIB);
+    let (last, rest) = (len - 1, len - start);
+    let answer = format!(
+        "HTTP/1.1 206 Partial Content\r\netag: \"a\"\r\ncontent-length: {rest}\r\ncontent-range: bytes {start}-{last}/{len}\r\n\r\n"
+    );
+    let bytes = pattern().range(start, 64 * KIB as usize);
+    let _ = stream
+        .write_all(answer.as_bytes())
+        .and_then(|()| stream.write_all(&bytes));
+    let _ = stream.read(&mut [0]);
+}

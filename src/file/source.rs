@@ -1,13 +1,13 @@
 //! What an application makes of a location.
 
 use std::fmt;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use async_channel::Receiver;
 
 use super::lines::Lines;
 use super::open::{Opened, Place, Started};
-use super::stream::{Session, flow};
+use super::stream::{Shared, flow};
 use super::{FileControl, FileDriver, FileError, FileParams, FileReader, Location};
 use crate::stream::{Source, SourceStream, StreamError, StreamParams};
 
@@ -20,7 +20,7 @@ pub struct FileSource {
     place: Arc<Place>,
     position: u64,
     /// What a seek hands from one opened stream to the next.
-    parked: Arc<Mutex<Option<Session>>>,
+    shared: Shared,
 }
 
 /// A file open for random access, its fetcher, and what there is to say.
@@ -42,7 +42,7 @@ impl FileSource {
         Self {
             place: Arc::new(Place::new(location.into(), params)),
             position: 0,
-            parked: Arc::default(),
+            shared: Shared::default(),
         }
     }
 
@@ -106,7 +106,7 @@ impl Source for FileSource {
     ) -> Result<SourceStream<FileControl, FileError>, StreamError<FileError>> {
         Ok(flow(
             Arc::clone(&self.place),
-            Arc::clone(&self.parked),
+            Arc::clone(&self.shared),
             self.position,
             params.offline_mode(),
         ))

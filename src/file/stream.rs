@@ -1,52 +1,116 @@
 //! The file as the items of a [`SourceStream`].
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use async_channel::Receiver;
+use async_lock::Mutex;
 use bytes::{Bytes, BytesMut};
 use futures_lite::stream;
-use snafu::IntoError as _;
+use snafu::ResultExt as _;
 
-use super::error::StoredSnafu;
+use super::error::{ChangedSnafu, StoredSnafu};
 use super::open::{Place, Started};
 use super::{FileControl, FileError};
 use crate::rt;
-use crate::storage::{Found, StreamingError, WaitError, Waiter};
+use crate::storage::{Found, StreamingError, StreamingResource, WaitError, Waiter};
 use crate::stream::{Message, SourceStream, StreamError};
 
 /// The most bytes of an item.
 const CHUNK: usize = 128 * 1024;
 
-/// A file being read. Its fetcher runs as long as it lives.
-pub(super) struct Session {
-    waiter: Waiter<FileError>,
-    control: Receiver<FileControl>,
+/// What a source keeps from one opened stream to the next. The lock is held while an item is looked for, also by the
+/// thread that reads for a stream that was dropped meanwhile.
+pub(super) type Shared = Arc<Mutex<Ongoing>>;
+
+#[derive(Default)]
+pub(super) struct Ongoing {
+    /// `None` before the first item and after an error.
+    session: Option<Session>,
+    /// Of which file bytes were given out.
+    version: Option<Version>,
 }
 
-type Parked = Arc<Mutex<Option<Session>>>;
+/// A file being read. Its fetcher runs as long as it lives.
+struct Session {
+    waiter: Waiter<FileError>,
+    control: Receiver<FileControl>,
+    /// Whether bytes were read from it.
+    heard: bool,
+}
+
+impl Ongoing {
+    fn control(&self) -> Option<FileControl> {
+        self.session.as_ref()?.control.try_recv().ok()
+    }
+
+    /// What is there at `position`: nothing yet (`None`), or bytes; none of them at the end.
+    fn read(&mut self, position: u64) -> Result<Option<Bytes>, FileError> {
+        let Some(session) = &mut self.session else {
+            return Ok(None);
+        };
+        let found = read(&mut session.waiter, position).context(StoredSnafu)?;
+        session.heard |= found.is_some();
+        Ok(found)
+    }
+
+    async fn wait(&mut self, position: u64) -> Result<(), FileError> {
+        let Some(session) = &mut self.session else {
+            return Ok(());
+        };
+        match session.waiter.wait_first(position, CHUNK as u64).await {
+            Ok(_) => Ok(()),
+            Err(WaitError::Failed { source }) => Err(FileError::clone(&source)),
+            Err(WaitError::Interrupted) => Err(FileError::Stopped),
+        }
+    }
+
+    /// After an error that a seek has made void, the next session has to be of the same file.
+    fn end(&mut self) {
+        if let Some(session) = self.session.take().filter(|session| session.heard) {
+            self.version = Some(Version::of(session.waiter.resource()));
+        }
+    }
+}
+
+/// What tells one version of a file from another, as far as it is known.
+struct Version {
+    tag: Vec<u8>,
+    len: Option<u64>,
+}
+
+impl Version {
+    fn of(resource: &StreamingResource<FileError>) -> Self {
+        Self {
+            tag: resource.tag(),
+            len: resource.len(),
+        }
+    }
+
+    fn contradicts(&self, other: &Self) -> bool {
+        let other_tag = !self.tag.is_empty() && !other.tag.is_empty() && self.tag != other.tag;
+        other_tag || matches!((self.len, other.len), (Some(a), Some(b)) if a != b)
+    }
+}
 
 struct Flow {
     place: Arc<Place>,
-    parked: Parked,
-    /// `None` before the first item and after an error.
-    session: Option<Session>,
+    shared: Shared,
     position: u64,
     offline: bool,
     ended: bool,
 }
 
-/// A stream from `position` on, which goes on with the parked session if there is one. Until it is polled nothing
-/// happens.
+/// A stream from `position` on, which goes on with the session of the one before if there is one. Until it is polled
+/// nothing happens.
 pub(super) fn flow(
     place: Arc<Place>,
-    parked: Parked,
+    shared: Shared,
     position: u64,
     offline: bool,
 ) -> SourceStream<FileControl, FileError> {
     let flow = Flow {
         place,
-        parked,
-        session: None,
+        shared,
         position,
         offline,
         ended: false,
@@ -62,65 +126,57 @@ impl Flow {
         if self.ended {
             return Ok(None);
         }
-        let mut session = match self.session.take().or_else(|| lock(&self.parked).take()) {
-            Some(session) => session,
-            None => self.open().await.map_err(StreamError::source)?,
-        };
+        let mut ongoing = self.shared.lock_arc().await;
         loop {
-            if let Ok(control) = session.control.try_recv() {
-                self.session = Some(session);
+            self.open(&mut ongoing).await.map_err(StreamError::source)?;
+            if let Some(control) = ongoing.control() {
                 return Ok(Some(Message::Control(control)));
             }
             let position = self.position;
-            let (found, back) = rt::unblock(move || {
-                let mut session = session;
-                (read(&mut session.waiter, position), session)
-            })
-            .await;
-            session = back;
-            match found.map_err(|error| StreamError::source(StoredSnafu.into_error(error)))? {
-                Some(bytes) if bytes.is_empty() => {
+            let (found, back) = rt::unblock(move || (ongoing.read(position), ongoing)).await;
+            ongoing = back;
+            let failed = match found {
+                Ok(Some(bytes)) if bytes.is_empty() => {
                     self.ended = true;
-                    self.session = Some(session);
                     return Ok(None);
                 }
-                Some(bytes) => {
+                Ok(Some(bytes)) => {
                     self.position += bytes.len() as u64;
-                    self.session = Some(session);
                     return Ok(Some(Message::Data(bytes)));
                 }
-                None => match session.waiter.wait_first(position, CHUNK as u64).await {
-                    Ok(_) => {}
-                    Err(WaitError::Failed { source }) => {
-                        return Err(StreamError::source(FileError::clone(&source)));
-                    }
-                    Err(WaitError::Interrupted) => return Err(StreamError::source(FileError::Stopped)),
+                Ok(None) => match ongoing.wait(position).await {
+                    Ok(()) => continue,
+                    Err(error) => error,
                 },
-            }
+                Err(error) => error,
+            };
+            ongoing.end();
+            return Err(StreamError::source(failed));
         }
     }
 
-    async fn open(&self) -> Result<Session, FileError> {
+    /// Goes on with the session there is, or begins one.
+    async fn open(&self, ongoing: &mut Ongoing) -> Result<(), FileError> {
+        if ongoing.session.is_some() {
+            return Ok(());
+        }
         let Started { resource, control } = self.place.start(self.position, self.offline).await?;
-        let waiter = resource.reading(self.position);
-        Ok(Session { waiter, control })
-    }
-}
-
-/// A seek drops this stream and polls the next: it goes on with the session. If it was not for a seek, the source is
-/// dropped next, and the session with it.
-impl Drop for Flow {
-    fn drop(&mut self) {
-        if let Some(session) = self.session.take() {
-            let stale = lock(&self.parked).replace(session);
-            drop(stale);
+        let version = Version::of(&resource);
+        if ongoing
+            .version
+            .as_ref()
+            .is_some_and(|known| known.contradicts(&version))
+        {
+            let url = self.place.location.to_string();
+            return ChangedSnafu { url }.fail();
         }
+        ongoing.session = Some(Session {
+            waiter: resource.reading(self.position),
+            control,
+            heard: false,
+        });
+        Ok(())
     }
-}
-
-fn lock(parked: &Mutex<Option<Session>>) -> std::sync::MutexGuard<'_, Option<Session>> {
-    // An option is whole whatever panics.
-    parked.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What is there at `position`: nothing yet (`None`), or bytes; none of them at the end.

@@ -5,8 +5,8 @@ use std::io::{Read, Seek, SeekFrom};
 use futures_lite::StreamExt;
 use futures_lite::future::{block_on, poll_once};
 use kithara::file::{FileControl, FileError, FileParams, FileParts, FileSource, LookAhead, Origin};
-use kithara::stream::{Message, Stream, StreamParams};
-use kithara_test_support::{Ended, Rule};
+use kithara::stream::{Message, Source, Stream, StreamError, StreamParams};
+use kithara_test_support::{Content, Ended, Pattern, Rule};
 
 use crate::*;
 
@@ -261,6 +261,94 @@ fn a_stream_has_the_bytes_in_order_and_follows_seeks() {
                 at += bytes.len() as u64;
             }
         }
+    });
+}
+
+/// Fault D4: a seek goes on with the file whose bytes were heard, whatever the stream was doing, or says that it is no
+/// more.
+#[test]
+fn a_stream_stays_with_its_file_when_it_seeks() {
+    let stage = Stage::new(8 * MIB);
+    let sources = [
+        stage.source(),
+        FileSource::new(stage.url(), FileParams::uncached(client())),
+    ];
+    for source in sources {
+        stage
+            .server
+            .serve("/a.bin", Content::pattern(pattern(), stage.len));
+        let gate = stage.server.gate();
+        stage
+            .server
+            .rule("/a.bin", Rule::new().first(1).gate_after(MIB, &gate));
+        let before = stage.requests();
+        block_on(async {
+            let mut stream = Stream::new(source, StreamParams::default());
+            let mut at = 0;
+            while at < MIB {
+                at += stream.next().await.unwrap().unwrap().len() as u64;
+            }
+            // Nothing more comes: from here on it waits.
+            stream.handle().seek_bytes(6 * MIB).await.unwrap();
+            let bytes = stream.next().await.unwrap().unwrap();
+            assert_eq!(pattern().first_difference(6 * MIB, &bytes), None);
+            let requests = stage.server.requests().split_off(before);
+            assert_eq!(requests.len(), 2);
+            assert!(requests[1].header("If-Range").is_some());
+
+            stage
+                .server
+                .serve("/a.bin", Content::pattern(&Pattern::new(6), stage.len));
+            stream.handle().seek_bytes(3 * MIB).await.unwrap();
+            let error = stream.next().await.unwrap().map(|bytes| bytes.len()).unwrap_err();
+            assert!(
+                matches!(&error, StreamError::Source { source } if source.is_changed()),
+                "{error:?}"
+            );
+        });
+        gate.open();
+    }
+}
+
+/// Fault D4: nor does a seek that comes before the error was read turn one file into another.
+#[test]
+fn a_failure_nobody_has_read_is_no_way_to_another_file() {
+    let stage = Stage::new(8 * MIB);
+    let uncached = || FileSource::new(stage.url(), FileParams::uncached(client()));
+    let mut source = uncached();
+    let params = StreamParams::default();
+    block_on(async {
+        let mut first = source.open(&params).unwrap();
+        while !matches!(first.next().await.unwrap().unwrap(), Message::Data(_)) {}
+        stage
+            .server
+            .serve("/a.bin", Content::pattern(&Pattern::new(6), stage.len));
+        stage.server.cut();
+        let error = loop {
+            if let Err(error) = first.next().await.unwrap() {
+                break error;
+            }
+        };
+        assert!(
+            matches!(&error, StreamError::Source { source } if source.is_changed()),
+            "{error:?}"
+        );
+        drop(first);
+        source.seek_bytes(MIB).unwrap();
+        let mut second = source.open(&params).unwrap();
+        let error = second.next().await.unwrap().unwrap_err();
+        assert!(
+            matches!(&error, StreamError::Source { source } if source.is_changed()),
+            "{error:?}"
+        );
+        // Who begins anew gets the new one.
+        let mut anew = uncached().open(&params).unwrap();
+        let bytes = loop {
+            if let Message::Data(bytes) = anew.next().await.unwrap().unwrap() {
+                break bytes;
+            }
+        };
+        assert_eq!(Pattern::new(6).first_difference(0, &bytes), None);
     });
 }
 

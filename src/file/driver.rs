@@ -30,7 +30,7 @@ const RESCUE: usize = 256 * 1024;
 /// Chunks of this size come from a connection that brings more than one read takes.
 const FAST: usize = 128 * 1024;
 /// As long as a connection is fast, so many bytes are taken in at once: readers are woken once for all of them.
-const GATHER: usize = 512 * 1024;
+const GATHER: usize = 1024 * 1024;
 const STRIKE_WAIT: Duration = Duration::from_millis(200);
 
 /// Fetches what the readers of one file want. From [`FileSource::open_parts`](super::FileSource::open_parts), for
@@ -373,7 +373,7 @@ impl Fetch {
         let (mut last, mut sum) = (first.len(), first.len());
         let mut chunks = vec![first];
         // Where little is wanted ahead of readers, each chunk is weighed by itself.
-        let gather = if self.ahead() > 8 * GATHER as u64 {
+        let gather = if self.ahead() > 4 * GATHER as u64 {
             GATHER
         } else {
             0

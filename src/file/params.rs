@@ -114,9 +114,10 @@ impl FileParams {
     }
 
     /// How many bytes to hold in memory where there is no cache or no room in it; 4 MiB unless set, never less than
-    /// 256 KiB. A cache in memory keeps files up to this length, and no longer ones.
+    /// 512 KiB. A cache in memory keeps files up to this length, and no longer ones.
     pub fn window_bytes(mut self, bytes: u64) -> Self {
-        self.window = bytes.max(256 * 1024);
+        // No less than the largest chunk, of which no byte may be let go before it was read.
+        self.window = bytes.max(512 * 1024);
         self
     }
 

@@ -36,7 +36,8 @@ use crate::{
 /// resumed after a break.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// How many writes may be under way before the stream waits for one. Each holds at most 256 KiB.
+/// How many writes may be under way before the stream waits for one. Each holds less than 256 KiB
+/// and one chunk of a body, which is 512 KiB at most.
 const MAX_WRITES: usize = 4;
 
 /// The state between two messages. Dropping it drops the connections it has.

@@ -13,7 +13,7 @@ use snafu::{IntoError, OptionExt};
 use url::{Host, Url};
 
 use super::connection::Connection;
-use super::error::{ConnectSnafu, NoResponseSnafu, Phase, TimeoutSnafu};
+use super::error::{ConnectSnafu, Phase, TimeoutSnafu};
 use super::limits::Alarm;
 use super::pool::Peer;
 use super::socket::{Socket, Tcp};
@@ -62,8 +62,7 @@ impl Connector {
             phase: Phase::Connect,
             limit,
         })??;
-        let connection = Connection::new(socket, alarm).await;
-        connection.map_err(|source| NoResponseSnafu { url: redacted(url) }.into_error(source))
+        Ok(Connection::new(socket, alarm))
     }
 
     async fn socket(&self, peer: &Peer, url: &Url) -> Result<Socket, NetError> {

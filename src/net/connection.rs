@@ -3,6 +3,9 @@
 //! hyper splits a connection into a handle and a future that does the work, and expects the future to be spawned. Here
 //! it is polled in place: no task, no wake-up between socket and consumer, and dropping the one value that holds both
 //! closes the socket there and then.
+//!
+//! Heads and short bodies are hyper's. From a body that is [long](super::long) its connection is taken apart again, and
+//! what is left is read here; the socket that remains is as good as a new one for the next exchange.
 
 use std::convert::Infallible;
 use std::future::poll_fn;
@@ -18,6 +21,7 @@ use smol_hyper::rt::FuturesIo;
 use super::error::TransportError;
 use super::icy::Icy;
 use super::limits::Alarm;
+use super::long::{LONG, Long};
 use super::socket::Socket;
 
 /// The most that is asked for in one read; also the largest head. hyper begins with 8 KiB and grows to it only while reads
@@ -27,16 +31,32 @@ const READ_AT_ONCE: usize = 256 * 1024;
 
 /// A connection between exchanges, or within one.
 pub(super) struct Connection {
+    line: Line,
+    /// Whether the last response allows another.
+    keep: bool,
+    alarm: Alarm,
+}
+
+type Wire = Icy<Socket>;
+
+enum Line {
+    /// Nobody is at it. The next exchange puts hyper there.
+    Free(Wire),
+    Hyper(Hyper),
+    Long(Box<Long<Wire>>),
+    Closed,
+}
+
+struct Hyper {
     requests: http1::SendRequest<NoBody>,
     work: Work,
-    alarm: Alarm,
 }
 
 /// What reads and writes, until it ends. It must not outlive its end: a request that was handed over just before would lie
 /// in it for ever, as only its drop tells the request's future that no answer will come.
 struct Work {
     /// Some 600 bytes, which would otherwise move with every body.
-    running: Option<Box<http1::Connection<FuturesIo<Icy<Socket>>, NoBody>>>,
+    running: Option<Box<http1::Connection<FuturesIo<Wire>, NoBody>>>,
 }
 
 impl Work {
@@ -52,6 +72,19 @@ impl Work {
     }
 }
 
+impl Hyper {
+    async fn at(wire: Wire) -> hyper::Result<Self> {
+        let mut builder = http1::Builder::new();
+        let handshake = builder.max_buf_size(READ_AT_ONCE).handshake(FuturesIo::new(wire));
+        let (requests, work) = handshake.await?;
+        let running = Some(Box::new(work));
+        Ok(Self {
+            requests,
+            work: Work { running },
+        })
+    }
+}
+
 /// The part of a response that comes after its head.
 pub(super) type Incoming = hyper::body::Incoming;
 
@@ -64,19 +97,12 @@ pub(super) enum Failure {
 
 impl Connection {
     /// `alarm` may have watched over the connecting already.
-    pub(super) async fn new(socket: Socket, alarm: Alarm) -> Result<Self, TransportError> {
-        let handshake = http1::Builder::new()
-            .max_buf_size(READ_AT_ONCE)
-            .handshake(FuturesIo::new(Icy::new(socket)))
-            .await;
-        let (requests, work) = handshake.map_err(TransportError::new)?;
-        Ok(Self {
-            requests,
-            work: Work {
-                running: Some(Box::new(work)),
-            },
+    pub(super) fn new(socket: Socket, alarm: Alarm) -> Self {
+        Self {
+            line: Line::Free(Icy::new(socket)),
+            keep: false,
             alarm,
-        })
+        }
     }
 
     /// Sends a request and waits, no longer than `limit`, for the response's head.
@@ -89,8 +115,15 @@ impl Connection {
         request: http::Request<NoBody>,
         limit: Duration,
     ) -> Result<http::Response<Incoming>, Failure> {
-        let mut response = pin!(self.requests.send_request(request));
-        let work = &mut self.work;
+        let broken = |error| Failure::Broken(TransportError::new(error));
+        self.line = match std::mem::replace(&mut self.line, Line::Closed) {
+            Line::Free(wire) => Line::Hyper(Hyper::at(wire).await.map_err(broken)?),
+            line => line,
+        };
+        let Line::Hyper(Hyper { requests, work }) = &mut self.line else {
+            return Err(Failure::Broken(TransportError::closed()));
+        };
+        let mut response = pin!(requests.send_request(request));
         let mut failure = None;
         let answered = poll_fn(|cx| {
             failure = work.poll(cx).or(failure.take());
@@ -99,18 +132,22 @@ impl Connection {
         let response = self.alarm.within(limit, answered).await.ok_or(Failure::Silent)?;
         // A response that came counts, even if the connection failed behind it. Where none did, the work's own error
         // says more than the handle's.
-        response.map_err(|error| Failure::Broken(TransportError::new(failure.unwrap_or(error))))
+        let response = response.map_err(|error| broken(failure.unwrap_or(error)))?;
+        self.keep = may_stay(&response);
+        Ok(response)
     }
 
-    /// The next chunk of the body that `incoming` belongs to, waited for no longer than `limit`; `None` at an end that
-    /// HTTP's framing proves, or at the close of a connection whose body has no other end.
+    /// The next chunk of the body that `incoming` belongs to, of which `left` bytes are still to come if it has a length,
+    /// waited for no longer than `limit`; `None` at an end that HTTP's framing proves, or at the close of a connection
+    /// whose body has no other end.
     pub(super) fn poll_chunk(
         &mut self,
         incoming: &mut Incoming,
+        left: Option<u64>,
         limit: Duration,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Bytes, Failure>>> {
-        let polled = self.poll_incoming(incoming, cx);
+        let polled = self.poll_incoming(incoming, left, cx);
         if polled.is_ready() {
             self.alarm.reset();
             return polled.map(|ready| ready.map(|chunk| chunk.map_err(Failure::Broken)));
@@ -123,10 +160,16 @@ impl Connection {
     fn poll_incoming(
         &mut self,
         incoming: &mut Incoming,
+        left: Option<u64>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Bytes, TransportError>>> {
         let mut worked = false;
         loop {
+            if let (Line::Long(long), Some(left)) = (&mut self.line, left) {
+                return long
+                    .poll_chunk(left, cx)
+                    .map(|chunk| Some(chunk.map_err(TransportError::in_body)));
+            }
             match Pin::new(&mut *incoming).poll_frame(cx) {
                 Poll::Ready(Some(Ok(frame))) => {
                     if let Ok(chunk) = frame.into_data() {
@@ -136,25 +179,65 @@ impl Connection {
                 Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(TransportError::new(error)))),
                 Poll::Ready(None) => return Poll::Ready(None),
                 Poll::Pending if worked => return Poll::Pending,
+                // All that hyper had given out was taken: the rest is in its buffer and in the socket.
+                Poll::Pending if left.is_some_and(|left| left >= LONG) && self.take_over() => {}
                 Poll::Pending => {
                     // An error of the work reaches `incoming` as well, and its end ends `incoming`.
-                    let _ = self.work.poll(cx);
+                    if let Line::Hyper(hyper) = &mut self.line {
+                        let _ = hyper.work.poll(cx);
+                    }
                     worked = true;
                 }
             }
         }
     }
 
+    /// Takes the socket from hyper in the middle of a body, unless it has failed.
+    fn take_over(&mut self) -> bool {
+        let Line::Hyper(hyper) = &mut self.line else {
+            return false;
+        };
+        let Some(work) = hyper.work.running.take() else {
+            return false;
+        };
+        let http1::Parts { io, read_buf, .. } = work.into_parts();
+        self.line = Line::Long(Box::new(Long::new(io.into_inner(), read_buf)));
+        true
+    }
+
     /// Whether the connection can take another request: its last response was read to the end and the server means to keep
     /// it. Whether the server has closed it since, or sent something that nobody asked for, shows at the next
     /// [`exchange`](Self::exchange), before anything is sent: hyper reads first.
     pub(super) fn is_reusable(&mut self) -> bool {
-        // hyper is ready as soon as it has read the end, unless the end came by itself.
-        if !self.requests.is_ready() {
-            let _ = self.work.poll(&mut Context::from_waker(Waker::noop()));
-        }
-        self.work.running.is_some() && self.requests.is_ready()
+        self.line = match std::mem::replace(&mut self.line, Line::Closed) {
+            Line::Hyper(mut hyper) => {
+                // hyper is ready as soon as it has read the end, unless the end came by itself.
+                if !hyper.requests.is_ready() {
+                    let _ = hyper.work.poll(&mut Context::from_waker(Waker::noop()));
+                }
+                if hyper.work.running.is_some() && hyper.requests.is_ready() {
+                    Line::Hyper(hyper)
+                } else {
+                    Line::Closed
+                }
+            }
+            Line::Long(long) if self.keep => long.into_socket().map_or(Line::Closed, Line::Free),
+            Line::Free(wire) => Line::Free(wire),
+            Line::Long(_) | Line::Closed => Line::Closed,
+        };
+        !matches!(self.line, Line::Closed)
     }
+}
+
+/// Whether a server that answered so takes another request on the same connection (RFC 9112, 9.3).
+fn may_stay<B>(response: &http::Response<B>) -> bool {
+    let says = response.headers().get_all(http::header::CONNECTION);
+    let mut words = says
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|text| text.split(','));
+    response.version() == http::Version::HTTP_11
+        && !words.any(|word| word.trim().eq_ignore_ascii_case("close"))
 }
 
 /// The body of a request that has none.

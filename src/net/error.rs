@@ -305,34 +305,65 @@ impl fmt::Display for Phase {
 
 /// Why a connection failed once it stood. Its [`source`](std::error::Error::source) is the [`io::Error`], where there
 /// was one.
-pub struct TransportError(hyper::Error);
+pub struct TransportError(Cause);
+
+enum Cause {
+    Http(hyper::Error),
+    /// In a body that was read without hyper.
+    Body(io::Error),
+    /// It was closed before.
+    Closed,
+}
 
 impl TransportError {
     pub(super) fn new(error: hyper::Error) -> Self {
-        Self(error)
+        Self(Cause::Http(error))
+    }
+
+    pub(super) fn closed() -> Self {
+        Self(Cause::Closed)
+    }
+
+    pub(super) fn in_body(error: io::Error) -> Self {
+        Self(Cause::Body(error))
     }
 
     /// Whether the peer spoke something that is not HTTP/1, rather than falling silent.
     pub fn is_protocol(&self) -> bool {
-        self.0.is_parse()
+        match &self.0 {
+            Cause::Http(error) => error.is_parse(),
+            Cause::Body(_) | Cause::Closed => false,
+        }
     }
 }
 
 impl fmt::Debug for TransportError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&self.0, f)
+        match &self.0 {
+            Cause::Http(error) => fmt::Debug::fmt(error, f),
+            Cause::Body(error) => fmt::Debug::fmt(error, f),
+            Cause::Closed => f.write_str("Closed"),
+        }
     }
 }
 
 impl fmt::Display for TransportError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(&self.0, f)
+        match &self.0 {
+            Cause::Http(error) => fmt::Display::fmt(error, f),
+            Cause::Body(_) => f.write_str("error reading a body from connection"),
+            Cause::Closed => f.write_str("connection closed"),
+        }
     }
 }
 
 impl std::error::Error for TransportError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        std::error::Error::source(&self.0)
+        match &self.0 {
+            Cause::Http(error) => std::error::Error::source(error),
+            Cause::Body(error) => Some(error),
+            Cause::Closed => None,
+        }
     }
 }
 

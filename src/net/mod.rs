@@ -23,6 +23,7 @@
 
 mod accept;
 mod body;
+mod buffers;
 mod builder;
 mod client;
 mod connect;
@@ -31,6 +32,7 @@ mod error;
 mod gunzip;
 mod icy;
 mod limits;
+mod long;
 mod pool;
 mod range;
 mod raw;

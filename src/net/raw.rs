@@ -17,12 +17,15 @@ pub(super) struct Raw {
     /// Gone once the connection was given back.
     lease: Option<Lease>,
     incoming: Incoming,
+    /// How many bytes are still to come, as HTTP's framing has it.
+    left: Option<u64>,
 }
 
 impl Raw {
     pub(super) fn new(lease: Lease, incoming: Incoming) -> Self {
         let mut raw = Self {
             lease: Some(lease),
+            left: incoming.size_hint().exact(),
             incoming,
         };
         raw.give_back_at_end();
@@ -31,7 +34,7 @@ impl Raw {
 
     /// How many bytes are still to come, as HTTP's framing has it.
     pub(super) fn framed(&self) -> Option<u64> {
-        self.incoming.size_hint().exact()
+        self.left
     }
 
     pub(super) fn poll_chunk(
@@ -42,10 +45,12 @@ impl Raw {
         let Some(connection) = self.lease.as_mut().and_then(Lease::connection) else {
             return Poll::Ready(None);
         };
-        let polled = connection.poll_chunk(&mut self.incoming, limit, cx);
+        let polled = connection.poll_chunk(&mut self.incoming, self.left, limit, cx);
         match &polled {
-            // With a length the last chunk says itself that it is the last.
-            Poll::Ready(Some(Ok(_))) => self.give_back_at_end(),
+            Poll::Ready(Some(Ok(chunk))) => {
+                self.left = self.left.map(|left| left.saturating_sub(chunk.len() as u64));
+                self.give_back_at_end();
+            }
             Poll::Ready(None) => self.give_back(),
             Poll::Ready(Some(Err(_))) => self.lease = None,
             Poll::Pending => {}
@@ -66,7 +71,8 @@ impl Raw {
     }
 
     fn give_back_at_end(&mut self) {
-        if self.incoming.is_end_stream() {
+        // With a length the last chunk says itself that it is the last.
+        if self.left == Some(0) || self.incoming.is_end_stream() {
             self.give_back();
         }
     }

@@ -14,6 +14,7 @@ mod basics;
 mod faults;
 #[cfg(feature = "tls")]
 mod https;
+mod long;
 mod promises;
 
 use std::time::Duration;

@@ -1,0 +1,285 @@
+//! The rest of a long body whose length is known, read from the socket itself.
+//!
+//! hyper reads into a buffer of its own, which it has to replace as long as a part of it is in use; whoever keeps chunks
+//! for a moment, to write several at once, then reads into memory that is new, cold and filled with zeros each time. Here
+//! the buffers are a body's own and are used again.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use futures_lite::io::AsyncRead;
+
+use super::buffers::Buffers;
+
+/// A body is long from here on.
+pub(super) const LONG: u64 = 1024 * 1024;
+
+/// The largest chunk.
+const STEP: usize = 512 * 1024;
+
+/// The first chunk. Each one that comes full doubles the next: whoever wants only a little does not wait for much.
+const FIRST_STEP: usize = 32 * 1024;
+
+/// What is left of a body, and the socket that it comes from. Not a byte beyond the body is read.
+pub(super) struct Long<S> {
+    socket: S,
+    /// What was read before it came here, of this body and perhaps of what follows it.
+    front: Bytes,
+    buffers: Arc<Buffers>,
+    /// The buffer that is filled next.
+    buffer: Option<Box<[u8]>>,
+    step: usize,
+    /// Met behind bytes that are given out first.
+    failure: Option<io::Error>,
+}
+
+impl<S: AsyncRead + Unpin> Long<S> {
+    pub(super) fn new(socket: S, front: Bytes) -> Self {
+        Self {
+            socket,
+            front,
+            buffers: Buffers::new(STEP),
+            buffer: None,
+            step: FIRST_STEP,
+            failure: None,
+        }
+    }
+
+    /// The next of the bytes still to be given out, `left` of them and not none: all that are there, up to a step.
+    pub(super) fn poll_chunk(&mut self, left: u64, cx: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
+        let left = usize::try_from(left).unwrap_or(usize::MAX);
+        if !self.front.is_empty() {
+            return Poll::Ready(Ok(self.front.split_to(left.min(self.front.len()))));
+        }
+        if let Some(failure) = self.failure.take() {
+            return Poll::Ready(Err(failure));
+        }
+        let goal = left.min(self.step);
+        let mut buffer = self.buffer.take().unwrap_or_else(|| self.buffers.take());
+        let mut filled = 0;
+        while filled < goal {
+            let room = buffer.get_mut(filled..goal).unwrap_or_default();
+            match Pin::new(&mut self.socket).poll_read(cx, room) {
+                Poll::Ready(Ok(0)) => {
+                    let cut = "end of file before message length reached";
+                    self.failure = Some(io::Error::new(io::ErrorKind::UnexpectedEof, cut));
+                    break;
+                }
+                Poll::Ready(Ok(count)) => filled += count,
+                Poll::Ready(Err(error)) => {
+                    self.failure = Some(error);
+                    break;
+                }
+                Poll::Pending => break,
+            }
+        }
+        if filled > 0 {
+            return Poll::Ready(Ok(self.give_out(buffer, filled)));
+        }
+        self.buffer = Some(buffer);
+        match self.failure.take() {
+            Some(failure) => Poll::Ready(Err(failure)),
+            None => Poll::Pending,
+        }
+    }
+
+    fn give_out(&mut self, buffer: Box<[u8]>, filled: usize) -> Bytes {
+        if filled == self.step {
+            self.step = STEP.min(2 * self.step);
+        }
+        if filled >= STEP / 2 {
+            return self.buffers.give_out(buffer, filled);
+        }
+        // A little is copied, so that whoever keeps it does not keep a buffer.
+        let copy = Bytes::copy_from_slice(buffer.get(..filled).unwrap_or_default());
+        self.buffer = Some(buffer);
+        copy
+    }
+
+    /// The socket, once the body's last byte was given out, unless something came behind it.
+    pub(super) fn into_socket(self) -> Option<S> {
+        self.front.is_empty().then_some(self.socket)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use futures_lite::future::{block_on, poll_once};
+
+    use super::*;
+
+    /// What a read meets; bytes that it has no room for are left for the next one.
+    enum Read {
+        Bytes(Vec<u8>),
+        Nothing,
+        Reset,
+    }
+
+    /// Ends after the last of them.
+    struct Script(VecDeque<Read>);
+
+    impl AsyncRead for Script {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            buf: &mut [u8],
+        ) -> Poll<io::Result<usize>> {
+            match self.0.pop_front() {
+                None => Poll::Ready(Ok(0)),
+                Some(Read::Nothing) => {
+                    cx.waker().wake_by_ref();
+                    Poll::Pending
+                }
+                Some(Read::Reset) => Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
+                Some(Read::Bytes(mut bytes)) => {
+                    let count = bytes.len().min(buf.len());
+                    buf[..count].copy_from_slice(&bytes[..count]);
+                    if count < bytes.len() {
+                        self.0.push_front(Read::Bytes(bytes.split_off(count)));
+                    }
+                    Poll::Ready(Ok(count))
+                }
+            }
+        }
+    }
+
+    /// Bytes that differ from their neighbours, whatever the step.
+    fn content(len: usize) -> Vec<u8> {
+        (0..len).map(|at| u8::try_from(at % 251).unwrap()).collect()
+    }
+
+    fn long(front: &[u8], reads: impl IntoIterator<Item = Read>) -> Long<Script> {
+        let script = Script(reads.into_iter().collect());
+        Long::new(script, Bytes::copy_from_slice(front))
+    }
+
+    async fn next(long: &mut Long<Script>, left: usize) -> io::Result<Bytes> {
+        std::future::poll_fn(|cx| long.poll_chunk(left as u64, cx)).await
+    }
+
+    /// All of `len` bytes, or those before the error.
+    fn read(long: &mut Long<Script>, len: usize) -> (Vec<u8>, Option<io::ErrorKind>) {
+        let mut bytes = Vec::new();
+        block_on(async {
+            while bytes.len() < len {
+                match next(long, len - bytes.len()).await {
+                    Ok(chunk) => {
+                        assert!(!chunk.is_empty());
+                        bytes.extend_from_slice(&chunk);
+                    }
+                    Err(error) => return (bytes, Some(error.kind())),
+                }
+            }
+            (bytes, None)
+        })
+    }
+
+    /// N1, fault D1: wherever it is cut, what came is given out, and then there is an error.
+    #[test]
+    fn a_body_cut_anywhere_is_an_error_after_all_that_came() {
+        let all = content(40);
+        for front in [0, 1, 7] {
+            for cut in front..all.len() {
+                for reset in [false, true] {
+                    let mut reads = vec![Read::Nothing, Read::Bytes(all[front..cut].to_vec())];
+                    reads.retain(|read| !matches!(read, Read::Bytes(bytes) if bytes.is_empty()));
+                    let kind = if reset {
+                        reads.push(Read::Reset);
+                        io::ErrorKind::ConnectionReset
+                    } else {
+                        io::ErrorKind::UnexpectedEof
+                    };
+                    let outcome = read(&mut long(&all[..front], reads), all.len());
+                    assert_eq!(outcome, (all[..cut].to_vec(), Some(kind)));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn bytes_that_come_one_by_one_are_the_same_bytes() {
+        let all = content(3 * FIRST_STEP);
+        for quiet in [false, true] {
+            let reads = all.iter().flat_map(|byte| {
+                let pause = quiet.then_some(Read::Nothing);
+                pause.into_iter().chain([Read::Bytes(vec![*byte])])
+            });
+            assert_eq!(read(&mut long(&[], reads), all.len()), (all.clone(), None));
+        }
+    }
+
+    /// N5: what a server sends after its response belongs to no response.
+    #[test]
+    fn nothing_is_read_beyond_the_end() {
+        let all = content(100);
+        let mut ended = long(&all[..10], [Read::Bytes(all[10..].to_vec())]);
+        assert_eq!(read(&mut ended, 60), (all[..60].to_vec(), None));
+        let socket = ended.into_socket().expect("nothing came behind it");
+        let Some(Read::Bytes(rest)) = socket.0.front() else {
+            panic!("the rest was taken");
+        };
+        assert_eq!(rest, &all[60..]);
+        let mut behind = long(&all[..10], []);
+        assert_eq!(read(&mut behind, 9), (all[..9].to_vec(), None));
+        assert!(behind.into_socket().is_none(), "a byte too many came before");
+    }
+
+    #[test]
+    fn what_is_there_is_shown_before_more_is_waited_for() {
+        let all = content(2 * STEP);
+        let reads = [
+            Read::Bytes(all[5..9].to_vec()),
+            Read::Nothing,
+            Read::Bytes(all[9..].to_vec()),
+        ];
+        let mut long = long(&all[..5], reads);
+        block_on(async {
+            for (from, to) in [(0, 5), (5, 9), (9, 9 + FIRST_STEP)] {
+                let chunk = poll_once(next(&mut long, all.len() - from))
+                    .await
+                    .expect("there")
+                    .unwrap();
+                assert_eq!(chunk, all[from..to]);
+            }
+        });
+    }
+
+    /// R5 and bounds: chunks grow to a step and no further; what is kept for ever is not waited for, and not kept twice.
+    #[test]
+    fn chunks_grow_to_a_step_and_their_buffers_are_used_again() {
+        let all = content(8 * STEP);
+        let mut long = long(&[], [Read::Bytes(all.clone())]);
+        let mut at = 0;
+        let mut next = |at: &mut usize| {
+            let chunk = block_on(next(&mut long, all.len() - *at)).unwrap();
+            assert_eq!(chunk, all[*at..*at + chunk.len()]);
+            *at += chunk.len();
+            chunk
+        };
+        let lengths: Vec<usize> = (0..6).map(|_| next(&mut at).len()).collect();
+        assert_eq!(lengths, [32, 64, 128, 256, 512, 512].map(|kib| kib * 1024));
+        let warm = next(&mut at).as_ptr();
+        let kept = [next(&mut at), next(&mut at)];
+        assert_eq!(kept[0].as_ptr(), warm, "let go, it was used again");
+        assert_ne!(kept[1].as_ptr(), warm, "not so while it is kept");
+    }
+
+    #[test]
+    fn whoever_keeps_a_little_keeps_no_buffer() {
+        let mut long = long(
+            &[],
+            [Read::Bytes(vec![1; 10]), Read::Nothing, Read::Bytes(vec![2; 10])],
+        );
+        let first = block_on(next(&mut long, 2 * STEP)).unwrap();
+        let buffer = long.buffer.as_ref().expect("kept for more").as_ptr();
+        assert_ne!(first.as_ptr(), buffer);
+        assert_eq!(block_on(next(&mut long, 2 * STEP)).unwrap(), vec![2; 10]);
+        assert_eq!(first, vec![1; 10]);
+        assert_eq!(long.buffer.as_ref().expect("kept still").as_ptr(), buffer);
+    }
+}

@@ -3,6 +3,9 @@
 //! What the server said of the file when it was fetched stands beside the file, as a small entry of its own. It is
 //! written after the file: a session that is killed in between has a file fetched once too often, never an old one
 //! taken for the new.
+//!
+//! The question is the client's own request: it waits for one of the host's connections like any other, which counts as
+//! silence, and ends with whoever opens the file.
 
 use std::time::Duration;
 

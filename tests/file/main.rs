@@ -26,6 +26,7 @@ mod decode;
 mod joined;
 mod matrix;
 mod model;
+mod revalidated;
 mod seeks;
 mod spare;
 

@@ -415,3 +415,103 @@ fn a_policy_is_dropped_under_no_lock_and_after_the_root_is_free() {
         });
     }
 }
+
+/// A policy that writes down what it is told, and gives up the oldest it knows.
+#[derive(Debug)]
+struct Diary(Lru, Arc<Mutex<Vec<(&'static str, AssetId)>>>);
+
+impl Diary {
+    fn note(&self, what: &'static str, asset: &AssetId) {
+        self.1.lock().unwrap().push((what, asset.clone()));
+    }
+}
+
+impl EvictionPolicy for Diary {
+    fn used(&mut self, asset: &AssetId, at: Stamp) {
+        self.note("used", asset);
+        self.0.used(asset, at);
+    }
+
+    fn added(&mut self, asset: &AssetId, at: Stamp) {
+        self.note("added", asset);
+        self.0.added(asset, at);
+    }
+
+    fn restored(&mut self, assets: Vec<(AssetId, Stamp)>) {
+        self.0.restored(assets);
+    }
+
+    fn removed(&mut self, asset: &AssetId) {
+        self.note("removed", asset);
+        self.0.removed(asset);
+    }
+
+    fn victim(&mut self, now: Stamp) -> Option<(AssetId, Stamp)> {
+        let victim = self.0.victim(now)?;
+        self.note("victim", &victim.0);
+        Some(victim)
+    }
+}
+
+/// C6: uses are told some at once, and yet all of them, in their order, before anything else is told or asked.
+#[test]
+fn uses_are_told_in_their_order_and_before_anything_else() {
+    let root = tempfile::tempdir().unwrap();
+    let told = Arc::default();
+    let cache = AssetCache::builder(root.path())
+        .max_bytes(MAX_BYTES)
+        .durability(Durability::Ordered)
+        .policy(Diary(Lru::new(), Arc::clone(&told)))
+        .open_blocking()
+        .unwrap();
+    let blocking = cache.blocking().clone();
+    let name = |n: usize| asset(&n.to_string());
+    let put = |n: usize, len: usize| blocking.put_atomic(&name(n), &path("x"), bytes(len)).unwrap();
+    let tells = || std::mem::take(&mut *told.lock().unwrap());
+    let uses = |order: &[usize]| order.iter().map(|&n| ("used", name(n))).collect::<Vec<_>>();
+    for n in 0..6 {
+        put(n, 20_000);
+    }
+    blocking.checkpoint().unwrap();
+    assert_eq!(tells(), uses(&[0, 1, 2, 3, 4, 5]));
+
+    // One that nobody knows is not told of.
+    let order = [3, 1, 1, 4, 0];
+    for n in [3, 1, 1, 99, 4, 0] {
+        drop(blocking.lease(&name(n)));
+    }
+    put(3, 10_000);
+    let mut expected = uses(&order);
+    expected.push(("added", name(3)));
+    assert_eq!(tells(), expected, "before a write");
+
+    drop(blocking.lease(&name(5)));
+    blocking.remove(&name(1)).unwrap();
+    let mut expected = uses(&[5]);
+    expected.push(("removed", name(1)));
+    assert_eq!(tells(), expected, "before a removal");
+
+    // From the coldest: 2, 3, 4, 0, 5; the use of the first two is not told when room is needed.
+    drop(blocking.lease(&name(2)));
+    drop(blocking.lease(&name(3)));
+    put(6, 110_000);
+    let mut expected = uses(&[2, 3]);
+    expected.push(("victim", name(4)));
+    assert_eq!(tells()[..3], expected, "before a victim is asked for");
+
+    // Many are told without anybody asking.
+    let many: Vec<usize> = [2, 3].into_iter().cycle().take(1000).collect();
+    for &n in &many {
+        drop(blocking.lease(&name(n)));
+    }
+    let mut seen = tells();
+    assert!(seen.len() > 900, "{}", seen.len());
+    drop(blocking);
+    block_on(cache.close());
+    seen.extend(tells());
+    assert_eq!(
+        seen[seen.len() - 1000..],
+        uses(&many),
+        "the last of them at the end"
+    );
+}

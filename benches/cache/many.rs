@@ -102,7 +102,7 @@ pub(crate) fn many() {
     let _ = fs::remove_dir_all(dir);
 }
 
-/// Opening with a hundred thousand assets and a million files, and touching with a million assets.
+/// Opening with a hundred thousand assets and a million files.
 pub(crate) fn million() {
     let root = big(FILES);
     // The first open finds everything, and leaves an index; directory times must be two seconds old to be relied on.
@@ -128,7 +128,10 @@ pub(crate) fn million() {
     bar("open_1000000_files", median(opens), " ms", Limit::AtMost(20.0));
     figure("open_to_first_answer", median(serves), " ms");
     figure("open_to_end_of_look", median(looks), " ms");
+}
 
+/// Touching with a million assets.
+pub(crate) fn touch() {
     let store = MemoryStore::new();
     let ids: Vec<AssetId> = (0..1_000_000).map(asset).collect();
     for id in &ids {
@@ -149,12 +152,20 @@ pub(crate) fn million() {
     let few = || order.iter().take(100).cycle().take(order.len());
     let touch = |id: &AssetId| assert!(stack.touch(id, Stamp::default()));
     let (mut all, mut alone, mut hot) = (Vec::new(), Vec::new(), Vec::new());
+    let mut four = Vec::new();
     for _ in 0..5 {
         let each = |work: &mut dyn FnMut()| timed(work).as_secs_f64() * 1e9 / order.len() as f64;
         all.push(each(&mut || {
             for id in &order {
                 touch(id);
             }
+        }));
+        four.push(each(&mut || {
+            std::thread::scope(|scope| {
+                for part in order.chunks(order.len() / 4) {
+                    scope.spawn(move || part.iter().for_each(touch));
+                }
+            });
         }));
         alone.push(each(&mut || {
             for id in &order {
@@ -172,6 +183,11 @@ pub(crate) fn million() {
         median(all),
         " ns",
         Limit::AtMost(200.0),
+    );
+    figure(
+        "touch_at_1000000_assets_in_no_order_four_threads",
+        median(four),
+        " ns",
     );
     figure(
         "touch_at_1000000_assets_in_no_order_lru_alone",

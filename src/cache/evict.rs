@@ -107,10 +107,12 @@ impl<S, P> EvictingStore<S, P> {
     pub(crate) fn bin(&self) -> &Arc<Bin> {
         &self.shared.bin
     }
+}
 
+impl<S, P: EvictionPolicy> EvictingStore<S, P> {
     /// Takes the policy away, for good: no room is made from here on.
     pub(super) fn retire(&self) -> Option<P> {
-        self.shared.lock().seat.retire()
+        self.shared.retire()
     }
 }
 

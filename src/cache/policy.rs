@@ -14,9 +14,10 @@ use super::store::Stamp;
 ///
 /// # Implementing
 ///
-/// Methods are called one at a time, in the order in which things happened, and under no lock of the cache. Who needs
-/// room waits for the answer: give it from memory. Which assets must not go is none of a policy's business: a victim
-/// that is leased, pinned or being written is skipped and comes back by [`restored`](Self::restored) when it is free.
+/// Methods are called one at a time, in the order in which things happened, and under no lock of the cache. Uses are
+/// told some at once: all of them before anything else is told or asked. Who needs room waits for the answer: give it
+/// from memory. Which assets must not go is none of a policy's business: a victim that is leased, pinned or being
+/// written is skipped and comes back by [`restored`](Self::restored) when it is free.
 ///
 /// What happens while a method runs is told later and put together: several uses of one asset as the last of them.
 ///

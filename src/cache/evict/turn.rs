@@ -2,7 +2,7 @@
 //!
 //! A policy is somebody else's code: it may call the cache, and may take its time. Whoever has something to tell it
 //! takes it out of the lock, tells it and puts it back; who finds it taken leaves word for the next turn and goes on.
-//! Only who needs its answer waits.
+//! Only who needs its answer waits. Uses are left until there are some to tell at once.
 
 use std::mem;
 use std::sync::{MutexGuard, PoisonError};
@@ -21,6 +21,10 @@ use crate::cache::store::Stamp;
 /// would never be done.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// As many uses are told at once: looking up one asset after the other, with nothing between, the processor fetches
+/// several at a time.
+const TOGETHER: usize = 32;
+
 /// What a policy is to hear of one asset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Notice {
@@ -38,6 +42,8 @@ pub(super) enum Notice {
 struct Left {
     found: Vec<(AssetId, Stamp)>,
     assets: LinkedHashMap<AssetId, Missed, IdHasher>,
+    /// Uses after all that is in `assets`, few and not put together.
+    uses: Vec<(AssetId, Stamp)>,
 }
 
 #[derive(Default)]
@@ -48,6 +54,13 @@ struct Missed {
 
 impl Left {
     fn leave(&mut self, asset: AssetId, notice: Notice) {
+        for (asset, at) in mem::take(&mut self.uses) {
+            self.put_together(asset, Notice::Used(at));
+        }
+        self.put_together(asset, notice);
+    }
+
+    fn put_together(&mut self, asset: AssetId, notice: Notice) {
         match notice {
             Notice::Used(_) => {
                 let mut missed = self.assets.remove(&asset).unwrap_or_default();
@@ -89,14 +102,10 @@ impl<P> Seat<P> {
         }
     }
 
-    /// The policy, never to come back.
-    pub(super) fn retire(&mut self) -> Option<P> {
-        self.policy.take()
-    }
-
     /// What was left; `None` if nothing was.
     fn take_left(&mut self) -> Option<Left> {
-        let nothing = self.left.found.is_empty() && self.left.assets.is_empty();
+        let Left { found, assets, uses } = &self.left;
+        let nothing = found.is_empty() && assets.is_empty() && uses.is_empty();
         (!nothing).then(|| mem::take(&mut self.left))
     }
 
@@ -157,6 +166,13 @@ impl<S, P> Shared<S, P> {
 impl<S, P: EvictionPolicy> Shared<S, P> {
     /// Tells the policy now, after what was left for it, or leaves it for the next turn.
     pub(super) fn tell(&self, mut state: MutexGuard<'_, State<P>>, asset: &AssetId, notice: Notice) {
+        let uses = &mut state.seat.left.uses;
+        if let Notice::Used(at) = notice
+            && uses.len() + 1 < TOGETHER
+        {
+            uses.push((asset.bare(), at));
+            return;
+        }
         let Some(mut turn) = self.free_turn(&mut state) else {
             state.seat.left.leave(asset.clone(), notice);
             return;
@@ -166,6 +182,16 @@ impl<S, P: EvictionPolicy> Shared<S, P> {
         drop(state);
         turn.tell_left(left);
         turn.tell(asset, notice);
+    }
+
+    /// Takes the policy away, for good, after telling it what was left.
+    pub(super) fn retire(&self) -> Option<P> {
+        let mut state = self.lock();
+        let mut turn = self.free_turn(&mut state)?;
+        let left = state.seat.take_left();
+        drop(state);
+        turn.tell_left(left);
+        turn.policy.take()
     }
 }
 
@@ -189,6 +215,9 @@ impl<S, P: EvictionPolicy> Turn<'_, S, P> {
             if let Some(notice) = missed.since {
                 self.tell(asset, notice);
             }
+        }
+        for (asset, at) in &left.uses {
+            self.tell(asset, Notice::Used(*at));
         }
     }
 

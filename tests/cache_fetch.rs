@@ -117,3 +117,53 @@ fn what_does_not_fit_is_fetched_and_returned() {
     assert_eq!(fetches.get(), 1);
     assert!(block_on(cache.get(&asset, &path)).unwrap().is_none());
 }
+
+/// A fetch that asks for its own entry, directly or through another's fetch, gets it instead of waiting for itself.
+#[test]
+fn a_fetch_that_asks_for_its_own_entry_does_not_wait_for_itself() {
+    type Answer = Result<Bytes, Infallible>;
+    let (done, answer) = std::sync::mpsc::channel();
+    // On a thread of its own, so that a wait without end is seen.
+    std::thread::spawn(move || {
+        let cache = AssetCache::memory(1 << 20);
+        let (asset, path) = names();
+        let other = CachePath::parse("other").unwrap();
+        let inner = || async { Answer::Ok("inner".into()) };
+        let between = || async {
+            let bytes = cache.get_or_fetch(&asset, &path, inner).await?;
+            Answer::Ok([&bytes[..], b" between"].concat().into())
+        };
+        let outer = || async {
+            let bytes = cache.get_or_fetch(&asset, &path, inner).await?;
+            assert_eq!(bytes, "inner");
+            let bytes = cache.get_or_fetch(&asset, &other, between).await?;
+            Answer::Ok([&bytes[..], b" outer"].concat().into())
+        };
+        let got = block_on(cache.get_or_fetch(&asset, &path, outer)).unwrap();
+        let kept = block_on(cache.get(&asset, &path)).unwrap().unwrap();
+        let between = block_on(cache.get(&asset, &other)).unwrap().unwrap();
+        done.send((got, kept, between)).unwrap();
+    });
+    let answer = answer.recv_timeout(std::time::Duration::from_secs(20));
+    let (got, kept, between) = answer.expect("waits for itself");
+    assert_eq!(got, "inner between outer");
+    assert_eq!(kept, got);
+    assert_eq!(between, "inner between");
+}
+
+/// Two who ask on one thread, neither from inside the other, share one fetch all the same.
+#[test]
+fn callers_on_one_thread_are_not_taken_for_parts_of_each_other() {
+    let cache = AssetCache::memory(1 << 20);
+    let (asset, path) = names();
+    let fetches = Cell::new(0);
+    let fetch = || async {
+        fetches.set(fetches.get() + 1);
+        futures_lite::future::yield_now().await;
+        Ok::<_, Infallible>(Bytes::from_static(b"whole"))
+    };
+    let get = || cache.get_or_fetch(&asset, &path, fetch);
+    let (a, b) = block_on(zip(get(), get()));
+    assert_eq!((a.unwrap(), b.unwrap()), ("whole".into(), "whole".into()));
+    assert_eq!(fetches.get(), 1);
+}

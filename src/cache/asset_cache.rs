@@ -84,7 +84,7 @@ impl AssetCache {
         self.hop(move |cache| call(cache, &asset, &path)).await
     }
 
-    /// The whole entry, or `None` if it is not there, or no longer what was put there: the next put replaces it. Counts
+    /// The whole entry, or `None` if it is not there, or no longer what was put there: then it is taken away. Counts
     /// as use of the asset.
     ///
     /// # Errors
@@ -134,6 +134,9 @@ impl AssetCache {
     /// The whole entry as a resource that many can read, `None` if it is not there. Until the last reader is dropped
     /// its asset is leased.
     ///
+    /// Each 128 KiB of it are checked when they are first read, once as long as the resource is open. What is damaged is
+    /// [`StreamingError::Damaged`](crate::storage::StreamingError::Damaged), and the entry leaves the cache.
+    ///
     /// # Errors
     ///
     /// [`CacheError::NoFiles`] from a cache in memory; [`CacheError::Io`].
@@ -149,7 +152,10 @@ impl AssetCache {
         self.hop_entry(asset, path, BlockingCache::resource).await
     }
 
-    /// Whether the entry is there. Does not count as use.
+    /// Whether the entry is there: a file under its name with a whole footer and the length that it tells. Cheap, for its
+    /// bytes are not looked at; one that the disk has damaged is there until somebody reads it. Whoever finds damage, in
+    /// [`get`](Self::get) or by reading what [`open`](Self::open) or [`resource`](Self::resource) gave, takes the entry
+    /// away. Does not count as use.
     ///
     /// # Errors
     ///
@@ -189,6 +195,10 @@ impl AssetCache {
     ///
     /// If the fetched bytes cannot be stored they are returned all the same: a cache that fails never stops playback.
     ///
+    /// A `fetch` that asks for its own entry does not wait for itself: the inner call runs its own `fetch` and stores
+    /// nothing. That is seen where the inner call is polled as part of the outer one; a fetch that waits for another task
+    /// or thread which asks for the entry waits for ever.
+    ///
     /// # Errors
     ///
     /// What `fetch` answers. An entry that cannot be read is fetched.
@@ -208,6 +218,9 @@ impl AssetCache {
         if let Some(bytes) = self.get_or_miss(asset, path).await {
             return Ok(bytes);
         }
+        if self.flights.is_polled_here(asset, path) {
+            return fetch().await;
+        }
         let mut turn = self.flights.turn(asset, path).await;
         if let Some(bytes) = &*turn.fetched {
             return Ok(bytes.clone());
@@ -216,7 +229,7 @@ impl AssetCache {
             *turn.fetched = Some(bytes.clone());
             return Ok(bytes);
         }
-        let bytes = fetch().await?;
+        let bytes = turn.run(fetch()).await?;
         *turn.fetched = Some(bytes.clone());
         if let Err(error) = self.put_atomic(asset, path, bytes.clone()).await {
             log::warn!("cannot keep a fetched entry: {error}");
@@ -389,7 +402,25 @@ impl AssetCache {
         self.blocking.progress()
     }
 
-    /// Drops this handle. If it was the last one, resolves when everything is written down and the root's lock is free.
+    /// Drops this handle and resolves when the cache is closed: the last handle is gone, everything is written down and
+    /// the root's lock is free. Whoever opens the root next does not get [`CacheError::Locked`] from this cache.
+    ///
+    /// Sources, streams, drivers and partial entries hold the cache too, and a driver for a moment longer than the stream it
+    /// serves; a handle kept for ever is waited for for ever.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future ends the wait; the handle is gone.
+    pub async fn closed(self) {
+        if let Some(closed) = self.blocking.watch_closing() {
+            drop(self);
+            // An error is what is waited for: the channel was closed.
+            let _ = closed.recv().await;
+        }
+    }
+
+    /// Drops this handle. If it was the last one, resolves when everything is written down and the root's lock is free;
+    /// if not, at once: [`closed`](Self::closed) waits for the others.
     ///
     /// Dropping the last handle does the same in the background; whoever opens the root again in this process waits
     /// for it.

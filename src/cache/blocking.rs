@@ -2,7 +2,6 @@
 //! waited for is left to the keeper.
 
 use std::fmt;
-use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -23,7 +22,7 @@ use super::path::CachePath;
 use super::policy::EvictionPolicy;
 use super::progress::Progress;
 use super::store::{AssetInfo, EntryInfo, Staged, Stamp, Store, Trash};
-use crate::storage::{StreamingError, StreamingResource};
+use crate::storage::{Alarm, StreamingResource};
 
 /// The calls of [`AssetCache`](super::AssetCache) under the same names, for decode threads and tools. Each may wait
 /// for the disk.
@@ -121,7 +120,7 @@ impl BlockingCache {
         self.shared.store.stage(asset, path)
     }
 
-    /// The whole entry, or `None` if it is not there, or no longer what was put there: the next put replaces it.
+    /// The whole entry, or `None` if it is not there, or no longer what was put there: then it is taken away.
     ///
     /// # Errors
     ///
@@ -136,7 +135,21 @@ impl BlockingCache {
     ///
     /// [`CacheError::Io`].
     pub fn open(&self, asset: &AssetId, path: &CachePath) -> Result<Option<Entry>, CacheError> {
-        self.shared.store.open(asset, path)
+        let entry = self.shared.store.open(asset, path)?;
+        Ok(entry.map(|entry| entry.with_alarm(self.alarm(asset, path))))
+    }
+
+    /// Takes an entry in which damage was found out of the cache, if it is still open by then.
+    pub(super) fn alarm(&self, asset: &AssetId, path: &CachePath) -> Alarm {
+        let (shared, asset, path) = (Arc::downgrade(&self.shared), asset.clone(), path.clone());
+        Alarm::new(move || {
+            let Some(shared) = shared.upgrade() else {
+                return;
+            };
+            if let Err(error) = shared.store.remove_damaged(&asset, &path) {
+                log::warn!("cannot remove a damaged entry: {error}");
+            }
+        })
     }
 
     /// Claims the partial file of an entry, to be filled in any order and resumed after a restart. `None` if somebody
@@ -161,6 +174,9 @@ impl BlockingCache {
     /// The whole entry as a resource that many can read, `None` if it is not there. Until the last reader is dropped
     /// its asset is leased.
     ///
+    /// Each 128 KiB of it are checked when they are first read, once as long as the resource is open. What is damaged is
+    /// [`StreamingError::Damaged`](crate::storage::StreamingError::Damaged), and the entry leaves the cache.
+    ///
     /// # Errors
     ///
     /// [`CacheError::NoFiles`] from a cache in memory; [`CacheError::Io`].
@@ -170,24 +186,17 @@ impl BlockingCache {
         path: &CachePath,
     ) -> Result<Option<StreamingResource<E>>, CacheError> {
         let lease = self.lease(asset);
-        let Some(entry) = self.shared.store.open(asset, path)? else {
+        let Some(entry) = self.open(asset, path)? else {
             return Ok(None);
         };
-        let file = entry.path().ok_or(CacheError::NoFiles)?;
-        match partial::open_finished(file, entry.len(), lease) {
-            Ok(resource) => Ok(Some(resource)),
-            // Gone, or replaced by a shorter version, since it was looked at.
-            Err(StreamingError::Cut { .. }) => Ok(None),
-            Err(StreamingError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(CacheError::Io {
-                action: "open",
-                path: file.to_owned(),
-                source: error.into(),
-            }),
-        }
+        let file = entry.into_file().ok_or(CacheError::NoFiles)?;
+        Ok(Some(partial::open_finished(file, lease)))
     }
 
-    /// Whether the entry is there. Does not count as use.
+    /// Whether the entry is there: a file under its name with a whole footer and the length that it tells. Cheap, for its
+    /// bytes are not looked at; one that the disk has damaged is there until somebody reads it. Whoever finds damage, in
+    /// [`get`](Self::get) or by reading what [`open`](Self::open) or [`resource`](Self::resource) gave, takes the entry
+    /// away. Does not count as use.
     ///
     /// # Errors
     ///
@@ -341,7 +350,22 @@ impl BlockingCache {
         &self.shared.progress
     }
 
-    /// Drops this handle. If it was the last one, returns when everything is written down and the root's lock is free.
+    /// Drops this handle and returns when the cache is closed, see [`AssetCache::closed`](super::AssetCache::closed).
+    pub fn closed(self) {
+        if let Some(closed) = self.watch_closing() {
+            drop(self);
+            // An error is what is waited for: the channel was closed.
+            let _ = closed.recv_blocking();
+        }
+    }
+
+    /// Ends when the cache is closed; `None` where there is nothing to wait for.
+    pub(super) fn watch_closing(&self) -> Option<Receiver<()>> {
+        self.shared.keeper.as_ref().map(Keeper::closed)
+    }
+
+    /// Drops this handle. If it was the last one, returns when everything is written down and the root's lock is free; if
+    /// not, at once: [`closed`](Self::closed) waits for the others.
     pub fn close(self) {
         if let Some(closed) = self.release() {
             // An error is what is waited for: the channel was closed.

@@ -11,14 +11,17 @@ use super::error::{CacheError, IoSnafu};
 use super::footer::{BLOCK, Footer};
 use super::id::AssetId;
 use super::path::CachePath;
+use crate::storage::Alarm;
 use crate::storage::durable::{DiskFile, read_range};
 
 /// How much is read at once where the whole is not asked for, in bytes.
-pub(super) const CHUNK: u64 = BLOCK as u64;
+const CHUNK: u64 = 2 * BLOCK_LEN;
+const BLOCK_LEN: u64 = BLOCK as u64;
 
 /// An entry opened for reading. It stays whole and readable after the entry is replaced, evicted or removed.
 ///
-/// No byte is given out whose checksum was not right when it was read. Checksums cover 256 KiB each, so reading less
+/// No byte is given out whose checksum was not right when it was read; an entry that is found damaged is taken out of the
+/// cache it was opened from. Checksums cover 128 KiB each, so reading less
 /// than that at once reads the rest of it too.
 pub struct Entry {
     content: Content,
@@ -30,10 +33,12 @@ enum Content {
     File(EntryFile),
 }
 
-struct EntryFile {
-    file: Box<dyn DiskFile>,
-    path: PathBuf,
-    footer: Footer,
+pub(super) struct EntryFile {
+    pub(super) file: Box<dyn DiskFile>,
+    pub(super) path: PathBuf,
+    pub(super) footer: Footer,
+    /// The cache in which it was found, which takes it away.
+    pub(super) alarm: Alarm,
 }
 
 impl Entry {
@@ -58,15 +63,24 @@ impl Entry {
                 file,
                 path: file_path.to_owned(),
                 footer,
+                alarm: Alarm::default(),
             }),
         }))
     }
 
+    /// Has damage that a read finds told.
+    pub(super) fn with_alarm(mut self, alarm: Alarm) -> Self {
+        if let Content::File(file) = &mut self.content {
+            file.alarm = alarm;
+        }
+        self
+    }
+
     /// The entry's file, if it is one.
-    pub(crate) fn path(&self) -> Option<&Path> {
-        match &self.content {
+    pub(super) fn into_file(self) -> Option<EntryFile> {
+        match self.content {
             Content::Memory(_) => None,
-            Content::File(file) => Some(&file.path),
+            Content::File(file) => Some(file),
         }
     }
 
@@ -91,11 +105,11 @@ impl Entry {
         let start = offset.min(end);
         match &self.content {
             Content::Memory(bytes) => Ok(slice(bytes, 0, start, end)),
-            Content::File(file) => file.read(start, end),
+            Content::File(file) => file.read(start, end).inspect_err(|error| file.told(error)),
         }
     }
 
-    /// Up to 256 KiB from `offset`, up to where the next checksum starts.
+    /// Up to 256 KiB from `offset`, up to where a checksum starts.
     pub(super) fn chunk(&self, offset: u64) -> Result<Bytes, CacheError> {
         self.read_at(offset, CHUNK - offset % CHUNK)
     }
@@ -129,16 +143,28 @@ impl Entry {
     pub fn verify(&self, asset: &AssetId, path: &CachePath) -> Result<bool, CacheError> {
         match &self.content {
             Content::Memory(_) => Ok(true),
-            Content::File(file) if file.footer.is_of(asset, path) => file.is_right(),
+            Content::File(file) if file.footer.is_of(asset, path) => {
+                let right = file.is_right()?;
+                if !right {
+                    file.alarm.sound();
+                }
+                Ok(right)
+            }
             Content::File(_) => Ok(false),
         }
     }
 }
 
 impl EntryFile {
+    fn told(&self, error: &CacheError) {
+        if error.is_damaged() {
+            self.alarm.sound();
+        }
+    }
+
     fn read(&self, start: u64, end: u64) -> Result<Bytes, CacheError> {
-        let first = start / CHUNK * CHUNK;
-        let blocks = self.exactly(first, end.next_multiple_of(CHUNK).min(self.footer.payload))?;
+        let first = start / BLOCK_LEN * BLOCK_LEN;
+        let blocks = self.exactly(first, end.next_multiple_of(BLOCK_LEN).min(self.footer.payload))?;
         if self.are_blocks(first, &blocks) {
             Ok(slice(&blocks, first, start, end))
         } else {
@@ -164,7 +190,7 @@ impl EntryFile {
     }
 
     fn are_blocks(&self, first: u64, bytes: &[u8]) -> bool {
-        usize::try_from(first / CHUNK).is_ok_and(|first| self.footer.are_blocks(first, bytes))
+        usize::try_from(first / BLOCK_LEN).is_ok_and(|first| self.footer.are_blocks(first, bytes))
     }
 
     /// Bytes as they are on the disk now.
@@ -273,17 +299,22 @@ mod tests {
         turn_a_bit(&file, BLOCK + 5000);
         let block = BLOCK as u64;
         assert_eq!(entry.read_at(0, 10).unwrap(), payload[..10]);
-        assert_eq!(entry.chunk(100).unwrap(), payload[100..BLOCK]);
+        assert!(is_damaged(entry.chunk(100)));
         assert_eq!(entry.read_at(block - 1, 1).unwrap(), payload[BLOCK - 1..BLOCK]);
         assert!(is_damaged(entry.read_at(block, 1)));
         assert!(is_damaged(entry.read_at(block - 1, 2)));
-        assert!(is_damaged(entry.chunk(2 * block - 1)));
         assert_eq!(entry.chunk(2 * block).unwrap(), payload[2 * BLOCK..]);
         assert!(is_damaged(entry.read()));
         assert!(!entry.verify(&asset, &path).unwrap());
-        assert_eq!(store.get(&asset, &path).unwrap(), None);
         turn_a_bit(&file, BLOCK + 5000);
         assert_eq!(store.get(&asset, &path).unwrap().unwrap(), payload);
+        turn_a_bit(&file, BLOCK + 5000);
+        assert!(
+            store.contains(&asset, &path).unwrap(),
+            "nobody has looked at its bytes"
+        );
+        assert_eq!(store.get(&asset, &path).unwrap(), None);
+        assert!(!file.exists(), "found out");
     }
 
     /// C3: an entry that came piece by piece in the days when those had one checksum for all is a miss, and gone.

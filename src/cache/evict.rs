@@ -1,6 +1,8 @@
 //! The whole cache stays under one limit.
 
 mod partial;
+#[cfg(test)]
+mod races;
 mod room;
 mod staged;
 mod turn;
@@ -240,6 +242,11 @@ impl<S: Store, P: EvictionPolicy> Store for EvictingStore<S, P> {
     fn remove_entry(&self, asset: &AssetId, path: &CachePath) -> Result<Option<u64>, CacheError> {
         self.settle()?;
         self.shared.inner.remove_entry(asset, path)
+    }
+
+    fn remove_damaged(&self, asset: &AssetId, path: &CachePath) -> Result<Option<u64>, CacheError> {
+        self.settle()?;
+        self.shared.inner.remove_damaged(asset, path)
     }
 
     fn remove(&self, asset: &AssetId) -> Result<Option<Trash>, CacheError> {

@@ -1,7 +1,10 @@
 //! One fetch for all who want the same entry.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fmt;
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_lock::{Mutex as AsyncMutex, MutexGuardArc};
@@ -19,12 +22,17 @@ pub(super) struct Flights {
 /// Held by the one who fetches; holds what was fetched for those who wait. Its references are those who wait or fetch.
 type Flight = Arc<AsyncMutex<Option<Bytes>>>;
 
+thread_local! {
+    /// Flights whose fetches are being polled further up this thread's stack, by address: each lives as long as that.
+    static POLLED: RefCell<Vec<usize>> = const { RefCell::new(Vec::new()) };
+}
+
 /// The right to fetch an entry. Dropping it passes it on to the next who waits; whatever it holds then is handed to all
 /// of them.
 pub(super) struct Turn {
     pub(super) fetched: MutexGuardArc<Option<Bytes>>,
     // Dropped after the guard.
-    _seat: Seat,
+    seat: Seat,
 }
 
 /// A place in the queue for an entry.
@@ -46,12 +54,50 @@ impl Flights {
             flight,
         };
         let fetched = seat.flight.lock_arc().await;
-        Turn { fetched, _seat: seat }
+        Turn { fetched, seat }
+    }
+
+    /// Whether whoever asks is part of the fetch of this very entry: it would wait for itself.
+    pub(super) fn is_polled_here(&self, asset: &AssetId, path: &CachePath) -> bool {
+        let flight = self.lock().get(&(asset.bare(), path.clone())).map(address);
+        flight.is_some_and(|flight| POLLED.with_borrow(|polled| polled.contains(&flight)))
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<(AssetId, CachePath), Flight>> {
         // A map is whole after every call made on it.
         self.flights.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn address(flight: &Flight) -> usize {
+    Arc::as_ptr(flight).addr()
+}
+
+impl Turn {
+    /// Runs a fetch so that it [can be told](Flights::is_polled_here) when it asks for its own entry.
+    pub(super) async fn run<F: Future>(&self, fetch: F) -> F::Output {
+        let mut fetch = pin!(fetch);
+        poll_fn(|cx| {
+            let _polled = Polled::new(address(&self.seat.flight));
+            fetch.as_mut().poll(cx)
+        })
+        .await
+    }
+}
+
+/// Notes a flight as long as this lives.
+struct Polled;
+
+impl Polled {
+    fn new(flight: usize) -> Self {
+        POLLED.with_borrow_mut(|polled| polled.push(flight));
+        Self
+    }
+}
+
+impl Drop for Polled {
+    fn drop(&mut self) {
+        POLLED.with_borrow_mut(Vec::pop);
     }
 }
 

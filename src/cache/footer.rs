@@ -190,6 +190,13 @@ impl Footer {
         Some(u32::from_le_bytes(*sum))
     }
 
+    /// The checksum of each block.
+    pub(super) fn sums(&self) -> Vec<u32> {
+        (0..self.blocks as usize)
+            .filter_map(|block| self.sum(block))
+            .collect()
+    }
+
     /// Whether `bytes` are whole blocks from that one on, or up to the end.
     pub(super) fn are_blocks(&self, first: usize, bytes: &[u8]) -> bool {
         let mut blocks = bytes.chunks(BLOCK).enumerate();

@@ -228,6 +228,10 @@ impl<S: Store> Store for LeaseStore<S> {
         self.inner.remove_entry(asset, path)
     }
 
+    fn remove_damaged(&self, asset: &AssetId, path: &CachePath) -> Result<Option<u64>, CacheError> {
+        self.inner.remove_damaged(asset, path)
+    }
+
     fn remove(&self, asset: &AssetId) -> Result<Option<Trash>, CacheError> {
         let shared = &self.leases.shared;
         let mut state = self.leases.without_removal(asset);

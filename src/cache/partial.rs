@@ -12,13 +12,14 @@
 use std::fmt;
 use std::io;
 use std::mem;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 #[cfg(feature = "file")]
 use std::sync::Weak;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::blocking::BlockingCache;
+use super::entry::EntryFile;
 use super::error::CacheError;
 use super::footer;
 use super::id::AssetId;
@@ -180,6 +181,7 @@ impl PartialEntry {
             .partial(&place.partial)
             .durability(place.durability)
             .budget(Arc::clone(&self.claim) as Arc<dyn Budget>)
+            .alarm(self.claim.cache.alarm(&self.claim.asset, &self.claim.path))
             .made_late()
             .open()
     }
@@ -321,14 +323,17 @@ impl fmt::Debug for Claim {
 }
 
 /// The entry's finished file for many readers at once, its asset leased as long as one of them lives.
-pub(super) fn open_finished<E>(
-    target: &Path,
-    len: u64,
-    lease: Lease,
-) -> Result<StreamingResource<E>, StreamingError> {
-    StreamingOptions::new(target)
+pub(super) fn open_finished<E>(entry: EntryFile, lease: Lease) -> StreamingResource<E> {
+    let EntryFile {
+        file,
+        path,
+        footer,
+        alarm,
+    } = entry;
+    StreamingOptions::new(path)
         .budget(Arc::new(Leased(lease)))
-        .open_finished(Some(len))
+        .alarm(alarm)
+        .open_checked(file, footer.payload, &footer.sums())
 }
 
 /// A budget that is never asked: a finished file does not grow. It holds the lease.

@@ -39,7 +39,7 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// [`CacheError::Io`] if the entry may be there but cannot be opened.
     fn open(&self, asset: &AssetId, path: &CachePath) -> Result<Option<Entry>, CacheError>;
 
-    /// Whether the entry is there. Does not count as use.
+    /// Whether the entry is there, as far as that is seen without reading all of it. Does not count as use.
     ///
     /// # Errors
     ///
@@ -94,6 +94,17 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     ///
     /// [`CacheError::Io`].
     fn remove_entry(&self, asset: &AssetId, path: &CachePath) -> Result<Option<u64>, CacheError>;
+
+    /// Reads an entry against its checksums and removes it if it is not what was stored. Says how many bytes it took;
+    /// `None` if there was none, or it is right. The provided method is for stores that nothing can damage.
+    ///
+    /// # Errors
+    ///
+    /// [`CacheError::Io`].
+    fn remove_damaged(&self, asset: &AssetId, path: &CachePath) -> Result<Option<u64>, CacheError> {
+        let _ = (asset, path);
+        Ok(None)
+    }
 
     /// Takes an asset out of sight in one step; `None` if there was none.
     ///

@@ -4,10 +4,11 @@ use bytes::Bytes;
 
 use super::blocking::BlockingCache;
 use super::error::CacheError;
-use super::footer::BLOCK;
 use super::store::Staged;
 use crate::rt;
 
+/// Bytes of a batch.
+const BATCH: usize = 256 * 1024;
 /// Parts of a batch: no more than systems take in one vectored write.
 const MAX_PARTS: usize = 512;
 
@@ -64,7 +65,7 @@ impl EntryWriter {
         self.len += bytes.len() as u64;
         self.batched += bytes.len();
         self.batch.push(bytes);
-        if self.batched < BLOCK && self.batch.len() < MAX_PARTS {
+        if self.batched < BATCH && self.batch.len() < MAX_PARTS {
             return Ok(());
         }
         let Some(mut staged) = self.staged.take() else {

@@ -13,6 +13,7 @@ use super::error::{CacheSnafu, LocalSnafu, NoClientSnafu, OfflineMissSnafu};
 use super::fresh::{self, Said};
 use super::join::{self, Opening};
 use super::lines::{CallOff, Lines};
+use super::mend;
 use super::pen::Pen;
 use super::remote::Remote;
 use super::shelf::{self, Shelf};
@@ -122,7 +123,7 @@ impl Place {
             Location::Path(path) => {
                 let path = path.clone();
                 let resource = rt::unblock(move || local(&path)).await?;
-                Ok(Opened::whole(resource, Origin::Local))
+                Ok(Opened::whole(resource, Origin::Local).0)
             }
             Location::Url(url) => {
                 let offline = offline || self.params.offline;
@@ -142,7 +143,7 @@ impl Place {
         let mut stale = false;
         let desk = match self.look(url, &asset, &path, true).await {
             Looked::Whole(whole) if offline || self.is_fresh(url, &asset, &path, &whole).await? => {
-                return Ok(Opened::whole(whole, Origin::Cache));
+                return Ok(self.opened(whole, url, offline));
             }
             Looked::Whole(whole) => {
                 log::info!("{}: changed on the server, fetching it anew", redacted(url));
@@ -162,7 +163,7 @@ impl Place {
         if let Some(len) = desk.is_whole() {
             // The session that fetched the last byte was killed before its commit.
             let resource = desk.commit(len).await;
-            return Ok(Opened::whole(resource, Origin::Cache));
+            return Ok(self.opened(resource, url, offline));
         }
         if offline {
             return OfflineMissSnafu {
@@ -174,6 +175,15 @@ impl Place {
         }
         self.fetch(url, (&asset, &path), desk, position, !stale, &lines)
             .await
+    }
+
+    /// The whole file as it is in the cache. What the disk has lost of it is fetched, if that is allowed.
+    fn opened(&self, whole: Resource, url: &Url, offline: bool) -> Opened {
+        let (opened, sender) = Opened::whole(whole, Origin::Cache);
+        if let Some(client) = self.params.client.as_ref().filter(|_| !offline) {
+            mend::keep_whole(&opened.resource, client, url, sender);
+        }
+        opened
     }
 
     /// Whether the whole file in the cache may be played as it is.
@@ -223,7 +233,7 @@ impl Place {
                 None => match self.look(url, asset, path, whole).await {
                     Looked::Desk(desk) => desk,
                     Looked::Unknown(error) => Desk::in_memory(url, Bypass::Refused(Arc::new(error))),
-                    Looked::Whole(whole) => return Ok(Opened::whole(whole, Origin::Cache)),
+                    Looked::Whole(whole) => return Ok(self.opened(whole, url, false)),
                 },
             };
             let _opening = match &desk.opening {
@@ -469,16 +479,18 @@ impl Opened {
         }
     }
 
-    fn whole(resource: Resource, origin: Origin) -> Self {
-        let (sender, control) = async_channel::bounded(1);
+    fn whole(resource: Resource, origin: Origin) -> (Self, Sender<FileControl>) {
+        // For two messages at most.
+        let (sender, control) = async_channel::unbounded();
         let len = resource.len();
-        // The channel is new and has room for one.
+        // Its other end is here.
         let _ = sender.try_send(FileControl::Opened { origin, len });
-        Self {
+        let opened = Self {
             resource,
             driver: FileDriver::idle(),
             control,
-        }
+        };
+        (opened, sender)
     }
 }
 

@@ -9,6 +9,7 @@
 //!       └ durable   write, fsync, rename, fsync of the directory (private)
 //! ```
 
+mod alarm;
 mod atomic;
 pub(crate) mod durable;
 #[cfg(test)]
@@ -16,6 +17,8 @@ pub(crate) mod durable;
 pub(crate) mod fake_disk;
 mod streaming;
 
+#[cfg(feature = "cache")]
+pub(crate) use alarm::Alarm;
 pub use atomic::AtomicResource;
 pub use durable::Durability;
 pub use streaming::{

@@ -21,6 +21,7 @@ mod basics;
 mod cached;
 #[cfg(feature = "test-util")]
 mod contract;
+mod damaged;
 #[cfg(feature = "symphonia")]
 mod decode;
 mod joined;
@@ -113,22 +114,10 @@ impl Stage {
     /// Closes the cache and opens it again, as a new process would.
     pub fn restart(&mut self) {
         let memory = AssetCache::memory(1);
-        drop(std::mem::replace(&mut self.cache, memory));
-        let start = std::time::Instant::now();
-        self.cache = loop {
-            match AssetCache::builder(self.root.path())
-                .max_bytes(256 * MIB)
-                .open_blocking()
-            {
-                Ok(cache) => break cache,
-                // Background work of the last session ends on its own.
-                Err(error) if start.elapsed() < Duration::from_secs(10) => {
-                    assert!(error.is_locked(), "{error}");
-                    std::thread::yield_now();
-                }
-                Err(error) => panic!("{error}"),
-            }
-        };
+        let cache = std::mem::replace(&mut self.cache, memory);
+        // Background work of the last session ends on its own.
+        block_on(cache.closed());
+        self.cache = open_cache(self.root.path(), 256 * MIB);
     }
 
     pub fn requests(&self) -> usize {

@@ -229,7 +229,7 @@ fn a_cached_segment_of_an_impossible_length_is_fetched_again() {
     }
 }
 
-/// H7: of ciphertext that a seek passes over only the end is read, in the 256 KiB that one checksum covers, so what the
+/// H7: of ciphertext that a seek passes over only the end is read, in the 128 KiB that one checksum covers, so what the
 /// disk did to the rest is not noticed.
 #[test]
 fn cached_ciphertext_is_passed_over_unread() {

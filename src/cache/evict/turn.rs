@@ -102,6 +102,12 @@ impl<P> Seat<P> {
         }
     }
 
+    /// How many wait for the turn now.
+    #[cfg(test)]
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting
+    }
+
     /// What was left; `None` if nothing was.
     fn take_left(&mut self) -> Option<Left> {
         let Left { found, assets, uses } = &self.left;

@@ -146,7 +146,7 @@ impl Store for FsStore {
         match self.tree.with_entry(&file, read) {
             Ok(Some((payload, footer))) if footer.are_blocks(0, &payload) => Ok(Some(payload)),
             Ok(Some(_)) => {
-                log::warn!("{} is damaged", file.display());
+                self.tree.remove_damaged(asset, path)?;
                 Ok(None)
             }
             Ok(None) => Ok(None),
@@ -187,6 +187,10 @@ impl Store for FsStore {
             path: file,
         })?;
         Ok(removed.map(|()| meta.len))
+    }
+
+    fn remove_damaged(&self, asset: &AssetId, path: &CachePath) -> Result<Option<u64>, CacheError> {
+        self.tree.remove_damaged(asset, path)
     }
 
     fn remove(&self, asset: &AssetId) -> Result<Option<Trash>, CacheError> {

@@ -263,19 +263,47 @@ impl Tree {
             Err(Some(error)) => return Err(error),
             Err(None) => {}
         }
+        let _ = self.take_away(asset, &file)?;
+        Ok(None)
+    }
+
+    /// Removes an entry some bytes of which are not what was stored, and says how many it had. As above, by now a commit
+    /// may have mended it.
+    pub(in crate::cache) fn remove_damaged(
+        &self,
+        asset: &AssetId,
+        path: &CachePath,
+    ) -> Result<Option<u64>, CacheError> {
+        let _turn = self.turns.take(asset, path);
+        let file = self.layout.entry(asset, path);
+        match self.with_entry(&file, |opened| Entry::file(opened, &file, asset, path)) {
+            Ok(None) => return Ok(None),
+            Ok(Some(entry)) if entry.verify(asset, path)? => return Ok(None),
+            Ok(Some(_)) | Err(None) => {}
+            Err(Some(error)) => return Err(error),
+        }
+        self.take_away(asset, &file)
+    }
+
+    /// Removes what stands under an entry's name and says how many bytes that had, if it was a file.
+    fn take_away(&self, asset: &AssetId, file: &Path) -> Result<Option<u64>, CacheError> {
         log::warn!("removing a damaged entry of asset {asset}");
-        let removed = match self.meta(&file)? {
-            Some(Meta { kind: Kind::Dir, .. }) => self.displace(asset, &file),
-            _ => absent(self.disk.remove_file(&file)).map(|_| ()).context(IoSnafu {
+        let Some(meta) = self.meta(file)? else {
+            return Ok(None);
+        };
+        let removed = match meta.kind {
+            Kind::Dir => self.displace(asset, file),
+            Kind::File | Kind::Other => absent(self.disk.remove_file(file)).map(|_| ()).context(IoSnafu {
                 action: "remove",
-                path: &file,
+                path: file,
             }),
         };
         if let Err(error) = removed {
             // The entry is a miss all the same; a put replaces the file.
             log::warn!("cannot remove a damaged entry: {error}");
+            return Ok(None);
         }
-        Ok(None)
+        Ok((meta.kind == Kind::File).then_some(meta.len))
     }
 
     /// What one asset's directory holds, and removes what dead writers left in it.

@@ -144,6 +144,17 @@ impl<S: Store> Store for IndexStore<S> {
         Ok(removed)
     }
 
+    fn remove_damaged(&self, asset: &AssetId, path: &CachePath) -> Result<Option<u64>, CacheError> {
+        self.shared.begin();
+        let removed = self.shared.inner.remove_damaged(asset, path)?;
+        if removed.is_some() {
+            // What stood there need not be as long as what was counted.
+            self.shared.refresh(asset);
+            self.shared.flush();
+        }
+        Ok(removed)
+    }
+
     fn remove(&self, asset: &AssetId) -> Result<Option<Trash>, CacheError> {
         self.shared.begin();
         let trash = self.shared.inner.remove(asset)?;

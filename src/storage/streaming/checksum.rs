@@ -1,20 +1,24 @@
 //! CRC-32 of bytes that arrive in any order, block by block, so that a commit need not read the file again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crc32fast::Hasher;
 
-/// Bytes that one checksum of a [`Payload`](super::Payload) covers; the last covers what is left.
-pub const BLOCK: usize = 256 * 1024;
+/// Bytes that one checksum of a [`Payload`](super::Payload) covers; the last covers what is left. What reads a file in
+/// steps of so many bytes has each block checked where it is wanted, without a copy.
+pub const BLOCK: usize = 128 * 1024;
 
 /// The runs of bytes written so far, each with the checksum of exactly its bytes. No run goes on from one block into the
 /// next: what checks a file later reads no more than a block for a byte.
 ///
 /// The writer alone owns it. It covers the bytes that are in the file, and no byte twice: only what is missing is
-/// written, and what is in the file never goes missing again.
+/// written, and what is in the file goes missing again only if it was recorded by an earlier session and is found
+/// damaged. So such a run stays by itself.
 #[derive(Debug, Default, Clone)]
 pub(super) struct Checksums {
     runs: BTreeMap<u64, Run>,
+    /// Where the runs of an earlier session start.
+    recorded: BTreeSet<u64>,
 }
 
 /// A stretch of bytes and its CRC-32.
@@ -30,9 +34,19 @@ pub(super) fn block_end(offset: u64) -> u64 {
 }
 
 impl Checksums {
-    pub(super) fn from_runs(runs: impl IntoIterator<Item = (u64, Run)>) -> Self {
+    /// What an earlier session recorded.
+    pub(super) fn recorded(runs: impl IntoIterator<Item = (u64, Run)>) -> Self {
+        let runs: BTreeMap<_, _> = runs.into_iter().collect();
         Self {
-            runs: runs.into_iter().collect(),
+            recorded: runs.keys().copied().collect(),
+            runs,
+        }
+    }
+
+    /// The recorded run that starts there is damaged.
+    pub(super) fn forget(&mut self, start: u64) {
+        if self.recorded.remove(&start) {
+            self.runs.remove(&start);
         }
     }
 
@@ -58,16 +72,22 @@ impl Checksums {
             .range(..offset)
             .next_back()
             .filter(|(_, run)| run.end == offset && !offset.is_multiple_of(BLOCK as u64))
+            .filter(|(start, _)| !self.recorded.contains(start))
             .map(|(start, run)| (*start, run.crc32));
         let (start, seed) = before.unwrap_or((offset, 0));
         let mut hasher = Hasher::new_with_initial_len(seed, offset - start);
         hasher.update(bytes);
         let mut joined = end;
         if !end.is_multiple_of(BLOCK as u64)
+            && !self.recorded.contains(&end)
             && let Some(next) = self.runs.remove(&end)
         {
             hasher.combine(&Hasher::new_with_initial_len(next.crc32, next.end - end));
             joined = next.end;
+        }
+        if start == offset {
+            // In the place of one that is about to be forgotten, if there is one.
+            self.recorded.remove(&start);
         }
         self.runs.insert(
             start,
@@ -83,14 +103,16 @@ impl Checksums {
         if len == 0 && self.runs.is_empty() {
             return Some(vec![Hasher::new().finalize()]);
         }
-        let mut reached = 0;
-        let mut sums = Vec::with_capacity(self.runs.len());
+        let (mut reached, mut sums, mut block) = (0, Vec::new(), Hasher::new());
         for (start, run) in &self.runs {
-            if *start != reached || run.end != block_end(*start).min(len) {
+            if *start != reached || run.end > len {
                 return None;
             }
+            block.combine(&Hasher::new_with_initial_len(run.crc32, run.end - start));
             reached = run.end;
-            sums.push(run.crc32);
+            if reached == len || reached.is_multiple_of(BLOCK as u64) {
+                sums.push(std::mem::take(&mut block).finalize());
+            }
         }
         (reached == len).then_some(sums)
     }
@@ -145,6 +167,40 @@ mod tests {
             prop_assert_eq!(sums.blocks(len as u64 + 1), None);
             prop_assert_eq!(sums.blocks(len as u64 - 1), None);
         }
+    }
+
+    /// R3: a run that an earlier session recorded may be given up, and what comes in its place is summed anew.
+    #[test]
+    fn a_recorded_run_is_replaced_without_a_trace() {
+        let bytes: Vec<u8> = (0..1000).map(|at| u8::try_from(at % 251).unwrap()).collect();
+        let run = |start: usize, end: usize| {
+            let crc32 = crc32fast::hash(&bytes[start..end]);
+            (
+                start as u64,
+                Run {
+                    end: end as u64,
+                    crc32,
+                },
+            )
+        };
+        let lies = |(start, run): (u64, Run)| {
+            let crc32 = !run.crc32;
+            (start, Run { crc32, ..run })
+        };
+        let whole = Some(vec![crc32fast::hash(&bytes)]);
+        let mut sums = Checksums::recorded([run(0, 300), lies(run(400, 600))]);
+        sums.add(300, &bytes[300..400]);
+        sums.add(600, &bytes[600..]);
+        assert_eq!(sums.runs().len(), 4, "a recorded run is not merged");
+        assert_ne!(sums.blocks(1000), whole);
+        sums.forget(400);
+        sums.forget(600);
+        assert_eq!(sums.blocks(1000), None);
+        sums.add(500, &bytes[500..600]);
+        sums.add(400, &bytes[400..500]);
+        assert_eq!(sums.blocks(1000), whole);
+        sums.forget(400);
+        assert_eq!(sums.blocks(1000), whole, "it is this session's by now");
     }
 
     #[test]

@@ -82,6 +82,15 @@ pub enum StreamingError {
         /// The byte that is gone.
         offset: u64,
     },
+    /// These bytes are not what was written: the disk, or somebody else, changed them. What lies around them is checked
+    /// by itself.
+    #[snafu(display("bytes {}..{} of {} are damaged", range.start, range.end, path.display()))]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// The bytes that one checksum covers, of which at least one is wrong.
+        range: Range<u64>,
+    },
     /// An earlier sync failed. What was not recorded before it may never reach the disk, whatever a later sync says,
     /// so the resource can neither be recorded nor committed: discard it.
     #[snafu(display("an earlier sync of {} failed", path.display()))]
@@ -98,6 +107,11 @@ pub enum StreamingError {
 }
 
 impl StreamingError {
+    /// Whether stored bytes were found to be no longer what was written. Fetching them again mends it.
+    pub fn is_damaged(&self) -> bool {
+        matches!(self, Self::Damaged { .. } | Self::Cut { .. })
+    }
+
     /// Whether the disk, a quota or the [`Budget`](super::Budget) has no room.
     pub fn is_full(&self) -> bool {
         matches!(self, Self::Io { source, .. } if matches!(
@@ -172,7 +186,7 @@ impl From<StreamingError> for io::Error {
     fn from(error: StreamingError) -> Self {
         let kind = match &error {
             StreamingError::Io { source, .. } => source.kind(),
-            StreamingError::Cut { .. } => io::ErrorKind::InvalidData,
+            StreamingError::Cut { .. } | StreamingError::Damaged { .. } => io::ErrorKind::InvalidData,
             StreamingError::Taken { .. } | StreamingError::InUse { .. } => io::ErrorKind::ResourceBusy,
             _ => io::ErrorKind::Other,
         };

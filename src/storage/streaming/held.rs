@@ -3,7 +3,7 @@
 //! Those for which there is no room can be let go again, which those in the file never are. A reader looks under this
 //! lock whether a byte is present and where it is; the writer shows bytes after it has put them here, and takes them
 //! away after they are in the file or their presence is withdrawn. So a reader that finds a byte present here and not
-//! among these finds it in the file, now and later. `held_model.rs` walks through every interleaving.
+//! among these finds it in the file, now and later, unless it turns out to be damaged there. `held_model.rs` walks through every interleaving.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -11,11 +11,12 @@ use std::sync::PoisonError;
 
 use bytes::Bytes;
 
+use super::Found;
+use super::checked::Trouble;
 use super::presence::Presence;
 use super::sparse::Sparse;
 use super::state::Ahead;
 use super::sync::{AtomicBool, Mutex, MutexGuard, Ordering};
-use super::{Found, StreamingError};
 
 /// Longer pieces are split, so that a window moves in steps of this many bytes.
 const PIECE: usize = 64 * 1024;
@@ -101,7 +102,8 @@ impl Held {
         ranges.filter(|piece| !wanted(piece)).collect()
     }
 
-    /// Reads what was seen to lie `ahead` of `offset`: from the file as long as nothing was ever held.
+    /// Reads what was seen to lie `ahead` of `offset`: from the file as long as nothing was ever held. `looked`: it was
+    /// seen after the byte there had been lost.
     pub(super) fn read<E>(
         &self,
         presence: &Presence<E>,
@@ -109,18 +111,19 @@ impl Held {
         ahead: Ahead,
         offset: u64,
         buffer: &mut [u8],
-    ) -> Result<Found, StreamingError> {
+        looked: bool,
+    ) -> Result<Found, Trouble> {
         match ahead {
             Ahead::Missing => Ok(Found::Missing),
             Ahead::End => Ok(Found::End),
             // What is finished is all in the file.
             Ahead::Bytes(_) if self.used.load(Ordering::Acquire) && !presence.is_finished() => {
-                self.read_either(presence, file, offset, buffer)
+                self.read_either(presence, file, offset, buffer, looked)
             }
             Ahead::Bytes(count) => {
                 let count = usize::try_from(count).unwrap_or(usize::MAX).min(buffer.len());
                 let part = buffer.get_mut(..count).unwrap_or_default();
-                file.read_at(offset, part).map(Found::Bytes)
+                file.read_at(offset, part, looked).map(Found::Bytes)
             }
         }
     }
@@ -132,7 +135,8 @@ impl Held {
         file: &Sparse,
         offset: u64,
         buffer: &mut [u8],
-    ) -> Result<Found, StreamingError> {
+        looked: bool,
+    ) -> Result<Found, Trouble> {
         let pieces = self.pieces();
         let count = match presence.ahead(offset, buffer.len() as u64) {
             Ahead::Missing => return Ok(Found::Missing),
@@ -167,7 +171,7 @@ impl Held {
         let count = usize::try_from(count.min(next - offset))
             .unwrap_or(usize::MAX)
             .min(buffer.len());
-        file.read_at(offset, buffer.get_mut(..count).unwrap_or_default())
+        file.read_at(offset, buffer.get_mut(..count).unwrap_or_default(), looked)
             .map(Found::Bytes)
     }
 }

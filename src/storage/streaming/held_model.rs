@@ -10,7 +10,7 @@ use loom::sync::{Arc, Mutex};
 use loom::thread;
 
 use super::sparse::Sparse;
-use super::{Condition, Demand, Found, Status, StreamingError, WaitError, Waited, bell, state};
+use super::{Condition, Demand, Found, Status, WaitError, Waited, bell, checked, state};
 use crate::storage::durable::{DiskFile, Meta};
 
 mod sync {
@@ -117,7 +117,7 @@ impl Scene {
         let ahead = self.presence.ahead(offset, buffer.len() as u64);
         let found = self
             .held
-            .read(&self.presence, &self.file, ahead, offset, &mut buffer);
+            .read(&self.presence, &self.file, ahead, offset, &mut buffer, false);
         match found.expect("a file that can be read") {
             Found::Bytes(count) => {
                 let end = offset + count as u64;

@@ -3,25 +3,30 @@
 use std::io::IoSlice;
 use std::ops::Range;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bytes::Bytes;
-use snafu::ResultExt;
+use snafu::{OptionExt, ResultExt};
 
+use super::checked::Trouble;
 use super::checksum::Checksums;
-use super::error::{CommittedSnafu, DiscardedSnafu, IoSnafu, TakenSnafu};
+use super::error::{CommittedSnafu, DiscardedSnafu, IncompleteSnafu, IoSnafu, TakenSnafu};
 use super::held::Held;
-use super::presence::Presence;
+use super::presence::{Loss, Presence};
 use super::progress::Record;
 use super::recorder::Recorder;
 use super::sparse::Sparse;
 use super::state::{Ahead, RoleRefused};
-use super::{Budget, Found, StreamingError};
+use super::{Budget, Found, Payload, StreamingError};
+use crate::storage::alarm::Alarm;
 
 /// Bytes that came in a row are written together up to a multiple of this place in the file: a page cache that is
 /// filled in long, aligned steps is read a fifth faster later on, and costs less to fill (a tenth of a download's time
 /// beside half as much; `cargo bench --bench file --features file -- throughput`). Twice as much fills it no faster.
 pub(super) const STEP: u64 = 1024 * 1024;
+
+/// Is given the error for each stretch that is lost, on the thread that reads and under no lock.
+pub(crate) type Mender = Box<dyn Fn(StreamingError) + Send + Sync>;
 
 pub(super) struct Inner<E> {
     pub(super) presence: Presence<E>,
@@ -32,6 +37,10 @@ pub(super) struct Inner<E> {
     pub(super) budget: Option<Arc<dyn Budget>>,
     pub(super) desk: Mutex<Desk>,
     pub(super) recorder: Mutex<Recorder>,
+    /// Told of damage to what was complete.
+    pub(super) alarm: Alarm,
+    /// Fetches what is lost of what was complete; without it who reads that gets the error.
+    pub(super) mender: OnceLock<Mender>,
 }
 
 /// What a writer leaves to the next one.
@@ -75,7 +84,7 @@ impl Behind {
 impl Desk {
     pub(super) fn resume(record: Record) -> Self {
         Self {
-            sums: Checksums::from_runs(record.runs),
+            sums: Checksums::recorded(record.runs),
             tag: record.tag,
             behind: Behind::default(),
             unsynced: 0,
@@ -113,8 +122,57 @@ impl<E> Inner<E> {
     }
 
     /// Reads what lies `ahead` of `offset`.
-    pub(super) fn read(&self, ahead: Ahead, offset: u64, buffer: &mut [u8]) -> Result<Found, StreamingError> {
-        self.held.read(&self.presence, &self.file, ahead, offset, buffer)
+    pub(super) fn read(
+        &self,
+        mut ahead: Ahead,
+        offset: u64,
+        buffer: &mut [u8],
+    ) -> Result<Found, StreamingError> {
+        let mut looked = false;
+        loop {
+            let (presence, file) = (&self.presence, &self.file);
+            match self.held.read(presence, file, ahead, offset, buffer, looked) {
+                Ok(found) => return Ok(found),
+                Err(Trouble::Failed(error)) => return Err(error),
+                Err(Trouble::Harmed { range, error }) => self.lose(range, error)?,
+                Err(Trouble::Lost) => {}
+            }
+            looked = true;
+            ahead = presence.ahead(offset, buffer.len() as u64);
+        }
+    }
+
+    /// Takes `range`, which cannot be read as it was written, for missing, if there is somebody to fetch it.
+    fn lose(&self, range: Range<u64>, error: StreamingError) -> Result<(), StreamingError> {
+        // The writer never asks for presence while it has the desk.
+        let first = || {
+            let first = self.file.lose(range.start);
+            if first {
+                self.desk().sums.forget(range.start);
+            }
+            first
+        };
+        let mender = self.mender.get();
+        match self.presence.lose(range.clone(), mender.is_some(), first) {
+            Loss::Refused => {
+                self.sound(&error);
+                return Err(error);
+            }
+            Loss::Before => {}
+            Loss::Now => {
+                if let Some(mend) = mender {
+                    self.sound(&error);
+                    mend(error);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn sound(&self, error: &StreamingError) {
+        if error.is_damaged() {
+            self.alarm.sound();
+        }
     }
 
     /// Poison is ignored: each step under this lock leaves the desk whole.
@@ -245,6 +303,32 @@ impl<E> Inner<E> {
             }
             at += done as u64;
         }
+    }
+
+    /// Gives the file, of which all `len` bytes are there and stay, its footer and its final name.
+    pub(super) fn commit<F: AsRef<[u8]>>(
+        &self,
+        len: u64,
+        footer: impl FnOnce(Payload) -> F,
+    ) -> Result<(), StreamingError> {
+        let blocks = self.desk().sums.blocks(len).context(IncompleteSnafu {
+            path: &self.target,
+            missing: 0..len,
+        })?;
+        let footer = footer(Payload { len, blocks });
+        let footer = footer.as_ref();
+        self.reserve(footer.len() as u64)?;
+        let finished = self
+            .file
+            .write_all_at(len, footer)
+            .and_then(|()| self.file.set_len(len + footer.len() as u64))
+            .and_then(|()| self.recorder().finish(&self.file, &self.target));
+        if self.recorder().is_closed() {
+            self.presence.complete();
+        } else {
+            self.release(footer.len() as u64);
+        }
+        finished
     }
 
     pub(super) fn reserve(&self, bytes: u64) -> Result<(), StreamingError> {

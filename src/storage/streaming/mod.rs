@@ -20,9 +20,11 @@
 //! ```text
 //!   readers ──▶ presence (state, waits, demand; no I/O) ◀── writer ──▶ checksum, recorder
 //!      └──────▶ sparse file  ◀──────────────────────────────┘             │ record, rename
+//!                 └ checked: what earlier sessions left is read against its checksums
 //! ```
 
 mod bell;
+mod checked;
 mod checksum;
 mod error;
 mod held;
@@ -47,16 +49,17 @@ mod writer;
 use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 
 use rangemap::RangeSet;
 
 use self::held::Held;
-use self::inner::{Desk, Inner};
+use self::inner::{Desk, Inner, Mender};
 use self::presence::Presence;
 use self::progress::Record;
 use self::recorder::Recorder;
 use self::sparse::Sparse;
+use super::alarm::Alarm;
 
 pub use self::checksum::BLOCK;
 pub use self::error::{StreamingError, WaitError};
@@ -139,6 +142,8 @@ impl<E> StreamingResource<E> {
             desk: Mutex::new(Desk::resume(Record::default())),
             recorder: Mutex::new(Recorder::none(name.clone())),
             target: name,
+            alarm: Alarm::default(),
+            mender: OnceLock::new(),
         })
     }
 
@@ -194,11 +199,24 @@ impl<E> StreamingResource<E> {
         self.inner.desk().tag.clone()
     }
 
-    /// Reads what is present at `offset`, up to the first missing byte; never waits for bytes.
+    /// Has what is found damaged fetched again: `mend` is told of each block, on the thread that reads it, and must see to
+    /// it without waiting. Readers find the block missing meanwhile.
+    #[cfg_attr(
+        not(feature = "file"),
+        expect(dead_code, reason = "`file` fetches what is lost")
+    )]
+    pub(crate) fn mend_with(&self, mend: Mender) {
+        let _ = self.inner.mender.set(mend);
+    }
+
+    /// Reads what is present at `offset`, up to the first missing byte; never waits for bytes. What an earlier session
+    /// left is checked before it is given out, 128 KiB at a time and once as long as the resource is open; if the disk
+    /// has changed it, it is missing from now on.
     ///
     /// # Errors
     ///
-    /// [`StreamingError::Io`]; [`StreamingError::Cut`] if the file lost bytes that were there.
+    /// [`StreamingError::Io`]; [`StreamingError::Cut`] if the file lost bytes that were there;
+    /// [`StreamingError::Damaged`] if it is finished, and no longer what was written.
     pub fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<Found, StreamingError> {
         self.inner.read_at(offset, buffer)
     }
@@ -283,6 +301,12 @@ impl<E> StreamingResource<E> {
 
 /// A handle that does not keep the [`StreamingResource`] wanted. From [`StreamingResource::downgrade`].
 pub struct WeakResource<E>(Weak<Inner<E>>);
+
+impl<E> Clone for WeakResource<E> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
 
 impl<E> fmt::Debug for WeakResource<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

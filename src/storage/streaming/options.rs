@@ -3,12 +3,13 @@
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use rangemap::RangeSet;
 use snafu::ResultExt;
 
 use super::StreamingResource;
+use super::checked::Checked;
 use super::error::{InUseSnafu, IoSnafu, StreamingError};
 use super::held::Held;
 use super::inner::{Desk, Inner};
@@ -17,7 +18,8 @@ use super::presence::Presence;
 use super::progress::Record;
 use super::recorder::{Recorder, with_suffix};
 use super::sparse::Sparse;
-use crate::storage::durable::{Disk, Durability, OsDisk};
+use crate::storage::alarm::Alarm;
+use crate::storage::durable::{Disk, DiskFile, Durability, OsDisk};
 
 /// Says whether the partial file may grow. The owner of a limited space gives one to
 /// [`StreamingOptions::budget`].
@@ -47,6 +49,7 @@ pub struct StreamingOptions {
     budget: Option<Arc<dyn Budget>>,
     disk: Arc<dyn Disk>,
     made_late: bool,
+    alarm: Alarm,
 }
 
 impl StreamingOptions {
@@ -62,6 +65,7 @@ impl StreamingOptions {
             budget: None,
             disk: OsDisk::shared(),
             made_late: false,
+            alarm: Alarm::default(),
         }
     }
 
@@ -73,6 +77,16 @@ impl StreamingOptions {
     )]
     pub(crate) fn made_late(mut self) -> Self {
         self.made_late = true;
+        self
+    }
+
+    /// Has it told when what is complete turns out to be damaged.
+    #[cfg_attr(
+        not(feature = "cache"),
+        expect(dead_code, reason = "the cache takes away what is damaged")
+    )]
+    pub(crate) fn alarm(mut self, alarm: Alarm) -> Self {
+        self.alarm = alarm;
         self
     }
 
@@ -135,6 +149,8 @@ impl StreamingOptions {
                 budget: self.budget,
                 desk: Mutex::new(Desk::resume(Record::default())),
                 recorder: Mutex::new(recorder),
+                alarm: self.alarm,
+                mender: OnceLock::new(),
             }));
         }
         let file = match recorder.disk.open_partial(partial) {
@@ -163,13 +179,15 @@ impl StreamingOptions {
         }
         Ok(StreamingResource::new(Inner {
             presence: Presence::new(record.present(), record.len, false),
-            file,
+            file: file.checked(Checked::of_runs(record.runs.iter().copied())),
             held: Held::default(),
             target: self.target,
             checkpoint_every: self.checkpoint_every,
             budget: self.budget,
             desk: Mutex::new(Desk::resume(record)),
             recorder: Mutex::new(recorder),
+            alarm: self.alarm,
+            mender: OnceLock::new(),
         }))
     }
 
@@ -188,11 +206,31 @@ impl StreamingOptions {
         let on_disk = file.len()?;
         let len = len.unwrap_or(on_disk);
         file.expect_len(on_disk, len)?;
+        Ok(self.finished(file, len))
+    }
+
+    /// As [`open_finished`](Self::open_finished), of a file that is open, whose content is the first `len` bytes and has
+    /// these checksums, one for each [`BLOCK`](super::BLOCK).
+    #[cfg_attr(
+        not(feature = "cache"),
+        expect(dead_code, reason = "the cache's entries have checksums")
+    )]
+    pub(crate) fn open_checked<E>(
+        self,
+        file: Box<dyn DiskFile>,
+        len: u64,
+        blocks: &[u32],
+    ) -> StreamingResource<E> {
+        let file = Sparse::new(file, self.target.clone()).checked(Checked::of_blocks(blocks, len));
+        self.finished(file, len)
+    }
+
+    fn finished<E>(self, file: Sparse, len: u64) -> StreamingResource<E> {
         let present = Some(0..len)
             .into_iter()
             .filter(|whole| !whole.is_empty())
             .collect();
-        Ok(StreamingResource::new(Inner {
+        StreamingResource::new(Inner {
             presence: Presence::new(present, Some(len), true),
             file,
             held: Held::default(),
@@ -201,6 +239,8 @@ impl StreamingOptions {
             budget: self.budget,
             desk: Mutex::new(Desk::resume(Record::default())),
             recorder: Mutex::new(Recorder::new(self.disk, self.durability, self.partial)),
-        }))
+            alarm: self.alarm,
+            mender: OnceLock::new(),
+        })
     }
 }

@@ -6,7 +6,8 @@
 //! lock and walks through every interleaving.
 
 use std::ops::Range;
-use std::sync::{Arc, OnceLock, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll};
 
 use rangemap::RangeSet;
@@ -18,15 +19,28 @@ use super::{Condition, Demand, Status, WaitError, Waited};
 
 pub(super) struct Presence<E> {
     state: Mutex<State<E>>,
-    /// The end of a complete resource, which never changes again: its readers need no lock, and nobody their places.
-    finished: OnceLock<u64>,
+    /// The end of a complete resource: its readers need no lock, and nobody their places. [`UNFINISHED`] of others.
+    finished: AtomicU64,
+}
+
+/// No file is so long.
+const UNFINISHED: u64 = u64::MAX;
+
+/// What became of a [loss](Presence::lose).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Loss {
+    /// Nobody would fetch it again: it counts as there.
+    Refused,
+    /// It was lost before.
+    Before,
+    Now,
 }
 
 impl<E> Presence<E> {
     pub(super) fn new(present: RangeSet<u64>, len: Option<u64>, complete: bool) -> Self {
         Self {
             state: Mutex::new(State::new(present, len, complete)),
-            finished: len.filter(|_| complete).map(OnceLock::from).unwrap_or_default(),
+            finished: AtomicU64::new(len.filter(|_| complete).unwrap_or(UNFINISHED)),
         }
     }
 
@@ -65,16 +79,16 @@ impl<E> Presence<E> {
     }
 
     pub(super) fn ahead(&self, position: u64, limit: u64) -> Ahead {
-        match self.finished.get() {
-            Some(len) if position >= *len => Ahead::End,
-            Some(len) => Ahead::Bytes(limit.min(len - position)),
-            None => self.lock().ahead(position, limit),
+        match self.finished.load(Ordering::Acquire) {
+            UNFINISHED => self.lock().ahead(position, limit),
+            len if position >= len => Ahead::End,
+            len => Ahead::Bytes(limit.min(len - position)),
         }
     }
 
-    /// Whether it is complete, without the lock: a late answer is `false`.
+    /// Whether it is complete, without the lock: a late answer is `false`, or comes before a loss is known.
     pub(super) fn is_finished(&self) -> bool {
-        self.finished.get().is_some()
+        self.finished.load(Ordering::Acquire) != UNFINISHED
     }
 
     pub(super) fn is_complete(&self) -> bool {
@@ -144,7 +158,7 @@ impl<E> Presence<E> {
     /// What a reader finds at `position`, and the note of where it reads: a jump is told to the fetcher at once, an
     /// advance in steps.
     pub(super) fn read_ahead(&self, seat: u64, position: u64, limit: u64) -> Ahead {
-        if self.finished.get().is_some() {
+        if self.is_finished() {
             return self.ahead(position, limit);
         }
         self.change(|state, after| {
@@ -267,6 +281,41 @@ impl<E> Presence<E> {
         });
     }
 
+    /// `range` was there and is damaged: it is missing from now on, if there is somebody to fetch it. Of a complete
+    /// resource that is so with `reopen`. `first` says under the lock whether it is the first to hear of it: whoever
+    /// knows of the loss and looks here afterwards finds the range missing, or replaced.
+    pub(super) fn lose(&self, range: Range<u64>, reopen: bool, first: impl FnOnce() -> bool) -> Loss {
+        self.change(|state, after| {
+            let complete = matches!(state.condition, Condition::Complete);
+            if state.sealed || complete && !reopen {
+                return Loss::Refused;
+            }
+            if complete {
+                state.set_condition(Condition::Idle, after);
+                self.finished.store(UNFINISHED, Ordering::Release);
+            }
+            if !first() {
+                return Loss::Before;
+            }
+            state.present.remove(range);
+            state.status.ring(after);
+            Loss::Now
+        })
+    }
+
+    /// From now on nothing is lost any more, if all of `0..len` is there: it becomes complete, or is
+    /// [unsealed](Self::unseal). `Err` is the first missing range.
+    pub(super) fn seal(&self, len: u64) -> Result<(), Range<u64>> {
+        let mut state = self.lock();
+        state.missing(&(0..len)).into_iter().next().map_or(Ok(()), Err)?;
+        state.sealed = true;
+        Ok(())
+    }
+
+    pub(super) fn unseal(&self) {
+        self.lock().sealed = false;
+    }
+
     pub(super) fn set_len(&self, len: u64) -> Result<(), EndConflict> {
         self.change(|state, after| {
             let reached = state.present.last().map_or(0, |last| last.end);
@@ -287,10 +336,11 @@ impl<E> Presence<E> {
 
     pub(super) fn complete(&self) {
         self.change(|state, after| {
+            state.sealed = false;
             state.set_condition(Condition::Complete, after);
             state.demand.ring(after);
             if let Some(len) = state.len {
-                self.finished.get_or_init(|| len);
+                self.finished.store(len, Ordering::Release);
             }
         });
     }

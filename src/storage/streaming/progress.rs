@@ -14,7 +14,7 @@ const MAGIC: [u8; 8] = *b"kithpart";
 /// 2: no run goes on from one block into the next.
 const VERSION: u32 = 2;
 const RUN_BYTES: usize = 20;
-/// More runs are not recorded: what is left out is fetched again. Without holes they are 16 GiB.
+/// More runs are not recorded: what is left out is fetched again. Without holes they are 8 GiB.
 const RUNS_LIMIT: usize = 1 << 16;
 /// A longer file is none of ours; nothing is allocated for it.
 pub(super) const RECORD_LIMIT: usize = 64 + TAG_LIMIT + RUNS_LIMIT * RUN_BYTES;

@@ -2,23 +2,36 @@
 
 use std::fmt;
 use std::io::{self, IoSlice};
+use std::ops::Range;
 use std::path::PathBuf;
 
 use bytes::Bytes;
 use snafu::ResultExt;
 
-use super::error::{CutSnafu, IoSnafu, StreamingError};
+use super::checked::{Checked, Trouble};
+use super::error::{CutSnafu, DamagedSnafu, IoSnafu, StreamingError};
 use crate::storage::durable::{DiskFile, Meta};
 
 /// An open file with the name it was opened under; a rename does not end the reads.
 pub(super) struct Sparse {
     file: Box<dyn DiskFile>,
     path: PathBuf,
+    checked: Option<Checked>,
 }
 
 impl Sparse {
     pub(super) fn new(file: Box<dyn DiskFile>, path: PathBuf) -> Self {
-        Self { file, path }
+        Self {
+            file,
+            path,
+            checked: None,
+        }
+    }
+
+    /// Has what an earlier session wrote checked before it is read.
+    pub(super) fn checked(mut self, checked: Option<Checked>) -> Self {
+        self.checked = checked;
+        self
     }
 
     /// No file at all.
@@ -50,8 +63,51 @@ impl Sparse {
         self.named("sync", self.file.sync())
     }
 
-    /// Fills some of `buffer`, at least one byte, from bytes known to be there: none would be a false end.
-    pub(super) fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize, StreamingError> {
+    /// Fills some of `buffer`, at least one byte, from bytes known to be there: none would be a false end. `looked`: that
+    /// they are there was seen after they had been lost.
+    pub(super) fn read_at(&self, offset: u64, buffer: &mut [u8], looked: bool) -> Result<usize, Trouble> {
+        match &self.checked {
+            Some(checked) => checked.read(self, offset, buffer, looked),
+            None => Ok(self.read_some(offset, buffer)?),
+        }
+    }
+
+    /// Gives up the bytes that are checked with the one at `start`; `false` if that was done before.
+    pub(super) fn lose(&self, start: u64) -> bool {
+        self.checked.as_ref().is_some_and(|checked| checked.lose(start))
+    }
+
+    /// The bytes that are checked with the one at `offset`.
+    pub(super) fn stretch(&self, offset: u64) -> Option<Range<u64>> {
+        self.checked.as_ref()?.range(offset)
+    }
+
+    /// Whether `bytes` are what was written at `start`, as far as one checksum goes.
+    pub(super) fn is_stretch(&self, start: u64, bytes: &[u8]) -> bool {
+        self.checked
+            .as_ref()
+            .is_some_and(|checked| checked.is_stretch(start, bytes))
+    }
+
+    pub(super) fn damaged(&self, range: Range<u64>) -> StreamingError {
+        DamagedSnafu {
+            path: &self.path,
+            range,
+        }
+        .build()
+    }
+
+    pub(super) fn read_exact(&self, mut offset: u64, mut buffer: &mut [u8]) -> Result<(), StreamingError> {
+        while !buffer.is_empty() {
+            let read = self.read_some(offset, buffer)?;
+            offset += read as u64;
+            buffer = buffer.get_mut(read..).unwrap_or_default();
+        }
+        Ok(())
+    }
+
+    /// As [`read_at`](Self::read_at), unchecked.
+    pub(super) fn read_some(&self, offset: u64, buffer: &mut [u8]) -> Result<usize, StreamingError> {
         loop {
             match self.file.read_at(buffer, offset) {
                 Ok(0) if !buffer.is_empty() => {

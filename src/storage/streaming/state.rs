@@ -19,6 +19,8 @@ pub(super) struct State<E> {
     pub(super) present: RangeSet<u64>,
     pub(super) len: Option<u64>,
     pub(super) condition: Condition<E>,
+    /// A commit is under way.
+    pub(super) sealed: bool,
     pub(super) seats: BTreeMap<u64, Seat<E>>,
     /// Names seats and watchers; never used twice, so a late call for one that left meets nobody.
     pub(super) next_id: u64,
@@ -91,6 +93,7 @@ impl<E> State<E> {
             } else {
                 Condition::Idle
             },
+            sealed: false,
             seats: BTreeMap::new(),
             next_id: 0,
             handles: 0,

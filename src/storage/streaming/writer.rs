@@ -4,13 +4,11 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
-use bytes::Bytes;
-use snafu::OptionExt;
-
 use super::error::{BeyondEndSnafu, EndConflictSnafu, IncompleteSnafu, TagTooLongSnafu};
 use super::progress::Record;
 use super::state::EndConflict;
 use super::{Demand, DemandWatch, Found, Inner, StreamingError, TAG_LIMIT};
+use bytes::Bytes;
 
 /// Missing ranges, each with the bytes for it.
 type Gaps<'b> = Vec<(Range<u64>, &'b [u8])>;
@@ -28,7 +26,8 @@ pub struct Payload {
 /// The one writer of a [`StreamingResource`](super::StreamingResource). From
 /// [`StreamingResource::writer`](super::StreamingResource::writer).
 ///
-/// Bytes once present never change: a write over them keeps the old ones. All methods but
+/// Bytes once present never change: a write over them keeps the old ones. (What an earlier session recorded is missing
+/// again when it is read and found damaged.) All methods but
 /// [`commit`](Self::commit) and a [`Checkpoint`] cost a write to the page cache at most; those two sync. They all
 /// block: call them from a thread that may.
 ///
@@ -125,6 +124,27 @@ impl<E> Writer<E> {
             }
         }
         failed.map_or(Ok(new), Err)
+    }
+
+    /// What was lost with the byte at `offset`.
+    #[cfg_attr(
+        not(feature = "file"),
+        expect(dead_code, reason = "`file` fetches what is lost")
+    )]
+    pub(crate) fn stretch(&self, offset: u64) -> Option<Range<u64>> {
+        self.inner.file.stretch(offset)
+    }
+
+    /// Takes in `bytes` in the place of what was lost at `offset`, and holds them, if they are what was there.
+    #[cfg_attr(
+        not(feature = "file"),
+        expect(dead_code, reason = "`file` fetches what is lost")
+    )]
+    pub(crate) fn mend(&mut self, offset: u64, bytes: &[u8]) -> Result<bool, StreamingError> {
+        if !self.inner.file.is_stretch(offset, bytes) {
+            return Ok(false);
+        }
+        self.hold(offset, bytes).map(|_| true)
     }
 
     /// Writes what was [put](Self::put) and is not written yet. To be called before waiting for more.
@@ -236,12 +256,13 @@ impl<E> Writer<E> {
     /// A checkpoint of all that is written by now. Run it before a planned stop, so that the next process need not
     /// fetch anything again.
     pub fn checkpoint(&mut self) -> Checkpoint<E> {
+        let len = self.inner.presence.len();
         let mut desk = self.inner.desk();
         desk.unsynced = 0;
         desk.checkpoints += 1;
         Checkpoint {
             record: Record {
-                len: self.inner.presence.len(),
+                len,
                 tag: desk.tag.clone(),
                 runs: desk.sums.runs().collect(),
             },
@@ -279,31 +300,16 @@ impl<E> Writer<E> {
         self.set_len(len)?;
         self.inner.flush()?;
         let inner = &*self.inner;
-        if let Some(missing) = inner.presence.missing(&(0..len)).into_iter().next() {
+        if let Err(missing) = inner.presence.seal(len) {
             return IncompleteSnafu {
                 path: &inner.target,
                 missing,
             }
             .fail();
         }
-        let blocks = inner.desk().sums.blocks(len).context(IncompleteSnafu {
-            path: &inner.target,
-            missing: 0..len,
-        })?;
-        let footer = footer(Payload { len, blocks });
-        let footer = footer.as_ref();
-        inner.reserve(footer.len() as u64)?;
-        let finished = inner
-            .file
-            .write_all_at(len, footer)
-            .and_then(|()| inner.file.set_len(len + footer.len() as u64))
-            .and_then(|()| inner.recorder().finish(&inner.file, &inner.target));
-        if inner.recorder().is_closed() {
-            inner.presence.complete();
-        } else {
-            inner.release(footer.len() as u64);
-        }
-        finished
+        let committed = inner.commit(len, footer);
+        inner.presence.unseal();
+        committed
     }
 
     /// Gives up with `cause`: every wait for a missing byte ends with it, now and until the next writer. What is

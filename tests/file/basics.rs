@@ -223,6 +223,22 @@ fn dropping_the_reader_closes_the_connection() {
     stage.server.wait_until(|log| log.open_connections() == 0);
 }
 
+/// N5: by the thread that drops it, although the fetcher does not get to run.
+#[test]
+fn who_drops_the_reader_closes_the_connection() {
+    let stage = Stage::new(512 * MIB);
+    let gate = stage.server.gate();
+    stage.server.rule("/a.bin", Rule::new().gate_after(MIB, &gate));
+    let FileParts {
+        reader, mut driver, ..
+    } = block_on(stage.source().open_parts()).unwrap();
+    assert!(block_on(poll_once(&mut driver)).is_none());
+    assert_eq!(stage.server.open_connections(), 1);
+    drop(reader);
+    stage.server.wait_until(|log| log.open_connections() == 0);
+    block_on(driver);
+}
+
 /// The same bytes as a stream, with its control messages, and with seeks in both directions.
 #[test]
 fn a_stream_has_the_bytes_in_order_and_follows_seeks() {

@@ -21,6 +21,27 @@
 //! # }
 //! ```
 //!
+//! To have a file offline, run its driver; nobody need read. What there is to show comes from the resource, and is over
+//! when the driver is:
+//!
+//! ```no_run
+//! # async fn keep(source: kithara::file::FileSource) -> Result<(), Box<dyn std::error::Error>> {
+//! use kithara::file::{FileControl, FileParts};
+//!
+//! let FileParts { reader, driver, control, .. } = source.open_parts().await?;
+//! let mut watch = reader.resource().watch();
+//! let show = async {
+//!     loop {
+//!         let status = watch.changed().await;
+//!         println!("{:?} of {:?} bytes", status.available, status.len);
+//!     }
+//! };
+//! futures_lite::future::or(driver, show).await;
+//! let kept = std::iter::from_fn(|| control.try_recv().ok()).any(|said| matches!(said, FileControl::Cached));
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! The rule this adds to the floors below: *what is fetched is what is read next*. Readers say where they are and what
 //! they wait for; one fetcher turns that into as few requests as it can, and the rest of the file into the holes that
 //! are left.

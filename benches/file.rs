@@ -1,7 +1,7 @@
 //! What a file through `FileSource` costs, against the bare client and plain files in the same run.
 //!
 //! `cargo bench --features file --bench file` prints one line per bar, `bar NAME figure=… limit=… ok|short`, and figures
-//! without a bar as `figure NAME …`. Sections can be chosen: `-- throughput syscalls first seeks close replay`. Server and
+//! without a bar as `figure NAME …`. Sections can be chosen: `-- throughput syscalls first seeks close replay slow`. Server and
 //! clients are processes of their own, so that a figure is the client's alone; `close` needs both in one. Figures are
 //! medians over rounds of one right after the other. System calls are counted by `strace`, where it is installed.
 #![allow(
@@ -30,6 +30,9 @@ use kithara_test_support::{Content, Pattern, Rule, Server};
 
 const MIB: u64 = 1024 * 1024;
 const LEN: u64 = 512 * MIB;
+/// A short file, and how many bytes of it come in a second of a slow link.
+const SHORT: u64 = 16 * MIB;
+const SLOW: u64 = MIB;
 const ROUNDS: usize = 7;
 
 fn main() {
@@ -56,6 +59,9 @@ fn run(wants: impl Fn(&str) -> bool) {
     if wants("replay") {
         replay(&server, &mut report);
     }
+    if wants("slow") {
+        slow(&server);
+    }
     if wants("first") {
         first_byte(&server, &mut report);
     }
@@ -75,6 +81,9 @@ fn run(wants: impl Fn(&str) -> bool) {
 fn serve() {
     let server = Server::empty().unwrap();
     server.serve("/a.bin", Content::pattern(&Pattern::new(3), LEN));
+    server.serve("/short.bin", Content::pattern(&Pattern::new(3), SHORT));
+    server.serve("/slow.bin", Content::pattern(&Pattern::new(3), SHORT));
+    server.rule("/slow.bin", Rule::new().trickle(SLOW));
     println!("{}", server.url("/a.bin"));
     // Until the parent closes our input.
     let _ = std::io::stdin().read(&mut [0]);
@@ -122,7 +131,7 @@ fn job(kind: &str, url: &str, folder: &Path) {
             let bytes = fill(url, folder);
             let mut plain = std::fs::File::create(folder.join("plain")).unwrap();
             let pattern = Pattern::new(3);
-            for at in (0..LEN).step_by(MIB as usize) {
+            for at in (0..bytes).step_by(MIB as usize) {
                 plain.write_all(&pattern.range(at, MIB as usize)).unwrap();
             }
             bytes
@@ -130,7 +139,7 @@ fn job(kind: &str, url: &str, folder: &Path) {
         other => panic!("no job {other}"),
     };
     let seconds = start.elapsed().as_secs_f64();
-    assert_eq!(bytes, LEN);
+    assert_eq!(bytes, if url.ends_with("/a.bin") { LEN } else { SHORT });
     let usage = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
     let fields: Vec<&str> = usage.rsplit(") ").next().unwrap_or_default().split(' ').collect();
     let ticks = |at: usize| fields.get(at).and_then(|f| f.parse::<f64>().ok()).unwrap_or(0.0);
@@ -283,26 +292,39 @@ fn syscalls(server: &ServerProcess, report: &mut Report) {
 }
 
 fn replay(server: &ServerProcess, report: &mut Report) {
+    let speed = replayed(&server.url, LEN);
+    report.at_least("replay_vs_plain_file", speed, 0.9, "x");
+}
+
+/// What comes in small pieces is written in small pieces, and the page cache it lies in then is dearer to read.
+fn slow(server: &ServerProcess) {
+    for name in ["short", "slow"] {
+        let url = server.url.replace("/a.bin", &format!("/{name}.bin"));
+        println!("figure replay_16_mib_{name} {:.2}", replayed(&url, SHORT));
+    }
+}
+
+/// The speed of a file that is complete in the cache, of a plain file's.
+fn replayed(url: &str, len: u64) -> f64 {
     let folder = tempfile::tempdir().unwrap();
-    spawn("fill", &server.url, folder.path());
+    spawn("fill", url, folder.path());
     // The cache is open once in an application, so it is here; the file is opened each time.
     let cache = AssetCache::builder(folder.path().join("cache"))
         .max_bytes(4 << 30)
         .open_blocking()
         .unwrap();
     let params = FileParams::new(HttpClient::new().unwrap(), cache).offline_mode(true);
-    let source = FileSource::new(Url::parse(&server.url).unwrap(), params);
+    let source = FileSource::new(Url::parse(url).unwrap(), params);
     let timed = |read: &dyn Fn() -> u64| {
         let start = Instant::now();
-        assert_eq!(read(), LEN);
+        assert_eq!(read(), len);
         start.elapsed().as_secs_f64()
     };
     let plain = || drain(&mut std::fs::File::open(folder.path().join("plain")).unwrap());
     let ours = || drain(&mut block_on(source.open_reader()).unwrap());
     plain();
     ours();
-    let speed = (0..ROUNDS * 3).map(|_| timed(&plain) / timed(&ours)).collect();
-    report.at_least("replay_vs_plain_file", median(speed), 0.9, "x");
+    median((0..ROUNDS * 3).map(|_| timed(&plain) / timed(&ours)).collect())
 }
 
 fn first_byte(server: &ServerProcess, report: &mut Report) {

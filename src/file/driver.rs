@@ -18,6 +18,7 @@ use super::lines::{Lanes, Lines};
 use super::pen::Pen;
 use super::plan::{self, Scene, Span, Step, Which};
 use super::remote::Remote;
+use super::stride::Stride;
 use super::{Bypass, FileControl, FileError, join};
 use crate::net::{NetError, Response};
 use crate::rt;
@@ -117,6 +118,7 @@ pub(super) struct Fetch {
     lines: Arc<Lines>,
     /// Bodies that broke off in a row.
     strikes: u32,
+    stride: Stride,
     /// The lane that has jumped and brought nothing yet.
     jumped: Option<Which>,
     /// Bytes taken out of the lane that was given up for it.
@@ -151,6 +153,7 @@ impl Fetch {
             manner,
             lines,
             strikes: 0,
+            stride: Stride::default(),
             jumped: None,
             rescued: 0,
             full: false,
@@ -278,6 +281,11 @@ impl Fetch {
             Step::Rest => Ok(false),
             Step::Go { main } => Ok(main),
             Step::Open { which, start, end } => {
+                let is_jump = main.is_some_and(|main| !main.is_over());
+                let end = match which {
+                    Which::Main if !fill => self.stride.next(is_jump, start, ahead, end),
+                    _ => end,
+                };
                 self.open(which, start, end);
                 Ok(which == Which::Main)
             }

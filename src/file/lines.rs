@@ -90,10 +90,11 @@ impl Lines {
         self.with(|lanes| (span(&lanes.main), span(&lanes.side)))
     }
 
-    /// Starts a lane in the place of the one there, which is kept for [`rescue`](Self::rescue). Whether there was one.
+    /// Starts a lane in the place of the one there, which is kept for [`rescue`](Self::rescue). Whether there was one that had not come to its end.
     pub(super) fn start(&self, which: Which, lane: Lane) -> bool {
         let (older, is_jump) = self.with(|lanes| {
             let stale = lanes.lane(which).replace(lane);
+            let stale = stale.filter(|lane| !lane.span.is_over());
             let is_jump = stale.is_some();
             (std::mem::replace(&mut lanes.old, stale), is_jump)
         });

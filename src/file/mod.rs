@@ -66,6 +66,8 @@
 //! - A jump gives up a connection with the rest of an answer on it. From the first jump on one connection more is made ahead,
 //!   as soon as the jump's own bytes come, so that the next need not wait for handshakes. It is the client's like any other
 //!   that is idle, makes no request, and takes no room that a request waits for; a source that only plays makes none.
+//! - Where the look-ahead is bounded, a jump asks for as much (64 KiB at least) and not for the rest of the file, and who reads
+//!   on for twice as much each time: little is sent for nothing, and the connection is free for the next jump.
 //! - Dropping the last reader, or the stream, closes the connections at once and keeps what was fetched.
 
 mod control;
@@ -86,6 +88,7 @@ mod remote;
 mod shelf;
 mod source;
 mod stream;
+mod stride;
 
 pub use control::{Bypass, FileControl, Origin};
 pub use driver::FileDriver;

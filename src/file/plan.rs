@@ -38,6 +38,16 @@ impl Span {
         self.next <= position && self.end.is_none_or(|end| position < end)
     }
 
+    /// Whether all of it has come; its end is only still to be told.
+    pub(super) fn is_over(self) -> bool {
+        self.end.is_some_and(|end| end <= self.next)
+    }
+
+    fn ends_soon(self) -> bool {
+        self.end
+            .is_some_and(|end| end.saturating_sub(self.next) <= READ_ON)
+    }
+
     fn comes_by_soon(self, position: u64) -> bool {
         self.holds(position) && position - self.next <= READ_ON
     }
@@ -78,9 +88,11 @@ pub(super) enum Step {
 /// Decides, asking `missing` for the first missing range within one.
 pub(super) fn step(scene: &Scene, missing: impl Fn(Range<u64>) -> Option<Range<u64>>) -> Step {
     let Some(goal) = scene.goal(&missing) else {
-        return match scene.side {
-            Some(_) => Step::Go { main: false },
-            None => Step::Rest,
+        return match (scene.main, scene.side) {
+            // At its end the connection is free for the next request.
+            (Some(main), _) if main.ends_soon() => Step::Go { main: true },
+            (_, Some(_)) => Step::Go { main: false },
+            (_, None) => Step::Rest,
         };
     };
     if !scene.ranges {
@@ -291,6 +303,19 @@ mod tests {
         assert_eq!(case.step(), Step::Rest);
         case.scene.demand.positions = vec![MIB + 1];
         assert_eq!(case.step(), Step::Go { main: true });
+    }
+
+    /// Its connection can then be used again.
+    #[test]
+    fn a_lane_with_little_left_is_read_to_its_end() {
+        let mut case = case(&[0..2 * MIB]).reading(0).main(2 * MIB, Some(2 * MIB + 1000));
+        (case.scene.ahead, case.scene.fill) = (MIB, false);
+        assert_eq!(case.step(), Step::Go { main: true });
+        case.scene.main = Some(Span {
+            next: 2 * MIB,
+            end: Some(3 * MIB),
+        });
+        assert_eq!(case.step(), Step::Rest);
     }
 
     /// A jump on a server without ranges waits, and one back to bytes that are gone starts over.

@@ -1,12 +1,12 @@
 //! The connection that a source which jumps keeps in hand for its next jump.
 
-use std::io::{Read, Write};
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use futures_lite::future::block_on;
-use kithara::file::{FileParams, FileSource};
+use kithara::file::{FileParams, FileSource, LookAhead};
 use kithara::net::{HttpClient, Url};
 use kithara_test_support::{Rule, Server};
 
@@ -165,4 +165,46 @@ fn serve(mut stream: TcpStream, number: usize, log: &Mutex<Vec<usize>>) {
         .write_all(answer.as_bytes())
         .and_then(|()| stream.write_all(&bytes));
     let _ = stream.read(&mut [0]);
+}
+
+/// Where little is wanted ahead, a jump asks for little: its connection is free again for the next one, and no bytes are
+/// sent for nothing.
+#[test]
+fn short_jumps_share_their_connections_and_bring_no_more_than_is_wanted() {
+    let stage = Stage::new(40 * MIB);
+    let params = stage.params().look_ahead(LookAhead::Bytes(16 * KIB));
+    let mut reader = block_on(FileSource::new(stage.url(), params).open_reader()).unwrap();
+    assert_at(&mut reader, 0, 4096);
+    for jump in 1..=10 {
+        let at = jump * 3 * MIB;
+        assert_at(&mut reader, at, 4096);
+        let start = Instant::now();
+        while !reader.resource().missing(at..at + 64 * KIB).is_empty() {
+            assert!(start.elapsed() < Duration::from_secs(20));
+            std::thread::yield_now();
+        }
+        let range = format!("bytes={at}-{}", at + 64 * KIB - 1);
+        assert_eq!(
+            stage.server.requests().last().unwrap().header("range"),
+            Some(range.as_str())
+        );
+    }
+    assert_eq!(stage.requests(), 11);
+    assert!(
+        stage.server.connections() <= 3,
+        "the first, the jump's, and a spare"
+    );
+}
+
+/// Whoever stays after a jump is not made to ask again and again.
+#[test]
+fn who_reads_on_after_a_jump_asks_for_more_each_time() {
+    let stage = Stage::new(40 * MIB);
+    let params = stage.params().look_ahead(LookAhead::Bytes(16 * KIB));
+    let mut reader = block_on(FileSource::new(stage.url(), params).open_reader()).unwrap();
+    assert_at(&mut reader, 0, 4096);
+    reader.seek(SeekFrom::Start(10 * MIB)).unwrap();
+    assert_rest(&mut reader, 10 * MIB, stage.len);
+    // One before the jump; 64 KiB to 8 MiB in eight; the rest.
+    assert_eq!(stage.requests(), 10);
 }

@@ -90,7 +90,8 @@ impl Lines {
         self.with(|lanes| (span(&lanes.main), span(&lanes.side)))
     }
 
-    /// Starts a lane in the place of the one there, which is kept for [`rescue`](Self::rescue). Whether there was one that had not come to its end.
+    /// Starts a lane in the place of the one there, which is kept for [`rescue`](Self::rescue). Whether there was one, and it
+    /// had not come to its end.
     pub(super) fn start(&self, which: Which, lane: Lane) -> bool {
         let (older, is_jump) = self.with(|lanes| {
             let stale = lanes.lane(which).replace(lane);

@@ -16,6 +16,7 @@
 )]
 
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -410,42 +411,77 @@ fn close(report: &mut Report) {
         .open_blocking()
         .unwrap();
     let client = HttpClient::new().unwrap();
-    let mut times = Vec::new();
+    let states = ["running", "silent", "full", "stream"];
+    let (mut ours, mut bare) = (states.map(|_| Vec::new()), states.map(|_| Vec::new()));
     for round in 0..100_u64 {
-        for state in ["running", "silent", "full", "stream"] {
-            let path = format!("/{state}{round}");
-            server.serve(path.clone(), Content::pattern(&pattern, 64 * MIB));
-            let gate = server.gate();
-            if state != "running" {
-                server.rule(path.clone(), Rule::new().gate_after(MIB, &gate));
+        for (which, state) in states.into_iter().enumerate() {
+            for is_bare in [round % 2 == 0, round % 2 != 0] {
+                let path = format!("/{state}{round}{is_bare}");
+                server.serve(path.clone(), Content::pattern(&pattern, 64 * MIB));
+                let gate = server.gate();
+                if state != "running" {
+                    server.rule(path.clone(), Rule::new().gate_after(MIB, &gate));
+                }
+                let reader: Box<dyn std::any::Any> = if is_bare {
+                    Box::new(bare_reader(&server, &path, state == "silent"))
+                } else {
+                    let mut params = FileParams::new(client.clone(), cache.clone());
+                    if state == "full" {
+                        params = params.look_ahead(LookAhead::Bytes(64 * 1024));
+                    }
+                    let source = FileSource::new(Url::parse(&server.url(&path)).unwrap(), params);
+                    if state == "stream" {
+                        let mut stream = Stream::new(source, StreamParams::default());
+                        block_on(stream.next()).unwrap().unwrap();
+                        Box::new(stream)
+                    } else {
+                        let mut reader = block_on(source.open_reader()).unwrap();
+                        reader.read_exact(&mut [0]).unwrap();
+                        Box::new(reader)
+                    }
+                };
+                let connection = server.log().to(&path).last().unwrap().connection;
+                if state != "running" {
+                    gate.wait_arrived(1);
+                }
+                let start = Instant::now();
+                drop(reader);
+                server.wait_until(|log| log.connections[connection].closed_at.is_some());
+                let seen = server.log().connections[connection].closed_at.unwrap();
+                let times = if is_bare { &mut bare } else { &mut ours };
+                times[which].push(seen.saturating_duration_since(start));
             }
-            let mut params = FileParams::new(client.clone(), cache.clone());
-            if state == "full" {
-                params = params.look_ahead(LookAhead::Bytes(64 * 1024));
-            }
-            let source = FileSource::new(Url::parse(&server.url(&path)).unwrap(), params);
-            let reader: Box<dyn std::any::Any> = if state == "stream" {
-                let mut stream = Stream::new(source, StreamParams::default());
-                block_on(stream.next()).unwrap().unwrap();
-                Box::new(stream)
-            } else {
-                let mut reader = block_on(source.open_reader()).unwrap();
-                reader.read_exact(&mut [0]).unwrap();
-                Box::new(reader)
-            };
-            let connection = server.log().to(&path).last().unwrap().connection;
-            if state != "running" {
-                gate.wait_arrived(1);
-            }
-            let start = Instant::now();
-            drop(reader);
-            server.wait_until(|log| log.connections[connection].closed_at.is_some());
-            let seen = server.log().connections[connection].closed_at.unwrap();
-            times.push(seen.saturating_duration_since(start));
         }
     }
-    println!("figure close p50={:.0}us", percentile(&mut times, 50));
-    report.at_most("close_p99", percentile(&mut times, 99), 1000.0, "us");
+    for (state, (ours, bare)) in states.iter().zip(ours.iter_mut().zip(&mut bare)) {
+        let figure = |times: &mut Vec<Duration>| (percentile(times, 50), percentile(times, 99));
+        let (ours, bare) = (figure(ours), figure(bare));
+        println!(
+            "figure close_{state} p50={:.0}us p99={:.0}us bare_p50={:.0}us bare_p99={:.0}us",
+            ours.0, ours.1, bare.0, bare.1
+        );
+    }
+    let (mut ours, mut bare) = (ours.concat(), bare.concat());
+    println!(
+        "figure close p50={:.0}us bare_p50={:.0}us",
+        percentile(&mut ours, 50),
+        percentile(&mut bare, 50)
+    );
+    let (ours, bare) = (percentile(&mut ours, 99), percentile(&mut bare, 99));
+    println!("figure close_p99_vs_bare {:.2}x of {bare:.0}us", ours / bare);
+    report.at_most("close_p99", ours, 1000.0, "us");
+}
+
+/// A socket on which the answer comes: what the server's end of the measuring costs by itself.
+fn bare_reader(server: &Server, path: &str, reads: bool) -> TcpStream {
+    let mut socket = TcpStream::connect(server.addr()).unwrap();
+    write!(socket, "GET {path} HTTP/1.1\r\nhost: bare\r\n\r\n").unwrap();
+    let mut buffer = vec![0; 64 * 1024];
+    let mut left = if reads { MIB as usize } else { 1 };
+    while left > 0 {
+        left = left.saturating_sub(socket.read(&mut buffer).unwrap());
+    }
+    socket
 }
 
 fn median(mut figures: Vec<f64>) -> f64 {

@@ -265,7 +265,8 @@ mod tests {
                 .is_pending()
         );
         lines.call_off();
-        assert!(dropped.recv().is_err());
+        let gone = Err(std::sync::mpsc::TryRecvError::Disconnected);
+        assert_eq!(dropped.try_recv(), gone);
     }
 
     /// Fault C25: an executor's waker that is woken or dropped by a poll may come back here.

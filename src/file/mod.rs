@@ -68,6 +68,9 @@
 //!   that is idle, makes no request, and takes no room that a request waits for; a source that only plays makes none.
 //! - Where the look-ahead is bounded, a jump asks for as much (64 KiB at least) and not for the rest of the file, and who reads
 //!   on for twice as much each time: little is sent for nothing, and the connection is free for the next jump.
+//! - A source whose look-ahead is full keeps its connection, and with it one of those that the client may have to the host. If
+//!   all rest like that, opening another file there fails with [`NetError::NoneFree`](crate::net::NetError::NoneFree) after the
+//!   client's `queue_timeout`: allow as many connections as sources may be open.
 //! - Dropping the last reader, or the stream, closes the connections at once and keeps what was fetched.
 
 mod control;

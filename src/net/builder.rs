@@ -103,6 +103,10 @@ impl HttpClientBuilder {
     }
 
     /// How many connections to hold to one host at most, idle ones included; 6 by default, never less than 1.
+    ///
+    /// A body keeps its connection until it is read to its end or dropped, also while its consumer pauses or its look-ahead is
+    /// full. Nobody takes it away: if as many bodies rest as there may be connections, a further request waits for
+    /// [`queue_timeout`](Self::queue_timeout) and fails with [`NetError::NoneFree`].
     pub fn max_connections_per_host(mut self, limit: usize) -> Self {
         self.max_connections_per_host = limit;
         self

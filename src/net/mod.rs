@@ -19,7 +19,9 @@
 //! - **Old radio plays.** Shoutcast's `ICY 200 OK` is taken for the HTTP/1.0 response that it is.
 //!
 //! `https` needs the feature `tls`: rustls with the platform's certificates, or Mozilla's with `webpki-roots`. There are
-//! no cookies, no proxies and no HTTP/2.
+//! no cookies, no proxies and no HTTP/2. For this work, long bodies and one range after the other, HTTP/2 costs and gains nothing:
+//! of 512 MiB over loopback hyper's client reads 3 378 MiB/s from nginx by HTTP/1.1 and 1 169 by HTTP/2, for 0.20 and 0.63 s of
+//! CPU time a GiB, and of ranges of 4 KiB each takes 87 and 111 µs (`--bin http2` of `benches/peers`).
 
 mod accept;
 mod body;

@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use futures_lite::future::block_on;
-use kithara::file::{FileParams, FileSource, LookAhead};
-use kithara::net::{HttpClient, Url};
-use kithara_test_support::{Rule, Server};
+use kithara::file::{FileError, FileParams, FileSource, LookAhead};
+use kithara::net::{HttpClient, NetError, RetryPolicy, Url};
+use kithara_test_support::{Content, Rule, Server};
 
 use crate::*;
 
@@ -129,7 +129,7 @@ fn a_spare_that_the_server_has_closed_is_replaced_unseen() {
             }
         });
         let cache = tempfile::tempdir().unwrap();
-        let client = client();
+        let client = builder().retry(RetryPolicy::none()).build().unwrap();
         let params = FileParams::new(client.clone(), open_cache(cache.path(), 256 * MIB));
         let source = FileSource::new(Url::parse(&url).unwrap(), params);
         let mut reader = block_on(source.open_reader()).unwrap();
@@ -208,4 +208,33 @@ fn who_reads_on_after_a_jump_asks_for_more_each_time() {
     assert_rest(&mut reader, 10 * MIB, stage.len);
     // One before the jump; 64 KiB to 8 MiB in eight; the rest.
     assert_eq!(stage.requests(), 10);
+}
+
+/// Sources at rest keep their connections: who finds none free is told so in time, and comes in when one is dropped.
+#[test]
+fn where_all_connections_rest_the_next_source_is_told_so() {
+    let stage = Stage::new(40 * MIB);
+    let client = builder()
+        .max_connections_per_host(2)
+        .queue_timeout(Duration::from_millis(100))
+        .build()
+        .unwrap();
+    let open = |name: &str| {
+        let path = format!("/{name}.bin");
+        stage
+            .server
+            .serve(path.clone(), Content::pattern(pattern(), stage.len));
+        let params =
+            FileParams::new(client.clone(), stage.cache.clone()).look_ahead(LookAhead::Bytes(16 * KIB));
+        let url = Url::parse(&stage.server.url(&path)).unwrap();
+        block_on(FileSource::new(url, params).open_reader())
+    };
+    let (first, second) = (open("b").unwrap(), open("c").unwrap());
+    match open("d").err().unwrap() {
+        FileError::Net { source, .. } if matches!(*source, NetError::NoneFree { connections: 2, .. }) => {}
+        other => panic!("{other}"),
+    }
+    drop(first);
+    assert_at(&mut open("d").unwrap(), 0, 4096);
+    drop(second);
 }

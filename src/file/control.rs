@@ -46,7 +46,8 @@ pub enum Bypass {
     NoCache,
     /// The cache refused: it is full of what must not go, or failed.
     Refused(Arc<CacheError>),
-    /// The file could not be written. With [`StreamingError::is_full`] cache or disk have no room.
+    /// The file could not be written, or not be read as it was written. With [`StreamingError::is_full`] cache or disk have
+    /// no room; with [`StreamingError::is_damaged`] some of it is fetched again and the file has left the cache.
     Failed(Arc<StreamingError>),
     /// Another source of this process fetches the same file, and cannot be joined.
     InUse,

@@ -58,6 +58,9 @@
 //!   gave a strong validator that proves it is the same file.
 //! - A complete file is taken for right as long as it is there: music hardly changes under its URL, and to ask costs a round
 //!   trip before the first byte. With [`FileParams::revalidate`] the server is asked.
+//! - Every byte from the cache was checked when its block was first read. A damaged block is fetched again while the file
+//!   plays, if that is allowed, and taken only if it has the checksum; offline the reader gets
+//!   [`StreamingError::Damaged`](crate::storage::StreamingError::Damaged) there. The entry leaves the cache either way.
 //! - A file that changes upstream is fetched anew. If somebody is reading it, he gets [`FileError::Changed`]: bytes of
 //!   two versions are never mixed. (Where a server sends neither `ETag` nor `Last-Modified`, only the length can tell.)
 //! - A server without ranges is read from its start; a jump forward waits.

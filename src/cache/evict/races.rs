@@ -13,10 +13,25 @@ use crate::cache::policy::Lru;
 
 type Hook = Box<dyn FnOnce() + Send>;
 
-/// Runs a hook after the next removal of an asset, before whoever removes it has heard that it is gone.
+/// Runs hooks about the next removal of an asset.
 struct Hooked<S> {
     inner: S,
-    removed: Arc<Mutex<Option<Hook>>>,
+    hooks: Arc<Hooks>,
+}
+
+#[derive(Default)]
+struct Hooks {
+    /// When it is to be removed.
+    before: Mutex<Option<Hook>>,
+    /// Before whoever removes it has heard that it is gone.
+    after: Mutex<Option<Hook>>,
+}
+
+fn run(hook: &Mutex<Option<Hook>>) {
+    let hook = hook.lock().unwrap().take();
+    if let Some(hook) = hook {
+        hook();
+    }
 }
 
 impl<S> fmt::Debug for Hooked<S> {
@@ -43,11 +58,9 @@ impl<S: Store> Store for Hooked<S> {
     }
 
     fn remove(&self, asset: &AssetId) -> Result<Option<Trash>, CacheError> {
+        run(&self.hooks.before);
         let removed = self.inner.remove(asset);
-        let hook = self.removed.lock().unwrap().take();
-        if let Some(hook) = hook {
-            hook();
-        }
+        run(&self.hooks.after);
         removed
     }
 
@@ -102,22 +115,18 @@ impl<S: Store> Store for Hooked<S> {
 
 struct Scene {
     store: Arc<EvictingStore<Hooked<LeaseStore<MemoryStore>>, Lru>>,
-    removed: Arc<Mutex<Option<Hook>>>,
+    hooks: Arc<Hooks>,
 }
 
 impl Scene {
     fn new(max_bytes: u64) -> Self {
-        let removed = Arc::default();
+        let hooks = Arc::default();
         let hooked = Hooked {
             inner: LeaseStore::new(MemoryStore::new()),
-            removed: Arc::clone(&removed),
+            hooks: Arc::clone(&hooks),
         };
         let store = Arc::new(EvictingStore::new(hooked, Lru::new(), max_bytes));
-        Self { store, removed }
-    }
-
-    fn when_removed(&self, hook: impl FnOnce() + Send + 'static) {
-        *self.removed.lock().unwrap() = Some(Box::new(hook));
+        Self { store, hooks }
     }
 }
 
@@ -140,10 +149,10 @@ fn a_second_writer_waits_for_victims_on_their_way() {
     put(&*scene.store, "old", 800).unwrap();
     let (on_its_way, first_removes) = mpsc::channel::<()>();
     let (go_on, second_waits) = mpsc::channel::<()>();
-    scene.when_removed(move || {
+    *scene.hooks.before.lock().unwrap() = Some(Box::new(move || {
         on_its_way.send(()).unwrap();
         second_waits.recv().unwrap();
-    });
+    }));
     thread::scope(|scope| {
         let first = scope.spawn(|| put(&*scene.store, "first", 300));
         first_removes.recv().unwrap();
@@ -167,7 +176,8 @@ fn an_asset_made_anew_while_it_is_removed_can_be_evicted() {
     let scene = Scene::new(1000);
     put(&*scene.store, "a", 300).unwrap();
     let store = Arc::clone(&scene.store);
-    scene.when_removed(move || put(&*store, "a", 600).unwrap());
+    let anew = move || put(&*store, "a", 600).unwrap();
+    *scene.hooks.after.lock().unwrap() = Some(Box::new(anew));
     let removed = scene.store.remove(&AssetId::from_key("a").unwrap()).unwrap();
     removed.unwrap().empty().unwrap();
     assert!(is_there(&*scene.store, "a"));

@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use futures_lite::future::block_on;
 use kithara::cache::{AssetCache, AssetId, BlockingCache, CacheError, CachePath, Durability, MaxAge, Never};
+use kithara_test_support::disk_bytes;
 
 const ROOM: u64 = 50_000_000;
 
@@ -44,22 +45,6 @@ fn bytes(len: usize, seed: u8) -> Bytes {
 
 fn dir_of(root: &Path, asset: &AssetId) -> PathBuf {
     root.join("assets").join(&asset.name()[..2]).join(asset.name())
-}
-
-fn du(dir: &Path) -> u64 {
-    let mut sum = 0;
-    let Ok(entries) = fs::read_dir(dir) else { return 0 };
-    for entry in entries.flatten() {
-        let Ok(meta) = entry.path().symlink_metadata() else {
-            continue;
-        };
-        sum += if meta.is_dir() {
-            du(&entry.path())
-        } else {
-            meta.len()
-        };
-    }
-    sum
 }
 
 /// Bytes of files that were all there at one instant, the one between a walk that opens them and a second look at what
@@ -99,11 +84,11 @@ fn copy(from: &Path, to: &Path) {
 
 fn check(cache: &BlockingCache, root: &Path) {
     let stats = cache.stats().unwrap();
-    assert_eq!(du(&root.join("assets")), stats.asset_bytes);
+    assert_eq!(disk_bytes(root.join("assets")), stats.asset_bytes);
     assert!(
-        du(root) <= stats.bytes && stats.bytes <= stats.max_bytes,
+        disk_bytes(root) <= stats.bytes && stats.bytes <= stats.max_bytes,
         "{} {stats:?}",
-        du(root)
+        disk_bytes(root)
     );
 }
 
@@ -438,7 +423,7 @@ fn opening_sweeps_our_leftovers_and_nothing_else() {
     }
     assert_eq!(second.get(&a, &path("x")).unwrap().unwrap(), bytes(1000, 1));
     // Foreign files in an asset's directory count with it, and go with it.
-    let wanted = du(&dir);
+    let wanted = disk_bytes(&dir);
     assert_eq!(second.asset(&a).unwrap().unwrap().bytes, wanted);
 }
 
@@ -581,7 +566,7 @@ fn a_cache_of_two_segments_plays_to_the_end() {
                 cache.get(&track, &path("x")).unwrap().unwrap(),
                 bytes(20_000, round)
             );
-            assert!(du(root.path()) <= 45_000);
+            assert!(disk_bytes(root.path()) <= 45_000);
         }
     }
 }
@@ -702,7 +687,7 @@ fn a_smaller_limit_takes_effect_at_open() {
     first.close();
     let second = cache(root.path(), 60_000);
     second.checkpoint().unwrap();
-    assert!(du(root.path()) <= 60_000, "{}", du(root.path()));
+    assert!(disk_bytes(root.path()) <= 60_000, "{}", disk_bytes(root.path()));
     assert!(
         second.contains(&asset("0"), &path("x")).unwrap()
             && second.contains(&asset("19"), &path("x")).unwrap()

@@ -14,6 +14,7 @@ use std::path::Path;
 
 use bytes::Bytes;
 use kithara::cache::{AssetCache, AssetId, BlockingCache, CacheError, CachePath};
+use kithara_test_support::disk_bytes;
 
 fn open(root: &Path, max_bytes: u64) -> BlockingCache {
     AssetCache::builder(root)
@@ -39,27 +40,15 @@ fn bytes(len: usize) -> Bytes {
         .into()
 }
 
-/// Bytes of all files below `dir`.
-fn du(dir: &Path) -> u64 {
-    let mut sum = 0;
-    for entry in std::fs::read_dir(dir).unwrap().flatten() {
-        let Ok(meta) = entry.path().symlink_metadata() else {
-            continue;
-        };
-        sum += if meta.is_dir() {
-            du(&entry.path())
-        } else {
-            meta.len()
-        };
-    }
-    sum
-}
-
 /// The disk and the accounts agree, and neither is over the limit.
 fn check(cache: &BlockingCache, root: &Path) {
     let stats = cache.stats().unwrap();
-    assert_eq!(du(&root.join("assets")), stats.asset_bytes);
-    assert!(du(root) <= stats.bytes, "{} on disk, {stats:?}", du(root));
+    assert_eq!(disk_bytes(root.join("assets")), stats.asset_bytes);
+    assert!(
+        disk_bytes(root) <= stats.bytes,
+        "{} on disk, {stats:?}",
+        disk_bytes(root)
+    );
     assert!(stats.bytes <= stats.max_bytes, "{stats:?}");
 }
 
@@ -101,7 +90,7 @@ fn one_put_evicts_several_assets_the_least_recently_used_first() {
     let there = |a: &str| cache.contains(&asset(a), &path("x")).unwrap();
     assert!(there("0") && there("big") && there("8"));
     assert!(!there("1") && !there("2") && !there("3"));
-    assert!(du(root.path()) <= 100_000);
+    assert!(disk_bytes(root.path()) <= 100_000);
 }
 
 /// C6, C7, faults C4, C16, C17.
@@ -218,10 +207,13 @@ fn a_dropped_writer_leaves_nothing_and_a_committed_one_is_whole() {
         let mut writer = cache.writer(&a, &x).await.unwrap();
         writer.write(bytes(600_000)).await.unwrap();
         assert!(!cache.contains(&a, &x).await.unwrap());
-        assert!(du(root.path()) >= 600_000 && cache.stats().await.unwrap().bytes >= du(root.path()));
+        assert!(
+            disk_bytes(root.path()) >= 600_000
+                && cache.stats().await.unwrap().bytes >= disk_bytes(root.path())
+        );
         drop(writer);
         cache.checkpoint().await.unwrap();
-        assert_eq!(du(&root.path().join("assets")), 0);
+        assert_eq!(disk_bytes(root.path().join("assets")), 0);
         assert_eq!(cache.stats().await.unwrap(), empty);
 
         let mut writer = cache.writer(&a, &x).await.unwrap();

@@ -18,6 +18,7 @@ use futures_lite::future::block_on;
 use kithara::cache::{
     AssetCache, AssetId, BlockingCache, CacheError, CachePath, Durability, EntryWriter, Lease,
 };
+use kithara_test_support::disk_bytes;
 use proptest::prelude::*;
 
 const PATHS: [&str; 5] = ["master.m3u8", "v1/Seg 1.m4s", "v1", "v1/seg-2", "key"];
@@ -122,24 +123,6 @@ fn id(asset: usize) -> AssetId {
 
 fn path(path: usize) -> CachePath {
     CachePath::parse(PATHS[path]).unwrap()
-}
-
-fn du(dir: &Path) -> u64 {
-    let mut sum = 0;
-    let Ok(entries) = std::fs::read_dir(dir) else {
-        return 0;
-    };
-    for entry in entries.flatten() {
-        let Ok(meta) = entry.path().symlink_metadata() else {
-            continue;
-        };
-        sum += if meta.is_dir() {
-            du(&entry.path())
-        } else {
-            meta.len()
-        };
-    }
-    sum
 }
 
 impl Model {
@@ -279,7 +262,7 @@ impl Model {
                 let root = self.root.clone();
                 let writer = write(self.cache.as_ref().unwrap(), &id(asset), &path(p), &bytes);
                 if let Some(root) = root {
-                    assert!(du(&root) <= self.max_bytes);
+                    assert!(disk_bytes(&root) <= self.max_bytes);
                 }
                 drop(writer);
                 self.cache().checkpoint().unwrap();
@@ -393,8 +376,12 @@ impl Model {
         let stats = cache.stats().unwrap();
         assert!(stats.bytes <= self.max_bytes, "{stats:?}");
         if let Some(root) = &self.root {
-            assert_eq!(du(&root.join("assets")), stats.asset_bytes);
-            assert!(du(root) <= stats.bytes, "{} on disk, {stats:?}", du(root));
+            assert_eq!(disk_bytes(root.join("assets")), stats.asset_bytes);
+            assert!(
+                disk_bytes(root) <= stats.bytes,
+                "{} on disk, {stats:?}",
+                disk_bytes(root)
+            );
         }
         if self.ordered {
             let listed: Vec<_> = cache

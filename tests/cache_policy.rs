@@ -24,6 +24,7 @@ use futures_lite::future::block_on;
 use kithara::cache::{
     AssetCache, AssetId, BlockingCache, CacheError, CachePath, Durability, EvictionPolicy, Lru, Stamp,
 };
+use kithara_test_support::disk_bytes;
 
 const MAX_BYTES: u64 = 200_000;
 
@@ -39,23 +40,16 @@ fn bytes(len: usize) -> Bytes {
     vec![7; len].into()
 }
 
-fn du(dir: &Path) -> u64 {
-    let entries = std::fs::read_dir(dir).unwrap();
-    entries
-        .map(|entry| entry.unwrap().path())
-        .map(|path| match path.symlink_metadata().unwrap() {
-            meta if meta.is_dir() => du(&path),
-            meta => meta.len(),
-        })
-        .sum()
-}
-
 /// The disk and the accounts agree, and neither is over the limit. Nobody changes anything meanwhile.
 fn check(cache: &BlockingCache, root: &Path) {
     cache.checkpoint().unwrap();
     let stats = cache.stats().unwrap();
-    assert_eq!(du(&root.join("assets")), stats.asset_bytes);
-    assert!(du(root) <= stats.bytes, "{} on disk, {stats:?}", du(root));
+    assert_eq!(disk_bytes(root.join("assets")), stats.asset_bytes);
+    assert!(
+        disk_bytes(root) <= stats.bytes,
+        "{} on disk, {stats:?}",
+        disk_bytes(root)
+    );
     assert!(stats.bytes <= stats.max_bytes, "{stats:?}");
 }
 
@@ -416,13 +410,21 @@ fn a_policy_is_dropped_under_no_lock_and_after_the_root_is_free() {
     }
 }
 
-/// A policy that writes down what it is told, and gives up the oldest it knows.
-#[derive(Debug)]
-struct Diary(Lru, Arc<Mutex<Vec<(&'static str, AssetId)>>>);
+/// What a policy was told and asked.
+type Told = Arc<Mutex<Vec<(&'static str, AssetId)>>>;
+
+/// A policy that writes down what it is told, gives up the oldest it knows, and goes back to the cache before it does.
+struct Diary(Lru, Told, Back);
 
 impl Diary {
     fn note(&self, what: &'static str, asset: &AssetId) {
         self.1.lock().unwrap().push((what, asset.clone()));
+    }
+}
+
+impl fmt::Debug for Diary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
     }
 }
 
@@ -447,23 +449,28 @@ impl EvictionPolicy for Diary {
     }
 
     fn victim(&mut self, now: Stamp) -> Option<(AssetId, Stamp)> {
+        self.2.go("victim");
         let victim = self.0.victim(now)?;
         self.note("victim", &victim.0);
         Some(victim)
     }
 }
 
+fn with_diary(root: &Path, told: &Told, back: &Back) -> AssetCache {
+    AssetCache::builder(root)
+        .max_bytes(MAX_BYTES)
+        .durability(Durability::Ordered)
+        .policy(Diary(Lru::new(), Arc::clone(told), back.clone()))
+        .open_blocking()
+        .unwrap()
+}
+
 /// C6: uses are told some at once, and yet all of them, in their order, before anything else is told or asked.
 #[test]
 fn uses_are_told_in_their_order_and_before_anything_else() {
     let root = tempfile::tempdir().unwrap();
-    let told = Arc::default();
-    let cache = AssetCache::builder(root.path())
-        .max_bytes(MAX_BYTES)
-        .durability(Durability::Ordered)
-        .policy(Diary(Lru::new(), Arc::clone(&told)))
-        .open_blocking()
-        .unwrap();
+    let told = Told::default();
+    let cache = with_diary(root.path(), &told, &Back::new(|_, _| {}));
     let blocking = cache.blocking().clone();
     let name = |n: usize| asset(&n.to_string());
     let put = |n: usize, len: usize| blocking.put_atomic(&name(n), &path("x"), bytes(len)).unwrap();
@@ -514,4 +521,47 @@ fn uses_are_told_in_their_order_and_before_anything_else() {
         uses(&many),
         "the last of them at the end"
     );
+}
+
+/// Fault C25: what the cache is asked to do while the policy is at work is told afterwards, and put together: who went,
+/// then who was used, the last one last.
+#[test]
+fn what_happens_while_a_policy_works_is_told_afterwards() {
+    let root = tempfile::tempdir().unwrap();
+    let name = |n: usize| asset(&n.to_string());
+    let back = Back::new(move |cache, _| {
+        for _ in 0..30 {
+            for n in [1, 3, 2] {
+                drop(cache.lease(&name(n)));
+            }
+        }
+        cache.remove(&name(4)).unwrap();
+        cache.remove(&name(5)).unwrap();
+        cache.put_atomic(&name(5), &path("x"), bytes(10)).unwrap();
+        // One that was written to keeps its place among those that were used.
+        cache
+            .put_atomic(&name(3), &path("y"), bytes(10))
+            .unwrap_or_default();
+        drop(cache.lease(&name(1)));
+    });
+    let told = Told::default();
+    let cache = with_diary(root.path(), &told, &back);
+    let blocking = cache.blocking();
+    let put = |n: usize, len: usize| blocking.put_atomic(&name(n), &path("x"), bytes(len)).unwrap();
+    for n in 0..7 {
+        put(n, 20_000);
+    }
+    blocking.checkpoint().unwrap();
+    told.lock().unwrap().clear();
+    *back.cache.lock().unwrap() = Some(blocking.clone());
+    // One victim is enough, and no more fits in the slack.
+    put(7, 70_000);
+    back.forget();
+    blocking.checkpoint().unwrap();
+    let told = told.lock().unwrap().clone();
+    let after = told.iter().rposition(|(what, _)| *what == "victim").unwrap();
+    let (gone, used) = ([4, 5], [3, 2, 5, 1, 7]);
+    let gone = gone.map(|n| ("removed", name(n)));
+    let expected: Vec<_> = gone.into_iter().chain(used.map(|n| ("used", name(n)))).collect();
+    assert_eq!(told[after + 1..], expected, "{told:?}");
 }

@@ -42,7 +42,7 @@ pub(super) enum Notice {
 struct Left {
     found: Vec<(AssetId, Stamp)>,
     assets: LinkedHashMap<AssetId, Missed, IdHasher>,
-    /// Uses after all that is in `assets`, few and not put together.
+    /// Uses after all that is in `assets`, few and not put together yet.
     uses: Vec<(AssetId, Stamp)>,
 }
 
@@ -54,10 +54,15 @@ struct Missed {
 
 impl Left {
     fn leave(&mut self, asset: AssetId, notice: Notice) {
+        self.fold();
+        self.put_together(asset, notice);
+    }
+
+    /// Puts the uses together with what came before them.
+    fn fold(&mut self) {
         for (asset, at) in mem::take(&mut self.uses) {
             self.put_together(asset, Notice::Used(at));
         }
-        self.put_together(asset, notice);
     }
 
     fn put_together(&mut self, asset: AssetId, notice: Notice) {
@@ -68,8 +73,11 @@ impl Left {
                 self.assets.insert(asset, missed);
             }
             Notice::Added(_) => {
-                let missed = self.assets.entry(asset).or_insert_with(Missed::default);
-                missed.since.get_or_insert(notice);
+                let missed = self.assets.get(&asset);
+                // `entry` makes it the last, and what was used before keeps its place.
+                if missed.is_none_or(|missed| missed.since.is_none()) {
+                    self.assets.entry(asset).or_insert_with(Missed::default).since = Some(notice);
+                }
             }
             Notice::Removed => {
                 let removed = true;
@@ -110,6 +118,9 @@ impl<P> Seat<P> {
 
     /// What was left; `None` if nothing was.
     fn take_left(&mut self) -> Option<Left> {
+        if !self.left.assets.is_empty() {
+            self.left.fold();
+        }
         let Left { found, assets, uses } = &self.left;
         let nothing = found.is_empty() && assets.is_empty() && uses.is_empty();
         (!nothing).then(|| mem::take(&mut self.left))

@@ -9,6 +9,7 @@ use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use async_channel::Sender;
 use async_lock::Mutex as Line;
 
+use super::company::Company;
 use super::dials::Dials;
 use super::{FileControl, FileError};
 use crate::cache::{AssetId, BlockingCache, CachePath, PartialEntry, Turn, Turns, WeakPartialEntry};
@@ -29,6 +30,7 @@ struct Invitation {
     resource: WeakResource<FileError>,
     dials: Arc<Dials>,
     opening: Opening,
+    company: Arc<Company>,
 }
 
 /// Held by the one who opens the file. As long as it is not open its fetcher ends with whoever asked for it; then the
@@ -42,6 +44,7 @@ pub(super) struct Shared {
     /// Those of the one who opened it.
     pub(super) dials: Arc<Dials>,
     pub(super) opening: Opening,
+    pub(super) company: Arc<Company>,
 }
 
 impl Open {
@@ -61,6 +64,7 @@ pub(super) fn invite(
     entry: &PartialEntry,
     resource: &StreamingResource<FileError>,
     dials: &Arc<Dials>,
+    company: &Arc<Company>,
 ) -> Opening {
     let opening = Opening::default();
     let invitation = Invitation {
@@ -68,6 +72,7 @@ pub(super) fn invite(
         resource: resource.downgrade(),
         dials: Arc::clone(dials),
         opening: Arc::clone(&opening),
+        company: Arc::clone(company),
     };
     let mut invitations = OPEN.invitations();
     invitations.retain(|_, invitation| invitation.entry.is_held());
@@ -93,6 +98,7 @@ pub(super) fn find(cache: &BlockingCache, asset: &AssetId, path: &CachePath) -> 
         entry,
         dials: Arc::clone(&invitation.dials),
         opening: Arc::clone(&invitation.opening),
+        company: Arc::clone(&invitation.company),
     })
 }
 

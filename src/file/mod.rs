@@ -65,7 +65,8 @@
 //!   two versions are never mixed. (Where a server sends neither `ETag` nor `Last-Modified`, only the length can tell.)
 //! - A server without ranges is read from its start; a jump forward waits.
 //! - Sources of the same file and cache share one download: the second joins the first, reads what it fetches and has it
-//!   fetch what it reads. The first one's client and driver serve both; of their look-aheads the wider counts.
+//!   fetch what it reads. The first one's client and driver serve both; of their look-aheads the wider counts. If the
+//!   cache does not keep what is fetched, each is told.
 //! - A jump gives up a connection with the rest of an answer on it. From the first jump on one connection more is made ahead,
 //!   as soon as the jump's own bytes come, so that the next need not wait for handshakes. It is the client's like any other
 //!   that is idle, makes no request, and takes no room that a request waits for; a source that only plays makes none.
@@ -76,6 +77,7 @@
 //!   client's `queue_timeout`: allow as many connections as sources may be open.
 //! - Dropping the last reader, or the stream, closes the connections at once and keeps what was fetched.
 
+mod company;
 mod control;
 mod dials;
 mod driver;

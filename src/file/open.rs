@@ -7,6 +7,7 @@ use async_channel::{Receiver, Sender};
 use futures_lite::future;
 use snafu::{OptionExt as _, ResultExt as _};
 
+use super::company::Company;
 use super::dials::Dials;
 use super::driver::{Fetch, FileDriver, Manner, Over};
 use super::error::{CacheSnafu, LocalSnafu, NoClientSnafu, OfflineMissSnafu};
@@ -56,6 +57,8 @@ struct Desk {
     dials: Option<Arc<Dials>>,
     /// Where others may join.
     opening: Option<Opening>,
+    /// Those who joined this, or this one has joined.
+    company: Arc<Company>,
 }
 
 impl Place {
@@ -243,7 +246,7 @@ impl Place {
             let writer = match desk.resource.writer() {
                 Ok(writer) => writer,
                 Err(_) if join::is_fetched(&desk.resource).await => {
-                    return Ok(Opened::joined(desk.resource, sender, control));
+                    return Ok(Opened::joined(desk, sender, control));
                 }
                 Err(error) => {
                     looked = Some(desk).filter(|_| matches!(error, StreamingError::Taken { .. }));
@@ -261,7 +264,12 @@ impl Place {
                 }
                 None => {}
             }
-            let mut pen = Pen::new(writer, desk.entry.take(), sender.clone());
+            let mut pen = Pen::new(
+                writer,
+                desk.entry.take(),
+                sender.clone(),
+                Arc::clone(&desk.company),
+            );
             pen.resumable = resumed;
             if let (Some(Bypass::NoCache), Some(cache)) = (&desk.bypass, &self.params.cache) {
                 pen.shelf = Some(Shelf {
@@ -404,13 +412,15 @@ impl Desk {
         }
         let opened = entry.open();
         let resource = opened.map_err(|error| Bypass::Failed(Arc::new(error)))?;
-        let opening = join::invite(&entry, &resource, dials);
+        let company = Arc::default();
+        let opening = join::invite(&entry, &resource, dials, &company);
         Ok(Looked::Desk(Self {
             resource,
             entry: Some(entry),
             bypass: None,
             dials: None,
             opening: Some(opening),
+            company,
         }))
     }
 
@@ -421,6 +431,7 @@ impl Desk {
             bypass: None,
             dials: Some(shared.dials),
             opening: Some(shared.opening),
+            company: shared.company,
         }
     }
 
@@ -431,6 +442,7 @@ impl Desk {
             bypass: Some(reason),
             dials: None,
             opening: None,
+            company: Arc::default(),
         }
     }
 
@@ -468,10 +480,14 @@ impl Desk {
 
 impl Opened {
     /// Fetched by another source.
-    fn joined(resource: Resource, sender: Sender<FileControl>, control: Receiver<FileControl>) -> Self {
+    fn joined(desk: Desk, sender: Sender<FileControl>, control: Receiver<FileControl>) -> Self {
+        let Desk {
+            resource, company, ..
+        } = desk;
         let (origin, len) = (Origin::Network, resource.len());
         // The channel has no limit and its other end is here.
         let _ = sender.try_send(FileControl::Opened { origin, len });
+        company.join(&sender);
         Self {
             driver: FileDriver::following(resource.watch(), sender),
             resource,

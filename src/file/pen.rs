@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use async_channel::Sender;
 use bytes::Bytes;
 
+use super::company::Company;
 use super::fresh::Said;
 use super::shelf::Shelf;
 use super::{Bypass, FileControl, FileError};
@@ -33,6 +34,8 @@ pub(super) struct Pen {
     /// What the server says of the file, if it is to be kept beside it.
     pub(super) said: Option<Said>,
     control: Sender<FileControl>,
+    /// Those who read along.
+    company: Arc<Company>,
     /// What is to be said once the file is announced as open.
     held_back: Option<Vec<FileControl>>,
     unrecorded: u64,
@@ -45,7 +48,9 @@ impl Pen {
         writer: Writer<FileError>,
         entry: Option<PartialEntry>,
         control: Sender<FileControl>,
+        company: Arc<Company>,
     ) -> Self {
+        company.start_over();
         Self {
             writer: Some(writer),
             bypassed: entry.is_none(),
@@ -54,6 +59,7 @@ impl Pen {
             shelf: None,
             said: None,
             control,
+            company,
             held_back: Some(Vec::new()),
             unrecorded: 0,
             checkpoint: Arc::default(),
@@ -102,6 +108,7 @@ impl Pen {
         if !self.bypassed {
             self.bypassed = true;
             log::warn!("not kept in the cache: {reason:?}");
+            self.company.bypass(&reason);
             self.tell(FileControl::CacheBypassed { reason });
         }
     }
@@ -199,7 +206,8 @@ impl Pen {
         let Some(entry) = self.entry.take() else {
             return;
         };
-        let (control, said) = (self.control.clone(), self.said.take());
+        let (control, company) = (self.control.clone(), Arc::clone(&self.company));
+        let said = self.said.take();
         rt::unblock(move || match entry.commit(&mut writer, len) {
             Ok(()) => {
                 if let Some(said) = said {
@@ -210,6 +218,7 @@ impl Pen {
             Err(error) => {
                 log::warn!("not kept in the cache: {error}");
                 let reason = Bypass::Failed(Arc::new(error));
+                company.bypass(&reason);
                 let _ = control.try_send(FileControl::CacheBypassed { reason });
                 // Every byte is there to be read, so nobody waits and nobody meets this cause.
                 drop(writer.discard(FileError::Stopped));

@@ -6,7 +6,7 @@ use std::task::Poll;
 
 use futures_lite::StreamExt;
 use futures_lite::future::{block_on, poll_once};
-use kithara::file::{FileControl, FileError, FileParams, FileParts, FileSource, LookAhead, Origin};
+use kithara::file::{Bypass, FileControl, FileError, FileParams, FileParts, FileSource, LookAhead, Origin};
 use kithara::stream::{Stream, StreamParams};
 use kithara_test_support::{Content, Pattern, Rule};
 
@@ -150,6 +150,44 @@ fn the_wider_look_ahead_counts() {
     assert!(matches!(control.try_recv(), Ok(FileControl::Cached)));
     assert_eq!(reader.resource().available(), vec![0..stage.len]);
     assert_eq!(stage.requests(), 1);
+}
+
+/// C16: who reads along learns that the cache has no room, also if he comes when it is so already.
+#[test]
+fn everybody_is_told_that_the_file_is_not_kept() {
+    let stage = Stage::with_cache(8 * MIB, 2 * MIB);
+    let (early, late) = (stage.server.gate(), stage.server.gate());
+    let rule = Rule::new().gate_after(MIB, &early).gate_after(3 * MIB, &late);
+    stage.server.rule("/a.bin", rule);
+    let first = block_on(stage.source().open_parts()).unwrap();
+    let driver = std::thread::spawn(move || block_on(first.driver));
+    let mut second = block_on(stage.source().open_parts()).unwrap();
+    early.open();
+    // Told last, so that nobody waits here for what does not come.
+    let hear = || block_on(first.control.recv()).unwrap();
+    assert_opened_and_bypassed(&[hear(), hear()]);
+    let third = block_on(stage.source().open_parts()).unwrap();
+    for control in [&second.control, &third.control] {
+        assert_opened_and_bypassed(&[control.try_recv().unwrap(), control.try_recv().unwrap()]);
+    }
+    late.open();
+    drop(first.reader);
+    assert_rest(&mut second.reader, 0, stage.len);
+    assert_eq!(stage.requests(), 1);
+    drop((second.reader, third.reader));
+    driver.join().unwrap();
+    // The channels end with those who speak.
+    drop((second.driver, third.driver));
+    assert!(second.control.is_closed() && third.control.is_closed());
+}
+
+#[track_caller]
+fn assert_opened_and_bypassed(said: &[FileControl; 2]) {
+    let full = |reason: &Bypass| matches!(reason, Bypass::Failed(error) if error.is_full());
+    assert!(
+        matches!(said, [FileControl::Opened { .. }, FileControl::CacheBypassed { reason }] if full(reason)),
+        "{said:?}"
+    );
 }
 
 /// The second takes over what a first one, whose server failed, has left.

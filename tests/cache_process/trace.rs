@@ -115,10 +115,40 @@ pub(crate) fn calls(child: &Command, trace: &Path) -> Vec<Call> {
     found
 }
 
-/// Runs a child with something injected at one of its calls.
+/// Runs a child with something injected at one of its calls. One that hangs is killed.
 pub(crate) fn run(child: &Command, trace: &Path, call: &Call, what: &str) -> Output {
     let (name, when) = call;
-    strace(child, trace, Some(&format!("{name}:{what}:when={when}")))
-        .output()
-        .unwrap()
+    let strace = strace(child, trace, Some(&format!("{name}:{what}:when={when}")));
+    let mut command = Command::new("timeout");
+    command
+        .args(["--signal=KILL", "30"])
+        .arg(strace.get_program())
+        .args(strace.get_args());
+    for (name, value) in strace.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    command.output().unwrap()
+}
+
+/// Whether what was injected hit the word by which one thread of the runtime wakes another, on an event descriptor:
+/// the kernel never fails that one, and the runtime does not expect it to.
+pub(crate) fn hit_a_wake_up(trace: &Path) -> bool {
+    let text = std::fs::read_to_string(trace).unwrap();
+    let mut asked: BTreeMap<&str, &str> = BTreeMap::new();
+    for (thread, call) in text.lines().filter_map(|line| line.split_once(' ')) {
+        // The second half of a call stands on a line of its own if another thread's came between.
+        let call = call.trim_start();
+        if !call.starts_with("<...") {
+            asked.insert(thread, call);
+        }
+        if call.contains("(INJECTED)") {
+            return asked
+                .get(thread)
+                .is_some_and(|call| call.contains(r"\1\0\0\0\0\0\0\0"));
+        }
+    }
+    false
 }

@@ -13,15 +13,8 @@ use crate::rig::{Cache, KEY, Track, builder, drain, files_below, offline, online
 
 const TREES: [&str; 5] = ["plain", "encrypted", "byterange", "ts", "packed"];
 
-/// Opens the cache once nobody else has it open: the driver of a stream that has ended may, for a moment.
 fn open(root: &Path, max_bytes: u64) -> AssetCache {
-    loop {
-        match future::block_on(AssetCache::builder(root).max_bytes(max_bytes).open()) {
-            Ok(cache) => return cache,
-            Err(error) if error.is_locked() => std::thread::yield_now(),
-            Err(error) => panic!("{error}"),
-        }
-    }
+    future::block_on(AssetCache::builder(root).max_bytes(max_bytes).open()).unwrap()
 }
 
 fn params(cache: &AssetCache) -> HlsParams {
@@ -50,12 +43,6 @@ fn listen(url: &str, params: HlsParams, wanted: usize) -> usize {
     })
 }
 
-/// Closes the cache, and waits until a stream that was dropped has let go of it too.
-fn close(cache: AssetCache, root: &Path) {
-    future::block_on(cache.close());
-    future::block_on(open(root, 1 << 30).close());
-}
-
 /// Files of assets, and their bytes.
 fn assets_below(root: &Path) -> (usize, u64) {
     let assets = root.join("assets");
@@ -74,7 +61,7 @@ fn a_session_that_has_read_some_bytes_leaves_files_and_so_does_the_next_on_the_s
             let cache = open(root.path(), 1 << 30);
             let read = listen(&url, params(&cache), WANTED.min(bytes));
             assert!(read >= WANTED.min(bytes));
-            close(cache, root.path());
+            future::block_on(cache.closed());
             let (files, bytes) = assets_below(root.path());
             assert!(files > 0 && bytes > 0, "{tree}: {files} files, {bytes} bytes");
         }
@@ -203,7 +190,7 @@ fn what_is_pinned_and_what_is_playing_is_never_driven_out() {
         let rest = future::block_on(drain(stays));
         assert_eq!(first.len() + rest.whole().bytes.len(), 40_000);
         drop(source);
-        close(cache, root.path());
+        future::block_on(cache.closed());
     }
 }
 
@@ -218,7 +205,7 @@ fn processed_keys_playlists_and_segments_are_all_there_for_offline() {
         |cache: &AssetCache| params(cache).key_processor(|key, _| Ok(key.iter().rev().copied().collect()));
     let cache = open(root.path(), 1 << 30);
     play(&track.list(), processed(&cache), online()).whole();
-    close(cache, root.path());
+    future::block_on(cache.closed());
     let names: Vec<String> = files_below(&root.path().join("assets"))
         .iter()
         .map(|file| file.file_name().unwrap().to_str().unwrap().to_owned())
@@ -249,7 +236,7 @@ fn every_file_of_a_variant_stream_is_there_for_offline() {
         let root = tempfile::tempdir().unwrap();
         let cache = open(root.path(), 1 << 30);
         play(&url, params(&cache), online()).whole();
-        close(cache, root.path());
+        future::block_on(cache.closed());
         let distinct: std::collections::HashSet<_> = server
             .requests()
             .into_iter()

@@ -42,14 +42,12 @@ fn d12_scrubbing_holds_few_connections() {
     let stage = Stage::new(64 * MIB);
     stage.server.rule("/a.bin", Rule::new().trickle(2 * MIB));
     let mut reader = stage.reader();
-    let mut most = 0;
     for round in 0..100_u64 {
         let at = round * 7_919_993 % (60 * MIB);
         assert_at(&mut reader, at, 1000);
-        most = most.max(stage.server.open_connections());
+        // Main, side, the one made for the next jump, and one idle. The server may take a moment to see what is closed.
+        stage.server.wait_until(|log| log.open_connections() <= 4);
     }
-    // Main, side, and one that the server has not seen closing.
-    assert!(most <= 6, "{most}");
 }
 
 /// B2 with two readers of one file, which the fetcher serves in turn.

@@ -79,6 +79,7 @@
 
 mod company;
 mod control;
+mod desk;
 mod dials;
 mod driver;
 mod error;

@@ -7,24 +7,22 @@ use async_channel::{Receiver, Sender};
 use futures_lite::future;
 use snafu::{OptionExt as _, ResultExt as _};
 
-use super::company::Company;
+use super::desk::{Desk, Looked, Resource};
 use super::dials::Dials;
 use super::driver::{Fetch, FileDriver, Manner, Over};
 use super::error::{CacheSnafu, LocalSnafu, NoClientSnafu, OfflineMissSnafu};
 use super::fresh::{self, Said};
-use super::join::{self, Opening};
+use super::join;
 use super::lines::{CallOff, Lines};
 use super::mend;
 use super::pen::Pen;
 use super::remote::Remote;
-use super::shelf::{self, Shelf};
+use super::shelf::Shelf;
 use super::{Bypass, FileControl, FileError, FileParams, Location, Origin};
-use crate::cache::{AssetId, BlockingCache, CacheError, CachePath, PartialEntry};
-use crate::net::{Url, Validator, redacted};
+use crate::cache::{AssetId, CachePath};
+use crate::net::{Url, redacted};
 use crate::rt;
-use crate::storage::{StreamingError, StreamingOptions, StreamingResource};
-
-type Resource = StreamingResource<FileError>;
+use crate::storage::{StreamingError, StreamingOptions};
 
 /// A file that is open.
 pub(super) struct Opened {
@@ -46,19 +44,6 @@ pub(super) struct Place {
     pub(super) params: FileParams,
     /// Those of another source, if this one has joined it.
     dials: Mutex<Arc<Dials>>,
-}
-
-/// Where the bytes will be kept, and what is there already.
-struct Desk {
-    resource: Resource,
-    entry: Option<PartialEntry>,
-    bypass: Option<Bypass>,
-    /// Of the source that it was joined to.
-    dials: Option<Arc<Dials>>,
-    /// Where others may join.
-    opening: Option<Opening>,
-    /// Those who joined this, or this one has joined.
-    company: Arc<Company>,
 }
 
 impl Place {
@@ -360,121 +345,6 @@ impl Place {
             *ours = Arc::clone(theirs);
         }
         looked
-    }
-}
-
-/// What the cache has of a file.
-enum Looked {
-    Whole(Resource),
-    Desk(Desk),
-    /// It cannot tell.
-    Unknown(CacheError),
-}
-
-impl Looked {
-    /// `None` if the cache does not have the whole file.
-    fn whole(cache: &BlockingCache, asset: &AssetId, path: &CachePath) -> Option<Self> {
-        let found = match cache.resource(asset, path) {
-            // It is there, in memory.
-            Err(CacheError::NoFiles) => shelf::open(cache, asset, path),
-            found => found,
-        };
-        match found {
-            Ok(Some(whole)) => Some(Self::Whole(whole)),
-            Ok(None) => None,
-            Err(error) => Some(Self::Unknown(error)),
-        }
-    }
-}
-
-impl Desk {
-    /// Joins who has the cache's partial entry, or claims it, or says why it has to do without.
-    fn take(
-        cache: &BlockingCache,
-        asset: &AssetId,
-        path: &CachePath,
-        dials: &Arc<Dials>,
-        whole: bool,
-    ) -> Result<Looked, Bypass> {
-        let _turn = join::turn(asset, path);
-        if let Some(shared) = join::find(cache, asset, path) {
-            return Ok(Looked::Desk(Self::shared(shared)));
-        }
-        let entry = match cache.partial(asset, path) {
-            Ok(Some(entry)) => entry,
-            Ok(None) => return Err(Bypass::InUse),
-            Err(CacheError::NoFiles) => return Err(Bypass::NoCache),
-            Err(error) => return Err(Bypass::Refused(Arc::new(error))),
-        };
-        // Whoever had the claim may have made the file whole.
-        if whole && let Some(found @ Looked::Whole(_)) = Looked::whole(cache, asset, path) {
-            return Ok(found);
-        }
-        let opened = entry.open();
-        let resource = opened.map_err(|error| Bypass::Failed(Arc::new(error)))?;
-        let company = Arc::default();
-        let opening = join::invite(&entry, &resource, dials, &company);
-        Ok(Looked::Desk(Self {
-            resource,
-            entry: Some(entry),
-            bypass: None,
-            dials: None,
-            opening: Some(opening),
-            company,
-        }))
-    }
-
-    fn shared(shared: join::Shared) -> Self {
-        Self {
-            resource: shared.resource,
-            entry: Some(shared.entry),
-            bypass: None,
-            dials: Some(shared.dials),
-            opening: Some(shared.opening),
-            company: shared.company,
-        }
-    }
-
-    fn in_memory(url: &Url, reason: Bypass) -> Self {
-        Self {
-            resource: Resource::in_memory(redacted(url)),
-            entry: None,
-            bypass: Some(reason),
-            dials: None,
-            opening: None,
-            company: Arc::default(),
-        }
-    }
-
-    fn is_whole(&self) -> Option<u64> {
-        let len = self.resource.len()?;
-        self.resource.missing(0..len).is_empty().then_some(len)
-    }
-
-    fn missing(&self) -> Vec<std::ops::Range<u64>> {
-        match self.resource.len() {
-            Some(len) => self.resource.missing(0..len),
-            None => Vec::new(),
-        }
-    }
-
-    /// Which file the bytes are of, as an earlier session noted.
-    fn identity(&self) -> Option<(Validator, u64)> {
-        let tag = String::from_utf8(self.resource.tag()).ok()?;
-        Some((Validator::parse(&tag)?, self.resource.len()?))
-    }
-
-    async fn commit(self, len: u64) -> Resource {
-        let Self { resource, entry, .. } = self;
-        rt::unblock(move || {
-            if let (Some(entry), Ok(mut writer)) = (entry, resource.writer())
-                && let Err(error) = entry.commit(&mut writer, len)
-            {
-                log::warn!("not kept in the cache: {error}");
-            }
-            resource
-        })
-        .await
     }
 }
 

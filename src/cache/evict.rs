@@ -2,7 +2,7 @@
 
 mod partial;
 #[cfg(test)]
-mod races;
+pub(super) mod races;
 mod room;
 mod staged;
 mod turn;

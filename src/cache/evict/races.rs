@@ -13,18 +13,22 @@ use crate::cache::policy::Lru;
 
 type Hook = Box<dyn FnOnce() + Send>;
 
-/// Runs hooks about the next removal of an asset.
-struct Hooked<S> {
-    inner: S,
-    hooks: Arc<Hooks>,
+/// Runs hooks about the next removal of an asset, and the next look at one.
+pub(in crate::cache) struct Hooked<S> {
+    pub(in crate::cache) inner: S,
+    pub(in crate::cache) hooks: Arc<Hooks>,
 }
 
 #[derive(Default)]
-struct Hooks {
+pub(in crate::cache) struct Hooks {
     /// When it is to be removed.
     before: Mutex<Option<Hook>>,
     /// Before whoever removes it has heard that it is gone.
     after: Mutex<Option<Hook>>,
+    /// Before the look.
+    pub(in crate::cache) looking: Mutex<Option<Hook>>,
+    /// Before whoever looks has heard what is there.
+    pub(in crate::cache) looked: Mutex<Option<Hook>>,
 }
 
 fn run(hook: &Mutex<Option<Hook>>) {
@@ -69,7 +73,10 @@ impl<S: Store> Store for Hooked<S> {
     }
 
     fn asset(&self, asset: &AssetId) -> Result<Option<AssetInfo>, CacheError> {
-        self.inner.asset(asset)
+        run(&self.hooks.looking);
+        let info = self.inner.asset(asset);
+        run(&self.hooks.looked);
+        info
     }
 
     fn modified(&self, asset: &AssetId) -> Result<Option<Stamp>, CacheError> {

@@ -288,6 +288,7 @@ impl<S: Store> Ledger<S> {
                 }
                 None => None,
             };
+            let removals = table.removals;
             drop(table);
             let info = self.inner.asset(asset)?;
             let mut table = self.lock();
@@ -295,10 +296,17 @@ impl<S: Store> Ledger<S> {
                 .assets
                 .get(asset)
                 .map(|record| (record.version, record.busy));
-            if now == version.map(|version| (version, 0)) {
+            // What is unknown before and after may have been made and removed in between, and seen on the disk then.
+            let unseen = version.is_some() || table.removals == removals;
+            if now == version.map(|version| (version, 0)) && unseen {
                 table.put(asset, info);
                 return Ok(());
             }
+        }
+        let mut table = self.lock();
+        if !table.assets.contains_key(asset) {
+            // Nobody keeps the figures of what is unknown.
+            table.unread.push(asset.bare());
         }
         Ok(())
     }

@@ -357,7 +357,32 @@ impl<S> fmt::Debug for IndexStaged<S> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cache::evict::races::{Hooked, Hooks};
     use crate::cache::memory::MemoryStore;
+
+    /// C3: what is unknown before and after a look, but came and went during it, is not counted.
+    #[test]
+    fn an_asset_that_comes_and_goes_during_a_look_is_not_counted() {
+        let hooks = Arc::<Hooks>::default();
+        let hooked = Hooked {
+            inner: MemoryStore::default(),
+            hooks: Arc::clone(&hooks),
+        };
+        let table = Table::empty(false);
+        let index = Arc::new(IndexStore::with(hooked, table, None, true, None, Progress::new()));
+        let (asset, path) = (AssetId::from_key("a").unwrap(), CachePath::parse("x").unwrap());
+        let (made, gone) = (Arc::clone(&index), Arc::clone(&index));
+        let (id, same) = (asset.clone(), asset.clone());
+        *hooks.looking.lock().unwrap() = Some(Box::new(move || {
+            made.put(&id, &path, Bytes::from_static(b"bytes")).unwrap();
+        }));
+        *hooks.looked.lock().unwrap() = Some(Box::new(move || {
+            drop(gone.remove(&same).unwrap());
+        }));
+        index.shared.try_refresh(&asset).unwrap();
+        assert_eq!(index.asset(&asset).unwrap().map(|info| info.bytes), None);
+        assert_eq!(index.shared.lock().bytes, 0);
+    }
 
     /// C3: a look at the inner store begun before an asset was removed and made anew tells by the version that it is not
     /// to be believed.

@@ -39,6 +39,8 @@ pub(super) struct Table {
     pub(super) round: u32,
     /// The last version given to a record.
     versions: u64,
+    /// How many assets were removed: an asset that is not here may have come and gone.
+    pub(super) removals: u64,
 }
 
 /// What is remembered of one asset.
@@ -193,6 +195,7 @@ impl Table {
 
     pub(super) fn note_removed(&mut self, id: &AssetId) {
         self.changed = true;
+        self.removals += 1;
         if self.journaling {
             codec::encode_change(&Change::Removed(*id.hash()), &mut self.pending);
         }

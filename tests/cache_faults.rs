@@ -296,6 +296,31 @@ fn a_damaged_entry_is_a_miss_and_heals() {
     assert_eq!(fs::read(&outside).unwrap(), b"mine");
 }
 
+/// C3, fault C13: a directory in an entry's place counts until a put or a removal takes it away, and then no more.
+#[test]
+fn a_directory_in_an_entrys_place_counts_until_it_is_taken_away() {
+    let root = tempfile::tempdir().unwrap();
+    let (a, x) = (asset("a"), path("x"));
+    let file = dir_of(root.path(), &a).join("x");
+    for put in [true, false] {
+        let _ = fs::remove_file(&file);
+        fs::create_dir_all(file.join("full/of")).unwrap();
+        fs::write(file.join("full/of/things"), bytes(1000, 1)).unwrap();
+        let cache = cache(root.path(), ROOM);
+        cache.put_atomic(&a, &path("other"), bytes(10, 2)).unwrap();
+        check(&cache, root.path());
+        assert!(cache.stats().unwrap().asset_bytes > 1000);
+        if put {
+            cache.put_atomic(&a, &x, bytes(20, 3)).unwrap();
+        } else {
+            assert!(!cache.remove_entry(&a, &x).unwrap());
+        }
+        check(&cache, root.path());
+        assert!(cache.stats().unwrap().asset_bytes < 1000);
+        cache.close();
+    }
+}
+
 /// C2: cut off at every byte, an entry is whole or absent.
 #[test]
 fn a_truncated_entry_is_never_served() {

@@ -219,6 +219,7 @@ impl Staged for MemoryStaged {
         Ok(Committed {
             bytes,
             replaced: old.map(|old| old.len() as u64),
+            displaced: false,
             created,
             modified: None,
         })

@@ -224,6 +224,9 @@ pub struct Committed {
     pub bytes: u64,
     /// Bytes of the version it replaced, if there was one.
     pub replaced: Option<u64>,
+    /// Something else than an entry stood under its name, a directory, and was removed: what the asset takes has to be
+    /// looked at.
+    pub displaced: bool,
     /// The asset had no entry and no pin before, as far as the store remembers.
     pub created: bool,
     /// [`Store::modified`] of the asset, as of this commit.

@@ -24,7 +24,7 @@ pub(in crate::cache) struct Hooks {
     /// When it is to be removed.
     before: Mutex<Option<Hook>>,
     /// Before whoever removes it has heard that it is gone.
-    after: Mutex<Option<Hook>>,
+    pub(in crate::cache) after: Mutex<Option<Hook>>,
     /// Before the look.
     pub(in crate::cache) looking: Mutex<Option<Hook>>,
     /// Before whoever looks has heard what is there.

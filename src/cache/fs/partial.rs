@@ -79,14 +79,7 @@ impl Partial for FsPartial {
         let tree = &self.tree;
         let _turn = tree.turns.take(&self.asset, &self.path);
         tree.ready_dir(&self.asset, tree.durability)?;
-        let replaced = tree.make_way(&self.asset, &self.place.target)?;
-        let bytes = rename()?;
-        Ok(Committed {
-            bytes,
-            replaced,
-            created: false,
-            modified: tree.modified(&self.asset).unwrap_or(None),
-        })
+        tree.place(&self.asset, &self.place.target, rename)
     }
 }
 

@@ -88,21 +88,16 @@ impl Staged for FsStaged {
         let tree = &self.tree;
         let target = tree.layout.entry(&self.asset, &self.path);
         let _turn = tree.turns.take(&self.asset, &self.path);
-        let replaced = tree.make_way(&self.asset, &target)?;
-        let renamed = tree.disk.replace(&self.staged, &target, tree.durability);
-        renamed.context(IoSnafu {
-            action: "rename to",
-            path: &target,
-        })?;
-        self.placed = true;
-        // Only what the index remembers of it; the entry is there.
-        let modified = tree.modified(&self.asset).unwrap_or(None);
-        Ok(Committed {
-            bytes,
-            replaced,
-            created: false,
-            modified,
-        })
+        let rename = || {
+            let renamed = tree.disk.replace(&self.staged, &target, tree.durability);
+            renamed.context(IoSnafu {
+                action: "rename to",
+                path: &target,
+            })?;
+            self.placed = true;
+            Ok(bytes)
+        };
+        tree.place(&self.asset, &target, rename)
     }
 }
 

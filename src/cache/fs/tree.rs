@@ -15,7 +15,7 @@ use crate::cache::entry::Entry;
 use crate::cache::error::{CacheError, IoSnafu};
 use crate::cache::id::AssetId;
 use crate::cache::path::CachePath;
-use crate::cache::store::{AssetInfo, Stamp};
+use crate::cache::store::{AssetInfo, Committed, Stamp};
 use crate::storage::Durability;
 use crate::storage::durable::{Disk, DiskFile, Kind, Meta};
 
@@ -160,22 +160,26 @@ impl Tree {
         })
     }
 
-    /// Moves a directory out of the way of an entry, and says how many bytes a file in its place has.
-    pub(super) fn make_way(&self, asset: &AssetId, target: &Path) -> Result<Option<u64>, CacheError> {
-        Ok(match self.meta(target)? {
-            Some(Meta { kind: Kind::Dir, .. }) => {
-                self.displace(asset, target)?;
-                None
-            }
-            Some(Meta {
-                kind: Kind::File,
-                len,
-                ..
-            }) => Some(len),
-            Some(Meta {
-                kind: Kind::Other, ..
-            })
-            | None => None,
+    /// Puts an entry under its name: moves a directory out of the way, and lets `rename` replace anything else. That says
+    /// how many bytes the entry has. The caller has the entry's turn.
+    pub(super) fn place(
+        &self,
+        asset: &AssetId,
+        target: &Path,
+        rename: impl FnOnce() -> Result<u64, CacheError>,
+    ) -> Result<Committed, CacheError> {
+        let found = self.meta(target)?;
+        let displaced = found.as_ref().is_some_and(|meta| meta.kind == Kind::Dir);
+        if displaced {
+            self.displace(asset, target)?;
+        }
+        Ok(Committed {
+            bytes: rename()?,
+            replaced: found.filter(|meta| meta.kind == Kind::File).map(|meta| meta.len),
+            displaced,
+            created: false,
+            // Only what the index remembers of it; the entry is there.
+            modified: self.modified(asset).unwrap_or(None),
         })
     }
 

@@ -189,38 +189,18 @@ impl<S: Store> Ledger<S> {
         self.compact_locked(files, sealed)
     }
 
-    /// Runs a change of an asset and takes over what `account` makes of it.
-    pub(super) fn change<T>(
-        &self,
-        asset: &AssetId,
-        change: impl FnOnce() -> Result<T, CacheError>,
-        account: impl FnOnce(&mut Record, &T),
-    ) -> Result<T, CacheError> {
+    /// Begins a change of an asset: until it has ended nobody believes a look at the asset.
+    pub(super) fn change<'a>(&'a self, asset: &'a AssetId) -> Change<'a, S> {
         self.begin();
-        self.lock().assets.entry(asset.bare()).or_default().busy += 1;
-        let mut ended = Ended {
+        let mut table = self.lock();
+        let record = table.assets.entry(asset.bare()).or_default();
+        record.busy += 1;
+        Change {
             ledger: self,
             asset,
-            stale: true,
-        };
-        let done = change();
-        if let Ok(done) = &done {
-            let mut table = self.lock();
-            let record = table.assets.entry(asset.bare()).or_default();
-            let before = record.bytes;
-            account(record, done);
-            let after = record.bytes;
-            record.sure = false;
-            if record.last_access == Stamp::default() {
-                record.last_access = Stamp::now();
-            }
-            table.bytes = table.bytes.saturating_sub(before).saturating_add(after);
-            table.note(asset);
-            ended.stale = false;
+            version: record.version,
+            known: false,
         }
-        drop(ended);
-        self.flush();
-        done
     }
 
     /// Runs a commit and takes over what it changed.
@@ -234,15 +214,17 @@ impl<S: Store> Ledger<S> {
             .assets
             .get(asset)
             .is_some_and(|record| record.info(asset).is_some());
-        let committed = self.change(asset, commit, |record, committed| {
-            let replaced = committed.replaced.unwrap_or(0);
-            record.bytes = record
-                .bytes
-                .saturating_sub(replaced)
-                .saturating_add(committed.bytes);
-            record.files += u64::from(committed.replaced.is_none());
+        let change = self.change(asset);
+        let committed = commit()?;
+        change.account(|record| {
+            if let Some(replaced) = committed.replaced {
+                record.take_out(replaced);
+            }
+            record.bytes = record.bytes.saturating_add(committed.bytes);
+            record.files += 1;
             record.modified = committed.modified;
-        })?;
+            record.stale |= committed.displaced;
+        });
         Ok(Committed {
             created: !known,
             ..committed
@@ -312,38 +294,84 @@ impl<S: Store> Ledger<S> {
     }
 }
 
-/// Ends a change, also when it panics.
-struct Ended<'a, S: Store> {
+/// A change of an asset under way. It ends when this is dropped, also by a panic; what it did is then found out, unless
+/// it was accounted.
+pub(super) struct Change<'a, S: Store> {
     ledger: &'a Ledger<S>,
     asset: &'a AssetId,
-    /// What the change did is not known.
-    stale: bool,
+    /// Of the record when the change began.
+    version: u64,
+    /// What the change did is accounted.
+    known: bool,
 }
 
-impl<S: Store> Drop for Ended<'_, S> {
+impl<S: Store> Change<'_, S> {
+    /// Takes over what the change has made of the asset, and ends it.
+    pub(super) fn account(mut self, account: impl FnOnce(&mut Record)) {
+        let mut table = self.ledger.lock();
+        let Some(record) = table.assets.get_mut(self.asset) else {
+            return;
+        };
+        let before = record.bytes;
+        account(record);
+        let after = record.bytes;
+        record.sure = false;
+        if record.last_access == Stamp::default() {
+            record.last_access = Stamp::now();
+        }
+        table.bytes = table.bytes.saturating_sub(before).saturating_add(after);
+        table.note(self.asset);
+        self.known = true;
+    }
+
+    /// As [`account`](Self::account), for a change that leaves what is asked last: who was last is not known here.
+    pub(super) fn account_last(self, account: impl FnOnce(&mut Record)) {
+        let version = self.version;
+        self.account(|record| {
+            account(record);
+            record.stale |= record.is_changed_since(version);
+        });
+    }
+
+    /// Takes over that the asset has gone, in the `trash` or for good, and ends the change. Says what was counted of it.
+    pub(super) fn removed(mut self, trash: bool) -> u64 {
+        let mut table = self.ledger.lock();
+        let Some(record) = table.assets.get_mut(self.asset) else {
+            return 0;
+        };
+        let bytes = std::mem::take(&mut record.bytes);
+        (record.files, record.pinned) = (0, false);
+        // What another change accounted since, or will, may have gone with the asset, or come after it.
+        record.stale |= record.is_changed_since(self.version);
+        table.bytes = table.bytes.saturating_sub(bytes);
+        if trash {
+            table.trash = table.trash.saturating_add(bytes);
+        }
+        self.known = true;
+        bytes
+    }
+}
+
+impl<S: Store> Drop for Change<'_, S> {
     fn drop(&mut self) {
         let mut table = self.ledger.lock();
         let version = table.next_version();
-        // Removed meanwhile: whatever the change did is to be found out.
-        let record = table.assets.entry(self.asset.bare()).or_insert(Record {
-            stale: true,
-            busy: 1,
-            ..Record::default()
-        });
-        record.busy = record.busy.saturating_sub(1);
+        // It is there: nobody takes out the record of an asset that is being changed.
+        let Some(record) = table.assets.get_mut(self.asset) else {
+            return;
+        };
+        record.busy -= 1;
         record.version = version;
-        record.stale |= self.stale;
+        record.stale |= !self.known;
         let refresh = record.stale && record.busy == 0;
-        if record.busy == 0
-            && !refresh
-            && record.info(self.asset).is_none()
-            && table.assets.remove(self.asset).is_some()
-        {
+        if record.busy == 0 && !refresh && record.info(self.asset).is_none() {
+            table.assets.remove(self.asset);
             table.note_removed(self.asset);
         }
         drop(table);
         if refresh {
             self.ledger.refresh(self.asset);
         }
+        self.ledger.flush();
     }
 }

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use self::files::{IndexFiles, most_bytes};
 use self::ledger::{Ledger, Look};
 use self::partial::IndexPartial;
-use self::table::{Record, Table};
+use self::table::Table;
 use super::entry::Entry;
 use super::error::CacheError;
 use super::id::AssetId;
@@ -130,17 +130,17 @@ impl<S: Store> Store for IndexStore<S> {
 
     fn remove_entry(&self, asset: &AssetId, path: &CachePath) -> Result<Option<u64>, CacheError> {
         let shared = &self.shared;
-        let change = || {
-            let removed = shared.inner.remove_entry(asset, path)?;
-            Ok((removed, shared.inner.modified(asset).unwrap_or(None)))
-        };
-        let (removed, _) = shared.change(asset, change, |record, &(removed, modified)| {
-            if let Some(bytes) = removed {
-                record.bytes = record.bytes.saturating_sub(bytes);
-                record.files = record.files.saturating_sub(1);
+        let change = shared.change(asset);
+        let removed = shared.inner.remove_entry(asset, path)?;
+        let modified = shared.inner.modified(asset).unwrap_or(None);
+        change.account(|record| {
+            match removed {
+                Some(bytes) => record.take_out(bytes),
+                // Something that was no entry has gone, or somebody else was here.
+                None => record.stale |= record.modified != modified,
             }
             record.modified = modified;
-        })?;
+        });
         Ok(removed)
     }
 
@@ -156,17 +156,9 @@ impl<S: Store> Store for IndexStore<S> {
     }
 
     fn remove(&self, asset: &AssetId) -> Result<Option<Trash>, CacheError> {
-        self.shared.begin();
+        let change = self.shared.change(asset);
         let trash = self.shared.inner.remove(asset)?;
-        let mut table = self.shared.lock();
-        let bytes = table.assets.remove(asset).map_or(0, |record| record.bytes);
-        table.note_removed(asset);
-        table.bytes = table.bytes.saturating_sub(bytes);
-        if trash.is_some() {
-            table.trash = table.trash.saturating_add(bytes);
-        }
-        drop(table);
-        self.shared.flush();
+        let bytes = change.removed(trash.is_some());
         let shared = Arc::clone(&self.shared);
         Ok(trash.map(|trash| {
             Trash::new(move || {
@@ -180,15 +172,14 @@ impl<S: Store> Store for IndexStore<S> {
 
     fn set_pinned(&self, asset: &AssetId, pinned: bool) -> Result<(), CacheError> {
         let shared = &self.shared;
-        let change = || {
-            shared.inner.set_pinned(asset, pinned)?;
-            Ok(shared.inner.modified(asset).unwrap_or(None))
-        };
-        let account = |record: &mut Record, &modified: &Option<Stamp>| {
+        let change = shared.change(asset);
+        shared.inner.set_pinned(asset, pinned)?;
+        let modified = shared.inner.modified(asset).unwrap_or(None);
+        change.account_last(|record| {
             record.pinned = pinned;
             record.modified = modified;
-        };
-        shared.change(asset, change, account).map(|_| ())
+        });
+        Ok(())
     }
 
     fn asset(&self, asset: &AssetId) -> Result<Option<AssetInfo>, CacheError> {
@@ -359,6 +350,108 @@ mod tests {
     use super::*;
     use crate::cache::evict::races::{Hooked, Hooks};
     use crate::cache::memory::MemoryStore;
+
+    fn scene() -> (MemoryStore, IndexStore<MemoryStore>, AssetId, CachePath) {
+        let memory = MemoryStore::new();
+        let index = IndexStore::scanned(memory.clone()).unwrap();
+        let (asset, path) = (AssetId::from_key("a").unwrap(), CachePath::parse("x").unwrap());
+        (memory, index, asset, path)
+    }
+
+    fn agree(index: &IndexStore<MemoryStore>, memory: &MemoryStore) {
+        let (known, there) = (index.assets().unwrap(), memory.assets().unwrap());
+        let figures = |infos: Vec<AssetInfo>| -> Vec<_> {
+            let figures = |info: AssetInfo| (info.id, info.bytes, info.files, info.pinned);
+            infos.into_iter().map(figures).collect()
+        };
+        assert_eq!(figures(known), figures(there));
+        assert_eq!(index.used_bytes().unwrap(), memory.used_bytes().unwrap());
+    }
+
+    /// C3: two commits of one entry may be accounted the other way round than they came to the inner store.
+    #[test]
+    fn commits_of_one_entry_accounted_the_other_way_round_add_up() {
+        let (memory, index, asset, path) = scene();
+        let first = || {
+            let done = memory.put(&asset, &path, Bytes::from(vec![1; 100]))?;
+            index.put(&asset, &path, Bytes::from(vec![2; 30]))?;
+            Ok(done)
+        };
+        index.shared.committing(&asset, first).unwrap();
+        agree(&index, &memory);
+    }
+
+    /// C3: as above, the second change being a removal of the entry.
+    #[test]
+    fn an_entry_removed_before_its_commit_is_accounted_adds_up() {
+        let (memory, index, asset, path) = scene();
+        let first = || {
+            let done = memory.put(&asset, &path, Bytes::from(vec![1; 100]))?;
+            index.remove_entry(&asset, &path)?;
+            Ok(done)
+        };
+        index.shared.committing(&asset, first).unwrap();
+        agree(&index, &memory);
+    }
+
+    /// C3: an asset removed, and made anew, before a change of it is accounted.
+    #[test]
+    fn an_asset_removed_before_a_change_is_accounted_adds_up() {
+        for anew in [false, true] {
+            let (memory, index, asset, path) = scene();
+            let other = CachePath::parse("y").unwrap();
+            index.put(&asset, &other, Bytes::from(vec![3; 10])).unwrap();
+            let first = || {
+                let done = memory.put(&asset, &path, Bytes::from(vec![1; 100]))?;
+                index.remove(&asset)?.map_or(Ok(()), Trash::empty)?;
+                if anew {
+                    index.put(&asset, &other, Bytes::from(vec![2; 70]))?;
+                }
+                Ok(done)
+            };
+            index.shared.committing(&asset, first).unwrap();
+            agree(&index, &memory);
+        }
+    }
+
+    /// C6: of a pin and an unpin the inner store's last one counts, whichever is accounted last.
+    #[test]
+    fn a_pin_accounted_after_the_unpin_that_ended_it_is_none() {
+        let (memory, index, asset, path) = scene();
+        index.put(&asset, &path, Bytes::from(vec![1; 100])).unwrap();
+        let change = index.shared.change(&asset);
+        memory.set_pinned(&asset, true).unwrap();
+        index.set_pinned(&asset, false).unwrap();
+        change.account_last(|record| record.pinned = true);
+        agree(&index, &memory);
+        let change = index.shared.change(&asset);
+        memory.set_pinned(&asset, false).unwrap();
+        let second = index.shared.change(&asset);
+        memory.set_pinned(&asset, true).unwrap();
+        change.account_last(|record| record.pinned = false);
+        second.account_last(|record| record.pinned = true);
+        agree(&index, &memory);
+    }
+
+    /// C3: a look at an asset while it goes to the trash does not make its bytes forgotten before they are gone.
+    #[test]
+    fn an_asset_looked_at_while_it_is_removed_counts_until_its_trash_is_emptied() {
+        let hooks = Arc::<Hooks>::default();
+        let hooked = Hooked {
+            inner: MemoryStore::default(),
+            hooks: Arc::clone(&hooks),
+        };
+        let index = Arc::new(IndexStore::scanned(hooked).unwrap());
+        let (asset, path) = (AssetId::from_key("a").unwrap(), CachePath::parse("x").unwrap());
+        index.put(&asset, &path, Bytes::from_static(b"bytes")).unwrap();
+        let (looks, id) = (Arc::clone(&index), asset.clone());
+        *hooks.after.lock().unwrap() = Some(Box::new(move || looks.shared.refresh(&id)));
+        let trash = index.remove(&asset).unwrap().unwrap();
+        assert_eq!(index.used_bytes().unwrap(), 5);
+        assert!(index.asset(&asset).unwrap().is_none());
+        trash.empty().unwrap();
+        assert_eq!(index.used_bytes().unwrap(), 0);
+    }
 
     /// C3: what is unknown before and after a look, but came and went during it, is not counted.
     #[test]

@@ -84,6 +84,19 @@ impl Record {
         })
     }
 
+    /// Takes an entry of `bytes` out of the figures.
+    pub(super) fn take_out(&mut self, bytes: u64) {
+        let rest = (self.bytes.checked_sub(bytes), self.files.checked_sub(1));
+        // An entry that is not in them yet: whoever brought it is still about to account it, or they are wrong.
+        self.stale |= rest.0.is_none() || rest.1.is_none();
+        (self.bytes, self.files) = (rest.0.unwrap_or(0), rest.1.unwrap_or(0));
+    }
+
+    /// Whether a change that began at `version` was not the only one since.
+    pub(super) fn is_changed_since(&self, version: u64) -> bool {
+        self.busy > 1 || self.version != version
+    }
+
     pub(super) fn row(&self, id: &AssetId) -> Row {
         let row = Row::new(id, self.bytes, self.files, self.last_access, self.modified);
         row.with_pinned(self.pinned).with_sure(self.sure)

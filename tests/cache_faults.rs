@@ -307,6 +307,7 @@ fn a_directory_in_an_entrys_place_counts_until_it_is_taken_away() {
         fs::create_dir_all(file.join("full/of")).unwrap();
         fs::write(file.join("full/of/things"), bytes(1000, 1)).unwrap();
         let cache = cache(root.path(), ROOM);
+        block_on(cache.progress().finished());
         cache.put_atomic(&a, &path("other"), bytes(10, 2)).unwrap();
         check(&cache, root.path());
         assert!(cache.stats().unwrap().asset_bytes > 1000);

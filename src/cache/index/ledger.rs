@@ -24,6 +24,8 @@ pub(super) struct Ledger<S> {
     pub(super) begun: AtomicBool,
     /// The figures are known to be right.
     pub(super) settled: AtomicBool,
+    /// The disk has been looked at in this session.
+    pub(super) looked: AtomicBool,
     /// Held while the disk is looked at.
     pub(super) looking: Mutex<()>,
     /// How to look at the disk.
@@ -46,6 +48,7 @@ impl<S> Ledger<S> {
             files: files.map(Mutex::new),
             begun: AtomicBool::new(false),
             settled: AtomicBool::new(settled),
+            looked: AtomicBool::new(false),
             looking: Mutex::new(()),
             look,
             progress,
@@ -138,8 +141,12 @@ impl<S: Store> Ledger<S> {
         written
     }
 
-    /// Looks again at the times of the directories that changed lately, so that a snapshot can rely on them.
+    /// Looks again at the times of the directories that changed lately, so that a snapshot can rely on them. Before the
+    /// disk has been looked at it cannot: a change of ours has made new the time that would have shown another's.
     pub(super) fn confirm(&self) {
+        if !self.looked.load(Ordering::Acquire) {
+            return;
+        }
         let unsure = |(id, record): (&AssetId, &Record)| {
             let at = record
                 .modified

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
 use super::files::IndexFiles;
-use super::table::{Record, SURE_AFTER, Table};
+use super::table::{Record, Table};
 use crate::cache::codec::Row;
 use crate::cache::error::CacheError;
 use crate::cache::id::AssetId;
@@ -24,8 +24,6 @@ pub(super) struct Ledger<S> {
     pub(super) begun: AtomicBool,
     /// The figures are known to be right.
     pub(super) settled: AtomicBool,
-    /// The disk has been looked at in this session.
-    pub(super) looked: AtomicBool,
     /// Held while the disk is looked at.
     pub(super) looking: Mutex<()>,
     /// How to look at the disk.
@@ -48,7 +46,6 @@ impl<S> Ledger<S> {
             files: files.map(Mutex::new),
             begun: AtomicBool::new(false),
             settled: AtomicBool::new(settled),
-            looked: AtomicBool::new(false),
             looking: Mutex::new(()),
             look,
             progress,
@@ -120,7 +117,6 @@ impl<S: Store> Ledger<S> {
         mut files: MutexGuard<'_, IndexFiles>,
         sealed: bool,
     ) -> io::Result<()> {
-        self.confirm();
         let mut table = self.lock();
         // The rows below say all that was collected.
         table.pending.clear();
@@ -139,36 +135,6 @@ impl<S: Store> Ledger<S> {
         self.begun.store(files.is_begun(), Ordering::Release);
         self.append(files);
         written
-    }
-
-    /// Looks again at the times of the directories that changed lately, so that a snapshot can rely on them. Before the
-    /// disk has been looked at it cannot: a change of ours has made new the time that would have shown another's.
-    pub(super) fn confirm(&self) {
-        if !self.looked.load(Ordering::Acquire) {
-            return;
-        }
-        let unsure = |(id, record): (&AssetId, &Record)| {
-            let at = record
-                .modified
-                .filter(|at| !record.sure && at.age(Stamp::now()) > SURE_AFTER)?;
-            Some((id.clone(), record.version, at))
-        };
-        let unsure: Vec<_> = self.lock().assets.iter().filter_map(unsure).collect();
-        for (id, version, at) in unsure {
-            match self.inner.modified(&id) {
-                Ok(Some(now)) if now == at => {
-                    if let Some(record) = self
-                        .lock()
-                        .assets
-                        .get_mut(&id)
-                        .filter(|record| record.version == version)
-                    {
-                        record.sure = true;
-                    }
-                }
-                _ => self.refresh(&id),
-            }
-        }
     }
 
     /// Ends the session's bookkeeping: the next open finds everything as it is now.

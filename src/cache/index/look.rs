@@ -112,7 +112,6 @@ impl Ledger<FsStore> {
         for id in &gone {
             self.try_refresh(id)?;
         }
-        self.looked.store(true, Ordering::Release);
         if let Err(error) = self.note_look() {
             log::warn!("cannot write the cache's index: {error}");
         }

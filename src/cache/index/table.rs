@@ -63,7 +63,7 @@ pub(super) struct Record {
     /// The look at the disk that has seen it last.
     pub(super) round: u32,
     pub(super) pinned: bool,
-    /// `modified` is old enough to show every later change.
+    /// The figures were read when `modified` was old enough to show every later change, and nothing was changed since.
     pub(super) sure: bool,
     /// The figures are to be read anew when no change is under way.
     pub(super) stale: bool,
@@ -192,10 +192,13 @@ impl Table {
             self.news.push(id.bare());
         }
         let figures = |record: &Record| (record.bytes, record.files, record.pinned, record.modified);
+        let newly_sure = record.sure && old.is_some_and(|old| !old.sure);
         // Finding what was known already is nothing to write down.
         if old.as_ref().map(figures) != Some(figures(record)) {
             self.note(id);
         }
+        // No journal tells it, only a snapshot.
+        self.changed |= newly_sure;
     }
 
     /// Collects how an asset stands now for the journal.

@@ -137,6 +137,7 @@ impl fmt::Debug for AtomicResource {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::storage::fake_disk::{Dice, FakeDisk};
 
     /// R1.
     #[test]
@@ -148,6 +149,35 @@ mod tests {
         object.write("short").unwrap();
         assert_eq!(object.read().unwrap().unwrap(), "short");
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    /// R1: the last object whose write had returned, or the one being written.
+    #[test]
+    fn a_power_cut_after_any_change_leaves_one_whole_object() {
+        let disk = FakeDisk::default();
+        let object = |disk: &FakeDisk| AtomicResource {
+            path: "/state".into(),
+            disk: Arc::new(disk.clone()),
+        };
+        let mut returned = Vec::new();
+        for version in 1..6 {
+            let bytes = vec![version; 100 * usize::from(version)];
+            object(&disk).write(bytes).unwrap();
+            returned.push(disk.changes());
+        }
+        for (changes, seed) in (0..=disk.changes()).flat_map(|cut| (0..100).map(move |seed| (cut, seed))) {
+            let found = disk.power_cut(changes, &mut Dice(seed));
+            let bytes = object(&found).read().unwrap().unwrap_or_default();
+            let version = bytes.first().copied().unwrap_or(0);
+            assert_eq!(bytes, vec![version; 100 * usize::from(version)], "not whole");
+            let last = returned.iter().filter(|&&at| at <= changes).count();
+            assert!(
+                (last..=last + 1).contains(&usize::from(version)),
+                "{version}, not {last} or the next"
+            );
+            object(&found).sweep().unwrap();
+            assert!(found.files().len() <= 1, "left over: {:?}", found.files());
+        }
     }
 
     #[test]

@@ -13,7 +13,10 @@ mod alarm;
 mod atomic;
 pub(crate) mod durable;
 #[cfg(test)]
-#[cfg(all(unix, feature = "cache"))]
+#[cfg_attr(
+    not(all(unix, feature = "cache")),
+    allow(dead_code, reason = "the cache's tests ask for more than those of storage")
+)]
 pub(crate) mod fake_disk;
 mod streaming;
 

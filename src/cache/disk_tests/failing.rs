@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use super::*;
-use crate::storage::fake_disk::Fault;
+use crate::storage::fake_disk::{Fault, Later};
 
 /// Runs the story with a fault, and checks after each step what a failed call may and may not have done.
 fn fail_story(steps: &[Step], fault: Fault) {
@@ -102,10 +102,10 @@ fn a_disk_that_fails_at_any_call_gives_a_typed_error_and_true_accounts() {
                     if at >= calls {
                         return;
                     }
-                    for turn in 0..2 {
+                    for (turn, later) in [Later::Work, Later::SameFail].into_iter().enumerate() {
                         let fault = Fault {
                             at,
-                            lasting: turn == 1,
+                            later,
                             error: errors[(at + turn) % errors.len()],
                         };
                         if catch_unwind(|| fail_story(&steps, fault)).is_err() {

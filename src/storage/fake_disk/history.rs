@@ -1,6 +1,5 @@
 //! What was done to a fake disk, and what a power cut leaves of it.
 
-use std::collections::HashSet;
 use std::ffi::OsString;
 use std::time::SystemTime;
 
@@ -12,6 +11,45 @@ use crate::storage::durable::Kind;
 /// Unsynced data is lost or kept in pieces of this many bytes.
 const PIECE: usize = 64;
 
+/// What a power cut takes of what was not synced.
+pub(super) struct Losses {
+    order: Order,
+    /// How many tenths of the changes of names are kept, if what goes before them is.
+    names: u64,
+    /// How many tenths of the data are kept.
+    data: u64,
+}
+
+/// In which order changes of names reach the disk: what is lost is the end of it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Order {
+    /// One for all of them, as a journaling file system has it.
+    One,
+    /// One for each directory.
+    EachDir,
+    /// None, as the standard has it.
+    Any,
+}
+
+impl Losses {
+    /// Half of all, whichever: where little is unsynced this finds most.
+    pub(super) const HALF: Self = Self {
+        order: Order::Any,
+        names: 5,
+        data: 5,
+    };
+
+    pub(super) fn any(dice: &mut Dice) -> Self {
+        let tenths = [0, 1, 5, 9, 10];
+        Self {
+            order: dice.pick([Order::One, Order::EachDir, Order::Any]),
+            names: dice.pick(tenths),
+            data: dice.pick(tenths),
+        }
+    }
+}
+
+/// Names are changed about one node, whatever else bears or bore the name once some changes are lost.
 #[derive(Clone, Debug)]
 pub(super) enum Action {
     /// A new file or directory.
@@ -26,10 +64,12 @@ pub(super) enum Action {
         old: OsString,
         to: usize,
         new: OsString,
+        node: usize,
     },
     Unlink {
         dir: usize,
         name: OsString,
+        node: usize,
     },
     Write {
         node: usize,
@@ -71,11 +111,7 @@ impl Change {
 }
 
 /// What a machine could find that lost its power after these changes.
-pub(super) fn power_cut(base: &Tree, changes: &[Change], dice: &mut Dice) -> Tree {
-    // A journaling file system keeps all renames in one order; the standard promises no order between directories.
-    let one_order = dice.coin(3);
-    let durable = durable(changes, one_order);
-    let luck = [0, 1, 5, 9, 10][usize::try_from(dice.below(5)).unwrap()];
+pub(super) fn power_cut(base: &Tree, changes: &[Change], losses: &Losses, dice: &mut Dice) -> Tree {
     let mut tree = base.clone();
     // Every file and directory has a node, also one that no name leads to.
     for change in changes {
@@ -83,22 +119,25 @@ pub(super) fn power_cut(base: &Tree, changes: &[Change], dice: &mut Dice) -> Tre
             tree.nodes.push(Node::new(kind, change.at));
         }
     }
-    let mut lost = HashSet::new();
-    let mut all_lost = false;
+    let durable = durable(changes, losses.order, tree.nodes.len());
+    let mut lost = vec![false; tree.nodes.len()];
+    let mut any_lost = false;
     for (change, &durable) in changes.iter().zip(&durable) {
         if change.dirs().next().is_none() {
             continue;
         }
-        let kept = durable
-            || !(one_order && all_lost || change.dirs().any(|dir| lost.contains(&dir))) && dice.coin(luck);
-        if kept {
+        let after_lost = match losses.order {
+            Order::One => any_lost,
+            Order::EachDir => change.dirs().any(|dir| lost[dir]),
+            Order::Any => false,
+        };
+        if durable || !after_lost && dice.coin(losses.names) {
             tree.apply(change);
         } else {
-            all_lost = true;
-            lost.extend(change.dirs());
+            any_lost = true;
+            change.dirs().for_each(|dir| lost[dir] = true);
         }
     }
-    let luck = [0, 1, 5, 9, 10][usize::try_from(dice.below(5)).unwrap()];
     for (change, &durable) in changes.iter().zip(&durable) {
         match &change.action {
             Action::Write { node, offset, data } => {
@@ -108,7 +147,7 @@ pub(super) fn power_cut(base: &Tree, changes: &[Change], dice: &mut Dice) -> Tre
                 }
                 for (n, piece) in data.chunks(PIECE).enumerate() {
                     let offset = offset + n * PIECE;
-                    if dice.coin(luck) {
+                    if dice.coin(losses.data) {
                         tree.write(*node, offset, piece);
                     } else if dice.coin(3) {
                         // The length is recorded, the data is not.
@@ -117,7 +156,7 @@ pub(super) fn power_cut(base: &Tree, changes: &[Change], dice: &mut Dice) -> Tre
                 }
                 tree.nodes[*node].modified = change.at;
             }
-            Action::Truncate { node, len } if durable || dice.coin(luck) => {
+            Action::Truncate { node, len } if durable || dice.coin(losses.data) => {
                 tree.nodes[*node].data().resize(*len, 0);
             }
             _ => {}
@@ -127,7 +166,7 @@ pub(super) fn power_cut(base: &Tree, changes: &[Change], dice: &mut Dice) -> Tre
 }
 
 /// Which changes no power cut can take back.
-fn durable(changes: &[Change], one_order: bool) -> Vec<bool> {
+fn durable(changes: &[Change], order: Order, nodes: usize) -> Vec<bool> {
     let mut durable = vec![false; changes.len()];
     let mut given_up = vec![false; changes.len()];
     for (at, change) in changes.iter().enumerate() {
@@ -147,11 +186,14 @@ fn durable(changes: &[Change], one_order: bool) -> Vec<bool> {
                 }
             }
             Action::SyncDir { dir } => {
-                let mut dirs = HashSet::from([dir]);
+                let mut dirs = vec![order == Order::One; nodes];
+                dirs[dir] = true;
                 for (before, earlier) in changes[..at].iter().enumerate().rev() {
-                    if earlier.dirs().any(|dir| one_order || dirs.contains(&dir)) {
+                    if earlier.dirs().any(|dir| dirs[dir]) {
                         durable[before] = true;
-                        dirs.extend(earlier.dirs());
+                        if order != Order::Any {
+                            earlier.dirs().for_each(|dir| dirs[dir] = true);
+                        }
                     }
                 }
             }
@@ -177,6 +219,10 @@ impl Dice {
 
     pub(crate) fn below(&mut self, limit: u64) -> u64 {
         self.roll() % limit
+    }
+
+    fn pick<T: Copy, const N: usize>(&mut self, from: [T; N]) -> T {
+        from[usize::try_from(self.below(N as u64)).unwrap()]
     }
 
     /// True `tenths` times of ten.

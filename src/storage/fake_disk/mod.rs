@@ -2,7 +2,7 @@
 //!
 //! It keeps every change since it was made. [`FakeDisk::power_cut`] makes the disk a machine could find after losing
 //! power at any of them: what was synced is there; of the rest any subset of the data, and of the changes of names
-//! an ordered prefix, either of all or of each directory by itself.
+//! an ordered prefix, either of all or of each directory by itself, or any subset of them too.
 
 mod history;
 mod tree;
@@ -18,7 +18,7 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 
-use self::history::{Action, Change, power_cut};
+use self::history::{Action, Change, Losses, power_cut};
 use self::tree::{Content, Tree};
 use super::durable::{Disk, DiskFile, Durability, Kind, Meta};
 
@@ -69,10 +69,19 @@ struct State {
 pub(crate) struct Fault {
     /// The first call that fails, counted from zero.
     pub(crate) at: usize,
-    /// Whether later calls of the same kind fail too.
-    pub(crate) lasting: bool,
+    pub(crate) later: Later,
     /// The system's number of the error.
     pub(crate) error: i32,
+}
+
+/// What becomes of calls after the first that fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Later {
+    Work,
+    /// Those of the same kind fail too.
+    SameFail,
+    /// The process is dead: none changes anything.
+    Dead,
 }
 
 impl State {
@@ -84,8 +93,12 @@ impl State {
         let number = self.calls.len();
         self.calls.push(name);
         let Some(fault) = self.fault else { return Ok(()) };
-        let due = fault.at == number
-            || fault.lasting && fault.at < number && self.calls.get(fault.at) == Some(&name);
+        let due = match fault.later {
+            _ if number <= fault.at => number == fault.at,
+            Later::Work => false,
+            Later::SameFail => self.calls[fault.at] == name,
+            Later::Dead => true,
+        };
         if due {
             Err(io::Error::from_raw_os_error(fault.error))
         } else {
@@ -93,7 +106,15 @@ impl State {
         }
     }
 
+    fn is_dead(&self) -> bool {
+        self.fault
+            .is_some_and(|fault| fault.later == Later::Dead && fault.at < self.calls.len())
+    }
+
     fn change(&mut self, action: Action) {
+        if self.is_dead() {
+            return;
+        }
         let since = now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis();
         let at = SystemTime::UNIX_EPOCH + Duration::from_millis(u64::try_from(since - since % TICK).unwrap());
         let change = Change { action, at };
@@ -119,17 +140,18 @@ impl State {
 
     fn unlink(&mut self, path: &Path) -> io::Result<()> {
         let (dir, name) = self.live.parent(path)?;
-        self.live.get(dir, name).ok_or(ErrorKind::NotFound)?;
+        let node = self.live.get(dir, name).ok_or(ErrorKind::NotFound)?;
         self.change(Action::Unlink {
             dir,
             name: name.to_owned(),
+            node,
         });
         Ok(())
     }
 
     fn rename(&mut self, old: &Path, new: &Path) -> io::Result<()> {
         let ((from, old), (to, new)) = (self.live.parent(old)?, self.live.parent(new)?);
-        self.live.get(from, old).ok_or(ErrorKind::NotFound)?;
+        let node = self.live.get(from, old).ok_or(ErrorKind::NotFound)?;
         if let Some(there) = self.live.get(to, new)
             && let Content::Dir(_) = self.live.nodes[there].content
         {
@@ -140,6 +162,7 @@ impl State {
             old: old.to_owned(),
             to,
             new: new.to_owned(),
+            node,
         });
         Ok(())
     }
@@ -234,8 +257,17 @@ impl FakeDisk {
 
     /// A disk that a machine could find after losing power when `changes` changes were made.
     pub(crate) fn power_cut(&self, changes: usize, dice: &mut Dice) -> Self {
+        self.power_cut_with(&Losses::any(dice), changes, dice)
+    }
+
+    /// One that any half of what was not synced is gone from.
+    pub(crate) fn power_cut_by_half(&self, changes: usize, dice: &mut Dice) -> Self {
+        self.power_cut_with(&Losses::HALF, changes, dice)
+    }
+
+    fn power_cut_with(&self, losses: &Losses, changes: usize, dice: &mut Dice) -> Self {
         let state = self.lock();
-        Self::from_tree(power_cut(&state.base, &state.changes[..changes], dice))
+        Self::from_tree(power_cut(&state.base, &state.changes[..changes], losses, dice))
     }
 }
 

@@ -114,13 +114,17 @@ impl Tree {
                 }
                 self.nodes[*dir].names().insert(name.clone(), *node);
             }
-            Action::Rename { from, old, to, new } => {
-                let node = self.nodes[*from].names().remove(old).unwrap();
-                self.nodes[*to].names().insert(new.clone(), node);
+            Action::Rename {
+                from,
+                old,
+                to,
+                new,
+                node,
+            } => {
+                self.forget(*from, old, *node);
+                self.nodes[*to].names().insert(new.clone(), *node);
             }
-            Action::Unlink { dir, name } => {
-                self.nodes[*dir].names().remove(name).unwrap();
-            }
+            Action::Unlink { dir, name, node } => self.forget(*dir, name, *node),
             Action::Write { node, offset, data } => {
                 self.write(*node, *offset, data);
                 self.nodes[*node].modified = change.at;
@@ -133,6 +137,12 @@ impl Tree {
         }
         for dir in change.dirs() {
             self.nodes[dir].modified = change.at;
+        }
+    }
+
+    fn forget(&mut self, dir: usize, name: &OsStr, node: usize) {
+        if self.get(dir, name) == Some(node) {
+            self.nodes[dir].names().remove(name);
         }
     }
 

@@ -3,8 +3,6 @@
 //! What is opened after a cut at any call must trust no byte that is not the one written, and must have kept what a
 //! checkpoint or a commit promised.
 
-mod disk;
-
 use std::io;
 use std::ops::Range;
 use std::path::Path;
@@ -13,8 +11,9 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use proptest::prelude::*;
 
-use self::disk::FakeDisk;
 use super::{Budget, Condition, Found, StreamingError, StreamingOptions, StreamingResource, Writer};
+use crate::storage::durable::{Disk as _, read_range};
+use crate::storage::fake_disk::{Dice, FakeDisk, Fault, Later};
 
 const LEN: usize = 64;
 const VERSIONS: u8 = 15;
@@ -32,6 +31,21 @@ fn version(number: u8) -> Vec<u8> {
 
 fn open(disk: &FakeDisk) -> Result<Resource, StreamingError> {
     StreamingOptions::new(TARGET).disk(Arc::new(disk.clone())).open()
+}
+
+/// The disk fails after so many more calls, with EIO.
+fn fail(disk: &FakeDisk, calls: usize, later: Later) {
+    let at = disk.calls() + calls;
+    disk.set_fault(Some(Fault { at, later, error: 5 }));
+}
+
+/// What two machines could find that lose their power now.
+fn cut(disk: &FakeDisk, seed: u64) -> [FakeDisk; 2] {
+    let dice = &mut Dice(seed);
+    [
+        disk.power_cut(disk.changes(), dice),
+        disk.power_cut_by_half(disk.changes(), dice),
+    ]
 }
 
 #[derive(Debug, Clone)]
@@ -63,6 +77,8 @@ fn act() -> impl Strategy<Value = Act> {
 /// What has been promised so far, and must be found after the cut.
 #[derive(Default)]
 struct Promises {
+    /// The last version that began.
+    version: u8,
     /// A checkpoint that returned, of a version that has been neither discarded nor committed since.
     recorded: Option<(u8, Vec<Range<u64>>)>,
     /// A commit that returned.
@@ -71,7 +87,7 @@ struct Promises {
 
 /// Acts until the power goes, or the process is killed.
 fn live(disk: &FakeDisk, acts: &[Act], promises: &mut Promises) -> Result<(), StreamingError> {
-    let (mut track, mut writer, mut current) = resume(disk)?;
+    let (mut track, mut writer, mut current) = resume(disk, promises)?;
     for act in acts {
         match act {
             Act::Write(range) => {
@@ -96,22 +112,22 @@ fn live(disk: &FakeDisk, acts: &[Act], promises: &mut Promises) -> Result<(), St
             }
             Act::Commit if track.missing(0..LEN as u64).is_empty() => {
                 // From here on the old or the new, until the call returns.
-                *promises = Promises::default();
+                (promises.recorded, promises.committed) = (None, None);
                 writer.commit_with_footer(LEN as u64, |_| FOOTER)?;
                 promises.committed = Some(current);
                 drop((writer, track));
-                (track, writer, current) = resume(disk)?;
+                (track, writer, current) = resume(disk, promises)?;
             }
             Act::Commit => {}
             Act::NextVersion => {
                 promises.recorded = None;
                 writer.discard(io::Error::other("changed upstream"))?;
                 drop(track);
-                (track, writer, current) = resume(disk)?;
+                (track, writer, current) = resume(disk, promises)?;
             }
             Act::Restart => {
                 drop((writer, track));
-                (track, writer, current) = resume(disk)?;
+                (track, writer, current) = resume(disk, promises)?;
             }
         }
     }
@@ -119,16 +135,18 @@ fn live(disk: &FakeDisk, acts: &[Act], promises: &mut Promises) -> Result<(), St
 }
 
 /// Opens what is there; a new one gets a version never seen before.
-fn resume(disk: &FakeDisk) -> Result<(Resource, Writer<io::Error>, u8), StreamingError> {
+fn resume(
+    disk: &FakeDisk,
+    promises: &mut Promises,
+) -> Result<(Resource, Writer<io::Error>, u8), StreamingError> {
     let track = open(disk)?;
     let mut writer = track.writer()?;
     let current = if let Some(tag) = track.tag().first() {
         *tag
     } else {
         assert!(track.available().is_empty());
-        let mut platter = disk.platter();
-        platter.versions = (platter.versions + 1) % VERSIONS;
-        platter.versions
+        promises.version = (promises.version + 1) % VERSIONS;
+        promises.version
     };
     writer.set_tag([current])?;
     Ok((track, writer, current))
@@ -136,8 +154,8 @@ fn resume(disk: &FakeDisk) -> Result<(Resource, Writer<io::Error>, u8), Streamin
 
 /// What is found after the cut is true, and what was promised is found.
 fn verify(disk: &FakeDisk, promises: &Promises) {
-    let target = disk.platter().names.get(Path::new(TARGET)).copied();
-    let target = target.map(|inode| disk.platter().inodes[inode].live.clone());
+    let target = disk.open(Path::new(TARGET)).ok();
+    let target = target.map(|file| read_range(&*file, 0, 2 * LEN as u64).unwrap());
     if let Some(bytes) = &target {
         let whole = |number| *bytes == [version(number), FOOTER.to_vec()].concat();
         assert!(
@@ -183,26 +201,27 @@ proptest! {
     #[test]
     fn after_a_power_cut_at_any_call_only_true_bytes_are_there(
         first in proptest::collection::vec(act(), 1..16),
-        killed in 0_u32..150,
+        killed in 0_usize..150,
         second in proptest::collection::vec(act(), 1..16),
-        cut in 0_u32..150,
-        coins in any::<u64>(),
+        stopped in 0_usize..150,
+        seed in any::<u64>(),
     ) {
         let disk = FakeDisk::default();
         let mut promises = Promises::default();
         // A killed process loses nothing that it had handed to the system; then the power goes.
-        for (acts, calls) in [(first, killed), (second, cut)] {
-            disk.platter().calls = Some(calls);
+        for (acts, calls) in [(first, killed), (second, stopped)] {
+            fail(&disk, calls, Later::Dead);
             if let Err(error) = live(&disk, &acts, &mut promises) {
                 prop_assert!(matches!(error, StreamingError::Io { .. }), "{}", error);
             }
         }
-        let after = disk.platter().after_power_cut(coins);
-        let disk = FakeDisk::from(after);
-        verify(&disk, &promises);
-        // And once more, with the resource that was opened dropped without a word.
-        let again = disk.platter().after_power_cut(coins.rotate_left(17));
-        verify(&FakeDisk::from(again), &promises);
+        for found in cut(&disk, seed) {
+            verify(&found, &promises);
+            // And once more, with the resource that was opened dropped without a word.
+            for again in cut(&found, seed.rotate_left(17)) {
+                verify(&again, &promises);
+            }
+        }
     }
 }
 
@@ -224,17 +243,17 @@ fn a_record_is_never_believed_of_another_file() {
         ),
     ];
     for (first, second) in lives {
-        for (killed, cut) in (0..26).flat_map(|killed| (0..24).map(move |cut| (killed, cut))) {
+        for (killed, stopped) in (0..26).flat_map(|killed| (0..24).map(move |stopped| (killed, stopped))) {
             let disk = FakeDisk::default();
             let mut promises = Promises::default();
-            for (acts, calls) in [(first, killed), (second, cut)] {
-                disk.platter().calls = Some(calls);
+            for (acts, calls) in [(first, killed), (second, stopped)] {
+                fail(&disk, calls, Later::Dead);
                 let _ = live(&disk, acts, &mut promises);
             }
-            let platter = disk.platter().clone();
-            for coins in 0..16_u64 {
-                let after = platter.after_power_cut(coins.wrapping_mul(0x9E37_79B9_7F4A_7C15));
-                verify(&FakeDisk::from(after), &promises);
+            for seed in 0..16 {
+                for found in cut(&disk, seed) {
+                    verify(&found, &promises);
+                }
             }
         }
     }
@@ -265,7 +284,7 @@ fn a_budget_holds_what_is_present_after_a_failure_at_any_call() {
             .budget(purse.clone());
         let track: Resource = options.open().unwrap();
         let mut writer = track.writer().unwrap();
-        disk.platter().calls = Some(calls);
+        fail(&disk, calls, Later::Dead);
         let lived = writer
             .write_at(8, &version(1)[8..24])
             .and_then(|_| writer.checkpoint().run())
@@ -291,12 +310,11 @@ fn after_a_failed_sync_nothing_more_is_recorded_or_committed() {
     writer.write_at(0, &version(1)[..16]).unwrap();
     writer.checkpoint().run().unwrap();
     writer.write_at(16, &version(1)[16..]).unwrap();
-    disk.platter().syncs_fail = true;
+    fail(&disk, 0, Later::Work);
     assert!(matches!(
         writer.checkpoint().run(),
         Err(StreamingError::Io { action: "sync", .. })
     ));
-    disk.platter().syncs_fail = false;
     assert!(matches!(
         writer.checkpoint().run(),
         Err(StreamingError::SyncLost { .. })
@@ -312,11 +330,11 @@ fn after_a_failed_sync_nothing_more_is_recorded_or_committed() {
     );
     drop((writer, track));
 
-    let after = disk.platter().after_power_cut(0);
-    let disk = FakeDisk::from(after);
-    assert_eq!(
-        open(&disk).unwrap().stored_bytes(),
-        16,
-        "what was recorded before is still true"
-    );
+    for found in (0..50).flat_map(|seed| cut(&disk, seed)) {
+        assert_eq!(
+            open(&found).unwrap().stored_bytes(),
+            16,
+            "what was recorded before is still true"
+        );
+    }
 }

@@ -27,6 +27,41 @@ pub(super) fn most_bytes(assets: u64) -> u64 {
     2 * (EMPTY + assets * ROW) + journal_cap(assets) + EMPTY
 }
 
+/// What the files take on disk, in bytes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Sizes {
+    snapshot: u64,
+    /// The next snapshot, being written beside it.
+    staged: u64,
+    journal: u64,
+}
+
+impl Sizes {
+    /// The most that the index of `assets` assets takes until these files have been replaced: [`most_bytes`], and more
+    /// where they were made for more assets.
+    pub(super) fn most_bytes(self, assets: u64) -> u64 {
+        let snapshot = EMPTY + assets * ROW;
+        let more = [
+            self.snapshot.saturating_sub(snapshot),
+            self.staged.saturating_sub(snapshot),
+            self.journal.saturating_sub(journal_cap(assets)),
+        ];
+        most_bytes(assets) + more.iter().sum::<u64>()
+    }
+
+    /// The same with a snapshot of `assets` assets on its way.
+    pub(super) fn staging(self, assets: u64) -> Self {
+        let staged = EMPTY + assets * ROW;
+        Self { staged, ..self }
+    }
+
+    /// The same with as long a journal as it may be with `assets` assets.
+    pub(super) fn appending(self, assets: u64) -> Self {
+        let journal = self.journal.max(journal_cap(assets));
+        Self { journal, ..self }
+    }
+}
+
 fn journal_cap(assets: u64) -> u64 {
     JOURNAL_BASE + assets * JOURNAL_PER_ASSET
 }
@@ -47,8 +82,7 @@ pub(super) struct IndexFiles {
     generation: u64,
     /// Open while something has changed since the snapshot was sealed.
     journal: Option<Box<dyn DiskFile>>,
-    journal_len: u64,
-    snapshot_len: u64,
+    sizes: Sizes,
     /// The last write failed: what stands on disk may be old, and was taken away if that could be done.
     broken: bool,
 }
@@ -61,21 +95,20 @@ impl IndexFiles {
             dir: dir.to_owned(),
             generation: 0,
             journal: None,
-            journal_len: 0,
-            snapshot_len: 0,
+            sizes: Sizes::default(),
             broken: false,
         };
+        files.sizes.snapshot = files.len("snapshot");
+        files.sizes.journal = files.len("journal");
         let Some(bytes) = files.read("snapshot") else {
             return (files, None);
         };
-        files.snapshot_len = bytes.len() as u64;
         let Some(snapshot) = codec::decode_snapshot(&bytes) else {
             log::warn!("the cache's index is damaged and will be rebuilt");
             return (files, None);
         };
         files.generation = snapshot.generation;
         let journal = files.read("journal");
-        files.journal_len = journal.as_ref().map_or(0, |bytes| bytes.len() as u64);
         let changes = journal.and_then(|bytes| codec::decode_journal(&bytes, snapshot.generation));
         let clean = snapshot.sealed && changes.is_none();
         (
@@ -99,6 +132,11 @@ impl IndexFiles {
         self.remove("snapshot").and_then(|()| self.remove("journal"))
     }
 
+    fn len(&self, name: &str) -> u64 {
+        let meta = self.disk.metadata(&self.dir.join(name));
+        meta.map_or(0, |meta| if meta.kind == Kind::File { meta.len } else { 0 })
+    }
+
     fn read(&self, name: &str) -> Option<Bytes> {
         let file = self.disk.open(&self.dir.join(name)).ok()?;
         let meta = file
@@ -108,10 +146,8 @@ impl IndexFiles {
         durable::read_range(&*file, 0, meta.len).ok()
     }
 
-    /// Bytes on disk beyond what [`most_bytes`] allows for: after many assets have gone.
-    pub(super) fn excess_bytes(&self, assets: u64) -> u64 {
-        self.snapshot_len.saturating_sub(EMPTY + assets * ROW)
-            + self.journal_len.saturating_sub(journal_cap(assets))
+    pub(super) fn sizes(&self) -> Sizes {
+        self.sizes
     }
 
     /// Whether the changes since the snapshot are in a journal.
@@ -128,7 +164,7 @@ impl IndexFiles {
         match self.write("journal", head, Durability::Full) {
             Ok((file, len)) => {
                 self.journal = Some(file);
-                self.journal_len = len;
+                self.sizes.journal = len;
             }
             Err(error) => self.give_up(&error),
         }
@@ -139,12 +175,12 @@ impl IndexFiles {
         let Some(journal) = self.journal.as_mut().filter(|_| !changes.is_empty()) else {
             return true;
         };
-        let len = self.journal_len + changes.len() as u64;
+        let len = self.sizes.journal + changes.len() as u64;
         if len > journal_cap(assets) {
             return false;
         }
         match journal.append(&[changes.into()]) {
-            Ok(()) => self.journal_len = len,
+            Ok(()) => self.sizes.journal = len,
             Err(error) => self.give_up(&error),
         }
         true
@@ -152,7 +188,7 @@ impl IndexFiles {
 
     /// Whether the journal is long enough for a new snapshot to be worth its price.
     pub(super) fn wants_compaction(&self, assets: u64) -> bool {
-        self.journal_len > journal_cap(assets) / 2
+        self.sizes.journal > journal_cap(assets) / 2
     }
 
     /// Makes the journal durable.
@@ -181,11 +217,11 @@ impl IndexFiles {
             .and_then(|(_, len)| {
                 // The old journal is of another generation now, whatever happens to it next.
                 self.generation = generation;
-                self.snapshot_len = len;
+                self.sizes.snapshot = len;
                 self.journal = None;
                 self.broken = false;
                 self.remove("journal")?;
-                self.journal_len = 0;
+                self.sizes.journal = 0;
                 Ok(())
             });
         if let Err(error) = &written {
@@ -204,9 +240,9 @@ impl IndexFiles {
         for name in ["snapshot", "journal"] {
             if self.remove(name).is_ok() {
                 let len = if name == "snapshot" {
-                    &mut self.snapshot_len
+                    &mut self.sizes.snapshot
                 } else {
-                    &mut self.journal_len
+                    &mut self.sizes.journal
                 };
                 *len = 0;
             }

@@ -95,15 +95,12 @@ impl<S: Store> Ledger<S> {
     pub(super) fn append(&self, mut files: MutexGuard<'_, IndexFiles>) -> bool {
         let mut table = self.lock();
         let (changes, assets) = (std::mem::take(&mut table.pending), table.assets.len() as u64);
+        // Until it is written: assets may go meanwhile, and its length was allowed for with them.
+        table.files = files.sizes().appending(assets);
         drop(table);
         let fits = files.append(changes, assets);
-        self.measure(&files);
+        self.lock().files = files.sizes();
         fits
-    }
-
-    pub(super) fn measure(&self, files: &IndexFiles) {
-        let mut table = self.lock();
-        table.excess = files.excess_bytes(table.assets.len() as u64);
     }
 
     /// Writes a snapshot in the place of the old one and its journal; `sealed` if nothing will change after it.
@@ -127,6 +124,7 @@ impl<S: Store> Ledger<S> {
             }
         }
         let mut rows: Vec<Row> = table.assets.iter().map(|(id, record)| record.row(id)).collect();
+        table.files = files.sizes().staging(rows.len() as u64);
         drop(table);
         // The coldest first, so that the next open has the order at hand.
         rows.sort_unstable_by_key(Row::last_access);

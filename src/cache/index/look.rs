@@ -42,7 +42,8 @@ impl IndexStore<FsStore> {
         }
         let loaded =
             loaded.and_then(|Loaded { rows, changes, clean }| Some((Table::loaded(rows, changes)?, clean)));
-        let (table, clean) = loaded.unwrap_or_else(|| (Table::empty(true), false));
+        let (mut table, clean) = loaded.unwrap_or_else(|| (Table::empty(true), false));
+        table.files = files.sizes();
         let settled = clean && !leftovers;
         Ok(Self::with(
             inner,

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use super::files::most_bytes;
+use super::files::Sizes;
 use crate::cache::codec::{self, Change, Row};
 use crate::cache::id::AssetId;
 use crate::cache::policy::IdHasher;
@@ -33,8 +33,8 @@ pub(super) struct Table {
     pub(super) touched: Vec<AssetId>,
     /// Assets whose figures could not be read anew.
     pub(super) unread: Vec<AssetId>,
-    /// Bytes the index takes on disk beyond what its number of assets allows for.
-    pub(super) excess: u64,
+    /// What the index's files took on disk when they were last written.
+    pub(super) files: Sizes,
     /// Tells looks at the disk apart.
     pub(super) round: u32,
     /// The last version given to a record.
@@ -220,7 +220,7 @@ impl Table {
     /// Bytes the index may take on disk.
     pub(super) fn index_bytes(&self) -> u64 {
         if self.persist {
-            most_bytes(self.assets.len() as u64).saturating_add(self.excess)
+            self.files.most_bytes(self.assets.len() as u64)
         } else {
             0
         }

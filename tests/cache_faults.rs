@@ -307,6 +307,7 @@ fn a_directory_in_an_entrys_place_counts_until_it_is_taken_away() {
         fs::create_dir_all(file.join("full/of")).unwrap();
         fs::write(file.join("full/of/things"), bytes(1000, 1)).unwrap();
         let cache = cache(root.path(), ROOM);
+        // Only the look at the disk finds it where the last session ended in order.
         block_on(cache.progress().finished());
         cache.put_atomic(&a, &path("other"), bytes(10, 2)).unwrap();
         check(&cache, root.path());
@@ -500,10 +501,11 @@ fn eight_threads_under_a_tight_limit_never_exceed_it_on_the_disk() {
                 })
             })
             .collect();
-        for worker in workers {
-            worker.join().unwrap();
-        }
+        let ended: Vec<_> = workers.into_iter().map(thread::ScopedJoinHandle::join).collect();
         stop.store(true, Ordering::Relaxed);
+        for worker in ended {
+            worker.unwrap();
+        }
     });
     let (most, samples) = (most.into_inner(), samples.into_inner());
     assert!(most <= limit, "{most} bytes on disk");

@@ -7,9 +7,12 @@ use std::thread;
 use bytes::Bytes;
 
 use super::*;
+use crate::cache::fs::FsStore;
+use crate::cache::index::IndexStore;
 use crate::cache::lease::LeaseStore;
 use crate::cache::memory::MemoryStore;
 use crate::cache::policy::Lru;
+use crate::storage::Durability;
 
 type Hook = Box<dyn FnOnce() + Send>;
 
@@ -22,13 +25,17 @@ pub(in crate::cache) struct Hooked<S> {
 #[derive(Default)]
 pub(in crate::cache) struct Hooks {
     /// When it is to be removed.
-    before: Mutex<Option<Hook>>,
+    pub(in crate::cache) before: Mutex<Option<Hook>>,
     /// Before whoever removes it has heard that it is gone.
     pub(in crate::cache) after: Mutex<Option<Hook>>,
     /// Before the look.
     pub(in crate::cache) looking: Mutex<Option<Hook>>,
     /// Before whoever looks has heard what is there.
     pub(in crate::cache) looked: Mutex<Option<Hook>>,
+    /// What the next removal answers, without being tried.
+    removal_fails: Mutex<Option<CacheError>>,
+    /// What the next look answers.
+    look_fails: Mutex<Option<CacheError>>,
 }
 
 fn run(hook: &Mutex<Option<Hook>>) {
@@ -57,12 +64,19 @@ impl<S: Store> Store for Hooked<S> {
         self.inner.stage(asset, path)
     }
 
+    fn partial(&self, asset: &AssetId, path: &CachePath) -> Result<Option<Box<dyn Partial>>, CacheError> {
+        self.inner.partial(asset, path)
+    }
+
     fn remove_entry(&self, asset: &AssetId, path: &CachePath) -> Result<Option<u64>, CacheError> {
         self.inner.remove_entry(asset, path)
     }
 
     fn remove(&self, asset: &AssetId) -> Result<Option<Trash>, CacheError> {
         run(&self.hooks.before);
+        if let Some(error) = self.hooks.removal_fails.lock().unwrap().take() {
+            return Err(error);
+        }
         let removed = self.inner.remove(asset);
         run(&self.hooks.after);
         removed
@@ -74,6 +88,9 @@ impl<S: Store> Store for Hooked<S> {
 
     fn asset(&self, asset: &AssetId) -> Result<Option<AssetInfo>, CacheError> {
         run(&self.hooks.looking);
+        if let Some(error) = self.hooks.look_fails.lock().unwrap().take() {
+            return Err(error);
+        }
         let info = self.inner.asset(asset);
         run(&self.hooks.looked);
         info
@@ -137,15 +154,21 @@ impl Scene {
     }
 }
 
+fn id(asset: &str) -> AssetId {
+    AssetId::from_key(asset).unwrap()
+}
+
+fn path(name: &str) -> CachePath {
+    CachePath::parse(name).unwrap()
+}
+
 fn put<S: Store>(store: &S, asset: &str, bytes: usize) -> Result<(), CacheError> {
-    let path = CachePath::parse("x").unwrap();
-    let asset = AssetId::from_key(asset).unwrap();
-    store.put(&asset, &path, Bytes::from(vec![1; bytes])).map(drop)
+    let bytes = Bytes::from(vec![1; bytes]);
+    store.put(&id(asset), &path("x"), bytes).map(drop)
 }
 
 fn is_there<S: Store>(store: &S, asset: &str) -> bool {
-    let asset = AssetId::from_key(asset).unwrap();
-    store.asset(&asset).unwrap().is_some()
+    store.asset(&id(asset)).unwrap().is_some()
 }
 
 /// C6, fault C10: while victims are on their way out, who needs room too waits for them: the policy has nobody left to name,
@@ -185,9 +208,109 @@ fn an_asset_made_anew_while_it_is_removed_can_be_evicted() {
     let store = Arc::clone(&scene.store);
     let anew = move || put(&*store, "a", 600).unwrap();
     *scene.hooks.after.lock().unwrap() = Some(Box::new(anew));
-    let removed = scene.store.remove(&AssetId::from_key("a").unwrap()).unwrap();
+    let removed = scene.store.remove(&id("a")).unwrap();
     removed.unwrap().empty().unwrap();
     assert!(is_there(&*scene.store, "a"));
     put(&*scene.store, "b", 800).unwrap();
     assert!(!is_there(&*scene.store, "a") && is_there(&*scene.store, "b"));
+}
+
+/// C6: as many as needed go, and of those that are not only what fits in the slack, a part of the limit.
+#[test]
+fn no_more_is_evicted_than_is_needed_and_fits_in_the_slack() {
+    let names: Vec<_> = (0..32).map(|n| n.to_string()).collect();
+    let left = |asset: usize, needed: usize| {
+        let scene = Scene::new(3200);
+        for name in names.iter().take(3200 / asset) {
+            put(&*scene.store, name, asset).unwrap();
+        }
+        put(&*scene.store, "new", needed).unwrap();
+        scene.store.assets().unwrap().len() - 1
+    };
+    // The slack is a hundred: another small one, but none of those above it.
+    assert_eq!(left(100, 100), 30);
+    assert_eq!(left(800, 800), 3);
+    assert_eq!(left(800, 801), 2);
+}
+
+/// C6, fault C24: one victim is written to by two since it was picked. It stays, and goes first when it is free: that it was
+/// written to is no use of it.
+#[test]
+fn a_victim_that_is_written_to_since_it_was_picked_keeps_its_place() {
+    let scene = Scene::new(1000);
+    for asset in ["old", "mid", "new"] {
+        put(&*scene.store, asset, 300).unwrap();
+    }
+    let (store, staged) = (Arc::clone(&scene.store), Arc::new(Mutex::new(None)));
+    let keep = Arc::clone(&staged);
+    *scene.hooks.before.lock().unwrap() = Some(Box::new(move || {
+        *keep.lock().unwrap() = Some(store.stage(&id("old"), &path("y")).unwrap());
+    }));
+    put(&*scene.store, "first", 300).unwrap();
+    assert!(is_there(&*scene.store, "old") && !is_there(&*scene.store, "mid"));
+    scene
+        .store
+        .put(&id("old"), &path("z"), Bytes::from_static(b"bytes"))
+        .unwrap();
+    drop(staged.lock().unwrap().take());
+    put(&*scene.store, "second", 300).unwrap();
+    assert!(!is_there(&*scene.store, "old") && is_there(&*scene.store, "new"));
+}
+
+/// C11: a victim that cannot be removed, or looked at, fails the write, and is a victim again.
+#[test]
+fn a_victim_that_could_not_be_removed_is_tried_again() {
+    for removal in [true, false] {
+        let scene = Scene::new(1000);
+        put(&*scene.store, "a", 600).unwrap();
+        let fails = if removal {
+            &scene.hooks.removal_fails
+        } else {
+            &scene.hooks.look_fails
+        };
+        *fails.lock().unwrap() = Some(CacheError::Io {
+            action: "remove",
+            path: "a".into(),
+            source: std::io::Error::other("as the test wants"),
+        });
+        let error = put(&*scene.store, "b", 600).unwrap_err();
+        assert!(matches!(error, CacheError::Io { .. }), "{error}");
+        assert!(is_there(&*scene.store, "a"));
+        put(&*scene.store, "b", 600).unwrap();
+        assert!(!is_there(&*scene.store, "a") && is_there(&*scene.store, "b"));
+    }
+}
+
+/// C5: the bytes of a partial file that is let go count all the while: they are promised until the index counts them.
+#[test]
+fn a_partial_file_that_is_let_go_counts_all_the_while() {
+    let (root, hooks) = (tempfile::tempdir().unwrap(), Arc::<Hooks>::default());
+    let hooked = Hooked {
+        inner: FsStore::open(root.path(), Durability::Ordered).unwrap(),
+        hooks: Arc::clone(&hooks),
+    };
+    let index = IndexStore::scanned(hooked).unwrap();
+    let store = Arc::new(EvictingStore::new(index, Lru::new(), 1_000_000));
+    let claim = || store.partial(&id("a"), &path("x")).unwrap().unwrap();
+    let first = claim();
+    first.prepare().unwrap();
+    let partial = first.place().partial.clone();
+    let record = partial.with_file_name(format!(
+        "{}~ranges",
+        partial.file_name().unwrap().to_str().unwrap()
+    ));
+    std::fs::write(partial, vec![1; 50_000]).unwrap();
+    std::fs::write(record, [1; 100]).unwrap();
+    drop(first);
+    let used = store.used_bytes().unwrap();
+    assert!(used > 50_000);
+    let second = claim();
+    assert_eq!(second.stored(), used);
+    let (looks, (tell, told)) = (Arc::clone(&store), mpsc::channel());
+    *hooks.looking.lock().unwrap() = Some(Box::new(move || {
+        tell.send(looks.used_bytes().unwrap()).unwrap();
+    }));
+    drop(second);
+    assert!(told.recv().unwrap() >= used);
+    assert_eq!(store.used_bytes().unwrap(), used);
 }

@@ -334,13 +334,13 @@ impl<S: Store> Drop for Change<'_, S> {
         record.busy -= 1;
         record.version = version;
         record.stale |= !self.known;
-        let refresh = record.stale && record.busy == 0;
-        if record.busy == 0 && !refresh && record.info(self.asset).is_none() {
+        let stale = record.stale;
+        if record.busy == 0 && !stale && record.info(self.asset).is_none() {
             table.assets.remove(self.asset);
             table.note_removed(self.asset);
         }
         drop(table);
-        if refresh {
+        if stale {
             self.ledger.refresh(self.asset);
         }
         self.ledger.flush();

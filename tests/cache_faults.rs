@@ -323,6 +323,21 @@ fn a_directory_in_an_entrys_place_counts_until_it_is_taken_away() {
     }
 }
 
+/// C3, C5, fault C13: a symlink in an entry's place is no version that a put could replace: the accounts stay true.
+#[test]
+fn a_symlink_in_an_entrys_place_is_replaced_and_was_never_counted() {
+    let root = tempfile::tempdir().unwrap();
+    let (a, x) = (asset("a"), path("x"));
+    let dir = dir_of(root.path(), &a);
+    fs::create_dir_all(&dir).unwrap();
+    std::os::unix::fs::symlink("/somewhere/else/altogether", dir.join("x")).unwrap();
+    let cache = cache(root.path(), ROOM);
+    cache.put_atomic(&a, &path("other"), bytes(1000, 1)).unwrap();
+    cache.put_atomic(&a, &x, bytes(20, 2)).unwrap();
+    check(&cache, root.path());
+    assert_eq!(cache.asset(&a).unwrap().unwrap().files, 2);
+}
+
 /// C2: cut off at every byte, an entry is whole or absent.
 #[test]
 fn a_truncated_entry_is_never_served() {

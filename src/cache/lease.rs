@@ -396,3 +396,63 @@ impl Partial for LeasePartial {
         self.inner.commit(rename)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cache::evict::races::{Hooked, Hooks};
+    use crate::cache::memory::MemoryStore;
+
+    /// C6: for new readers an asset is gone before its removal is: a lease taken now would not keep it.
+    #[test]
+    fn an_asset_on_its_way_out_is_gone_for_new_readers() {
+        let hooks = Arc::<Hooks>::default();
+        let hooked = Hooked {
+            inner: MemoryStore::new(),
+            hooks: Arc::clone(&hooks),
+        };
+        let store = Arc::new(LeaseStore::new(hooked));
+        let (a, x) = (AssetId::from_key("a").unwrap(), CachePath::parse("x").unwrap());
+        store.put(&a, &x, Bytes::from_static(b"bytes")).unwrap();
+        let (reader, id, path) = (Arc::clone(&store), a.clone(), x.clone());
+        *hooks.before.lock().unwrap() = Some(Box::new(move || {
+            assert!(reader.inner().contains(&id, &path).unwrap());
+            assert!(reader.get(&id, &path).unwrap().is_none());
+            assert!(reader.open(&id, &path).unwrap().is_none());
+            assert!(!reader.contains(&id, &path).unwrap());
+        }));
+        store.remove(&a).unwrap().unwrap().empty().unwrap();
+        store.put(&a, &x, Bytes::from_static(b"anew")).unwrap();
+        assert!(store.get(&a, &x).unwrap().is_some());
+    }
+
+    /// C6: whoever was refused an asset hears of it once, when nothing holds it any more; of what nobody was refused there is
+    /// nothing to tell.
+    #[test]
+    fn what_was_refused_is_news_when_it_is_free_and_nothing_else_is() {
+        let store = LeaseStore::new(MemoryStore::new());
+        let (a, x) = (AssetId::from_key("a").unwrap(), CachePath::parse("x").unwrap());
+        store.put(&a, &x, Bytes::from_static(b"bytes")).unwrap();
+        let news = || {
+            store
+                .news()
+                .unwrap()
+                .into_iter()
+                .filter(|(asset, _)| *asset == a)
+                .count()
+        };
+        assert_eq!(news(), 1, "there from the beginning");
+        assert!(!store.is_held(&a).unwrap());
+        drop(store.leases().take(&a));
+        assert_eq!(news(), 0);
+
+        store.set_pinned(&a, true).unwrap();
+        assert!(matches!(store.remove(&a), Err(CacheError::InUse { .. })));
+        let lease = store.leases().take(&a);
+        store.set_pinned(&a, false).unwrap();
+        assert_eq!(news(), 0, "still leased");
+        drop(lease);
+        assert_eq!(news(), 1);
+        assert_eq!(news(), 0);
+    }
+}

@@ -243,3 +243,30 @@ impl Hasher for IdHash {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// C6, C8: what is found, or free again, has its place by its time, whatever is known by then; and what is known keeps
+    /// its own, whatever time comes with it.
+    #[test]
+    fn what_is_restored_has_its_place_by_its_time_unless_it_is_known() {
+        let id = |name: &str| AssetId::from_key(name).unwrap();
+        let mut lru = Lru::new();
+        lru.used(&id("first"), Stamp(10));
+        lru.used(&id("third"), Stamp(30));
+        lru.used(&id("fifth"), Stamp(50));
+        let found = [
+            ("fourth", 40),
+            ("coldest", 1),
+            ("second", 20),
+            ("first", 60),
+            ("fifth", 2),
+        ];
+        lru.restored(found.map(|(name, at)| (id(name), Stamp(at))).to_vec());
+        let order = std::iter::from_fn(|| lru.victim(Stamp(100))).map(|(asset, _)| asset);
+        let expected = ["coldest", "first", "second", "third", "fourth", "fifth"];
+        assert_eq!(order.collect::<Vec<_>>(), expected.map(id));
+    }
+}

@@ -103,6 +103,20 @@ fn a_clock_set_back_between_sessions_leaves_uses_in_their_order() {
     sound(&disk, &session);
 }
 
+/// C8: what was put after the last checkpoint is, after a kill, no older than what was there before.
+#[test]
+fn what_was_put_just_before_a_kill_is_not_the_first_to_go() {
+    let disk = FakeDisk::default();
+    set_clock_back(DAY);
+    let session = open(&disk, Durability::Full).unwrap();
+    put(&session, 0, 1100);
+    session.checkpoint().unwrap();
+    set_clock_back(Duration::ZERO);
+    put(&session, 1, 1100);
+    let killed = disk.settled();
+    assert_eq!(order(&open(&killed, Durability::Full).unwrap()), [0, 1]);
+}
+
 /// C3, C8: without an index the times of the files are all there is, and they may lie in the future. What is used now is
 /// newer.
 #[test]

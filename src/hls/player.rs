@@ -20,7 +20,7 @@ use super::{
     error::{DecryptSnafu, HlsError},
     fetch::{Fetcher, Session},
     reading::Reading,
-    source::Shared,
+    source::{Shared, Start},
     track::{Content, Track},
     writes::Writes,
 };
@@ -48,12 +48,15 @@ pub(super) struct Player {
     writes: Writes,
     /// Entries to be dropped: what they hold does not decrypt.
     damaged: Vec<CachePath>,
+    start: Start,
     /// The first byte wanted.
     from: u64,
-    /// Where the piece `next` begins in the stream.
+    /// Where the piece `next` begins: in the track, or in what is played of it from a time on.
     position: u64,
     /// The piece being read, or to be opened.
     next: usize,
+    /// The piece to begin with, while `next` is the initialization section it needs, which lies further back.
+    after_section: Option<usize>,
     track: Option<Arc<Track>>,
     open: Option<OpenPiece>,
     /// The piece after it, on its way (H8): one, and nothing of it is read before its turn but its first bytes.
@@ -134,16 +137,18 @@ async fn try_open(
 }
 
 impl Player {
-    pub(super) fn new(shared: Arc<Shared>, from: u64, offline: bool) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, start: Start, offline: bool) -> Self {
         let lease = shared.fetcher.params.cache.lease(&shared.fetcher.asset);
         Self {
             shared,
             session: Session::new(offline),
             writes: Writes::default(),
             damaged: Vec::new(),
-            from,
+            start,
+            from: 0,
             position: 0,
             next: 0,
+            after_section: None,
             track: None,
             open: None,
             ahead: None,
@@ -204,11 +209,36 @@ impl Player {
     /// One chunk's worth of work; whether there is more.
     async fn step(&mut self) -> Result<bool, HlsError> {
         match self.track.clone() {
-            None => self.track = Some(self.shared.track(&mut self.session).await?),
+            None => {
+                let track = self.shared.track(&mut self.session).await?;
+                self.begin(&track);
+                self.track = Some(track);
+            }
             Some(track) if self.open.is_some() => self.read(&track).await?,
             Some(track) => return self.advance(&track).await,
         }
         Ok(true)
+    }
+
+    fn begin(&mut self, track: &Track) {
+        match self.start {
+            Start::Byte(position) => self.from = position,
+            Start::Time(time) => {
+                let (section, first) = track.at(time);
+                self.next = section.unwrap_or(first);
+                self.after_section = section.map(|_| first);
+            }
+        }
+    }
+
+    fn go_on(&mut self) {
+        self.next = self.following();
+        self.after_section = None;
+    }
+
+    /// The piece after the one being read.
+    fn following(&self) -> usize {
+        self.after_section.unwrap_or(self.next + 1)
     }
 
     /// Opens the next piece, or passes over one that lies before the first byte wanted.
@@ -221,7 +251,7 @@ impl Player {
                 self.apply(track);
                 self.say(track.announcements(piece, Origin::Cache));
             }
-            self.next += 1;
+            self.go_on();
             return Ok(true);
         };
         if self.position < self.from {
@@ -231,7 +261,7 @@ impl Player {
                 .filter(|end| *end <= self.from)
             {
                 self.position = end;
-                self.next += 1;
+                self.go_on();
                 return Ok(true);
             }
         }
@@ -300,7 +330,7 @@ impl Player {
         }
         track.learn(self.next, open.plain);
         self.position += open.plain;
-        self.next += 1;
+        self.go_on();
         self.alone = false;
         open.reading.commit(&mut self.session);
         Ok(())
@@ -329,7 +359,8 @@ impl Player {
             return;
         }
         self.apply(track);
-        if let Some(piece) = track.piece(self.next) {
+        // A section from further back begins nothing but what is played next.
+        if let Some(piece) = track.piece(self.next).filter(|_| self.after_section.is_none()) {
             self.say(track.announcements(piece, open.reading.origin()));
         }
     }
@@ -347,7 +378,7 @@ impl Player {
 
     /// Starts on the next piece, so that the way to the server and back costs no silence between two segments.
     fn look_ahead(&mut self, track: &Track) {
-        let index = self.next + 1;
+        let index = self.following();
         if self.ahead.is_some() {
             return;
         }

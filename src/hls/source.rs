@@ -3,6 +3,7 @@
 use std::{
     fmt,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use futures_lite::stream;
@@ -33,6 +34,11 @@ use crate::{
 /// cache, and unencrypted byte ranges. The others are fetched and discarded (and kept in the cache). A position beyond the
 /// end is the end.
 ///
+/// By time nothing is fetched on the way: the playlist says which Media Segment plays when. The bytes go on with that segment,
+/// from its start, and with its initialization section before it, so that a new decoder can begin there.
+/// [`HlsControl::SegmentStart`] says when the segment starts; what of it lies before the time sought is the decoder's to
+/// leave out. A time at or past the end is the end.
+///
 /// ```no_run
 /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 /// use futures_lite::StreamExt;
@@ -49,7 +55,14 @@ use crate::{
 /// ```
 pub struct HlsSource {
     shared: Arc<Shared>,
-    position: u64,
+    start: Start,
+}
+
+/// Where an opened stream begins.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Start {
+    Byte(u64),
+    Time(Duration),
 }
 
 /// The end of a ciphertext that tells how long the plaintext is: the last block, and the one it is chained to.
@@ -74,7 +87,7 @@ impl HlsSource {
         };
         Self {
             shared: Arc::new(shared),
-            position: 0,
+            start: Start::Byte(0),
         }
     }
 
@@ -92,7 +105,7 @@ impl Source for HlsSource {
         &mut self,
         params: &StreamParams,
     ) -> Result<SourceStream<HlsControl, HlsError>, StreamError<HlsError>> {
-        let player = Player::new(self.shared.clone(), self.position, params.offline_mode());
+        let player = Player::new(self.shared.clone(), self.start, params.offline_mode());
         Ok(Box::pin(stream::unfold(player, |mut player| async move {
             let message = player.message().await?;
             Some((message.map_err(StreamError::source), player))
@@ -100,11 +113,20 @@ impl Source for HlsSource {
     }
 
     fn seek_bytes(&mut self, position: u64) -> Result<(), StreamError<HlsError>> {
-        self.position = position;
+        self.start = Start::Byte(position);
         Ok(())
     }
 
     fn supports_seek(&self) -> bool {
+        true
+    }
+
+    fn seek_time(&mut self, time: Duration) -> Result<(), StreamError<HlsError>> {
+        self.start = Start::Time(time);
+        Ok(())
+    }
+
+    fn supports_seek_time(&self) -> bool {
         true
     }
 }
@@ -113,7 +135,7 @@ impl fmt::Debug for HlsSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("HlsSource")
             .field("url", &redacted(&self.shared.url))
-            .field("position", &self.position)
+            .field("start", &self.start)
             .field("params", &self.shared.fetcher.params)
             .finish_non_exhaustive()
     }

@@ -217,6 +217,29 @@ impl Track {
         true
     }
 
+    /// The pieces to begin with at `time`: what plays then, and before it the initialization section it needs, unless that
+    /// comes with it. Past the end there is nothing to begin with.
+    pub(super) fn at(&self, time: Duration) -> (Option<usize>, usize) {
+        let first = self
+            .pieces
+            .partition_point(|piece| piece.time.saturating_add(piece.duration) <= time);
+        let section = |piece: &Piece| {
+            let content = piece.content.as_ref();
+            content.is_some_and(|content| content.kind == ResourceKind::InitSection)
+        };
+        let (before, from) = self.pieces.split_at_checked(first).unwrap_or_default();
+        let brings_its_own = from
+            .iter()
+            .find(|piece| piece.content.is_some())
+            .is_none_or(section);
+        let needed = if brings_its_own {
+            None
+        } else {
+            before.iter().rposition(section)
+        };
+        (needed, first)
+    }
+
     pub(super) fn piece(&self, index: usize) -> Option<&Piece> {
         self.pieces.get(index)
     }

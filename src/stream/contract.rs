@@ -1,6 +1,6 @@
 //! The contract of [`Source`], as checks that any source can be put through. Needs the feature `test-util`.
 //!
-//! What is checked: the bytes and their order, the end, seeks forwards, backwards, to the end and past it, reopening,
+//! What is checked: the bytes and their order, the end, seeks forwards, backwards, to the end and past it, by time, reopening,
 //! refused seeks, errors, dropping at any point, and the offline flag; on the source itself and through a [`Stream`](super::Stream) that
 //! is spawned, inline and handed out.
 //!
@@ -204,6 +204,7 @@ impl<S: Source> Contract<S> {
         } else {
             self.refuses_what_it_cannot().await?;
         }
+        self.seeks_by_time().await?;
         self.fails_once().await?;
         self.keeps_offline().await
     }

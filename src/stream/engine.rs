@@ -79,11 +79,11 @@ impl<S: Source> Engine<S> {
         // Opened at its start first, so that a refused seek leaves behind what would have been without it.
         self.open_first();
         while let Some(request) = self.mailbox.take() {
-            let Command::SeekBytes(position) = request.command;
-            let reopened = self
-                .source
-                .seek_bytes(position)
-                .and_then(|()| self.source.open(&self.params));
+            let sought = match request.command {
+                Command::SeekBytes(position) => self.source.seek_bytes(position),
+                Command::SeekTime(time) => self.source.seek_time(time),
+            };
+            let reopened = sought.and_then(|()| self.source.open(&self.params));
             request.answer(match reopened {
                 Ok(stream) if admit() => {
                     self.opened = Opened::Flowing(stream);

@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::fmt;
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use super::mailbox::Mailbox;
 use super::{Command, StreamError};
@@ -75,7 +76,35 @@ impl<E: Error + 'static> Handle<E> {
         self.send(Command::SeekBytes(position)).await
     }
 
-    /// Sends `command` and waits for its answer. [`seek_bytes`](Self::seek_bytes) is this with a name.
+    /// Goes on from what plays at `time`, counted from the start of the track.
+    ///
+    /// As [`seek_bytes`](Self::seek_bytes), for sources that know when what plays. Accepted: the next item the consumer
+    /// receives is from the last place at or before `time` that a decoder can begin at; the source's control messages say
+    /// which that is.
+    ///
+    /// # Errors
+    ///
+    /// As [`seek_bytes`](Self::seek_bytes).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`seek_bytes`](Self::seek_bytes).
+    ///
+    /// ```
+    #[doc = include_str!("doctest_track.txt")]
+    /// use std::time::Duration;
+    ///
+    /// // This track has no clock.
+    /// let stream = Stream::new(Track::default(), StreamParams::default());
+    /// let refusal = future::block_on(stream.handle().seek_time(Duration::from_secs(5))).unwrap_err();
+    /// assert!(matches!(refusal, StreamError::SeekNotSupported));
+    /// ```
+    pub async fn seek_time(&self, time: Duration) -> Result<(), StreamError<E>> {
+        self.send(Command::SeekTime(time)).await
+    }
+
+    /// Sends `command` and waits for its answer. [`seek_bytes`](Self::seek_bytes) and [`seek_time`](Self::seek_time) are
+    /// this with a name.
     ///
     /// # Errors
     ///

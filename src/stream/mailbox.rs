@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::StreamError;
 use super::sync::channel;
@@ -20,6 +21,8 @@ use super::sync::channel;
 pub enum Command {
     /// Go on from this byte of the track.
     SeekBytes(u64),
+    /// Go on from what plays at this time, counted from the start of the track.
+    SeekTime(Duration),
 }
 
 type Answer<E> = Result<(), StreamError<E>>;

@@ -69,6 +69,9 @@
 //! several seeks that wait, the last is done and the others hear [`StreamError::SeekSuperseded`]. Once the consumer has been
 //! handed the end, or an error, a seek hears [`StreamError::ChannelClosed`]; make a new stream then.
 //!
+//! [`Handle::seek_time`] is the same for sources that know when what plays, as HLS does. Where a source knows bytes only,
+//! time is the decoder's business: it seeks in what it reads.
+//!
 //! # Recipes
 //!
 //! **A source of one's own**: see [`Source`], and run the contract suite on it (feature `test-util`).

@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::pin::Pin;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -39,10 +40,10 @@ pub type SourceStream<C, E> =
 ///
 /// # Contract
 ///
-/// - `open` starts at byte 0, or where the last accepted `seek_bytes` said. The position stays recorded: a second
-///   `open` without a seek between them starts there again.
-/// - Neither call does I/O or waits; both run on the driver's task, or inside a caller's `seek_bytes`. What fails
-///   later fails in the stream.
+/// - `open` starts at byte 0, or where the last accepted `seek_bytes` or `seek_time` said. The position stays recorded: a
+///   second `open` without a seek between them starts there again.
+/// - No call does I/O or waits; all run on the driver's task, or inside a caller's seek. What fails later fails in the
+///   stream.
 /// - `None` means that everything there is has been yielded. A source that stops for another reason yields an error.
 /// - After the first error, or `None`, the stream is dropped and never polled again; only a seek opens a new one.
 /// - Dropping the opened stream stops all work it started. That is the only stop there is.
@@ -128,6 +129,23 @@ pub trait Source: Send + 'static {
     fn supports_seek(&self) -> bool {
         false
     }
+
+    /// Records that the next [`open`](Self::open) starts with what plays at `time`, counted from the start of the track:
+    /// at the last place at or before it that a decoder can begin at.
+    ///
+    /// # Errors
+    ///
+    /// As [`seek_bytes`](Self::seek_bytes). The provided method answers [`StreamError::SeekNotSupported`]: most sources
+    /// know bytes only.
+    fn seek_time(&mut self, time: Duration) -> Result<(), StreamError<Self::Error>> {
+        let _ = time;
+        Err(StreamError::SeekNotSupported)
+    }
+
+    /// Whether [`seek_time`](Self::seek_time) is worth calling.
+    fn supports_seek_time(&self) -> bool {
+        false
+    }
 }
 
 impl<S: Source + ?Sized> Source for Box<S> {
@@ -147,5 +165,13 @@ impl<S: Source + ?Sized> Source for Box<S> {
 
     fn supports_seek(&self) -> bool {
         (**self).supports_seek()
+    }
+
+    fn seek_time(&mut self, time: Duration) -> Result<(), StreamError<Self::Error>> {
+        (**self).seek_time(time)
+    }
+
+    fn supports_seek_time(&self) -> bool {
+        (**self).supports_seek_time()
     }
 }

@@ -143,6 +143,12 @@ pub(crate) fn open_at(source: &mut HlsSource, position: u64, params: &StreamPara
     source.open(params).unwrap()
 }
 
+/// Opens the source at a time, as a driver does after a seek.
+pub(crate) fn open_at_time(source: &mut HlsSource, seconds: f64, params: &StreamParams) -> Opened {
+    source.seek_time(Duration::from_secs_f64(seconds)).unwrap();
+    source.open(params).unwrap()
+}
+
 /// Reads an opened source to its end.
 pub(crate) async fn drain(mut stream: Opened) -> Tape {
     let mut tape = Tape::default();

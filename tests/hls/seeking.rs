@@ -1,12 +1,14 @@
 //! H7: the first byte after a seek is the one asked for, whatever is known about the track.
 
+use std::time::Duration;
+
 use futures_lite::{StreamExt, future};
-use kithara::hls::HlsSource;
+use kithara::hls::{HlsControl, HlsSource};
 use kithara::stream::{Message, Stream};
-use kithara_test_support::Recorded;
+use kithara_test_support::{Recorded, Server};
 use proptest::prelude::*;
 
-use crate::rig::{Cache, Track, drain, offline, online, open_at, play, url};
+use crate::rig::{Cache, Track, drain, offline, online, open_at, open_at_time, play, url};
 
 const LENGTHS: [usize; 6] = [5000, 1, 16, 0, 70_000, 4096];
 
@@ -120,6 +122,98 @@ fn a_playing_stream_seeks() {
             rest.extend_from_slice(&chunk.unwrap());
         }
         assert_eq!(rest, bytes[175_000..]);
+    });
+}
+
+/// H7: by time the segment that plays then comes first, whatever the sizes of those before, and nothing of them is asked for.
+#[test]
+fn the_segment_that_plays_then_comes_first() {
+    for track in [Track::plain(&LENGTHS), Track::encrypted(&LENGTHS)] {
+        // Each segment lasts 6.006 s.
+        for (seconds, first) in [
+            (0.0, 0),
+            (6.005, 0),
+            (6.006, 1),
+            (20.0, 3),
+            (36.035, 5),
+            (36.036, 6),
+            (1e9, 6),
+        ] {
+            let cache = Cache::new();
+            let mut source = HlsSource::new(url(&track.list()), cache.params());
+            let before = track.server.requests().len();
+            let tape = future::block_on(drain(open_at_time(&mut source, seconds, &online()))).whole();
+            assert_eq!(tape.bytes, track.segments[first..].concat(), "from {seconds} s");
+            let segments: Vec<_> = track.server.requests()[before..]
+                .iter()
+                .filter(|request| request.path.ends_with(".ts"))
+                .map(|request| request.path.clone())
+                .collect();
+            let wanted: Vec<_> = (first..LENGTHS.len())
+                .map(|index| format!("/t/{index}.ts"))
+                .collect();
+            assert_eq!(segments, wanted, "from {seconds} s");
+            let start = tape.controls.iter().find_map(|control| match control {
+                HlsControl::SegmentStart { time, .. } => Some(*time),
+                _ => None,
+            });
+            let starts = u32::try_from(first).map(|first| Duration::from_millis(6006) * first);
+            assert_eq!(start, starts.ok().filter(|_| first < LENGTHS.len()));
+        }
+    }
+}
+
+/// H7: a new decoder can begin there: the initialization section that is in force comes first, and no other.
+#[test]
+fn the_section_in_force_comes_before_the_segment_sought_by_time() {
+    let server = Server::empty().unwrap();
+    let list = "#EXTM3U\n#EXT-X-MAP:URI=\"i0\"\n#EXTINF:6,\ns0\n#EXTINF:6,\ns1\n#EXT-X-DISCONTINUITY\n#EXTINF:6,\ns2\n\
+        #EXT-X-GAP\n#EXTINF:6,\ns3\n#EXT-X-DISCONTINUITY\n#EXT-X-MAP:URI=\"i1\"\n#EXTINF:6,\ns4\n#EXT-X-GAP\n#EXTINF:6,\n\
+        s5\n#EXTINF:6,\ns6\n#EXT-X-ENDLIST";
+    server.serve_bytes("/list.m3u8", list.as_bytes());
+    for name in ["i0", "i1", "s0", "s1", "s2", "s4", "s6"] {
+        server.serve_bytes(format!("/{name}"), name.as_bytes());
+    }
+    let cache = Cache::new();
+    let source = || HlsSource::new(url(&server.url("/list.m3u8")), cache.params());
+    for (seconds, bytes, story) in [
+        (0.0, "i0s0s1s2i1s4s6", "0 variant 0, 2 fetched 0, 4 fetched 1"),
+        (6.0, "i0s1s2i1s4s6", "0 variant 0, 2 cached 1, 4 discontinuity 1"),
+        (13.0, "i0s2i1s4s6", "0 variant 0, 2 discontinuity 1, 2 cached 2"),
+        (18.0, "i1s4s6", "0 variant 0, 0 gap 3, 0 discontinuity 2"),
+        (24.0, "i1s4s6", "0 variant 0, 0 discontinuity 2, 2 cached 4"),
+        (30.0, "i1s6", "0 variant 0, 2 gap 5, 2 cached 6"),
+        (36.0, "i1s6", "0 variant 0, 2 cached 6"),
+        (42.0, "", ""),
+    ] {
+        let tape = future::block_on(drain(open_at_time(&mut source(), seconds, &online()))).whole();
+        assert_eq!(String::from_utf8(tape.bytes).unwrap(), bytes, "from {seconds} s");
+        let told: Vec<_> = tape.story.into_iter().take(3).collect();
+        assert_eq!(told.join(", "), story, "from {seconds} s");
+    }
+    // Offline as well.
+    server.stop();
+    let tape = future::block_on(drain(open_at_time(&mut source(), 30.0, &offline()))).whole();
+    assert_eq!(tape.bytes, b"i1s6");
+}
+
+/// H7: by time and by byte in turn, through the driver; a byte position counts from the start of the track ever after.
+#[test]
+fn a_playing_stream_seeks_by_time() {
+    let track = Track::encrypted(&[50_000, 60_000, 70_000]);
+    let cache = Cache::new();
+    let bytes = track.bytes();
+    let mut stream = Stream::new(HlsSource::new(url(&track.list()), cache.params()), online());
+    let handle = stream.handle();
+    future::block_on(async {
+        for (seconds, start, position) in [(13, 110_000, 70_000), (0, 0, 170_000), (7, 50_000, 12)] {
+            handle.seek_time(Duration::from_secs(seconds)).await.unwrap();
+            let chunk = stream.next().await.unwrap().unwrap();
+            assert!(bytes[start..].starts_with(&chunk), "from {seconds} s");
+            handle.seek_bytes(position).await.unwrap();
+            let chunk = stream.next().await.unwrap().unwrap();
+            assert!(bytes[usize::try_from(position).unwrap()..].starts_with(&chunk));
+        }
     });
 }
 

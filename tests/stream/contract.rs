@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_lite::{StreamExt, future, stream};
@@ -27,6 +28,10 @@ enum Wrong {
     MovesWhenItRefuses,
     AcceptsButStays,
     RefusesWithItsOwnError,
+    KnowsNoTime,
+    StaysWhatTimeIsSought,
+    HidesItsClock,
+    HasNoClock,
     NeverEndsTheSameTwice,
     EndsInsteadOfFailing,
     FailsOnlyAfterWrongBytes,
@@ -113,6 +118,23 @@ impl Source for Faulty {
     fn supports_seek(&self) -> bool {
         !matches!(self.wrong, Wrong::AcceptsButStays | Wrong::RefusesWithItsOwnError)
     }
+
+    fn seek_time(&mut self, time: Duration) -> Result<(), Error> {
+        match self.wrong {
+            Wrong::KnowsNoTime | Wrong::Nothing => Err(StreamError::SeekNotSupported),
+            Wrong::StaysWhatTimeIsSought => Ok(()),
+            Wrong::HasNoClock => Err(StreamError::source(Torn { code: 3 })),
+            _ => self.seek_bytes(u64::try_from(time.as_millis()).unwrap()),
+        }
+    }
+
+    fn supports_seek_time(&self) -> bool {
+        self.supports_seek()
+            && !matches!(
+                self.wrong,
+                Wrong::Nothing | Wrong::HidesItsClock | Wrong::HasNoClock
+            )
+    }
 }
 
 fn contract(wrong: Wrong) -> Contract<Faulty> {
@@ -170,6 +192,10 @@ fn what_is_wrong_is_named() {
         (Wrong::MovesWhenItRefuses, "a refused seek moves nothing"),
         (Wrong::AcceptsButStays, "refuses a seek it cannot do"),
         (Wrong::RefusesWithItsOwnError, "refuses a seek it cannot do"),
+        (Wrong::KnowsNoTime, "seeks by time, or says it cannot"),
+        (Wrong::StaysWhatTimeIsSought, "seeks by time, or says it cannot"),
+        (Wrong::HidesItsClock, "seeks by time, or says it cannot"),
+        (Wrong::HasNoClock, "seeks by time, or says it cannot"),
         (Wrong::NeverEndsTheSameTwice, "reopens where it was"),
         (Wrong::EndsInsteadOfFailing, "fails after the right bytes"),
         (Wrong::FailsOnlyAfterWrongBytes, "fails after the right bytes"),

@@ -2,9 +2,10 @@
 //! every way on every executor.
 
 use std::task::Poll;
+use std::time::Duration;
 
 use futures_lite::{Stream as _, StreamExt, future, pin};
-use kithara::stream::{Message, Stream, StreamError, StreamParams};
+use kithara::stream::{Command, Message, Stream, StreamError, StreamParams};
 
 use crate::tape::{self, Act, Seeks, Tape, Torn};
 
@@ -101,6 +102,9 @@ pub async fn seeks(make: Make<'_>) {
         handle.seek_bytes(target).await.unwrap();
         let chunk = stream.next().await.unwrap().unwrap();
         assert_eq!(chunk, tape::bytes(target, target + chunk.len() as u64));
+        handle.seek_time(Duration::from_millis(target / 2)).await.unwrap();
+        let chunk = stream.next().await.unwrap().unwrap();
+        assert_eq!(chunk, tape::bytes(target / 2, target / 2 + chunk.len() as u64));
     }
     handle.seek_bytes(100_000).await.unwrap();
     handle.seek_bytes(99_990).await.unwrap();
@@ -115,25 +119,32 @@ pub async fn a_refusal_changes_nothing(make: Make<'_>) {
         let mut stream = make(source, small());
         let handle = stream.handle();
         let mut all = stream.next().await.unwrap().unwrap().to_vec();
-        let refusal = handle.seek_bytes(5).await.unwrap_err();
-        match how {
-            Seeks::Unsupported => assert!(matches!(refusal, StreamError::SeekNotSupported)),
-            Seeks::Refused => assert_eq!(refusal.source_error(), Some(&Torn { code: 416 })),
-            _ => assert_eq!(refusal.source_error(), Some(&Torn { code: 404 })),
+        for command in [Command::SeekBytes(5), Command::SeekTime(Duration::from_millis(5))] {
+            let refusal = handle.send(command).await.unwrap_err();
+            match how {
+                Seeks::Unsupported => assert!(matches!(refusal, StreamError::SeekNotSupported)),
+                Seeks::Refused => assert_eq!(refusal.source_error(), Some(&Torn { code: 416 })),
+                _ => assert_eq!(refusal.source_error(), Some(&Torn { code: 404 })),
+            }
         }
         all.extend(read(&mut stream).await.unwrap());
         assert_eq!(all, tape::bytes(0, 20_000), "{how:?}");
     }
 }
 
-/// S6: everybody is answered, and the last one decides.
+/// S6: everybody is answered, and the last one decides, whether it asked for a byte or for a time.
 pub async fn scrubs(make: Make<'_>) {
     let (source, _) = tape::playing(1 << 20, 100);
     let mut stream = make(source, small());
     let handle = stream.handle();
     for round in 0..8 {
         let mut asked: Vec<_> = (1..=20)
-            .map(|n| Box::pin(handle.seek_bytes(round * 1000 + n * 8)))
+            .map(|n| (round * 1000 + n * 8, n % 3 == round % 3))
+            .map(|(target, by_time)| match by_time {
+                true => Command::SeekTime(Duration::from_millis(target)),
+                false => Command::SeekBytes(target),
+            })
+            .map(|command| Box::pin(handle.send(command)))
             .collect();
         let mut answers = Vec::new();
         future::poll_fn(|cx| {

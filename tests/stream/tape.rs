@@ -7,6 +7,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use bytes::Bytes;
 use kithara::stream::{Message, Source, SourceStream, StreamError, StreamParams};
@@ -199,6 +200,15 @@ impl Source for Tape {
 
     fn supports_seek(&self) -> bool {
         self.deck.answer() != Seeks::Unsupported
+    }
+
+    /// A byte plays for a millisecond.
+    fn seek_time(&mut self, time: Duration) -> Result<(), Error> {
+        self.seek_bytes(u64::try_from(time.as_millis()).unwrap())
+    }
+
+    fn supports_seek_time(&self) -> bool {
+        self.supports_seek()
     }
 }
 

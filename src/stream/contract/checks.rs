@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::pin::Pin;
+use std::time::Duration;
 
 use futures_core::Stream as _;
 
@@ -143,6 +144,30 @@ impl<S: Source> Contract<S> {
         }
         self.expect(RULE, 0, opened).await?;
         self.expect(RULE, 0, self.open(RULE, &mut source)?).await
+    }
+
+    /// At time 0 the whole track plays, whatever was sought before; a source without a clock says so and plays on.
+    pub(super) async fn seeks_by_time(&self) -> Result<(), Violation> {
+        const RULE: &str = "seeks by time, or says it cannot";
+        let mut source = (self.make)();
+        if source.supports_seek() {
+            seek(RULE, &mut source, self.length() / 2)?;
+        }
+        let opened = self.open(RULE, &mut source)?;
+        let middle = if source.supports_seek() {
+            self.length() / 2
+        } else {
+            0
+        };
+        match (source.supports_seek_time(), source.seek_time(Duration::ZERO)) {
+            (true, Ok(())) => self.expect(RULE, 0, self.open(RULE, &mut source)?).await,
+            (false, Err(StreamError::SeekNotSupported)) => {
+                self.expect(RULE, middle, opened).await?;
+                self.expect(RULE, middle, self.open(RULE, &mut source)?).await
+            }
+            (false, Ok(())) => broken(RULE, "accepted"),
+            (_, Err(error)) => Err(failed(RULE, "refused", &error)),
+        }
     }
 
     /// An error is the last item, and what came before it is right.

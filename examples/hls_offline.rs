@@ -6,6 +6,7 @@
 //!
 //!   --cache DIR      keep the bytes here (default: a folder that is deleted at the end)
 //!   --variant N      play Variant Stream N, from 0 (default: the playlist's first)
+//!   --from SECONDS   begin with the segment that plays then (with a URL)
 //!   --offline        open no connection: play what --cache DIR holds
 //!   --max-bytes N    the cache's limit in bytes (default: 1 GiB)
 //!   --out FILE       write the track's bytes here
@@ -20,6 +21,7 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use futures_lite::{StreamExt, future::block_on};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -34,8 +36,7 @@ use tempfile::TempDir;
 /// The bundled track, below the folder of the test media.
 const BUNDLED: &str = "hls/plain/master.m3u8";
 
-const USAGE: &str =
-    "usage: hls_offline [URL] [--cache DIR] [--variant N] [--offline] [--max-bytes N] [--out FILE]";
+const USAGE: &str = "usage: hls_offline [URL] [--cache DIR] [--variant N] [--from SECONDS] [--offline] [--max-bytes N] [--out FILE]";
 
 type Failure = Box<dyn Error>;
 
@@ -52,6 +53,9 @@ fn main() -> ExitCode {
 async fn run(options: Options) -> Result<(), Failure> {
     if options.offline && (options.url.is_none() || options.cache.is_none()) {
         return Err("--offline needs a URL and --cache DIR, the folder that holds its track".into());
+    }
+    if options.from.is_some() && options.url.is_none() {
+        return Err("--from needs a URL: the bundled track is compared as a whole".into());
     }
     // Deleted when it is dropped, which is why it must outlive the cache.
     let fresh = if options.cache.is_none() {
@@ -118,6 +122,7 @@ struct Player {
     url: Url,
     params: HlsParams,
     client: HttpClient,
+    from: Option<Duration>,
     out: Option<PathBuf>,
 }
 
@@ -155,6 +160,7 @@ impl Player {
             url: url.clone(),
             params,
             client,
+            from: options.from,
             out: options.out.clone(),
         })
     }
@@ -163,6 +169,9 @@ impl Player {
         let source = HlsSource::new(self.url.clone(), self.params.clone());
         let params = StreamParams::default().with_offline_mode(offline);
         let mut messages = Stream::new(source, params).into_messages();
+        if let Some(time) = self.from {
+            messages.handle().seek_time(time).await?;
+        }
 
         let mut out = self
             .out
@@ -247,6 +256,7 @@ struct Options {
     url: Option<Url>,
     cache: Option<PathBuf>,
     variant: Option<usize>,
+    from: Option<Duration>,
     offline: bool,
     max_bytes: u64,
     out: Option<PathBuf>,
@@ -260,6 +270,7 @@ impl Options {
             url: None,
             cache: None,
             variant: None,
+            from: None,
             offline: false,
             max_bytes: 1 << 30,
             out: None,
@@ -269,6 +280,10 @@ impl Options {
             match argument {
                 Long("cache") => options.cache = Some(arguments.value()?.into()),
                 Long("variant") => options.variant = Some(arguments.value()?.parse()?),
+                Long("from") => {
+                    let seconds = arguments.value()?.parse()?;
+                    options.from = Some(Duration::try_from_secs_f64(seconds)?);
+                }
                 Long("offline") => options.offline = true,
                 Long("max-bytes") => options.max_bytes = arguments.value()?.parse()?,
                 Long("out") => options.out = Some(arguments.value()?.into()),

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use futures_lite::{StreamExt, future};
 use kithara::hls::{HlsControl, HlsSource};
-use kithara::stream::{Message, Stream};
-use kithara_test_support::{Recorded, Server};
+use kithara::stream::{Message, Source as _, Stream};
+use kithara_test_support::{Recorded, Rule, Server};
 use proptest::prelude::*;
 
 use crate::rig::{Cache, Track, drain, offline, online, open_at, open_at_time, play, url};
@@ -195,6 +195,39 @@ fn the_section_in_force_comes_before_the_segment_sought_by_time() {
     server.stop();
     let tape = future::block_on(drain(open_at_time(&mut source(), 30.0, &offline()))).whole();
     assert_eq!(tape.bytes, b"i1s6");
+}
+
+/// H7, H8: while the section is read, the segment sought is on its way, not the one that comes after the section.
+#[test]
+fn the_segment_sought_is_on_its_way_while_its_section_is_read() {
+    let track = Track::build(
+        &[1000; 4],
+        |index| {
+            if index == 0 {
+                "#EXT-X-MAP:URI=\"section\"\n".into()
+            } else {
+                String::new()
+            }
+        },
+        |_, plain| plain.to_vec(),
+    );
+    let gate = track.server.gate();
+    track.server.serve_bytes("/t/section", [7; 1000]);
+    track
+        .server
+        .rule("/t/section", Rule::new().gate_after(500, &gate));
+    let cache = Cache::new();
+    let mut source = HlsSource::new(url(&track.list()), cache.params());
+    source.seek_time(Duration::from_secs(13)).unwrap();
+    let mut stream = Stream::new(source, online());
+    track.server.wait_until(|log| log.to("/t/2.ts").count() == 1);
+    gate.open();
+    let bytes = future::block_on(stream.try_fold(Vec::new(), |mut all, chunk| {
+        all.extend_from_slice(&chunk);
+        Ok(all)
+    }));
+    assert!(bytes.unwrap() == [&[7; 1000], &track.segments[2][..], &track.segments[3]].concat());
+    assert_eq!(track.requests("/t/0.ts") + track.requests("/t/1.ts"), 0);
 }
 
 /// H7: by time and by byte in turn, through the driver; a byte position counts from the start of the track ever after.

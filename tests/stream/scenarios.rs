@@ -140,9 +140,12 @@ pub async fn scrubs(make: Make<'_>) {
     for round in 0..8 {
         let mut asked: Vec<_> = (1..=20)
             .map(|n| (round * 1000 + n * 8, n % 3 == round % 3))
-            .map(|(target, by_time)| match by_time {
-                true => Command::SeekTime(Duration::from_millis(target)),
-                false => Command::SeekBytes(target),
+            .map(|(target, by_time)| {
+                if by_time {
+                    Command::SeekTime(Duration::from_millis(target))
+                } else {
+                    Command::SeekBytes(target)
+                }
             })
             .map(|command| Box::pin(handle.send(command)))
             .collect();

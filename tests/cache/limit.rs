@@ -1,55 +1,13 @@
 //! C5, C6, C7: the limit, measured on the disk and not from the accounts.
 
-#![cfg(feature = "cache")]
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    missing_docs,
-    reason = "a test fails by panicking"
-)]
-
-use std::path::Path;
-
 use bytes::Bytes;
-use kithara::cache::{AssetCache, AssetId, BlockingCache, CacheError, CachePath};
+use kithara::cache::{AssetCache, CacheError};
 use kithara_test_support::disk_bytes;
 
-fn open(root: &Path, max_bytes: u64) -> BlockingCache {
-    AssetCache::builder(root)
-        .max_bytes(max_bytes)
-        .open_blocking()
-        .unwrap()
-        .blocking()
-        .clone()
-}
-
-fn asset(name: &str) -> AssetId {
-    AssetId::from_key(name).unwrap()
-}
-
-fn path(name: &str) -> CachePath {
-    CachePath::parse(name).unwrap()
-}
+use crate::{asset, check, open, path};
 
 fn bytes(len: usize) -> Bytes {
-    (0..len)
-        .map(|i| u8::try_from(i * 7 % 251).unwrap())
-        .collect::<Vec<_>>()
-        .into()
-}
-
-/// The disk and the accounts agree, and neither is over the limit.
-fn check(cache: &BlockingCache, root: &Path) {
-    let stats = cache.stats().unwrap();
-    assert_eq!(disk_bytes(root.join("assets")), stats.asset_bytes);
-    assert!(
-        disk_bytes(root) <= stats.bytes,
-        "{} on disk, {stats:?}",
-        disk_bytes(root)
-    );
-    assert!(stats.bytes <= stats.max_bytes, "{stats:?}");
+    crate::bytes(len, 0)
 }
 
 /// C5, faults C1, C2: 50 files an asset, and the disk decides.

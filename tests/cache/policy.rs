@@ -1,15 +1,5 @@
 //! Fault C25: an eviction policy is somebody else's code, and may call the cache back.
 
-#![cfg(feature = "cache")]
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    missing_docs,
-    reason = "a test fails by panicking"
-)]
-
 use std::collections::BTreeMap;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -22,35 +12,21 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_lite::future::block_on;
 use kithara::cache::{
-    AssetCache, AssetId, BlockingCache, CacheError, CachePath, Durability, EvictionPolicy, Lru, Stamp,
+    AssetCache, AssetId, BlockingCache, CacheError, Durability, EvictionPolicy, Lru, Stamp,
 };
-use kithara_test_support::disk_bytes;
+
+use crate::{asset, path};
 
 const MAX_BYTES: u64 = 200_000;
 
-fn asset(name: &str) -> AssetId {
-    AssetId::from_key(name).unwrap()
-}
-
-fn path(name: &str) -> CachePath {
-    CachePath::parse(name).unwrap()
-}
-
 fn bytes(len: usize) -> Bytes {
-    vec![7; len].into()
+    crate::bytes(len, 0)
 }
 
-/// The disk and the accounts agree, and neither is over the limit. Nobody changes anything meanwhile.
+/// Nobody changes anything meanwhile.
 fn check(cache: &BlockingCache, root: &Path) {
     cache.checkpoint().unwrap();
-    let stats = cache.stats().unwrap();
-    assert_eq!(disk_bytes(root.join("assets")), stats.asset_bytes);
-    assert!(
-        disk_bytes(root) <= stats.bytes,
-        "{} on disk, {stats:?}",
-        disk_bytes(root)
-    );
-    assert!(stats.bytes <= stats.max_bytes, "{stats:?}");
+    crate::check(cache, root);
 }
 
 /// Runs a test on a thread of its own: what never ends fails.

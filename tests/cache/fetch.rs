@@ -1,15 +1,5 @@
 //! C12: one fetch for all who want the same entry.
 
-#![cfg(feature = "cache")]
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    missing_docs,
-    reason = "a test fails by panicking"
-)]
-
 use std::cell::Cell;
 use std::convert::Infallible;
 use std::future::pending;

@@ -1,15 +1,5 @@
 //! One suite that every store and every stack of layers passes.
 
-#![cfg(feature = "cache")]
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    missing_docs,
-    reason = "a test fails by panicking"
-)]
-
 use std::path::Path;
 use std::thread;
 
@@ -19,22 +9,9 @@ use kithara::cache::{
     Never, Store,
 };
 
+use crate::{asset, bytes, path};
+
 const LIMIT: u64 = 64 << 20;
-
-fn asset(name: &str) -> AssetId {
-    AssetId::from_key(name).unwrap()
-}
-
-fn path(name: &str) -> CachePath {
-    CachePath::parse(name).unwrap()
-}
-
-fn bytes(len: usize, seed: u8) -> Bytes {
-    (0..len)
-        .map(|i| seed.wrapping_add(u8::try_from(i * 7 % 251).unwrap()))
-        .collect::<Vec<_>>()
-        .into()
-}
 
 fn get(store: &dyn Store, asset: &AssetId, path: &CachePath) -> Option<Bytes> {
     let entry = store.open(asset, path).unwrap()?;

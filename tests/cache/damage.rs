@@ -1,16 +1,6 @@
 //! What the disk does to entries behind our back (C3, faults C20 and C21): found by the read that would give it out, told,
 //! and gone from the cache.
 
-#![cfg(feature = "cache")]
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    missing_docs,
-    reason = "a test fails by panicking"
-)]
-
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
@@ -18,6 +8,8 @@ use futures_lite::future::block_on;
 use kithara::cache::{AssetCache, AssetId, BlockingCache, CachePath};
 use kithara::storage::{BLOCK, Found, StreamingError, StreamingResource};
 use proptest::prelude::*;
+
+use crate::dir_of;
 
 type Resource = StreamingResource<io::Error>;
 
@@ -63,9 +55,14 @@ impl Scene {
     }
 
     fn file(&self) -> PathBuf {
-        let name = self.asset.to_string();
-        let fan = self.root.path().join("assets").join(&name[..2]);
-        fan.join(name).join("track.mp3")
+        dir_of(self.root.path(), &self.asset).join("track.mp3")
+    }
+
+    fn resource(&self) -> Resource {
+        self.blocking()
+            .resource(&self.asset, &self.path)
+            .unwrap()
+            .unwrap()
     }
 
     fn contains(&self) -> bool {
@@ -133,7 +130,7 @@ fn whoever_finds_damage_takes_the_entry_away() {
             });
         }),
         ("resource", |it| {
-            let resource: Resource = it.blocking().resource(&it.asset, &it.path).unwrap().unwrap();
+            let resource = it.resource();
             let error = resource.read_at(BLOCK as u64 + 7, &mut [0; 10]).unwrap_err();
             assert!(error.is_damaged(), "{error}");
         }),
@@ -161,11 +158,7 @@ fn whoever_finds_damage_takes_the_entry_away() {
 #[test]
 fn damage_to_the_version_before_takes_nothing_away() {
     let scene = scene();
-    let resource: Resource = scene
-        .blocking()
-        .resource(&scene.asset, &scene.path)
-        .unwrap()
-        .unwrap();
+    let resource = scene.resource();
     let hold = std::fs::OpenOptions::new()
         .write(true)
         .open(scene.file())
@@ -185,11 +178,7 @@ fn damage_to_the_version_before_takes_nothing_away() {
 #[test]
 fn damage_found_after_the_cache_is_closed_is_an_error_all_the_same() {
     let scene = scene();
-    let resource: Resource = scene
-        .blocking()
-        .resource(&scene.asset, &scene.path)
-        .unwrap()
-        .unwrap();
+    let resource = scene.resource();
     turn_a_bit(&scene.file(), 0);
     block_on(scene.cache.close());
     assert!(resource.read_at(0, &mut [0; 10]).unwrap_err().is_damaged());
@@ -199,11 +188,7 @@ fn damage_found_after_the_cache_is_closed_is_an_error_all_the_same() {
 #[test]
 fn an_entry_that_is_cut_while_it_is_open_has_no_false_end() {
     let scene = scene();
-    let resource: Resource = scene
-        .blocking()
-        .resource(&scene.asset, &scene.path)
-        .unwrap()
-        .unwrap();
+    let resource = scene.resource();
     let file = std::fs::OpenOptions::new()
         .write(true)
         .open(scene.file())
@@ -234,7 +219,7 @@ proptest! {
         for at in &turned {
             turn_a_bit(&scene.file(), *at as u64);
         }
-        let resource: Resource = scene.blocking().resource(&scene.asset, &scene.path).unwrap().unwrap();
+        let resource = scene.resource();
         for (at, len) in reads {
             let mut buffer = vec![0; len];
             let block = at / BLOCK;

@@ -1,15 +1,5 @@
 //! The cache against a model, and the disk against the accounts: whatever is done to it, in any order.
 
-#![cfg(feature = "cache")]
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    missing_docs,
-    reason = "a test fails by panicking"
-)]
-
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
@@ -20,6 +10,8 @@ use kithara::cache::{
 };
 use kithara_test_support::disk_bytes;
 use proptest::prelude::*;
+
+use crate::dir_of;
 
 const PATHS: [&str; 5] = ["master.m3u8", "v1/Seg 1.m4s", "v1", "v1/seg-2", "key"];
 
@@ -334,9 +326,7 @@ impl Model {
                 if let Some(root) = &self.root {
                     // What goes while it is being looked at may be taken for there until the next miss.
                     block_on(self.cache().progress().finished());
-                    let name = id(asset).name();
-                    let dir = root.join("assets").join(&name[..2]).join(&name);
-                    let _ = std::fs::remove_dir_all(dir);
+                    let _ = std::fs::remove_dir_all(dir_of(root, &id(asset)));
                     self.assets.remove(&asset);
                     // Looking is enough to heal.
                     assert_eq!(self.cache().get(&id(asset), &path(0)).unwrap(), None);

@@ -1,15 +1,5 @@
 //! What is done to a cache behind its back, and what several do to it at once (table C of the faults).
 
-#![cfg(all(feature = "cache", unix))]
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    missing_docs,
-    reason = "a test fails by panicking"
-)]
-
 use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,10 +7,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use futures_lite::future::block_on;
 use kithara::cache::{AssetCache, AssetId, BlockingCache, CacheError, CachePath, Durability, MaxAge, Never};
 use kithara_test_support::disk_bytes;
+
+use crate::{asset, bytes, check, dir_of, path};
 
 const ROOM: u64 = 50_000_000;
 
@@ -29,22 +20,6 @@ fn cache(root: &Path, max_bytes: u64) -> BlockingCache {
         .max_bytes(max_bytes)
         .durability(Durability::Ordered);
     builder.open_blocking().unwrap().blocking().clone()
-}
-
-fn asset(name: &str) -> AssetId {
-    AssetId::from_key(name).unwrap()
-}
-
-fn path(name: &str) -> CachePath {
-    CachePath::parse(name).unwrap()
-}
-
-fn bytes(len: usize, seed: u8) -> Bytes {
-    vec![seed; len].into()
-}
-
-fn dir_of(root: &Path, asset: &AssetId) -> PathBuf {
-    root.join("assets").join(&asset.name()[..2]).join(asset.name())
 }
 
 /// Bytes of files that were all there at one instant, the one between a walk that opens them and a second look at what
@@ -80,16 +55,6 @@ fn copy(from: &Path, to: &Path) {
             fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
         }
     }
-}
-
-fn check(cache: &BlockingCache, root: &Path) {
-    let stats = cache.stats().unwrap();
-    assert_eq!(disk_bytes(root.join("assets")), stats.asset_bytes);
-    assert!(
-        disk_bytes(root) <= stats.bytes && stats.bytes <= stats.max_bytes,
-        "{} {stats:?}",
-        disk_bytes(root)
-    );
 }
 
 /// Three assets, one of them pinned, and the index as a kill leaves it and as a close does.
@@ -499,11 +464,8 @@ fn eight_threads_under_a_tight_limit_never_exceed_it_on_the_disk() {
                             .wrapping_add(1_442_695_040_888_963_407);
                         let (a, x) = (asset(&(n % 11).to_string()), path(&(n / 16 % 7).to_string()));
                         let lease = (n % 5 == 0).then(|| cache.lease(&a));
-                        match cache.put_atomic(
-                            &a,
-                            &x,
-                            bytes(n / 256 % 30_000, u8::try_from(n % 251).unwrap()),
-                        ) {
+                        let version = vec![u8::try_from(n % 251).unwrap(); n / 256 % 30_000];
+                        match cache.put_atomic(&a, &x, version.into()) {
                             Ok(()) => stored.fetch_add(1, Ordering::Relaxed),
                             Err(CacheError::CacheFull { .. }) => refused.fetch_add(1, Ordering::Relaxed),
                             Err(error) => panic!("{error:?}"),

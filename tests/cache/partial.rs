@@ -1,34 +1,14 @@
 //! Partial entries: counted, protected, resumed, and one rename from being an entry.
 
-#![cfg(feature = "cache")]
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    missing_docs,
-    reason = "a test fails by panicking"
-)]
-
 use std::io;
 use std::path::Path;
 
-use kithara::cache::{AssetCache, AssetId, BlockingCache, CacheError, CachePath};
+use kithara::cache::{AssetCache, CacheError, CachePath};
 use kithara::storage::{Found, StreamingResource};
 
+use crate::{asset, open};
+
 type Resource = StreamingResource<io::Error>;
-
-fn open(root: &Path, max_bytes: u64) -> BlockingCache {
-    let cache = AssetCache::builder(root)
-        .max_bytes(max_bytes)
-        .open_blocking()
-        .unwrap();
-    cache.blocking().clone()
-}
-
-fn asset(name: &str) -> AssetId {
-    AssetId::from_key(name).unwrap()
-}
 
 fn name() -> CachePath {
     CachePath::parse("track.mp3").unwrap()

@@ -1,0 +1,64 @@
+//! The cache from outside: what every store keeps, its limit, its policies, and the faults of table C.
+
+#![cfg(feature = "cache")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    missing_docs,
+    reason = "a test fails by panicking"
+)]
+
+mod contract;
+mod damage;
+#[cfg(unix)]
+mod faults;
+mod fetch;
+mod limit;
+mod model;
+mod partial;
+mod policy;
+
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use kithara::cache::{AssetCache, AssetId, BlockingCache, CachePath};
+use kithara_test_support::disk_bytes;
+
+fn open(root: &Path, max_bytes: u64) -> BlockingCache {
+    let builder = AssetCache::builder(root).max_bytes(max_bytes);
+    builder.open_blocking().unwrap().blocking().clone()
+}
+
+fn asset(name: &str) -> AssetId {
+    AssetId::from_key(name).unwrap()
+}
+
+fn path(name: &str) -> CachePath {
+    CachePath::parse(name).unwrap()
+}
+
+/// Bytes that differ from those around them, and from those of another seed.
+fn bytes(len: usize, seed: u8) -> Bytes {
+    let pattern: Vec<u8> = (0..=250_u8)
+        .map(|n| n.wrapping_mul(7).wrapping_add(seed))
+        .collect();
+    pattern.iter().copied().cycle().take(len).collect()
+}
+
+fn dir_of(root: &Path, asset: &AssetId) -> PathBuf {
+    root.join("assets").join(&asset.name()[..2]).join(asset.name())
+}
+
+/// The disk and the accounts agree, and neither is over the limit.
+fn check(cache: &BlockingCache, root: &Path) {
+    let stats = cache.stats().unwrap();
+    assert_eq!(disk_bytes(root.join("assets")), stats.asset_bytes);
+    assert!(
+        disk_bytes(root) <= stats.bytes,
+        "{} on disk, {stats:?}",
+        disk_bytes(root)
+    );
+    assert!(stats.bytes <= stats.max_bytes, "{stats:?}");
+}

@@ -64,6 +64,8 @@ impl FileDriver {
     }
 
     pub(super) fn of(fetch: Fetch) -> Self {
+        let lines = Arc::clone(&fetch.lines);
+        fetch.pen.when_unwanted(move || lines.call_off());
         Self {
             work: Some(Box::pin(fetch.run())),
             fetches: true,
@@ -161,8 +163,6 @@ impl Fetch {
     }
 
     async fn run(mut self) {
-        let lines = Arc::clone(&self.lines);
-        self.pen.when_unwanted(move || lines.call_off());
         let outcome = self.fetch().await;
         self.lines.call_off();
         let Self { pen, remote, .. } = self;
@@ -318,7 +318,8 @@ impl Fetch {
 
     fn open(&mut self, which: Which, start: u64, end: Option<u64>) {
         let span = Span { next: start, end };
-        let lane = Lane::ask(&self.remote.client, self.remote.request(span), span);
+        let request = self.lines.take_along(self.remote.request(span));
+        let lane = Lane::ask(&self.remote.client, request, span);
         // Its connection cannot be used again: the rest of an answer that nobody wants is on it.
         if self.lines.start(which, lane) {
             (self.jumped, self.rescued) = (Some(which), 0);

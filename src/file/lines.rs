@@ -2,7 +2,7 @@
 //!
 //! The driver has them only while it polls them, and not while it writes to the disk; so the thread that drops the
 //! last reader closes them there and then, whatever the driver is doing (N5). To poll them it takes them out: polling
-//! runs wakers, which are the executor's code and may come back here.
+//! runs wakers, which are the executor's code and may come back here. What is out just then is hung up over its head.
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,12 +13,14 @@ use bytes::Bytes;
 
 use super::lane::{Event, Lane};
 use super::plan::{Span, Which};
+use crate::net::{HangUp, Request};
 
 /// What is under way, and whether it is called off.
 #[derive(Default)]
 pub(super) struct Lines {
     called_off: AtomicBool,
     lanes: Mutex<Lanes>,
+    hang_up: HangUp,
 }
 
 #[derive(Default)]
@@ -81,7 +83,17 @@ impl Lines {
     }
 
     pub(super) fn poll(&self, go_main: bool, cx: &mut Context<'_>) -> Poll<(Which, Event)> {
-        self.with(|lanes| lanes.poll(go_main, cx))
+        let event = self.with(|lanes| lanes.poll(go_main, cx));
+        // A connection that is hung up may look like one that came to the end of its file.
+        if self.is_called_off() {
+            return Poll::Pending;
+        }
+        event
+    }
+
+    /// Has it end with the others when they are called off.
+    pub(super) fn take_along(&self, request: Request) -> Request {
+        request.ended_by(self.hang_up.clone())
     }
 
     /// Where the lanes are.
@@ -143,16 +155,17 @@ impl Lines {
         self.called_off.load(Ordering::SeqCst)
     }
 
-    /// Closes all connections, now and from now on, without waiting: if the driver is at them this moment, it closes them
-    /// as its next step.
+    /// Closes all connections, now and from now on, without waiting. Those that the driver is at this moment are
+    /// cut off, and dropped as its next step.
     pub(super) fn call_off(&self) {
         self.called_off.store(true, Ordering::SeqCst);
         let lanes = match self.lanes.try_lock() {
             Ok(mut lanes) => std::mem::take(&mut *lanes),
             Err(TryLockError::Poisoned(poisoned)) => std::mem::take(&mut *poisoned.into_inner()),
-            Err(TryLockError::WouldBlock) => return,
+            Err(TryLockError::WouldBlock) => Lanes::default(),
         };
         drop(lanes);
+        self.hang_up.hang_up();
     }
 }
 
@@ -183,14 +196,17 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::net::{HttpClient, Request, Url};
+    use crate::net::{HttpClient, RetryPolicy, Url};
 
     /// A lane whose connection is open and whose head never comes, and the server's end of it.
     fn connected(lines: &Lines) -> std::net::TcpStream {
         let server = TcpListener::bind("127.0.0.1:0").expect("a port");
         let url = format!("http://{}/", server.local_addr().expect("bound"));
-        let request = Request::get(Url::parse(&url).expect("a url"));
-        let client = HttpClient::new().expect("a client");
+        let request = lines.take_along(Request::get(Url::parse(&url).expect("a url")));
+        let client = HttpClient::builder()
+            .retry(RetryPolicy::none())
+            .build()
+            .expect("a client");
         lines.start(
             Which::Main,
             Lane::ask(&client, request, Span { next: 0, end: None }),
@@ -220,7 +236,10 @@ mod tests {
     }
 
     fn is_closed(socket: &mut std::net::TcpStream) -> bool {
-        matches!(socket.read(&mut [0; 8]), Ok(0))
+        match socket.read(&mut [0; 8]) {
+            Ok(count) => count == 0,
+            Err(error) => error.kind() == std::io::ErrorKind::ConnectionReset,
+        }
     }
 
     /// N5, S1.
@@ -240,14 +259,36 @@ mod tests {
 
     /// N5: the driver is at the lanes while the last reader is dropped.
     #[test]
-    fn whoever_holds_the_lanes_closes_them_next() {
+    fn lanes_are_closed_over_the_head_of_whoever_holds_them() {
         let lines = Lines::default();
         let mut socket = connected(&lines);
         lines.with(|lanes| {
             lines.call_off();
             assert!(lanes.main.is_some(), "not waited for");
+            assert!(is_closed(&mut socket));
         });
-        assert!(is_closed(&mut socket));
+        assert_eq!(lines.spans(), (None, None), "and dropped next");
+    }
+
+    /// A body without a length ends with its connection: one that was hung up would be taken for a whole file.
+    #[test]
+    fn what_comes_of_a_lane_that_is_hung_up_is_not_told() {
+        let lines = Lines::default();
+        let _socket = connected(&lines);
+        let event = lines.with(|lanes| {
+            lines.call_off();
+            lanes.poll(true, &mut Context::from_waker(Waker::noop()))
+        });
+        assert!(matches!(event, Poll::Ready((_, Event::Failed(_)))));
+        let lines = Lines::default();
+        let _socket = connected(&lines);
+        lines.hang_up.hang_up();
+        lines.called_off.store(true, Ordering::SeqCst);
+        assert!(
+            lines
+                .poll(true, &mut Context::from_waker(Waker::noop()))
+                .is_pending()
+        );
     }
 
     /// S1: nothing goes on after the drop.

@@ -75,7 +75,8 @@
 //! - A source whose look-ahead is full keeps its connection, and with it one of those that the client may have to the host. If
 //!   all rest like that, opening another file there fails with [`NetError::NoneFree`](crate::net::NetError::NoneFree) after the
 //!   client's `queue_timeout`: allow as many connections as sources may be open.
-//! - Dropping the last reader, or the stream, closes the connections at once and keeps what was fetched.
+//! - Dropping the last reader, or the stream, closes the connections at once, whatever the driver is doing, and keeps what was
+//!   fetched.
 
 mod company;
 mod control;

@@ -213,7 +213,7 @@ mod tests {
             block[15] = last;
             assert_eq!(plaintext(&block), Err(CryptError::Padding));
         }
-        assert_eq!(plaintext(&[16; 16]).unwrap(), []);
+        assert!(plaintext(&[16; 16]).unwrap().is_empty());
         // Cut at a block's end: the length fits, the padding does not.
         let cut = encrypt(&[0; 64], 7);
         assert_eq!(

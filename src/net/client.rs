@@ -245,10 +245,12 @@ impl HttpClient {
             pool,
         } = &*self.inner;
         let message = || request.to_http(url, &settings.headers, user_agent, same_origin, NoBody);
-        let mut lease = pool.lease(url, settings.limits.queue).await?;
+        let mut lease = pool
+            .lease(url, settings.limits.queue, request.hang_up.clone())
+            .await?;
         let reused = match lease.reuse() {
             Some(connection) => match self.head(connection, message()?, url).await {
-                Err(NetError::NoResponse { source, .. }) => {
+                Err(NetError::NoResponse { source, .. }) if !lease.is_hung_up() => {
                     log::debug!("{}: kept connection was dead: {source}", redacted(url));
                     None
                 }

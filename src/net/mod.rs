@@ -32,6 +32,7 @@ mod connect;
 mod connection;
 mod error;
 mod gunzip;
+mod hang_up;
 mod icy;
 mod limits;
 mod long;
@@ -54,6 +55,8 @@ pub use client::HttpClient;
 pub use error::{NetError, Phase, TransportError, redacted};
 #[cfg(feature = "tls")]
 pub use futures_rustls::rustls;
+#[cfg(feature = "file")]
+pub(crate) use hang_up::HangUp;
 pub use http::HeaderMap;
 pub use range::{ByteRange, ContentRange};
 pub use request::Request;

@@ -15,6 +15,7 @@ use url::{Host, Url};
 
 use super::connection::Connection;
 use super::error::{NoneFreeSnafu, UnsupportedUrlSnafu};
+use super::hang_up::HangUp;
 use super::limits::Alarm;
 use super::{NetError, redacted};
 use crate::rt;
@@ -79,7 +80,12 @@ impl Pool {
     /// # Cancel safety
     ///
     /// Cancel safe: dropped, it gives its place in the queue up.
-    pub(super) async fn lease(self: &Arc<Self>, url: &Url, limit: Duration) -> Result<Lease, NetError> {
+    pub(super) async fn lease(
+        self: &Arc<Self>,
+        url: &Url,
+        limit: Duration,
+        hang_up: Option<HangUp>,
+    ) -> Result<Lease, NetError> {
         let peer = Peer::of(url)?;
         let permits = self.permits(&peer);
         let permit = match permits.try_acquire_arc() {
@@ -94,6 +100,7 @@ impl Pool {
         })?;
         Ok(Lease {
             connection: None,
+            hang_up,
             _permit: permit,
             pool: Arc::clone(self),
             peer,
@@ -112,6 +119,7 @@ impl Pool {
         }
         Some(Lease {
             connection: None,
+            hang_up: None,
             _permit: permit,
             pool: Arc::clone(self),
             peer,
@@ -229,6 +237,8 @@ impl fmt::Debug for Pool {
 /// then lets the next one in.
 pub(super) struct Lease {
     connection: Option<Connection>,
+    /// What may end the requests that it is for.
+    hang_up: Option<HangUp>,
     _permit: SemaphoreGuardArc,
     pool: Arc<Pool>,
     peer: Peer,
@@ -241,8 +251,13 @@ impl Lease {
 
     /// Takes an idle connection, if there is one.
     pub(super) fn reuse(&mut self) -> Option<&mut Connection> {
-        self.connection = self.pool.take(&self.peer);
-        self.connection.as_mut()
+        let kept = self.pool.take(&self.peer)?;
+        Some(self.open(kept))
+    }
+
+    /// Whether no other connection is of any use.
+    pub(super) fn is_hung_up(&self) -> bool {
+        self.hang_up.as_ref().is_some_and(HangUp::is_over)
     }
 
     /// Closes the connection and keeps the right to one.
@@ -252,6 +267,9 @@ impl Lease {
 
     /// Takes a new connection in.
     pub(super) fn open(&mut self, connection: Connection) -> &mut Connection {
+        if let Some(hang_up) = &self.hang_up {
+            hang_up.begin(connection.tcp());
+        }
         self.connection.insert(connection)
     }
 
@@ -263,6 +281,10 @@ impl Lease {
     pub(super) fn give_back(mut self) {
         if let Some(mut connection) = self.connection.take()
             && connection.is_reusable()
+            && self
+                .hang_up
+                .as_ref()
+                .is_none_or(|hang_up| hang_up.end(connection.tcp()))
         {
             self.pool.put(&self.peer, connection);
         }

@@ -7,6 +7,7 @@ use http::{Method, Uri};
 use url::{Position, Url};
 
 use super::error::{InvalidHeaderSnafu, InvalidRangeSnafu, UnsupportedUrlSnafu};
+use super::hang_up::HangUp;
 use super::{ByteRange, NetError, Validator, redacted};
 
 /// A request for a URL or for a range of its bytes.
@@ -27,6 +28,7 @@ pub struct Request {
     pub(super) if_range: Option<Validator>,
     pub(super) expected_total: Option<u64>,
     compressed: bool,
+    pub(super) hang_up: Option<HangUp>,
 }
 
 impl Request {
@@ -50,6 +52,7 @@ impl Request {
             if_range: None,
             expected_total: None,
             compressed: false,
+            hang_up: None,
         }
     }
 
@@ -90,6 +93,13 @@ impl Request {
     #[must_use]
     pub fn compressed(mut self) -> Self {
         self.compressed = true;
+        self
+    }
+
+    /// Lets `hang_up` end it, and what it becomes when its body is resumed.
+    #[cfg(feature = "file")]
+    pub(crate) fn ended_by(mut self, hang_up: HangUp) -> Self {
+        self.hang_up = Some(hang_up);
         self
     }
 

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 
 use futures_lite::io::{AsyncRead, AsyncWrite};
@@ -16,7 +16,8 @@ use crate::rt::TcpStream;
 /// the parts before it are acknowledged, and Linux delays that by 40 ms unless it is told, before each wait, not to.
 #[derive(Debug)]
 pub(super) struct Tcp {
-    inner: TcpStream,
+    /// Shared with nobody but for the moment in which it is shut down.
+    inner: Arc<TcpStream>,
     meter: Arc<Meter>,
     /// Whether something was read since the last acknowledgement.
     unacknowledged: bool,
@@ -26,7 +27,7 @@ impl Tcp {
     pub(super) fn new(inner: TcpStream, meter: Arc<Meter>) -> io::Result<Self> {
         inner.set_nodelay(true)?;
         Ok(Self {
-            inner,
+            inner: Arc::new(inner),
             meter,
             unacknowledged: false,
         })
@@ -35,7 +36,7 @@ impl Tcp {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     fn acknowledge(&self) {
         // Only a delay is lost if this fails.
-        let _ = socket2::SockRef::from(&self.inner).set_tcp_quickack(true);
+        let _ = socket2::SockRef::from(&*self.inner).set_tcp_quickack(true);
     }
 
     #[cfg(not(any(target_os = "linux", target_os = "android")))]
@@ -44,7 +45,7 @@ impl Tcp {
 
 impl AsyncRead for Tcp {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
-        let read = Pin::new(&mut self.inner).poll_read(cx, buf);
+        let read = Pin::new(&mut &*self.inner).poll_read(cx, buf);
         match &read {
             Poll::Ready(Ok(bytes)) => {
                 self.meter.received(*bytes);
@@ -58,16 +59,16 @@ impl AsyncRead for Tcp {
 }
 
 impl AsyncWrite for Tcp {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write(cx, buf)
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut &*self.inner).poll_write(cx, buf)
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(cx)
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut &*self.inner).poll_flush(cx)
     }
 
-    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_close(cx)
+    fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut &*self.inner).poll_close(cx)
     }
 }
 
@@ -77,6 +78,18 @@ pub(super) enum Socket {
     Plain(Tcp),
     #[cfg(feature = "tls")]
     Tls(Box<futures_rustls::client::TlsStream<Tcp>>),
+}
+
+impl Socket {
+    /// What is below, for whoever wants it shut.
+    pub(super) fn tcp(&self) -> Weak<TcpStream> {
+        let tcp = match self {
+            Self::Plain(tcp) => tcp,
+            #[cfg(feature = "tls")]
+            Self::Tls(tls) => tls.get_ref().0,
+        };
+        Arc::downgrade(&tcp.inner)
+    }
 }
 
 macro_rules! either {

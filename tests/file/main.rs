@@ -24,6 +24,7 @@ mod contract;
 mod damaged;
 #[cfg(feature = "symphonia")]
 mod decode;
+mod dropped;
 mod joined;
 mod matrix;
 mod model;

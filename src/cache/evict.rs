@@ -1,6 +1,7 @@
 //! The whole cache stays under one limit.
 
 mod partial;
+mod promise;
 #[cfg(test)]
 pub(super) mod races;
 mod room;
@@ -15,6 +16,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 
 use self::partial::EvictingPartial;
+use self::promise::Promise;
 use self::staged::EvictingStaged;
 use self::turn::{Notice, Seat, Turn};
 use super::bin::Bin;
@@ -276,16 +278,12 @@ impl<S: Store, P: EvictionPolicy> Store for EvictingStore<S, P> {
             // Needs no room, and may be what makes some.
             return shared.inner.set_pinned(asset, false);
         }
-        let overhead = shared.inner.overhead(asset, None, 0);
-        shared.reserve(overhead)?;
-        let done = shared.inner.set_pinned(asset, pinned);
-        let mut state = shared.lock();
-        state.reserved = state.reserved.saturating_sub(overhead);
-        drop(state);
-        if done.is_ok() {
-            self.touch(asset, Stamp::default());
-        }
-        done
+        let promise = Promise::of(0, shared);
+        promise.grow(shared.inner.overhead(asset, None, 0))?;
+        shared.inner.set_pinned(asset, true)?;
+        drop(promise);
+        self.touch(asset, Stamp::default());
+        Ok(())
     }
 
     fn asset(&self, asset: &AssetId) -> Result<Option<AssetInfo>, CacheError> {

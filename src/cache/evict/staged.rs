@@ -5,16 +5,18 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::promise::Promise;
 use super::{CacheError, Committed, EvictionPolicy, Shared, Staged, Store};
 use crate::cache::id::AssetId;
 use crate::cache::path::CachePath;
 
 /// An entry being written, and the room promised to it.
 pub(super) struct EvictingStaged<S: Store, P: EvictionPolicy> {
-    inner: Option<Box<dyn Staged>>,
+    // Dropped in this order: until the staged bytes are gone they count.
+    inner: Box<dyn Staged>,
+    promise: Promise<S, P>,
     asset: AssetId,
     path: CachePath,
-    reserved: u64,
     /// Bytes of payload so far.
     written: u64,
     shared: Arc<Shared<S, P>>,
@@ -31,23 +33,16 @@ impl<S: Store, P: EvictionPolicy> EvictingStaged<S, P> {
     ) -> Result<Self, CacheError> {
         let overhead = shared.inner.overhead(asset, Some(path), payload);
         // Claimed before room is made for it: what is about to be written to must not be evicted for that.
-        let inner = Some(shared.inner.stage(asset, path)?);
-        let mut staged = Self {
-            inner,
+        let staged = Self {
+            inner: shared.inner.stage(asset, path)?,
+            promise: Promise::of(0, shared),
             asset: asset.clone(),
             path: path.clone(),
-            reserved: 0,
             written: 0,
             shared: Arc::clone(shared),
         };
-        staged.reserve(overhead.saturating_add(payload))?;
+        staged.promise.grow(overhead.saturating_add(payload))?;
         Ok(staged)
-    }
-
-    fn reserve(&mut self, bytes: u64) -> Result<(), CacheError> {
-        self.shared.reserve(bytes)?;
-        self.reserved += bytes;
-        Ok(())
     }
 }
 
@@ -59,30 +54,20 @@ impl<S: Store, P: EvictionPolicy> Staged for EvictingStaged<S, P> {
             .inner
             .overhead(&self.asset, Some(&self.path), self.written);
         let wanted = overhead.saturating_add(self.written);
-        self.reserve(wanted.saturating_sub(self.reserved))?;
-        match &mut self.inner {
-            Some(inner) => inner.write(parts),
-            None => Err(CacheError::Abandoned),
-        }
+        self.promise.grow(wanted.saturating_sub(self.promise.bytes()))?;
+        self.inner.write(parts)
     }
 
-    fn commit(mut self: Box<Self>) -> Result<Committed, CacheError> {
-        let Some(inner) = self.inner.take() else {
-            return Err(CacheError::Abandoned);
-        };
+    fn commit(self: Box<Self>) -> Result<Committed, CacheError> {
+        let Self {
+            inner,
+            promise,
+            asset,
+            ..
+        } = *self;
         let committed = inner.commit()?;
-        self.shared
-            .committed(&self.asset, std::mem::take(&mut self.reserved), committed);
+        promise.keep(&asset, committed);
         Ok(committed)
-    }
-}
-
-impl<S: Store, P: EvictionPolicy> Drop for EvictingStaged<S, P> {
-    fn drop(&mut self) {
-        // The staged bytes go first: until then they count.
-        drop(self.inner.take());
-        let mut state = self.shared.lock();
-        state.reserved = state.reserved.saturating_sub(self.reserved);
     }
 }
 
@@ -90,7 +75,7 @@ impl<S: Store, P: EvictionPolicy> fmt::Debug for EvictingStaged<S, P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("EvictingStaged")
             .field("inner", &self.inner)
-            .field("reserved", &self.reserved)
+            .field("reserved", &self.promise.bytes())
             .finish_non_exhaustive()
     }
 }

@@ -11,31 +11,36 @@ use crate::cache::store::{Committed, Store};
 
 /// A partial entry whose commit is accounted, and whose bytes are once it is let go.
 pub(super) struct IndexPartial<S: Store> {
-    /// `None` only while this is dropped.
-    inner: Option<Box<dyn Partial>>,
-    place: PartialPlace,
+    // Dropped in this order: the accounts look at what is no longer claimed.
+    inner: Box<dyn Partial>,
+    account: Account<S>,
+}
+
+/// Counts what an asset takes when it is dropped.
+struct Account<S: Store> {
     asset: AssetId,
-    shared: Arc<Ledger<S>>,
+    ledger: Arc<Ledger<S>>,
 }
 
 impl<S: Store> IndexPartial<S> {
-    pub(super) fn new(inner: Box<dyn Partial>, asset: &AssetId, shared: &Arc<Ledger<S>>) -> Self {
+    pub(super) fn new(inner: Box<dyn Partial>, asset: &AssetId, ledger: &Arc<Ledger<S>>) -> Self {
         Self {
-            place: inner.place().clone(),
-            inner: Some(inner),
-            asset: asset.clone(),
-            shared: Arc::clone(shared),
+            inner,
+            account: Account {
+                asset: asset.clone(),
+                ledger: Arc::clone(ledger),
+            },
         }
     }
 }
 
 impl<S: Store> Partial for IndexPartial<S> {
     fn place(&self) -> &PartialPlace {
-        &self.place
+        self.inner.place()
     }
 
     fn stored(&self) -> u64 {
-        self.inner.as_ref().map_or(0, |inner| inner.stored())
+        self.inner.stored()
     }
 
     fn reserve(&self, _bytes: u64) -> Result<(), CacheError> {
@@ -45,37 +50,36 @@ impl<S: Store> Partial for IndexPartial<S> {
     fn release(&self, _bytes: u64) {}
 
     fn prepare(&self) -> Result<(), CacheError> {
-        self.inner.as_ref().map_or(Ok(()), |inner| inner.prepare())
+        self.inner.prepare()
     }
 
     fn taken_over(&self) {
         // Nothing that was not there was counted.
-        if self.stored() == 0 {
-            return;
+        if self.stored() > 0 {
+            self.account.count();
         }
-        self.shared.refresh(&self.asset);
-        self.shared.flush();
     }
 
     fn closing(&self) {
-        if let Some(inner) = &self.inner {
-            inner.closing();
-        }
+        self.inner.closing();
     }
 
     fn commit(&self, rename: &mut dyn FnMut() -> Result<u64, CacheError>) -> Result<Committed, CacheError> {
-        let Some(inner) = &self.inner else {
-            return Err(CacheError::Abandoned);
-        };
-        self.shared.committing(&self.asset, || inner.commit(rename))
+        let Account { asset, ledger } = &self.account;
+        ledger.committing(asset, || self.inner.commit(rename))
     }
 }
 
-impl<S: Store> Drop for IndexPartial<S> {
+impl<S: Store> Account<S> {
+    fn count(&self) {
+        self.ledger.refresh(&self.asset);
+        self.ledger.flush();
+    }
+}
+
+impl<S: Store> Drop for Account<S> {
     fn drop(&mut self) {
-        drop(self.inner.take());
-        self.shared.refresh(&self.asset);
-        self.shared.flush();
+        self.count();
     }
 }
 

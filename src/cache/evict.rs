@@ -8,7 +8,7 @@ mod room;
 mod staged;
 mod turn;
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -62,8 +62,8 @@ struct Shared<S, P> {
 
 struct State<P> {
     seat: Seat<P>,
-    /// Victims that turned out to be held, with their last use, until the news tell that they are free.
-    skipped: HashMap<AssetId, Stamp, IdHasher>,
+    /// Victims that turned out to be held, until the news tell that they are free.
+    skipped: HashSet<AssetId, IdHasher>,
     /// Bytes promised to entries being written.
     reserved: u64,
     /// The last stamp given out.
@@ -75,7 +75,7 @@ impl<S, P> EvictingStore<S, P> {
     pub fn new(inner: S, policy: P, max_bytes: u64) -> Self {
         let state = State {
             seat: Seat::new(policy),
-            skipped: HashMap::default(),
+            skipped: HashSet::default(),
             reserved: 0,
             last: Stamp::default(),
         };
@@ -145,7 +145,6 @@ impl<S: Store, P: EvictionPolicy> Shared<S, P> {
         // Under the lock, so that the inner store and the policy agree on the order.
         let there = self.inner.touch(asset, at);
         if there {
-            state.skipped.remove(asset);
             self.tell(state, asset, Notice::Used(at));
         }
         there
@@ -162,16 +161,16 @@ impl<S: Store, P: EvictionPolicy> Shared<S, P> {
             drop(state);
             // What is known of an earlier asset of this name is past.
             self.used(asset, Stamp::default());
-        } else if !state.skipped.contains_key(asset) {
+        } else if !state.skipped.contains(asset) {
             let at = state.stamp();
             self.tell(state, asset, Notice::Added(at));
         }
     }
 
     fn hear_news(&self, state: &mut State<P>) -> Result<(), CacheError> {
-        let mut news = self.inner.news()?;
-        for (asset, at) in &mut news {
-            *at = state.skipped.remove(asset).unwrap_or(*at);
+        let news = self.inner.news()?;
+        for (asset, at) in &news {
+            state.skipped.remove(asset);
             // What an earlier session stamped stays older than what this one stamps.
             state.last = state.last.max(*at);
         }

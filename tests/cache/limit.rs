@@ -51,6 +51,39 @@ fn one_put_evicts_several_assets_the_least_recently_used_first() {
     assert!(disk_bytes(root.path()) <= 100_000);
 }
 
+/// C8, fault C24: nor does it where the asset is one of an earlier session, of which nothing was used yet.
+#[test]
+fn an_asset_of_an_earlier_session_that_is_written_to_keeps_its_place() {
+    let root = tempfile::tempdir().unwrap();
+    let cache = open(root.path(), 66_000);
+    for a in ["written", "played", "last"] {
+        cache.put_atomic(&asset(a), &path("x"), bytes(15_000)).unwrap();
+    }
+    cache.close();
+    let cache = open(root.path(), 66_000);
+    cache
+        .put_atomic(&asset("written"), &path("y"), bytes(5_000))
+        .unwrap();
+    cache
+        .put_atomic(&asset("new"), &path("x"), bytes(25_000))
+        .unwrap();
+    let there = |a: &str| cache.contains(&asset(a), &path("x")).unwrap();
+    assert!(!there("written") && there("played") && there("last") && there("new"));
+}
+
+/// C5, C7: a pin takes room while it is there, and none when it is gone.
+#[test]
+fn pins_that_come_and_go_leave_all_the_room_there_was() {
+    let root = tempfile::tempdir().unwrap();
+    let cache = open(root.path(), 40_000);
+    for n in 0..500 {
+        cache.pin(&asset(&n.to_string())).unwrap();
+        cache.unpin(&asset(&n.to_string())).unwrap();
+    }
+    cache.put_atomic(&asset("a"), &path("x"), bytes(20_000)).unwrap();
+    check(&cache, root.path());
+}
+
 /// C6, C7, faults C4, C16, C17.
 #[test]
 fn leased_and_pinned_assets_stay_and_the_put_that_does_not_fit_is_refused() {

@@ -46,6 +46,21 @@ fn uses_recorded_by_a_clock_that_ran_ahead_are_older_than_uses_now() {
     assert!(!there(1) && !there(2));
 }
 
+/// C8: the same where the layers are put together by hand, as soon as they know what is there.
+#[test]
+fn uses_now_are_newer_than_any_that_the_layers_below_tell_of() {
+    let index = IndexStore::scanned(super::super::MemoryStore::new()).unwrap();
+    let tomorrow = Stamp::now().0 + u64::try_from(DAY.as_micros()).unwrap();
+    index.put(&asset(0), &path(0), content(0, 100)).unwrap();
+    index.touch(&asset(0), Stamp(tomorrow));
+    let below = IndexStore::scanned(index).unwrap();
+    below.touch(&asset(0), Stamp(tomorrow));
+    let store = EvictingStore::new(below, Lru::new(), MAX_BYTES);
+    store.put(&asset(1), &path(0), content(1, 100)).unwrap();
+    let used = |number| store.asset(&asset(number)).unwrap().unwrap().last_access;
+    assert!(used(1) > used(0));
+}
+
 /// C8: a clock that is set back, and back again, while the cache is open. What was used last is the newest all the same,
 /// goes last, and is remembered so.
 #[test]

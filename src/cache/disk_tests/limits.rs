@@ -26,6 +26,33 @@ fn on_a_full_disk_assets_are_evicted_and_the_put_tried_once_more() {
     assert!(run.cache().contains(&asset(ASSETS - 1), &path(0)).unwrap());
 }
 
+/// C6, C11, faults C19, C24: on a full disk room is made for more than one put, from the coldest, but for the asset that it is
+/// made for. That keeps its place.
+#[test]
+fn on_a_full_disk_room_is_made_for_more_than_one_put_and_the_asset_it_is_for_is_spared() {
+    let disk = FakeDisk::default();
+    disk.set_room(Some(300_000));
+    let files = FsStore::on(Arc::new(disk.clone()), Path::new("/"), Durability::Ordered).unwrap();
+    let index = IndexStore::open(files, true).unwrap();
+    index.look().unwrap();
+    let store = EvictingStore::new(LeaseStore::new(index), Lru::new(), 340_000);
+    let id = |n: u64| AssetId::from_key(&n.to_string()).unwrap();
+    for n in 0..25 {
+        store.put(&id(n), &path(0), content(n, 10_000)).unwrap();
+    }
+    let is_there = |n: u64| store.contains(&id(n), &path(0)).unwrap();
+    let len = 300_000 - disk.bytes();
+    let whole = content(100, usize::try_from(len).unwrap());
+    store.put(&id(0), &path(1), whole).unwrap();
+    assert!(is_there(0), "what is written to stays");
+    let gone = (0..25).filter(|&n| !is_there(n)).count() as u64;
+    assert!(gone * 10_000 > 2 * len + 60_000, "{gone} have gone");
+    disk.set_room(Some(disk.bytes()));
+    store.put(&id(30), &path(0), content(30, 1000)).unwrap();
+    assert!(!is_there(0), "the coldest all the while");
+    assert!(is_there(24) && is_there(30));
+}
+
 /// C5, fault C10: eight threads under a limit that a few entries fill. The disk counts at every change.
 #[test]
 fn a_crowd_never_takes_the_disk_above_the_limit() {

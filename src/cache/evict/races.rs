@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
+use std::time::Instant;
 
 use bytes::Bytes;
 
@@ -32,10 +33,12 @@ pub(in crate::cache) struct Hooks {
     pub(in crate::cache) looking: Mutex<Option<Hook>>,
     /// Before whoever looks has heard what is there.
     pub(in crate::cache) looked: Mutex<Option<Hook>>,
+    /// Before a staged entry is gone, or committed.
+    dropping: Mutex<Option<Hook>>,
     /// What the next removal answers, without being tried.
     removal_fails: Mutex<Option<CacheError>>,
     /// What the next look answers.
-    look_fails: Mutex<Option<CacheError>>,
+    pub(in crate::cache) look_fails: Mutex<Option<CacheError>>,
 }
 
 fn run(hook: &Mutex<Option<Hook>>) {
@@ -61,7 +64,10 @@ impl<S: Store> Store for Hooked<S> {
     }
 
     fn stage(&self, asset: &AssetId, path: &CachePath) -> Result<Box<dyn Staged>, CacheError> {
-        self.inner.stage(asset, path)
+        Ok(Box::new(HookedStaged {
+            dropping: Dropping(Arc::clone(&self.hooks)),
+            inner: self.inner.stage(asset, path)?,
+        }))
     }
 
     fn partial(&self, asset: &AssetId, path: &CachePath) -> Result<Option<Box<dyn Partial>>, CacheError> {
@@ -137,6 +143,38 @@ impl<S: Store> Store for Hooked<S> {
     }
 }
 
+/// Dropped before the staged entry it goes with.
+struct Dropping(Arc<Hooks>);
+
+impl Drop for Dropping {
+    fn drop(&mut self) {
+        run(&self.0.dropping);
+    }
+}
+
+struct HookedStaged {
+    dropping: Dropping,
+    inner: Box<dyn Staged>,
+}
+
+impl fmt::Debug for HookedStaged {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HookedStaged").finish_non_exhaustive()
+    }
+}
+
+impl Staged for HookedStaged {
+    fn write(&mut self, parts: &[Bytes]) -> Result<(), CacheError> {
+        self.inner.write(parts)
+    }
+
+    fn commit(self: Box<Self>) -> Result<Committed, CacheError> {
+        let Self { dropping, inner } = *self;
+        drop(dropping);
+        inner.commit()
+    }
+}
+
 struct Scene {
     store: Arc<EvictingStore<Hooked<LeaseStore<MemoryStore>>, Lru>>,
     hooks: Arc<Hooks>,
@@ -191,9 +229,14 @@ fn a_second_writer_waits_for_victims_on_their_way() {
         while scene.store.shared.lock().seat.waiting() == 0 && !second.is_finished() {
             thread::yield_now();
         }
+        let start = Instant::now();
         go_on.send(()).unwrap();
         first.join().unwrap().unwrap();
         second.join().unwrap().unwrap();
+        assert!(
+            start.elapsed() < turn::PATIENCE / 2,
+            "it was not told that the turn is free"
+        );
     });
     assert!(!is_there(&*scene.store, "old"));
     assert!(is_there(&*scene.store, "first") && is_there(&*scene.store, "second"));
@@ -313,4 +356,40 @@ fn a_partial_file_that_is_let_go_counts_all_the_while() {
     drop(second);
     assert!(told.recv().unwrap() >= used);
     assert_eq!(store.used_bytes().unwrap(), used);
+}
+
+/// C5: the bytes of a staged entry count until it is gone.
+#[test]
+fn a_staged_entry_that_is_dropped_counts_until_it_is_gone() {
+    let scene = Scene::new(1000);
+    let mut staged = scene.store.stage(&id("a"), &path("x")).unwrap();
+    staged.write(&[vec![1; 300].into()]).unwrap();
+    let (looks, (tell, told)) = (Arc::clone(&scene.store), mpsc::channel());
+    *scene.hooks.dropping.lock().unwrap() = Some(Box::new(move || {
+        tell.send(looks.used_bytes().unwrap()).unwrap();
+    }));
+    drop(staged);
+    assert_eq!(told.recv().unwrap(), 300);
+    assert_eq!(scene.store.used_bytes().unwrap(), 0);
+}
+
+/// C5: what was put under a larger limit, and could not be evicted when the cache was opened with a smaller one, goes with
+/// the next call.
+#[test]
+fn a_smaller_limit_that_could_not_take_effect_at_once_does_later() {
+    let hooks = Arc::<Hooks>::default();
+    let hooked = Hooked {
+        inner: LeaseStore::new(MemoryStore::new()),
+        hooks: Arc::clone(&hooks),
+    };
+    for asset in ["a", "b"] {
+        put(&hooked, asset, 600).unwrap();
+    }
+    let store = EvictingStore::new(hooked, Lru::new(), 1000);
+    *hooks.removal_fails.lock().unwrap() = Some(CacheError::Abandoned);
+    store.settle().unwrap_err();
+    assert_eq!(store.assets().unwrap().len(), 2);
+    store.settle().unwrap();
+    store.bin().empty();
+    assert!(store.used_bytes().unwrap() <= 1000);
 }

@@ -4,7 +4,7 @@ use super::turn::Turn;
 use super::{CacheError, EvictionPolicy, SLACK, Shared, Store, Victim};
 use crate::cache::error::CacheFullSnafu;
 use crate::cache::id::AssetId;
-use crate::cache::store::{AssetInfo, Stamp};
+use crate::cache::store::AssetInfo;
 
 /// What is missing for a write.
 struct Lack {
@@ -78,7 +78,7 @@ impl<S: Store, P: EvictionPolicy> Shared<S, P> {
                 kept = Some((asset, at));
                 continue;
             }
-            let info = match self.look_at(&asset, at) {
+            let info = match self.look_at(&asset) {
                 Ok(Some(info)) => info,
                 Ok(None) => continue,
                 Err(error) => {
@@ -115,11 +115,11 @@ impl<S: Store, P: EvictionPolicy> Shared<S, P> {
     }
 
     /// What is known of a victim; `None` if it is not there, or held and so skipped.
-    fn look_at(&self, asset: &AssetId, at: Stamp) -> Result<Option<AssetInfo>, CacheError> {
+    fn look_at(&self, asset: &AssetId) -> Result<Option<AssetInfo>, CacheError> {
         // The news that a skipped asset is free are heard under the same lock, and so after it was skipped.
         let mut state = self.lock();
         if self.inner.is_held(asset)? {
-            state.skipped.insert(asset.clone(), at);
+            state.skipped.insert(asset.clone());
             return Ok(None);
         }
         self.inner.asset(asset)
@@ -145,7 +145,7 @@ impl<S: Store, P: EvictionPolicy> Shared<S, P> {
                 Ok(None) => {}
                 // Leased since it was picked.
                 Err(CacheError::InUse { .. }) => {
-                    self.lock().skipped.insert(asset, at);
+                    self.lock().skipped.insert(asset);
                 }
                 Err(error) => {
                     turn.restored(vec![(asset, at)]);

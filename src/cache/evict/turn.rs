@@ -19,7 +19,7 @@ use crate::cache::store::Stamp;
 
 /// How long to wait for one turn to end. A policy that waits itself, for another thread which needs room,
 /// would never be done.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// As many uses are told at once: looking up one asset after the other, with nothing between, the processor fetches
 /// several at a time.

@@ -8,7 +8,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use futures_lite::future::block_on;
-use kithara::cache::{AssetCache, AssetId, BlockingCache, CacheError, CachePath, Durability, MaxAge, Never};
+use kithara::cache::{
+    AssetCache, AssetId, BlockingCache, CacheError, CachePath, Durability, FsStore, MaxAge, Never, Store as _,
+};
 use kithara_test_support::disk_bytes;
 
 use crate::{asset, bytes, check, dir_of, path};
@@ -432,6 +434,19 @@ fn opening_sweeps_our_leftovers_and_nothing_else() {
     // Foreign files in an asset's directory count with it, and go with it.
     let wanted = disk_bytes(&dir);
     assert_eq!(second.asset(&a).unwrap().unwrap().bytes, wanted);
+}
+
+/// C1, C10: an asset's folder in a place that is not its own is not its folder.
+#[test]
+fn a_folder_in_another_place_is_no_asset() {
+    let root = tempfile::tempdir().unwrap();
+    let store = FsStore::open(root.path(), Durability::Ordered).unwrap();
+    store.put(&asset("a"), &path("x"), bytes(100, 1)).unwrap();
+    let elsewhere = root.path().join("assets/zz").join(asset("a").name());
+    copy(&dir_of(root.path(), &asset("a")), &elsewhere);
+    let listed: Vec<_> = store.assets().unwrap().into_iter().map(|info| info.id).collect();
+    assert_eq!(listed, [asset("a")]);
+    assert!(elsewhere.join("x").exists());
 }
 
 /// C5, fault C10: eight threads under a tight limit; the disk is measured all the while.

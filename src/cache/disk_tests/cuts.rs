@@ -6,6 +6,7 @@ use std::thread;
 use std::time::Instant;
 
 use super::*;
+use crate::storage::durable::{self, Disk as _};
 
 impl Run {
     /// Checks what a machine finds that lost power after `changes` changes.
@@ -179,4 +180,54 @@ fn a_power_cut_in_a_random_session_leaves_a_sound_cache() {
         cut(&run(&steps, durability), 2, seed);
         drop(context);
     }
+}
+
+/// What survives every one of a hundred power cuts now.
+fn survives(disk: &FakeDisk, asset: &AssetId, path: &CachePath) -> bool {
+    (0..100).all(|seed| {
+        let found = disk.power_cut(disk.changes(), &mut Dice(seed));
+        let store = FsStore::on(Arc::new(found), Path::new("/"), Durability::Full).unwrap();
+        store.contains(asset, path).unwrap()
+    })
+}
+
+/// C2, fault C20: a folder that disappeared behind our back, and was made anew for a put, is durable like the first one.
+#[test]
+fn a_put_into_a_folder_made_anew_survives_a_power_cut() {
+    let disk = FakeDisk::default();
+    let store = FsStore::on(Arc::new(disk.clone()), Path::new("/"), Durability::Full).unwrap();
+    let (a, x) = (asset(0), path(0));
+    store.put(&a, &x, content(1, 100)).unwrap();
+    disk.remove_dir_all(&store.tree().layout.asset(&a)).unwrap();
+    disk.sync_dir(&store.tree().layout.fan(&a)).unwrap();
+    store.put(&a, &x, content(2, 100)).unwrap();
+    assert!(survives(&disk, &a, &x));
+}
+
+/// C2, R3: the folder of a partial file need not be durable; that of an entry it has become is.
+#[test]
+fn a_committed_partial_entry_survives_a_power_cut() {
+    let disk = FakeDisk::default();
+    let store = FsStore::on(Arc::new(disk.clone()), Path::new("/"), Durability::Full).unwrap();
+    let (a, x) = (asset(0), path(0));
+    let partial = store.partial(&a, &x).unwrap().unwrap();
+    partial.prepare().unwrap();
+    let place = partial.place().clone();
+    // What a whole entry looks like, footer and all.
+    let whole = FakeDisk::default();
+    let other = FsStore::on(Arc::new(whole.clone()), Path::new("/"), Durability::Full).unwrap();
+    other.put(&a, &x, content(1, 100)).unwrap();
+    let entry = whole.open(&place.target).unwrap();
+    let len = entry.metadata().unwrap().len;
+    let bytes = durable::read_range(&*entry, 0, len).unwrap();
+    let mut file = disk.create_new(&place.partial).unwrap();
+    file.append(&[bytes]).unwrap();
+    file.sync().unwrap();
+    let mut rename = || {
+        disk.replace(&place.partial, &place.target, Durability::Full)
+            .unwrap();
+        Ok(len)
+    };
+    partial.commit(&mut rename).unwrap();
+    assert!(survives(&disk, &a, &x));
 }

@@ -13,6 +13,9 @@ use crate::cache::path::CachePath;
 pub(crate) struct Turns {
     taken: Mutex<HashSet<(AssetId, CachePath)>>,
     given_back: Condvar,
+    /// How many have waited.
+    #[cfg(test)]
+    waited: std::sync::atomic::AtomicUsize,
 }
 
 /// A turn; ends when it is dropped.
@@ -27,6 +30,8 @@ impl Turns {
         let entry = (asset.bare(), path.clone());
         let mut taken = self.lock();
         while !taken.insert(entry.clone()) {
+            #[cfg(test)]
+            self.waited.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
             taken = self
                 .given_back
                 .wait(taken)
@@ -51,5 +56,53 @@ impl Drop for Turn<'_> {
 impl fmt::Debug for Turns {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Turns").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::Ordering;
+    use std::thread;
+
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::cache::error::CacheError;
+    use crate::cache::fs::FsStore;
+    use crate::cache::store::Store;
+    use crate::storage::Durability;
+
+    /// C3, C10: whatever replaces an entry or takes it away waits for whoever is at it.
+    #[test]
+    fn whoever_changes_an_entry_waits_for_its_turn() {
+        type Change = fn(&FsStore, &AssetId, &CachePath) -> Result<(), CacheError>;
+        let put: Change = |store, a, x| store.put(a, x, Bytes::from_static(b"anew")).map(|_| ());
+        let remove: Change = |store, a, x| store.remove_entry(a, x).map(|_| ());
+        let heal: Change = |store, a, x| store.open(a, x).map(drop);
+        let remove_damaged: Change = |store, a, x| store.remove_damaged(a, x).map(|_| ());
+        let commit: Change = |store, a, x| {
+            let partial = store.partial(a, x)?.unwrap();
+            partial.commit(&mut || Ok(0)).map(|_| ())
+        };
+        for (n, change) in [put, remove, heal, remove_damaged, commit]
+            .into_iter()
+            .enumerate()
+        {
+            let root = tempfile::tempdir().unwrap();
+            let store = FsStore::open(root.path(), Durability::Ordered).unwrap();
+            let (a, x) = (AssetId::from_key("a").unwrap(), CachePath::parse("x").unwrap());
+            store.put(&a, &x, Bytes::from_static(b"bytes")).unwrap();
+            std::fs::write(store.tree().layout.entry(&a, &x), "damaged").unwrap();
+            let turns = &store.tree().turns;
+            let turn = turns.take(&a, &x);
+            thread::scope(|scope| {
+                let changes = scope.spawn(|| change(&store, &a, &x).unwrap());
+                while turns.waited.load(Ordering::Relaxed) == 0 && !changes.is_finished() {
+                    thread::yield_now();
+                }
+                assert!(!changes.is_finished(), "number {n} did not wait");
+                drop(turn);
+            });
+        }
     }
 }

@@ -255,6 +255,13 @@ fn an_unknown_asset_that_no_look_could_settle_is_looked_at_by_the_checkpoint() {
     assert!(hooks.looked.lock().unwrap().is_none());
     index.checkpoint().unwrap();
     agree(&index, &memory);
+    // The same where the look fails.
+    memory.put(&asset, &path, Bytes::from(vec![1; 50])).unwrap();
+    *hooks.look_fails.lock().unwrap() = Some(CacheError::Abandoned);
+    index.shared.refresh(&asset);
+    assert!(hooks.look_fails.lock().unwrap().is_none());
+    index.checkpoint().unwrap();
+    agree(&index, &memory);
 }
 
 /// C3, fault C20: a miss heals the accounts, however it is found.
@@ -280,6 +287,7 @@ mod on_a_fake_disk {
     use std::path::Path;
 
     use super::*;
+    use crate::storage::durable::{self, Disk as _};
     use crate::storage::fake_disk::FakeDisk;
 
     /// C3: what a look at the disk writes down during a change does not say that the session has ended in order.
@@ -329,5 +337,71 @@ mod on_a_fake_disk {
         let found = index.used_bytes().unwrap();
         index.shared.flush();
         assert_eq!(index.used_bytes().unwrap(), found);
+    }
+
+    /// C3, C8: files that do not belong together, as a crash between two steps of a snapshot leaves them, are no clean end; and
+    /// what an old journal says is not told after a newer snapshot.
+    #[test]
+    fn a_snapshot_without_its_journal_is_no_clean_end_and_an_old_journal_is_none() {
+        let disk = Arc::new(FakeDisk::default());
+        let files = FsStore::on(disk.clone(), Path::new("/"), Durability::Ordered).unwrap();
+        let dir = files.tree().layout.index();
+        let index = IndexStore::open(files, true).unwrap();
+        index.look().unwrap();
+        let (asset, path) = (AssetId::from_key("a").unwrap(), CachePath::parse("x").unwrap());
+        index.put(&asset, &path, Bytes::from_static(b"bytes")).unwrap();
+        let load = |disk: FakeDisk| IndexFiles::load(Arc::new(disk), &dir).1.unwrap();
+        let journal = dir.join("journal");
+        let old = disk.open(&journal).unwrap();
+        let len = old.metadata().unwrap().len;
+        let old = durable::read_range(&*old, 0, len).unwrap();
+        assert_eq!(load(disk.settled()).changes.len(), 1);
+        index.shared.compact(false).unwrap();
+
+        let crashed = disk.settled();
+        crashed.remove_file(&journal).unwrap();
+        assert!(!load(crashed).clean);
+        let crashed = disk.settled();
+        crashed.remove_file(&journal).unwrap();
+        crashed.create_new(&journal).unwrap().append(&[old]).unwrap();
+        let loaded = load(crashed);
+        assert!(loaded.changes.is_empty() && !loaded.clean);
+        index.seal();
+        assert!(load(disk.settled()).clean);
+    }
+
+    /// C8: a change that waited for the journal is not told to it after the snapshot that says it, and what came then.
+    #[test]
+    fn a_change_that_a_snapshot_says_is_not_told_after_it() {
+        let disk = Arc::new(FakeDisk::default());
+        let files = |disk| FsStore::on(disk, Path::new("/"), Durability::Ordered).unwrap();
+        let index = IndexStore::open(files(disk.clone()), true).unwrap();
+        index.look().unwrap();
+        let (asset, path) = (AssetId::from_key("a").unwrap(), CachePath::parse("x").unwrap());
+        index.put(&asset, &path, Bytes::from_static(b"bytes")).unwrap();
+        let busy = index.shared.lock_files();
+        index.put(&asset, &path, Bytes::from_static(b"other")).unwrap();
+        drop(busy);
+        assert!(!index.shared.lock().pending.is_empty());
+        let last = Stamp(Stamp::now().0 + 1);
+        index.touch(&asset, last);
+        index.shared.compact(false).unwrap();
+        index.shared.flush();
+        let found = IndexStore::open(files(Arc::new(disk.settled())), true).unwrap();
+        assert_eq!(found.asset(&asset).unwrap().unwrap().last_access, last);
+    }
+
+    /// C4, C5: the journal of an asset that is written to without end is as long as it is allowed to be, and no longer.
+    #[test]
+    fn a_journal_does_not_grow_with_the_changes() {
+        let disk = Arc::new(FakeDisk::default());
+        let files = FsStore::on(disk.clone(), Path::new("/"), Durability::Ordered).unwrap();
+        let index = IndexStore::open(files, true).unwrap();
+        index.look().unwrap();
+        let (asset, path) = (AssetId::from_key("a").unwrap(), CachePath::parse("x").unwrap());
+        for _ in 0..200 {
+            index.put(&asset, &path, Bytes::from_static(b"bytes")).unwrap();
+            assert!(disk.bytes_in("/index") <= most_bytes(1));
+        }
     }
 }

@@ -22,9 +22,12 @@ impl Company {
     /// Tells `sender` from now on, and at once if the file is not kept already.
     pub(super) fn join(&self, sender: &Sender<FileControl>) {
         let mut members = self.lock();
-        members.joined.push(sender.downgrade());
+        // To let go of the last one of a channel wakes whoever listens, which is foreign code.
+        let there: Vec<_> = members.joined.iter().filter_map(WeakSender::upgrade).collect();
+        members.joined = there.iter().chain([sender]).map(Sender::downgrade).collect();
         let bypass = members.bypass.clone();
         drop(members);
+        drop(there);
         if let Some(reason) = bypass {
             // Whoever does not listen is not told.
             let _ = sender.try_send(FileControl::CacheBypassed { reason });
@@ -53,5 +56,24 @@ impl Company {
     fn lock(&self) -> MutexGuard<'_, Members> {
         // Each change is one assignment, which a panic elsewhere does not break.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_gone_is_forgotten_when_the_next_one_joins() {
+        let company = Company::default();
+        let (stays, told) = async_channel::unbounded();
+        company.join(&stays);
+        for _ in 0..1000 {
+            company.join(&async_channel::unbounded().0);
+        }
+        assert!(company.lock().joined.len() <= 2);
+        company.bypass(&Bypass::UnknownLength);
+        let told = told.try_recv();
+        assert!(matches!(told, Ok(FileControl::CacheBypassed { .. })));
     }
 }

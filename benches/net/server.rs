@@ -16,6 +16,9 @@ pub(crate) const SMALL: u64 = 64 << 10;
 /// The length of `/large`.
 const LARGE: u64 = 1 << 30;
 
+/// Runs a command until our end of the pipe is closed, which the system does even if we are killed.
+const AS_LONG_AS_WE_LIVE: &str = r#"trap "" INT; "$@" & read -r _; kill $!; wait"#;
+
 /// A server with a `/large` and a `/small` file.
 pub(crate) struct Web {
     pub(crate) addr: SocketAddr,
@@ -23,7 +26,7 @@ pub(crate) struct Web {
 }
 
 enum Kind {
-    Nginx { process: Child, _root: TempDir },
+    Nginx { shell: Child, _root: TempDir },
     Own { _server: Server },
 }
 
@@ -54,15 +57,16 @@ impl Web {
             Pattern::new(2).range(0, usize::try_from(FILE).ok()?),
         )
         .ok()?;
-        let process = Command::new("nginx")
-            .args(["-e", "stderr", "-c"])
+        let shell = Command::new("sh")
+            .args(["-c", AS_LONG_AS_WE_LIVE, "sh", "nginx", "-e", "stderr", "-c"])
             .arg(root.path().join("conf"))
+            .stdin(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
             .ok()?;
         let web = Self {
             addr,
-            kind: Kind::Nginx { process, _root: root },
+            kind: Kind::Nginx { shell, _root: root },
         };
         // It says nothing when it is ready; it listens, or it has ended.
         let ready = (0..10_000).any(|_| TcpStream::connect(addr).is_ok());
@@ -83,9 +87,9 @@ impl Web {
 
 impl Drop for Web {
     fn drop(&mut self) {
-        if let Kind::Nginx { process, .. } = &mut self.kind {
-            let _ = process.kill();
-            let _ = process.wait();
+        if let Kind::Nginx { shell, .. } = &mut self.kind {
+            drop(shell.stdin.take());
+            let _ = shell.wait();
         }
     }
 }

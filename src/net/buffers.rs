@@ -107,8 +107,10 @@ mod tests {
     #[test]
     fn what_outlives_its_body_is_whole_and_goes_by_itself() {
         let buffers = Buffers::new(8);
+        let spares = Arc::downgrade(&buffers);
         let bytes = buffers.give_out(buffers.take(), 8);
         drop(buffers);
+        assert!(spares.upgrade().is_none(), "nobody waits for it");
         assert_eq!(&bytes[..], &[0; 8]);
     }
 }

@@ -77,10 +77,13 @@ fn a_source_that_only_plays_has_one_connection() {
 fn no_connection_outlives_source_and_client() {
     let stage = Stage::new(40 * MIB);
     stuck(&stage);
-    let mut reader = stage.reader();
+    let client = client();
+    let params = FileParams::new(client.clone(), stage.cache.clone());
+    let mut reader = block_on(FileSource::new(stage.url(), params).open_reader()).unwrap();
     assert_at(&mut reader, 10 * MIB, 4096);
     assert_at(&mut reader, 20 * MIB, 4096);
-    drop(reader);
+    wait_for_spare(&client);
+    drop((reader, client));
     stage.server.wait_until(|log| log.open_connections() == 0);
 }
 

@@ -84,6 +84,7 @@ mod desk;
 mod dials;
 mod driver;
 mod error;
+mod fetch;
 mod fresh;
 mod join;
 mod lane;

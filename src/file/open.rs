@@ -9,8 +9,9 @@ use snafu::{OptionExt as _, ResultExt as _};
 
 use super::desk::{Desk, Looked, Resource};
 use super::dials::Dials;
-use super::driver::{Fetch, FileDriver, Manner, Over};
+use super::driver::FileDriver;
 use super::error::{CacheSnafu, LocalSnafu, NoClientSnafu, OfflineMissSnafu};
+use super::fetch::{Fetch, Manner, Over};
 use super::fresh::{self, Said};
 use super::join;
 use super::lines::{CallOff, Lines};

@@ -44,7 +44,7 @@ pub trait Partial: fmt::Debug + Send + Sync {
     ///
     /// # Errors
     ///
-    /// [`CacheError::CacheFull`] from a layer with a limit.
+    /// [`CacheError::CacheFull`] or [`CacheError::PolicyBusy`] from a layer with a limit.
     fn reserve(&self, bytes: u64) -> Result<(), CacheError>;
 
     /// Takes back what was reserved and not written.
@@ -190,7 +190,7 @@ impl PartialEntry {
     ///
     /// # Errors
     ///
-    /// [`CacheError::CacheFull`]: skip the checkpoint.
+    /// [`CacheError::CacheFull`] or [`CacheError::PolicyBusy`]: skip the checkpoint.
     pub fn reserve_record<E>(&self, checkpoint: &Checkpoint<E>) -> Result<(), CacheError> {
         let wanted = 2 * checkpoint.record_bytes();
         let mut reserved = self.claim.for_records();
@@ -303,8 +303,8 @@ impl Budget for Claim {
             .and_then(|()| self.partial.reserve(bytes))
             .map_err(|error| {
                 let kind = match &error {
-                    CacheError::CacheFull { .. } => io::ErrorKind::QuotaExceeded,
                     CacheError::Io { source, .. } => source.kind(),
+                    error if error.is_full() => io::ErrorKind::QuotaExceeded,
                     _ => io::ErrorKind::Other,
                 };
                 io::Error::new(kind, error)

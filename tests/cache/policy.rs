@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::mpsc;
@@ -14,6 +15,7 @@ use futures_lite::future::block_on;
 use kithara::cache::{
     AssetCache, AssetId, BlockingCache, CacheError, Durability, EvictionPolicy, Lru, Stamp,
 };
+use kithara::storage::StreamingResource;
 
 use crate::{asset, path};
 
@@ -154,6 +156,15 @@ fn everything(cache: &BlockingCache, _method: &str) {
     }
     match cache.put_atomic(&other, &path("x"), bytes(200)) {
         Ok(()) => drop(cache.lease(&other)),
+        Err(error) => assert!(matches!(error, CacheError::PolicyBusy), "{error}"),
+    }
+    match cache.partial(&other, &path("y")) {
+        Ok(partial) => {
+            let resource: StreamingResource<io::Error> = partial.unwrap().open().unwrap();
+            if let Err(error) = resource.writer().unwrap().write_at(0, &bytes(5000)) {
+                assert!(error.is_full(), "{error}");
+            }
+        }
         Err(error) => assert!(matches!(error, CacheError::PolicyBusy), "{error}"),
     }
     cache.remove(&other).unwrap();

@@ -118,7 +118,7 @@ impl AssetCache {
     ///
     /// # Errors
     ///
-    /// [`CacheError::NoFiles`] from a cache in memory; [`CacheError::Io`].
+    /// As [`BlockingCache::partial`].
     ///
     /// # Cancel safety
     ///
@@ -173,7 +173,8 @@ impl AssetCache {
     ///
     /// # Errors
     ///
-    /// [`CacheError::CacheFull`] if it does not fit, [`CacheError::Io`]. The old entry then stands.
+    /// [`CacheError::CacheFull`] or [`CacheError::PolicyBusy`] if it does not fit, [`CacheError::Io`]. The old entry then
+    /// stands.
     ///
     /// # Cancel safety
     ///
@@ -250,7 +251,7 @@ impl AssetCache {
     ///
     /// # Errors
     ///
-    /// [`CacheError::CacheFull`] if not even an empty entry fits, [`CacheError::Io`].
+    /// [`CacheError::CacheFull`] or [`CacheError::PolicyBusy`] if not even an empty entry fits, [`CacheError::Io`].
     ///
     /// # Cancel safety
     ///
@@ -310,7 +311,7 @@ impl AssetCache {
     ///
     /// # Errors
     ///
-    /// [`CacheError::Io`].
+    /// As [`BlockingCache::pin`].
     ///
     /// # Cancel safety
     ///

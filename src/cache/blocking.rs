@@ -64,8 +64,11 @@ pub struct CacheStats {
 }
 
 impl BlockingCache {
-    /// A cache in memory.
-    pub(super) fn in_memory<S: Store, P: EvictionPolicy>(store: EvictingStore<S, P>, leases: Leases) -> Self {
+    /// A cache that does all its work in its callers' time.
+    pub(super) fn without_keeper<S: Store, P: EvictionPolicy>(
+        store: EvictingStore<S, P>,
+        leases: Leases,
+    ) -> Self {
         let progress = Progress::new();
         progress.end();
         let (bin, max_bytes) = (Arc::clone(store.bin()), store.max_bytes());
@@ -83,7 +86,7 @@ impl BlockingCache {
     }
 
     /// A cache on disk, with a thread of its own.
-    pub(super) fn on_disk<P: EvictionPolicy>(
+    pub(super) fn with_keeper<P: EvictionPolicy>(
         root: &Path,
         index: IndexStore<FsStore>,
         policy: P,
@@ -157,8 +160,8 @@ impl BlockingCache {
     ///
     /// # Errors
     ///
-    /// [`CacheError::CacheFull`] if not even an empty entry fits, [`CacheError::NoFiles`] from a cache in memory,
-    /// [`CacheError::Io`].
+    /// [`CacheError::CacheFull`] or [`CacheError::PolicyBusy`] if not even an empty entry fits, [`CacheError::NoFiles`]
+    /// from a cache in memory, [`CacheError::Io`].
     pub fn partial(&self, asset: &AssetId, path: &CachePath) -> Result<Option<PartialEntry>, CacheError> {
         let partial = self.shared.store.partial(asset, path)?;
         self.shared.store.touch(asset, Stamp::default());
@@ -209,7 +212,7 @@ impl BlockingCache {
     ///
     /// # Errors
     ///
-    /// [`CacheError::CacheFull`] if it does not fit, [`CacheError::Io`].
+    /// [`CacheError::CacheFull`] or [`CacheError::PolicyBusy`] if it does not fit, [`CacheError::Io`].
     pub fn put_atomic(&self, asset: &AssetId, path: &CachePath, bytes: Bytes) -> Result<(), CacheError> {
         self.shared.store.put(asset, path, bytes)?;
         self.tidy();
@@ -267,7 +270,7 @@ impl BlockingCache {
     ///
     /// # Errors
     ///
-    /// [`CacheError::Io`].
+    /// [`CacheError::CacheFull`] or [`CacheError::PolicyBusy`] if its mark does not fit, [`CacheError::Io`].
     pub fn pin(&self, asset: &AssetId) -> Result<(), CacheError> {
         self.shared.store.set_pinned(asset, true)
     }

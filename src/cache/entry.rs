@@ -21,11 +21,9 @@ const BLOCK_LEN: u64 = BLOCK as u64;
 /// An entry opened for reading. It stays whole and readable after the entry is replaced, evicted or removed.
 ///
 /// No byte is given out whose checksum was not right when it was read; an entry that is found damaged is taken out of the
-/// cache it was opened from. Checksums cover 128 KiB each, so reading less
-/// than that at once reads the rest of it too.
+/// cache it was opened from. Checksums cover 128 KiB each, so reading less than that at once reads the rest of it too.
 pub struct Entry {
     content: Content,
-    len: u64,
 }
 
 enum Content {
@@ -44,7 +42,6 @@ pub(super) struct EntryFile {
 impl Entry {
     pub(crate) fn memory(bytes: Bytes) -> Self {
         Self {
-            len: bytes.len() as u64,
             content: Content::Memory(bytes),
         }
     }
@@ -58,7 +55,6 @@ impl Entry {
     ) -> io::Result<Option<Self>> {
         let footer = Footer::read(&*file)?.filter(|footer| footer.is_of(asset, path));
         Ok(footer.map(|footer| Self {
-            len: footer.payload,
             content: Content::File(EntryFile {
                 file,
                 path: file_path.to_owned(),
@@ -86,12 +82,15 @@ impl Entry {
 
     /// Length in bytes.
     pub fn len(&self) -> u64 {
-        self.len
+        match &self.content {
+            Content::Memory(bytes) => bytes.len() as u64,
+            Content::File(file) => file.footer.payload,
+        }
     }
 
     /// Whether the entry has no bytes.
     pub fn is_empty(&self) -> bool {
-        self.len == 0
+        self.len() == 0
     }
 
     /// `len` bytes from `offset`; fewer only where the entry ends.
@@ -101,7 +100,7 @@ impl Entry {
     /// [`CacheError::Io`] if the file cannot be read, [`CacheError::Damaged`] if the disk changed the bytes, or the file
     /// was cut short.
     pub fn read_at(&self, offset: u64, len: u64) -> Result<Bytes, CacheError> {
-        let end = self.len.min(offset.saturating_add(len));
+        let end = self.len().min(offset.saturating_add(len));
         let start = offset.min(end);
         match &self.content {
             Content::Memory(bytes) => Ok(slice(bytes, 0, start, end)),
@@ -120,7 +119,7 @@ impl Entry {
     ///
     /// As [`read_at`](Self::read_at).
     pub fn read(&self) -> Result<Bytes, CacheError> {
-        self.read_at(0, self.len)
+        self.read_at(0, self.len())
     }
 
     /// All bytes; what is damaged is absent.
@@ -222,7 +221,7 @@ fn slice(bytes: &Bytes, first: u64, start: u64, end: u64) -> Bytes {
 impl fmt::Debug for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Entry")
-            .field("len", &self.len)
+            .field("len", &self.len())
             .finish_non_exhaustive()
     }
 }

@@ -1,7 +1,7 @@
 //! The thread that does what nobody should wait for.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -11,8 +11,7 @@ use snafu::ResultExt as _;
 use super::bin::{Bin, Wake};
 use super::error::{CacheError, IoSnafu};
 use super::evict::EvictingStore;
-use super::fs::Closing;
-use super::fs::FsStore;
+use super::fs::{Closing, FsStore};
 use super::index::IndexStore;
 use super::policy::EvictionPolicy;
 use super::store::Store;
@@ -52,7 +51,7 @@ impl Keeper {
             let policy = store.retire();
             drop((store, index));
             // The lock is free: whoever waits to open the root may go on.
-            drop(closing.lock().unwrap_or_else(PoisonError::into_inner).take());
+            drop(lock(&closing).take());
             // The caller's value goes last: its drop may open the root.
             drop(policy);
             drop(alive);
@@ -71,6 +70,11 @@ impl Keeper {
     pub(super) fn closed(&self) -> Receiver<()> {
         self.closed.clone()
     }
+}
+
+fn lock(closing: &Mutex<Option<Closing>>) -> MutexGuard<'_, Option<Closing>> {
+    // It is there or it is not, whatever panics.
+    closing.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn keep(index: &IndexStore<FsStore>, store: &dyn Store, bin: &Bin) {
@@ -95,7 +99,7 @@ fn keep(index: &IndexStore<FsStore>, store: &dyn Store, bin: &Bin) {
 
 impl Drop for Keeper {
     fn drop(&mut self) {
-        *self.closing.lock().unwrap_or_else(PoisonError::into_inner) = Some(Closing::new(&self.root));
+        *lock(&self.closing) = Some(Closing::new(&self.root));
         self.bin.close();
     }
 }

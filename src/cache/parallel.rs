@@ -24,6 +24,7 @@ pub(super) fn for_each<T: Sync>(
             if let Err(error) = work(item) {
                 // The others find nothing more to do.
                 next.store(items.len(), Ordering::Relaxed);
+                // There is an error or none, whatever panics.
                 failed
                     .lock()
                     .unwrap_or_else(PoisonError::into_inner)

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_channel::{Receiver, Sender};
 
@@ -13,22 +13,22 @@ pub struct Progress {
     shared: Arc<Shared>,
 }
 
-#[derive(Default)]
 struct Shared {
     done: AtomicU64,
     total: AtomicU64,
     assets: AtomicU64,
-    finished: AtomicBool,
-    /// Never carries anything: closing it wakes everybody.
-    end: Option<(Sender<()>, Receiver<()>)>,
+    /// Never carries anything: closed when the look has ended.
+    end: (Sender<()>, Receiver<()>),
 }
 
 impl Progress {
     pub(super) fn new() -> Self {
         Self {
             shared: Arc::new(Shared {
-                end: Some(async_channel::bounded(1)),
-                ..Shared::default()
+                done: AtomicU64::new(0),
+                total: AtomicU64::new(0),
+                assets: AtomicU64::new(0),
+                end: async_channel::bounded(1),
             }),
         }
     }
@@ -46,7 +46,7 @@ impl Progress {
 
     /// Whether the look has ended.
     pub fn is_finished(&self) -> bool {
-        self.shared.finished.load(Ordering::Acquire)
+        self.shared.end.0.is_closed()
     }
 
     /// Resolves when the look has ended.
@@ -55,10 +55,8 @@ impl Progress {
     ///
     /// Dropping the future loses nothing.
     pub async fn finished(&self) {
-        if let Some((_, end)) = &self.shared.end {
-            // An error is what is waited for: the channel was closed.
-            let _ = end.recv().await;
-        }
+        // An error is what is waited for: the channel was closed.
+        let _ = self.shared.end.1.recv().await;
     }
 
     pub(super) fn begin(&self, directories: u64) {
@@ -72,10 +70,7 @@ impl Progress {
     }
 
     pub(super) fn end(&self) {
-        self.shared.finished.store(true, Ordering::Release);
-        if let Some((end, _)) = &self.shared.end {
-            end.close();
-        }
+        self.shared.end.0.close();
     }
 }
 

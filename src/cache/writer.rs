@@ -51,7 +51,7 @@ impl EntryWriter {
     ///
     /// # Errors
     ///
-    /// [`CacheError::CacheFull`] if they do not fit, [`CacheError::Io`]. The entry is discarded, and every later call
+    /// [`CacheError::CacheFull`] or [`CacheError::PolicyBusy`] if they do not fit, [`CacheError::Io`]. The entry is discarded, and every later call
     /// answers [`CacheError::Abandoned`].
     ///
     /// # Cancel safety
@@ -82,7 +82,7 @@ impl EntryWriter {
     ///
     /// # Errors
     ///
-    /// [`CacheError::CacheFull`], [`CacheError::Io`], [`CacheError::Abandoned`] after an earlier call failed or was
+    /// As [`write`](Self::write), and [`CacheError::Abandoned`] after an earlier call failed or was
     /// dropped. The old entry then stands.
     ///
     /// # Cancel safety

@@ -145,7 +145,7 @@ fn open(disk: &FakeDisk, durability: Durability) -> Result<Session, CacheError> 
     let store = EvictingStore::new(protected, Lru::new(), MAX_BYTES).starting_after(index.newest());
     // What fails here is tried again by the first write.
     let _ = index.look().and_then(|()| store.settle());
-    let cache = BlockingCache::in_memory(store, leases);
+    let cache = BlockingCache::without_keeper(store, leases);
     cache.tidy();
     Ok(Session { cache, index })
 }

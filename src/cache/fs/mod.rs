@@ -115,6 +115,7 @@ impl FsStore {
         parallel::for_each(&self.fans()?, |fan| {
             for id in self.tree.ids(fan)? {
                 if let Some(info) = self.tree.look(&id)? {
+                    // Nothing panics half-way through a push.
                     found.lock().unwrap_or_else(PoisonError::into_inner).push(info);
                 }
             }

@@ -19,15 +19,31 @@ mod limit;
 mod model;
 mod partial;
 mod policy;
+#[cfg(unix)]
+mod sessions;
+#[cfg(unix)]
+mod threads;
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use kithara::cache::{AssetCache, AssetId, BlockingCache, CachePath};
+use kithara::cache::{AssetCache, AssetId, BlockingCache, CachePath, Durability};
 use kithara_test_support::disk_bytes;
+
+/// Enough for what these tests put.
+const ROOM: u64 = 50_000_000;
 
 fn open(root: &Path, max_bytes: u64) -> BlockingCache {
     let builder = AssetCache::builder(root).max_bytes(max_bytes);
+    builder.open_blocking().unwrap().blocking().clone()
+}
+
+/// The same without waiting for the disk at each put.
+fn ordered(root: &Path, max_bytes: u64) -> BlockingCache {
+    let builder = AssetCache::builder(root)
+        .max_bytes(max_bytes)
+        .durability(Durability::Ordered);
     builder.open_blocking().unwrap().blocking().clone()
 }
 
@@ -61,4 +77,16 @@ fn check(cache: &BlockingCache, root: &Path) {
         disk_bytes(root)
     );
     assert!(stats.bytes <= stats.max_bytes, "{stats:?}");
+}
+
+/// A folder as it is now, as a kill would leave it.
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap().flatten() {
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &to.join(entry.file_name()));
+        } else {
+            fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+        }
+    }
 }

@@ -246,7 +246,7 @@ impl PartialEntry {
             (None, Err(error)) => Err(StreamingError::Io {
                 action: "commit",
                 path: self.claim.partial.place().target.clone(),
-                source: io::Error::other(error),
+                source: as_io(error),
             }),
         }
     }
@@ -284,6 +284,16 @@ impl Claim {
     }
 }
 
+/// A refusal of the cache as the resource tells it: of the kind that [`StreamingError::is_full`] goes by.
+fn as_io(error: CacheError) -> io::Error {
+    let kind = match &error {
+        CacheError::Io { source, .. } => source.kind(),
+        error if error.is_full() => io::ErrorKind::QuotaExceeded,
+        _ => io::ErrorKind::Other,
+    };
+    io::Error::new(kind, error)
+}
+
 impl Budget for Claim {
     fn reserve(&self, bytes: u64) -> io::Result<()> {
         let mut paid = self.for_footer();
@@ -299,16 +309,7 @@ impl Budget for Claim {
             self.partial.prepare()
         };
         self.prepared.store(prepared.is_ok(), Ordering::Release);
-        prepared
-            .and_then(|()| self.partial.reserve(bytes))
-            .map_err(|error| {
-                let kind = match &error {
-                    CacheError::Io { source, .. } => source.kind(),
-                    error if error.is_full() => io::ErrorKind::QuotaExceeded,
-                    _ => io::ErrorKind::Other,
-                };
-                io::Error::new(kind, error)
-            })
+        prepared.and_then(|()| self.partial.reserve(bytes)).map_err(as_io)
     }
 
     fn release(&self, bytes: u64) {
@@ -346,4 +347,31 @@ impl Budget for Leased {
     }
 
     fn release(&self, _bytes: u64) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// C11, C16.
+    #[test]
+    fn a_refusal_for_want_of_room_stays_one() {
+        let of_the_disk = |kind: io::ErrorKind| CacheError::Io {
+            action: "create",
+            path: "x".into(),
+            source: kind.into(),
+        };
+        for (error, is_full) in [
+            (CacheError::PolicyBusy, true),
+            (of_the_disk(io::ErrorKind::StorageFull), true),
+            (of_the_disk(io::ErrorKind::PermissionDenied), false),
+        ] {
+            let refused = StreamingError::Io {
+                action: "commit",
+                path: "x".into(),
+                source: as_io(error),
+            };
+            assert_eq!(refused.is_full(), is_full, "{refused}");
+        }
+    }
 }

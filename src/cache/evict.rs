@@ -3,7 +3,7 @@
 mod partial;
 mod promise;
 #[cfg(test)]
-pub(super) mod races;
+mod races;
 mod room;
 mod staged;
 mod turn;

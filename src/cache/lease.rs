@@ -400,27 +400,23 @@ impl Partial for LeasePartial {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cache::evict::races::{Hooked, Hooks};
+    use crate::cache::hooked::Hooked;
     use crate::cache::memory::MemoryStore;
 
     /// C6: for new readers an asset is gone before its removal is: a lease taken now would not keep it.
     #[test]
     fn an_asset_on_its_way_out_is_gone_for_new_readers() {
-        let hooks = Arc::<Hooks>::default();
-        let hooked = Hooked {
-            inner: MemoryStore::new(),
-            hooks: Arc::clone(&hooks),
-        };
+        let (hooked, hooks) = Hooked::over(MemoryStore::new());
         let store = Arc::new(LeaseStore::new(hooked));
         let (a, x) = (AssetId::from_key("a").unwrap(), CachePath::parse("x").unwrap());
         store.put(&a, &x, Bytes::from_static(b"bytes")).unwrap();
         let (reader, id, path) = (Arc::clone(&store), a.clone(), x.clone());
-        *hooks.before.lock().unwrap() = Some(Box::new(move || {
+        hooks.before.set(move || {
             assert!(reader.inner().contains(&id, &path).unwrap());
             assert!(reader.get(&id, &path).unwrap().is_none());
             assert!(reader.open(&id, &path).unwrap().is_none());
             assert!(!reader.contains(&id, &path).unwrap());
-        }));
+        });
         store.remove(&a).unwrap().unwrap().empty().unwrap();
         store.put(&a, &x, Bytes::from_static(b"anew")).unwrap();
         assert!(store.get(&a, &x).unwrap().is_some());

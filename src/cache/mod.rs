@@ -49,6 +49,8 @@ mod fs;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzzing;
+#[cfg(test)]
+mod hooked;
 mod id;
 mod index;
 mod keeper;

@@ -1,8 +1,8 @@
 //! Changes, looks and removals that come between one another: the accounts equal the inner store.
 
 use super::*;
-use crate::cache::evict::races::{Hooked, Hooks};
 use crate::cache::fs::FsStore;
+use crate::cache::hooked::{Hooked, Hooks};
 use crate::cache::memory::MemoryStore;
 use crate::storage::Durability;
 
@@ -91,22 +91,15 @@ fn an_asset_removed_before_a_change_is_accounted_adds_up() {
 /// C3: an asset made anew before its removal is accounted.
 #[test]
 fn an_asset_made_anew_before_its_removal_is_accounted_adds_up() {
-    let (memory, hooks, path) = (
-        MemoryStore::new(),
-        Arc::<Hooks>::default(),
-        CachePath::parse("x").unwrap(),
-    );
-    let hooked = Hooked {
-        inner: memory.clone(),
-        hooks: Arc::clone(&hooks),
-    };
+    let (memory, path) = (MemoryStore::new(), CachePath::parse("x").unwrap());
+    let (hooked, hooks) = Hooked::over(memory.clone());
     let index = IndexStore::scanned(hooked).unwrap();
     let asset = AssetId::from_key("a").unwrap();
     index.put(&asset, &path, Bytes::from(vec![1; 100])).unwrap();
     let (anew, id) = (index.clone(), asset.clone());
-    *hooks.after.lock().unwrap() = Some(Box::new(move || {
+    hooks.after.set(move || {
         anew.put(&id, &path, Bytes::from(vec![2; 70])).unwrap();
-    }));
+    });
     index.remove(&asset).unwrap().unwrap().empty().unwrap();
     agree(&index, &memory);
 }
@@ -158,16 +151,12 @@ fn a_pin_accounted_after_the_unpin_that_ended_it_is_none() {
 /// C3: a look at an asset while it goes to the trash does not make its bytes forgotten before they are gone.
 #[test]
 fn an_asset_looked_at_while_it_is_removed_counts_until_its_trash_is_emptied() {
-    let hooks = Arc::<Hooks>::default();
-    let hooked = Hooked {
-        inner: MemoryStore::default(),
-        hooks: Arc::clone(&hooks),
-    };
+    let (hooked, hooks) = Hooked::over(MemoryStore::default());
     let index = Arc::new(IndexStore::scanned(hooked).unwrap());
     let (asset, path) = (AssetId::from_key("a").unwrap(), CachePath::parse("x").unwrap());
     index.put(&asset, &path, Bytes::from_static(b"bytes")).unwrap();
     let (looks, id) = (Arc::clone(&index), asset.clone());
-    *hooks.after.lock().unwrap() = Some(Box::new(move || looks.shared.refresh(&id)));
+    hooks.after.set(move || looks.shared.refresh(&id));
     let trash = index.remove(&asset).unwrap().unwrap();
     assert_eq!(index.used_bytes().unwrap(), 5);
     assert!(index.asset(&asset).unwrap().is_none());
@@ -178,22 +167,18 @@ fn an_asset_looked_at_while_it_is_removed_counts_until_its_trash_is_emptied() {
 /// C3: what is unknown before and after a look, but came and went during it, is not counted.
 #[test]
 fn an_asset_that_comes_and_goes_during_a_look_is_not_counted() {
-    let hooks = Arc::<Hooks>::default();
-    let hooked = Hooked {
-        inner: MemoryStore::default(),
-        hooks: Arc::clone(&hooks),
-    };
+    let (hooked, hooks) = Hooked::over(MemoryStore::default());
     let table = Table::empty(false);
     let index = Arc::new(IndexStore::with(hooked, table, None, true, None, Progress::new()));
     let (asset, path) = (AssetId::from_key("a").unwrap(), CachePath::parse("x").unwrap());
     let (made, gone) = (Arc::clone(&index), Arc::clone(&index));
     let (id, same) = (asset.clone(), asset.clone());
-    *hooks.looking.lock().unwrap() = Some(Box::new(move || {
+    hooks.looking.set(move || {
         made.put(&id, &path, Bytes::from_static(b"bytes")).unwrap();
-    }));
-    *hooks.looked.lock().unwrap() = Some(Box::new(move || {
+    });
+    hooks.looked.set(move || {
         drop(gone.remove(&same).unwrap());
-    }));
+    });
     index.shared.try_refresh(&asset).unwrap();
     assert_eq!(index.asset(&asset).unwrap().map(|info| info.bytes), None);
     assert_eq!(index.shared.lock().bytes, 0);
@@ -231,7 +216,7 @@ fn an_unknown_asset_that_no_look_could_settle_is_looked_at_by_the_checkpoint() {
     /// Lets another asset come and go during this look and the next ones.
     fn disturb(hooks: &Arc<Hooks>, index: &IndexStore<Hooked<MemoryStore>>, looks: usize) {
         let (again, disturbed) = (Arc::clone(hooks), index.clone());
-        *hooks.looked.lock().unwrap() = Some(Box::new(move || {
+        hooks.looked.set(move || {
             let (other, path) = (AssetId::from_key("b").unwrap(), CachePath::parse("x").unwrap());
             disturbed
                 .put(&other, &path, Bytes::from_static(b"bytes"))
@@ -240,26 +225,23 @@ fn an_unknown_asset_that_no_look_could_settle_is_looked_at_by_the_checkpoint() {
             if looks > 1 {
                 disturb(&again, &disturbed, looks - 1);
             }
-        }));
+        });
     }
-    let (memory, hooks) = (MemoryStore::new(), Arc::<Hooks>::default());
-    let hooked = Hooked {
-        inner: memory.clone(),
-        hooks: Arc::clone(&hooks),
-    };
+    let memory = MemoryStore::new();
+    let (hooked, hooks) = Hooked::over(memory.clone());
     let index = IndexStore::scanned(hooked).unwrap();
     let (asset, path) = (AssetId::from_key("a").unwrap(), CachePath::parse("x").unwrap());
     memory.put(&asset, &path, Bytes::from(vec![1; 100])).unwrap();
     disturb(&hooks, &index, 3);
     index.shared.try_refresh(&asset).unwrap();
-    assert!(hooks.looked.lock().unwrap().is_none());
+    assert!(hooks.looked.is_over());
     index.checkpoint().unwrap();
     agree(&index, &memory);
     // The same where the look fails.
     memory.put(&asset, &path, Bytes::from(vec![1; 50])).unwrap();
-    *hooks.look_fails.lock().unwrap() = Some(CacheError::Abandoned);
+    hooks.look_fails.set(CacheError::Abandoned);
     index.shared.refresh(&asset);
-    assert!(hooks.look_fails.lock().unwrap().is_none());
+    assert!(hooks.look_fails.is_over());
     index.checkpoint().unwrap();
     agree(&index, &memory);
 }

@@ -22,10 +22,10 @@ use self::turn::{Notice, Seat, Turn};
 use super::bin::Bin;
 use super::entry::Entry;
 use super::error::CacheError;
-use super::id::AssetId;
+use super::id::{AssetId, IdHasher};
 use super::partial::Partial;
 use super::path::CachePath;
-use super::policy::{EvictionPolicy, IdHasher};
+use super::policy::EvictionPolicy;
 use super::store::{AssetInfo, Committed, EntryInfo, Staged, Stamp, Store, Trash};
 
 /// Evicting goes on for this part of the limit beyond what is needed, where whole assets fit in it: some file

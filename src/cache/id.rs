@@ -1,7 +1,8 @@
 //! The identity of an asset.
 
+use std::collections::hash_map::RandomState;
 use std::fmt;
-use std::hash::{Hash, Hasher};
+use std::hash::{BuildHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
@@ -162,6 +163,46 @@ impl Hash for AssetId {
     fn hash<H: Hasher>(&self, state: &mut H) {
         // Without a length before it, which all ids share.
         state.write(&self.hash);
+    }
+}
+
+/// Hashes ids by mixing eight of their bytes with a key of its own: they are hashes already, and the key keeps
+/// chosen ones from colliding.
+#[derive(Clone)]
+pub(crate) struct IdHasher {
+    key: u64,
+}
+
+impl Default for IdHasher {
+    fn default() -> Self {
+        Self {
+            key: RandomState::new().build_hasher().finish(),
+        }
+    }
+}
+
+impl BuildHasher for IdHasher {
+    type Hasher = IdHash;
+
+    fn build_hasher(&self) -> IdHash {
+        IdHash(self.key)
+    }
+}
+
+/// The hasher of [`IdHasher`].
+pub(crate) struct IdHash(u64);
+
+impl Hasher for IdHash {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        if let Some((word, _)) = bytes.split_first_chunk() {
+            // An odd multiplier and a fold: every bit of the word reaches the low bits, which pick the bucket.
+            let product = (u64::from_le_bytes(*word) ^ self.0).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            self.0 = product ^ (product >> 32);
+        }
     }
 }
 

@@ -8,10 +8,9 @@ use bytes::Bytes;
 
 use super::entry::Entry;
 use super::error::{CacheError, InUseSnafu};
-use super::id::AssetId;
+use super::id::{AssetId, IdHasher};
 use super::partial::{Partial, PartialPlace};
 use super::path::CachePath;
-use super::policy::IdHasher;
 use super::store::{AssetInfo, Committed, EntryInfo, Staged, Stamp, Store, Trash};
 
 /// Protects assets from removal, the app's own and the evictor's.

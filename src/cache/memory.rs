@@ -34,8 +34,12 @@ impl Asset {
         self.entries.values().map(|bytes| bytes.len() as u64).sum()
     }
 
+    fn exists(&self) -> bool {
+        self.pinned || !self.entries.is_empty()
+    }
+
     fn info(&self, id: &AssetId) -> Option<AssetInfo> {
-        (self.pinned || !self.entries.is_empty()).then(|| AssetInfo {
+        self.exists().then(|| AssetInfo {
             id: id.clone(),
             bytes: self.bytes(),
             files: self.entries.len() as u64,
@@ -92,9 +96,7 @@ impl Store for MemoryStore {
     fn remove(&self, asset: &AssetId) -> Result<Option<Trash>, CacheError> {
         let removed = self.lock().remove(asset);
         // The bytes are the caller's and are dropped outside the lock; nothing is left to empty.
-        Ok(removed
-            .filter(|asset| asset.info(&AssetId::from_hash([0; 32])).is_some())
-            .map(|_| Trash::new(|| Ok(()))))
+        Ok(removed.filter(Asset::exists).map(|_| Trash::new(|| Ok(()))))
     }
 
     fn set_pinned(&self, asset: &AssetId, pinned: bool) -> Result<(), CacheError> {
@@ -213,7 +215,7 @@ impl Staged for MemoryStaged {
             last_access: Stamp::now(),
             ..Asset::default()
         });
-        let created = asset.entries.is_empty() && !asset.pinned;
+        let created = !asset.exists();
         let old = asset.entries.insert(self.path.clone(), content);
         drop(tree);
         Ok(Committed {

@@ -1,13 +1,11 @@
 //! Which asset goes first.
 
-use std::collections::hash_map::RandomState;
 use std::fmt;
-use std::hash::{BuildHasher, Hasher};
 use std::time::Duration;
 
 use hashlink::LinkedHashMap;
 
-use super::id::AssetId;
+use super::id::{AssetId, IdHasher};
 use super::store::Stamp;
 
 /// Picks the assets an [`EvictingStore`](super::EvictingStore) removes.
@@ -201,46 +199,6 @@ impl EvictionPolicy for Never {
 
     fn victim(&mut self, _now: Stamp) -> Option<(AssetId, Stamp)> {
         None
-    }
-}
-
-/// Hashes ids by mixing eight of their bytes with a key of its own: they are hashes already, and the key keeps
-/// chosen ones from colliding.
-#[derive(Clone)]
-pub(crate) struct IdHasher {
-    key: u64,
-}
-
-impl Default for IdHasher {
-    fn default() -> Self {
-        Self {
-            key: RandomState::new().build_hasher().finish(),
-        }
-    }
-}
-
-impl BuildHasher for IdHasher {
-    type Hasher = IdHash;
-
-    fn build_hasher(&self) -> IdHash {
-        IdHash(self.key)
-    }
-}
-
-/// The hasher of [`IdHasher`].
-pub(crate) struct IdHash(u64);
-
-impl Hasher for IdHash {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        if let Some((word, _)) = bytes.split_first_chunk() {
-            // An odd multiplier and a fold: every bit of the word reaches the low bits, which pick the bucket.
-            let product = (u64::from_le_bytes(*word) ^ self.0).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-            self.0 = product ^ (product >> 32);
-        }
     }
 }
 

@@ -29,3 +29,5 @@ pub use streaming::{
     StatusWatch, StreamingError, StreamingOptions, StreamingResource, TAG_LIMIT, WaitError, Waited, Waiter,
     WeakResource, Writer,
 };
+#[cfg(feature = "cache")]
+pub(crate) use streaming::{RECORD_SUFFIX, STAGED_SUFFIX};

@@ -13,8 +13,7 @@ use hashlink::LinkedHashMap;
 
 use super::{CacheError, EvictionPolicy, Shared, State, Store};
 use crate::cache::error::PolicyBusySnafu;
-use crate::cache::id::AssetId;
-use crate::cache::policy::IdHasher;
+use crate::cache::id::{AssetId, IdHasher};
 use crate::cache::store::Stamp;
 
 /// How long to wait for one turn to end. A policy that waits itself, for another thread which needs room,

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::cache::id::AssetId;
 use crate::cache::path::CachePath;
+use crate::storage::{RECORD_SUFFIX, STAGED_SUFFIX};
 
 /// An empty file of this name in an asset's directory is its pin.
 pub(crate) const PIN: &str = ".pin";
@@ -14,9 +15,6 @@ const STAGE: &str = ".stage-";
 /// Bytes of the longest path below the root: one allocation for each.
 const LONGEST: usize = 300;
 const PART: &str = ".part-";
-/// What the storage floor adds to the name of a partial file for its record, and for the record's next version.
-const RECORD: &str = "~ranges";
-const RECORD_STAGED: &str = "~staged";
 
 /// The files of a partial entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,7 +99,7 @@ impl Layout {
     /// The record that stands beside a partial file.
     pub(crate) fn record_of(partial: &Path) -> PathBuf {
         let mut name = partial.as_os_str().to_owned();
-        name.push(RECORD);
+        name.push(RECORD_SUFFIX);
         name.into()
     }
 
@@ -110,7 +108,7 @@ impl Layout {
         let entry = Self::bytes_of(name).strip_prefix(PART)?;
         let part = match name.strip_prefix(PART)?.strip_prefix(entry)? {
             "" => Part::Bytes,
-            RECORD => Part::Record,
+            RECORD_SUFFIX => Part::Record,
             _ => Part::Staged,
         };
         CachePath::is_file_name(entry).then_some(part)
@@ -118,8 +116,8 @@ impl Layout {
 
     /// The name of the partial file that the file of this name belongs to.
     pub(crate) fn bytes_of(name: &str) -> &str {
-        name.strip_suffix(RECORD)
-            .or_else(|| name.strip_suffix(RECORD_STAGED))
+        name.strip_suffix(RECORD_SUFFIX)
+            .or_else(|| name.strip_suffix(STAGED_SUFFIX))
             .unwrap_or(name)
     }
 

@@ -237,15 +237,11 @@ impl IndexFiles {
         log::warn!("cannot write the cache's index: {error}");
         self.journal = None;
         self.broken = true;
-        for name in ["snapshot", "journal"] {
-            if self.remove(name).is_ok() {
-                let len = if name == "snapshot" {
-                    &mut self.sizes.snapshot
-                } else {
-                    &mut self.sizes.journal
-                };
-                *len = 0;
-            }
+        if self.remove("snapshot").is_ok() {
+            self.sizes.snapshot = 0;
+        }
+        if self.remove("journal").is_ok() {
+            self.sizes.journal = 0;
         }
     }
 

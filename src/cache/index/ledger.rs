@@ -25,7 +25,7 @@ pub(super) struct Ledger<S> {
     /// The figures are known to be right.
     pub(super) settled: AtomicBool,
     /// Held while the disk is looked at.
-    pub(super) looking: Mutex<()>,
+    looking: Mutex<()>,
     /// How to look at the disk.
     pub(super) look: Option<Look<S>>,
     pub(super) progress: Progress,
@@ -62,6 +62,11 @@ impl<S> Ledger<S> {
         self.files
             .as_ref()
             .map(|files| files.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(super) fn lock_looking(&self) -> MutexGuard<'_, ()> {
+        // It guards no value: a look that panicked has told nobody that it is done.
+        self.looking.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

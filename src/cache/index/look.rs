@@ -2,7 +2,6 @@
 //! found.
 
 use std::sync::Arc;
-use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
 use super::IndexStore;
@@ -14,6 +13,7 @@ use crate::cache::fs::FsStore;
 use crate::cache::id::AssetId;
 use crate::cache::parallel;
 use crate::cache::progress::Progress;
+use crate::cache::store::Store as _;
 
 impl IndexStore<FsStore> {
     /// Remembers what `inner` holds, from `<root>/index` if that can be read; with `persist` it is written there.
@@ -62,9 +62,8 @@ impl IndexStore<FsStore> {
     ///
     /// [`CacheError::Io`] if a directory cannot be read.
     pub fn look(&self) -> Result<(), CacheError> {
-        use crate::cache::store::Store as _;
         if self.shared.settled.load(Ordering::Acquire) {
-            let _looking = self.shared.looking.lock().unwrap_or_else(PoisonError::into_inner);
+            let _looking = self.shared.lock_looking();
             return self.shared.look();
         }
         self.settle()
@@ -85,11 +84,10 @@ impl Ledger<FsStore> {
             table.round = table.round.wrapping_add(1);
             table.round
         };
-        if let Some(files) = &self.files {
-            let files = files.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Err(error) = files.sweep() {
-                log::warn!("cannot remove an unfinished index: {error}");
-            }
+        if let Some(files) = self.lock_files()
+            && let Err(error) = files.sweep()
+        {
+            log::warn!("cannot remove an unfinished index: {error}");
         }
         let fans = self.inner.fans()?;
         self.progress.begin(fans.len() as u64);

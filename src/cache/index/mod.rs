@@ -9,8 +9,8 @@ mod table;
 mod tests;
 
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
 
 use bytes::Bytes;
 
@@ -233,7 +233,7 @@ impl<S: Store> Store for IndexStore<S> {
         if shared.settled.load(Ordering::Acquire) {
             return Ok(());
         }
-        let _looking = shared.looking.lock().unwrap_or_else(PoisonError::into_inner);
+        let _looking = shared.lock_looking();
         if !shared.settled.load(Ordering::Acquire) {
             shared.inner.settle()?;
             if let Some(look) = shared.look {

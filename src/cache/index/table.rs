@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use super::files::Sizes;
 use crate::cache::codec::{self, Change, Row};
-use crate::cache::id::AssetId;
-use crate::cache::policy::IdHasher;
+use crate::cache::id::{AssetId, IdHasher};
 use crate::cache::store::{AssetInfo, Stamp};
 
 /// How far a directory's time must lie back to show every later change: file systems round it, some to two seconds.

@@ -64,6 +64,8 @@ use super::alarm::Alarm;
 pub use self::checksum::BLOCK;
 pub use self::error::{StreamingError, WaitError};
 pub use self::options::{Budget, StreamingOptions};
+#[cfg(feature = "cache")]
+pub(crate) use self::recorder::{RECORD_SUFFIX, STAGED_SUFFIX};
 pub use self::wait::{Interrupter, Waited, Waiter};
 pub use self::watch::{Condition, Demand, DemandWatch, Status, StatusWatch};
 pub use self::writer::{Checkpoint, Payload, Writer};

@@ -16,6 +16,11 @@ use super::progress::{RECORD_LIMIT, Record};
 use super::sparse::Sparse;
 use crate::storage::durable::{self, Disk, Durability, OsDisk};
 
+/// Added to the name of a partial file for its record.
+pub(crate) const RECORD_SUFFIX: &str = "~ranges";
+/// Added to it for the record's next version, while that is written.
+pub(crate) const STAGED_SUFFIX: &str = "~staged";
+
 /// Its lock is held over the disk's work: the writer and its checkpoints take turns here, readers never come.
 #[derive(Debug)]
 #[expect(
@@ -43,8 +48,8 @@ pub(super) struct Recorder {
 impl Recorder {
     pub(super) fn new(disk: Arc<dyn Disk>, durability: Durability, partial: PathBuf) -> Self {
         Self {
-            record: with_suffix(&partial, "~ranges"),
-            staged: with_suffix(&partial, "~staged"),
+            record: with_suffix(&partial, RECORD_SUFFIX),
+            staged: with_suffix(&partial, STAGED_SUFFIX),
             disk,
             durability,
             partial,

@@ -343,17 +343,13 @@ impl Tree {
                         action: "remove",
                         path: &path,
                     })?;
-                    // The directory was changed by us just now: what it says of its time is not the time above.
-                    info.modified = None;
+                    // The time above is the directory's before this: the next look looks again.
                     continue;
                 }
                 None => {}
             }
             if let Some(part) = Layout::part(&text) {
-                match self.look_at_part(asset, &text, part)? {
-                    Some(bytes) => info.bytes += bytes,
-                    None => info.modified = None,
-                }
+                info.bytes += self.look_at_part(asset, &text, part)?;
                 continue;
             }
             let Some(meta) = self.meta(&path)? else { continue };

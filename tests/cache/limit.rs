@@ -84,6 +84,19 @@ fn pins_that_come_and_go_leave_all_the_room_there_was() {
     check(&cache, root.path());
 }
 
+/// C5, C7: pins fill the cache like all else, and are refused when nothing can go for them.
+#[test]
+fn pins_fill_the_cache_and_are_refused_when_it_is_full() {
+    let root = tempfile::tempdir().unwrap();
+    let cache = open(root.path(), 40_000);
+    let refused = (0..500).find_map(|n| cache.pin(&asset(&n.to_string())).err());
+    assert!(
+        matches!(refused, Some(CacheError::CacheFull { .. })),
+        "{refused:?}"
+    );
+    check(&cache, root.path());
+}
+
 /// C6, C7, faults C4, C16, C17.
 #[test]
 fn leased_and_pinned_assets_stay_and_the_put_that_does_not_fit_is_refused() {

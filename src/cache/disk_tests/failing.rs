@@ -79,6 +79,25 @@ fn fail_story(steps: &[Step], fault: Fault) {
     sound(&disk, &cache);
 }
 
+/// C2, C11: part of what could not be written may be in the file: the version is never committed, though the next write would
+/// go well.
+#[test]
+fn a_staged_entry_that_a_write_failed_for_is_never_committed() {
+    let disk = FakeDisk::default();
+    let store = FsStore::on(Arc::new(disk.clone()), Path::new("/"), Durability::Full).unwrap();
+    let mut staged = store.stage(&asset(0), &path(0)).unwrap();
+    staged.write(&[content(1, 100)]).unwrap();
+    disk.set_room(Some(100));
+    let error = staged.write(&[content(2, 100)]).unwrap_err();
+    assert!(error.is_full(), "{error}");
+    disk.set_room(None);
+    let error = staged.write(&[content(3, 100)]).unwrap_err();
+    assert!(matches!(error, CacheError::Abandoned), "{error}");
+    staged.commit().unwrap_err();
+    assert!(!store.contains(&asset(0), &path(0)).unwrap());
+    assert_eq!(disk.bytes(), 0);
+}
+
 /// C11, fault C10: every call of the disk fails once, or from then on, with each error.
 #[test]
 fn a_disk_that_fails_at_any_call_gives_a_typed_error_and_true_accounts() {

@@ -182,6 +182,7 @@ fn a_partial_file_that_is_let_go_counts_all_the_while() {
     assert!(used > 50_000);
     let second = claim();
     assert_eq!(second.stored(), used);
+    assert!(store.used_bytes().unwrap() < used + 1000, "they count once");
     let (looks, (tell, told)) = (Arc::clone(&store), mpsc::channel());
     hooks.looking.set(move || {
         tell.send(looks.used_bytes().unwrap()).unwrap();
@@ -189,6 +190,25 @@ fn a_partial_file_that_is_let_go_counts_all_the_while() {
     drop(second);
     assert!(told.recv().unwrap() >= used);
     assert_eq!(store.used_bytes().unwrap(), used);
+}
+
+/// C5: what a partial entry has given back is not given back again, out of what others were promised.
+#[test]
+fn a_partial_entry_gives_back_only_what_it_has() {
+    let root = tempfile::tempdir().unwrap();
+    let files = FsStore::open(root.path(), Durability::Ordered).unwrap();
+    let store = EvictingStore::new(IndexStore::scanned(files).unwrap(), Lru::new(), 1_000_000);
+    let partial = store.partial(&id("a"), &path("x")).unwrap().unwrap();
+    let mut staged = store.stage(&id("b"), &path("x")).unwrap();
+    staged.write(&[vec![1; 300].into()]).unwrap();
+    let used = store.used_bytes().unwrap();
+    partial.reserve(200).unwrap();
+    partial.release(200);
+    assert_eq!(store.used_bytes().unwrap(), used);
+    drop(partial);
+    assert!(store.used_bytes().unwrap() >= 300);
+    drop(staged);
+    assert_eq!(store.used_bytes().unwrap(), 0);
 }
 
 /// C5: the bytes of a staged entry count until it is gone.

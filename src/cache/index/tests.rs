@@ -26,14 +26,20 @@ fn agree<S: Store>(index: &IndexStore<S>, inner: &impl Store) {
 /// C3: two commits of one entry may be accounted the other way round than they came to the inner store.
 #[test]
 fn commits_of_one_entry_accounted_the_other_way_round_add_up() {
-    let (memory, index, asset, path) = scene();
-    let first = || {
-        let done = memory.put(&asset, &path, Bytes::from(vec![1; 100]))?;
-        index.put(&asset, &path, Bytes::from(vec![2; 30]))?;
-        Ok(done)
-    };
-    index.shared.committing(&asset, first).unwrap();
-    agree(&index, &memory);
+    for others in [false, true] {
+        let (memory, index, asset, path) = scene();
+        if others {
+            let small = Bytes::from_static(b"small");
+            index.put(&asset, &CachePath::parse("y").unwrap(), small).unwrap();
+        }
+        let first = || {
+            let done = memory.put(&asset, &path, Bytes::from(vec![1; 100]))?;
+            index.put(&asset, &path, Bytes::from(vec![2; 30]))?;
+            Ok(done)
+        };
+        index.shared.committing(&asset, first).unwrap();
+        agree(&index, &memory);
+    }
 }
 
 /// C3: as above, in a directory with a foreign file, whose bytes are as many as what is taken out.
@@ -243,6 +249,23 @@ fn an_unknown_asset_that_no_look_could_settle_is_looked_at_by_the_checkpoint() {
     index.shared.refresh(&asset);
     assert!(hooks.look_fails.is_over());
     index.checkpoint().unwrap();
+    agree(&index, &memory);
+}
+
+/// C3: a look that another look has overtaken is not believed.
+#[test]
+fn of_two_looks_at_an_asset_the_later_one_counts() {
+    let memory = MemoryStore::new();
+    let (asset, path) = (AssetId::from_key("a").unwrap(), CachePath::parse("x").unwrap());
+    memory.put(&asset, &path, Bytes::from(vec![1; 100])).unwrap();
+    let (hooked, hooks) = Hooked::over(memory.clone());
+    let index = IndexStore::scanned(hooked).unwrap();
+    let (looks, behind, id) = (index.clone(), memory.clone(), asset.clone());
+    hooks.looked.set(move || {
+        behind.put(&id, &path, Bytes::from(vec![2; 50])).unwrap();
+        looks.shared.refresh(&id);
+    });
+    index.shared.refresh(&asset);
     agree(&index, &memory);
 }
 

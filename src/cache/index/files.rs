@@ -62,7 +62,7 @@ impl Sizes {
     }
 }
 
-fn journal_cap(assets: u64) -> u64 {
+pub(super) fn journal_cap(assets: u64) -> u64 {
     JOURNAL_BASE + assets * JOURNAL_PER_ASSET
 }
 

@@ -291,6 +291,7 @@ fn a_miss_heals_the_accounts_of_what_was_deleted_behind_our_back() {
 mod on_a_fake_disk {
     use std::path::Path;
 
+    use super::super::files::journal_cap;
     use super::*;
     use crate::storage::durable::{self, Disk as _};
     use crate::storage::fake_disk::FakeDisk;
@@ -396,7 +397,8 @@ mod on_a_fake_disk {
         assert_eq!(found.asset(&asset).unwrap().unwrap().last_access, last);
     }
 
-    /// C4, C5: the journal of an asset that is written to without end is as long as it is allowed to be, and no longer.
+    /// C4, C5: the journal of an asset that is written to without end is as long as it is allowed to be, and no longer; and a
+    /// checkpoint leaves half of that to the puts that come.
     #[test]
     fn a_journal_does_not_grow_with_the_changes() {
         let disk = Arc::new(FakeDisk::default());
@@ -407,6 +409,11 @@ mod on_a_fake_disk {
         for _ in 0..200 {
             index.put(&asset, &path, Bytes::from_static(b"bytes")).unwrap();
             assert!(disk.bytes_in("/index") <= most_bytes(1));
+        }
+        for _ in 0..50 {
+            index.put(&asset, &path, Bytes::from_static(b"bytes")).unwrap();
+            index.checkpoint().unwrap();
+            assert!(disk.bytes_in("/index/journal") <= journal_cap(1) / 2);
         }
     }
 }

@@ -1,11 +1,8 @@
 //! A clock that goes back, and one that ran ahead.
 
-use std::time::Duration;
-
 use super::*;
 use crate::cache::policy::MaxAge;
 use crate::cache::store::{AssetInfo, Stamp};
-use crate::storage::fake_disk::set_clock_back;
 
 const DAY: Duration = Duration::from_secs(86_400);
 

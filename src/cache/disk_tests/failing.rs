@@ -102,7 +102,7 @@ fn a_staged_entry_that_a_write_failed_for_is_never_committed() {
 #[test]
 fn a_disk_that_fails_at_any_call_gives_a_typed_error_and_true_accounts() {
     let steps = story();
-    let whole = run(&steps, Durability::Full);
+    let whole = run(&steps, Durability::Full, Duration::ZERO);
     let calls = whole.disk.calls();
     let errors = [
         libc::ENOSPC,

@@ -1,10 +1,8 @@
 //! A disk that is full before the cache is, and one that counts at every change.
 
 use std::thread;
-use std::time::Duration;
 
 use super::*;
-use crate::storage::fake_disk::set_clock_back;
 
 /// C11, fault C19: a disk smaller than the limit. What fits after evicting is stored.
 #[test]

@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{Deref, Range};
 use std::path::Path;
 use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -20,7 +21,7 @@ use super::{
     AssetId, BlockingCache, CacheError, CachePath, Durability, EvictingStore, FsStore, IndexStore, Lease,
     LeaseStore, Lru, Store as _,
 };
-use crate::storage::fake_disk::{Dice, FakeDisk};
+use crate::storage::fake_disk::{Dice, FakeDisk, set_clock_back};
 
 const MAX_BYTES: u64 = 6000 + INDEX;
 /// What the index is allowed to take.
@@ -342,9 +343,13 @@ fn story() -> Vec<Step> {
 }
 
 /// Takes all steps; refusals of the limit are fine.
-fn run(steps: &[Step], durability: Durability) -> Run {
+/// Takes the steps, `pace` apart, the last one so long ago.
+fn run(steps: &[Step], durability: Durability, pace: Duration) -> Run {
+    let ago = |left: usize| set_clock_back(pace * u32::try_from(left).unwrap());
+    ago(steps.len() + 1);
     let mut run = Run::new(FakeDisk::default(), durability);
-    for &step in steps {
+    for (number, &step) in steps.iter().enumerate() {
+        ago(steps.len() - number);
         match run.take(step) {
             Ok(()) | Err(CacheError::CacheFull { .. }) => {}
             Err(error) => panic!("{step:?}: {error}"),
@@ -356,5 +361,6 @@ fn run(steps: &[Step], durability: Durability) -> Run {
         "{} bytes at the most",
         run.disk.peak()
     );
+    set_clock_back(Duration::ZERO);
     run
 }

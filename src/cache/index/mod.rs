@@ -30,7 +30,8 @@ use super::store::{AssetInfo, Committed, EntryInfo, Staged, Stamp, Store, Trash}
 /// [`FsStore`](super::FsStore), in `<root>/index`.
 ///
 /// Its rule: the inner store is the truth. What is remembered never decides whether an entry is there, and where the
-/// two are seen to differ the inner store is asked again: after opening, on a miss, and after a failed write.
+/// two are seen to differ, or might, the inner store is asked again: after opening, on a miss, after a failed write, and after
+/// changes of one asset that came between each other.
 pub struct IndexStore<S> {
     shared: Arc<Ledger<S>>,
 }

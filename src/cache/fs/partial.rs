@@ -102,13 +102,18 @@ impl Tree {
     }
 
     /// Bytes of one file of a partial entry, none if somebody has claimed it and counts it. What is of no use is
-    /// removed: bytes without a record are trusted by nobody, a record without bytes says nothing.
-    pub(super) fn look_at_part(&self, asset: &AssetId, name: &str, part: Part) -> Result<u64, CacheError> {
+    /// removed: bytes without a record are trusted by nobody, a record without bytes says nothing. Then `None`.
+    pub(super) fn look_at_part(
+        &self,
+        asset: &AssetId,
+        name: &str,
+        part: Part,
+    ) -> Result<Option<u64>, CacheError> {
         let dir = self.layout.asset(asset);
         let file = dir.join(name);
         let partial = dir.join(Layout::bytes_of(name));
         if self.claims.holds(&partial) {
-            return Ok(0);
+            return Ok(Some(0));
         }
         let keep = match part {
             Part::Bytes => self.meta(&Layout::record_of(&partial))?.is_some(),
@@ -116,12 +121,12 @@ impl Tree {
             Part::Staged => false,
         };
         if keep {
-            return self.allocated(&file);
+            return self.allocated(&file).map(Some);
         }
         self.destroy(&file).context(IoSnafu {
             action: "remove",
             path: &file,
         })?;
-        Ok(0)
+        Ok(None)
     }
 }

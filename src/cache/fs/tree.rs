@@ -343,13 +343,17 @@ impl Tree {
                         action: "remove",
                         path: &path,
                     })?;
-                    // The time above is the directory's before this: the next look looks again.
+                    // The directory was changed by us just now: what it says of its time is not the time above.
+                    info.modified = None;
                     continue;
                 }
                 None => {}
             }
             if let Some(part) = Layout::part(&text) {
-                info.bytes += self.look_at_part(asset, &text, part)?;
+                match self.look_at_part(asset, &text, part)? {
+                    Some(bytes) => info.bytes += bytes,
+                    None => info.modified = None,
+                }
                 continue;
             }
             let Some(meta) = self.meta(&path)? else { continue };

@@ -137,7 +137,7 @@ impl Drop for Context {
 }
 
 /// Steps so far apart that each finds the times of all directories old enough to be relied on.
-const SLOW: Duration = Duration::from_secs(3);
+const SLOW: Duration = Duration::from_secs(100);
 
 fn cut_story(durability: Durability) {
     for pace in [Duration::ZERO, SLOW] {

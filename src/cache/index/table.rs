@@ -8,8 +8,10 @@ use crate::cache::codec::{self, Change, Row};
 use crate::cache::id::{AssetId, IdHasher};
 use crate::cache::store::{AssetInfo, Stamp};
 
-/// How far a directory's time must lie back to show every later change: file systems round it, some to two seconds.
-pub(super) const SURE_AFTER: Duration = Duration::from_secs(2);
+/// How far a directory's time must lie back to be relied on. File systems round it, some to two seconds, and a change within
+/// that would not show. And a power cut takes names back that were changed but not synced, within such a step again, until
+/// the file system has written them by itself: most do so after 5 to 30 seconds.
+pub(super) const SURE_AFTER: Duration = Duration::from_secs(60);
 
 #[derive(Default)]
 pub(super) struct Table {

@@ -193,6 +193,44 @@ fn a_change_behind_our_back_is_found_though_we_wrote_after_it() {
     }
 }
 
+/// C3, C5: a partial file grows in place, and its folder's time does not tell.
+#[test]
+fn a_partial_file_that_grew_is_counted_though_the_index_did_not_hear_of_it() {
+    use crate::storage::durable::Disk as _;
+    let disk = FakeDisk::default();
+    let index = || {
+        let files = FsStore::on(Arc::new(disk.clone()), Path::new("/"), Durability::Full).unwrap();
+        let index = IndexStore::open(files, true).unwrap();
+        index.look().unwrap();
+        index
+    };
+    set_clock_back(Duration::from_secs(1000));
+    let first = index();
+    first.put(&asset(0), &path(0), content(1, 500)).unwrap();
+    let dir = format!("/assets/{}/{}", &asset(0).to_string()[..2], asset(0));
+    let partial = Path::new(&dir).join(".part-seg");
+    disk.aside(|| {
+        let record = partial.with_file_name(".part-seg~ranges");
+        for (file, len) in [(&partial, 300), (&record, 10)] {
+            disk.create_new(file).unwrap().append(&[content(1, len)]).unwrap();
+        }
+    });
+    first.seal();
+    set_clock_back(Duration::from_secs(500));
+    index().seal();
+    disk.aside(|| {
+        disk.open_partial(&partial)
+            .unwrap()
+            .append(&[content(1, 400)])
+            .unwrap()
+    });
+    set_clock_back(Duration::ZERO);
+    let last = index();
+    let bytes = |info: Option<AssetInfo>| info.unwrap().bytes;
+    let there = last.inner().asset(&asset(0)).unwrap();
+    assert_eq!(bytes(last.asset(&asset(0)).unwrap()), bytes(there));
+}
+
 /// Ages are never negative: what was used in what is now the future is not too old, and neither is what is used now.
 #[test]
 fn a_clock_set_back_makes_nothing_too_old() {

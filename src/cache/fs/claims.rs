@@ -47,6 +47,19 @@ impl Claims {
         })
     }
 
+    /// The same without waiting.
+    pub(super) fn try_take(self: &Arc<Self>, file: &Path) -> Option<PartClaim> {
+        let mut held = self.lock();
+        if held.contains_key(file) {
+            return None;
+        }
+        held.insert(file.to_owned(), false);
+        Some(PartClaim {
+            claims: Arc::clone(self),
+            file: file.to_owned(),
+        })
+    }
+
     pub(super) fn holds(&self, file: &Path) -> bool {
         self.lock().contains_key(file)
     }

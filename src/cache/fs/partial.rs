@@ -102,31 +102,36 @@ impl Tree {
     }
 
     /// Bytes of one file of a partial entry, none if somebody has claimed it and counts it. What is of no use is
-    /// removed: bytes without a record are trusted by nobody, a record without bytes says nothing. Then `None`.
-    pub(super) fn look_at_part(
-        &self,
-        asset: &AssetId,
-        name: &str,
-        part: Part,
-    ) -> Result<Option<u64>, CacheError> {
+    /// removed: bytes without a record are trusted by nobody, a record without bytes says nothing.
+    pub(super) fn look_at_part(&self, asset: &AssetId, name: &str, part: Part) -> Result<u64, CacheError> {
         let dir = self.layout.asset(asset);
         let file = dir.join(name);
         let partial = dir.join(Layout::bytes_of(name));
         if self.claims.holds(&partial) {
-            return Ok(Some(0));
+            return Ok(0);
         }
-        let keep = match part {
-            Part::Bytes => self.meta(&Layout::record_of(&partial))?.is_some(),
-            Part::Record => self.meta(&partial)?.is_some(),
-            Part::Staged => false,
+        let is_of_use = || {
+            let other = match part {
+                Part::Bytes => self.meta(&Layout::record_of(&partial))?,
+                Part::Record => self.meta(&partial)?,
+                Part::Staged => None,
+            };
+            Ok(other.is_some())
         };
-        if keep {
-            return self.allocated(&file).map(Some);
+        if is_of_use()? {
+            return self.allocated(&file);
+        }
+        // Whoever claims it from here on does not find it.
+        let Some(_claim) = self.claims.try_take(&partial) else {
+            return Ok(0);
+        };
+        if is_of_use()? {
+            return self.allocated(&file);
         }
         self.destroy(&file).context(IoSnafu {
             action: "remove",
             path: &file,
         })?;
-        Ok(None)
+        Ok(0)
     }
 }

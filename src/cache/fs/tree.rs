@@ -350,10 +350,9 @@ impl Tree {
                 None => {}
             }
             if let Some(part) = Layout::part(&text) {
-                match self.look_at_part(asset, &text, part)? {
-                    Some(bytes) => info.bytes += bytes,
-                    None => info.modified = None,
-                }
+                info.bytes += self.look_at_part(asset, &text, part)?;
+                // It may grow, and shrink by a power cut, with no change to the directory.
+                info.modified = None;
                 continue;
             }
             let Some(meta) = self.meta(&path)? else { continue };

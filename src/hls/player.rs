@@ -61,7 +61,7 @@ pub(super) struct Player {
     open: Option<OpenPiece>,
     /// The piece after it, on its way (H8): one, and nothing of it is read before its turn but its first bytes.
     ahead: Option<Ahead>,
-    /// Whether the piece being read has made do without the one ahead, see [`PATIENCE`].
+    /// Whether the piece being read makes do without the one ahead: that has failed, or see [`PATIENCE`].
     alone: bool,
     applied: bool,
     bypass_told: bool,
@@ -97,6 +97,10 @@ impl Ahead {
         {
             self.opened = Some(opened);
         }
+    }
+
+    fn has_failed(&self) -> bool {
+        matches!(self.opened, Some((Err(_), _)))
     }
 
     async fn finish(self) -> Opened {
@@ -279,6 +283,7 @@ impl Player {
         let Some(mut open) = self.open.take() else {
             return Ok(());
         };
+        let mut begun = Writes::default();
         let chunk = {
             let mut next = pin!(open.reading.next(&self.shared.fetcher, &mut self.session));
             let mut patience = None;
@@ -287,18 +292,24 @@ impl Player {
                 let chunk = next.as_mut().poll(context);
                 if let Some(opening) = ahead {
                     opening.nudge(context);
-                    if chunk.is_pending() {
+                    let mut patience_ends = || {
                         let patience = patience.get_or_insert_with(|| Box::pin(rt::sleep(PATIENCE)));
-                        if patience.as_mut().poll(context).is_ready() {
-                            (*ahead, *alone) = (None, true);
+                        patience.as_mut().poll(context).is_ready()
+                    };
+                    // A failure may be over when the piece's turn comes: it is opened then, and what lasts shows there.
+                    if opening.has_failed() || (chunk.is_pending() && patience_ends()) {
+                        if let Some((_, writes)) = ahead.take().and_then(|ahead| ahead.opened) {
+                            begun.append(writes);
                         }
+                        *alone = true;
                     }
                 }
                 chunk
             })
-            .await?
+            .await
         };
-        if let Some(chunk) = chunk {
+        self.session.writes.append(begun);
+        if let Some(chunk) = chunk? {
             let plain = match &mut open.decryptor {
                 Some(decryptor) => decryptor.update(chunk),
                 None => chunk,

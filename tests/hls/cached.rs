@@ -285,12 +285,8 @@ fn a_playing_track_is_not_evicted() {
 fn a_web_page_is_not_a_segment() {
     let track = Track::plain(&[1000, 1000]);
     let cache = Cache::new();
-    track.server.rule(
-        "/t/1.ts",
-        Rule::new()
-            .first(1)
-            .answer(200, "\n<!doctype HTML><html><body>Log in</body></html>"),
-    );
+    let page = Rule::new().answer(200, "\n<!doctype HTML><html><body>Log in</body></html>");
+    let portal = track.server.rule("/t/1.ts", page);
     let tape = play(&track.list(), cache.params(), online());
     let HlsError::NotMedia { begins, .. } = tape.failed() else {
         panic!("{}", chain(tape.failed()))
@@ -298,6 +294,7 @@ fn a_web_page_is_not_a_segment() {
     assert!(begins.contains("doctype"), "{begins}");
     assert_eq!(tape.bytes, track.segments[0]);
     assert!(get(&cache, &track, "/t/1.ts").is_none());
+    portal.remove();
     assert_eq!(
         play(&track.list(), cache.params(), online()).whole().bytes,
         track.bytes()

@@ -1,17 +1,18 @@
 //! A server that misbehaves in the middle: resumed, or a typed error; never wrong bytes, never a clean end too early.
 
 use std::future::Future;
-use std::pin::pin;
-use std::time::Duration;
+use std::pin::{Pin, pin};
+use std::task::Poll;
+use std::time::{Duration, Instant};
 
 use futures_lite::{StreamExt, future};
 use kithara::cache::AssetCache;
 use kithara::hls::{HlsError, HlsParams, HlsSource, ResourceKind};
 use kithara::net::{HttpClient, RetryPolicy};
-use kithara::stream::Source;
-use kithara_test_support::Rule;
+use kithara::stream::{Message, Source, Stream};
+use kithara_test_support::{Ended, Rule};
 
-use crate::rig::{Cache, Tape, Track, builder, chain, offline, online, play, url};
+use crate::rig::{Cache, KEY, Tape, Track, builder, chain, drain, encrypt, offline, online, play, url};
 
 const LENGTHS: [usize; 3] = [40_000, 50_000, 60_000];
 
@@ -234,7 +235,7 @@ fn a_late_segment_is_awaited_without_a_busy_loop() {
                 polls += 1;
                 next.as_mut().poll(context)
             });
-            if let kithara::stream::Message::Data(data) = message.await.unwrap().unwrap() {
+            if let Message::Data(data) = message.await.unwrap().unwrap() {
                 bytes += data.len();
             }
         }
@@ -255,4 +256,95 @@ fn looking_ahead_does_not_starve_a_resume() {
     let params = HlsParams::new(client, AssetCache::memory(1 << 20));
     let tape = play(&track.list(), params, online()).whole();
     assert!(tape.bytes == track.bytes());
+}
+
+/// H8: an outage that only the look-ahead saw, and that is over before the segment's turn, is not heard. What it had
+/// fetched on the way, here a key, is kept all the same.
+#[test]
+fn a_look_ahead_that_failed_early_is_not_the_end() {
+    let track = Track::build(
+        &LENGTHS,
+        |index| format!("#EXT-X-KEY:METHOD=AES-128,URI=\"key{index}\"\n"),
+        |index, plain| encrypt(plain, KEY, index as u128),
+    );
+    for index in 0..LENGTHS.len() {
+        track.server.serve_bytes(format!("/t/key{index}"), KEY);
+    }
+    let gate = track.server.gate();
+    track
+        .server
+        .rule("/t/0.ts", Rule::new().gate_after(10_000, &gate));
+    // The client closes the connection when it has read the status.
+    let outage = Rule::new().first(1).answer(503, [0; 1000]).stall_after(0);
+    track.server.rule("/t/1.ts", outage);
+    let client = builder()
+        .retry(RetryPolicy::none())
+        .idle_timeout(Duration::from_secs(30))
+        .build()
+        .unwrap();
+    let cache = Cache::new();
+    let params = HlsParams::new(client, cache.cache.clone());
+    let mut stream = Stream::new(HlsSource::new(url(&track.list()), params), online());
+    track.server.wait_until(|log| {
+        log.to("/t/1.ts")
+            .any(|request| request.ended == Ended::ClientClosed)
+    });
+    gate.open();
+    let bytes = future::block_on(stream.try_fold(Vec::new(), |mut all, chunk| {
+        all.extend_from_slice(&chunk);
+        Ok(all)
+    }));
+    assert!(bytes.unwrap() == track.bytes());
+    assert_eq!((track.requests("/t/key1"), track.requests("/t/1.ts")), (1, 2));
+    track.server.stop();
+    assert!(play(&track.list(), cache.params(), offline()).whole().bytes == track.bytes());
+}
+
+/// H8: with a single connection allowed, a segment read for longer than the one ahead may queue is no reason to fail.
+#[test]
+fn a_look_ahead_that_found_no_connection_free_is_not_the_end() {
+    const QUEUE: Duration = Duration::from_millis(50);
+    let track = Track::plain(&LENGTHS);
+    let gate = track.server.gate();
+    track
+        .server
+        .rule("/t/0.ts", Rule::new().gate_after(10_000, &gate));
+    let client = builder()
+        .max_connections_per_host(1)
+        .queue_timeout(QUEUE)
+        .idle_timeout(Duration::from_secs(30))
+        .build()
+        .unwrap();
+    let params = HlsParams::new(client, AssetCache::memory(1 << 20));
+    let mut source = HlsSource::new(url(&track.list()), params);
+    let mut stream = source.open(&online()).unwrap();
+    let bytes = future::block_on(async {
+        let mut bytes = Vec::new();
+        let mut ahead_since = None;
+        while bytes.len() < 10_000 {
+            if let Message::Data(data) = stream.next().await.unwrap().unwrap() {
+                bytes.extend_from_slice(&data);
+                // The next poll is the first that looks ahead.
+                ahead_since.get_or_insert_with(Instant::now);
+            }
+        }
+        // The server is silent: what wakes the stream then is the end of the wait for a connection.
+        let mut next = stream.next();
+        future::poll_fn(|context| {
+            assert!(Pin::new(&mut next).poll(context).is_pending());
+            match ahead_since {
+                Some(since) if since.elapsed() >= QUEUE => Poll::Ready(()),
+                _ => Poll::Pending,
+            }
+        })
+        .await;
+        gate.open();
+        let Some(Ok(Message::Data(data))) = next.await else {
+            panic!("no more of the segment")
+        };
+        bytes.extend_from_slice(&data);
+        bytes.extend(drain(stream).await.whole().bytes);
+        bytes
+    });
+    assert!(bytes == track.bytes());
 }

@@ -89,7 +89,8 @@ impl Place {
                         control,
                     } = opened;
                     drop(answer.try_send(Ok(Started { resource, control })));
-                    drop(place);
+                    // What nobody hears lives as long as the channel, and is a reader of what this is about to fetch.
+                    drop((answer, place));
                     if driver.fetches() {
                         driver.await;
                     }

@@ -1,7 +1,6 @@
 //! Readers that are dropped while the fetcher is busy: the server sees it at once, whatever the fetcher is doing (S1, N5).
 
 use std::sync::{Mutex, PoisonError, mpsc};
-use std::time::Duration;
 
 use futures_lite::future::{block_on, poll_once};
 use kithara_test_support::Rule;
@@ -40,6 +39,19 @@ fn one_reader_of_two_that_goes_leaves_the_connection_to_the_other() {
     assert_rest(&mut second.reader, 0, stage.len);
     driver.join().unwrap();
     assert_eq!(stage.requests(), 1);
+}
+
+/// N5, S1: whoever asked for the file is gone before he hears that it is open. Nothing is left of it: the cache closes.
+#[test]
+fn a_source_dropped_just_after_its_file_opened_leaves_nobody_fetching() {
+    let mut stage = stuck();
+    let source = stage.source();
+    let mut opening = Box::pin(source.open_reader());
+    poll_until_told(opening.as_mut());
+    drop(opening);
+    drop(source);
+    stage.server.wait_until(|log| log.open_connections() == 0);
+    in_time(move || stage.restart());
 }
 
 /// Stops whoever logs a text, in the midst of what he is doing.
@@ -85,8 +97,6 @@ fn arm(stage: &Stage) -> (mpsc::Receiver<()>, mpsc::Sender<()>) {
     });
     (is_caught, go_on)
 }
-
-const LONG: Duration = Duration::from_secs(20);
 
 /// One test, as a process has one logger.
 #[test]

@@ -33,7 +33,9 @@ mod seeks;
 mod spare;
 
 use std::io::{Read, Seek, SeekFrom};
-use std::sync::OnceLock;
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock, mpsc};
+use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
 use futures_lite::future::block_on;
@@ -142,4 +144,33 @@ pub fn assert_at(reader: &mut FileReader, at: u64, len: usize) {
     let mut bytes = vec![0; len];
     reader.read_exact(&mut bytes).unwrap();
     assert_eq!(pattern().first_difference(at, &bytes), None);
+}
+
+/// Beyond this nothing is waited for.
+pub const LONG: Duration = Duration::from_secs(20);
+
+/// Does what may wait for ever if it is wrong.
+#[track_caller]
+pub fn in_time<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    let (done, is_done) = mpsc::channel();
+    std::thread::spawn(move || done.send(work()));
+    is_done.recv_timeout(LONG).unwrap()
+}
+
+struct Bell(mpsc::Sender<()>);
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        // An error if the test is over.
+        let _ = self.0.send(());
+    }
+}
+
+/// Polls once, and waits until what it is to hear is there; but it does not hear it.
+#[track_caller]
+pub fn poll_until_told<F: Future>(future: Pin<&mut F>) {
+    let (bell, rung) = mpsc::channel();
+    let waker = Waker::from(Arc::new(Bell(bell)));
+    assert!(future.poll(&mut Context::from_waker(&waker)).is_pending());
+    rung.recv_timeout(LONG).unwrap();
 }

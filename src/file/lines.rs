@@ -5,7 +5,7 @@
 //! runs wakers, which are the executor's code and may come back here. What is out just then is hung up over its head.
 
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::task::{Context, Poll};
 
@@ -15,10 +15,17 @@ use super::lane::{Event, Lane};
 use super::plan::{Span, Which};
 use crate::net::{HangUp, Request};
 
+/// The file is being opened, for one who asked and may give up.
+const OPENING: u8 = 0;
+/// It is open: others may read along, and only the last reader's drop ends it.
+const OPEN: u8 = 1;
+const CALLED_OFF: u8 = 2;
+
 /// What is under way, and whether it is called off.
 #[derive(Default)]
 pub(super) struct Lines {
-    called_off: AtomicBool,
+    /// [`OPENING`] comes first, [`CALLED_OFF`] is the end.
+    phase: AtomicU8,
     lanes: Mutex<Lanes>,
     hang_up: HangUp,
 }
@@ -152,13 +159,25 @@ impl Lines {
     }
 
     pub(super) fn is_called_off(&self) -> bool {
-        self.called_off.load(Ordering::SeqCst)
+        self.phase.load(Ordering::SeqCst) == CALLED_OFF
+    }
+
+    /// Ends the opening. From now on whoever asked for it cannot call it off any more; `false` if he has.
+    pub(super) fn has_opened(&self) -> bool {
+        self.leave_opening(OPEN)
+    }
+
+    fn leave_opening(&self, to: u8) -> bool {
+        let left = self
+            .phase
+            .compare_exchange(OPENING, to, Ordering::SeqCst, Ordering::SeqCst);
+        left.is_ok()
     }
 
     /// Closes all connections, now and from now on, without waiting. Those that the driver is at this moment are
     /// cut off, and dropped as its next step.
     pub(super) fn call_off(&self) {
-        self.called_off.store(true, Ordering::SeqCst);
+        self.phase.store(CALLED_OFF, Ordering::SeqCst);
         let lanes = match self.lanes.try_lock() {
             Ok(mut lanes) => std::mem::take(&mut *lanes),
             Err(TryLockError::Poisoned(poisoned)) => std::mem::take(&mut *poisoned.into_inner()),
@@ -169,20 +188,13 @@ impl Lines {
     }
 }
 
-/// Calls a fetch off if it is dropped.
-pub(super) struct CallOff(pub(super) Option<Arc<Lines>>);
-
-impl CallOff {
-    /// It goes on without this.
-    pub(super) fn disarm(mut self) {
-        self.0 = None;
-    }
-}
+/// Of whoever asked for a file. Dropped while it opens, it calls the fetch off.
+pub(super) struct CallOff(pub(super) Arc<Lines>);
 
 impl Drop for CallOff {
     fn drop(&mut self) {
-        if let Some(lines) = &self.0 {
-            lines.call_off();
+        if self.0.leave_opening(CALLED_OFF) {
+            self.0.call_off();
         }
     }
 }
@@ -270,6 +282,21 @@ mod tests {
         assert_eq!(lines.spans(), (None, None), "and dropped next");
     }
 
+    /// Fault C14: others may have joined what is open.
+    #[test]
+    fn who_asked_calls_off_what_is_opening_and_not_what_is_open() {
+        let lines = Arc::new(Lines::default());
+        let opener = CallOff(Arc::clone(&lines));
+        assert!(lines.has_opened());
+        drop(opener);
+        assert!(!lines.is_called_off());
+        lines.call_off();
+        assert!(lines.is_called_off());
+        let lines = Arc::new(Lines::default());
+        drop(CallOff(Arc::clone(&lines)));
+        assert!(lines.is_called_off() && !lines.has_opened());
+    }
+
     /// A body without a length ends with its connection: one that was hung up would be taken for a whole file.
     #[test]
     fn what_comes_of_a_lane_that_is_hung_up_is_not_told() {
@@ -283,7 +310,7 @@ mod tests {
         let lines = Lines::default();
         let _socket = connected(&lines);
         lines.hang_up.hang_up();
-        lines.called_off.store(true, Ordering::SeqCst);
+        lines.phase.store(CALLED_OFF, Ordering::SeqCst);
         assert!(
             lines
                 .poll(true, &mut Context::from_waker(Waker::noop()))

@@ -70,7 +70,7 @@ impl Place {
     pub(super) async fn start(self: &Arc<Self>, position: u64, offline: bool) -> Result<Started, FileError> {
         let (answer, started) = async_channel::bounded(1);
         let lines = Arc::new(Lines::default());
-        let call_off = CallOff(Some(Arc::clone(&lines)));
+        let _call_off = CallOff(Arc::clone(&lines));
         let place = Arc::clone(self);
         rt::spawn_on_thread(async move {
             let opening = async { Some(place.open(position, offline, lines).await) };
@@ -97,9 +97,7 @@ impl Place {
                 }
             }
         });
-        let started = started.recv().await;
-        call_off.disarm();
-        started.unwrap_or(Err(FileError::Stopped))
+        started.recv().await.unwrap_or(Err(FileError::Stopped))
     }
 
     /// Opens the file for somebody who reads at `position` first. Its requests are put on `lines`.
@@ -287,6 +285,10 @@ impl Place {
                     log::warn!("{error}; starting with what is there");
                 }
                 Err(Over::Failed(error)) => return Err(error),
+            }
+            // Still in line: from here on others join, and whoever asked is one reader of several.
+            if !lines.has_opened() {
+                return Err(FileError::Stopped);
             }
             let opened = FileControl::Opened {
                 origin: Origin::Network,

@@ -233,6 +233,23 @@ fn a_first_that_is_dropped_while_it_opens_leaves_the_file_to_the_second() {
     });
 }
 
+/// Fault C14: and one who gives up when the file has opened, unheard, leaves the download to those who joined it.
+#[test]
+fn a_first_that_is_dropped_when_the_file_has_opened_leaves_the_download_to_the_second() {
+    let stage = Stage::new(4 * MIB);
+    let gate = stage.server.gate();
+    stage.server.rule("/a.bin", Rule::new().gate_after(MIB, &gate));
+    let source = stage.source();
+    let mut first = Box::pin(source.open_reader());
+    poll_until_told(first.as_mut());
+    let mut second = stage.reader();
+    drop(first);
+    gate.open();
+    let len = stage.len;
+    in_time(move || assert_rest(&mut second, 0, len));
+    assert_eq!(stage.requests(), 1);
+}
+
 /// Fault C14: the same where an earlier session left enough to be read at once. Each of them in turn is dropped.
 #[test]
 fn nobody_reads_on_with_one_who_may_still_give_up() {

@@ -96,8 +96,13 @@ impl Fetch {
     /// Fetches until it is over. From this call on, whether or not it is polled, the last reader's drop closes the
     /// connections.
     pub(super) fn work(self) -> impl Future<Output = ()> + Send + use<> {
-        let lines = Arc::clone(&self.lines);
-        self.pen.when_unwanted(move || lines.call_off());
+        // Weak: a driver that is dropped closes its connections, whoever still reads.
+        let lines = Arc::downgrade(&self.lines);
+        self.pen.when_unwanted(move || {
+            if let Some(lines) = lines.upgrade() {
+                lines.call_off();
+            }
+        });
         self.run()
     }
 

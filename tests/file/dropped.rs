@@ -27,6 +27,18 @@ fn a_driver_that_is_never_polled_keeps_no_connection() {
     block_on(parts.driver);
 }
 
+/// N5, S1: there is a reader still, but nobody to take in what comes.
+#[test]
+fn a_driver_that_is_dropped_keeps_no_connection() {
+    let stage = stuck();
+    let mut parts = block_on(stage.source().open_parts()).unwrap();
+    assert!(block_on(poll_once(&mut parts.driver)).is_none());
+    assert_eq!(stage.server.open_connections(), 1);
+    drop(parts.driver);
+    stage.server.wait_until(|log| log.open_connections() == 0);
+    drop(parts.reader);
+}
+
 #[test]
 fn one_reader_of_two_that_goes_leaves_the_connection_to_the_other() {
     let stage = Stage::new(4 * MIB);

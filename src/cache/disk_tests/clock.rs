@@ -222,7 +222,7 @@ fn a_partial_file_that_grew_is_counted_though_the_index_did_not_hear_of_it() {
         disk.open_partial(&partial)
             .unwrap()
             .append(&[content(1, 400)])
-            .unwrap()
+            .unwrap();
     });
     set_clock_back(Duration::ZERO);
     let last = index();

@@ -14,9 +14,17 @@ const CLOSE: Duration = Duration::from_secs(10);
 /// Which partial files are claimed in this session.
 #[derive(Debug, Default)]
 pub(super) struct Claims {
-    /// Whether each one's holder is closing.
-    held: Mutex<HashMap<PathBuf, bool>>,
+    held: Mutex<HashMap<PathBuf, Held>>,
     changed: Condvar,
+}
+
+/// How a claim stands.
+#[derive(Clone, Copy, Debug, Default)]
+struct Held {
+    /// It ends soon.
+    closing: bool,
+    /// Its holder counts the bytes.
+    counted: bool,
 }
 
 /// A claim; ends when it is dropped.
@@ -31,8 +39,8 @@ impl Claims {
     pub(super) fn take(self: &Arc<Self>, file: &Path) -> Option<PartClaim> {
         let start = Instant::now();
         let mut held = self.lock();
-        while let Some(&closing) = held.get(file) {
-            let limit = if closing { CLOSE } else { NOTICE };
+        while let Some(now) = held.get(file) {
+            let limit = if now.closing { CLOSE } else { NOTICE };
             let left = limit.checked_sub(start.elapsed())?;
             held = self
                 .changed
@@ -40,31 +48,29 @@ impl Claims {
                 .unwrap_or_else(PoisonError::into_inner)
                 .0;
         }
-        held.insert(file.to_owned(), false);
-        Some(PartClaim {
-            claims: Arc::clone(self),
-            file: file.to_owned(),
-        })
+        Some(self.hold(held, file))
     }
 
     /// The same without waiting.
     pub(super) fn try_take(self: &Arc<Self>, file: &Path) -> Option<PartClaim> {
-        let mut held = self.lock();
-        if held.contains_key(file) {
-            return None;
-        }
-        held.insert(file.to_owned(), false);
-        Some(PartClaim {
+        let held = self.lock();
+        (!held.contains_key(file)).then(|| self.hold(held, file))
+    }
+
+    fn hold(self: &Arc<Self>, mut held: MutexGuard<'_, HashMap<PathBuf, Held>>, file: &Path) -> PartClaim {
+        held.insert(file.to_owned(), Held::default());
+        PartClaim {
             claims: Arc::clone(self),
             file: file.to_owned(),
-        })
+        }
     }
 
-    pub(super) fn holds(&self, file: &Path) -> bool {
-        self.lock().contains_key(file)
+    /// Whether somebody has claimed `file` and counts its bytes.
+    pub(super) fn counts(&self, file: &Path) -> bool {
+        self.lock().get(file).is_some_and(|held| held.counted)
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<PathBuf, bool>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<PathBuf, Held>> {
         // A map is whole after every call made on it, also after a panic between two.
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -73,10 +79,17 @@ impl Claims {
 impl PartClaim {
     /// Lets those who want the claim wait for it.
     pub(super) fn closing(&self) {
-        if let Some(closing) = self.claims.lock().get_mut(&self.file) {
-            *closing = true;
+        if let Some(held) = self.claims.lock().get_mut(&self.file) {
+            held.closing = true;
         }
         self.claims.changed.notify_all();
+    }
+
+    /// From here on the holder counts the bytes.
+    pub(super) fn taken_over(&self) {
+        if let Some(held) = self.claims.lock().get_mut(&self.file) {
+            held.counted = true;
+        }
     }
 }
 
@@ -105,6 +118,6 @@ mod tests {
             drop(first);
             assert!(second.join().unwrap().is_some());
         });
-        assert!(!claims.holds(Path::new("a")));
+        assert!(claims.try_take(Path::new("a")).is_some());
     }
 }

@@ -69,7 +69,9 @@ impl Partial for FsPartial {
         self.tree.ready_dir(&self.asset, Durability::Ordered).map(drop)
     }
 
-    fn taken_over(&self) {}
+    fn taken_over(&self) {
+        self.claim.taken_over();
+    }
 
     fn closing(&self) {
         self.claim.closing();
@@ -101,13 +103,13 @@ impl Tree {
         Ok(allocated.unwrap_or(0))
     }
 
-    /// Bytes of one file of a partial entry, none if somebody has claimed it and counts it. What is of no use is
+    /// Bytes of one file of a partial entry, none if whoever has claimed it counts it. What is of no use is
     /// removed: bytes without a record are trusted by nobody, a record without bytes says nothing.
     pub(super) fn look_at_part(&self, asset: &AssetId, name: &str, part: Part) -> Result<u64, CacheError> {
         let dir = self.layout.asset(asset);
         let file = dir.join(name);
         let partial = dir.join(Layout::bytes_of(name));
-        if self.claims.holds(&partial) {
+        if self.claims.counts(&partial) {
             return Ok(0);
         }
         let is_of_use = || {
@@ -123,7 +125,7 @@ impl Tree {
         }
         // Whoever claims it from here on does not find it.
         let Some(_claim) = self.claims.try_take(&partial) else {
-            return Ok(0);
+            return self.allocated(&file);
         };
         if is_of_use()? {
             return self.allocated(&file);

@@ -54,6 +54,7 @@ impl<S: Store> Partial for IndexPartial<S> {
     }
 
     fn taken_over(&self) {
+        self.inner.taken_over();
         // Nothing that was not there was counted.
         if self.stored() > 0 {
             self.account.count();

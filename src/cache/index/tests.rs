@@ -417,3 +417,26 @@ mod on_a_fake_disk {
         }
     }
 }
+
+/// C5: a partial file that has been claimed counts until whoever claimed it counts it, and again once it is let go.
+#[test]
+fn a_claimed_partial_file_counts_until_its_bytes_are_promised() {
+    let root = tempfile::tempdir().unwrap();
+    let files = FsStore::open(root.path(), Durability::Ordered).unwrap();
+    let (asset, path) = (AssetId::from_key("a").unwrap(), CachePath::parse("x").unwrap());
+    let name = asset.to_string();
+    let dir = root.path().join("assets").join(&name[..2]).join(&name);
+    std::fs::create_dir_all(&dir).unwrap();
+    std::fs::write(dir.join(".part-x"), [1; 5000]).unwrap();
+    std::fs::write(dir.join(".part-x~ranges"), [1; 50]).unwrap();
+    let index = IndexStore::scanned(files).unwrap();
+    let used = index.used_bytes().unwrap();
+    assert_eq!(used, 5050);
+    let claimed = index.partial(&asset, &path).unwrap().unwrap();
+    index.shared.refresh(&asset);
+    assert_eq!(index.used_bytes().unwrap(), used, "not promised yet");
+    claimed.taken_over();
+    assert_eq!(index.used_bytes().unwrap(), 0);
+    drop(claimed);
+    assert_eq!(index.used_bytes().unwrap(), used);
+}

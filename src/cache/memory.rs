@@ -18,8 +18,15 @@ use super::store::{AssetInfo, Committed, EntryInfo, Staged, Stamp, Store, Trash}
 /// Its rule: what it keeps ends with it. Pins last as long as the store.
 #[derive(Clone, Default)]
 pub struct MemoryStore {
-    tree: Arc<Mutex<HashMap<AssetId, Asset>>>,
+    tree: Arc<Mutex<Tree>>,
     told: Arc<AtomicBool>,
+}
+
+#[derive(Default)]
+struct Tree {
+    assets: HashMap<AssetId, Asset>,
+    /// Of all entries: asked for at each write.
+    bytes: u64,
 }
 
 #[derive(Default)]
@@ -27,6 +34,14 @@ struct Asset {
     entries: BTreeMap<CachePath, Bytes>,
     pinned: bool,
     last_access: Stamp,
+}
+
+impl Tree {
+    fn forget_if_empty(&mut self, asset: &AssetId) {
+        if self.assets.get(asset).is_some_and(|found| !found.exists()) {
+            self.assets.remove(asset);
+        }
+    }
 }
 
 impl Asset {
@@ -57,8 +72,8 @@ impl MemoryStore {
         Self::default()
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<AssetId, Asset>> {
-        // Each change is one call on a map: a panic between two leaves it whole.
+    fn lock(&self) -> MutexGuard<'_, Tree> {
+        // Maps and sum change together, with nothing between that can panic.
         self.tree.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -67,6 +82,7 @@ impl Store for MemoryStore {
     fn open(&self, asset: &AssetId, path: &CachePath) -> Result<Option<Entry>, CacheError> {
         Ok(self
             .lock()
+            .assets
             .get(asset)
             .and_then(|asset| asset.entries.get(path).cloned())
             .map(Entry::memory))
@@ -86,15 +102,24 @@ impl Store for MemoryStore {
     }
 
     fn remove_entry(&self, asset: &AssetId, path: &CachePath) -> Result<Option<u64>, CacheError> {
-        let removed = self
-            .lock()
+        let mut tree = self.lock();
+        let removed = tree
+            .assets
             .get_mut(asset)
             .and_then(|asset| asset.entries.remove(path));
-        Ok(removed.map(|bytes| bytes.len() as u64))
+        let freed = removed.as_ref().map(|bytes| bytes.len() as u64);
+        tree.bytes -= freed.unwrap_or(0);
+        tree.forget_if_empty(asset);
+        // The bytes are the caller's and are dropped outside the lock.
+        drop(tree);
+        Ok(freed)
     }
 
     fn remove(&self, asset: &AssetId) -> Result<Option<Trash>, CacheError> {
-        let removed = self.lock().remove(asset);
+        let mut tree = self.lock();
+        let removed = tree.assets.remove(asset);
+        tree.bytes -= removed.as_ref().map_or(0, Asset::bytes);
+        drop(tree);
         // The bytes are the caller's and are dropped outside the lock; nothing is left to empty.
         Ok(removed.filter(Asset::exists).map(|_| Trash::new(|| Ok(()))))
     }
@@ -102,15 +127,16 @@ impl Store for MemoryStore {
     fn set_pinned(&self, asset: &AssetId, pinned: bool) -> Result<(), CacheError> {
         let mut tree = self.lock();
         if pinned {
-            tree.entry(asset.clone()).or_default().pinned = true;
-        } else if let Some(asset) = tree.get_mut(asset) {
-            asset.pinned = false;
+            tree.assets.entry(asset.clone()).or_default().pinned = true;
+        } else if let Some(found) = tree.assets.get_mut(asset) {
+            found.pinned = false;
+            tree.forget_if_empty(asset);
         }
         Ok(())
     }
 
     fn asset(&self, asset: &AssetId) -> Result<Option<AssetInfo>, CacheError> {
-        Ok(self.lock().get(asset).and_then(|found| found.info(asset)))
+        Ok(self.lock().assets.get(asset).and_then(|found| found.info(asset)))
     }
 
     fn modified(&self, _asset: &AssetId) -> Result<Option<Stamp>, CacheError> {
@@ -120,6 +146,7 @@ impl Store for MemoryStore {
     fn assets(&self) -> Result<Vec<AssetInfo>, CacheError> {
         Ok(self
             .lock()
+            .assets
             .iter()
             .filter_map(|(id, asset)| asset.info(id))
             .collect())
@@ -127,7 +154,7 @@ impl Store for MemoryStore {
 
     fn entries(&self, asset: &AssetId) -> Result<Vec<EntryInfo>, CacheError> {
         let tree = self.lock();
-        let Some((id, asset)) = tree.get_key_value(asset) else {
+        let Some((id, asset)) = tree.assets.get_key_value(asset) else {
             return Ok(Vec::new());
         };
         let key = id.key().map(str::to_owned);
@@ -143,7 +170,7 @@ impl Store for MemoryStore {
     }
 
     fn used_bytes(&self) -> Result<u64, CacheError> {
-        Ok(self.lock().values().map(Asset::bytes).sum())
+        Ok(self.lock().bytes)
     }
 
     fn overhead(&self, _asset: &AssetId, _path: Option<&CachePath>, _payload: u64) -> u64 {
@@ -156,7 +183,7 @@ impl Store for MemoryStore {
 
     fn touch(&self, asset: &AssetId, at: Stamp) -> bool {
         let mut tree = self.lock();
-        let Some(asset) = tree.get_mut(asset) else {
+        let Some(asset) = tree.assets.get_mut(asset) else {
             return false;
         };
         asset.last_access = at;
@@ -173,6 +200,7 @@ impl Store for MemoryStore {
         }
         Ok(self
             .lock()
+            .assets
             .iter()
             .map(|(id, asset)| (id.clone(), asset.last_access))
             .collect())
@@ -211,12 +239,13 @@ impl Staged for MemoryStaged {
         // A copy of exactly that length: growth by doubling would hold up to twice the bytes that are accounted.
         let content = Bytes::copy_from_slice(&self.content);
         let mut tree = self.store.lock();
-        let asset = tree.entry(self.asset.clone()).or_insert_with(|| Asset {
+        let asset = tree.assets.entry(self.asset.clone()).or_insert_with(|| Asset {
             last_access: Stamp::now(),
             ..Asset::default()
         });
         let created = !asset.exists();
         let old = asset.entries.insert(self.path.clone(), content);
+        tree.bytes = tree.bytes + bytes - old.as_ref().map_or(0, |old| old.len() as u64);
         drop(tree);
         Ok(Committed {
             bytes,

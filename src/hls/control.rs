@@ -48,6 +48,8 @@ pub enum HlsControl {
         media_sequence: u64,
         /// How long it would have played.
         duration: Duration,
+        /// When it would have started, counted from the start of the track.
+        time: Duration,
     },
     /// Format, tracks or timestamps may change here (EXT-X-DISCONTINUITY).
     #[non_exhaustive]

@@ -37,7 +37,8 @@ use crate::{
 /// By time nothing is fetched on the way: the playlist says which Media Segment plays when. The bytes go on with that segment,
 /// from its start, and with its initialization section before it, so that a new decoder can begin there.
 /// [`HlsControl::SegmentStart`] says when the segment starts; what of it lies before the time sought is the decoder's to
-/// leave out. A time at or past the end is the end.
+/// leave out. In a gap (EXT-X-GAP) nothing plays: [`HlsControl::Gap`] says when the gap starts, and the bytes go on with the
+/// segment after it, its initialization section before it. A time at or past the end is the end.
 ///
 /// ```no_run
 /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {

@@ -303,6 +303,7 @@ impl Track {
                 variant,
                 media_sequence,
                 duration,
+                time,
             }),
             Some(ResourceKind::Segment { .. }) => Some(HlsControl::SegmentStart {
                 variant,

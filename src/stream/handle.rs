@@ -80,7 +80,7 @@ impl<E: Error + 'static> Handle<E> {
     ///
     /// As [`seek_bytes`](Self::seek_bytes), for sources that know when what plays. Accepted: the next item the consumer
     /// receives is from the last place at or before `time` that a decoder can begin at; the source's control messages say
-    /// which that is.
+    /// which that is. Where nothing plays at `time`, as in a gap of an HLS track, it is from what plays next.
     ///
     /// # Errors
     ///

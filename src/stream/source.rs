@@ -131,7 +131,7 @@ pub trait Source: Send + 'static {
     }
 
     /// Records that the next [`open`](Self::open) starts with what plays at `time`, counted from the start of the track:
-    /// at the last place at or before it that a decoder can begin at.
+    /// at the last place at or before it that a decoder can begin at. Where nothing plays then, with what plays next.
     ///
     /// # Errors
     ///

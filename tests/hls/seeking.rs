@@ -163,7 +163,8 @@ fn the_segment_that_plays_then_comes_first() {
     }
 }
 
-/// H7: a new decoder can begin there: the initialization section that is in force comes first, and no other.
+/// H7: a new decoder can begin there: the initialization section that is in force comes first, and no other. In a gap the gap
+/// is told, with when it starts, and what comes after it is played.
 #[test]
 fn the_section_in_force_comes_before_the_segment_sought_by_time() {
     let server = Server::empty().unwrap();
@@ -188,6 +189,16 @@ fn the_section_in_force_comes_before_the_segment_sought_by_time() {
     ] {
         let tape = future::block_on(drain(open_at_time(&mut source(), seconds, &online()))).whole();
         assert_eq!(String::from_utf8(tape.bytes).unwrap(), bytes, "from {seconds} s");
+        let starts = tape.controls.iter().find_map(|control| match control {
+            HlsControl::SegmentStart { time, .. } | HlsControl::Gap { time, .. } => Some(*time),
+            _ => None,
+        });
+        // Each lasts 6 s.
+        let plays_then = |start: Duration| (0.0..6.0).contains(&(seconds - start.as_secs_f64()));
+        assert!(
+            starts.map_or(bytes.is_empty(), plays_then),
+            "from {seconds} s: {starts:?}"
+        );
         let told: Vec<_> = tape.story.into_iter().take(3).collect();
         assert_eq!(told.join(", "), story, "from {seconds} s");
     }

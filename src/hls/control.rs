@@ -9,7 +9,8 @@ use crate::cache::CacheError;
 #[non_exhaustive]
 #[derive(Debug)]
 pub enum HlsControl {
-    /// From here on the bytes are those of this Variant Stream. Also the first message after a seek.
+    /// From here on the bytes are those of this Variant Stream. The first message of all, and again the first after a seek,
+    /// unless there is neither a byte nor a gap from there on.
     #[non_exhaustive]
     VariantApplied {
         /// Its number in the Multivariant Playlist, from 0; 0 if there is none.

@@ -184,11 +184,16 @@ impl Player {
                 self.ended = Some(step.map(drop));
                 (self.open, self.ahead) = (None, None);
             }
-            if let Some((resource, reason)) = self.writes.take_failed() {
+            // Which Variant Stream plays is the first word, if one plays.
+            if (self.applied || over)
+                && let Some((resource, reason)) = self.writes.take_failed()
+            {
                 log::debug!("{resource} is not kept: {reason:?}");
                 if !std::mem::replace(&mut self.bypass_told, true) {
                     let control = HlsControl::CacheBypassed { resource, reason };
-                    self.queue.push_front(Message::Control(control));
+                    let first = self.queue.front();
+                    let applied = matches!(first, Some(Message::Control(HlsControl::VariantApplied { .. })));
+                    self.queue.insert(usize::from(applied), Message::Control(control));
                 }
             }
         }

@@ -219,7 +219,8 @@ impl Fetch {
             fill,
             ranges,
         };
-        let step = plan::step(&scene, |range| writer.first_missing(range));
+        let remote = &self.remote;
+        let step = plan::step(&scene, |range| writer.first_missing(range), || remote.has_room());
         self.full = step == Step::Rest;
         match step {
             Step::Rest => Ok(false),
@@ -445,6 +446,15 @@ impl Fetch {
                 return Ok(());
             }
             _ => {}
+        }
+        // It may be that main keeps the connection that this one needs, or that the server bears no second one: the next
+        // step asks again in main's place.
+        if which == Which::Side
+            && let Some(parked) = self.lines.take(Which::Main)
+        {
+            log::debug!("{error}; once more, by itself");
+            drop(parked);
+            return Ok(());
         }
         Err(Over::Failed(
             NetSnafu {

@@ -74,7 +74,8 @@
 //!   on for twice as much each time: little is sent for nothing, and the connection is free for the next jump.
 //! - A source whose look-ahead is full keeps its connection, and with it one of those that the client may have to the host. If
 //!   all rest like that, opening another file there fails with [`NetError::NoneFree`](crate::net::NetError::NoneFree) after the
-//!   client's `queue_timeout`: allow as many connections as sources may be open.
+//!   client's `queue_timeout`: allow as many connections as sources may be open. More are not needed: where none is free, a
+//!   jump gives up the one that its source has.
 //! - Dropping the last reader, or the stream, closes the connections at once, whatever the driver is doing, and keeps what was
 //!   fetched.
 

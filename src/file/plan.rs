@@ -5,7 +5,8 @@
 //! 3. Otherwise, if all of it is wanted, the first hole.
 //!
 //! A lane under way that comes by there soon reads on. A jump opens another: `side` if it is small (the tail that
-//! demuxers read) or another reader still follows `main`, which is parked meanwhile; else `main` moves.
+//! demuxers read) or another reader still follows `main`, which is parked meanwhile; else `main` moves, as it does where
+//! there is room for no other: what is parked keeps its connection.
 
 use std::ops::Range;
 
@@ -85,8 +86,13 @@ pub(super) enum Step {
     Restart { position: u64 },
 }
 
-/// Decides, asking `missing` for the first missing range within one.
-pub(super) fn step(scene: &Scene, missing: impl Fn(Range<u64>) -> Option<Range<u64>>) -> Step {
+/// Decides, asking `missing` for the first missing range within one, and `has_room` whether there may be one connection
+/// more.
+pub(super) fn step(
+    scene: &Scene,
+    missing: impl Fn(Range<u64>) -> Option<Range<u64>>,
+    has_room: impl Fn() -> bool,
+) -> Step {
     let Some(goal) = scene.goal(&missing) else {
         return match (scene.main, scene.side) {
             // At its end the connection is free for the next request.
@@ -111,8 +117,11 @@ pub(super) fn step(scene: &Scene, missing: impl Fn(Range<u64>) -> Option<Range<u
         .map(|gap| gap.end)
         .filter(|end| *end != u64::MAX);
     let small = gap_end.is_some_and(|end| end - goal <= SIDE);
+    // A side lane that is given up leaves its connection to the next one.
+    let may_park =
+        |main| (small || scene.is_followed(main, goal, &missing)) && (scene.side.is_some() || has_room());
     match scene.main {
-        Some(main) if small || scene.is_followed(main, goal, &missing) => Step::Open {
+        Some(main) if may_park(main) => Step::Open {
             which: Which::Side,
             start: goal,
             end: Some(gap_end.map_or(goal.saturating_add(SIDE), |end| {
@@ -175,11 +184,13 @@ mod tests {
     struct Case {
         present: Vec<Range<u64>>,
         scene: Scene,
+        room: bool,
     }
 
     fn case(present: &[Range<u64>]) -> Case {
         Case {
             present: present.to_vec(),
+            room: true,
             scene: Scene {
                 demand: Demand::default(),
                 len: Some(100 * MIB),
@@ -215,7 +226,7 @@ mod tests {
         }
 
         fn step(&self) -> Step {
-            step(&self.scene, |range| {
+            let missing = |range: Range<u64>| {
                 let end = self.scene.len.map_or(range.end, |len| len.min(range.end));
                 let mut start = range.start;
                 for there in &self.present {
@@ -229,7 +240,8 @@ mod tests {
                     .map(|there| there.start)
                     .find(|at| *at > start);
                 (start < end).then(|| start..end.min(next.unwrap_or(u64::MAX)))
-            })
+            };
+            step(&self.scene, missing, || self.room)
         }
     }
 
@@ -284,6 +296,23 @@ mod tests {
             .waiting(50 * MIB..51 * MIB)
             .main(MIB, None);
         assert_eq!(case.step(), open(Which::Side, 50 * MIB, Some(52 * MIB)));
+    }
+
+    /// What is parked would keep the connection that the side lane waits for.
+    #[test]
+    fn where_there_is_no_room_main_moves() {
+        let tail = 100 * MIB - 8192;
+        let mut jumped = case(&[0..MIB]).waiting(tail..tail + 4096).main(MIB, None);
+        jumped.room = false;
+        assert_eq!(jumped.step(), open(Which::Main, tail, None));
+        let mut followed = case(&[0..MIB])
+            .reading(1000)
+            .waiting(50 * MIB..51 * MIB)
+            .main(MIB, None);
+        followed.room = false;
+        assert_eq!(followed.step(), open(Which::Main, 50 * MIB, None));
+        let replaced = followed.side(20 * MIB, 22 * MIB);
+        assert_eq!(replaced.step(), open(Which::Side, 50 * MIB, Some(52 * MIB)));
     }
 
     #[test]

@@ -95,6 +95,11 @@ impl Remote {
         async move { client.prepare(&url).await }
     }
 
+    /// Whether one more request need not wait for a connection.
+    pub(super) fn has_room(&self) -> bool {
+        self.client.has_room(&self.answers)
+    }
+
     /// Learns from a response what it says of the file.
     ///
     /// # Errors

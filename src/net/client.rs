@@ -185,6 +185,12 @@ impl HttpClient {
         }
     }
 
+    /// Whether a request to the host of `url` would find a connection at once, as far as their number goes.
+    #[cfg(feature = "file")]
+    pub(crate) fn has_room(&self, url: &Url) -> bool {
+        self.inner.pool.has_room(url)
+    }
+
     /// Asks once, redirects and all.
     pub(super) async fn attempt(&self, request: &Request) -> Result<Exchange, NetError> {
         let Settings {

@@ -126,6 +126,12 @@ impl Pool {
         })
     }
 
+    /// Whether whoever asks now need not wait for others.
+    #[cfg(feature = "file")]
+    pub(super) fn has_room(&self, url: &Url) -> bool {
+        Peer::of(url).is_ok_and(|peer| self.permits(&peer).try_acquire_arc().is_some())
+    }
+
     fn permits(&self, peer: &Peer) -> Arc<Semaphore> {
         let mut peers = self.lock();
         if let Some(known) = peers.known.get(peer) {
@@ -339,7 +345,9 @@ mod tests {
             .expect("a client");
         let mut asking = Box::pin(client.send(Request::get(url.clone())));
         future::block_on(async {
+            assert!(client.has_room(&url));
             assert!(future::poll_once(&mut asking).await.is_none());
+            assert!(!client.has_room(&url));
             client.prepare(&url).await;
         });
         assert_eq!(accepted(&server).len(), 1, "the request's own");

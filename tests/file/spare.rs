@@ -213,6 +213,80 @@ fn who_reads_on_after_a_jump_asks_for_more_each_time() {
     assert_eq!(stage.requests(), 10);
 }
 
+/// As many connections as sources are enough, wherever they jump.
+#[test]
+fn a_source_makes_do_with_one_connection() {
+    for count in [1, 2] {
+        let stage = Stage::new(40 * MIB);
+        let client = builder()
+            .max_connections_per_host(count)
+            .queue_timeout(Duration::from_secs(3600))
+            .build()
+            .unwrap();
+        let mut readers = ["b", "c"]
+            .map(|name| {
+                let path = format!("/{name}.bin");
+                stage
+                    .server
+                    .serve(path.clone(), Content::pattern(pattern(), stage.len));
+                let gate = stage.server.gate();
+                stage.server.rule(&path, Rule::new().gate_after(64 * KIB, &gate));
+                let params = FileParams::new(client.clone(), stage.cache.clone());
+                FileSource::new(Url::parse(&stage.server.url(&path)).unwrap(), params)
+            })
+            .into_iter()
+            .take(count)
+            .map(|source| block_on(source.open_reader()).unwrap())
+            .collect::<Vec<_>>();
+        in_time(move || {
+            for at in [0, stage.len - 8 * KIB, 1000, 20 * MIB, stage.len - 4 * MIB, MIB] {
+                for reader in &mut readers {
+                    assert_at(reader, at, 4096);
+                }
+            }
+        });
+    }
+}
+
+/// Two readers of one file take turns on it.
+#[test]
+fn one_connection_serves_two_readers() {
+    let stage = Stage::new(24 * MIB);
+    stage.server.rule("/a.bin", Rule::new().trickle(16 * MIB));
+    let client = builder()
+        .max_connections_per_host(1)
+        .queue_timeout(Duration::from_secs(3600))
+        .build()
+        .unwrap();
+    let params = FileParams::new(client, stage.cache.clone());
+    let mut first = block_on(FileSource::new(stage.url(), params).open_reader()).unwrap();
+    let mut second = FileReader::new(first.resource());
+    in_time(move || {
+        let far = std::thread::spawn(move || {
+            second.seek(SeekFrom::Start(16 * MIB)).unwrap();
+            assert_rest(&mut second, 16 * MIB, 24 * MIB);
+        });
+        assert_rest(&mut first, 0, 24 * MIB);
+        far.join().unwrap();
+    });
+}
+
+/// What fails beside the download under way is tried once more in its place before the file fails.
+#[test]
+fn a_small_jump_that_fails_is_asked_for_once_more() {
+    let stage = Stage::new(40 * MIB);
+    let (tail, len) = (stage.len - 8 * KIB, 4096);
+    let refused = Rule::new().range_from(tail).first(1).answer(503, "");
+    let refused = stage.server.rule("/a.bin", refused);
+    stuck(&stage);
+    let client = builder().retry(RetryPolicy::none()).build().unwrap();
+    let params = FileParams::new(client, stage.cache.clone());
+    let mut reader = block_on(FileSource::new(stage.url(), params).open_reader()).unwrap();
+    assert_at(&mut reader, 0, len);
+    assert_at(&mut reader, tail, len);
+    assert_eq!(refused.hits(), 1);
+}
+
 /// Sources at rest keep their connections: who finds none free is told so in time, and comes in when one is dropped.
 #[test]
 fn where_all_connections_rest_the_next_source_is_told_so() {

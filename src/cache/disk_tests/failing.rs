@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use super::*;
+use crate::cache::store::Stamp;
 use crate::storage::fake_disk::{Fault, Later};
 
 /// Runs the story with a fault, and checks after each step what a failed call may and may not have done.
@@ -96,6 +97,32 @@ fn a_staged_entry_that_a_write_failed_for_is_never_committed() {
     staged.commit().unwrap_err();
     assert!(!store.contains(&asset(0), &path(0)).unwrap());
     assert_eq!(disk.bytes(), 0);
+}
+
+/// C5, C8, C11, fault C10: a new asset whose first put failed when its entry was in place already, as its directory could not
+/// be synced, is found as any other: with a time, and gone when room is needed.
+#[test]
+fn an_asset_whose_first_put_failed_in_the_end_may_go() {
+    let put = |session: &Session, number, len| {
+        session.put_atomic(&asset(number), &path(0), content(number.into(), len))
+    };
+    let whole = FakeDisk::default();
+    let first = open(&whole, Durability::Full).unwrap();
+    put(&first, 0, 3000).unwrap();
+    let at = (0..whole.calls()).rfind(|&call| whole.call_name(call) == "sync_dir");
+    let disk = FakeDisk::default();
+    let session = open(&disk, Durability::Full).unwrap();
+    disk.set_fault(Some(Fault {
+        at: at.unwrap(),
+        later: Later::Work,
+        error: libc::EIO,
+    }));
+    put(&session, 0, 3000).unwrap_err();
+    let info = session.asset(&asset(0)).unwrap().unwrap();
+    assert_ne!(info.last_access, Stamp::default());
+    put(&session, 1, 4500).unwrap();
+    assert!(!session.contains(&asset(0), &path(0)).unwrap());
+    accounts(&disk, &session, "in the end");
 }
 
 /// C11, fault C10: every call of the disk fails once, or from then on, with each error.

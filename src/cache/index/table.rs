@@ -188,8 +188,11 @@ impl Table {
         record.modified = info.modified;
         record.sure = info.modified.is_some_and(|at| at.age(Stamp::now()) > SURE_AFTER);
         record.stale = false;
-        if old.is_none() {
-            record.last_access = info.last_access;
+        // A record may be there for a change under way, of which nothing was accounted yet.
+        if old.is_none_or(|old| old.info(id).is_none()) {
+            if record.last_access == Stamp::default() {
+                record.last_access = info.last_access;
+            }
             self.news.push(id.bare());
         }
         let figures = |record: &Record| (record.bytes, record.files, record.pinned, record.modified);

@@ -186,9 +186,10 @@ impl IndexFiles {
         true
     }
 
-    /// Whether the journal is long enough for a new snapshot to be worth its price.
+    /// Whether the journal is long enough for a new snapshot to be worth its price, or there is none that could tell what
+    /// has changed.
     pub(super) fn wants_compaction(&self, assets: u64) -> bool {
-        self.sizes.journal > journal_cap(assets) / 2
+        self.broken || self.sizes.journal > journal_cap(assets) / 2
     }
 
     /// Makes the journal durable.

@@ -294,7 +294,7 @@ mod on_a_fake_disk {
     use super::super::files::journal_cap;
     use super::*;
     use crate::storage::durable::{self, Disk as _};
-    use crate::storage::fake_disk::FakeDisk;
+    use crate::storage::fake_disk::{FakeDisk, Fault, Later};
 
     /// C3: what a look at the disk writes down during a change does not say that the session has ended in order.
     #[test]
@@ -393,6 +393,30 @@ mod on_a_fake_disk {
         index.touch(&asset, last);
         index.shared.compact(false).unwrap();
         index.shared.flush();
+        let found = IndexStore::open(files(Arc::new(disk.settled())), true).unwrap();
+        assert_eq!(found.asset(&asset).unwrap().unwrap().last_access, last);
+    }
+
+    /// C8, C11: a checkpoint makes up for what could not be written before it, or says that it cannot.
+    #[test]
+    fn a_checkpoint_after_a_write_that_failed_writes_everything() {
+        let disk = Arc::new(FakeDisk::default());
+        let files = |disk| FsStore::on(disk, Path::new("/"), Durability::Ordered).unwrap();
+        let index = IndexStore::open(files(disk.clone()), true).unwrap();
+        index.look().unwrap();
+        let (asset, path) = (AssetId::from_key("a").unwrap(), CachePath::parse("x").unwrap());
+        index.put(&asset, &path, Bytes::from_static(b"bytes")).unwrap();
+        let last = Stamp(Stamp::now().0 + 1);
+        index.touch(&asset, last);
+        let fail_next = || {
+            let (at, later, error) = (disk.calls(), Later::Work, libc::EIO);
+            disk.set_fault(Some(Fault { at, later, error }));
+        };
+        fail_next();
+        index.shared.compact(false).unwrap_err();
+        fail_next();
+        index.checkpoint().unwrap_err();
+        index.checkpoint().unwrap();
         let found = IndexStore::open(files(Arc::new(disk.settled())), true).unwrap();
         assert_eq!(found.asset(&asset).unwrap().unwrap().last_access, last);
     }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_channel::Receiver;
 use snafu::ResultExt as _;
@@ -46,7 +46,7 @@ impl Keeper {
         };
         let (bin, closing) = (Arc::clone(bin), Arc::clone(&keeper.closing));
         let work = move || {
-            keep(&index, &*store, &bin);
+            keep(&index, &*store, &bin, CHECKPOINT_EVERY);
             index.seal();
             let policy = store.retire();
             drop((store, index));
@@ -77,22 +77,26 @@ fn lock(closing: &Mutex<Option<Closing>>) -> MutexGuard<'_, Option<Closing>> {
     closing.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn keep(index: &IndexStore<FsStore>, store: &dyn Store, bin: &Bin) {
+/// Works until the bin is closed, and writes a checkpoint `every` so often, whatever else there is to do.
+fn keep(index: &IndexStore<FsStore>, store: &dyn Store, bin: &Bin, every: Duration) {
     // What fails here is tried again by the first write.
     if let Err(error) = index.look().and_then(|()| store.settle()) {
         log::warn!("cannot look through the cache: {error}");
     }
+    let mut last = Instant::now();
     loop {
-        match bin.wait(CHECKPOINT_EVERY) {
+        match bin.wait(every.saturating_sub(last.elapsed())) {
             Wake::Trash => {
                 bin.empty_one();
             }
-            Wake::Timeout => {
-                if let Err(error) = store.checkpoint() {
-                    log::warn!("cannot write a checkpoint: {error}");
-                }
-            }
+            Wake::Timeout => {}
             Wake::Closed => return,
+        }
+        if last.elapsed() >= every {
+            if let Err(error) = store.checkpoint() {
+                log::warn!("cannot write a checkpoint: {error}");
+            }
+            last = Instant::now();
         }
     }
 }
@@ -101,5 +105,71 @@ impl Drop for Keeper {
     fn drop(&mut self) {
         *lock(&self.closing) = Some(Closing::new(&self.root));
         self.bin.close();
+    }
+}
+
+#[cfg(test)]
+#[cfg(unix)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::cache::id::AssetId;
+    use crate::cache::lease::LeaseStore;
+    use crate::cache::path::CachePath;
+    use crate::cache::policy::Lru;
+    use crate::cache::store::{Stamp, Trash};
+    use crate::storage::Durability;
+    use crate::storage::fake_disk::FakeDisk;
+
+    type Stack = EvictingStore<LeaseStore<IndexStore<FsStore>>, Lru>;
+
+    fn files(disk: &FakeDisk) -> FsStore {
+        FsStore::on(Arc::new(disk.clone()), Path::new("/"), Durability::Ordered).unwrap()
+    }
+
+    fn open(disk: &FakeDisk) -> (IndexStore<FsStore>, Arc<Stack>) {
+        let index = IndexStore::open(files(disk), true).unwrap();
+        let store = EvictingStore::new(LeaseStore::new(index.clone()), Lru::new(), 1 << 20);
+        (index, Arc::new(store))
+    }
+
+    /// Keeps until one piece of trash is emptied, and something done meanwhile.
+    fn keep_once(
+        index: &IndexStore<FsStore>,
+        store: &Arc<Stack>,
+        every: Duration,
+        meanwhile: impl FnOnce(&Stack) + Send + 'static,
+    ) {
+        let busy = Arc::clone(store);
+        store.bin().push(Trash::new(move || {
+            meanwhile(&busy);
+            Ok(())
+        }));
+        store.bin().close();
+        keep(index, &**store, store.bin(), every);
+    }
+
+    fn put(store: &impl Store, name: &str) -> AssetId {
+        let (asset, path) = (AssetId::from_key(name).unwrap(), CachePath::parse("x").unwrap());
+        store.put(&asset, &path, Bytes::from_static(b"bytes")).unwrap();
+        asset
+    }
+
+    /// C8: trash to empty, however much and often, does not put off a checkpoint that is due.
+    #[test]
+    fn a_checkpoint_is_written_when_it_is_due_though_there_was_trash() {
+        for (every, due) in [(Duration::ZERO, true), (CHECKPOINT_EVERY, false)] {
+            let disk = FakeDisk::default();
+            let (index, store) = open(&disk);
+            let asset = put(&*store, "a");
+            let used = asset.clone();
+            keep_once(&index, &store, every, move |store| {
+                assert!(store.touch(&used, Stamp::default()));
+            });
+            let last = |index: &IndexStore<FsStore>| index.asset(&asset).unwrap().unwrap().last_access;
+            let (found, _) = open(&disk.settled());
+            assert_eq!(last(&found) == last(&index), due);
+        }
     }
 }

@@ -79,10 +79,7 @@ fn lock(closing: &Mutex<Option<Closing>>) -> MutexGuard<'_, Option<Closing>> {
 
 /// Works until the bin is closed, and writes a checkpoint `every` so often, whatever else there is to do.
 fn keep(index: &IndexStore<FsStore>, store: &dyn Store, bin: &Bin, every: Duration) {
-    // What fails here is tried again by the first write.
-    if let Err(error) = index.look().and_then(|()| store.settle()) {
-        log::warn!("cannot look through the cache: {error}");
-    }
+    look(index, store);
     let mut last = Instant::now();
     loop {
         match bin.wait(every.saturating_sub(last.elapsed())) {
@@ -90,14 +87,26 @@ fn keep(index: &IndexStore<FsStore>, store: &dyn Store, bin: &Bin, every: Durati
                 bin.empty_one();
             }
             Wake::Timeout => {}
-            Wake::Closed => return,
+            Wake::Closed => break,
         }
         if last.elapsed() >= every {
+            if !index.progress().is_finished() {
+                look(index, store);
+            }
             if let Err(error) = store.checkpoint() {
                 log::warn!("cannot write a checkpoint: {error}");
             }
             last = Instant::now();
         }
+    }
+    // Whoever waits for a look that always failed waits no longer.
+    index.progress().end();
+}
+
+fn look(index: &IndexStore<FsStore>, store: &dyn Store) {
+    // What fails here is tried again: by the first write where the sizes are not known, and with the next checkpoint.
+    if let Err(error) = index.look().and_then(|()| store.settle()) {
+        log::warn!("cannot look through the cache: {error}");
     }
 }
 
@@ -120,7 +129,7 @@ mod tests {
     use crate::cache::policy::Lru;
     use crate::cache::store::{Stamp, Trash};
     use crate::storage::Durability;
-    use crate::storage::fake_disk::FakeDisk;
+    use crate::storage::fake_disk::{FakeDisk, Fault, Later};
 
     type Stack = EvictingStore<LeaseStore<IndexStore<FsStore>>, Lru>;
 
@@ -170,6 +179,33 @@ mod tests {
             let last = |index: &IndexStore<FsStore>| index.asset(&asset).unwrap().unwrap().last_access;
             let (found, _) = open(&disk.settled());
             assert_eq!(last(&found) == last(&index), due);
+        }
+    }
+
+    /// C3: a look that failed is tried again, also where the last session ended in order. Nobody waits for it when the cache
+    /// is closed.
+    #[test]
+    fn a_look_that_failed_is_tried_again_until_the_cache_is_closed() {
+        for (later, succeeds) in [(Later::Work, true), (Later::SameFail, false)] {
+            let disk = FakeDisk::default();
+            let (index, store) = open(&disk);
+            put(&*store, "a");
+            index.seal();
+            let unknown = put(&files(&disk), "b");
+            let twin = disk.settled();
+            let (index, _) = open(&twin);
+            let opened = twin.calls();
+            index.look().unwrap();
+            let mut calls = opened..twin.calls();
+            let at = calls.find(|&call| twin.call_name(call) == "read_dir").unwrap();
+
+            let disk = disk.settled();
+            let (index, store) = open(&disk);
+            let error = libc::EIO;
+            disk.set_fault(Some(Fault { at, later, error }));
+            keep_once(&index, &store, Duration::ZERO, |_| {});
+            assert_eq!(index.asset(&unknown).unwrap().is_some(), succeeds);
+            assert!(index.progress().is_finished());
         }
     }
 }

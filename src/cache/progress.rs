@@ -44,12 +44,12 @@ impl Progress {
         self.shared.assets.load(Ordering::Relaxed)
     }
 
-    /// Whether the look has ended.
+    /// Whether the look has ended. One that failed is tried again until the cache is closed, which ends it.
     pub fn is_finished(&self) -> bool {
         self.shared.end.0.is_closed()
     }
 
-    /// Resolves when the look has ended.
+    /// Resolves when the look has ended, see [`is_finished`](Self::is_finished).
     ///
     /// # Cancel safety
     ///
@@ -62,6 +62,7 @@ impl Progress {
     pub(super) fn begin(&self, directories: u64) {
         self.shared.total.store(directories, Ordering::Relaxed);
         self.shared.done.store(0, Ordering::Relaxed);
+        self.shared.assets.store(0, Ordering::Relaxed);
     }
 
     pub(super) fn looked_at(&self, assets: u64) {

@@ -37,11 +37,11 @@
 //! | `storage` | [`storage`] | atomicwrites, fs-err |
 //! | `io` | [`io`]: `Read + Seek` over a file that is still arriving | `storage` |
 //! | `symphonia` | Symphonia's `MediaSource` for it | symphonia-core |
-//! | `net` | [`net`], http only | hyper, async-std, url, flate2 |
+//! | `net` | [`net`], http only | hyper, async-std, url, flate2, socket2, rustix |
 //! | `tls` | https with the platform's certificates | rustls, ring (a C compiler) |
 //! | `webpki-roots` | https with Mozilla's certificates compiled in | webpki-roots |
 //! | `file` | [`mod@file`]: HTTP and local files, random access while they arrive | `stream`, `cache`, `net`, `io` |
-//! | `hls` | [`hls`] | the three above, quick-m3u8, aes, cbc |
+//! | `hls` | [`hls`] | `stream`, `cache`, `net`, quick-m3u8, aes, cbc |
 //! | `test-util` | [`stream::contract`], checks for sources of one's own | |
 //! | `full` | all but `webpki-roots` and `test-util` | |
 //!

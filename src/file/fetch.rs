@@ -6,6 +6,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_lite::future;
 use snafu::IntoError as _;
 
 use super::dials::Dials;
@@ -442,7 +443,8 @@ impl Fetch {
                 self.strikes += 1;
                 log::debug!("{error}; going on in {wait:?}");
                 self.pen.flush();
-                rt::sleep(wait).await;
+                let unwanted = async { while self.watch.changed().await.is_some() {} };
+                future::or(unwanted, rt::sleep(wait)).await;
                 return Ok(());
             }
             _ => {}

@@ -3,6 +3,7 @@
 use std::sync::{Mutex, PoisonError, mpsc};
 
 use futures_lite::future::{block_on, poll_once};
+use kithara::file::FileControl;
 use kithara_test_support::Rule;
 
 use crate::*;
@@ -51,6 +52,28 @@ fn one_reader_of_two_that_goes_leaves_the_connection_to_the_other() {
     assert_rest(&mut second.reader, 0, stage.len);
     driver.join().unwrap();
     assert_eq!(stage.requests(), 1);
+}
+
+/// Nobody waits for what nobody wants: not before a body without a validator is asked for again either. The next source
+/// finds the cache's entry free.
+#[test]
+fn a_driver_that_waits_to_ask_again_ends_with_its_reader() {
+    let stage = Stage::new(4 * MIB);
+    let broken = Rule::new().first(1).without_validators().truncate_after(64 * KIB);
+    stage.server.rule("/a.bin", broken);
+    let parts = block_on(stage.source().open_parts()).unwrap();
+    stage.server.wait_until(|log| log.open_connections() == 0);
+    let mut driver = parts.driver;
+    while parts.reader.resource().available() != [0..64 * KIB] {
+        assert!(block_on(poll_once(&mut driver)).is_none());
+    }
+    assert!(block_on(poll_once(&mut driver)).is_none());
+    drop(parts.reader);
+    assert!(block_on(poll_once(&mut driver)).is_some(), "over");
+    let next = block_on(stage.source().open_parts()).unwrap();
+    block_on(next.driver);
+    assert!(matches!(next.control.try_recv(), Ok(FileControl::Opened { .. })));
+    assert!(matches!(next.control.try_recv(), Ok(FileControl::Cached)));
 }
 
 /// N5, S1: whoever asked for the file is gone before he hears that it is open. Nothing is left of it: the cache closes.

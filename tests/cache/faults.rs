@@ -255,6 +255,61 @@ fn a_symlink_in_an_entrys_place_is_replaced_and_was_never_counted() {
     assert_eq!(cache.asset(&a).unwrap().unwrap().files, 2);
 }
 
+/// Puts each thing in the trash's place that nothing can be moved into: nothing, a file, a symlink to nowhere.
+fn without_trash(mut then: impl FnMut(&Path, &dyn Fn())) {
+    let breaks: [fn(&Path); 3] = [
+        |_| {},
+        |trash| fs::write(trash, "").unwrap(),
+        |trash| std::os::unix::fs::symlink("nowhere", trash).unwrap(),
+    ];
+    for put_there in breaks {
+        let root = tempfile::tempdir().unwrap();
+        then(root.path(), &|| {
+            let trash = root.path().join("trash");
+            fs::remove_dir_all(&trash).unwrap();
+            put_there(&trash);
+        });
+    }
+}
+
+/// C5, fault C20: without a trash an evicted asset goes all the same, and the disk stays within the limit.
+#[test]
+fn an_asset_is_evicted_also_where_the_trash_is_no_directory() {
+    without_trash(|root, take_trash| {
+        let cache = ordered(root, 100_000);
+        let names = ["a", "b", "c", "d"];
+        cache
+            .put_atomic(&asset("0"), &path("x"), bytes(60_000, 0))
+            .unwrap();
+        take_trash();
+        for name in names {
+            cache
+                .put_atomic(&asset(name), &path("x"), bytes(60_000, 1))
+                .unwrap();
+            assert!(disk_bytes(root) <= 100_000, "{} bytes", disk_bytes(root));
+        }
+        assert!(cache.get(&asset("0"), &path("x")).unwrap().is_none());
+        check(&cache, root);
+    });
+}
+
+/// C2, faults C13, C20: without a trash a directory in an entry's place gives way to a put all the same.
+#[test]
+fn a_put_displaces_a_directory_also_where_the_trash_is_none() {
+    without_trash(|root, take_trash| {
+        let cache = ordered(root, ROOM);
+        let (a, x) = (asset("a"), path("x"));
+        cache.put_atomic(&a, &path("other"), bytes(1000, 1)).unwrap();
+        let dir = dir_of(root, &a).join("x");
+        fs::create_dir(&dir).unwrap();
+        fs::write(dir.join("foreign"), "foreign").unwrap();
+        take_trash();
+        cache.put_atomic(&a, &x, bytes(20, 2)).unwrap();
+        assert_eq!(cache.get(&a, &x).unwrap().unwrap(), bytes(20, 2));
+        check(&cache, root);
+    });
+}
+
 /// C2: cut off at every byte, an entry is whole or absent.
 #[test]
 fn a_truncated_entry_is_never_served() {

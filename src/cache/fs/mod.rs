@@ -197,18 +197,9 @@ impl Store for FsStore {
     fn remove(&self, asset: &AssetId) -> Result<Option<Trash>, CacheError> {
         let tree = Arc::clone(&self.tree);
         let dir = tree.layout.asset(asset);
-        let discarded = tree.layout.discarded(asset);
         tree.known_durable().remove(&dir);
-        let mut renamed = absent(tree.disk.rename(&dir, &discarded));
-        if matches!(renamed, Ok(None)) && tree.meta(&dir)?.is_some() {
-            make_dir(&*tree.disk, &tree.layout.trash())?;
-            renamed = absent(tree.disk.rename(&dir, &discarded));
-        }
-        let renamed = renamed.context(IoSnafu {
-            action: "move to the trash",
-            path: dir,
-        })?;
-        Ok(renamed.map(|()| {
+        let discarded = tree.discard(asset, &dir)?;
+        Ok(discarded.map(|discarded| {
             Trash::new(move || {
                 tree.destroy(&discarded).context(IoSnafu {
                     action: "remove",

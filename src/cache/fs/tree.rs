@@ -147,13 +147,46 @@ impl Tree {
         absent(removed).map(|_| ())
     }
 
+    /// Moves whatever stands at `path` to the trash in one step and says under which name; `None` if nothing stands
+    /// there.
+    pub(super) fn discard(&self, asset: &AssetId, path: &Path) -> Result<Option<PathBuf>, CacheError> {
+        let action = "move to the trash";
+        let discarded = self.layout.discarded(asset);
+        let renamed = absent(self.disk.rename(path, &discarded)).context(IoSnafu { action, path })?;
+        if renamed.is_none() {
+            if self.meta(path)?.is_none() {
+                return Ok(None);
+            }
+            // So it is the trash that has gone.
+            self.make_trash()?;
+            let renamed = self.disk.rename(path, &discarded);
+            if renamed.is_err() && self.meta(path)?.is_none() {
+                return Ok(None);
+            }
+            renamed.context(IoSnafu { action, path })?;
+        }
+        Ok(Some(discarded))
+    }
+
+    /// Makes the trash anew, also where something stands that nothing can be moved into: a file, a link to nowhere.
+    fn make_trash(&self) -> Result<(), CacheError> {
+        let trash = self.layout.trash();
+        let names = absent(self.disk.read_dir(&trash)).context(IoSnafu {
+            action: "list",
+            path: &trash,
+        })?;
+        if names.is_none() {
+            // Fails if nothing is there, or if another thread has made the trash by now.
+            let _ = self.disk.remove_file(&trash);
+        }
+        make_dir(&*self.disk, &trash)
+    }
+
     /// Moves whatever stands at `path` out of the way in one step, then removes it.
     pub(in crate::cache) fn displace(&self, asset: &AssetId, path: &Path) -> Result<(), CacheError> {
-        let discarded = self.layout.discarded(asset);
-        absent(self.disk.rename(path, &discarded)).context(IoSnafu {
-            action: "move away",
-            path,
-        })?;
+        let Some(discarded) = self.discard(asset, path)? else {
+            return Ok(());
+        };
         self.destroy(&discarded).context(IoSnafu {
             action: "remove",
             path: discarded,

@@ -319,6 +319,8 @@ impl<S: Store> Change<'_, S> {
         (record.files, record.pinned) = (0, false);
         // What another change accounted since, or will, may have gone with the asset, or come after it.
         record.stale |= record.is_changed_since(self.version);
+        // Nothing was there to be removed, but something was counted.
+        record.stale |= !trash && bytes > 0;
         table.bytes = table.bytes.saturating_sub(bytes);
         if trash {
             table.trash = table.trash.saturating_add(bytes);

@@ -110,6 +110,23 @@ fn an_asset_made_anew_before_its_removal_is_accounted_adds_up() {
     agree(&index, &memory);
 }
 
+/// C3, C5: a removal that found nothing of what was counted takes nobody's word that it has gone.
+#[test]
+fn an_asset_counted_that_its_removal_did_not_find_is_looked_at() {
+    let (memory, path) = (MemoryStore::new(), CachePath::parse("x").unwrap());
+    let (hooked, hooks) = Hooked::over(memory.clone());
+    let index = IndexStore::scanned(hooked).unwrap();
+    let asset = AssetId::from_key("a").unwrap();
+    index.put(&asset, &path, Bytes::from(vec![1; 100])).unwrap();
+    memory.remove(&asset).unwrap().unwrap().empty().unwrap();
+    let (behind, id) = (memory.clone(), asset.clone());
+    hooks.after.set(move || {
+        behind.put(&id, &path, Bytes::from(vec![2; 70])).unwrap();
+    });
+    assert!(index.remove(&asset).unwrap().is_none());
+    agree(&index, &memory);
+}
+
 /// C5: of an asset that has gone nothing counts: not its pin, not its place in the index, and no bytes on their way
 /// out where there are none.
 #[test]

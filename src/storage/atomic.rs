@@ -1,17 +1,15 @@
 //! A small object in one file, read and replaced as a whole.
 
+use std::collections::hash_map::RandomState;
 use std::fmt;
+use std::hash::{BuildHasher as _, Hasher as _};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 
 use super::durable::{self, Disk, Durability, Kind, OsDisk};
-
-/// Staged files of this process are told apart by a running number.
-static STAGED: AtomicU64 = AtomicU64::new(0);
 
 /// A whole object in one file: settings, a playlist, a session.
 ///
@@ -76,7 +74,8 @@ impl AtomicResource {
     /// What the file system says. The old object then still stands, whole; only after a failed sync of the
     /// directory the new one does, and a power cut may take it back.
     pub fn write(&self, bytes: impl Into<Bytes>) -> io::Result<()> {
-        let staged = self.staged(STAGED.fetch_add(1, Ordering::Relaxed));
+        // Drawn for each write: no other one has it, of this process, another, or one that was killed.
+        let staged = self.staged(RandomState::new().build_hasher().finish());
         durable::write_whole(
             &*self.disk,
             &staged,
@@ -148,6 +147,20 @@ mod tests {
         object.write("a longer first version").unwrap();
         object.write("short").unwrap();
         assert_eq!(object.read().unwrap().unwrap(), "short");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    /// R1: a process killed while it wrote leaves a staged file that is in no later process's way.
+    #[test]
+    fn a_killed_writers_leftovers_are_in_no_later_writers_way() {
+        let dir = tempfile::tempdir().unwrap();
+        let object = AtomicResource::new(dir.path().join("state"));
+        for first in 0..100 {
+            std::fs::write(dir.path().join(format!(".state.staged-{first}")), "left").unwrap();
+        }
+        object.write("written").unwrap();
+        assert_eq!(object.read().unwrap().unwrap(), "written");
+        object.sweep().unwrap();
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 

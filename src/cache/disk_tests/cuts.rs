@@ -1,6 +1,7 @@
 //! Power cuts after every change.
 
 use std::num::NonZero;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Instant;
@@ -197,17 +198,29 @@ fn survives(disk: &FakeDisk, asset: &AssetId, path: &CachePath) -> bool {
     })
 }
 
-/// C2, fault C20: a folder that disappeared behind our back, and was made anew for a put, is durable like the first one.
+/// C2, faults C13, C20: a folder that disappeared behind our back, or that something else took the place of, and was made
+/// anew for a put, is durable like the first one.
 #[test]
 fn a_put_into_a_folder_made_anew_survives_a_power_cut() {
-    let disk = FakeDisk::default();
-    let store = FsStore::on(Arc::new(disk.clone()), Path::new("/"), Durability::Full).unwrap();
     let (a, x) = (asset(0), path(0));
-    store.put(&a, &x, content(1, 100)).unwrap();
-    disk.remove_dir_all(&store.tree().layout.asset(&a)).unwrap();
-    disk.sync_dir(&store.tree().layout.fan(&a)).unwrap();
-    store.put(&a, &x, content(2, 100)).unwrap();
-    assert!(survives(&disk, &a, &x));
+    let folders: [fn(&FsStore, &AssetId) -> PathBuf; 3] = [
+        |store, a| store.tree().layout.asset(a),
+        |store, a| store.tree().layout.fan(a),
+        |store, _| store.tree().layout.assets(),
+    ];
+    for (folder, replaced) in [(0, false), (0, true), (1, false), (2, false)] {
+        let disk = FakeDisk::default();
+        let store = FsStore::on(Arc::new(disk.clone()), Path::new("/"), Durability::Full).unwrap();
+        store.put(&a, &x, content(1, 100)).unwrap();
+        let dir = folders[folder](&store, &a);
+        disk.remove_dir_all(&dir).unwrap();
+        if replaced {
+            drop(disk.create_new(&dir).unwrap());
+        }
+        disk.sync_dir(dir.parent().unwrap()).unwrap();
+        store.put(&a, &x, content(2, 100)).unwrap();
+        assert!(survives(&disk, &a, &x), "{}, {replaced}", dir.display());
+    }
 }
 
 /// C2, R3: the folder of a partial file need not be durable; that of an entry it has become is.

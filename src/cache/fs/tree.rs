@@ -223,17 +223,21 @@ impl Tree {
         durability: Durability,
     ) -> Result<PathBuf, CacheError> {
         let dir = self.layout.asset(asset);
-        match self.meta(&dir)? {
-            Some(Meta { kind: Kind::Dir, .. }) => {}
-            Some(_) => {
+        let found = self.meta(&dir)?.map(|meta| meta.kind);
+        if found != Some(Kind::Dir) {
+            let (fan, assets) = (self.layout.fan(asset), self.layout.assets());
+            if found.is_some() {
                 self.displace(asset, &dir)?;
-                make_dir(&*self.disk, &dir)?;
             }
-            None => {
-                make_dir(&*self.disk, &self.layout.assets())?;
-                make_dir(&*self.disk, &self.layout.fan(asset))?;
-                make_dir(&*self.disk, &dir)?;
-                self.known_durable().remove(&dir);
+            // Before they are made anew: whoever finds them must not take them for those that were durable.
+            self.known_durable().remove(&dir);
+            if self.meta(&fan)?.is_none() {
+                let mut durable = self.known_durable();
+                durable.remove(&fan);
+                durable.remove(&assets);
+            }
+            for missing in [&assets, &fan, &dir] {
+                make_dir(&*self.disk, missing)?;
             }
         }
         if durability == Durability::Full {

@@ -255,6 +255,21 @@ fn a_symlink_in_an_entrys_place_is_replaced_and_was_never_counted() {
     assert_eq!(cache.asset(&a).unwrap().unwrap().files, 2);
 }
 
+/// C3, fault C13: such a symlink that is removed was no entry, and is taken out of nothing.
+#[test]
+fn a_symlink_in_an_entrys_place_that_is_removed_was_never_counted() {
+    let root = tempfile::tempdir().unwrap();
+    let (a, x) = (asset("a"), path("x"));
+    let cache = ordered(root.path(), ROOM);
+    cache.put_atomic(&a, &path("other"), bytes(1000, 1)).unwrap();
+    let link = dir_of(root.path(), &a).join("x");
+    std::os::unix::fs::symlink("/somewhere/else/altogether", &link).unwrap();
+    assert!(!cache.remove_entry(&a, &x).unwrap());
+    assert!(link.symlink_metadata().is_err());
+    check(&cache, root.path());
+    assert_eq!(cache.asset(&a).unwrap().unwrap().files, 1);
+}
+
 /// Puts each thing in the trash's place that nothing can be moved into: nothing, a file, a symlink to nowhere.
 fn without_trash(mut then: impl FnMut(&Path, &dyn Fn())) {
     let breaks: [fn(&Path); 3] = [
@@ -308,6 +323,21 @@ fn a_put_displaces_a_directory_also_where_the_trash_is_none() {
         assert_eq!(cache.get(&a, &x).unwrap().unwrap(), bytes(20, 2));
         check(&cache, root);
     });
+}
+
+/// C10, C11: what is not ours beside the assets is not looked into, so it need not be readable.
+#[test]
+fn what_cannot_be_listed_beside_the_assets_fails_no_look() {
+    let root = tempfile::tempdir().unwrap();
+    let assets = root.path().join("assets");
+    fs::create_dir(&assets).unwrap();
+    for name in ["foreign", "0G", "AB", "abc"] {
+        // Not even root can list a symlink to itself.
+        std::os::unix::fs::symlink(name, assets.join(name)).unwrap();
+    }
+    let cache = ordered(root.path(), ROOM);
+    cache.put_atomic(&asset("a"), &path("x"), bytes(100, 1)).unwrap();
+    check(&cache, root.path());
 }
 
 /// C2: cut off at every byte, an entry is whole or absent.

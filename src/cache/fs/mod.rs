@@ -8,6 +8,7 @@ mod staged;
 mod tree;
 pub(super) mod turns;
 
+use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -94,8 +95,17 @@ impl FsStore {
     }
 }
 
+/// Whether a name is that of a fan-out directory: the first two digits of an asset's.
+fn is_fan(name: &OsStr) -> bool {
+    let digits = name.as_encoded_bytes();
+    digits.len() == 2
+        && digits
+            .iter()
+            .all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'))
+}
+
 impl FsStore {
-    /// The fan-out directories of assets.
+    /// The fan-out directories of assets; what else stands beside them is not ours.
     pub(super) fn fans(&self) -> Result<Vec<PathBuf>, CacheError> {
         let assets = self.tree.layout.assets();
         let names = absent(self.tree.disk.read_dir(&assets)).context(IoSnafu {
@@ -105,6 +115,7 @@ impl FsStore {
         Ok(names
             .unwrap_or_default()
             .into_iter()
+            .filter(|name| is_fan(name))
             .map(|name| assets.join(name))
             .collect())
     }
@@ -187,7 +198,8 @@ impl Store for FsStore {
             action: "remove",
             path: file,
         })?;
-        Ok(removed.map(|()| meta.len))
+        // Nothing else is an entry, or was counted as one.
+        Ok(removed.filter(|()| meta.kind == Kind::File).map(|()| meta.len))
     }
 
     fn remove_damaged(&self, asset: &AssetId, path: &CachePath) -> Result<Option<u64>, CacheError> {

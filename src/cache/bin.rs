@@ -12,12 +12,15 @@ pub(crate) struct Bin {
     state: Mutex<State>,
     emptied: Condvar,
     pushed: Condvar,
+    /// How many have waited for somebody else.
+    #[cfg(test)]
+    pub(crate) waited: std::sync::atomic::AtomicUsize,
 }
 
 #[derive(Debug, Default)]
 struct State {
     waiting: VecDeque<Trash>,
-    /// How many are being emptied right now.
+    /// How many are being emptied, or are on their way here, right now.
     busy: usize,
     /// Nothing will be pushed any more.
     closed: bool,
@@ -31,8 +34,8 @@ pub(crate) enum Wake {
     Closed,
 }
 
-/// Ends one emptying, also when it panics.
-struct Busy<'a>(&'a Bin);
+/// Ends one emptying, or one removal that may end here, also when it panics.
+pub(crate) struct Busy<'a>(&'a Bin);
 
 impl Drop for Busy<'_> {
     fn drop(&mut self) {
@@ -45,6 +48,13 @@ impl Bin {
     fn lock(&self) -> MutexGuard<'_, State> {
         // The state is whole whenever the lock is free.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Says that trash may come: from here on whoever needs room waits for it. It counts as such in the store before
+    /// it can be pushed.
+    pub(crate) fn expect(&self) -> Busy<'_> {
+        self.lock().busy += 1;
+        Busy(self)
     }
 
     pub(crate) fn push(&self, trash: Trash) {
@@ -94,6 +104,8 @@ impl Bin {
         if state.busy == 0 {
             return false;
         }
+        #[cfg(test)]
+        self.waited.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         drop(self.emptied.wait(state).unwrap_or_else(PoisonError::into_inner));
         true
     }

@@ -252,18 +252,22 @@ impl<S: Store, P: EvictionPolicy> Store for EvictingStore<S, P> {
 
     fn remove(&self, asset: &AssetId) -> Result<Option<Trash>, CacheError> {
         self.settle()?;
+        let bin = &self.shared.bin;
+        let expected = bin.expect();
         let Some(trash) = self.shared.inner.remove(asset)? else {
             return Ok(None);
         };
+        // Kept here, so that a write that needs the room can empty it; before the policy is told, which may take its
+        // time, or panic.
+        bin.push(trash);
+        drop(expected);
         let mut state = self.shared.lock();
         state.skipped.remove(asset);
         // One made anew in its place meanwhile is told of by whoever made it, before or after this.
         if !matches!(self.shared.inner.asset(asset), Ok(Some(_))) {
             self.shared.tell(state, asset, Notice::Removed);
         }
-        // Kept here, so that a write that needs the room can empty it.
-        self.shared.bin.push(trash);
-        let bin = Arc::clone(&self.shared.bin);
+        let bin = Arc::clone(bin);
         Ok(Some(Trash::new(move || {
             bin.empty();
             Ok(())

@@ -36,7 +36,7 @@ pub(super) struct Hooks {
     pub(super) look_fails: Next<CacheError>,
 }
 
-type Hook = Box<dyn FnOnce() + Send>;
+pub(super) type Hook = Box<dyn FnOnce() + Send>;
 
 /// What is there for the next call only.
 pub(super) struct Next<T>(Mutex<Option<T>>);
@@ -62,7 +62,7 @@ impl Next<Hook> {
         *self.0.lock().unwrap() = Some(Box::new(hook));
     }
 
-    fn run(&self) {
+    pub(super) fn run(&self) {
         if let Some(hook) = self.take() {
             hook();
         }

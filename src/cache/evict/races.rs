@@ -1,5 +1,6 @@
 //! What may happen between two steps of an eviction or a removal, made to happen.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::Instant;
@@ -8,7 +9,7 @@ use bytes::Bytes;
 
 use super::*;
 use crate::cache::fs::FsStore;
-use crate::cache::hooked::{Hooked, Hooks};
+use crate::cache::hooked::{Hook, Hooked, Hooks, Next};
 use crate::cache::index::IndexStore;
 use crate::cache::lease::LeaseStore;
 use crate::cache::memory::MemoryStore;
@@ -241,4 +242,124 @@ fn a_smaller_limit_that_could_not_take_effect_at_once_does_later() {
     store.settle().unwrap();
     store.bin().empty();
     assert!(store.used_bytes().unwrap() <= 1000);
+}
+
+/// An LRU that does something when it is next asked who goes, or told who went.
+#[derive(Debug, Default)]
+struct Acting {
+    lru: Lru,
+    acts: Arc<Acts>,
+}
+
+#[derive(Default)]
+struct Acts {
+    asked: Next<Hook>,
+    told: Next<Hook>,
+}
+
+impl fmt::Debug for Acts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Acts").finish_non_exhaustive()
+    }
+}
+
+impl EvictionPolicy for Acting {
+    fn used(&mut self, asset: &AssetId, at: Stamp) {
+        self.lru.used(asset, at);
+    }
+
+    fn added(&mut self, asset: &AssetId, at: Stamp) {
+        self.lru.added(asset, at);
+    }
+
+    fn restored(&mut self, assets: Vec<(AssetId, Stamp)>) {
+        self.lru.restored(assets);
+    }
+
+    fn removed(&mut self, asset: &AssetId) {
+        self.lru.removed(asset);
+        self.acts.told.run();
+    }
+
+    fn victim(&mut self, now: Stamp) -> Option<(AssetId, Stamp)> {
+        self.acts.asked.run();
+        self.lru.victim(now)
+    }
+}
+
+/// Two assets that the app has, one of which it removes; nobody but a writer empties the bin.
+struct Removal {
+    store: Arc<EvictingStore<Hooked<IndexStore<FsStore>>, Acting>>,
+    hooks: Arc<Hooks>,
+    acts: Arc<Acts>,
+    _root: tempfile::TempDir,
+}
+
+impl Removal {
+    fn new() -> Self {
+        let root = tempfile::tempdir().unwrap();
+        let files = FsStore::open(root.path(), Durability::Ordered).unwrap();
+        let (hooked, hooks) = Hooked::over(IndexStore::scanned(files).unwrap());
+        let policy = Acting::default();
+        let acts = Arc::clone(&policy.acts);
+        let store = Arc::new(EvictingStore::new(hooked, policy, 100_000));
+        put(&*store, "kept", 45_000).unwrap();
+        put(&*store, "gone", 45_000).unwrap();
+        Self {
+            store,
+            hooks,
+            acts,
+            _root: root,
+        }
+    }
+
+    /// There is room for it where "gone" was.
+    fn put_new(&self) {
+        put(&*self.store, "new", 50_000).unwrap();
+        self.check();
+    }
+
+    fn check(&self) {
+        assert!(is_there(&*self.store, "kept") && is_there(&*self.store, "new"));
+        assert!(!is_there(&*self.store, "gone"));
+    }
+}
+
+/// C5, C6: what the app removes is waited for on its way to the bin, where it counts already: nothing else goes for a write
+/// that has room without it.
+#[test]
+fn what_the_app_removes_makes_room_before_it_is_in_the_bin() {
+    let removal = Removal::new();
+    let (store, (tell, told)) = (Arc::clone(&removal.store), mpsc::channel());
+    removal.hooks.after.set(move || {
+        let writer = Arc::clone(&store);
+        let puts = thread::spawn(move || put(&*writer, "new", 50_000));
+        while store.bin().waited.load(Ordering::Relaxed) == 0 && !puts.is_finished() {
+            thread::yield_now();
+        }
+        tell.send(puts).unwrap();
+    });
+    drop(removal.store.remove(&id("gone")).unwrap().unwrap());
+    told.recv().unwrap().join().unwrap().unwrap();
+    removal.check();
+}
+
+/// C5, C6, fault C25: what the app removes makes room also if the policy panics when it hears of it.
+#[test]
+fn what_the_app_removes_makes_room_though_the_policy_panics() {
+    let removal = Removal::new();
+    removal.acts.told.set(|| panic!("as the test wants"));
+    let removed = catch_unwind(AssertUnwindSafe(|| removal.store.remove(&id("gone"))));
+    assert!(removed.is_err());
+    removal.put_new();
+}
+
+/// C6: what the app removes while victims are picked makes room, and they stay.
+#[test]
+fn what_the_app_removes_while_victims_are_picked_makes_room() {
+    let removal = Removal::new();
+    let store = Arc::clone(&removal.store);
+    let remove = move || drop(store.remove(&id("gone")).unwrap().unwrap());
+    removal.acts.asked.set(remove);
+    removal.put_new();
 }

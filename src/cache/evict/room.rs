@@ -27,7 +27,15 @@ impl<S: Store, P: EvictionPolicy> Shared<S, P> {
             match turn.take() {
                 // Others may make the room meanwhile, so it is asked for again.
                 None => turn = Some(self.turn()?),
-                Some(turn) => self.evict_for(turn, &lack, bytes, None)?,
+                Some(mut turn) => {
+                    let victims = self.victims(&mut turn, &lack, bytes, None);
+                    if self.bin.is_pending() {
+                        // The app has begun to remove something since: no victim any more, but room all the same.
+                        turn.restored(victims.unwrap_or_default());
+                    } else {
+                        self.evict(&mut turn, victims?)?;
+                    }
+                }
             }
         }
         Ok(())
@@ -45,19 +53,6 @@ impl<S: Store, P: EvictionPolicy> Shared<S, P> {
         }
         state.reserved += bytes;
         Ok(None)
-    }
-
-    /// Evicts what `lack` says is missing for `needed` bytes, or nothing. The turn lasts until the victims are in the
-    /// bin: who needs room next then finds it there, and does not look for other victims.
-    fn evict_for(
-        &self,
-        mut turn: Turn<'_, S, P>,
-        lack: &Lack,
-        needed: u64,
-        spared: Option<&AssetId>,
-    ) -> Result<(), CacheError> {
-        let victims = self.victims(&mut turn, lack, needed, spared)?;
-        self.evict(&mut turn, victims)
     }
 
     /// The assets to evict so that what is missing becomes free, or none at all.
@@ -127,13 +122,17 @@ impl<S: Store, P: EvictionPolicy> Shared<S, P> {
 
     /// Evicts at least `bytes`, for a disk that is full before the cache is, and spares the asset they are for.
     pub(super) fn shrink(&self, bytes: u64, spared: &AssetId) -> Result<(), CacheError> {
-        let turn = self.turn()?;
+        let mut turn = self.turn()?;
         let held = self.inner.used_bytes()?;
-        self.evict_for(turn, &Lack { over: bytes, held }, bytes, Some(spared))?;
+        let victims = self.victims(&mut turn, &Lack { over: bytes, held }, bytes, Some(spared))?;
+        self.evict(&mut turn, victims)?;
+        drop(turn);
         self.bin.empty();
         Ok(())
     }
 
+    /// Evicts `victims`. The turn must last until they are in the bin: who needs room next then finds it there, and does
+    /// not look for other victims.
     pub(super) fn evict(&self, turn: &mut Turn<'_, S, P>, victims: Vec<Victim>) -> Result<(), CacheError> {
         let mut result = Ok(());
         for (asset, at) in victims {

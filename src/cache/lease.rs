@@ -184,6 +184,12 @@ impl<S> LeaseStore<S> {
     }
 }
 
+impl<S: Store> LeaseStore<S> {
+    fn is_pinned(&self, asset: &AssetId) -> Result<bool, CacheError> {
+        Ok(self.inner.asset(asset)?.is_some_and(|info| info.pinned))
+    }
+}
+
 impl<S: Store> Store for LeaseStore<S> {
     fn open(&self, asset: &AssetId, path: &CachePath) -> Result<Option<Entry>, CacheError> {
         if self.leases.is_removing(asset) {
@@ -233,6 +239,10 @@ impl<S: Store> Store for LeaseStore<S> {
 
     fn remove(&self, asset: &AssetId) -> Result<Option<Trash>, CacheError> {
         let shared = &self.leases.shared;
+        // Before readers are told that it is gone: what is kept for them must not be missing for a moment.
+        if self.is_pinned(asset)? && self.is_held(asset)? {
+            return InUseSnafu { asset: asset.name() }.fail();
+        }
         let mut state = self.leases.without_removal(asset);
         if state.claims.contains_key(asset) {
             state.refused.insert(asset.bare());
@@ -242,7 +252,7 @@ impl<S: Store> Store for LeaseStore<S> {
         drop(state);
         // Pinning claims the asset first, so no pin can appear from here on.
         let removing = Removing { shared, asset };
-        if self.inner.asset(asset)?.is_some_and(|info| info.pinned) {
+        if self.is_pinned(asset)? {
             shared.lock().refused.insert(asset.bare());
             return InUseSnafu { asset: asset.name() }.fail();
         }
@@ -308,7 +318,7 @@ impl<S: Store> Store for LeaseStore<S> {
     fn is_held(&self, asset: &AssetId) -> Result<bool, CacheError> {
         // Noted before looking: a pin cleared meanwhile is then told as news.
         self.leases.shared.lock().refused.insert(asset.bare());
-        let pinned = self.inner.asset(asset)?.is_some_and(|info| info.pinned);
+        let pinned = self.is_pinned(asset)?;
         let mut state = self.leases.shared.lock();
         let held = pinned || state.claims.contains_key(asset);
         if !held {
@@ -419,6 +429,25 @@ mod tests {
         store.remove(&a).unwrap().unwrap().empty().unwrap();
         store.put(&a, &x, Bytes::from_static(b"anew")).unwrap();
         assert!(store.get(&a, &x).unwrap().is_some());
+    }
+
+    /// C7: a pinned asset is there for readers while its removal is refused.
+    #[test]
+    fn a_pinned_asset_is_there_while_its_removal_is_refused() {
+        let (hooked, hooks) = Hooked::over(MemoryStore::new());
+        let store = Arc::new(LeaseStore::new(hooked));
+        let (a, x) = (AssetId::from_key("a").unwrap(), CachePath::parse("x").unwrap());
+        store.put(&a, &x, Bytes::from_static(b"bytes")).unwrap();
+        store.set_pinned(&a, true).unwrap();
+        let (reader, id, path) = (Arc::clone(&store), a.clone(), x.clone());
+        hooks.looked.set(move || {
+            assert!(reader.get(&id, &path).unwrap().is_some());
+            assert!(reader.open(&id, &path).unwrap().is_some());
+            assert!(reader.contains(&id, &path).unwrap());
+        });
+        let refused = store.remove(&a);
+        assert!(matches!(refused, Err(CacheError::InUse { .. })), "{refused:?}");
+        assert!(hooks.looked.is_over());
     }
 
     /// C6: whoever was refused an asset hears of it once, when nothing holds it any more; of what nobody was refused there is

@@ -227,6 +227,26 @@ fn a_staged_entry_that_is_dropped_counts_until_it_is_gone() {
     assert_eq!(scene.store.used_bytes().unwrap(), 0);
 }
 
+/// C2, C5: what was refused a part is not committed without it, whatever is written afterwards.
+#[test]
+fn a_staged_entry_that_was_refused_a_part_cannot_be_committed() {
+    let scene = Scene::new(1000);
+    for written_to_again in [true, false] {
+        let mut staged = scene.store.stage(&id("a"), &path("x")).unwrap();
+        staged.write(&[vec![1; 100].into()]).unwrap();
+        let full = staged.write(&[vec![2; 2000].into()]);
+        assert!(matches!(full, Err(CacheError::CacheFull { .. })), "{full:?}");
+        if written_to_again {
+            let later = staged.write(&[vec![3; 100].into()]);
+            assert!(matches!(later, Err(CacheError::Abandoned)), "{later:?}");
+        }
+        let committed = staged.commit();
+        assert!(matches!(committed, Err(CacheError::Abandoned)), "{committed:?}");
+        assert!(!is_there(&*scene.store, "a"));
+        assert_eq!(scene.store.used_bytes().unwrap(), 0);
+    }
+}
+
 /// C5: what was put under a larger limit, and could not be evicted when the cache was opened with a smaller one, goes with
 /// the next call.
 #[test]

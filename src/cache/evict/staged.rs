@@ -1,6 +1,7 @@
 //! Entries being written under the limit.
 
 use std::fmt;
+use std::mem;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -19,6 +20,8 @@ pub(super) struct EvictingStaged<S: Store, P: EvictionPolicy> {
     path: CachePath,
     /// Bytes of payload so far.
     written: u64,
+    /// A write was refused or failed: it would be missing from what is committed.
+    failed: bool,
     shared: Arc<Shared<S, P>>,
 }
 
@@ -39,6 +42,7 @@ impl<S: Store, P: EvictionPolicy> EvictingStaged<S, P> {
             asset: asset.clone(),
             path: path.clone(),
             written: 0,
+            failed: false,
             shared: Arc::clone(shared),
         };
         staged.promise.grow(overhead.saturating_add(payload))?;
@@ -48,6 +52,10 @@ impl<S: Store, P: EvictionPolicy> EvictingStaged<S, P> {
 
 impl<S: Store, P: EvictionPolicy> Staged for EvictingStaged<S, P> {
     fn write(&mut self, parts: &[Bytes]) -> Result<(), CacheError> {
+        // Until it is done it may have failed, also by a panic of the policy.
+        if mem::replace(&mut self.failed, true) {
+            return Err(CacheError::Abandoned);
+        }
         self.written += parts.iter().map(|part| part.len() as u64).sum::<u64>();
         let overhead = self
             .shared
@@ -55,10 +63,15 @@ impl<S: Store, P: EvictionPolicy> Staged for EvictingStaged<S, P> {
             .overhead(&self.asset, Some(&self.path), self.written);
         let wanted = overhead.saturating_add(self.written);
         self.promise.grow(wanted.saturating_sub(self.promise.bytes()))?;
-        self.inner.write(parts)
+        self.inner.write(parts)?;
+        self.failed = false;
+        Ok(())
     }
 
     fn commit(self: Box<Self>) -> Result<Committed, CacheError> {
+        if self.failed {
+            return Err(CacheError::Abandoned);
+        }
         let Self {
             inner,
             promise,

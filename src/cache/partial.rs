@@ -193,11 +193,11 @@ impl PartialEntry {
     /// [`CacheError::CacheFull`] or [`CacheError::PolicyBusy`]: skip the checkpoint.
     pub fn reserve_record<E>(&self, checkpoint: &Checkpoint<E>) -> Result<(), CacheError> {
         let wanted = 2 * checkpoint.record_bytes();
-        let mut reserved = self.claim.for_records();
-        let more = wanted.saturating_sub(*reserved);
+        let more = wanted.saturating_sub(*self.claim.for_records());
         if more > 0 {
+            // Under no lock: it runs the eviction policy. Two at once reserve too much, which is no harm.
             self.claim.partial.reserve(more)?;
-            *reserved += more;
+            *self.claim.for_records() += more;
         }
         Ok(())
     }
@@ -209,7 +209,9 @@ impl PartialEntry {
     /// [`StreamingError::Incomplete`] and the others of [`Writer::commit`]; the cache's own as
     /// [`StreamingError::Io`].
     pub fn commit<E>(&self, writer: &mut Writer<E>, len: u64) -> Result<(), StreamingError> {
-        // Before the entry's turn is taken: making room runs the eviction policy, which may use this very entry.
+        // Before the entry's turn is taken: making room runs the eviction policy, which may use this very entry. And
+        // before the footer is paid for, since what is flushed would spend that.
+        writer.flush()?;
         self.claim
             .prepay(footer::len(&self.claim.asset, &self.claim.path, len))
             .map_err(|source| StreamingError::Io {

@@ -13,9 +13,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_lite::future::block_on;
 use kithara::cache::{
-    AssetCache, AssetId, BlockingCache, CacheError, Durability, EvictionPolicy, Lru, Stamp,
+    AssetCache, AssetId, BlockingCache, CacheError, Durability, EntryWriter, EvictionPolicy, Lru,
+    PartialEntry, Stamp,
 };
-use kithara::storage::StreamingResource;
+use kithara::storage::{Checkpoint, StreamingResource};
 
 use crate::{asset, path};
 
@@ -278,45 +279,99 @@ fn a_policy_that_waits_for_a_write_elsewhere_is_not_waited_for_without_end() {
     });
 }
 
-/// Fault C25: room for the end of a partial entry is made before its turn is taken.
+/// Fault C25: room for the end of a partial entry, and for what is not written of it yet, is made before its turn is taken.
 #[test]
 fn a_policy_may_remove_the_entry_that_room_is_made_for() {
+    for behind in [0, 30_000] {
+        ends(move || {
+            let root = tempfile::tempdir().unwrap();
+            let (id, file) = (asset("partial"), path("file"));
+            let entry = (id.clone(), file.clone());
+            let back = Back::new(move |cache, method| {
+                if method == "victim" {
+                    assert!(!cache.remove_entry(&entry.0, &entry.1).unwrap());
+                }
+            });
+            let opened = back.open(root.path());
+            let cache = opened.blocking();
+            let partial = cache.partial(&id, &file).unwrap().unwrap();
+            let resource = partial.open::<CacheError>().unwrap();
+            let mut writer = resource.writer().unwrap();
+            let all = bytes(100_000);
+            let written = all.len() - behind;
+            writer.write_at(0, &all[..written]).unwrap();
+            // Each too small for what is behind.
+            for victim in ["victim", "another"] {
+                cache
+                    .put_atomic(&asset(victim), &path("x"), bytes(20_000))
+                    .unwrap();
+            }
+            let brim = to_the_brim(&opened);
+            writer.put(written as u64, &[all.slice(written..)]).unwrap();
+            assert_eq!(writer.is_flushed(), behind == 0);
+            let before = back.made("victim");
+            partial.commit(&mut writer, 100_000).unwrap();
+            assert!(back.made("victim") > before, "it was not full");
+            drop((writer, resource, partial, brim));
+            assert_eq!(cache.get(&id, &file).unwrap().unwrap(), all);
+            check(cache, root.path());
+            back.forget();
+        });
+    }
+}
+
+/// A partial entry and a checkpoint of it.
+type Due = (PartialEntry, Checkpoint<CacheError>);
+
+/// Fault C25: room for a record is made under no lock: the policy may see to a record of the same entry.
+#[test]
+fn a_policy_may_make_room_for_a_record_of_the_entry_that_room_is_made_for() {
     ends(|| {
         let root = tempfile::tempdir().unwrap();
-        let (id, file) = (asset("partial"), path("file"));
-        let entry = (id.clone(), file.clone());
-        let back = Back::new(move |cache, method| {
-            if method == "victim" {
-                assert!(!cache.remove_entry(&entry.0, &entry.1).unwrap());
+        let held: Arc<Mutex<Option<Due>>> = Arc::default();
+        let of_policy = Arc::clone(&held);
+        let back = Back::new(move |_, method| {
+            if method != "victim" {
+                return;
+            }
+            if let Some((partial, checkpoint)) = &*of_policy.lock().unwrap() {
+                let refused = partial.reserve_record(checkpoint);
+                assert!(matches!(refused, Err(CacheError::PolicyBusy)), "{refused:?}");
             }
         });
         let opened = back.open(root.path());
         let cache = opened.blocking();
-        let partial = cache.partial(&id, &file).unwrap().unwrap();
+        let partial = cache.partial(&asset("partial"), &path("file")).unwrap().unwrap();
         let resource = partial.open::<CacheError>().unwrap();
         let mut writer = resource.writer().unwrap();
         writer.write_at(0, &bytes(100_000)).unwrap();
         cache
             .put_atomic(&asset("victim"), &path("x"), bytes(20_000))
             .unwrap();
-        // To the brim, by what is being written, so that not even a footer fits.
-        let mut brim = block_on(opened.writer(&asset("brim"), &path("x"))).unwrap();
-        let free = MAX_BYTES - cache.stats().unwrap().bytes;
-        let mut rest = bytes(usize::try_from(free).unwrap());
-        // So many pieces that the writer hands them on.
-        for _ in 0..511 {
-            block_on(brim.write(rest.split_to(1))).unwrap();
-        }
-        block_on(brim.write(rest)).unwrap();
-        assert_eq!(cache.stats().unwrap().bytes, MAX_BYTES);
+        let brim = to_the_brim(&opened);
+        *held.lock().unwrap() = Some((partial.clone(), writer.checkpoint()));
         let before = back.made("victim");
-        partial.commit(&mut writer, 100_000).unwrap();
+        partial.reserve_record(&writer.checkpoint()).unwrap();
         assert!(back.made("victim") > before, "it was not full");
-        drop((writer, resource, partial, brim));
-        assert_eq!(cache.get(&id, &file).unwrap().unwrap(), bytes(100_000));
+        let held = held.lock().unwrap().take();
+        drop((held, writer, resource, partial, brim));
         check(cache, root.path());
         back.forget();
     });
+}
+
+/// Fills the cache by what is being written, so that not even a footer fits.
+fn to_the_brim(cache: &AssetCache) -> EntryWriter {
+    let mut brim = block_on(cache.writer(&asset("brim"), &path("x"))).unwrap();
+    let free = MAX_BYTES - cache.blocking().stats().unwrap().bytes;
+    let mut rest = bytes(usize::try_from(free).unwrap());
+    // So many pieces that the writer hands them on.
+    for _ in 0..511 {
+        block_on(brim.write(rest.split_to(1))).unwrap();
+    }
+    block_on(brim.write(rest)).unwrap();
+    assert_eq!(cache.blocking().stats().unwrap().bytes, MAX_BYTES);
+    brim
 }
 
 /// A policy that panics loses its news, and no more: it is asked again, and the accounts are right.

@@ -301,7 +301,8 @@ impl AssetCache {
     }
 
     /// Claims an asset, whether or not it has entries yet: until the lease is dropped it is not removed. Leases are
-    /// counted. Counts as use. Does not block.
+    /// counted. Counts as use. Waits for no disk; uses are told the eviction policy some at once, and now and then it is
+    /// this call that tells them.
     pub fn lease(&self, asset: &AssetId) -> Lease {
         self.blocking.lease(asset)
     }

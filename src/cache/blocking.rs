@@ -258,7 +258,8 @@ impl BlockingCache {
     }
 
     /// Claims an asset, whether or not it has entries yet: until the lease is dropped it is not removed. Counts as
-    /// use. Does not block.
+    /// use. Waits for no disk; uses are told the eviction policy some at once, and now and then it is this call that
+    /// tells them.
     pub fn lease(&self, asset: &AssetId) -> Lease {
         let lease = self.shared.leases.take(asset);
         self.shared.store.touch(asset, Stamp::default());

@@ -10,8 +10,8 @@ use snafu::Snafu;
 #[derive(Debug, Snafu)]
 #[snafu(visibility(pub(crate)))]
 pub enum CacheError {
-    /// The write does not fit, and removing everything that may be removed would not make it fit. Nothing was
-    /// removed.
+    /// The write does not fit, and removing everything that may be removed would not make it fit. Nothing was removed
+    /// in vain: if something was, because it would have been enough, another write took that room meanwhile.
     #[snafu(display(
         "the cache is full: {needed} more bytes needed, {held} of {max_bytes} held by what is in use"
     ))]
@@ -24,7 +24,7 @@ pub enum CacheError {
         held: u64,
     },
     /// The write needs room, and the eviction policy that would say who goes is busy: it made this call itself, or has
-    /// been at one call for ten seconds. Nothing was removed.
+    /// been at one call for ten seconds.
     #[snafu(display("no room, and the eviction policy is busy"))]
     PolicyBusy,
     /// Another cache, in this process or another, has this root open.
@@ -57,8 +57,8 @@ pub enum CacheError {
         /// The entry's file.
         path: PathBuf,
     },
-    /// The writer lost its entry: a call to it was dropped before it returned.
-    #[snafu(display("the entry was given up when an earlier call was dropped"))]
+    /// The writer lost its entry: an earlier call to it failed, or was dropped before it returned.
+    #[snafu(display("the entry was given up when an earlier call failed or was dropped"))]
     Abandoned,
     /// The cache is in memory, and has no file to be filled piece by piece.
     #[snafu(display("the cache keeps no files"))]

@@ -157,7 +157,7 @@ impl<E> Writer<E> {
         self.inner.flush()
     }
 
-    /// Whether there is something to [flush](Self::flush).
+    /// Whether there is nothing to [flush](Self::flush).
     pub fn is_flushed(&self) -> bool {
         self.inner.desk().behind.is_empty()
     }

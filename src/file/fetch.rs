@@ -391,9 +391,9 @@ impl Fetch {
         self.pen.write(at, chunks).map_err(|_| Over::Changed)?;
         if self.pen.bypassed {
             let window = self.manner.window;
-            // A chunk may reach far beyond the look-ahead. What has come and is still to be read is kept: without
-            // ranges it could not be had again.
-            self.pen.slide(window / 4, 2 * window, window);
+            // A chunk may reach far beyond the look-ahead.
+            self.pen
+                .slide(window / 4, 2 * window, window, !self.remote.ranges);
         }
         Ok(())
     }

@@ -1,5 +1,6 @@
 //! Where the fetched bytes go: into the cache's partial entry, or where that fails into memory (C16).
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -158,14 +159,10 @@ impl Pen {
         }
     }
 
-    /// Lets the window go along with the readers: they keep `behind` and may fetch up to `ahead`.
-    pub(super) fn slide(&mut self, behind: u64, ahead: u64, window: u64) {
+    /// Lets the window go along with the readers, see [`kept`].
+    pub(super) fn slide(&mut self, behind: u64, ahead: u64, window: u64, once: bool) {
         if let Some(writer) = self.writer.as_mut().filter(|writer| writer.held_bytes() > window) {
-            let positions = writer.demand_now().positions.into_iter();
-            let keep: Vec<_> = positions
-                .map(|at| at.saturating_sub(behind)..at.saturating_add(ahead))
-                .collect();
-            writer.let_go(&keep);
+            writer.let_go(&kept(&writer.demand_now().positions, behind, ahead, once));
         }
     }
 
@@ -280,6 +277,17 @@ impl Drop for Pen {
     }
 }
 
+/// What readers keep of a window: each some bytes `behind` it and what comes up to so far `ahead`. Where bytes come `once`, the
+/// foremost keeps all that is still before it, which is no more than what came in one step beyond the look-ahead.
+fn kept(readers: &[u64], behind: u64, ahead: u64, once: bool) -> Vec<Range<u64>> {
+    let foremost = readers.iter().max().filter(|_| once);
+    let around = |at: &u64| {
+        let ahead = if Some(at) == foremost { u64::MAX } else { ahead };
+        at.saturating_sub(behind)..at.saturating_add(ahead)
+    };
+    readers.iter().map(around).collect()
+}
+
 fn record(entry: &PartialEntry, checkpoint: Checkpoint<FileError>) {
     match entry.reserve_record(&checkpoint) {
         Ok(()) => {
@@ -288,5 +296,19 @@ fn record(entry: &PartialEntry, checkpoint: Checkpoint<FileError>) {
             }
         }
         Err(error) => log::warn!("a restart will fetch again: {error}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What comes only once is not let go before its reader comes to it, and a paused reader keeps no more than a window.
+    #[test]
+    fn what_comes_once_is_kept_for_the_foremost_reader() {
+        let readers = [1000, 50];
+        assert_eq!(kept(&readers, 100, 200, false), [900..1200, 0..250]);
+        assert_eq!(kept(&readers, 100, 200, true), [900..u64::MAX, 0..250]);
+        assert_eq!(kept(&[], 100, 200, true), []);
     }
 }

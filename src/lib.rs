@@ -42,12 +42,13 @@
 //! | `webpki-roots` | https with Mozilla's certificates compiled in | webpki-roots |
 //! | `file` | [`mod@file`]: HTTP and local files, random access while they arrive | `stream`, `cache`, `net`, `io` |
 //! | `hls` | [`hls`] | `stream`, `cache`, `net`, quick-m3u8, aes, cbc |
+//! | `decode` | [`decode`] | `io`, `stream`, symphonia |
 //! | `test-util` | [`stream::contract`], checks for sources of one's own | |
 //! | `full` | all but `webpki-roots` and `test-util` | |
 //!
 //! # What it does not do
 //!
-//! It decodes nothing, keeps no list of songs, plays no live HLS and no SAMPLE-AES, and stores no cookies.
+//! It keeps no list of songs, plays no live HLS and no SAMPLE-AES, and stores no cookies.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
@@ -56,6 +57,8 @@ mod rt;
 
 #[cfg(feature = "cache")]
 pub mod cache;
+#[cfg(feature = "decode")]
+pub mod decode;
 #[cfg(feature = "file")]
 pub mod file;
 #[cfg(feature = "hls")]

@@ -1,0 +1,54 @@
+//! Codecs: packets in, frames out. One adapter in a file of its own for each library.
+
+mod symphonia;
+
+use super::{
+    Codec, DecodeError, Spec,
+    error::UnsupportedCodecSnafu,
+    packet::{CodecParams, Packet},
+};
+pub(crate) use symphonia::SymphoniaDecoder;
+
+/// Why a packet gave no frames.
+#[derive(Debug, Clone)]
+pub(crate) enum PacketError {
+    /// This packet is damaged. The next one may be decoded.
+    Damaged(String),
+    /// No packet of this track can be decoded.
+    Fatal(DecodeError),
+}
+
+/// Decodes the packets of one encoder run.
+pub(crate) trait PacketDecoder: Send {
+    /// Appends the packet's frames, interleaved, to `out`; how many there were. Nothing is trimmed.
+    ///
+    /// # Errors
+    ///
+    /// `out` is as before.
+    fn decode(&mut self, packet: &Packet, out: &mut Vec<f32>) -> Result<usize, PacketError>;
+
+    /// What the frames of the last decoded packet mean; before it, what the headers say.
+    fn spec(&self) -> Spec;
+
+    /// Forgets the packets before: the next one does not follow the last one.
+    fn reset(&mut self);
+
+    /// How many frames before a seek's target have to be decoded and dropped, so that the target's frame is that of an
+    /// uninterrupted decode.
+    fn pre_roll(&self) -> u32;
+}
+
+/// The decoder for a codec.
+///
+/// # Errors
+///
+/// `UnsupportedCodec` by name, if none is built in; `Malformed` if the codec's own header is.
+pub(crate) fn open(params: &CodecParams) -> Result<Box<dyn PacketDecoder>, DecodeError> {
+    match params.codec {
+        Codec::Opus | Codec::HeAac | Codec::HeAacV2 => {
+            let codec = params.codec.to_string();
+            UnsupportedCodecSnafu { codec }.fail()
+        }
+        _ => Ok(Box::new(SymphoniaDecoder::new(params)?)),
+    }
+}

@@ -1,0 +1,154 @@
+//! Symphonia's decoders: MP3, AAC-LC, FLAC, Vorbis, ALAC and PCM.
+
+use symphonia::core::{
+    audio::{AudioSpec, Channels},
+    codecs::audio::{AudioCodecId, AudioCodecParameters, AudioDecoder, AudioDecoderOptions, well_known},
+    errors::Error,
+    packet::PacketRef,
+    units::{Duration, Timestamp},
+};
+
+use super::{PacketDecoder, PacketError};
+use crate::decode::{
+    ChannelLayout, Codec, DecodeError, Spec,
+    error::{MalformedSnafu, UnsupportedCodecSnafu},
+    packet::{CodecParams, Packet},
+};
+
+/// What Symphonia calls it; `None` for what it does not decode, or decodes wrongly.
+fn codec_id(codec: Codec) -> Option<AudioCodecId> {
+    match codec {
+        Codec::Mp3 => Some(well_known::CODEC_ID_MP3),
+        Codec::AacLc => Some(well_known::CODEC_ID_AAC),
+        Codec::Flac => Some(well_known::CODEC_ID_FLAC),
+        Codec::Vorbis => Some(well_known::CODEC_ID_VORBIS),
+        Codec::Alac => Some(well_known::CODEC_ID_ALAC),
+        _ => None,
+    }
+}
+
+/// One of Symphonia's decoders. Trims are not its business: see [`Trim`](crate::decode::Trim).
+pub(crate) struct SymphoniaDecoder {
+    inner: Box<dyn AudioDecoder>,
+    codec: Codec,
+    spec: Spec,
+}
+
+impl SymphoniaDecoder {
+    /// A decoder for what a demuxer of ours found.
+    ///
+    /// # Errors
+    ///
+    /// `UnsupportedCodec`, or `Malformed` if the codec's header is.
+    pub(crate) fn new(params: &CodecParams) -> Result<Self, DecodeError> {
+        let Some(id) = codec_id(params.codec) else {
+            let codec = params.codec.to_string();
+            return UnsupportedCodecSnafu { codec }.fail();
+        };
+        let mut own = AudioCodecParameters::new();
+        own.for_codec(id).with_sample_rate(params.sample_rate);
+        if !params.extra_data.is_empty() {
+            own.with_extra_data(params.extra_data.to_vec().into_boxed_slice());
+        }
+        let channels = ChannelLayout::from_count(params.channels);
+        let spec = Spec {
+            sample_rate: params.sample_rate,
+            channels,
+        };
+        Self::with(&own, params.codec, spec)
+    }
+
+    /// A decoder for what a reader of Symphonia's found.
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](Self::new).
+    pub(crate) fn from_symphonia(params: &AudioCodecParameters, codec: Codec) -> Result<Self, DecodeError> {
+        let spec = Spec {
+            sample_rate: params.sample_rate.unwrap_or(0),
+            channels: params
+                .channels
+                .as_ref()
+                .map_or(ChannelLayout::from_count(0), layout),
+        };
+        Self::with(params, codec, spec)
+    }
+
+    fn with(params: &AudioCodecParameters, codec: Codec, spec: Spec) -> Result<Self, DecodeError> {
+        // With `gapless` the MP3 decoder trims by a length that its reader guessed from the first frames.
+        let options = AudioDecoderOptions::default().gapless(false);
+        match symphonia::default::get_codecs().make_audio_decoder(params, &options) {
+            Ok(inner) => Ok(Self { inner, codec, spec }),
+            Err(Error::Unsupported(what)) => {
+                let codec = format!("{codec} ({what})");
+                UnsupportedCodecSnafu { codec }.fail()
+            }
+            Err(_) => {
+                let what = "codec header";
+                MalformedSnafu { what }.fail()
+            }
+        }
+    }
+}
+
+/// The places of Symphonia's channels; both sides number them as WAVE files do.
+pub(crate) fn layout(channels: &Channels) -> ChannelLayout {
+    let count = u16::try_from(channels.count()).unwrap_or(u16::MAX);
+    match channels {
+        Channels::Positioned(positions) => match u32::try_from(positions.bits()) {
+            Ok(mask) => ChannelLayout::from_mask(mask),
+            Err(_) => ChannelLayout::from_count(count),
+        },
+        _ => ChannelLayout::from_count(count),
+    }
+}
+
+fn spec(spec: &AudioSpec) -> Spec {
+    Spec {
+        sample_rate: spec.rate(),
+        channels: layout(spec.channels()),
+    }
+}
+
+impl PacketDecoder for SymphoniaDecoder {
+    fn decode(&mut self, packet: &Packet, out: &mut Vec<f32>) -> Result<usize, PacketError> {
+        let duration = Duration::new(u64::from(packet.frames));
+        let packet = PacketRef::new(0, Timestamp::new(packet.pts), duration, &packet.data);
+        match self.inner.decode_ref(&packet) {
+            Ok(buffer) => {
+                self.spec = spec(buffer.spec());
+                let before = out.len();
+                out.resize(before + buffer.samples_interleaved(), 0.0);
+                if let Some(target) = out.get_mut(before..) {
+                    buffer.copy_to_slice_interleaved(target);
+                }
+                Ok(buffer.frames())
+            }
+            Err(Error::Unsupported(what)) => {
+                let codec = format!("{} ({what})", self.codec);
+                Err(PacketError::Fatal(UnsupportedCodecSnafu { codec }.build()))
+            }
+            Err(error) => Err(PacketError::Damaged(error.to_string())),
+        }
+    }
+
+    fn spec(&self) -> Spec {
+        self.spec
+    }
+
+    fn reset(&mut self) {
+        self.inner.reset();
+    }
+
+    fn pre_roll(&self) -> u32 {
+        match self.codec {
+            // The bit reservoir reaches back ten frames and more.
+            Codec::Mp3 => self.spec.sample_rate / 4,
+            // The overlap of one window; twice that, as a packet may have 960 or 1 024 frames.
+            Codec::AacLc => 2048,
+            // The overlap of the longest window.
+            Codec::Vorbis => 8192,
+            _ => 0,
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! Why decoding stopped.
+
+use std::{io, sync::Arc};
+
+use snafu::Snafu;
+
+/// Why there is no more PCM. What was given out before it is right.
+#[non_exhaustive]
+#[derive(Debug, Clone, Snafu)]
+#[snafu(visibility(pub(in crate::decode)))]
+pub enum DecodeError {
+    /// The codec is none that this build decodes.
+    #[snafu(display("cannot decode {codec}"))]
+    UnsupportedCodec {
+        /// Its name.
+        codec: String,
+    },
+    /// The container is none that this build reads, or there is no sound in it.
+    #[snafu(display("cannot read {container}"))]
+    UnsupportedContainer {
+        /// What it is, as far as that can be told.
+        container: String,
+    },
+    /// The container contradicts itself, or lacks something without which nothing can be decoded.
+    #[snafu(display("malformed {what}"))]
+    Malformed {
+        /// Which part of it.
+        what: &'static str,
+    },
+    /// Reading failed.
+    #[snafu(transparent)]
+    Io {
+        /// What failed.
+        #[snafu(source(from(io::Error, Arc::new)))]
+        source: Arc<io::Error>,
+    },
+    /// The HLS track stopped.
+    #[cfg(feature = "hls")]
+    #[snafu(transparent)]
+    Hls {
+        /// Why.
+        #[snafu(source(from(crate::hls::HlsError, Arc::new)))]
+        source: Arc<crate::hls::HlsError>,
+    },
+    /// This track cannot be sought in.
+    #[snafu(display("this track cannot be sought in"))]
+    SeekUnsupported,
+    /// A wait for bytes was given up because the caller asked for that. Calling again goes on where it was.
+    #[snafu(display("interrupted"))]
+    Interrupted,
+}
+
+impl DecodeError {
+    /// Whether the wait was given up on request: nothing failed.
+    pub fn is_interrupted(&self) -> bool {
+        matches!(self, Self::Interrupted)
+    }
+}

@@ -146,7 +146,7 @@ impl fmt::Display for Resource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.kind {
             ResourceKind::Playlist => f.write_str("playlist ")?,
-            ResourceKind::InitSection => f.write_str("initialization section ")?,
+            ResourceKind::InitializationSection => f.write_str("initialization section ")?,
             ResourceKind::Segment { media_sequence } => write!(f, "segment {media_sequence} ")?,
             ResourceKind::Key => f.write_str("key ")?,
         }
@@ -161,7 +161,7 @@ pub enum ResourceKind {
     /// A Multivariant or a Media Playlist.
     Playlist,
     /// A Media Initialization Section.
-    InitSection,
+    InitializationSection,
     /// A Media Segment.
     Segment {
         /// Its Media Sequence Number.

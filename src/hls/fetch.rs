@@ -12,17 +12,14 @@ use snafu::ResultExt;
 use super::{
     control::BypassReason,
     crypt::Key,
-    error::{
-        HlsError, KeyLengthSnafu, KeySnafu, NetworkSnafu, OfflineCacheSnafu, OfflineMissSnafu, PlaylistSnafu,
-        Resource, ResourceKind,
-    },
+    error::{HlsError, KeyLengthSnafu, KeySnafu, NetworkSnafu, PlaylistSnafu, Resource, ResourceKind},
+    fetch_context::FetchContext,
     params::{HlsParams, KeyContext},
-    playlist::{self, Location, Playlist, References, Variables},
+    playlist::{self, Locator, Playlist, References, Variables},
     stored,
-    writes::Writes,
 };
 use crate::{
-    cache::{AssetId, CacheError, CachePath, EntryReader},
+    cache::{AssetId, CachePath, EntryReader},
     net::{Request, Url},
 };
 
@@ -37,60 +34,6 @@ pub(super) struct Fetcher {
     pub(super) asset: AssetId,
     /// Keys by URL: each is fetched once.
     keys: Mutex<HashMap<Url, Key>>,
-}
-
-/// What one stream knows: whether it may use the network, and what it has yet to say about the cache.
-pub(super) struct Session {
-    pub(super) offline: bool,
-    /// Its first failure is what the control message will tell.
-    pub(super) writes: Writes,
-}
-
-impl Session {
-    pub(super) fn new(offline: bool) -> Self {
-        Self {
-            offline,
-            writes: Writes::default(),
-        }
-    }
-
-    /// Notes that the cache failed.
-    pub(super) fn bypass(&mut self, resource: &Resource, reason: BypassReason) {
-        self.writes.append(Writes::failed((resource.clone(), reason)));
-    }
-
-    /// As [`unreadable`](Self::unreadable), before any byte was read: a damaged entry is a miss, and what is fetched
-    /// takes its place.
-    pub(super) fn unread(&mut self, resource: &Resource, source: CacheError) -> Result<(), HlsError> {
-        if matches!(source, CacheError::Damaged { .. }) {
-            log::warn!("{resource} in the cache is damaged");
-            return self.online(resource);
-        }
-        self.unreadable(resource, source)
-    }
-
-    /// Takes in a cache that cannot be read: a reason to go on without it, or the end when there is nothing else.
-    pub(super) fn unreadable(&mut self, resource: &Resource, source: CacheError) -> Result<(), HlsError> {
-        if self.offline {
-            return Err(source).context(OfflineCacheSnafu {
-                resource: resource.clone(),
-            });
-        }
-        self.bypass(resource, BypassReason::Cache(source));
-        Ok(())
-    }
-
-    /// The last word before the network.
-    pub(super) fn online(&self, resource: &Resource) -> Result<(), HlsError> {
-        if self.offline {
-            OfflineMissSnafu {
-                resource: resource.clone(),
-            }
-            .fail()
-        } else {
-            Ok(())
-        }
-    }
 }
 
 impl Fetcher {
@@ -109,7 +52,7 @@ impl Fetcher {
     /// `Playlist`, `Network`, `OfflineMiss`, `OfflineCache`.
     pub(super) async fn playlist(
         &self,
-        session: &mut Session,
+        context: &mut FetchContext,
         url: &Url,
         imports: Option<&Variables>,
     ) -> Result<Playlist, HlsError> {
@@ -119,14 +62,14 @@ impl Fetcher {
             let base = self.params.base_url.as_ref().unwrap_or(url);
             playlist::parse(body, &References { url, base, imports })
         };
-        let entry = self.cached(session, &resource, &path).await?;
+        let entry = self.cached(context, &resource, &path).await?;
         if let Some((body, final_url)) = entry.as_ref().and_then(|entry| stored::unwrap(entry, url)) {
             match parse(body, &final_url) {
                 Ok(playlist) => return Ok(playlist),
                 Err(error) => log::warn!("{resource} in the cache is damaged: {error}"),
             }
         }
-        session.online(&resource)?;
+        context.online(&resource)?;
         let network = || NetworkSnafu {
             resource: resource.clone(),
         };
@@ -142,7 +85,7 @@ impl Fetcher {
         let playlist = parse(&body, &final_url).with_context(|_| PlaylistSnafu {
             resource: resource.clone(),
         })?;
-        self.keep(session, &resource, &path, stored::wrap(&body, url, &final_url));
+        self.keep(context, &resource, &path, stored::wrap(&body, url, &final_url));
         Ok(playlist)
     }
 
@@ -151,42 +94,42 @@ impl Fetcher {
     /// # Errors
     ///
     /// `KeyLength`, `Key`, `Network`, `OfflineMiss`, `OfflineCache`.
-    pub(super) async fn key(&self, session: &mut Session, location: &Location) -> Result<Key, HlsError> {
+    pub(super) async fn key(&self, context: &mut FetchContext, locator: &Locator) -> Result<Key, HlsError> {
         let known = self
             .keys
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .get(&location.url)
+            .get(&locator.url)
             .cloned();
         if let Some(key) = known {
             return Ok(key);
         }
-        let resource = Resource::new(ResourceKind::Key, &location.url);
-        let path = CachePath::from_url(&location.url);
-        let cached = self.cached(session, &resource, &path).await?;
+        let resource = Resource::new(ResourceKind::Key, &locator.url);
+        let path = CachePath::from_url(&locator.url);
+        let cached = self.cached(context, &resource, &path).await?;
         let key = match cached.and_then(|entry| Key::new(&entry)) {
             Some(key) => key,
-            None => self.fetch_key(session, &resource, location, &path).await?,
+            None => self.fetch_key(context, &resource, locator, &path).await?,
         };
         self.keys
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .insert(location.url.clone(), key.clone());
+            .insert(locator.url.clone(), key.clone());
         Ok(key)
     }
 
     async fn fetch_key(
         &self,
-        session: &mut Session,
+        context: &mut FetchContext,
         resource: &Resource,
-        location: &Location,
+        locator: &Locator,
         path: &CachePath,
     ) -> Result<Key, HlsError> {
-        session.online(resource)?;
+        context.online(resource)?;
         let network = || NetworkSnafu {
             resource: resource.clone(),
         };
-        let mut url = location.url.clone();
+        let mut url = locator.url.clone();
         if !self.params.key_query.is_empty() {
             url.query_pairs_mut().extend_pairs(&self.params.key_query);
         }
@@ -202,8 +145,8 @@ impl Fetcher {
             .with_context(|_| network())?;
         let mut bytes = response.bytes(KEY_LIMIT).await.with_context(|_| network())?;
         if let Some(process) = &self.params.key_processor {
-            let context = KeyContext::new(location.url.clone());
-            bytes = process(bytes, &context).with_context(|_| KeySnafu {
+            let key_context = KeyContext::new(locator.url.clone());
+            bytes = process(bytes, &key_context).with_context(|_| KeySnafu {
                 resource: resource.clone(),
             })?;
         }
@@ -214,16 +157,16 @@ impl Fetcher {
             }
             .fail();
         };
-        self.keep(session, resource, path, bytes);
+        self.keep(context, resource, path, bytes);
         Ok(key)
     }
 
     /// Forgets a key that did not decrypt. Its entry is the caller's to drop, once no write of it is under way.
-    pub(super) fn forget_key(&self, location: &Location) {
+    pub(super) fn forget_key(&self, locator: &Locator) {
         self.keys
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .remove(&location.url);
+            .remove(&locator.url);
     }
 
     /// Drops an entry that turned out to be damaged.
@@ -236,11 +179,11 @@ impl Fetcher {
     /// An entry with all its bytes, if it has those that were written.
     async fn cached(
         &self,
-        session: &mut Session,
+        context: &mut FetchContext,
         resource: &Resource,
         path: &CachePath,
     ) -> Result<Option<Bytes>, HlsError> {
-        let Some(mut reader) = self.open(session, resource, path).await? else {
+        let Some(mut reader) = self.open(context, resource, path).await? else {
             return Ok(None);
         };
         let mut bytes = BytesMut::new();
@@ -248,7 +191,7 @@ impl Fetcher {
             match reader.next_chunk().await {
                 Ok(Some(chunk)) => bytes.extend_from_slice(&chunk),
                 Ok(None) => return Ok(Some(bytes.freeze())),
-                Err(error) => return session.unread(resource, error).map(|()| None),
+                Err(error) => return context.unread(resource, error).map(|()| None),
             }
         }
     }
@@ -256,20 +199,20 @@ impl Fetcher {
     /// Opens an entry. Its reader gives out no byte that the disk changed.
     pub(super) async fn open(
         &self,
-        session: &mut Session,
+        context: &mut FetchContext,
         resource: &Resource,
         path: &CachePath,
     ) -> Result<Option<EntryReader>, HlsError> {
         match self.params.cache.open(&self.asset, path).await {
             Ok(reader) => Ok(reader),
-            Err(error) => session.unreadable(resource, error).map(|()| None),
+            Err(error) => context.unreadable(resource, error).map(|()| None),
         }
     }
 
-    fn keep(&self, session: &mut Session, resource: &Resource, path: &CachePath, bytes: Bytes) {
+    fn keep(&self, context: &mut FetchContext, resource: &Resource, path: &CachePath, bytes: Bytes) {
         let (cache, asset) = (self.params.cache.clone(), self.asset.clone());
         let (resource, path) = (resource.clone(), path.clone());
-        session.writes.push(async move {
+        context.commits.push(async move {
             let error = cache.put_atomic(&asset, &path, bytes).await.err()?;
             Some((resource, BypassReason::Cache(error)))
         });

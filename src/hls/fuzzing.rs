@@ -20,10 +20,10 @@ pub fn playlist(bytes: &[u8]) {
     };
     if let Ok(Playlist::Media(media)) = playlist::parse(bytes, &references) {
         for segment in &media.segments {
-            let _ = segment.location.cache_path();
+            let _ = segment.locator.cache_path();
             assert!(
                 segment
-                    .location
+                    .locator
                     .range
                     .as_ref()
                     .is_none_or(|range| range.start <= range.end)

@@ -5,11 +5,11 @@
 //!
 //! ```text
 //!  HlsSource ─ open ─> Player ── Track ──── playlist/  Multivariant and Media Playlists, resolved
-//!                        │         └ pieces: initialization section, segment, segment, gap, …
-//!                        ├─ Reading   one piece: from the cache, or from the network and into the cache
+//!                        │         └ parts: initialization section, segment, segment, gap, …
+//!                        ├─ ResourceReader   one part: from the cache, or from the network and into the cache
 //!                        ├─ Decryptor AES-128-CBC, as the chunks come
 //!                        ├─ Fetcher   playlists and keys, whole
-//!                        └─ Writes    what is on its way to the disk, while the stream goes on
+//!                        └─ PendingCommits    what is on its way to the disk, while the stream goes on
 //! ```
 //!
 //! # What the cache holds
@@ -28,17 +28,18 @@ mod control;
 mod crypt;
 mod error;
 mod fetch;
+mod fetch_context;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzzing;
 mod params;
+mod pending_commits;
 mod player;
 mod playlist;
-mod reading;
+mod resource_reader;
 mod source;
 mod stored;
 mod track;
-mod writes;
 
 pub use control::{BypassReason, HlsControl, Origin};
 pub use crypt::CryptError;

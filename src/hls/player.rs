@@ -1,4 +1,4 @@
-//! One opened stream: pieces read one after another, decrypted, announced, and cut to where the seek begins.
+//! One opened stream: parts read one after another, decrypted, announced, and cut to where the seek begins.
 //!
 //! Everything happens in the consumer's own poll: no task is spawned, so a dropped stream asks for nothing more.
 
@@ -18,11 +18,12 @@ use super::{
     control::{HlsControl, Origin},
     crypt::Decryptor,
     error::{DecryptSnafu, HlsError},
-    fetch::{Fetcher, Session},
-    reading::Reading,
-    source::{Shared, Start},
-    track::{Content, Track},
-    writes::Writes,
+    fetch::Fetcher,
+    fetch_context::FetchContext,
+    pending_commits::PendingCommits,
+    resource_reader::ResourceReader,
+    source::{SourceState, Start},
+    track::{MediaResource, Track},
 };
 use crate::{
     cache::{CachePath, Lease},
@@ -30,38 +31,38 @@ use crate::{
     stream::Message,
 };
 
-/// How long the piece being read may be silent before the one ahead is given up.
+/// How long the part being read may be silent before the one ahead is given up.
 ///
-/// The piece ahead holds a connection that nobody reads. Where the client allows no other, the piece being read could not be
+/// The part ahead holds a connection that nobody reads. Where the client allows no other, the part being read could not be
 /// resumed after a break.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// How many writes may be under way before the stream waits for one. Each holds less than 256 KiB
+/// How many commits may be under way before the stream waits for one. Each holds less than 256 KiB
 /// and one chunk of a body, which is 512 KiB at most.
 const MAX_WRITES: usize = 4;
 
 /// The state between two messages. Dropping it drops the connections it has.
 pub(super) struct Player {
-    shared: Arc<Shared>,
-    session: Session,
-    /// The session's writes, while the session goes on.
-    writes: Writes,
+    state: Arc<SourceState>,
+    context: FetchContext,
+    /// Cache writes that this stream has begun.
+    commits: PendingCommits,
     /// Entries to be dropped: what they hold does not decrypt.
     damaged: Vec<CachePath>,
     start: Start,
     /// The first byte wanted.
     from: u64,
-    /// Where the piece `next` begins: in the track, or in what is played of it from a time on.
+    /// Where the part `next` begins: in the track, or in what is played of it from a time on.
     position: u64,
-    /// The piece being read, or to be opened.
+    /// The part being read, or to be opened.
     next: usize,
-    /// The piece to begin with, while `next` is the initialization section it needs, which lies further back.
+    /// The part to begin with, while `next` is the initialization section it needs, which lies further back.
     after_section: Option<usize>,
     track: Option<Arc<Track>>,
-    open: Option<OpenPiece>,
-    /// The piece after it, on its way (H8): one, and nothing of it is read before its turn but its first bytes.
+    open: Option<OpenPart>,
+    /// The part after it, on its way (H8): one, and nothing of it is read before its turn but its first bytes.
     ahead: Option<Ahead>,
-    /// Whether the piece being read makes do without the one ahead: that has failed, or see [`PATIENCE`].
+    /// Whether the part being read makes do without the one ahead: that has failed, or see [`PATIENCE`].
     alone: bool,
     applied: bool,
     bypass_told: bool,
@@ -71,17 +72,17 @@ pub(super) struct Player {
     _lease: Lease,
 }
 
-/// The piece being read.
-struct OpenPiece {
-    reading: Reading,
+/// The part being read.
+struct OpenPart {
+    reader: ResourceReader,
     decryptor: Option<Decryptor>,
     /// Plaintext so far, delivered or discarded.
     plain: u64,
     announced: bool,
 }
 
-/// A piece opened, or why not; and what was begun to be written on the way.
-type Opened = (Result<OpenPiece, HlsError>, Writes);
+/// A part opened, or why not; and what was begun to be written on the way.
+type Opened = (Result<OpenPart, HlsError>, PendingCommits);
 
 struct Ahead {
     index: usize,
@@ -91,9 +92,9 @@ struct Ahead {
 
 impl Ahead {
     /// Lets it get on, without waiting for it.
-    fn nudge(&mut self, context: &mut Context<'_>) {
+    fn nudge(&mut self, task: &mut Context<'_>) {
         if self.opened.is_none()
-            && let Poll::Ready(opened) = self.opening.as_mut().poll(context)
+            && let Poll::Ready(opened) = self.opening.as_mut().poll(task)
         {
             self.opened = Some(opened);
         }
@@ -111,29 +112,29 @@ impl Ahead {
     }
 }
 
-/// Opens a piece that has bytes. It is its own session, because it may run beside the piece before it.
-async fn open_piece(shared: Arc<Shared>, content: Arc<Content>, offline: bool) -> Opened {
-    let mut session = Session::new(offline);
-    let opened = try_open(&shared.fetcher, &content, &mut session).await;
-    (opened, session.writes)
+/// Opens a part that has bytes. It has a fetch context of its own, because it may run while the part before it is read.
+async fn open_part(state: Arc<SourceState>, media: Arc<MediaResource>, offline: bool) -> Opened {
+    let mut context = FetchContext::new(offline);
+    let opened = try_open(&state.fetcher, &media, &mut context).await;
+    (opened, context.commits)
 }
 
 async fn try_open(
     fetcher: &Fetcher,
-    content: &Content,
-    session: &mut Session,
-) -> Result<OpenPiece, HlsError> {
-    let decryptor = match &content.encryption {
+    media: &MediaResource,
+    context: &mut FetchContext,
+) -> Result<OpenPart, HlsError> {
+    let decryptor = match &media.encryption {
         Some(encryption) => Some(Decryptor::new(
-            &fetcher.key(session, &encryption.key).await?,
+            &fetcher.key(context, &encryption.key).await?,
             &encryption.iv,
         )),
         None => None,
     };
     let whole = |length: u64| decryptor.is_none() || (length > 0 && length.is_multiple_of(16));
-    let reading = Reading::open(fetcher, session, content.resource(), &content.location, whole).await?;
-    Ok(OpenPiece {
-        reading,
+    let reader = ResourceReader::open(fetcher, context, media.resource(), &media.locator, whole).await?;
+    Ok(OpenPart {
+        reader,
         decryptor,
         plain: 0,
         announced: false,
@@ -141,12 +142,12 @@ async fn try_open(
 }
 
 impl Player {
-    pub(super) fn new(shared: Arc<Shared>, start: Start, offline: bool) -> Self {
-        let lease = shared.fetcher.params.cache.lease(&shared.fetcher.asset);
+    pub(super) fn new(state: Arc<SourceState>, start: Start, offline: bool) -> Self {
+        let lease = state.fetcher.params.cache.lease(&state.fetcher.asset);
         Self {
-            shared,
-            session: Session::new(offline),
-            writes: Writes::default(),
+            state,
+            context: FetchContext::new(offline),
+            commits: PendingCommits::default(),
             damaged: Vec::new(),
             start,
             from: 0,
@@ -176,9 +177,9 @@ impl Player {
             }
             let step = self.step_and_write().await;
             let over = !matches!(step, Ok(true));
-            self.writes.settle(if over { 0 } else { MAX_WRITES }).await;
+            self.commits.settle(if over { 0 } else { MAX_WRITES }).await;
             for path in self.damaged.drain(..) {
-                self.shared.fetcher.forget(&path).await;
+                self.state.fetcher.forget(&path).await;
             }
             if over {
                 self.ended = Some(step.map(drop));
@@ -186,7 +187,7 @@ impl Player {
             }
             // Which Variant Stream plays is the first word, if one plays.
             if (self.applied || over)
-                && let Some((resource, reason)) = self.writes.take_failed()
+                && let Some((resource, reason)) = self.commits.take_failed()
             {
                 log::debug!("{resource} is not kept: {reason:?}");
                 if !std::mem::replace(&mut self.bypass_told, true) {
@@ -199,19 +200,19 @@ impl Player {
         }
     }
 
-    /// One step, and whatever the writes under way can get on with meanwhile.
+    /// One step, and whatever the commits under way can get on with meanwhile.
     async fn step_and_write(&mut self) -> Result<bool, HlsError> {
-        let mut writes = std::mem::take(&mut self.writes);
+        let mut commits = std::mem::take(&mut self.commits);
         let step = {
             let mut step = pin!(self.step());
-            poll_fn(|context| {
-                writes.nudge(context);
-                step.as_mut().poll(context)
+            poll_fn(|task| {
+                commits.nudge(task);
+                step.as_mut().poll(task)
             })
             .await
         };
-        writes.append(std::mem::take(&mut self.session.writes));
-        self.writes = writes;
+        commits.append(std::mem::take(&mut self.context.commits));
+        self.commits = commits;
         step
     }
 
@@ -219,7 +220,7 @@ impl Player {
     async fn step(&mut self) -> Result<bool, HlsError> {
         match self.track.clone() {
             None => {
-                let track = self.shared.track(&mut self.session).await?;
+                let track = self.state.track(&mut self.context).await?;
                 self.begin(&track);
                 self.track = Some(track);
             }
@@ -245,26 +246,26 @@ impl Player {
         self.after_section = None;
     }
 
-    /// The piece after the one being read.
+    /// The part after the one being read.
     fn following(&self) -> usize {
         self.after_section.unwrap_or(self.next + 1)
     }
 
-    /// Opens the next piece, or passes over one that lies before the first byte wanted.
+    /// Opens the next part, or passes over one that lies before the first byte wanted.
     async fn advance(&mut self, track: &Arc<Track>) -> Result<bool, HlsError> {
-        let Some(piece) = track.piece(self.next) else {
+        let Some(part) = track.part(self.next) else {
             return Ok(false);
         };
-        let Some(content) = &piece.content else {
+        let Some(media) = &part.media else {
             if self.position >= self.from {
                 self.apply(track);
-                self.say(track.announcements(piece, Origin::Cache));
+                self.say(track.announcements(part, Origin::Cache));
             }
             self.go_on();
             return Ok(true);
         };
         if self.position < self.from {
-            let size = self.shared.size(track, self.next).await;
+            let size = self.state.size(track, self.next).await;
             if let Some(end) = size
                 .and_then(|size| self.position.checked_add(size))
                 .filter(|end| *end <= self.from)
@@ -274,37 +275,37 @@ impl Player {
                 return Ok(true);
             }
         }
-        let (opened, writes) = match self.ahead.take().filter(|ahead| ahead.index == self.next) {
+        let (opened, commits) = match self.ahead.take().filter(|ahead| ahead.index == self.next) {
             Some(ahead) => ahead.finish().await,
-            None => open_piece(self.shared.clone(), content.clone(), self.session.offline).await,
+            None => open_part(self.state.clone(), media.clone(), self.context.offline).await,
         };
-        self.session.writes.append(writes);
+        self.context.commits.append(commits);
         self.open = Some(opened?);
         Ok(true)
     }
 
-    /// Reads one chunk of the open piece, or ends it.
+    /// Reads one chunk of the open part, or ends it.
     async fn read(&mut self, track: &Arc<Track>) -> Result<(), HlsError> {
         let Some(mut open) = self.open.take() else {
             return Ok(());
         };
-        let mut begun = Writes::default();
+        let mut begun = PendingCommits::default();
         let chunk = {
-            let mut next = pin!(open.reading.next(&self.shared.fetcher, &mut self.session));
+            let mut next = pin!(open.reader.next(&self.state.fetcher, &mut self.context));
             let mut patience = None;
             let (ahead, alone) = (&mut self.ahead, &mut self.alone);
-            poll_fn(|context| {
-                let chunk = next.as_mut().poll(context);
+            poll_fn(|task| {
+                let chunk = next.as_mut().poll(task);
                 if let Some(opening) = ahead {
-                    opening.nudge(context);
+                    opening.nudge(task);
                     let mut patience_ends = || {
                         let patience = patience.get_or_insert_with(|| Box::pin(rt::sleep(PATIENCE)));
-                        patience.as_mut().poll(context).is_ready()
+                        patience.as_mut().poll(task).is_ready()
                     };
-                    // A failure may be over when the piece's turn comes: it is opened then, and what lasts shows there.
+                    // A failure may be over when the part's turn comes: it is opened then, and what lasts shows there.
                     if opening.has_failed() || (chunk.is_pending() && patience_ends()) {
-                        if let Some((_, writes)) = ahead.take().and_then(|ahead| ahead.opened) {
-                            begun.append(writes);
+                        if let Some((_, commits)) = ahead.take().and_then(|ahead| ahead.opened) {
+                            begun.append(commits);
                         }
                         *alone = true;
                     }
@@ -313,7 +314,7 @@ impl Player {
             })
             .await
         };
-        self.session.writes.append(begun);
+        self.context.commits.append(begun);
         if let Some(chunk) = chunk? {
             let plain = match &mut open.decryptor {
                 Some(decryptor) => decryptor.update(chunk),
@@ -330,13 +331,13 @@ impl Player {
             match decryptor.finish() {
                 Ok(tail) => self.deliver(track, &mut open, tail),
                 Err(source) => {
-                    let resource = open.reading.resource.clone();
-                    let content = track.piece(self.next).and_then(|piece| piece.content.as_ref());
-                    if let Some(encryption) = content.and_then(|content| content.encryption.as_ref()) {
-                        self.shared.fetcher.forget_key(&encryption.key);
+                    let resource = open.reader.resource.clone();
+                    let media = track.part(self.next).and_then(|part| part.media.as_ref());
+                    if let Some(encryption) = media.and_then(|media| media.encryption.as_ref()) {
+                        self.state.fetcher.forget_key(&encryption.key);
                         self.damaged.push(encryption.key.cache_path());
                     }
-                    self.damaged.extend(open.reading.into_damaged());
+                    self.damaged.extend(open.reader.into_damaged());
                     return Err(source).context(DecryptSnafu { resource });
                 }
             }
@@ -348,12 +349,12 @@ impl Player {
         self.position += open.plain;
         self.go_on();
         self.alone = false;
-        open.reading.commit(&mut self.session);
+        open.reader.commit(&mut self.context);
         Ok(())
     }
 
     /// Queues what of `plain` is wanted.
-    fn deliver(&mut self, track: &Track, open: &mut OpenPiece, mut plain: Bytes) {
+    fn deliver(&mut self, track: &Track, open: &mut OpenPart, mut plain: Bytes) {
         let start = self.position + open.plain;
         let length = plain.len();
         open.plain += length as u64;
@@ -370,14 +371,14 @@ impl Player {
         self.queue.push_back(Message::Data(plain));
     }
 
-    fn announce(&mut self, track: &Track, open: &mut OpenPiece) {
+    fn announce(&mut self, track: &Track, open: &mut OpenPart) {
         if std::mem::replace(&mut open.announced, true) {
             return;
         }
         self.apply(track);
         // A section from further back begins nothing but what is played next.
-        if let Some(piece) = track.piece(self.next).filter(|_| self.after_section.is_none()) {
-            self.say(track.announcements(piece, open.reading.origin()));
+        if let Some(part) = track.part(self.next).filter(|_| self.after_section.is_none()) {
+            self.say(track.announcements(part, open.reader.origin()));
         }
     }
 
@@ -392,14 +393,14 @@ impl Player {
         self.queue.extend(messages.into_iter().map(Message::Control));
     }
 
-    /// Starts on the next piece, so that the way to the server and back costs no silence between two segments.
+    /// Starts on the next part, so that the way to the server and back costs no silence between two segments.
     fn look_ahead(&mut self, track: &Track) {
         let index = self.following();
         if self.ahead.is_some() {
             return;
         }
-        if let Some(content) = track.piece(index).and_then(|piece| piece.content.clone()) {
-            let opening = Box::pin(open_piece(self.shared.clone(), content, self.session.offline));
+        if let Some(media) = track.part(index).and_then(|part| part.media.clone()) {
+            let opening = Box::pin(open_part(self.state.clone(), media, self.context.offline));
             self.ahead = Some(Ahead {
                 index,
                 opening,

@@ -9,9 +9,7 @@ use std::{
 use futures_lite::stream;
 
 use super::{
-    HlsControl, HlsError, HlsParams, crypt,
-    fetch::{Fetcher, Session},
-    player::Player,
+    HlsControl, HlsError, HlsParams, crypt, fetch::Fetcher, fetch_context::FetchContext, player::Player,
     track::Track,
 };
 use crate::{
@@ -55,7 +53,7 @@ use crate::{
 /// # Ok(()) }
 /// ```
 pub struct HlsSource {
-    shared: Arc<Shared>,
+    state: Arc<SourceState>,
     start: Start,
 }
 
@@ -70,7 +68,7 @@ pub(super) enum Start {
 const LAST_BLOCKS: u64 = 32;
 
 /// What all streams of a source share. A stream holds it, it holds no stream: no cycle (fault A11).
-pub(super) struct Shared {
+pub(super) struct SourceState {
     url: Url,
     pub(super) fetcher: Fetcher,
     /// Once found, the same for every stream of this source.
@@ -81,20 +79,20 @@ impl HlsSource {
     /// The track at `url`, which is a Multivariant Playlist or a Media Playlist.
     pub fn new(url: Url, params: HlsParams) -> Self {
         let asset = params.asset.clone().unwrap_or_else(|| AssetId::from_url(&url));
-        let shared = Shared {
+        let state = SourceState {
             url,
             fetcher: Fetcher::new(params, asset),
             track: Mutex::default(),
         };
         Self {
-            shared: Arc::new(shared),
+            state: Arc::new(state),
             start: Start::Byte(0),
         }
     }
 
     /// The asset under which the cache keeps the track: what to pin, to list and to remove.
     pub fn asset(&self) -> &AssetId {
-        &self.shared.fetcher.asset
+        &self.state.fetcher.asset
     }
 }
 
@@ -106,7 +104,7 @@ impl Source for HlsSource {
         &mut self,
         params: &StreamParams,
     ) -> Result<SourceStream<HlsControl, HlsError>, StreamError<HlsError>> {
-        let player = Player::new(self.shared.clone(), self.start, params.offline_mode());
+        let player = Player::new(self.state.clone(), self.start, params.offline_mode());
         Ok(Box::pin(stream::unfold(player, |mut player| async move {
             let message = player.message().await?;
             Some((message.map_err(StreamError::source), player))
@@ -135,34 +133,34 @@ impl Source for HlsSource {
 impl fmt::Debug for HlsSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("HlsSource")
-            .field("url", &redacted(&self.shared.url))
+            .field("url", &redacted(&self.state.url))
             .field("start", &self.start)
-            .field("params", &self.shared.fetcher.params)
+            .field("params", &self.state.fetcher.params)
             .finish_non_exhaustive()
     }
 }
 
-impl Shared {
+impl SourceState {
     /// The track, found once.
-    pub(super) async fn track(&self, session: &mut Session) -> Result<Arc<Track>, HlsError> {
+    pub(super) async fn track(&self, context: &mut FetchContext) -> Result<Arc<Track>, HlsError> {
         let known = self.track.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some(track) = known {
             return Ok(track);
         }
-        let track = Arc::new(Track::load(&self.fetcher, session, &self.url).await?);
+        let track = Arc::new(Track::load(&self.fetcher, context, &self.url).await?);
         // A poisoned lock holds what it held: each change is one store.
         *self.track.lock().unwrap_or_else(PoisonError::into_inner) = Some(track.clone());
         Ok(track)
     }
 
-    /// How many bytes of plaintext a piece has, if that can be known without fetching it.
+    /// How many bytes of plaintext a part has, if that can be known without fetching it.
     pub(super) async fn size(&self, track: &Track, index: usize) -> Option<u64> {
         if let known @ Some(_) = track.size(index) {
             return known;
         }
-        let content = track.piece(index)?.content.as_ref()?;
-        let path = content.location.cache_path();
-        // What fails here fails again, and is told, when the piece is opened.
+        let media = track.part(index)?.media.as_ref()?;
+        let path = media.locator.cache_path();
+        // What fails here fails again, and is told, when the part is opened.
         let mut entry = self
             .fetcher
             .params
@@ -170,12 +168,12 @@ impl Shared {
             .open(&self.fetcher.asset, &path)
             .await
             .ok()??;
-        let size = match &content.encryption {
+        let size = match &media.encryption {
             None => entry.len(),
             Some(encryption) => {
                 let key = self
                     .fetcher
-                    .key(&mut Session::new(true), &encryption.key)
+                    .key(&mut FetchContext::new(true), &encryption.key)
                     .await
                     .ok()?;
                 let start = entry.len().checked_sub(LAST_BLOCKS)?;

@@ -1,4 +1,4 @@
-//! What is played: one Variant Stream's Media Playlist, laid out as the pieces whose plaintext, one after another, is the
+//! What is played: one Variant Stream's Media Playlist, laid out as the parts whose plaintext, one after another, is the
 //! stream.
 
 use std::{
@@ -11,11 +11,12 @@ use snafu::ResultExt;
 use super::{
     control::{HlsControl, Origin},
     error::{HlsError, NoSuchVariantSnafu, PlaylistSnafu, Resource, ResourceKind},
-    fetch::{Fetcher, Session},
+    fetch::Fetcher,
+    fetch_context::FetchContext,
     params::VariantChoice,
     playlist::{
-        Encryption, InitSection, Location, MediaPlaylist, MultivariantPlaylist, Playlist, PlaylistError,
-        StartPoint,
+        Encryption, InitializationSection, Locator, MediaPlaylist, MultivariantPlaylist, Playlist,
+        PlaylistError, StartPoint,
     },
 };
 use crate::net::Url;
@@ -29,15 +30,15 @@ pub(super) struct Track {
     start: Option<StartPoint>,
     duration: Duration,
     /// In stream order.
-    pieces: Vec<Piece>,
-    /// Plaintext bytes of each piece, as far as they are known by now.
+    parts: Vec<Part>,
+    /// Plaintext bytes of each part, as far as they are known by now.
     sizes: Mutex<Vec<Option<u64>>>,
 }
 
 /// A contiguous part of the stream: a segment, the initialisation section before it, or a gap.
-pub(super) struct Piece {
+pub(super) struct Part {
     /// `None` for a gap: nothing is fetched for it (fault E9).
-    pub(super) content: Option<Arc<Content>>,
+    pub(super) media: Option<Arc<MediaResource>>,
     media_sequence: u64,
     /// When the segment starts that this is, or is needed for.
     time: Duration,
@@ -46,23 +47,23 @@ pub(super) struct Piece {
     discontinuity: Option<u64>,
 }
 
-/// Where a piece's bytes are and how they are read.
-pub(super) struct Content {
+/// Where a part's bytes are and how they are read.
+pub(super) struct MediaResource {
     pub(super) kind: ResourceKind,
-    pub(super) location: Location,
+    pub(super) locator: Locator,
     pub(super) encryption: Option<Encryption>,
 }
 
-impl Content {
+impl MediaResource {
     /// Its name for errors and messages.
     pub(super) fn resource(&self) -> Resource {
-        Resource::new(self.kind, &self.location.url)
+        Resource::new(self.kind, &self.locator.url)
     }
 
     /// How many bytes of plaintext it has, where the playlist says.
     fn size(&self) -> Option<u64> {
         let range = self
-            .location
+            .locator
             .range
             .as_ref()
             .filter(|_| self.encryption.is_none())?;
@@ -72,16 +73,16 @@ impl Content {
 
 impl Track {
     fn new(playlist: MediaPlaylist) -> Self {
-        let mut pieces = Vec::with_capacity(playlist.segments.len() + 1);
+        let mut parts = Vec::with_capacity(playlist.segments.len() + 1);
         let mut time = Duration::ZERO;
-        let mut current: Option<Arc<InitSection>> = None;
+        let mut current: Option<Arc<InitializationSection>> = None;
         for segment in playlist.segments {
             let (media_sequence, duration) = (segment.sequence, segment.duration);
             let mut discontinuity = segment.discontinuity.then_some(segment.discontinuity_sequence);
-            let mut push = |content: Option<Content>| {
-                let (content, discontinuity) = (content.map(Arc::new), discontinuity.take());
-                pieces.push(Piece {
-                    content,
+            let mut push = |media: Option<MediaResource>| {
+                let (media, discontinuity) = (media.map(Arc::new), discontinuity.take());
+                parts.push(Part {
+                    media,
                     media_sequence,
                     time,
                     duration,
@@ -93,21 +94,21 @@ impl Track {
                 .map
                 .filter(|map| !segment.gap && current.as_ref() != Some(map))
             {
-                let (location, encryption) = (map.location.clone(), map.encryption.clone());
-                push(Some(Content {
-                    kind: ResourceKind::InitSection,
-                    location,
+                let (locator, encryption) = (map.locator.clone(), map.encryption.clone());
+                push(Some(MediaResource {
+                    kind: ResourceKind::InitializationSection,
+                    locator,
                     encryption,
                 }));
                 current = Some(map);
             }
-            let (location, encryption) = (segment.location, segment.encryption);
-            let content = Content {
+            let (locator, encryption) = (segment.locator, segment.encryption);
+            let media = MediaResource {
                 kind: ResourceKind::Segment { media_sequence },
-                location,
+                locator,
                 encryption,
             };
-            push((!segment.gap).then_some(content));
+            push((!segment.gap).then_some(media));
             time += duration;
         }
         Self {
@@ -117,8 +118,8 @@ impl Track {
             rendition: None,
             start: playlist.start,
             duration: time,
-            sizes: Mutex::new(vec![None; pieces.len()]),
-            pieces,
+            sizes: Mutex::new(vec![None; parts.len()]),
+            parts,
         }
     }
 
@@ -127,9 +128,13 @@ impl Track {
     /// # Errors
     ///
     /// Those of [`Fetcher::playlist`], and `NoSuchVariant`.
-    pub(super) async fn load(fetcher: &Fetcher, session: &mut Session, url: &Url) -> Result<Self, HlsError> {
+    pub(super) async fn load(
+        fetcher: &Fetcher,
+        context: &mut FetchContext,
+        url: &Url,
+    ) -> Result<Self, HlsError> {
         let choice = fetcher.params.variant;
-        let master = match fetcher.playlist(session, url, None).await? {
+        let master = match fetcher.playlist(context, url, None).await? {
             Playlist::Multivariant(master) => master,
             Playlist::Media(playlist) => {
                 return match choice {
@@ -145,7 +150,7 @@ impl Track {
         let candidates = candidates(&master, choice)?;
         let mut index = candidates.first().copied().unwrap_or_default();
         // Offline, the best that is whole; the asked one, if none is (H5, fault E11).
-        if session.offline && candidates.len() > 1 {
+        if context.offline && candidates.len() > 1 {
             for candidate in candidates {
                 if Self::is_cached(fetcher, &master, candidate).await {
                     index = candidate;
@@ -153,12 +158,12 @@ impl Track {
                 }
             }
         }
-        Self::load_variant(fetcher, session, &master, index).await
+        Self::load_variant(fetcher, context, &master, index).await
     }
 
     async fn load_variant(
         fetcher: &Fetcher,
-        session: &mut Session,
+        context: &mut FetchContext,
         master: &MultivariantPlaylist,
         index: usize,
     ) -> Result<Self, HlsError> {
@@ -170,15 +175,15 @@ impl Track {
             .fail();
         };
         let rendition = master.audio(variant, fetcher.params.language.as_deref());
-        let separate = rendition.and_then(|rendition| Some((rendition, rendition.location.as_ref()?)));
-        let location = separate.map_or(&variant.location, |(_, location)| location);
+        let separate = rendition.and_then(|rendition| Some((rendition, rendition.locator.as_ref()?)));
+        let locator = separate.map_or(&variant.locator, |(_, locator)| locator);
         let playlist = match fetcher
-            .playlist(session, &location.url, Some(&master.variables))
+            .playlist(context, &locator.url, Some(&master.variables))
             .await?
         {
             Playlist::Media(playlist) => playlist,
             Playlist::Multivariant(_) => {
-                let resource = Resource::new(ResourceKind::Playlist, &location.url);
+                let resource = Resource::new(ResourceKind::Playlist, &locator.url);
                 return Err(PlaylistError::Nested).context(PlaylistSnafu { resource });
             }
         };
@@ -193,22 +198,22 @@ impl Track {
         })
     }
 
-    /// Whether every last piece of a Variant Stream is in the cache (fault E12).
+    /// Whether every last part of a Variant Stream is in the cache (fault E12).
     async fn is_cached(fetcher: &Fetcher, master: &MultivariantPlaylist, index: usize) -> bool {
-        let mut session = Session::new(true);
-        let Ok(track) = Self::load_variant(fetcher, &mut session, master, index).await else {
+        let mut context = FetchContext::new(true);
+        let Ok(track) = Self::load_variant(fetcher, &mut context, master, index).await else {
             return false;
         };
-        for content in track.pieces.iter().filter_map(|piece| piece.content.as_ref()) {
-            if let Some(encryption) = &content.encryption
-                && fetcher.key(&mut session, &encryption.key).await.is_err()
+        for media in track.parts.iter().filter_map(|part| part.media.as_ref()) {
+            if let Some(encryption) = &media.encryption
+                && fetcher.key(&mut context, &encryption.key).await.is_err()
             {
                 return false;
             }
             let cached = fetcher
                 .params
                 .cache
-                .contains(&fetcher.asset, &content.location.cache_path())
+                .contains(&fetcher.asset, &media.locator.cache_path())
                 .await;
             if !cached.unwrap_or(false) {
                 return false;
@@ -217,21 +222,18 @@ impl Track {
         true
     }
 
-    /// The pieces to begin with at `time`: what plays then, and before it the initialization section it needs, unless that
+    /// The parts to begin with at `time`: what plays then, and before it the initialization section it needs, unless that
     /// comes with it. Past the end there is nothing to begin with.
     pub(super) fn at(&self, time: Duration) -> (Option<usize>, usize) {
         let first = self
-            .pieces
-            .partition_point(|piece| piece.time.saturating_add(piece.duration) <= time);
-        let section = |piece: &Piece| {
-            let content = piece.content.as_ref();
-            content.is_some_and(|content| content.kind == ResourceKind::InitSection)
+            .parts
+            .partition_point(|part| part.time.saturating_add(part.duration) <= time);
+        let section = |part: &Part| {
+            let media = part.media.as_ref();
+            media.is_some_and(|media| media.kind == ResourceKind::InitializationSection)
         };
-        let (before, from) = self.pieces.split_at_checked(first).unwrap_or_default();
-        let brings_its_own = from
-            .iter()
-            .find(|piece| piece.content.is_some())
-            .is_none_or(section);
+        let (before, from) = self.parts.split_at_checked(first).unwrap_or_default();
+        let brings_its_own = from.iter().find(|part| part.media.is_some()).is_none_or(section);
         let needed = if brings_its_own {
             None
         } else {
@@ -240,13 +242,13 @@ impl Track {
         (needed, first)
     }
 
-    pub(super) fn piece(&self, index: usize) -> Option<&Piece> {
-        self.pieces.get(index)
+    pub(super) fn part(&self, index: usize) -> Option<&Part> {
+        self.parts.get(index)
     }
 
-    /// How many bytes of plaintext a piece has, if that is known without reading it.
+    /// How many bytes of plaintext a part has, if that is known without reading it.
     pub(super) fn size(&self, index: usize) -> Option<u64> {
-        let Some(content) = &self.pieces.get(index)?.content else {
+        let Some(media) = &self.parts.get(index)?.media else {
             return Some(0);
         };
         let learnt = || {
@@ -257,7 +259,7 @@ impl Track {
                 .copied()
                 .flatten()
         };
-        content.size().or_else(learnt)
+        media.size().or_else(learnt)
     }
 
     /// Remembers a size, for seeks to come.
@@ -284,21 +286,21 @@ impl Track {
         }
     }
 
-    /// What is said before the first byte of a piece, or in its place.
+    /// What is said before the first byte of a part, or in its place.
     pub(super) fn announcements(
         &self,
-        piece: &Piece,
+        part: &Part,
         origin: Origin,
     ) -> impl Iterator<Item = HlsControl> + use<> {
-        let Piece {
+        let Part {
             media_sequence,
             time,
             duration,
             discontinuity,
             ..
-        } = *piece;
+        } = *part;
         let variant = self.variant;
-        let itself = match piece.content.as_ref().map(|content| content.kind) {
+        let itself = match part.media.as_ref().map(|media| media.kind) {
             None => Some(HlsControl::Gap {
                 variant,
                 media_sequence,

@@ -1,7 +1,7 @@
 //! EXT-X-KEY: which key is in force where (RFC 8216, 4.3.2.4).
 
 use super::{
-    Location, References,
+    Locator, References,
     error::{PlaylistError, UnsupportedEncryptionSnafu},
     lines::Attributes,
     number,
@@ -12,14 +12,14 @@ use super::{
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Encryption {
     /// Where the key is.
-    pub(crate) key: Location,
+    pub(crate) key: Locator,
     /// The initialisation vector, given or made from the Media Sequence Number.
     pub(crate) iv: [u8; 16],
 }
 
 /// A key in force: where it is, and its IV if the playlist gives one.
-pub(super) struct Key {
-    pub(super) location: Location,
+pub(super) struct KeyInForce {
+    pub(super) locator: Locator,
     pub(super) iv: Option<[u8; 16]>,
 }
 
@@ -29,7 +29,7 @@ struct KeyTag {
     line: usize,
     method: String,
     format: String,
-    location: Option<Location>,
+    locator: Option<Locator>,
     iv: Option<[u8; 16]>,
 }
 
@@ -62,7 +62,7 @@ impl KeysInForce {
             .quoted("KEYFORMAT", variables)?
             .map_or_else(|| IDENTITY.to_owned(), Into::into);
         // URIs of other systems (`skd://…`, `data:…`) are not ours to read.
-        let location = match attributes.quoted("URI", variables)? {
+        let locator = match attributes.quoted("URI", variables)? {
             Some(uri) if format == IDENTITY => Some(references.resolve(line, TAG, &uri)?),
             _ => None,
         };
@@ -73,7 +73,7 @@ impl KeysInForce {
                 some => some,
             },
         };
-        if method == "AES-128" && format == IDENTITY && location.is_none() {
+        if method == "AES-128" && format == IDENTITY && locator.is_none() {
             return attributes.malformed("URI is missing");
         }
         self.0.retain(|key| key.format != format);
@@ -81,7 +81,7 @@ impl KeysInForce {
             line,
             method: method.to_owned(),
             format,
-            location,
+            locator,
             iv,
         });
         Ok(())
@@ -90,11 +90,11 @@ impl KeysInForce {
     /// The key that decrypts what stands at this line; `None` for plain text.
     ///
     /// Several keys in force lead to one and the same key, so the one we can read is as good as any.
-    pub(super) fn current(&self) -> Result<Option<Key>, PlaylistError> {
-        let readable = |key: &KeyTag| (key.method == "AES-128").then(|| key.location.clone()).flatten();
+    pub(super) fn current(&self) -> Result<Option<KeyInForce>, PlaylistError> {
+        let readable = |key: &KeyTag| (key.method == "AES-128").then(|| key.locator.clone()).flatten();
         if let Some(key) = self.0.iter().find_map(|key| {
-            Some(Key {
-                location: readable(key)?,
+            Some(KeyInForce {
+                locator: readable(key)?,
                 iv: key.iv,
             })
         }) {

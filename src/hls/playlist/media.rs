@@ -3,9 +3,9 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    Encryption, Line, Lines, Location, References, StartPoint,
+    Encryption, Line, Lines, Locator, References, StartPoint,
     error::{LiveSnafu, MalformedSnafu, NoSegmentsSnafu, PlaylistError},
-    key::{Key, KeysInForce},
+    key::{KeyInForce, KeysInForce},
     lines::Attributes,
     number,
     variables::Variables,
@@ -22,7 +22,7 @@ pub(crate) struct MediaPlaylist {
 /// A Media Segment with everything that lines above it say of it.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct MediaSegment {
-    pub(crate) location: Location,
+    pub(crate) locator: Locator,
     /// The Media Sequence Number.
     pub(crate) sequence: u64,
     /// The Discontinuity Sequence Number.
@@ -33,13 +33,13 @@ pub(crate) struct MediaSegment {
     /// EXT-X-GAP: absent on purpose, not to be fetched.
     pub(crate) gap: bool,
     pub(crate) encryption: Option<Encryption>,
-    pub(crate) map: Option<Arc<InitSection>>,
+    pub(crate) map: Option<Arc<InitializationSection>>,
 }
 
 /// A Media Initialization Section, encrypted as the key in force at its own line says (RFC 8216, 4.3.2.5).
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct InitSection {
-    pub(crate) location: Location,
+pub(crate) struct InitializationSection {
+    pub(crate) locator: Locator,
     pub(crate) encryption: Option<Encryption>,
 }
 
@@ -58,7 +58,7 @@ struct Parser<'a> {
     references: &'a References<'a>,
     variables: Variables,
     keys: KeysInForce,
-    map: Option<Arc<InitSection>>,
+    map: Option<Arc<InitializationSection>>,
     next: Next,
     /// With their IVs still as the playlist gives them; see `finish`.
     segments: Vec<(MediaSegment, Option<[u8; 16]>)>,
@@ -172,25 +172,27 @@ impl Parser<'_> {
         const TAG: &str = "EXT-X-MAP";
         let attributes = Attributes::parse(line, TAG, value)?;
         let uri = attributes.required("URI", &self.variables)?;
-        let mut location = self.references.resolve(line, TAG, &uri)?;
+        let mut locator = self.references.resolve(line, TAG, &uri)?;
         if let Some(text) = attributes.quoted("BYTERANGE", &self.variables)? {
             // The offset is required here; a missing one can only mean the start, never a segment's end (fault E1).
             let parsed = number::length_and_offset(&text);
             match parsed.and_then(|(length, offset)| number::range(offset.unwrap_or(0), length)) {
                 None => return attributes.malformed("not a byte range"),
-                range => location.range = range,
+                range => locator.range = range,
             }
         }
         let encryption = match self.keys.current()? {
             None => None,
             // There is no Media Sequence Number to make one from (RFC 8216, 4.3.2.5).
-            Some(Key { iv: None, .. }) => return attributes.malformed("encrypted by a key without IV"),
-            Some(Key {
-                location: key,
+            Some(KeyInForce { iv: None, .. }) => {
+                return attributes.malformed("encrypted by a key without IV");
+            }
+            Some(KeyInForce {
+                locator: key,
                 iv: Some(iv),
             }) => Some(Encryption { key, iv }),
         };
-        let map = InitSection { location, encryption };
+        let map = InitializationSection { locator, encryption };
         // The same section named again is the same section: it is not repeated to the decoder.
         if self.map.as_deref() != Some(&map) {
             self.map = Some(Arc::new(map));
@@ -219,21 +221,21 @@ impl Parser<'_> {
             .fail();
         };
         self.total = total;
-        let mut location = self
+        let mut locator = self
             .references
             .resolve(line, "URI", &self.variables.substitute(line, uri)?)?;
         if let Some((line, length, offset)) = next.range {
-            location.range = Some(self.range(line, &location, length, offset)?);
+            locator.range = Some(self.range(line, &locator, length, offset)?);
         }
         if next.discontinuity {
             self.discontinuities = self.discontinuities.saturating_add(1);
         }
         let (encryption, iv) = match self.keys.current()? {
-            Some(Key { location: key, iv }) => (Some(Encryption { key, iv: [0; 16] }), iv),
+            Some(KeyInForce { locator: key, iv }) => (Some(Encryption { key, iv: [0; 16] }), iv),
             None => (None, None),
         };
         let segment = MediaSegment {
-            location,
+            locator,
             sequence: 0,
             discontinuity_sequence: self.discontinuities,
             duration,
@@ -251,15 +253,15 @@ impl Parser<'_> {
     fn range(
         &self,
         line: usize,
-        location: &Location,
+        locator: &Locator,
         length: u64,
         offset: Option<u64>,
     ) -> Result<std::ops::Range<u64>, PlaylistError> {
         const TAG: &str = "EXT-X-BYTERANGE";
         let previous = || {
             let (segment, _) = self.segments.last()?;
-            (segment.location.url == location.url)
-                .then(|| segment.location.range.as_ref().map(|range| range.end))?
+            (segment.locator.url == locator.url)
+                .then(|| segment.locator.range.as_ref().map(|range| range.end))?
         };
         let Some(offset) = offset.or_else(previous) else {
             let problem = "no offset, and no range of the same resource before it";

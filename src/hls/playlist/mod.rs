@@ -24,7 +24,7 @@ use crate::{
 
 pub use error::PlaylistError;
 pub(crate) use key::Encryption;
-pub(crate) use media::{InitSection, MediaPlaylist};
+pub(crate) use media::{InitializationSection, MediaPlaylist};
 pub(crate) use multivariant::MultivariantPlaylist;
 pub(crate) use variables::Variables;
 
@@ -48,7 +48,7 @@ pub(crate) struct References<'a> {
 }
 
 impl References<'_> {
-    fn resolve(&self, line: usize, tag: &'static str, reference: &str) -> Result<Location, PlaylistError> {
+    fn resolve(&self, line: usize, tag: &'static str, reference: &str) -> Result<Locator, PlaylistError> {
         let reference = reference.trim();
         if reference.is_empty() {
             return MalformedSnafu {
@@ -67,7 +67,7 @@ impl References<'_> {
             .fail();
         }
         match self.base.join(reference) {
-            Ok(url) => Ok(Location { url, range: None }),
+            Ok(url) => Ok(Locator { url, range: None }),
             Err(_) => MalformedSnafu {
                 line,
                 tag,
@@ -80,13 +80,13 @@ impl References<'_> {
 
 /// Where bytes are: a URL, or a range of it.
 #[derive(Clone, PartialEq, Eq, Hash)]
-pub(crate) struct Location {
+pub(crate) struct Locator {
     pub(crate) url: Url,
     /// `None` is the whole resource.
     pub(crate) range: Option<Range<u64>>,
 }
 
-impl Location {
+impl Locator {
     /// The entry that holds these bytes in the cache.
     pub(crate) fn cache_path(&self) -> CachePath {
         match &self.range {
@@ -97,7 +97,7 @@ impl Location {
 }
 
 /// Without query and credentials: those are secrets.
-impl fmt::Debug for Location {
+impl fmt::Debug for Locator {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&redacted(&self.url))?;
         if let Some(range) = &self.range {

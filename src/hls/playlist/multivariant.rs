@@ -1,7 +1,7 @@
 //! Multivariant (Master) Playlists (RFC 8216, 4.3.4).
 
 use super::{
-    Line, Lines, Location, References, StartPoint,
+    Line, Lines, Locator, References, StartPoint,
     error::{MalformedSnafu, NoVariantsSnafu, PlaylistError},
     lines::Attributes,
     variables::Variables,
@@ -21,7 +21,7 @@ pub(crate) struct MultivariantPlaylist {
 /// EXT-X-STREAM-INF and its URI.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct VariantStream {
-    pub(crate) location: Location,
+    pub(crate) locator: Locator,
     /// Peak bits per second; 0 when the playlist does not say.
     pub(crate) bandwidth: u64,
     pub(crate) codecs: Option<String>,
@@ -38,7 +38,7 @@ pub(crate) struct Rendition {
     pub(crate) default: bool,
     pub(crate) autoselect: bool,
     /// `None`: its media is in the Variant Stream itself.
-    pub(crate) location: Option<Location>,
+    pub(crate) locator: Option<Locator>,
 }
 
 impl MultivariantPlaylist {
@@ -94,7 +94,7 @@ impl MultivariantPlaylist {
                     let uri = playlist.variables.substitute(line, uri)?;
                     let text = |name| Ok(attributes.quoted(name, &playlist.variables)?.map(Into::into));
                     let variant = VariantStream {
-                        location: references.resolve(line, "URI", &uri)?,
+                        locator: references.resolve(line, "URI", &uri)?,
                         bandwidth: attributes.integer("BANDWIDTH")?.unwrap_or(0),
                         codecs: text("CODECS")?,
                         audio: text("AUDIO")?,
@@ -129,7 +129,7 @@ impl MultivariantPlaylist {
             return Ok(());
         }
         let flag = |name| attributes.enumerated(name) == Some("YES");
-        let location = match attributes.quoted("URI", &self.variables)? {
+        let locator = match attributes.quoted("URI", &self.variables)? {
             Some(uri) => Some(references.resolve(line, TAG, &uri)?),
             None => None,
         };
@@ -142,7 +142,7 @@ impl MultivariantPlaylist {
             language: attributes.quoted("LANGUAGE", &self.variables)?.map(Into::into),
             default: flag("DEFAULT"),
             autoselect: flag("AUTOSELECT"),
-            location,
+            locator,
         });
         Ok(())
     }

@@ -66,11 +66,7 @@ fn references_resolve_as_rfc_3986_says() {
         "#EXTINF:6,\na.ts\n#EXTINF:6,\na.ts?x=1\n#EXTINF:6,\n/root.ts\n#EXTINF:6,\n//cdn/b.ts\n\
          #EXTINF:6,\n?only=query\n#EXTINF:6,\n../up.ts\n#EXTINF:6,\nhttps://other/c.ts\n#EXTINF:6,\nwith space.ts",
     ));
-    let urls: Vec<_> = playlist
-        .segments
-        .iter()
-        .map(|s| s.location.url.as_str())
-        .collect();
+    let urls: Vec<_> = playlist.segments.iter().map(|s| s.locator.url.as_str()).collect();
     assert_eq!(
         urls,
         [
@@ -106,7 +102,7 @@ fn a_base_url_replaces_the_playlists_own() {
         panic!("refused")
     };
     assert_eq!(
-        playlist.segments[0].location.url.as_str(),
+        playlist.segments[0].locator.url.as_str(),
         "http://mirror/deep/a.ts?t=secret"
     );
 }
@@ -117,7 +113,7 @@ fn variables_are_substituted() {
     let master = multivariant(
         "#EXTM3U\n#EXT-X-DEFINE:NAME=\"host\",VALUE=\"cdn\"\n#EXT-X-STREAM-INF:BANDWIDTH=1,CODECS=\"{$host}\"\nhttp://{$host}/v.m3u8",
     );
-    assert_eq!(master.variants[0].location.url.as_str(), "http://cdn/v.m3u8");
+    assert_eq!(master.variants[0].locator.url.as_str(), "http://cdn/v.m3u8");
     assert_eq!(master.variants[0].codecs.as_deref(), Some("cdn"));
     let url = Url::parse(BASE).unwrap();
     let text = vod(
@@ -131,7 +127,7 @@ fn variables_are_substituted() {
     let Ok(Playlist::Media(playlist)) = parse(text.as_bytes(), &references) else {
         panic!("refused")
     };
-    assert_eq!(playlist.segments[0].location.url.path(), "/music/cdn.ts");
+    assert_eq!(playlist.segments[0].locator.url.path(), "/music/cdn.ts");
     assert_eq!(
         playlist.segments[0].encryption.as_ref().unwrap().key.url.path(),
         "/cdn.key"
@@ -146,7 +142,7 @@ fn sloppy_playlists_are_tolerated() {
                   \u{c}\r\n  #EXTINF:600.5 , Title \u{c}\r\n\u{c}\r\n#EXT-X-KEY:METHOD = AES-128, URI=\"k\" ,\r\n\t a b.ts \t\r\n#EXT-X-ENDLIST \r\n";
     let playlist = media(sloppy);
     assert_eq!(playlist.segments.len(), 1);
-    assert_eq!(playlist.segments[0].location.url.path(), "/music/a%20b.ts");
+    assert_eq!(playlist.segments[0].locator.url.path(), "/music/a%20b.ts");
     assert_eq!(playlist.segments[0].duration, Duration::from_millis(600_500));
     // A title in Latin-1.
     assert_eq!(
@@ -272,7 +268,7 @@ fn a_multivariant_playlist_lists_its_streams() {
     let variants: Vec<_> = playlist
         .variants
         .iter()
-        .map(|v| (v.location.url.path(), v.bandwidth))
+        .map(|v| (v.locator.url.path(), v.bandwidth))
         .collect();
     assert_eq!(
         variants,
@@ -370,7 +366,7 @@ proptest! {
         if let Ok(Playlist::Media(playlist)) = read(&body) {
             prop_assert!(!playlist.segments.is_empty());
             for segment in &playlist.segments {
-                prop_assert!(segment.location.range.as_ref().is_none_or(|range| range.start < range.end));
+                prop_assert!(segment.locator.range.as_ref().is_none_or(|range| range.start < range.end));
             }
         }
     }

@@ -6,7 +6,7 @@ fn ranges(playlist: &MediaPlaylist) -> Vec<Option<Range<u64>>> {
     playlist
         .segments
         .iter()
-        .map(|segment| segment.location.range.clone())
+        .map(|segment| segment.locator.range.clone())
         .collect()
 }
 
@@ -25,7 +25,7 @@ fn an_implicit_offset_continues_the_previous_segment() {
     let maps: Vec<_> = playlist
         .segments
         .iter()
-        .map(|s| s.map.as_ref().unwrap().location.range.clone())
+        .map(|s| s.map.as_ref().unwrap().locator.range.clone())
         .collect();
     assert_eq!(maps, [Some(0..700), Some(5000..5050), Some(5000..5050)]);
 }
@@ -39,11 +39,11 @@ fn a_segments_range_does_not_leak_into_a_map() {
     let maps: Vec<_> = playlist
         .segments
         .iter()
-        .filter_map(|s| Some(s.map.as_ref()?.location.range.clone()))
+        .filter_map(|s| Some(s.map.as_ref()?.locator.range.clone()))
         .collect();
     assert_eq!(maps, [Some(0..50), None]);
     // The tag before the MAP still belongs to the segment after it.
-    assert_eq!(playlist.segments[2].location.range, Some(700..800));
+    assert_eq!(playlist.segments[2].locator.range, Some(700..800));
 }
 
 /// E1: the previous segment must be a range of the same resource.

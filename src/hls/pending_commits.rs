@@ -1,4 +1,4 @@
-//! Writes to the cache that go on while the stream goes on.
+//! PendingCommits to the cache that go on while the stream goes on.
 //!
 //! A durable write waits for the disk, and a track begins with up to four of them: two playlists, a key, an initialisation
 //! section. None of them may keep the first byte waiting. All of them are over when the stream ends.
@@ -16,14 +16,14 @@ pub(super) type Bypassed = (Resource, BypassReason);
 
 type Write = Pin<Box<dyn Future<Output = Option<Bypassed>> + Send>>;
 
-/// The writes under way, driven by the stream's own polls.
+/// The commits under way, driven by the stream's own polls.
 #[derive(Default)]
-pub(super) struct Writes {
+pub(super) struct PendingCommits {
     pending: Vec<Write>,
     failed: Option<Bypassed>,
 }
 
-impl Writes {
+impl PendingCommits {
     pub(super) fn push(&mut self, write: impl Future<Output = Option<Bypassed>> + Send + 'static) {
         self.pending.push(Box::pin(write));
     }
@@ -43,9 +43,9 @@ impl Writes {
     }
 
     /// Lets them get on, without waiting for them.
-    pub(super) fn nudge(&mut self, context: &mut Context<'_>) {
+    pub(super) fn nudge(&mut self, task: &mut Context<'_>) {
         let Self { pending, failed } = self;
-        pending.retain_mut(|write| match write.as_mut().poll(context) {
+        pending.retain_mut(|write| match write.as_mut().poll(task) {
             Poll::Pending => true,
             Poll::Ready(outcome) => {
                 *failed = failed.take().or(outcome);
@@ -56,8 +56,8 @@ impl Writes {
 
     /// Waits until no more than `allowed` are under way.
     pub(super) async fn settle(&mut self, allowed: usize) {
-        poll_fn(|context| {
-            self.nudge(context);
+        poll_fn(|task| {
+            self.nudge(task);
             if self.pending.len() <= allowed {
                 Poll::Ready(())
             } else {
@@ -96,26 +96,26 @@ mod tests {
 
     #[test]
     fn the_first_failure_is_remembered_and_what_waits_stays() {
-        let mut writes = Writes::default();
-        writes.push(pending());
-        writes.push(ready(None));
-        writes.push(ready(Some(failure(1))));
-        writes.push(ready(Some(failure(2))));
-        future::block_on(writes.settle(1));
-        assert_eq!(writes.pending.len(), 1);
+        let mut commits = PendingCommits::default();
+        commits.push(pending());
+        commits.push(ready(None));
+        commits.push(ready(Some(failure(1))));
+        commits.push(ready(Some(failure(2))));
+        future::block_on(commits.settle(1));
+        assert_eq!(commits.pending.len(), 1);
         assert_eq!(
-            number(writes.take_failed()),
+            number(commits.take_failed()),
             Some(ResourceKind::Segment { media_sequence: 1 })
         );
-        assert!(writes.take_failed().is_none());
-        let mut others = Writes::default();
+        assert!(commits.take_failed().is_none());
+        let mut others = PendingCommits::default();
         others.push(ready(Some(failure(3))));
-        writes.append(others);
-        future::block_on(writes.settle(1));
+        commits.append(others);
+        future::block_on(commits.settle(1));
         assert_eq!(
-            number(writes.take_failed()),
+            number(commits.take_failed()),
             Some(ResourceKind::Segment { media_sequence: 3 })
         );
-        assert!(future::block_on(future::poll_once(writes.settle(0))).is_none());
+        assert!(future::block_on(future::poll_once(commits.settle(0))).is_none());
     }
 }

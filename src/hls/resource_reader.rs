@@ -10,8 +10,9 @@ use snafu::ResultExt;
 use super::{
     control::{BypassReason, Origin},
     error::{HlsError, LengthSnafu, NetworkSnafu, NotMediaSnafu, Resource},
-    fetch::{Fetcher, Session},
-    playlist::Location,
+    fetch::Fetcher,
+    fetch_context::FetchContext,
+    playlist::Locator,
 };
 use crate::{
     cache::{CachePath, EntryReader, EntryWriter},
@@ -22,11 +23,11 @@ use crate::{
 const SNIFFED: usize = 64;
 
 /// A resource being read.
-pub(super) struct Reading {
+pub(super) struct ResourceReader {
     pub(super) resource: Resource,
-    location: Location,
+    locator: Locator,
     path: CachePath,
-    from: From,
+    supply: Supply,
     /// The length that the playlist's byte range or the cache entry promises.
     expected: Option<u64>,
     /// Bytes read from where they come from now.
@@ -35,19 +36,19 @@ pub(super) struct Reading {
     delivered: u64,
 }
 
-enum From {
+enum Supply {
     Cache(EntryReader),
-    Network(Box<Network>),
+    Network(Box<NetworkBody>),
 }
 
-struct Network {
+struct NetworkBody {
     body: Body,
     /// The bytes that were looked at.
     first: Option<Bytes>,
     writer: Option<EntryWriter>,
 }
 
-impl Reading {
+impl ResourceReader {
     /// Opens a resource: the cache's entry, or else a response whose first bytes are not a web page's.
     ///
     /// `whole` is whether an entry of that length can be right; one that cannot is fetched again.
@@ -57,21 +58,21 @@ impl Reading {
     /// `OfflineMiss`, `OfflineCache`, `Network`, `NotMedia`.
     pub(super) async fn open(
         fetcher: &Fetcher,
-        session: &mut Session,
+        context: &mut FetchContext,
         resource: Resource,
-        location: &Location,
+        locator: &Locator,
         whole: impl Fn(u64) -> bool,
     ) -> Result<Self, HlsError> {
-        let path = location.cache_path();
-        let length = location.range.as_ref().map(|range| range.end - range.start);
-        if let Some(reader) = fetcher.open(session, &resource, &path).await? {
+        let path = locator.cache_path();
+        let length = locator.range.as_ref().map(|range| range.end - range.start);
+        if let Some(reader) = fetcher.open(context, &resource, &path).await? {
             let expected = reader.len();
             if length.is_none_or(|length| length == expected) && whole(expected) {
                 return Ok(Self {
                     resource,
-                    location: location.clone(),
+                    locator: locator.clone(),
                     path,
-                    from: From::Cache(reader),
+                    supply: Supply::Cache(reader),
                     expected: Some(expected),
                     position: 0,
                     delivered: 0,
@@ -79,13 +80,13 @@ impl Reading {
             }
             log::warn!("{resource} in the cache has {expected} bytes: fetched again");
         }
-        let network = Network::open(fetcher, session, &resource, location, &path).await?;
-        let from = From::Network(Box::new(network));
+        let network = NetworkBody::open(fetcher, context, &resource, locator, &path).await?;
+        let supply = Supply::Network(Box::new(network));
         Ok(Self {
             resource,
-            location: location.clone(),
+            locator: locator.clone(),
             path,
-            from,
+            supply,
             expected: length,
             position: 0,
             delivered: 0,
@@ -93,9 +94,9 @@ impl Reading {
     }
 
     pub(super) fn origin(&self) -> Origin {
-        match self.from {
-            From::Cache(_) => Origin::Cache,
-            From::Network(_) => Origin::Network,
+        match self.supply {
+            Supply::Cache(_) => Origin::Cache,
+            Supply::Network(_) => Origin::Network,
         }
     }
 
@@ -109,26 +110,27 @@ impl Reading {
     pub(super) async fn next(
         &mut self,
         fetcher: &Fetcher,
-        session: &mut Session,
+        context: &mut FetchContext,
     ) -> Result<Option<Bytes>, HlsError> {
         loop {
-            let chunk = match &mut self.from {
-                From::Cache(reader) => match reader.next_chunk().await {
+            let chunk = match &mut self.supply {
+                Supply::Cache(reader) => match reader.next_chunk().await {
                     Ok(chunk) => chunk,
                     Err(error) => {
                         if self.delivered == 0 {
-                            session.unread(&self.resource, error)?;
+                            context.unread(&self.resource, error)?;
                         } else {
-                            session.unreadable(&self.resource, error)?;
+                            context.unreadable(&self.resource, error)?;
                         }
-                        let (resource, location) = (&self.resource, &self.location);
-                        let network = Network::open(fetcher, session, resource, location, &self.path).await?;
-                        self.from = From::Network(Box::new(network));
+                        let (resource, locator) = (&self.resource, &self.locator);
+                        let network =
+                            NetworkBody::open(fetcher, context, resource, locator, &self.path).await?;
+                        self.supply = Supply::Network(Box::new(network));
                         self.position = 0;
                         continue;
                     }
                 },
-                From::Network(network) => network.next(session, &self.resource).await?,
+                Supply::Network(network) => network.next(context, &self.resource).await?,
             };
             let length = chunk.as_ref().map_or(0, Bytes::len) as u64;
             self.position += length;
@@ -160,16 +162,18 @@ impl Reading {
     }
 
     /// Keeps what was read to its end and found good.
-    pub(super) fn commit(self, session: &mut Session) {
-        let From::Network(network) = self.from else { return };
+    pub(super) fn commit(self, context: &mut FetchContext) {
+        let Supply::Network(network) = self.supply else {
+            return;
+        };
         let Some(writer) = network.writer else { return };
         let resource = self.resource;
         if network.body.ends_with_connection() && self.expected.is_none() {
             // The end of the connection proves nothing: it may have broken (C22).
-            session.bypass(&resource, BypassReason::LengthUnknown);
+            context.bypass(&resource, BypassReason::LengthUnknown);
             return;
         }
-        session.writes.push(async move {
+        context.commits.push(async move {
             let error = writer.commit().await.err()?;
             Some((resource, BypassReason::Cache(error)))
         });
@@ -177,24 +181,24 @@ impl Reading {
 
     /// The entry that turned out not to be what it should, if it is one.
     pub(super) fn into_damaged(self) -> Option<CachePath> {
-        matches!(self.from, From::Cache(_)).then_some(self.path)
+        matches!(self.supply, Supply::Cache(_)).then_some(self.path)
     }
 }
 
-impl Network {
+impl NetworkBody {
     async fn open(
         fetcher: &Fetcher,
-        session: &mut Session,
+        context: &mut FetchContext,
         resource: &Resource,
-        location: &Location,
+        locator: &Locator,
         path: &CachePath,
     ) -> Result<Self, HlsError> {
-        session.online(resource)?;
+        context.online(resource)?;
         let network = || NetworkSnafu {
             resource: resource.clone(),
         };
-        let mut request = Request::get(location.url.clone());
-        if let Some(range) = &location.range {
+        let mut request = Request::get(locator.url.clone());
+        if let Some(range) = &locator.range {
             request = request.range(ByteRange::new(range.start, range.end));
         }
         let response = fetcher
@@ -226,7 +230,7 @@ impl Network {
         let writer = match fetcher.params.cache.writer(&fetcher.asset, path).await {
             Ok(writer) => Some(writer),
             Err(error) => {
-                session.bypass(resource, BypassReason::Cache(error));
+                context.bypass(resource, BypassReason::Cache(error));
                 None
             }
         };
@@ -237,7 +241,11 @@ impl Network {
         })
     }
 
-    async fn next(&mut self, session: &mut Session, resource: &Resource) -> Result<Option<Bytes>, HlsError> {
+    async fn next(
+        &mut self,
+        context: &mut FetchContext,
+        resource: &Resource,
+    ) -> Result<Option<Bytes>, HlsError> {
         let chunk = match self.first.take() {
             None => {
                 let chunk = self.body.try_next().await;
@@ -250,7 +258,7 @@ impl Network {
         if let (Some(chunk), Some(writer)) = (&chunk, &mut self.writer)
             && let Err(error) = writer.write(chunk.clone()).await
         {
-            session.bypass(resource, BypassReason::Cache(error));
+            context.bypass(resource, BypassReason::Cache(error));
             self.writer = None;
         }
         Ok(chunk)

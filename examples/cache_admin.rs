@@ -21,7 +21,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use indicatif::{HumanBytes, HumanDuration, ProgressBar, ProgressStyle};
-use kithara::cache::{AssetCache, AssetId, AssetInfo, BlockingCache, CachePath, CacheStats, Stamp};
+use kithara::cache::{AssetCache, AssetId, AssetInfo, BlockingCache, CachePath, CacheStats, Timestamp};
 use serde_json::{Value as Json, json};
 
 const USAGE: &str =
@@ -116,7 +116,7 @@ fn key(cache: &BlockingCache, asset: &AssetInfo) -> Option<String> {
 }
 
 fn ls(cache: &BlockingCache, json: bool) -> Result<(), Failure> {
-    let (assets, now) = (cache.assets()?, Stamp::now());
+    let (assets, now) = (cache.assets()?, Timestamp::now());
     if json {
         let assets: Vec<Json> = assets
             .iter()

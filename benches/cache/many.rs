@@ -7,7 +7,8 @@ use std::time::Instant;
 
 use futures_lite::future::block_on;
 use kithara::cache::{
-    AssetId, Durability, EvictingStore, EvictionPolicy as _, IndexStore, Lru, MemoryStore, Stamp, Store as _,
+    AssetId, Durability, EvictingStore, EvictionPolicy as _, IndexStore, Lru, MemoryStore, Store as _,
+    Timestamp,
 };
 
 use crate::measure::{Limit, asset, bar, content, disk, figure, median, medians, open, path, timed};
@@ -142,16 +143,16 @@ pub(crate) fn touch() {
     }
     let stack = EvictingStore::new(IndexStore::scanned(store).unwrap(), Lru::new(), MAX_BYTES);
     for id in &ids {
-        stack.touch(id, Stamp::default());
+        stack.touch(id, Timestamp::default());
     }
     // Every asset once, in no order; and a few over and over, as players do.
     let order: Vec<AssetId> = (0..ids.len())
         .map(|n| ids[n * 7_368_787 % ids.len()].clone())
         .collect();
     let mut policy = Lru::new();
-    policy.restored(ids.iter().map(|id| (id.clone(), Stamp::default())).collect());
+    policy.restored(ids.iter().map(|id| (id.clone(), Timestamp::default())).collect());
     let few = || order.iter().take(100).cycle().take(order.len());
-    let touch = |id: &AssetId| assert!(stack.touch(id, Stamp::default()));
+    let touch = |id: &AssetId| assert!(stack.touch(id, Timestamp::default()));
     let (mut all, mut alone, mut hot) = (Vec::new(), Vec::new(), Vec::new());
     let mut four = Vec::new();
     for _ in 0..5 {
@@ -170,7 +171,7 @@ pub(crate) fn touch() {
         }));
         alone.push(each(&mut || {
             for id in &order {
-                policy.used(id, Stamp::default());
+                policy.used(id, Timestamp::default());
             }
         }));
         hot.push(each(&mut || {

@@ -7,13 +7,13 @@ use bytes::Bytes;
 use super::blocking::{BlockingCache, CacheStats};
 use super::builder::{self, AssetCacheBuilder};
 use super::error::CacheError;
-use super::flight::Flights;
 use super::id::AssetId;
 use super::lease::Lease;
 use super::partial::PartialEntry;
 use super::path::CachePath;
 use super::progress::Progress;
 use super::reader::EntryReader;
+use super::single_flight::SingleFlight;
 use super::store::{AssetInfo, EntryInfo};
 use super::writer::EntryWriter;
 use crate::rt;
@@ -31,7 +31,7 @@ use crate::storage::StreamingResource;
 #[derive(Clone, Debug)]
 pub struct AssetCache {
     blocking: BlockingCache,
-    flights: Flights,
+    single_flight: SingleFlight,
 }
 
 impl AssetCache {
@@ -48,7 +48,7 @@ impl AssetCache {
     pub(crate) fn over(blocking: BlockingCache) -> Self {
         Self {
             blocking,
-            flights: Flights::default(),
+            single_flight: SingleFlight::default(),
         }
     }
 
@@ -219,19 +219,19 @@ impl AssetCache {
         if let Some(bytes) = self.get_or_miss(asset, path).await {
             return Ok(bytes);
         }
-        if self.flights.is_polled_here(asset, path) {
+        if self.single_flight.is_polled_here(asset, path) {
             return fetch().await;
         }
-        let mut turn = self.flights.turn(asset, path).await;
-        if let Some(bytes) = &*turn.fetched {
+        let mut permit = self.single_flight.permit(asset, path).await;
+        if let Some(bytes) = &*permit.fetched {
             return Ok(bytes.clone());
         }
         if let Some(bytes) = self.get_or_miss(asset, path).await {
-            *turn.fetched = Some(bytes.clone());
+            *permit.fetched = Some(bytes.clone());
             return Ok(bytes);
         }
-        let bytes = turn.run(fetch()).await?;
-        *turn.fetched = Some(bytes.clone());
+        let bytes = permit.run(fetch()).await?;
+        *permit.fetched = Some(bytes.clone());
         if let Err(error) = self.put_atomic(asset, path, bytes.clone()).await {
             log::warn!("cannot keep a fetched entry: {error}");
         }
@@ -399,7 +399,7 @@ impl AssetCache {
         self.hop(BlockingCache::checkpoint).await
     }
 
-    /// How far the look at the disk after opening has come.
+    /// How far the scan at the disk after opening has come.
     pub fn progress(&self) -> &Progress {
         self.blocking.progress()
     }

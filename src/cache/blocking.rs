@@ -1,5 +1,5 @@
 //! The cache for threads that may block. Its rule: it is the whole stack with nobody's executor in it; what need not be
-//! waited for is left to the keeper.
+//! waited for is left to the maintenance thread.
 
 use std::fmt;
 use std::path::Path;
@@ -8,37 +8,37 @@ use std::sync::Arc;
 use async_channel::Receiver;
 use bytes::Bytes;
 
-use super::bin::Bin;
 use super::entry::Entry;
 use super::error::CacheError;
 use super::evict::EvictingStore;
 use super::fs::FsStore;
 use super::id::AssetId;
 use super::index::IndexStore;
-use super::keeper::Keeper;
 use super::lease::{Lease, LeaseStore, Leases};
+use super::maintenance::Maintenance;
 use super::partial::{self, PartialEntry};
 use super::path::CachePath;
 use super::policy::EvictionPolicy;
 use super::progress::Progress;
-use super::store::{AssetInfo, EntryInfo, Staged, Stamp, Store, Trash};
+use super::store::{AssetInfo, EntryInfo, Staged, Store, Timestamp, Trash};
+use super::trash_queue::TrashQueue;
 use crate::storage::{Alarm, StreamingResource};
 
 /// The calls of [`AssetCache`](super::AssetCache) under the same names, for decode threads and tools. Each may wait
 /// for the disk.
 #[derive(Clone)]
 pub struct BlockingCache {
-    shared: Arc<Shared>,
+    stack: Arc<Stack>,
 }
 
-struct Shared {
-    // Dropped before the keeper, which then has the last hold on the store.
+struct Stack {
+    // Dropped before the maintenance thread, which then has the last hold on the store.
     store: Arc<dyn Store>,
     leases: Leases,
-    bin: Arc<Bin>,
+    trash_queue: Arc<TrashQueue>,
     max_bytes: u64,
     /// `None` in memory, where there is nothing to keep.
-    keeper: Option<Keeper>,
+    maintenance: Option<Maintenance>,
     progress: Progress,
 }
 
@@ -65,28 +65,28 @@ pub struct CacheStats {
 
 impl BlockingCache {
     /// A cache that does all its work in its callers' time.
-    pub(super) fn without_keeper<S: Store, P: EvictionPolicy>(
+    pub(super) fn without_maintenance<S: Store, P: EvictionPolicy>(
         store: EvictingStore<S, P>,
         leases: Leases,
     ) -> Self {
         let progress = Progress::new();
         progress.end();
-        let (bin, max_bytes) = (Arc::clone(store.bin()), store.max_bytes());
+        let (trash_queue, max_bytes) = (Arc::clone(store.trash_queue()), store.max_bytes());
         let store = Arc::new(store);
         Self {
-            shared: Arc::new(Shared {
+            stack: Arc::new(Stack {
                 store,
                 leases,
-                bin,
+                trash_queue,
                 max_bytes,
-                keeper: None,
+                maintenance: None,
                 progress,
             }),
         }
     }
 
     /// A cache on disk, with a thread of its own.
-    pub(super) fn with_keeper<P: EvictionPolicy>(
+    pub(super) fn with_maintenance<P: EvictionPolicy>(
         root: &Path,
         index: IndexStore<FsStore>,
         policy: P,
@@ -95,16 +95,16 @@ impl BlockingCache {
         let protected = LeaseStore::new(index.clone());
         let (leases, progress) = (protected.leases().clone(), index.progress().clone());
         let store = EvictingStore::new(protected, policy, max_bytes).starting_after(index.newest());
-        let bin = Arc::clone(store.bin());
+        let trash_queue = Arc::clone(store.trash_queue());
         let store = Arc::new(store);
-        let keeper = Some(Keeper::start(root, index, Arc::clone(&store), &bin)?);
+        let maintenance = Some(Maintenance::start(root, index, Arc::clone(&store), &trash_queue)?);
         Ok(Self {
-            shared: Arc::new(Shared {
+            stack: Arc::new(Stack {
                 store,
                 leases,
-                bin,
+                trash_queue,
                 max_bytes,
-                keeper,
+                maintenance,
                 progress,
             }),
         })
@@ -112,7 +112,7 @@ impl BlockingCache {
 
     /// Lets a staged entry be discarded by whoever has time for it.
     pub(super) fn discard(&self, staged: Box<dyn Staged>) {
-        self.shared.bin.push(Trash::new(move || {
+        self.stack.trash_queue.push(Trash::new(move || {
             drop(staged);
             Ok(())
         }));
@@ -120,7 +120,7 @@ impl BlockingCache {
     }
 
     pub(crate) fn stage(&self, asset: &AssetId, path: &CachePath) -> Result<Box<dyn Staged>, CacheError> {
-        self.shared.store.stage(asset, path)
+        self.stack.store.stage(asset, path)
     }
 
     /// The whole entry, or `None` if it is not there, or no longer what was put there: then it is taken away.
@@ -129,7 +129,7 @@ impl BlockingCache {
     ///
     /// [`CacheError::Io`].
     pub fn get(&self, asset: &AssetId, path: &CachePath) -> Result<Option<Bytes>, CacheError> {
-        self.shared.store.get(asset, path)
+        self.stack.store.get(asset, path)
     }
 
     /// The entry opened for reading, or `None` if it is not there. It stays readable when it is evicted.
@@ -138,18 +138,18 @@ impl BlockingCache {
     ///
     /// [`CacheError::Io`].
     pub fn open(&self, asset: &AssetId, path: &CachePath) -> Result<Option<Entry>, CacheError> {
-        let entry = self.shared.store.open(asset, path)?;
+        let entry = self.stack.store.open(asset, path)?;
         Ok(entry.map(|entry| entry.with_alarm(self.alarm(asset, path))))
     }
 
     /// Takes an entry in which damage was found out of the cache, if it is still open by then.
     pub(super) fn alarm(&self, asset: &AssetId, path: &CachePath) -> Alarm {
-        let (shared, asset, path) = (Arc::downgrade(&self.shared), asset.clone(), path.clone());
+        let (stack, asset, path) = (Arc::downgrade(&self.stack), asset.clone(), path.clone());
         Alarm::new(move || {
-            let Some(shared) = shared.upgrade() else {
+            let Some(stack) = stack.upgrade() else {
                 return;
             };
-            if let Err(error) = shared.store.remove_damaged(&asset, &path) {
+            if let Err(error) = stack.store.remove_damaged(&asset, &path) {
                 log::warn!("cannot remove a damaged entry: {error}");
             }
         })
@@ -163,15 +163,15 @@ impl BlockingCache {
     /// [`CacheError::CacheFull`] or [`CacheError::PolicyBusy`] if not even an empty entry fits, [`CacheError::NoFiles`]
     /// from a cache in memory, [`CacheError::Io`].
     pub fn partial(&self, asset: &AssetId, path: &CachePath) -> Result<Option<PartialEntry>, CacheError> {
-        let partial = self.shared.store.partial(asset, path)?;
-        self.shared.store.touch(asset, Stamp::default());
+        let partial = self.stack.store.partial(asset, path)?;
+        self.stack.store.touch(asset, Timestamp::default());
         Ok(partial.map(|partial| PartialEntry::new(partial, self, asset, path)))
     }
 
     /// Tells this cache from every other that is open.
     #[cfg(feature = "file")]
     pub(crate) fn id(&self) -> usize {
-        Arc::as_ptr(&self.shared).addr()
+        Arc::as_ptr(&self.stack).addr()
     }
 
     /// The whole entry as a resource that many can read, `None` if it is not there. Until the last reader is dropped
@@ -205,7 +205,7 @@ impl BlockingCache {
     ///
     /// [`CacheError::Io`].
     pub fn contains(&self, asset: &AssetId, path: &CachePath) -> Result<bool, CacheError> {
-        self.shared.store.contains(asset, path)
+        self.stack.store.contains(asset, path)
     }
 
     /// Stores a whole entry in the place of whatever stood there.
@@ -214,7 +214,7 @@ impl BlockingCache {
     ///
     /// [`CacheError::CacheFull`] or [`CacheError::PolicyBusy`] if it does not fit, [`CacheError::Io`].
     pub fn put_atomic(&self, asset: &AssetId, path: &CachePath, bytes: Bytes) -> Result<(), CacheError> {
-        self.shared.store.put(asset, path, bytes)?;
+        self.stack.store.put(asset, path, bytes)?;
         self.tidy();
         Ok(())
     }
@@ -225,7 +225,7 @@ impl BlockingCache {
     ///
     /// [`CacheError::Io`].
     pub fn remove_entry(&self, asset: &AssetId, path: &CachePath) -> Result<bool, CacheError> {
-        Ok(self.shared.store.remove_entry(asset, path)?.is_some())
+        Ok(self.stack.store.remove_entry(asset, path)?.is_some())
     }
 
     /// Removes an asset; `false` if there was none.
@@ -234,7 +234,7 @@ impl BlockingCache {
     ///
     /// [`CacheError::InUse`] if it is leased, pinned or being written; [`CacheError::Io`].
     pub fn remove(&self, asset: &AssetId) -> Result<bool, CacheError> {
-        let removed = self.shared.store.remove(asset)?.is_some();
+        let removed = self.stack.store.remove(asset)?.is_some();
         self.tidy();
         Ok(removed)
     }
@@ -245,10 +245,10 @@ impl BlockingCache {
     ///
     /// [`CacheError::Io`]; some assets may be removed by then.
     pub fn clear(&self) -> Result<u64, CacheError> {
-        self.shared.store.settle()?;
+        self.stack.store.ready()?;
         let mut kept = 0;
-        for info in self.shared.store.assets()? {
-            match self.shared.store.remove(&info.id) {
+        for info in self.stack.store.assets()? {
+            match self.stack.store.remove(&info.id) {
                 Err(CacheError::InUse { .. }) => kept += 1,
                 removed => drop(removed?),
             }
@@ -261,8 +261,8 @@ impl BlockingCache {
     /// use. Waits for no disk; uses are told the eviction policy some at once, and now and then it is this call that
     /// tells them.
     pub fn lease(&self, asset: &AssetId) -> Lease {
-        let lease = self.shared.leases.take(asset);
-        self.shared.store.touch(asset, Stamp::default());
+        let lease = self.stack.leases.take(asset);
+        self.stack.store.touch(asset, Timestamp::default());
         lease
     }
 
@@ -273,7 +273,7 @@ impl BlockingCache {
     ///
     /// [`CacheError::CacheFull`] or [`CacheError::PolicyBusy`] if its mark does not fit, [`CacheError::Io`].
     pub fn pin(&self, asset: &AssetId) -> Result<(), CacheError> {
-        self.shared.store.set_pinned(asset, true)
+        self.stack.store.set_pinned(asset, true)
     }
 
     /// Takes the mark away.
@@ -282,7 +282,7 @@ impl BlockingCache {
     ///
     /// [`CacheError::Io`].
     pub fn unpin(&self, asset: &AssetId) -> Result<(), CacheError> {
-        self.shared.store.set_pinned(asset, false)
+        self.stack.store.set_pinned(asset, false)
     }
 
     /// What is known of one asset; `None` if it has neither entries nor a pin.
@@ -291,8 +291,8 @@ impl BlockingCache {
     ///
     /// [`CacheError::Io`].
     pub fn asset(&self, asset: &AssetId) -> Result<Option<AssetInfo>, CacheError> {
-        self.shared.store.settle()?;
-        self.shared.store.asset(asset)
+        self.stack.store.ready()?;
+        self.stack.store.asset(asset)
     }
 
     /// All assets, the least recently used first.
@@ -301,8 +301,8 @@ impl BlockingCache {
     ///
     /// [`CacheError::Io`].
     pub fn assets(&self) -> Result<Vec<AssetInfo>, CacheError> {
-        self.shared.store.settle()?;
-        let mut assets = self.shared.store.assets()?;
+        self.stack.store.ready()?;
+        let mut assets = self.stack.store.assets()?;
         assets.sort_by_key(|info| info.last_access);
         Ok(assets)
     }
@@ -313,7 +313,7 @@ impl BlockingCache {
     ///
     /// [`CacheError::Io`].
     pub fn entries(&self, asset: &AssetId) -> Result<Vec<EntryInfo>, CacheError> {
-        let mut entries = self.shared.store.entries(asset)?;
+        let mut entries = self.stack.store.entries(asset)?;
         entries.sort_by(|a, b| a.path.cmp(&b.path));
         Ok(entries)
     }
@@ -324,13 +324,13 @@ impl BlockingCache {
     ///
     /// [`CacheError::Io`].
     pub fn stats(&self) -> Result<CacheStats, CacheError> {
-        self.shared.store.settle()?;
+        self.stack.store.ready()?;
         let mut stats = CacheStats {
-            bytes: self.shared.store.used_bytes()?,
-            max_bytes: self.shared.max_bytes,
+            bytes: self.stack.store.used_bytes()?,
+            max_bytes: self.stack.max_bytes,
             ..CacheStats::default()
         };
-        for info in self.shared.store.assets()? {
+        for info in self.stack.store.assets()? {
             stats.assets += 1;
             stats.asset_bytes += info.bytes;
             stats.entries += info.files;
@@ -346,12 +346,12 @@ impl BlockingCache {
     ///
     /// [`CacheError::Io`]. The entries are not at stake.
     pub fn checkpoint(&self) -> Result<(), CacheError> {
-        self.shared.store.checkpoint()
+        self.stack.store.checkpoint()
     }
 
-    /// How far the look at the disk after opening has come.
+    /// How far the scan at the disk after opening has come.
     pub fn progress(&self) -> &Progress {
-        &self.shared.progress
+        &self.stack.progress
     }
 
     /// Drops this handle and returns when the cache is closed, see [`AssetCache::closed`](super::AssetCache::closed).
@@ -365,7 +365,7 @@ impl BlockingCache {
 
     /// Ends when the cache is closed; `None` where there is nothing to wait for.
     pub(super) fn watch_closing(&self) -> Option<Receiver<()>> {
-        self.shared.keeper.as_ref().map(Keeper::closed)
+        self.stack.maintenance.as_ref().map(Maintenance::closed)
     }
 
     /// Drops this handle. If it was the last one, returns when everything is written down and the root's lock is free; if
@@ -379,14 +379,14 @@ impl BlockingCache {
 
     /// Drops this handle; if it was the last one and there is something to wait for, says how.
     pub(super) fn release(self) -> Option<Receiver<()>> {
-        let shared = Arc::into_inner(self.shared)?;
-        shared.keeper.as_ref().map(Keeper::closed)
+        let stack = Arc::into_inner(self.stack)?;
+        stack.maintenance.as_ref().map(Maintenance::closed)
     }
 
-    /// Empties the trash that the last call left, where no keeper does it.
+    /// Empties the trash that the last call left, where no maintenance thread does it.
     pub(super) fn tidy(&self) {
-        if self.shared.keeper.is_none() && self.shared.bin.is_pending() {
-            self.shared.bin.empty();
+        if self.stack.maintenance.is_none() && self.stack.trash_queue.is_pending() {
+            self.stack.trash_queue.empty();
         }
     }
 }
@@ -394,7 +394,7 @@ impl BlockingCache {
 impl fmt::Debug for BlockingCache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("BlockingCache")
-            .field("store", &self.shared.store)
+            .field("store", &self.stack.store)
             .finish_non_exhaustive()
     }
 }

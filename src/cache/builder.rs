@@ -78,7 +78,7 @@ impl AssetCacheBuilder {
     pub fn open_blocking(self) -> Result<AssetCache, CacheError> {
         let files = FsStore::open(&self.root, self.durability)?;
         let index = IndexStore::open(files, self.max_bytes >= MIN_INDEXED)?;
-        Ok(AssetCache::over(BlockingCache::with_keeper(
+        Ok(AssetCache::over(BlockingCache::with_maintenance(
             &self.root,
             index,
             self.policy,
@@ -91,7 +91,7 @@ impl AssetCacheBuilder {
 pub(crate) fn memory(max_bytes: u64) -> AssetCache {
     let protected = LeaseStore::new(MemoryStore::new());
     let leases = protected.leases().clone();
-    AssetCache::over(BlockingCache::without_keeper(
+    AssetCache::over(BlockingCache::without_maintenance(
         EvictingStore::new(protected, Lru::new(), max_bytes),
         leases,
     ))

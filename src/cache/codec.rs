@@ -13,7 +13,7 @@ use bincode::config::{Configuration, Fixint, Limit, LittleEndian};
 use bincode::{Decode, Encode};
 
 use super::id::AssetId;
-use super::store::Stamp;
+use super::store::Timestamp;
 
 const SNAPSHOT: [u8; 8] = *b"kithsnap";
 const JOURNAL: [u8; 8] = *b"kithjrnl";
@@ -53,8 +53,8 @@ impl Row {
         id: &AssetId,
         bytes: u64,
         files: u64,
-        last_access: Stamp,
-        modified: Option<Stamp>,
+        last_access: Timestamp,
+        modified: Option<Timestamp>,
     ) -> Self {
         Self {
             id: *id.hash(),
@@ -85,12 +85,12 @@ impl Row {
         AssetId::from_hash(self.id)
     }
 
-    pub(super) fn last_access(&self) -> Stamp {
-        Stamp(self.last_access)
+    pub(super) fn last_access(&self) -> Timestamp {
+        Timestamp(self.last_access)
     }
 
-    pub(super) fn modified(&self) -> Option<Stamp> {
-        Some(Stamp(self.modified)).filter(|at| at.0 != 0)
+    pub(super) fn modified(&self) -> Option<Timestamp> {
+        Some(Timestamp(self.modified)).filter(|at| at.0 != 0)
     }
 
     pub(super) fn pinned(&self) -> bool {
@@ -199,7 +199,7 @@ pub(super) fn encode_change(change: &Change, out: &mut Vec<u8>) {
 }
 
 /// Records of assets that were used, in as many changes as it takes.
-pub(super) fn encode_touches(touches: impl IntoIterator<Item = (AssetId, Stamp)>, out: &mut Vec<u8>) {
+pub(super) fn encode_touches(touches: impl IntoIterator<Item = (AssetId, Timestamp)>, out: &mut Vec<u8>) {
     let touches: Vec<_> = touches.into_iter().map(|(id, at)| (*id.hash(), at.0)).collect();
     for some in touches.chunks(TOUCHES) {
         encode_change(&Change::Touched(some.to_vec()), out);
@@ -265,8 +265,8 @@ mod tests {
             &id,
             1000 + u64::from(n),
             3,
-            Stamp(u64::from(n) * 7),
-            Some(Stamp(99)),
+            Timestamp(u64::from(n) * 7),
+            Some(Timestamp(99)),
         )
         .with_pinned(n & 1 == 0)
         .with_sure(n > 2)

@@ -272,7 +272,7 @@ mod tests {
         }
     }
 
-    fn turn_a_bit(file: &Path, at: usize) {
+    fn flip_a_bit(file: &Path, at: usize) {
         let mut bytes = fs::read(file).unwrap();
         bytes[at] ^= 1;
         fs::write(file, bytes).unwrap();
@@ -295,7 +295,7 @@ mod tests {
         } = scene();
         let entry = store.open(&asset, &path).unwrap().unwrap();
         assert_eq!(entry.read().unwrap(), payload);
-        turn_a_bit(&file, BLOCK + 5000);
+        flip_a_bit(&file, BLOCK + 5000);
         let block = BLOCK as u64;
         assert_eq!(entry.read_at(0, 10).unwrap(), payload[..10]);
         assert!(is_damaged(entry.chunk(100)));
@@ -305,9 +305,9 @@ mod tests {
         assert_eq!(entry.chunk(2 * block).unwrap(), payload[2 * BLOCK..]);
         assert!(is_damaged(entry.read()));
         assert!(!entry.verify(&asset, &path).unwrap());
-        turn_a_bit(&file, BLOCK + 5000);
+        flip_a_bit(&file, BLOCK + 5000);
         assert_eq!(store.get(&asset, &path).unwrap().unwrap(), payload);
-        turn_a_bit(&file, BLOCK + 5000);
+        flip_a_bit(&file, BLOCK + 5000);
         assert!(
             store.contains(&asset, &path).unwrap(),
             "nobody has looked at its bytes"

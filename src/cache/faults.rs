@@ -279,7 +279,7 @@ fn check(root: &Path, store: &Stack, what: &str) {
         assert!(known, "{what}: {name}");
         assert!(found.is_some() || *name != "kept", "{what}: what is pinned stays");
     }
-    store.settle().unwrap();
+    store.ready().unwrap();
     let sum: u64 = store.assets().unwrap().iter().map(|info| info.bytes).sum();
     assert_eq!(sum, du(&root.join("assets")), "{what}: accounts");
     assert!(
@@ -333,7 +333,7 @@ fn run(calls: Calls, fault: Option<(u64, io::ErrorKind, bool)>) -> (u64, Vec<Cac
         assert_eq!(source.kind(), kind, "{what}");
     }
     let (store, index) = open(root, OsDisk::shared()).unwrap();
-    index.look().unwrap();
+    index.scan().unwrap();
     check(root, &store, &format!("{what}, reopened"));
     store.put(&asset("after"), &x(), bytes(9000, 20)).unwrap();
     check(root, &store, &format!("{what}, reopened, and a put"));

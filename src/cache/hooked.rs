@@ -10,7 +10,7 @@ use super::error::CacheError;
 use super::id::AssetId;
 use super::partial::Partial;
 use super::path::CachePath;
-use super::store::{AssetInfo, Committed, EntryInfo, Staged, Stamp, Store, Trash};
+use super::store::{AssetInfo, Committed, EntryInfo, Staged, Store, Timestamp, Trash};
 
 /// Runs hooks about the next removal of an asset, the next look at one, and the end of the next staged entry.
 pub(super) struct Hooked<S> {
@@ -24,16 +24,16 @@ pub(super) struct Hooks {
     pub(super) before: Next<Hook>,
     /// Before whoever removes it has heard that it is gone.
     pub(super) after: Next<Hook>,
-    /// Before the look.
-    pub(super) looking: Next<Hook>,
+    /// Before the scan.
+    pub(super) before_info: Next<Hook>,
     /// Before whoever looks has heard what is there.
-    pub(super) looked: Next<Hook>,
+    pub(super) after_info: Next<Hook>,
     /// Before a staged entry is gone, or committed.
     pub(super) dropping: Next<Hook>,
     /// What the next removal answers, without being tried.
     pub(super) removal_fails: Next<CacheError>,
     /// What the next look answers.
-    pub(super) look_fails: Next<CacheError>,
+    pub(super) info_fails: Next<CacheError>,
 }
 
 pub(super) type Hook = Box<dyn FnOnce() + Send>;
@@ -131,16 +131,16 @@ impl<S: Store> Store for Hooked<S> {
     }
 
     fn asset(&self, asset: &AssetId) -> Result<Option<AssetInfo>, CacheError> {
-        self.hooks.looking.run();
-        if let Some(error) = self.hooks.look_fails.take() {
+        self.hooks.before_info.run();
+        if let Some(error) = self.hooks.info_fails.take() {
             return Err(error);
         }
         let info = self.inner.asset(asset);
-        self.hooks.looked.run();
+        self.hooks.after_info.run();
         info
     }
 
-    fn modified(&self, asset: &AssetId) -> Result<Option<Stamp>, CacheError> {
+    fn modified(&self, asset: &AssetId) -> Result<Option<Timestamp>, CacheError> {
         self.inner.modified(asset)
     }
 
@@ -160,11 +160,11 @@ impl<S: Store> Store for Hooked<S> {
         self.inner.overhead(asset, path, payload)
     }
 
-    fn settle(&self) -> Result<(), CacheError> {
-        self.inner.settle()
+    fn ready(&self) -> Result<(), CacheError> {
+        self.inner.ready()
     }
 
-    fn touch(&self, asset: &AssetId, at: Stamp) -> bool {
+    fn touch(&self, asset: &AssetId, at: Timestamp) -> bool {
         self.inner.touch(asset, at)
     }
 
@@ -172,8 +172,8 @@ impl<S: Store> Store for Hooked<S> {
         self.inner.is_held(asset)
     }
 
-    fn news(&self) -> Result<Vec<(AssetId, Stamp)>, CacheError> {
-        self.inner.news()
+    fn changes(&self) -> Result<Vec<(AssetId, Timestamp)>, CacheError> {
+        self.inner.changes()
     }
 
     fn checkpoint(&self) -> Result<(), CacheError> {

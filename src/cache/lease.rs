@@ -11,7 +11,7 @@ use super::error::{CacheError, InUseSnafu};
 use super::id::{AssetId, IdHasher};
 use super::partial::{Partial, PartialPlace};
 use super::path::CachePath;
-use super::store::{AssetInfo, Committed, EntryInfo, Staged, Stamp, Store, Trash};
+use super::store::{AssetInfo, Committed, EntryInfo, Staged, Store, Timestamp, Trash};
 
 /// Protects assets from removal, the app's own and the evictor's.
 ///
@@ -26,11 +26,11 @@ pub struct LeaseStore<S> {
 /// Takes leases on the assets of one [`LeaseStore`].
 #[derive(Clone, Default)]
 pub struct Leases {
-    shared: Arc<Shared>,
+    table: Arc<LeaseTable>,
 }
 
 #[derive(Default)]
-struct Shared {
+struct LeaseTable {
     state: Mutex<State>,
     /// A removal has ended.
     removed: Condvar,
@@ -60,7 +60,7 @@ impl State {
 /// A claim on an asset: until it is dropped the asset is not removed. Counted: of two leases the last one counts.
 #[must_use = "the asset is protected only while the lease lives"]
 pub struct Lease {
-    shared: Arc<Shared>,
+    table: Arc<LeaseTable>,
     asset: AssetId,
 }
 
@@ -73,7 +73,7 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        let mut state = self.shared.lock();
+        let mut state = self.table.lock();
         let Some(count) = state.claims.get_mut(&self.asset) else {
             return;
         };
@@ -93,7 +93,7 @@ impl fmt::Debug for Lease {
     }
 }
 
-impl Shared {
+impl LeaseTable {
     fn lock(&self) -> MutexGuard<'_, State> {
         // The state is whole whenever the lock is free: nothing under it can panic half-way.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -104,7 +104,7 @@ impl Leases {
     /// Leases an asset, whether or not it has entries yet. Does not wait: if the asset is being removed right now,
     /// the lease counts for what is written to it afterwards.
     pub fn take(&self, asset: &AssetId) -> Lease {
-        self.claim(self.shared.lock(), asset)
+        self.claim(self.table.lock(), asset)
     }
 
     /// A lease taken when no removal is under way.
@@ -114,10 +114,10 @@ impl Leases {
 
     /// Waits until the asset is not being removed: as long as one rename takes.
     fn without_removal(&self, asset: &AssetId) -> MutexGuard<'_, State> {
-        let mut state = self.shared.lock();
+        let mut state = self.table.lock();
         while state.removing.contains(asset) {
             state = self
-                .shared
+                .table
                 .removed
                 .wait(state)
                 .unwrap_or_else(PoisonError::into_inner);
@@ -128,39 +128,39 @@ impl Leases {
     fn claim(&self, mut state: MutexGuard<'_, State>, asset: &AssetId) -> Lease {
         *state.claims.entry(asset.bare()).or_default() += 1;
         Lease {
-            shared: Arc::clone(&self.shared),
+            table: Arc::clone(&self.table),
             asset: asset.clone(),
         }
     }
 
     /// Whether a reader must not find the asset any more: a lease taken now must not see what is about to go.
     fn is_removing(&self, asset: &AssetId) -> bool {
-        self.shared.lock().removing.contains(asset)
+        self.table.lock().removing.contains(asset)
     }
 
     fn is_claimed(&self, asset: &AssetId) -> bool {
-        self.shared.lock().claims.contains_key(asset)
+        self.table.lock().claims.contains_key(asset)
     }
 }
 
 impl fmt::Debug for Leases {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Leases")
-            .field("assets", &self.shared.lock().claims.len())
+            .field("assets", &self.table.lock().claims.len())
             .finish()
     }
 }
 
 /// Ends a removal, also when the inner store panics.
 struct Removing<'a> {
-    shared: &'a Shared,
+    table: &'a LeaseTable,
     asset: &'a AssetId,
 }
 
 impl Drop for Removing<'_> {
     fn drop(&mut self) {
-        self.shared.lock().removing.remove(self.asset);
-        self.shared.removed.notify_all();
+        self.table.lock().removing.remove(self.asset);
+        self.table.removed.notify_all();
     }
 }
 
@@ -238,7 +238,7 @@ impl<S: Store> Store for LeaseStore<S> {
     }
 
     fn remove(&self, asset: &AssetId) -> Result<Option<Trash>, CacheError> {
-        let shared = &self.leases.shared;
+        let table = &self.leases.table;
         // Before readers are told that it is gone: what is kept for them must not be missing for a moment.
         if self.is_pinned(asset)? && self.is_held(asset)? {
             return InUseSnafu { asset: asset.name() }.fail();
@@ -251,9 +251,9 @@ impl<S: Store> Store for LeaseStore<S> {
         state.removing.insert(asset.bare());
         drop(state);
         // Pinning claims the asset first, so no pin can appear from here on.
-        let removing = Removing { shared, asset };
+        let removing = Removing { table, asset };
         if self.is_pinned(asset)? {
-            shared.lock().refused.insert(asset.bare());
+            table.lock().refused.insert(asset.bare());
             return InUseSnafu { asset: asset.name() }.fail();
         }
         let removed = self.inner.remove(asset);
@@ -266,7 +266,7 @@ impl<S: Store> Store for LeaseStore<S> {
         self.inner.set_pinned(asset, pinned)?;
         drop(claim);
         if !pinned {
-            let mut state = self.leases.shared.lock();
+            let mut state = self.leases.table.lock();
             if !state.claims.contains_key(asset) {
                 state.free(asset);
             }
@@ -282,13 +282,13 @@ impl<S: Store> Store for LeaseStore<S> {
         }))
     }
 
-    fn modified(&self, asset: &AssetId) -> Result<Option<Stamp>, CacheError> {
+    fn modified(&self, asset: &AssetId) -> Result<Option<Timestamp>, CacheError> {
         self.inner.modified(asset)
     }
 
     fn assets(&self) -> Result<Vec<AssetInfo>, CacheError> {
         let mut assets = self.inner.assets()?;
-        let state = self.leases.shared.lock();
+        let state = self.leases.table.lock();
         for info in &mut assets {
             info.leased = state.claims.contains_key(&info.id);
         }
@@ -307,19 +307,19 @@ impl<S: Store> Store for LeaseStore<S> {
         self.inner.overhead(asset, path, payload)
     }
 
-    fn settle(&self) -> Result<(), CacheError> {
-        self.inner.settle()
+    fn ready(&self) -> Result<(), CacheError> {
+        self.inner.ready()
     }
 
-    fn touch(&self, asset: &AssetId, at: Stamp) -> bool {
+    fn touch(&self, asset: &AssetId, at: Timestamp) -> bool {
         self.inner.touch(asset, at)
     }
 
     fn is_held(&self, asset: &AssetId) -> Result<bool, CacheError> {
         // Noted before looking: a pin cleared meanwhile is then told as news.
-        self.leases.shared.lock().refused.insert(asset.bare());
+        self.leases.table.lock().refused.insert(asset.bare());
         let pinned = self.is_pinned(asset)?;
-        let mut state = self.leases.shared.lock();
+        let mut state = self.leases.table.lock();
         let held = pinned || state.claims.contains_key(asset);
         if !held {
             state.refused.remove(asset);
@@ -327,15 +327,15 @@ impl<S: Store> Store for LeaseStore<S> {
         Ok(held)
     }
 
-    fn news(&self) -> Result<Vec<(AssetId, Stamp)>, CacheError> {
-        let freed = std::mem::take(&mut self.leases.shared.lock().freed);
-        let mut news = self.inner.news()?;
+    fn changes(&self) -> Result<Vec<(AssetId, Timestamp)>, CacheError> {
+        let freed = std::mem::take(&mut self.leases.table.lock().freed);
+        let mut changes = self.inner.changes()?;
         for asset in freed {
             if let Some(info) = self.inner.asset(&asset)? {
-                news.push((asset, info.last_access));
+                changes.push((asset, info.last_access));
             }
         }
-        Ok(news)
+        Ok(changes)
     }
 
     fn checkpoint(&self) -> Result<(), CacheError> {
@@ -440,14 +440,14 @@ mod tests {
         store.put(&a, &x, Bytes::from_static(b"bytes")).unwrap();
         store.set_pinned(&a, true).unwrap();
         let (reader, id, path) = (Arc::clone(&store), a.clone(), x.clone());
-        hooks.looked.set(move || {
+        hooks.after_info.set(move || {
             assert!(reader.get(&id, &path).unwrap().is_some());
             assert!(reader.open(&id, &path).unwrap().is_some());
             assert!(reader.contains(&id, &path).unwrap());
         });
         let refused = store.remove(&a);
         assert!(matches!(refused, Err(CacheError::InUse { .. })), "{refused:?}");
-        assert!(hooks.looked.is_over());
+        assert!(hooks.after_info.is_over());
     }
 
     /// C6: whoever was refused an asset hears of it once, when nothing holds it any more; of what nobody was refused there is
@@ -457,26 +457,26 @@ mod tests {
         let store = LeaseStore::new(MemoryStore::new());
         let (a, x) = (AssetId::from_key("a").unwrap(), CachePath::parse("x").unwrap());
         store.put(&a, &x, Bytes::from_static(b"bytes")).unwrap();
-        let news = || {
+        let changes = || {
             store
-                .news()
+                .changes()
                 .unwrap()
                 .into_iter()
                 .filter(|(asset, _)| *asset == a)
                 .count()
         };
-        assert_eq!(news(), 1, "there from the beginning");
+        assert_eq!(changes(), 1, "there from the beginning");
         assert!(!store.is_held(&a).unwrap());
         drop(store.leases().take(&a));
-        assert_eq!(news(), 0);
+        assert_eq!(changes(), 0);
 
         store.set_pinned(&a, true).unwrap();
         assert!(matches!(store.remove(&a), Err(CacheError::InUse { .. })));
         let lease = store.leases().take(&a);
         store.set_pinned(&a, false).unwrap();
-        assert_eq!(news(), 0, "still leased");
+        assert_eq!(changes(), 0, "still leased");
         drop(lease);
-        assert_eq!(news(), 1);
-        assert_eq!(news(), 0);
+        assert_eq!(changes(), 1);
+        assert_eq!(changes(), 0);
     }
 }

@@ -11,7 +11,7 @@ use super::entry::Entry;
 use super::error::CacheError;
 use super::id::AssetId;
 use super::path::CachePath;
-use super::store::{AssetInfo, Committed, EntryInfo, Staged, Stamp, Store, Trash};
+use super::store::{AssetInfo, Committed, EntryInfo, Staged, Store, Timestamp, Trash};
 
 /// Assets in memory, for devices or sessions that must not write to disk.
 ///
@@ -19,7 +19,7 @@ use super::store::{AssetInfo, Committed, EntryInfo, Staged, Stamp, Store, Trash}
 #[derive(Clone, Default)]
 pub struct MemoryStore {
     tree: Arc<Mutex<Tree>>,
-    told: Arc<AtomicBool>,
+    reported: Arc<AtomicBool>,
 }
 
 #[derive(Default)]
@@ -33,7 +33,7 @@ struct Tree {
 struct Asset {
     entries: BTreeMap<CachePath, Bytes>,
     pinned: bool,
-    last_access: Stamp,
+    last_access: Timestamp,
 }
 
 impl Tree {
@@ -139,7 +139,7 @@ impl Store for MemoryStore {
         Ok(self.lock().assets.get(asset).and_then(|found| found.info(asset)))
     }
 
-    fn modified(&self, _asset: &AssetId) -> Result<Option<Stamp>, CacheError> {
+    fn modified(&self, _asset: &AssetId) -> Result<Option<Timestamp>, CacheError> {
         Ok(None)
     }
 
@@ -177,11 +177,11 @@ impl Store for MemoryStore {
         0
     }
 
-    fn settle(&self) -> Result<(), CacheError> {
+    fn ready(&self) -> Result<(), CacheError> {
         Ok(())
     }
 
-    fn touch(&self, asset: &AssetId, at: Stamp) -> bool {
+    fn touch(&self, asset: &AssetId, at: Timestamp) -> bool {
         let mut tree = self.lock();
         let Some(asset) = tree.assets.get_mut(asset) else {
             return false;
@@ -194,8 +194,8 @@ impl Store for MemoryStore {
         Ok(false)
     }
 
-    fn news(&self) -> Result<Vec<(AssetId, Stamp)>, CacheError> {
-        if self.told.swap(true, Ordering::Relaxed) {
+    fn changes(&self) -> Result<Vec<(AssetId, Timestamp)>, CacheError> {
+        if self.reported.swap(true, Ordering::Relaxed) {
             return Ok(Vec::new());
         }
         Ok(self
@@ -240,7 +240,7 @@ impl Staged for MemoryStaged {
         let content = Bytes::copy_from_slice(&self.content);
         let mut tree = self.store.lock();
         let asset = tree.assets.entry(self.asset.clone()).or_insert_with(|| Asset {
-            last_access: Stamp::now(),
+            last_access: Timestamp::now(),
             ..Asset::default()
         });
         let created = !asset.exists();

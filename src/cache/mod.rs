@@ -31,7 +31,6 @@
 //! ```
 
 mod asset_cache;
-mod bin;
 mod blocking;
 mod builder;
 mod codec;
@@ -43,7 +42,6 @@ mod error;
 mod evict;
 #[cfg(test)]
 mod faults;
-mod flight;
 mod footer;
 mod fs;
 #[cfg(fuzzing)]
@@ -53,8 +51,8 @@ pub mod fuzzing;
 mod hooked;
 mod id;
 mod index;
-mod keeper;
 mod lease;
+mod maintenance;
 mod memory;
 mod parallel;
 mod partial;
@@ -62,7 +60,9 @@ mod path;
 mod policy;
 mod progress;
 mod reader;
+mod single_flight;
 mod store;
+mod trash_queue;
 mod writer;
 
 pub use asset_cache::AssetCache;
@@ -73,7 +73,7 @@ pub use error::CacheError;
 pub use evict::EvictingStore;
 pub use fs::FsStore;
 #[cfg(feature = "file")]
-pub(crate) use fs::turns::{Turn, Turns};
+pub(crate) use fs::entry_locks::{EntryGuard, EntryLocks};
 pub use id::AssetId;
 pub use index::IndexStore;
 pub use lease::{Lease, LeaseStore, Leases};
@@ -85,7 +85,7 @@ pub use path::CachePath;
 pub use policy::{EvictionPolicy, Lru, MaxAge, Never};
 pub use progress::Progress;
 pub use reader::EntryReader;
-pub use store::{AssetInfo, Committed, EntryInfo, Staged, Stamp, Store, Trash};
+pub use store::{AssetInfo, Committed, EntryInfo, Staged, Store, Timestamp, Trash};
 pub use writer::EntryWriter;
 
 pub use crate::storage::Durability;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use hashlink::LinkedHashMap;
 
 use super::id::{AssetId, IdHasher};
-use super::store::Stamp;
+use super::store::Timestamp;
 
 /// Picks the assets an [`EvictingStore`](super::EvictingStore) removes.
 ///
@@ -25,38 +25,38 @@ use super::store::Stamp;
 /// keeps keeps the cache open.
 pub trait EvictionPolicy: fmt::Debug + Send + 'static {
     /// The app used the asset: nothing is more recent.
-    fn used(&mut self, asset: &AssetId, at: Stamp);
+    fn used(&mut self, asset: &AssetId, at: Timestamp);
 
     /// The asset was written to. What is known already keeps its recency: a download in the background is no use.
-    fn added(&mut self, asset: &AssetId, at: Stamp);
+    fn added(&mut self, asset: &AssetId, at: Timestamp);
 
     /// These assets are there, last used at the given times: found at open, or free again. What is known already
     /// keeps its recency.
-    fn restored(&mut self, assets: Vec<(AssetId, Stamp)>);
+    fn restored(&mut self, assets: Vec<(AssetId, Timestamp)>);
 
     /// The asset is gone.
     fn removed(&mut self, asset: &AssetId);
 
     /// Takes the next victim off the list, to make room, with its last use; `None` if nothing (more) should go.
-    fn victim(&mut self, now: Stamp) -> Option<(AssetId, Stamp)>;
+    fn victim(&mut self, now: Timestamp) -> Option<(AssetId, Timestamp)>;
 
     /// Takes off the list what should go even though there is room.
-    fn expired(&mut self, now: Stamp) -> Option<(AssetId, Stamp)> {
+    fn expired(&mut self, now: Timestamp) -> Option<(AssetId, Timestamp)> {
         let _ = now;
         None
     }
 }
 
 impl EvictionPolicy for Box<dyn EvictionPolicy> {
-    fn used(&mut self, asset: &AssetId, at: Stamp) {
+    fn used(&mut self, asset: &AssetId, at: Timestamp) {
         (**self).used(asset, at);
     }
 
-    fn added(&mut self, asset: &AssetId, at: Stamp) {
+    fn added(&mut self, asset: &AssetId, at: Timestamp) {
         (**self).added(asset, at);
     }
 
-    fn restored(&mut self, assets: Vec<(AssetId, Stamp)>) {
+    fn restored(&mut self, assets: Vec<(AssetId, Timestamp)>) {
         (**self).restored(assets);
     }
 
@@ -64,11 +64,11 @@ impl EvictionPolicy for Box<dyn EvictionPolicy> {
         (**self).removed(asset);
     }
 
-    fn victim(&mut self, now: Stamp) -> Option<(AssetId, Stamp)> {
+    fn victim(&mut self, now: Timestamp) -> Option<(AssetId, Timestamp)> {
         (**self).victim(now)
     }
 
-    fn expired(&mut self, now: Stamp) -> Option<(AssetId, Stamp)> {
+    fn expired(&mut self, now: Timestamp) -> Option<(AssetId, Timestamp)> {
         (**self).expired(now)
     }
 }
@@ -77,7 +77,7 @@ impl EvictionPolicy for Box<dyn EvictionPolicy> {
 #[derive(Default)]
 pub struct Lru {
     /// From the coldest to the hottest.
-    order: LinkedHashMap<AssetId, Stamp, IdHasher>,
+    order: LinkedHashMap<AssetId, Timestamp, IdHasher>,
 }
 
 impl Lru {
@@ -86,7 +86,7 @@ impl Lru {
         Self::default()
     }
 
-    fn coldest(&self) -> Option<Stamp> {
+    fn coldest(&self) -> Option<Timestamp> {
         self.order.front().map(|(_, &at)| at)
     }
 }
@@ -98,7 +98,7 @@ impl fmt::Debug for Lru {
 }
 
 impl EvictionPolicy for Lru {
-    fn used(&mut self, asset: &AssetId, at: Stamp) {
+    fn used(&mut self, asset: &AssetId, at: Timestamp) {
         if let Some(last) = self.order.to_back(asset) {
             *last = at;
         } else {
@@ -106,13 +106,13 @@ impl EvictionPolicy for Lru {
         }
     }
 
-    fn added(&mut self, asset: &AssetId, at: Stamp) {
+    fn added(&mut self, asset: &AssetId, at: Timestamp) {
         if !self.order.contains_key(asset) {
             self.order.insert(asset.bare(), at);
         }
     }
 
-    fn restored(&mut self, mut assets: Vec<(AssetId, Stamp)>) {
+    fn restored(&mut self, mut assets: Vec<(AssetId, Timestamp)>) {
         assets.retain(|(asset, _)| !self.order.contains_key(asset));
         assets.sort_by_key(|&(_, at)| at);
         let hottest = assets.last().map(|&(_, at)| at);
@@ -132,7 +132,7 @@ impl EvictionPolicy for Lru {
         self.order.remove(asset);
     }
 
-    fn victim(&mut self, _now: Stamp) -> Option<(AssetId, Stamp)> {
+    fn victim(&mut self, _now: Timestamp) -> Option<(AssetId, Timestamp)> {
         self.order.pop_front()
     }
 }
@@ -155,15 +155,15 @@ impl MaxAge {
 }
 
 impl EvictionPolicy for MaxAge {
-    fn used(&mut self, asset: &AssetId, at: Stamp) {
+    fn used(&mut self, asset: &AssetId, at: Timestamp) {
         self.lru.used(asset, at);
     }
 
-    fn added(&mut self, asset: &AssetId, at: Stamp) {
+    fn added(&mut self, asset: &AssetId, at: Timestamp) {
         self.lru.added(asset, at);
     }
 
-    fn restored(&mut self, assets: Vec<(AssetId, Stamp)>) {
+    fn restored(&mut self, assets: Vec<(AssetId, Timestamp)>) {
         self.lru.restored(assets);
     }
 
@@ -171,11 +171,11 @@ impl EvictionPolicy for MaxAge {
         self.lru.removed(asset);
     }
 
-    fn victim(&mut self, now: Stamp) -> Option<(AssetId, Stamp)> {
+    fn victim(&mut self, now: Timestamp) -> Option<(AssetId, Timestamp)> {
         self.lru.victim(now)
     }
 
-    fn expired(&mut self, now: Stamp) -> Option<(AssetId, Stamp)> {
+    fn expired(&mut self, now: Timestamp) -> Option<(AssetId, Timestamp)> {
         if self.lru.coldest()?.age(now) > self.limit {
             self.lru.victim(now)
         } else {
@@ -189,15 +189,15 @@ impl EvictionPolicy for MaxAge {
 pub struct Never;
 
 impl EvictionPolicy for Never {
-    fn used(&mut self, _asset: &AssetId, _at: Stamp) {}
+    fn used(&mut self, _asset: &AssetId, _at: Timestamp) {}
 
-    fn added(&mut self, _asset: &AssetId, _at: Stamp) {}
+    fn added(&mut self, _asset: &AssetId, _at: Timestamp) {}
 
-    fn restored(&mut self, _assets: Vec<(AssetId, Stamp)>) {}
+    fn restored(&mut self, _assets: Vec<(AssetId, Timestamp)>) {}
 
     fn removed(&mut self, _asset: &AssetId) {}
 
-    fn victim(&mut self, _now: Stamp) -> Option<(AssetId, Stamp)> {
+    fn victim(&mut self, _now: Timestamp) -> Option<(AssetId, Timestamp)> {
         None
     }
 }
@@ -212,9 +212,9 @@ mod tests {
     fn what_is_restored_has_its_place_by_its_time_unless_it_is_known() {
         let id = |name: &str| AssetId::from_key(name).unwrap();
         let mut lru = Lru::new();
-        lru.used(&id("first"), Stamp(10));
-        lru.used(&id("third"), Stamp(30));
-        lru.used(&id("fifth"), Stamp(50));
+        lru.used(&id("first"), Timestamp(10));
+        lru.used(&id("third"), Timestamp(30));
+        lru.used(&id("fifth"), Timestamp(50));
         let found = [
             ("fourth", 40),
             ("coldest", 1),
@@ -222,8 +222,8 @@ mod tests {
             ("first", 60),
             ("fifth", 2),
         ];
-        lru.restored(found.map(|(name, at)| (id(name), Stamp(at))).to_vec());
-        let order = std::iter::from_fn(|| lru.victim(Stamp(100))).map(|(asset, _)| asset);
+        lru.restored(found.map(|(name, at)| (id(name), Timestamp(at))).to_vec());
+        let order = std::iter::from_fn(|| lru.victim(Timestamp(100))).map(|(asset, _)| asset);
         let expected = ["coldest", "first", "second", "third", "fourth", "fifth"];
         assert_eq!(order.collect::<Vec<_>>(), expected.map(id));
     }

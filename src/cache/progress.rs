@@ -1,4 +1,4 @@
-//! How far the look at the disk after opening has come.
+//! How far the scan at the disk after opening has come.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,25 +6,25 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_channel::{Receiver, Sender};
 
-/// Watches the look at the disk that follows opening: a check of directory times where there is an index, a scan of
+/// Watches the scan at the disk that follows opening: a check of directory times where there is an index, a scan of
 /// all files where there is none. The cache serves meanwhile; writes wait where the sizes are not known yet.
 #[derive(Clone)]
 pub struct Progress {
-    shared: Arc<Shared>,
+    state: Arc<ProgressState>,
 }
 
-struct Shared {
+struct ProgressState {
     done: AtomicU64,
     total: AtomicU64,
     assets: AtomicU64,
-    /// Never carries anything: closed when the look has ended.
+    /// Never carries anything: closed when the scan has ended.
     end: (Sender<()>, Receiver<()>),
 }
 
 impl Progress {
     pub(super) fn new() -> Self {
         Self {
-            shared: Arc::new(Shared {
+            state: Arc::new(ProgressState {
                 done: AtomicU64::new(0),
                 total: AtomicU64::new(0),
                 assets: AtomicU64::new(0),
@@ -33,45 +33,45 @@ impl Progress {
         }
     }
 
-    /// Directories looked at so far, and how many there are. Both are 0 until the look begins.
+    /// Directories looked at so far, and how many there are. Both are 0 until the scan begins.
     pub fn directories(&self) -> (u64, u64) {
-        let total = self.shared.total.load(Ordering::Relaxed);
-        (self.shared.done.load(Ordering::Relaxed).min(total), total)
+        let total = self.state.total.load(Ordering::Relaxed);
+        (self.state.done.load(Ordering::Relaxed).min(total), total)
     }
 
     /// Assets looked at so far.
     pub fn assets(&self) -> u64 {
-        self.shared.assets.load(Ordering::Relaxed)
+        self.state.assets.load(Ordering::Relaxed)
     }
 
-    /// Whether the look has ended. One that failed is tried again until the cache is closed, which ends it.
+    /// Whether the scan has ended. One that failed is tried again until the cache is closed, which ends it.
     pub fn is_finished(&self) -> bool {
-        self.shared.end.0.is_closed()
+        self.state.end.0.is_closed()
     }
 
-    /// Resolves when the look has ended, see [`is_finished`](Self::is_finished).
+    /// Resolves when the scan has ended, see [`is_finished`](Self::is_finished).
     ///
     /// # Cancel safety
     ///
     /// Dropping the future loses nothing.
     pub async fn finished(&self) {
         // An error is what is waited for: the channel was closed.
-        let _ = self.shared.end.1.recv().await;
+        let _ = self.state.end.1.recv().await;
     }
 
     pub(super) fn begin(&self, directories: u64) {
-        self.shared.total.store(directories, Ordering::Relaxed);
-        self.shared.done.store(0, Ordering::Relaxed);
-        self.shared.assets.store(0, Ordering::Relaxed);
+        self.state.total.store(directories, Ordering::Relaxed);
+        self.state.done.store(0, Ordering::Relaxed);
+        self.state.assets.store(0, Ordering::Relaxed);
     }
 
-    pub(super) fn looked_at(&self, assets: u64) {
-        self.shared.assets.fetch_add(assets, Ordering::Relaxed);
-        self.shared.done.fetch_add(1, Ordering::Relaxed);
+    pub(super) fn scanned(&self, assets: u64) {
+        self.state.assets.fetch_add(assets, Ordering::Relaxed);
+        self.state.done.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(super) fn end(&self) {
-        self.shared.end.0.close();
+        self.state.end.0.close();
     }
 }
 

@@ -133,7 +133,7 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     ///
     /// [`CacheError::Io`].
-    fn modified(&self, asset: &AssetId) -> Result<Option<Stamp>, CacheError>;
+    fn modified(&self, asset: &AssetId) -> Result<Option<Timestamp>, CacheError>;
 
     /// All assets, in no order.
     ///
@@ -167,13 +167,13 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     ///
     /// [`CacheError::Io`]. The next call tries again.
-    fn settle(&self) -> Result<(), CacheError>;
+    fn ready(&self) -> Result<(), CacheError>;
 
     /// Notes that the app used the asset at `at`, and says whether there is such an asset as far as the store
     /// remembers. Writes nothing.
-    fn touch(&self, asset: &AssetId, at: Stamp) -> bool;
+    fn touch(&self, asset: &AssetId, at: Timestamp) -> bool;
 
-    /// Whether a removal would be refused now because the asset is in use. If so, [`news`](Self::news) tells when
+    /// Whether a removal would be refused now because the asset is in use. If so, [`changes`](Self::changes) tells when
     /// that has changed.
     ///
     /// # Errors
@@ -188,7 +188,7 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     ///
     /// [`CacheError::Io`].
-    fn news(&self) -> Result<Vec<(AssetId, Stamp)>, CacheError>;
+    fn changes(&self) -> Result<Vec<(AssetId, Timestamp)>, CacheError>;
 
     /// Makes bookkeeping durable, so that a crash loses none of it.
     ///
@@ -230,7 +230,7 @@ pub struct Committed {
     /// The asset had no entry and no pin before, as far as the store remembers.
     pub created: bool,
     /// [`Store::modified`] of the asset, as of this commit.
-    pub modified: Option<Stamp>,
+    pub modified: Option<Timestamp>,
 }
 
 /// A removed asset whose bytes are still on disk. Emptying it frees them; dropping it leaves them to the next open.
@@ -272,13 +272,13 @@ pub struct AssetInfo {
     /// Number of its entries.
     pub files: u64,
     /// When the app last used it.
-    pub last_access: Stamp,
+    pub last_access: Timestamp,
     /// Whether it is leased or being written right now.
     pub leased: bool,
     /// Whether it carries the durable "keep offline" mark.
     pub pinned: bool,
     /// When its directory last changed, if it has one.
-    pub(crate) modified: Option<Stamp>,
+    pub(crate) modified: Option<Timestamp>,
 }
 
 /// What is known of an entry.
@@ -295,9 +295,9 @@ pub struct EntryInfo {
 
 /// A point in time: microseconds since 1970, strictly growing within a cache even when the clock is set back.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Stamp(pub u64);
+pub struct Timestamp(pub u64);
 
-impl Stamp {
+impl Timestamp {
     /// The system clock's now; on Linux as of the last tick, at most 10 ms ago, as the times of its files are.
     pub fn now() -> Self {
         #[cfg(test)]
@@ -326,17 +326,17 @@ impl Stamp {
     }
 }
 
-impl From<SystemTime> for Stamp {
+impl From<SystemTime> for Timestamp {
     fn from(time: SystemTime) -> Self {
         let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         Self(u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
     }
 }
 
-impl From<Stamp> for SystemTime {
-    fn from(stamp: Stamp) -> Self {
+impl From<Timestamp> for SystemTime {
+    fn from(at: Timestamp) -> Self {
         Self::UNIX_EPOCH
-            .checked_add(Duration::from_micros(stamp.0))
+            .checked_add(Duration::from_micros(at.0))
             .unwrap_or(Self::UNIX_EPOCH)
     }
 }
@@ -347,9 +347,9 @@ mod tests {
 
     #[test]
     fn the_last_tick_is_not_long_ago() {
-        let before = Stamp::from(SystemTime::now());
-        let tick = Stamp::last_tick();
-        let after = Stamp::from(SystemTime::now());
+        let before = Timestamp::from(SystemTime::now());
+        let tick = Timestamp::last_tick();
+        let after = Timestamp::from(SystemTime::now());
         assert!(tick <= after);
         assert!(before.age(tick) < Duration::from_secs(1) && tick.age(before) < Duration::from_millis(100));
     }

@@ -12,7 +12,9 @@ use async_lock::Mutex as Line;
 use super::company::Company;
 use super::dials::Dials;
 use super::{FileControl, FileError};
-use crate::cache::{AssetId, BlockingCache, CachePath, PartialEntry, Turn, Turns, WeakPartialEntry};
+use crate::cache::{
+    AssetId, BlockingCache, CachePath, EntryGuard, EntryLocks, PartialEntry, WeakPartialEntry,
+};
 use crate::storage::{Condition, StatusWatch, StreamingResource, WeakResource};
 
 /// Of the process, as caches are: a root is open once.
@@ -20,7 +22,7 @@ static OPEN: LazyLock<Open> = LazyLock::new(Open::default);
 
 #[derive(Default)]
 struct Open {
-    turns: Turns,
+    turns: EntryLocks,
     invitations: Mutex<HashMap<(usize, AssetId, CachePath), Arc<Invitation>>>,
 }
 
@@ -55,7 +57,7 @@ impl Open {
 }
 
 /// One at a time looks for somebody to join and, where there is nobody, claims the entry and invites.
-pub(super) fn turn(asset: &AssetId, path: &CachePath) -> Turn<'static> {
+pub(super) fn turn(asset: &AssetId, path: &CachePath) -> EntryGuard<'static> {
     OPEN.turns.take(asset, path)
 }
 

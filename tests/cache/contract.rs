@@ -30,7 +30,7 @@ fn absent_is_none(store: &dyn Store) {
     assert!(store.remove(&a).unwrap().is_none());
     assert!(store.remove_entry(&a, &x).unwrap().is_none());
     store.set_pinned(&a, false).unwrap();
-    store.touch(&a, kithara::cache::Stamp::now());
+    store.touch(&a, kithara::cache::Timestamp::now());
     assert!(store.assets().unwrap().is_empty());
 }
 
@@ -217,7 +217,7 @@ macro_rules! stacks {
                 let root = tempfile::tempdir().unwrap();
                 let make: fn(&Path) -> Box<dyn Store> = $make;
                 let store = make(root.path());
-                store.settle().unwrap();
+                store.ready().unwrap();
                 test(&*store);
             }
 

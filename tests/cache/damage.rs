@@ -89,7 +89,7 @@ impl Scene {
     }
 }
 
-fn turn_a_bit(file: &Path, at: u64) {
+fn flip_a_bit(file: &Path, at: u64) {
     let mut file = std::fs::OpenOptions::new()
         .read(true)
         .write(true)
@@ -147,7 +147,7 @@ fn whoever_finds_damage_takes_the_entry_away() {
     ];
     for (what, find) in finds {
         let scene = scene();
-        turn_a_bit(&scene.file(), BLOCK as u64 + 10);
+        flip_a_bit(&scene.file(), BLOCK as u64 + 10);
         assert!(scene.contains(), "{what}: nobody has looked at its bytes");
         find(&scene);
         scene.assert_gone();
@@ -179,7 +179,7 @@ fn damage_to_the_version_before_takes_nothing_away() {
 fn damage_found_after_the_cache_is_closed_is_an_error_all_the_same() {
     let scene = scene();
     let resource = scene.resource();
-    turn_a_bit(&scene.file(), 0);
+    flip_a_bit(&scene.file(), 0);
     block_on(scene.cache.close());
     assert!(resource.read_at(0, &mut [0; 10]).unwrap_err().is_damaged());
 }
@@ -217,7 +217,7 @@ proptest! {
         let mut turned = turned;
         turned.extend(borders.into_iter().map(|(block, about)| block * BLOCK + about - 1));
         for at in &turned {
-            turn_a_bit(&scene.file(), *at as u64);
+            flip_a_bit(&scene.file(), *at as u64);
         }
         let resource = scene.resource();
         for (at, len) in reads {

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use futures_lite::future::block_on;
 use kithara::cache::{
     AssetCache, AssetId, BlockingCache, CacheError, Durability, EntryWriter, EvictionPolicy, Lru,
-    PartialEntry, Stamp,
+    PartialEntry, Timestamp,
 };
 use kithara::storage::{Checkpoint, StreamingResource};
 
@@ -116,17 +116,17 @@ impl fmt::Debug for Caller {
 }
 
 impl EvictionPolicy for Caller {
-    fn used(&mut self, asset: &AssetId, at: Stamp) {
+    fn used(&mut self, asset: &AssetId, at: Timestamp) {
         self.back.go("used");
         self.lru.used(asset, at);
     }
 
-    fn added(&mut self, asset: &AssetId, at: Stamp) {
+    fn added(&mut self, asset: &AssetId, at: Timestamp) {
         self.back.go("added");
         self.lru.added(asset, at);
     }
 
-    fn restored(&mut self, assets: Vec<(AssetId, Stamp)>) {
+    fn restored(&mut self, assets: Vec<(AssetId, Timestamp)>) {
         self.back.go("restored");
         self.lru.restored(assets);
     }
@@ -136,12 +136,12 @@ impl EvictionPolicy for Caller {
         self.lru.removed(asset);
     }
 
-    fn victim(&mut self, now: Stamp) -> Option<(AssetId, Stamp)> {
+    fn victim(&mut self, now: Timestamp) -> Option<(AssetId, Timestamp)> {
         self.back.go("victim");
         self.lru.victim(now)
     }
 
-    fn expired(&mut self, now: Stamp) -> Option<(AssetId, Stamp)> {
+    fn expired(&mut self, now: Timestamp) -> Option<(AssetId, Timestamp)> {
         self.back.go("expired");
         Some((self.expire.take()?, now))
     }
@@ -414,15 +414,15 @@ impl Drop for Reopens {
 }
 
 impl EvictionPolicy for Reopens {
-    fn used(&mut self, _asset: &AssetId, _at: Stamp) {}
+    fn used(&mut self, _asset: &AssetId, _at: Timestamp) {}
 
-    fn added(&mut self, _asset: &AssetId, _at: Stamp) {}
+    fn added(&mut self, _asset: &AssetId, _at: Timestamp) {}
 
-    fn restored(&mut self, _assets: Vec<(AssetId, Stamp)>) {}
+    fn restored(&mut self, _assets: Vec<(AssetId, Timestamp)>) {}
 
     fn removed(&mut self, _asset: &AssetId) {}
 
-    fn victim(&mut self, _now: Stamp) -> Option<(AssetId, Stamp)> {
+    fn victim(&mut self, _now: Timestamp) -> Option<(AssetId, Timestamp)> {
         None
     }
 }
@@ -471,17 +471,17 @@ impl fmt::Debug for Diary {
 }
 
 impl EvictionPolicy for Diary {
-    fn used(&mut self, asset: &AssetId, at: Stamp) {
+    fn used(&mut self, asset: &AssetId, at: Timestamp) {
         self.note("used", asset);
         self.0.used(asset, at);
     }
 
-    fn added(&mut self, asset: &AssetId, at: Stamp) {
+    fn added(&mut self, asset: &AssetId, at: Timestamp) {
         self.note("added", asset);
         self.0.added(asset, at);
     }
 
-    fn restored(&mut self, assets: Vec<(AssetId, Stamp)>) {
+    fn restored(&mut self, assets: Vec<(AssetId, Timestamp)>) {
         self.0.restored(assets);
     }
 
@@ -490,7 +490,7 @@ impl EvictionPolicy for Diary {
         self.0.removed(asset);
     }
 
-    fn victim(&mut self, now: Stamp) -> Option<(AssetId, Stamp)> {
+    fn victim(&mut self, now: Timestamp) -> Option<(AssetId, Timestamp)> {
         self.2.go("victim");
         let victim = self.0.victim(now)?;
         self.note("victim", &victim.0);

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::cache::policy::MaxAge;
-use crate::cache::store::{AssetInfo, Stamp};
+use crate::cache::store::{AssetInfo, Timestamp};
 
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -27,12 +27,12 @@ fn play(cache: &BlockingCache, number: u8) {
 fn uses_recorded_by_a_clock_that_ran_ahead_are_older_than_uses_now() {
     let disk = FakeDisk::default();
     let session = open(&disk, Durability::Full).unwrap();
-    let tomorrow = Stamp::now().0 + u64::try_from(DAY.as_micros()).unwrap();
+    let tomorrow = Timestamp::now().0 + u64::try_from(DAY.as_micros()).unwrap();
     for number in 0..3 {
         session
             .put_atomic(&asset(number), &path(0), content(number.into(), 1700))
             .unwrap();
-        session.index.touch(&asset(number), Stamp(tomorrow));
+        session.index.touch(&asset(number), Timestamp(tomorrow));
     }
     drop(session);
     let session = open(&disk, Durability::Full).unwrap();
@@ -47,11 +47,11 @@ fn uses_recorded_by_a_clock_that_ran_ahead_are_older_than_uses_now() {
 #[test]
 fn uses_now_are_newer_than_any_that_the_layers_below_tell_of() {
     let index = IndexStore::scanned(super::super::MemoryStore::new()).unwrap();
-    let tomorrow = Stamp::now().0 + u64::try_from(DAY.as_micros()).unwrap();
+    let tomorrow = Timestamp::now().0 + u64::try_from(DAY.as_micros()).unwrap();
     index.put(&asset(0), &path(0), content(0, 100)).unwrap();
-    index.touch(&asset(0), Stamp(tomorrow));
+    index.touch(&asset(0), Timestamp(tomorrow));
     let below = IndexStore::scanned(index).unwrap();
-    below.touch(&asset(0), Stamp(tomorrow));
+    below.touch(&asset(0), Timestamp(tomorrow));
     let store = EvictingStore::new(below, Lru::new(), MAX_BYTES);
     store.put(&asset(1), &path(0), content(1, 100)).unwrap();
     let used = |number| store.asset(&asset(number)).unwrap().unwrap().last_access;
@@ -156,7 +156,7 @@ fn files_from_the_future_are_older_than_uses_now() {
 /// gave its directory a new time.
 #[test]
 fn a_change_behind_our_back_is_found_though_we_wrote_after_it() {
-    for looked in [false, true] {
+    for scanned in [false, true] {
         let disk = FakeDisk::default();
         let index = || {
             let files = FsStore::on(Arc::new(disk.clone()), Path::new("/"), Durability::Full).unwrap();
@@ -167,13 +167,13 @@ fn a_change_behind_our_back_is_found_though_we_wrote_after_it() {
         };
         set_clock_back(Duration::from_secs(100));
         let first = index();
-        first.look().unwrap();
+        first.scan().unwrap();
         put(&first, 0);
         first.seal();
         set_clock_back(Duration::from_secs(90));
         let second = index();
-        if looked {
-            second.look().unwrap();
+        if scanned {
+            second.scan().unwrap();
         }
         disk.aside(|| {
             use crate::storage::durable::Disk as _;
@@ -186,10 +186,10 @@ fn a_change_behind_our_back_is_found_though_we_wrote_after_it() {
         set_clock_back(Duration::ZERO);
         second.seal();
         let third = index();
-        third.look().unwrap();
+        third.scan().unwrap();
         let bytes = |info: Option<AssetInfo>| info.unwrap().bytes;
         let there = third.inner().asset(&asset(0)).unwrap();
-        assert_eq!(bytes(third.asset(&asset(0)).unwrap()), bytes(there), "{looked}");
+        assert_eq!(bytes(third.asset(&asset(0)).unwrap()), bytes(there), "{scanned}");
     }
 }
 
@@ -201,7 +201,7 @@ fn a_partial_file_that_grew_is_counted_though_the_index_did_not_hear_of_it() {
     let index = || {
         let files = FsStore::on(Arc::new(disk.clone()), Path::new("/"), Durability::Full).unwrap();
         let index = IndexStore::open(files, true).unwrap();
-        index.look().unwrap();
+        index.scan().unwrap();
         index
     };
     set_clock_back(Duration::from_secs(1000));

@@ -205,7 +205,7 @@ fn a_put_into_a_folder_made_anew_survives_a_power_cut() {
     let (a, x) = (asset(0), path(0));
     let folders: [fn(&FsStore, &AssetId) -> PathBuf; 3] = [
         |store, a| store.tree().layout.asset(a),
-        |store, a| store.tree().layout.fan(a),
+        |store, a| store.tree().layout.shard(a),
         |store, _| store.tree().layout.assets(),
     ];
     for (folder, replaced) in [(0, false), (0, true), (1, false), (2, false)] {

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use super::*;
-use crate::cache::store::Stamp;
+use crate::cache::store::Timestamp;
 use crate::storage::fake_disk::{Fault, Later};
 
 /// Runs the story with a fault, and checks after each step what a failed call may and may not have done.
@@ -103,7 +103,7 @@ fn a_staged_entry_that_a_write_failed_for_is_never_committed() {
 /// be synced, is found as any other: with a time, and gone when room is needed.
 #[test]
 fn an_asset_whose_first_put_failed_in_the_end_may_go() {
-    let put = |session: &Session, number, len| {
+    let put = |session: &Opened, number, len| {
         session.put_atomic(&asset(number), &path(0), content(number.into(), len))
     };
     let whole = FakeDisk::default();
@@ -119,7 +119,7 @@ fn an_asset_whose_first_put_failed_in_the_end_may_go() {
     }));
     put(&session, 0, 3000).unwrap_err();
     let info = session.asset(&asset(0)).unwrap().unwrap();
-    assert_ne!(info.last_access, Stamp::default());
+    assert_ne!(info.last_access, Timestamp::default());
     put(&session, 1, 4500).unwrap();
     assert!(!session.contains(&asset(0), &path(0)).unwrap());
     accounts(&disk, &session, "in the end");
@@ -148,11 +148,11 @@ fn a_disk_that_fails_at_any_call_gives_a_typed_error_and_true_accounts() {
                     if at >= calls {
                         return;
                     }
-                    for (turn, later) in [Later::Work, Later::SameFail].into_iter().enumerate() {
+                    for (way, later) in [Later::Work, Later::SameFail].into_iter().enumerate() {
                         let fault = Fault {
                             at,
                             later,
-                            error: errors[(at + turn) % errors.len()],
+                            error: errors[(at + way) % errors.len()],
                         };
                         if catch_unwind(|| fail_story(&steps, fault)).is_err() {
                             failed.lock().unwrap().push((whole.disk.call_name(at), fault));

@@ -32,7 +32,7 @@ fn on_a_full_disk_room_is_made_for_more_than_one_put_and_the_asset_it_is_for_is_
     disk.set_room(Some(300_000));
     let files = FsStore::on(Arc::new(disk.clone()), Path::new("/"), Durability::Ordered).unwrap();
     let index = IndexStore::open(files, true).unwrap();
-    index.look().unwrap();
+    index.scan().unwrap();
     let store = EvictingStore::new(LeaseStore::new(index), Lru::new(), 340_000);
     let id = |n: u64| AssetId::from_key(&n.to_string()).unwrap();
     for n in 0..25 {
@@ -84,7 +84,7 @@ fn a_crowd_never_takes_the_disk_above_the_limit() {
 }
 
 /// C4, fault C18: opening asks the disk about folders, a removal is a rename, and what a change has made of an asset is known
-/// without a look at it. None of it looks at files, however many there are.
+/// without a scan at it. None of it looks at files, however many there are.
 #[test]
 fn all_that_is_done_to_an_asset_costs_the_same_with_many_files() {
     let costs = [2, 60].map(|files| {
@@ -92,7 +92,7 @@ fn all_that_is_done_to_an_asset_costs_the_same_with_many_files() {
         let store = || {
             let files = FsStore::on(Arc::new(disk.clone()), Path::new("/"), Durability::Full).unwrap();
             let index = IndexStore::open(files, true).unwrap();
-            index.look().unwrap();
+            index.scan().unwrap();
             index
         };
         let index = store();

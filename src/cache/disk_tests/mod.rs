@@ -111,26 +111,26 @@ fn version(bytes: &Bytes) -> u64 {
 struct Run {
     disk: FakeDisk,
     durability: Durability,
-    cache: Option<Session>,
+    cache: Option<Opened>,
     leases: Vec<Lease>,
     taken: Vec<Taken>,
     next_version: u64,
 }
 
 /// A cache whose keeper is the test: what its thread does is done here, in order.
-struct Session {
+struct Opened {
     cache: BlockingCache,
     index: IndexStore<FsStore>,
 }
 
-impl Drop for Session {
+impl Drop for Opened {
     fn drop(&mut self) {
         self.cache.tidy();
         self.index.seal();
     }
 }
 
-impl Deref for Session {
+impl Deref for Opened {
     type Target = BlockingCache;
 
     fn deref(&self) -> &BlockingCache {
@@ -138,17 +138,17 @@ impl Deref for Session {
     }
 }
 
-fn open(disk: &FakeDisk, durability: Durability) -> Result<Session, CacheError> {
+fn open(disk: &FakeDisk, durability: Durability) -> Result<Opened, CacheError> {
     let files = FsStore::on(Arc::new(disk.clone()), Path::new("/"), durability)?;
     let index = IndexStore::open(files, true)?;
     let protected = LeaseStore::new(index.clone());
     let leases = protected.leases().clone();
     let store = EvictingStore::new(protected, Lru::new(), MAX_BYTES).starting_after(index.newest());
     // What fails here is tried again by the first write.
-    let _ = index.look().and_then(|()| store.settle());
-    let cache = BlockingCache::without_keeper(store, leases);
+    let _ = index.scan().and_then(|()| store.ready());
+    let cache = BlockingCache::without_maintenance(store, leases);
     cache.tidy();
-    Ok(Session { cache, index })
+    Ok(Opened { cache, index })
 }
 
 fn view(cache: &BlockingCache) -> View {

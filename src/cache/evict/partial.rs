@@ -3,8 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::promise::Promise;
-use super::{CacheError, Committed, EvictionPolicy, Shared, Store};
+use super::reservation::Reservation;
+use super::{CacheError, Committed, EvictionPolicy, Evictor, Store};
 use crate::cache::id::AssetId;
 use crate::cache::partial::{Partial, PartialPlace};
 
@@ -12,17 +12,17 @@ use crate::cache::partial::{Partial, PartialPlace};
 pub(super) struct EvictingPartial<S: Store, P: EvictionPolicy> {
     // Dropped in this order: what is on disk counts there before the promise is given up.
     inner: Box<dyn Partial>,
-    promise: Promise<S, P>,
+    reservation: Reservation<S, P>,
     asset: AssetId,
 }
 
 impl<S: Store, P: EvictionPolicy> EvictingPartial<S, P> {
-    pub(super) fn new(inner: Box<dyn Partial>, asset: &AssetId, shared: &Arc<Shared<S, P>>) -> Self {
-        let promise = Promise::of(inner.stored(), shared);
+    pub(super) fn new(inner: Box<dyn Partial>, asset: &AssetId, evictor: &Arc<Evictor<S, P>>) -> Self {
+        let reservation = Reservation::unchecked(inner.stored(), evictor);
         inner.taken_over();
         Self {
             inner,
-            promise,
+            reservation,
             asset: asset.clone(),
         }
     }
@@ -38,11 +38,11 @@ impl<S: Store, P: EvictionPolicy> Partial for EvictingPartial<S, P> {
     }
 
     fn reserve(&self, bytes: u64) -> Result<(), CacheError> {
-        self.promise.grow(bytes)
+        self.reservation.grow(bytes)
     }
 
     fn release(&self, bytes: u64) {
-        self.promise.give_up(bytes);
+        self.reservation.release(bytes);
     }
 
     fn prepare(&self) -> Result<(), CacheError> {
@@ -57,7 +57,7 @@ impl<S: Store, P: EvictionPolicy> Partial for EvictingPartial<S, P> {
 
     fn commit(&self, rename: &mut dyn FnMut() -> Result<u64, CacheError>) -> Result<Committed, CacheError> {
         let committed = self.inner.commit(rename)?;
-        self.promise.keep(&self.asset, committed);
+        self.reservation.commit(&self.asset, committed);
         Ok(committed)
     }
 }
@@ -66,7 +66,7 @@ impl<S: Store, P: EvictionPolicy> fmt::Debug for EvictingPartial<S, P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("EvictingPartial")
             .field("inner", &self.inner)
-            .field("reserved", &self.promise.bytes())
+            .field("reserved", &self.reservation.bytes())
             .finish_non_exhaustive()
     }
 }

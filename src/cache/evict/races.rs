@@ -63,7 +63,7 @@ fn a_second_writer_waits_for_victims_on_their_way() {
         first_removes.recv().unwrap();
         let second = scope.spawn(|| put(&*scene.store, "second", 300));
         // It waits for its turn, or has given up.
-        while scene.store.shared.lock().seat.waiting() == 0 && !second.is_finished() {
+        while scene.store.evictor.lock().handover.waiting() == 0 && !second.is_finished() {
             thread::yield_now();
         }
         let start = Instant::now();
@@ -71,7 +71,7 @@ fn a_second_writer_waits_for_victims_on_their_way() {
         first.join().unwrap().unwrap();
         second.join().unwrap().unwrap();
         assert!(
-            start.elapsed() < turn::PATIENCE / 2,
+            start.elapsed() < handover::POLICY_TIMEOUT / 2,
             "it was not told that the turn is free"
         );
     });
@@ -146,7 +146,7 @@ fn a_victim_that_could_not_be_removed_is_tried_again() {
         let fails = if removal {
             &scene.hooks.removal_fails
         } else {
-            &scene.hooks.look_fails
+            &scene.hooks.info_fails
         };
         fails.set(CacheError::Io {
             action: "remove",
@@ -184,9 +184,9 @@ fn a_partial_file_that_is_let_go_counts_all_the_while() {
     let second = claim();
     assert_eq!(second.stored(), used);
     assert!(store.used_bytes().unwrap() < used + 1000, "they count once");
-    let (looks, (tell, told)) = (Arc::clone(&store), mpsc::channel());
-    hooks.looking.set(move || {
-        tell.send(looks.used_bytes().unwrap()).unwrap();
+    let (reads, (tell, told)) = (Arc::clone(&store), mpsc::channel());
+    hooks.before_info.set(move || {
+        tell.send(reads.used_bytes().unwrap()).unwrap();
     });
     drop(second);
     assert!(told.recv().unwrap() >= used);
@@ -218,9 +218,9 @@ fn a_staged_entry_that_is_dropped_counts_until_it_is_gone() {
     let scene = Scene::new(1000);
     let mut staged = scene.store.stage(&id("a"), &path("x")).unwrap();
     staged.write(&[vec![1; 300].into()]).unwrap();
-    let (looks, (tell, told)) = (Arc::clone(&scene.store), mpsc::channel());
+    let (reads, (tell, told)) = (Arc::clone(&scene.store), mpsc::channel());
     scene.hooks.dropping.set(move || {
-        tell.send(looks.used_bytes().unwrap()).unwrap();
+        tell.send(reads.used_bytes().unwrap()).unwrap();
     });
     drop(staged);
     assert_eq!(told.recv().unwrap(), 300);
@@ -257,10 +257,10 @@ fn a_smaller_limit_that_could_not_take_effect_at_once_does_later() {
     }
     let store = EvictingStore::new(hooked, Lru::new(), 1000);
     hooks.removal_fails.set(CacheError::Abandoned);
-    store.settle().unwrap_err();
+    store.ready().unwrap_err();
     assert_eq!(store.assets().unwrap().len(), 2);
-    store.settle().unwrap();
-    store.bin().empty();
+    store.ready().unwrap();
+    store.trash_queue().empty();
     assert!(store.used_bytes().unwrap() <= 1000);
 }
 
@@ -284,15 +284,15 @@ impl fmt::Debug for Acts {
 }
 
 impl EvictionPolicy for Acting {
-    fn used(&mut self, asset: &AssetId, at: Stamp) {
+    fn used(&mut self, asset: &AssetId, at: Timestamp) {
         self.lru.used(asset, at);
     }
 
-    fn added(&mut self, asset: &AssetId, at: Stamp) {
+    fn added(&mut self, asset: &AssetId, at: Timestamp) {
         self.lru.added(asset, at);
     }
 
-    fn restored(&mut self, assets: Vec<(AssetId, Stamp)>) {
+    fn restored(&mut self, assets: Vec<(AssetId, Timestamp)>) {
         self.lru.restored(assets);
     }
 
@@ -301,13 +301,13 @@ impl EvictionPolicy for Acting {
         self.acts.told.run();
     }
 
-    fn victim(&mut self, now: Stamp) -> Option<(AssetId, Stamp)> {
+    fn victim(&mut self, now: Timestamp) -> Option<(AssetId, Timestamp)> {
         self.acts.asked.run();
         self.lru.victim(now)
     }
 }
 
-/// Two assets that the app has, one of which it removes; nobody but a writer empties the bin.
+/// Two assets that the app has, one of which it removes; nobody but a writer empties the trash queue.
 struct Removal {
     store: Arc<EvictingStore<Hooked<IndexStore<FsStore>>, Acting>>,
     hooks: Arc<Hooks>,
@@ -345,7 +345,7 @@ impl Removal {
     }
 }
 
-/// C5, C6: what the app removes is waited for on its way to the bin, where it counts already: nothing else goes for a write
+/// C5, C6: what the app removes is waited for on its way to the trash queue, where it counts already: nothing else goes for a write
 /// that has room without it.
 #[test]
 fn what_the_app_removes_makes_room_before_it_is_in_the_bin() {
@@ -354,7 +354,7 @@ fn what_the_app_removes_makes_room_before_it_is_in_the_bin() {
     removal.hooks.after.set(move || {
         let writer = Arc::clone(&store);
         let puts = thread::spawn(move || put(&*writer, "new", 50_000));
-        while store.bin().waited.load(Ordering::Relaxed) == 0 && !puts.is_finished() {
+        while store.trash_queue().waited.load(Ordering::Relaxed) == 0 && !puts.is_finished() {
             thread::yield_now();
         }
         tell.send(puts).unwrap();

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::promise::Promise;
-use super::{CacheError, Committed, EvictionPolicy, Shared, Staged, Store};
+use super::reservation::Reservation;
+use super::{CacheError, Committed, EvictionPolicy, Evictor, Staged, Store};
 use crate::cache::id::AssetId;
 use crate::cache::path::CachePath;
 
@@ -15,37 +15,37 @@ use crate::cache::path::CachePath;
 pub(super) struct EvictingStaged<S: Store, P: EvictionPolicy> {
     // Dropped in this order: until the staged bytes are gone they count.
     inner: Box<dyn Staged>,
-    promise: Promise<S, P>,
+    reservation: Reservation<S, P>,
     asset: AssetId,
     path: CachePath,
     /// Bytes of payload so far.
     written: u64,
     /// A write was refused or failed: it would be missing from what is committed.
     failed: bool,
-    shared: Arc<Shared<S, P>>,
+    evictor: Arc<Evictor<S, P>>,
 }
 
 impl<S: Store, P: EvictionPolicy> EvictingStaged<S, P> {
     /// A staged entry with room for `payload` bytes. All of it is asked for at once: asked for piece by piece, the
     /// first piece could evict an asset before the second is refused.
     pub(super) fn with_room(
-        shared: &Arc<Shared<S, P>>,
+        evictor: &Arc<Evictor<S, P>>,
         asset: &AssetId,
         path: &CachePath,
         payload: u64,
     ) -> Result<Self, CacheError> {
-        let overhead = shared.inner.overhead(asset, Some(path), payload);
+        let overhead = evictor.inner.overhead(asset, Some(path), payload);
         // Claimed before room is made for it: what is about to be written to must not be evicted for that.
         let staged = Self {
-            inner: shared.inner.stage(asset, path)?,
-            promise: Promise::of(0, shared),
+            inner: evictor.inner.stage(asset, path)?,
+            reservation: Reservation::unchecked(0, evictor),
             asset: asset.clone(),
             path: path.clone(),
             written: 0,
             failed: false,
-            shared: Arc::clone(shared),
+            evictor: Arc::clone(evictor),
         };
-        staged.promise.grow(overhead.saturating_add(payload))?;
+        staged.reservation.grow(overhead.saturating_add(payload))?;
         Ok(staged)
     }
 }
@@ -58,11 +58,12 @@ impl<S: Store, P: EvictionPolicy> Staged for EvictingStaged<S, P> {
         }
         self.written += parts.iter().map(|part| part.len() as u64).sum::<u64>();
         let overhead = self
-            .shared
+            .evictor
             .inner
             .overhead(&self.asset, Some(&self.path), self.written);
         let wanted = overhead.saturating_add(self.written);
-        self.promise.grow(wanted.saturating_sub(self.promise.bytes()))?;
+        self.reservation
+            .grow(wanted.saturating_sub(self.reservation.bytes()))?;
         self.inner.write(parts)?;
         self.failed = false;
         Ok(())
@@ -74,12 +75,12 @@ impl<S: Store, P: EvictionPolicy> Staged for EvictingStaged<S, P> {
         }
         let Self {
             inner,
-            promise,
+            reservation,
             asset,
             ..
         } = *self;
         let committed = inner.commit()?;
-        promise.keep(&asset, committed);
+        reservation.commit(&asset, committed);
         Ok(committed)
     }
 }
@@ -88,7 +89,7 @@ impl<S: Store, P: EvictionPolicy> fmt::Debug for EvictingStaged<S, P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("EvictingStaged")
             .field("inner", &self.inner)
-            .field("reserved", &self.promise.bytes())
+            .field("reserved", &self.reservation.bytes())
             .finish_non_exhaustive()
     }
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 /// How long to wait for a claim whose holder has not said that it is closing: a reader that was dropped a moment ago
 /// takes about this long to be noticed on a busy machine.
-const NOTICE: Duration = Duration::from_millis(300);
+const GRACE: Duration = Duration::from_millis(300);
 /// How long to wait for a holder that is closing: it syncs the disk at most once.
 const CLOSE: Duration = Duration::from_secs(10);
 
@@ -40,7 +40,7 @@ impl Claims {
         let start = Instant::now();
         let mut held = self.lock();
         while let Some(now) = held.get(file) {
-            let limit = if now.closing { CLOSE } else { NOTICE };
+            let limit = if now.closing { CLOSE } else { GRACE };
             let left = limit.checked_sub(start.elapsed())?;
             held = self
                 .changed

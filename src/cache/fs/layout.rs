@@ -61,7 +61,7 @@ impl Layout {
         self.root.join("index")
     }
 
-    pub(crate) fn fan(&self, asset: &AssetId) -> PathBuf {
+    pub(crate) fn shard(&self, asset: &AssetId) -> PathBuf {
         let name = asset.name();
         self.assets().join(name.get(..2).unwrap_or_default())
     }

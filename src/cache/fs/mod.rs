@@ -1,12 +1,12 @@
 //! Bytes on a file system: the truth.
 
 mod claims;
+pub(super) mod entry_locks;
 mod layout;
 mod lock;
 mod partial;
 mod staged;
 mod tree;
-pub(super) mod turns;
 
 use std::ffi::OsStr;
 use std::io;
@@ -31,7 +31,7 @@ use super::id::AssetId;
 use super::parallel;
 use super::partial::Partial;
 use super::path::CachePath;
-use super::store::{AssetInfo, EntryInfo, Staged, Stamp, Store, Trash};
+use super::store::{AssetInfo, EntryInfo, Staged, Store, Timestamp, Trash};
 use crate::storage::Durability;
 use crate::storage::durable::{Disk, DiskFile, Kind, OsDisk};
 
@@ -51,8 +51,8 @@ use crate::storage::durable::{Disk, DiskFile, Kind, OsDisk};
 #[derive(Debug)]
 pub struct FsStore {
     tree: Arc<Tree>,
-    /// Whether [`Store::news`] has told what was there.
-    told: AtomicBool,
+    /// Whether [`Store::changes`] has told what was there.
+    reported: AtomicBool,
     _lock: Option<RootLock>,
 }
 
@@ -85,7 +85,7 @@ impl FsStore {
         let tree = Tree::new(disk, root, durability)?;
         Ok(Self {
             tree: Arc::new(tree),
-            told: AtomicBool::new(false),
+            reported: AtomicBool::new(false),
             _lock: None,
         })
     }
@@ -95,8 +95,8 @@ impl FsStore {
     }
 }
 
-/// Whether a name is that of a fan-out directory: the first two digits of an asset's.
-fn is_fan(name: &OsStr) -> bool {
+/// Whether a name is that of a shard directory: the first two digits of an asset's.
+fn is_shard(name: &OsStr) -> bool {
     let digits = name.as_encoded_bytes();
     digits.len() == 2
         && digits
@@ -105,8 +105,8 @@ fn is_fan(name: &OsStr) -> bool {
 }
 
 impl FsStore {
-    /// The fan-out directories of assets; what else stands beside them is not ours.
-    pub(super) fn fans(&self) -> Result<Vec<PathBuf>, CacheError> {
+    /// The shard directories of assets; what else stands beside them is not ours.
+    pub(super) fn shards(&self) -> Result<Vec<PathBuf>, CacheError> {
         let assets = self.tree.layout.assets();
         let names = absent(self.tree.disk.read_dir(&assets)).context(IoSnafu {
             action: "list",
@@ -115,7 +115,7 @@ impl FsStore {
         Ok(names
             .unwrap_or_default()
             .into_iter()
-            .filter(|name| is_fan(name))
+            .filter(|name| is_shard(name))
             .map(|name| assets.join(name))
             .collect())
     }
@@ -123,9 +123,9 @@ impl FsStore {
     /// Looks at every asset, on several threads.
     fn scan(&self) -> Result<Vec<AssetInfo>, CacheError> {
         let found = Mutex::new(Vec::new());
-        parallel::for_each(&self.fans()?, |fan| {
-            for id in self.tree.ids(fan)? {
-                if let Some(info) = self.tree.look(&id)? {
+        parallel::for_each(&self.shards()?, |shard| {
+            for id in self.tree.ids(shard)? {
+                if let Some(info) = self.tree.scan_asset(&id)? {
                     // Nothing panics half-way through a push.
                     found.lock().unwrap_or_else(PoisonError::into_inner).push(info);
                 }
@@ -186,7 +186,7 @@ impl Store for FsStore {
     fn remove_entry(&self, asset: &AssetId, path: &CachePath) -> Result<Option<u64>, CacheError> {
         let tree = &self.tree;
         let file = tree.layout.entry(asset, path);
-        let _turn = tree.turns.take(asset, path);
+        let _locked = tree.entry_locks.take(asset, path);
         let Some(meta) = tree.meta(&file)? else {
             return Ok(None);
         };
@@ -251,10 +251,10 @@ impl Store for FsStore {
     }
 
     fn asset(&self, asset: &AssetId) -> Result<Option<AssetInfo>, CacheError> {
-        self.tree.look(asset)
+        self.tree.scan_asset(asset)
     }
 
-    fn modified(&self, asset: &AssetId) -> Result<Option<Stamp>, CacheError> {
+    fn modified(&self, asset: &AssetId) -> Result<Option<Timestamp>, CacheError> {
         self.tree.modified(asset)
     }
 
@@ -300,11 +300,11 @@ impl Store for FsStore {
         path.map_or(0, |path| footer::len(asset, path, payload))
     }
 
-    fn settle(&self) -> Result<(), CacheError> {
-        self.tree.settle()
+    fn ready(&self) -> Result<(), CacheError> {
+        self.tree.sweep()
     }
 
-    fn touch(&self, asset: &AssetId, _at: Stamp) -> bool {
+    fn touch(&self, asset: &AssetId, _at: Timestamp) -> bool {
         self.tree.modified(asset).is_ok_and(|modified| modified.is_some())
     }
 
@@ -312,8 +312,8 @@ impl Store for FsStore {
         Ok(false)
     }
 
-    fn news(&self) -> Result<Vec<(AssetId, Stamp)>, CacheError> {
-        if self.told.swap(true, Ordering::Relaxed) {
+    fn changes(&self) -> Result<Vec<(AssetId, Timestamp)>, CacheError> {
+        if self.reported.swap(true, Ordering::Relaxed) {
             return Ok(Vec::new());
         }
         Ok(self

@@ -79,7 +79,7 @@ impl Partial for FsPartial {
 
     fn commit(&self, rename: &mut dyn FnMut() -> Result<u64, CacheError>) -> Result<Committed, CacheError> {
         let tree = &self.tree;
-        let _turn = tree.turns.take(&self.asset, &self.path);
+        let _locked = tree.entry_locks.take(&self.asset, &self.path);
         tree.ready_dir(&self.asset, tree.durability)?;
         tree.place(&self.asset, &self.place.target, rename)
     }
@@ -105,7 +105,7 @@ impl Tree {
 
     /// Bytes of one file of a partial entry, none if whoever has claimed it counts it. What is of no use is
     /// removed: bytes without a record are trusted by nobody, a record without bytes says nothing.
-    pub(super) fn look_at_part(&self, asset: &AssetId, name: &str, part: Part) -> Result<u64, CacheError> {
+    pub(super) fn scan_part(&self, asset: &AssetId, name: &str, part: Part) -> Result<u64, CacheError> {
         let dir = self.layout.asset(asset);
         let file = dir.join(name);
         let partial = dir.join(Layout::bytes_of(name));

@@ -87,7 +87,7 @@ impl Staged for FsStaged {
 
         let tree = &self.tree;
         let target = tree.layout.entry(&self.asset, &self.path);
-        let _turn = tree.turns.take(&self.asset, &self.path);
+        let _locked = tree.entry_locks.take(&self.asset, &self.path);
         let rename = || {
             let renamed = tree.disk.replace(&self.staged, &target, tree.durability);
             renamed.context(IoSnafu {

@@ -9,13 +9,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use snafu::ResultExt as _;
 
 use super::claims::Claims;
+use super::entry_locks::EntryLocks;
 use super::layout::{Layout, PIN};
-use super::turns::Turns;
 use crate::cache::entry::Entry;
 use crate::cache::error::{CacheError, IoSnafu};
 use crate::cache::id::AssetId;
 use crate::cache::path::CachePath;
-use crate::cache::store::{AssetInfo, Committed, Stamp};
+use crate::cache::store::{AssetInfo, Committed, Timestamp};
 use crate::storage::Durability;
 use crate::storage::durable::{Disk, DiskFile, Kind, Meta};
 
@@ -24,14 +24,14 @@ pub(in crate::cache) struct Tree {
     pub(in crate::cache) disk: Arc<dyn Disk>,
     pub(in crate::cache) layout: Layout,
     pub(in crate::cache) durability: Durability,
-    pub(in crate::cache) turns: Turns,
+    pub(in crate::cache) entry_locks: EntryLocks,
     /// Partial files that somebody has.
     pub(super) claims: Arc<Claims>,
     /// Directories known to be durable under their own names.
     durable: Mutex<HashSet<PathBuf>>,
     /// Whether the trash of earlier sessions is gone.
     swept: Mutex<bool>,
-    opened: Stamp,
+    opened: Timestamp,
 }
 
 /// Makes a directory unless it is there.
@@ -75,11 +75,11 @@ impl Tree {
             disk,
             layout,
             durability,
-            turns: Turns::default(),
+            entry_locks: EntryLocks::default(),
             claims: Arc::default(),
             durable,
             swept,
-            opened: Stamp::now(),
+            opened: Timestamp::now(),
         })
     }
 
@@ -89,7 +89,7 @@ impl Tree {
     }
 
     /// Removes what a killed session left in the trash.
-    pub(in crate::cache) fn settle(&self) -> Result<(), CacheError> {
+    pub(in crate::cache) fn sweep(&self) -> Result<(), CacheError> {
         // Not poisoned by anything but a panic of the disk's; then the next call looks again.
         let mut swept = self.swept.lock().unwrap_or_else(PoisonError::into_inner);
         if !*swept {
@@ -127,12 +127,12 @@ impl Tree {
         })
     }
 
-    pub(in crate::cache) fn modified(&self, asset: &AssetId) -> Result<Option<Stamp>, CacheError> {
+    pub(in crate::cache) fn modified(&self, asset: &AssetId) -> Result<Option<Timestamp>, CacheError> {
         let meta = self.meta(&self.layout.asset(asset))?;
         Ok(meta
             .filter(|meta| meta.kind == Kind::Dir)
             .and_then(|meta| meta.modified)
-            .map(Stamp::from))
+            .map(Timestamp::from))
     }
 
     /// Removes whatever stands at `path`; symlinks are not followed.
@@ -225,28 +225,28 @@ impl Tree {
         let dir = self.layout.asset(asset);
         let found = self.meta(&dir)?.map(|meta| meta.kind);
         if found != Some(Kind::Dir) {
-            let (fan, assets) = (self.layout.fan(asset), self.layout.assets());
+            let (shard, assets) = (self.layout.shard(asset), self.layout.assets());
             if found.is_some() {
                 self.displace(asset, &dir)?;
             }
             // Before they are made anew: whoever finds them must not take them for those that were durable.
             self.known_durable().remove(&dir);
-            if self.meta(&fan)?.is_none() {
+            if self.meta(&shard)?.is_none() {
                 let mut durable = self.known_durable();
-                durable.remove(&fan);
+                durable.remove(&shard);
                 durable.remove(&assets);
             }
-            for missing in [&assets, &fan, &dir] {
+            for missing in [&assets, &shard, &dir] {
                 make_dir(&*self.disk, missing)?;
             }
         }
         if durability == Durability::Full {
             // Whoever made a directory may have been killed, or be about to sync it: only our own sync counts.
-            let fan = self.layout.fan(asset);
+            let shard = self.layout.shard(asset);
             let assets = self.layout.assets();
             for (made, parent) in [
-                (&dir, fan.as_path()),
-                (&fan, &assets),
+                (&dir, shard.as_path()),
+                (&shard, &assets),
                 (&assets, self.layout.root()),
             ] {
                 if !self.known_durable().contains(made) {
@@ -297,7 +297,7 @@ impl Tree {
         asset: &AssetId,
         path: &CachePath,
     ) -> Result<Option<Entry>, CacheError> {
-        let _turn = self.turns.take(asset, path);
+        let _locked = self.entry_locks.take(asset, path);
         let file = self.layout.entry(asset, path);
         match self.with_entry(&file, |opened| Entry::file(opened, &file, asset, path)) {
             Ok(entry) => return Ok(entry),
@@ -315,7 +315,7 @@ impl Tree {
         asset: &AssetId,
         path: &CachePath,
     ) -> Result<Option<u64>, CacheError> {
-        let _turn = self.turns.take(asset, path);
+        let _locked = self.entry_locks.take(asset, path);
         let file = self.layout.entry(asset, path);
         match self.with_entry(&file, |opened| Entry::file(opened, &file, asset, path)) {
             Ok(None) => return Ok(None),
@@ -348,7 +348,7 @@ impl Tree {
     }
 
     /// What one asset's directory holds, and removes what dead writers left in it.
-    pub(in crate::cache) fn look(&self, asset: &AssetId) -> Result<Option<AssetInfo>, CacheError> {
+    pub(in crate::cache) fn scan_asset(&self, asset: &AssetId) -> Result<Option<AssetInfo>, CacheError> {
         let dir = self.layout.asset(asset);
         let Some(meta) = self.meta(&dir)?.filter(|meta| meta.kind == Kind::Dir) else {
             return Ok(None);
@@ -365,10 +365,10 @@ impl Tree {
             // No later than what this session stamps, also where a clock ran ahead.
             last_access: meta
                 .modified
-                .map_or(Stamp::default(), |at| Stamp::from(at).min(self.opened)),
+                .map_or(Timestamp::default(), |at| Timestamp::from(at).min(self.opened)),
             leased: false,
             pinned: false,
-            modified: meta.modified.map(Stamp::from),
+            modified: meta.modified.map(Timestamp::from),
         };
         for name in names {
             let text = name.to_string_lossy();
@@ -387,7 +387,7 @@ impl Tree {
                 None => {}
             }
             if let Some(part) = Layout::part(&text) {
-                info.bytes += self.look_at_part(asset, &text, part)?;
+                info.bytes += self.scan_part(asset, &text, part)?;
                 // It may grow, and shrink by a power cut, with no change to the directory.
                 info.modified = None;
                 continue;
@@ -425,16 +425,16 @@ impl Tree {
         }
     }
 
-    /// Ids of the assets in one fan-out directory.
-    pub(in crate::cache) fn ids(&self, fan: &Path) -> Result<Vec<AssetId>, CacheError> {
-        let names = absent(self.disk.read_dir(fan)).context(IoSnafu {
+    /// Ids of the assets in one shard directory.
+    pub(in crate::cache) fn ids(&self, shard: &Path) -> Result<Vec<AssetId>, CacheError> {
+        let names = absent(self.disk.read_dir(shard)).context(IoSnafu {
             action: "list",
-            path: fan,
+            path: shard,
         })?;
         let ids = names
             .unwrap_or_default()
             .into_iter()
             .filter_map(|name| AssetId::parse_name(name.to_str()?));
-        Ok(ids.filter(|id| self.layout.fan(id) == fan).collect())
+        Ok(ids.filter(|id| self.layout.shard(id) == shard).collect())
     }
 }

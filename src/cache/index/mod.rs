@@ -1,9 +1,9 @@
 //! Sizes and recency without scanning; only an optimisation.
 
+mod accounts;
 mod files;
-mod ledger;
-mod look;
 mod partial;
+mod scan;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -14,8 +14,8 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 
+use self::accounts::{Accounts, Scan};
 use self::files::{IndexFiles, most_bytes};
-use self::ledger::{Ledger, Look};
 use self::partial::IndexPartial;
 use self::table::Table;
 use super::entry::Entry;
@@ -24,7 +24,7 @@ use super::id::AssetId;
 use super::partial::Partial;
 use super::path::CachePath;
 use super::progress::Progress;
-use super::store::{AssetInfo, Committed, EntryInfo, Staged, Stamp, Store, Trash};
+use super::store::{AssetInfo, Committed, EntryInfo, Staged, Store, Timestamp, Trash};
 
 /// Remembers what each asset of `inner` takes and when it was last used, in memory and, over an
 /// [`FsStore`](super::FsStore), in `<root>/index`.
@@ -33,7 +33,7 @@ use super::store::{AssetInfo, Committed, EntryInfo, Staged, Stamp, Store, Trash}
 /// two are seen to differ, or might, the inner store is asked again: after opening, on a miss, after a failed write, and after
 /// changes of one asset that came between each other.
 pub struct IndexStore<S> {
-    shared: Arc<Ledger<S>>,
+    shared: Arc<Accounts<S>>,
 }
 
 impl<S> Clone for IndexStore<S> {
@@ -67,12 +67,12 @@ impl<S> IndexStore<S> {
         inner: S,
         table: Table,
         files: Option<IndexFiles>,
-        settled: bool,
-        look: Option<Look<S>>,
+        ready: bool,
+        scan: Option<Scan<S>>,
         progress: Progress,
     ) -> Self {
         Self {
-            shared: Arc::new(Ledger::new(inner, table, files, settled, look, progress)),
+            shared: Arc::new(Accounts::new(inner, table, files, ready, scan, progress)),
         }
     }
 
@@ -82,13 +82,13 @@ impl<S> IndexStore<S> {
     }
 
     /// The latest use of any asset.
-    pub(super) fn newest(&self) -> Stamp {
+    pub(super) fn newest(&self) -> Timestamp {
         let table = self.shared.lock();
-        let uses = table.assets.values().map(|record| record.last_access);
+        let uses = table.assets.values().map(|account| account.last_access);
         uses.max().unwrap_or_default()
     }
 
-    /// How far the look at the disk after opening has come.
+    /// How far the scan at the disk after opening has come.
     pub fn progress(&self) -> &Progress {
         &self.shared.progress
     }
@@ -133,16 +133,16 @@ impl<S: Store> Store for IndexStore<S> {
 
     fn remove_entry(&self, asset: &AssetId, path: &CachePath) -> Result<Option<u64>, CacheError> {
         let shared = &self.shared;
-        let change = shared.change(asset);
+        let change = shared.update(asset);
         let removed = shared.inner.remove_entry(asset, path)?;
         let modified = shared.inner.modified(asset).unwrap_or(None);
-        change.account(|record| {
+        change.account(|account| {
             match removed {
-                Some(bytes) => record.take_out(bytes),
+                Some(bytes) => account.take_out(bytes),
                 // Something that was no entry has gone, or somebody else was here.
-                None => record.stale |= record.modified != modified,
+                None => account.stale |= account.modified != modified,
             }
-            record.modified = modified;
+            account.modified = modified;
         });
         Ok(removed)
     }
@@ -159,7 +159,7 @@ impl<S: Store> Store for IndexStore<S> {
     }
 
     fn remove(&self, asset: &AssetId) -> Result<Option<Trash>, CacheError> {
-        let change = self.shared.change(asset);
+        let change = self.shared.update(asset);
         let trash = self.shared.inner.remove(asset)?;
         let bytes = change.removed(trash.is_some());
         let shared = Arc::clone(&self.shared);
@@ -175,12 +175,12 @@ impl<S: Store> Store for IndexStore<S> {
 
     fn set_pinned(&self, asset: &AssetId, pinned: bool) -> Result<(), CacheError> {
         let shared = &self.shared;
-        let change = shared.change(asset);
+        let change = shared.update(asset);
         shared.inner.set_pinned(asset, pinned)?;
         let modified = shared.inner.modified(asset).unwrap_or(None);
-        change.account_last(|record| {
-            record.pinned = pinned;
-            record.modified = modified;
+        change.account_last(|account| {
+            account.pinned = pinned;
+            account.modified = modified;
         });
         Ok(())
     }
@@ -191,10 +191,10 @@ impl<S: Store> Store for IndexStore<S> {
             .lock()
             .assets
             .get(asset)
-            .and_then(|record| record.info(asset)))
+            .and_then(|account| account.info(asset)))
     }
 
-    fn modified(&self, asset: &AssetId) -> Result<Option<Stamp>, CacheError> {
+    fn modified(&self, asset: &AssetId) -> Result<Option<Timestamp>, CacheError> {
         self.shared.inner.modified(asset)
     }
 
@@ -204,7 +204,7 @@ impl<S: Store> Store for IndexStore<S> {
             .lock()
             .assets
             .iter()
-            .filter_map(|(id, record)| record.info(id))
+            .filter_map(|(id, account)| account.info(id))
             .collect())
     }
 
@@ -229,30 +229,30 @@ impl<S: Store> Store for IndexStore<S> {
         inner.saturating_add(index)
     }
 
-    fn settle(&self) -> Result<(), CacheError> {
+    fn ready(&self) -> Result<(), CacheError> {
         let shared = &self.shared;
-        if shared.settled.load(Ordering::Acquire) {
+        if shared.ready.load(Ordering::Acquire) {
             return Ok(());
         }
-        let _looking = shared.lock_looking();
-        if !shared.settled.load(Ordering::Acquire) {
-            shared.inner.settle()?;
-            if let Some(look) = shared.look {
-                look(shared)?;
+        let _scanning = shared.lock_scan();
+        if !shared.ready.load(Ordering::Acquire) {
+            shared.inner.ready()?;
+            if let Some(scan) = shared.scan {
+                scan(shared)?;
             }
-            shared.settled.store(true, Ordering::Release);
+            shared.ready.store(true, Ordering::Release);
         }
         Ok(())
     }
 
-    fn touch(&self, asset: &AssetId, at: Stamp) -> bool {
+    fn touch(&self, asset: &AssetId, at: Timestamp) -> bool {
         let mut table = self.shared.lock();
         let persist = table.persist;
-        let Some(record) = table.assets.get_mut(asset) else {
+        let Some(account) = table.assets.get_mut(asset) else {
             return false;
         };
-        record.last_access = at;
-        if persist && !std::mem::replace(&mut record.touched, true) {
+        account.last_access = at;
+        if persist && !std::mem::replace(&mut account.touched, true) {
             table.touched.push(asset.bare());
         }
         true
@@ -262,10 +262,10 @@ impl<S: Store> Store for IndexStore<S> {
         self.shared.inner.is_held(asset)
     }
 
-    fn news(&self) -> Result<Vec<(AssetId, Stamp)>, CacheError> {
+    fn changes(&self) -> Result<Vec<(AssetId, Timestamp)>, CacheError> {
         let mut table = self.shared.lock();
-        let news = std::mem::take(&mut table.news);
-        Ok(news
+        let changes = std::mem::take(&mut table.changes);
+        Ok(changes
             .into_iter()
             .filter_map(|id| {
                 let at = table.assets.get(&id)?.last_access;
@@ -326,7 +326,7 @@ impl<S: fmt::Debug> fmt::Debug for IndexStore<S> {
 struct IndexStaged<S> {
     inner: Box<dyn Staged>,
     asset: AssetId,
-    shared: Arc<Ledger<S>>,
+    shared: Arc<Accounts<S>>,
 }
 
 impl<S: Store> Staged for IndexStaged<S> {

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::ledger::Ledger;
+use super::accounts::Accounts;
 use crate::cache::error::CacheError;
 use crate::cache::id::AssetId;
 use crate::cache::partial::{Partial, PartialPlace};
@@ -19,16 +19,16 @@ pub(super) struct IndexPartial<S: Store> {
 /// Counts what an asset takes when it is dropped.
 struct Account<S: Store> {
     asset: AssetId,
-    ledger: Arc<Ledger<S>>,
+    accounts: Arc<Accounts<S>>,
 }
 
 impl<S: Store> IndexPartial<S> {
-    pub(super) fn new(inner: Box<dyn Partial>, asset: &AssetId, ledger: &Arc<Ledger<S>>) -> Self {
+    pub(super) fn new(inner: Box<dyn Partial>, asset: &AssetId, accounts: &Arc<Accounts<S>>) -> Self {
         Self {
             inner,
             account: Account {
                 asset: asset.clone(),
-                ledger: Arc::clone(ledger),
+                accounts: Arc::clone(accounts),
             },
         }
     }
@@ -66,15 +66,15 @@ impl<S: Store> Partial for IndexPartial<S> {
     }
 
     fn commit(&self, rename: &mut dyn FnMut() -> Result<u64, CacheError>) -> Result<Committed, CacheError> {
-        let Account { asset, ledger } = &self.account;
-        ledger.committing(asset, || self.inner.commit(rename))
+        let Account { asset, accounts } = &self.account;
+        accounts.committing(asset, || self.inner.commit(rename))
     }
 }
 
 impl<S: Store> Account<S> {
     fn count(&self) {
-        self.ledger.refresh(&self.asset);
-        self.ledger.flush();
+        self.accounts.refresh(&self.asset);
+        self.accounts.flush();
     }
 }
 

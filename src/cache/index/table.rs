@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::files::Sizes;
 use crate::cache::codec::{self, Change, Row};
 use crate::cache::id::{AssetId, IdHasher};
-use crate::cache::store::{AssetInfo, Stamp};
+use crate::cache::store::{AssetInfo, Timestamp};
 
 /// How far a directory's time must lie back to be relied on. File systems round it, some to two seconds, and a change within
 /// that would not show. And a power cut takes names back that were changed but not synced, within such a step again, until
@@ -15,13 +15,13 @@ pub(super) const SURE_AFTER: Duration = Duration::from_secs(60);
 
 #[derive(Default)]
 pub(super) struct Table {
-    pub(super) assets: HashMap<AssetId, Record, IdHasher>,
+    pub(super) assets: HashMap<AssetId, Account, IdHasher>,
     /// Sum of the bytes of all assets.
     pub(super) bytes: u64,
     /// Bytes of removed assets whose trash is not emptied yet.
     pub(super) trash: u64,
     /// Assets the layers above have not been told of.
-    pub(super) news: Vec<AssetId>,
+    pub(super) changes: Vec<AssetId>,
     /// Whether an index is kept on disk.
     pub(super) persist: bool,
     /// Whether changes are collected for the journal.
@@ -36,7 +36,7 @@ pub(super) struct Table {
     pub(super) unread: Vec<AssetId>,
     /// What the index's files took on disk when they were last written.
     pub(super) files: Sizes,
-    /// Tells looks at the disk apart.
+    /// Tells scans of the disk apart.
     pub(super) round: u32,
     /// The last version given to a record.
     versions: u64,
@@ -50,18 +50,18 @@ pub(super) struct Table {
     clippy::struct_excessive_bools,
     reason = "four independent facts, a million times in memory"
 )]
-pub(super) struct Record {
+pub(super) struct Account {
     pub(super) bytes: u64,
     pub(super) files: u64,
-    pub(super) last_access: Stamp,
+    pub(super) last_access: Timestamp,
     /// [`Store::modified`] when the figures above were right.
-    pub(super) modified: Option<Stamp>,
-    /// New with each change and never given twice, so that a look at the inner store that a change overtook is not
+    pub(super) modified: Option<Timestamp>,
+    /// New with each change and never given twice, so that a scan at the inner store that a change overtook is not
     /// believed, even where the asset was removed and made anew in between.
     pub(super) version: u64,
     /// Changes under way.
     pub(super) busy: u32,
-    /// The look at the disk that has seen it last.
+    /// The scan of the disk that has seen it last.
     pub(super) round: u32,
     pub(super) pinned: bool,
     /// The figures were read when `modified` was old enough to show every later change, and nothing was changed since.
@@ -72,7 +72,7 @@ pub(super) struct Record {
     pub(super) touched: bool,
 }
 
-impl Record {
+impl Account {
     pub(super) fn info(&self, id: &AssetId) -> Option<AssetInfo> {
         (self.files > 0 || self.bytes > 0 || self.pinned).then(|| AssetInfo {
             id: id.clone(),
@@ -113,7 +113,7 @@ impl Table {
             ..Self::default()
         };
         table.assets.reserve(rows.len());
-        table.news.reserve(rows.len());
+        table.changes.reserve(rows.len());
         for row in rows {
             table.set(&row);
         }
@@ -123,8 +123,8 @@ impl Table {
                 Change::Removed(id) => drop(table.assets.remove(&AssetId::from_hash(id))),
                 Change::Touched(touches) => {
                     for (id, at) in touches {
-                        if let Some(record) = table.assets.get_mut(&AssetId::from_hash(id)) {
-                            record.last_access = Stamp(at);
+                        if let Some(account) = table.assets.get_mut(&AssetId::from_hash(id)) {
+                            account.last_access = Timestamp(at);
                         }
                     }
                 }
@@ -133,7 +133,7 @@ impl Table {
         table.bytes = table
             .assets
             .values()
-            .try_fold(0_u64, |sum, record| sum.checked_add(record.bytes))?;
+            .try_fold(0_u64, |sum, account| sum.checked_add(account.bytes))?;
         Some(table)
     }
 
@@ -147,18 +147,18 @@ impl Table {
     }
 
     pub(super) fn set(&mut self, row: &Row) {
-        let record = Record {
+        let account = Account {
             bytes: row.bytes,
             files: row.files,
             last_access: row.last_access(),
             modified: row.modified(),
             pinned: row.pinned(),
             sure: row.sure(),
-            ..Record::default()
+            ..Account::default()
         };
         let id = row.id();
-        if self.assets.insert(id.clone(), record).is_none() {
-            self.news.push(id);
+        if self.assets.insert(id.clone(), account).is_none() {
+            self.changes.push(id);
         }
     }
 
@@ -180,25 +180,27 @@ impl Table {
         };
         self.bytes = self.bytes.saturating_add(info.bytes);
         let version = self.next_version();
-        let record = self.assets.entry(id.bare()).or_default();
-        record.version = version;
-        record.bytes = info.bytes;
-        record.files = info.files;
-        record.pinned = info.pinned;
-        record.modified = info.modified;
-        record.sure = info.modified.is_some_and(|at| at.age(Stamp::now()) > SURE_AFTER);
-        record.stale = false;
+        let account = self.assets.entry(id.bare()).or_default();
+        account.version = version;
+        account.bytes = info.bytes;
+        account.files = info.files;
+        account.pinned = info.pinned;
+        account.modified = info.modified;
+        account.sure = info
+            .modified
+            .is_some_and(|at| at.age(Timestamp::now()) > SURE_AFTER);
+        account.stale = false;
         // A record may be there for a change under way, of which nothing was accounted yet.
         if old.is_none_or(|old| old.info(id).is_none()) {
-            if record.last_access == Stamp::default() {
-                record.last_access = info.last_access;
+            if account.last_access == Timestamp::default() {
+                account.last_access = info.last_access;
             }
-            self.news.push(id.bare());
+            self.changes.push(id.bare());
         }
-        let figures = |record: &Record| (record.bytes, record.files, record.pinned, record.modified);
-        let newly_sure = record.sure && old.is_some_and(|old| !old.sure);
+        let figures = |account: &Account| (account.bytes, account.files, account.pinned, account.modified);
+        let newly_sure = account.sure && old.is_some_and(|old| !old.sure);
         // Finding what was known already is nothing to write down.
-        if old.as_ref().map(figures) != Some(figures(record)) {
+        if old.as_ref().map(figures) != Some(figures(account)) {
             self.note(id);
         }
         // No journal tells it, only a snapshot.
@@ -208,8 +210,8 @@ impl Table {
     /// Collects how an asset stands now for the journal.
     pub(super) fn note(&mut self, id: &AssetId) {
         self.changed = true;
-        if let Some(record) = self.assets.get(id).filter(|_| self.journaling) {
-            codec::encode_change(&Change::Set(record.row(id)), &mut self.pending);
+        if let Some(account) = self.assets.get(id).filter(|_| self.journaling) {
+            codec::encode_change(&Change::Set(account.row(id)), &mut self.pending);
         }
     }
 
@@ -235,9 +237,9 @@ impl Table {
         let touched = std::mem::take(&mut self.touched);
         let mut uses = Vec::with_capacity(touched.len());
         for id in touched {
-            if let Some(record) = self.assets.get_mut(&id) {
-                record.touched = false;
-                uses.push((id, record.last_access));
+            if let Some(account) = self.assets.get_mut(&id) {
+                account.touched = false;
+                uses.push((id, account.last_access));
             }
         }
         codec::encode_touches(uses, &mut self.pending);

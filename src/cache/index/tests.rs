@@ -157,29 +157,29 @@ fn of_an_asset_that_has_gone_nothing_counts() {
 fn a_pin_accounted_after_the_unpin_that_ended_it_is_none() {
     let (memory, index, asset, path) = scene();
     index.put(&asset, &path, Bytes::from(vec![1; 100])).unwrap();
-    let change = index.shared.change(&asset);
+    let change = index.shared.update(&asset);
     memory.set_pinned(&asset, true).unwrap();
     index.set_pinned(&asset, false).unwrap();
-    change.account_last(|record| record.pinned = true);
+    change.account_last(|account| account.pinned = true);
     agree(&index, &memory);
-    let change = index.shared.change(&asset);
+    let change = index.shared.update(&asset);
     memory.set_pinned(&asset, false).unwrap();
-    let second = index.shared.change(&asset);
+    let second = index.shared.update(&asset);
     memory.set_pinned(&asset, true).unwrap();
-    change.account_last(|record| record.pinned = false);
-    second.account_last(|record| record.pinned = true);
+    change.account_last(|account| account.pinned = false);
+    second.account_last(|account| account.pinned = true);
     agree(&index, &memory);
 }
 
-/// C3: a look at an asset while it goes to the trash does not make its bytes forgotten before they are gone.
+/// C3: a scan at an asset while it goes to the trash does not make its bytes forgotten before they are gone.
 #[test]
 fn an_asset_looked_at_while_it_is_removed_counts_until_its_trash_is_emptied() {
     let (hooked, hooks) = Hooked::over(MemoryStore::default());
     let index = Arc::new(IndexStore::scanned(hooked).unwrap());
     let (asset, path) = (AssetId::from_key("a").unwrap(), CachePath::parse("x").unwrap());
     index.put(&asset, &path, Bytes::from_static(b"bytes")).unwrap();
-    let (looks, id) = (Arc::clone(&index), asset.clone());
-    hooks.after.set(move || looks.shared.refresh(&id));
+    let (reads, id) = (Arc::clone(&index), asset.clone());
+    hooks.after.set(move || reads.shared.refresh(&id));
     let trash = index.remove(&asset).unwrap().unwrap();
     assert_eq!(index.used_bytes().unwrap(), 5);
     assert!(index.asset(&asset).unwrap().is_none());
@@ -187,7 +187,7 @@ fn an_asset_looked_at_while_it_is_removed_counts_until_its_trash_is_emptied() {
     assert_eq!(index.used_bytes().unwrap(), 0);
 }
 
-/// C3: what is unknown before and after a look, but came and went during it, is not counted.
+/// C3: what is unknown before and after a scan, but came and went during it, is not counted.
 #[test]
 fn an_asset_that_comes_and_goes_during_a_look_is_not_counted() {
     let (hooked, hooks) = Hooked::over(MemoryStore::default());
@@ -196,10 +196,10 @@ fn an_asset_that_comes_and_goes_during_a_look_is_not_counted() {
     let (asset, path) = (AssetId::from_key("a").unwrap(), CachePath::parse("x").unwrap());
     let (made, gone) = (Arc::clone(&index), Arc::clone(&index));
     let (id, same) = (asset.clone(), asset.clone());
-    hooks.looking.set(move || {
+    hooks.before_info.set(move || {
         made.put(&id, &path, Bytes::from_static(b"bytes")).unwrap();
     });
-    hooks.looked.set(move || {
+    hooks.after_info.set(move || {
         drop(gone.remove(&same).unwrap());
     });
     index.shared.try_refresh(&asset).unwrap();
@@ -207,7 +207,7 @@ fn an_asset_that_comes_and_goes_during_a_look_is_not_counted() {
     assert_eq!(index.shared.lock().bytes, 0);
 }
 
-/// C3: a look at the inner store begun before an asset was removed and made anew tells by the version that it is not
+/// C3: a scan at the inner store begun before an asset was removed and made anew tells by the version that it is not
 /// to be believed.
 #[test]
 fn an_asset_made_anew_has_a_version_that_none_had() {
@@ -220,7 +220,7 @@ fn an_asset_made_anew_has_a_version_that_none_had() {
             .lock()
             .assets
             .get(&asset)
-            .map(|record| record.version)
+            .map(|account| account.version)
     };
     let mut seen = vec![version()];
     for _ in 0..3 {
@@ -237,16 +237,16 @@ fn an_asset_made_anew_has_a_version_that_none_had() {
 #[test]
 fn an_unknown_asset_that_no_look_could_settle_is_looked_at_by_the_checkpoint() {
     /// Lets another asset come and go during this look and the next ones.
-    fn disturb(hooks: &Arc<Hooks>, index: &IndexStore<Hooked<MemoryStore>>, looks: usize) {
+    fn disturb(hooks: &Arc<Hooks>, index: &IndexStore<Hooked<MemoryStore>>, reads: usize) {
         let (again, disturbed) = (Arc::clone(hooks), index.clone());
-        hooks.looked.set(move || {
+        hooks.after_info.set(move || {
             let (other, path) = (AssetId::from_key("b").unwrap(), CachePath::parse("x").unwrap());
             disturbed
                 .put(&other, &path, Bytes::from_static(b"bytes"))
                 .unwrap();
             disturbed.remove(&other).unwrap().unwrap().empty().unwrap();
-            if looks > 1 {
-                disturb(&again, &disturbed, looks - 1);
+            if reads > 1 {
+                disturb(&again, &disturbed, reads - 1);
             }
         });
     }
@@ -257,19 +257,19 @@ fn an_unknown_asset_that_no_look_could_settle_is_looked_at_by_the_checkpoint() {
     memory.put(&asset, &path, Bytes::from(vec![1; 100])).unwrap();
     disturb(&hooks, &index, 3);
     index.shared.try_refresh(&asset).unwrap();
-    assert!(hooks.looked.is_over());
+    assert!(hooks.after_info.is_over());
     index.checkpoint().unwrap();
     agree(&index, &memory);
-    // The same where the look fails.
+    // The same where the scan fails.
     memory.put(&asset, &path, Bytes::from(vec![1; 50])).unwrap();
-    hooks.look_fails.set(CacheError::Abandoned);
+    hooks.info_fails.set(CacheError::Abandoned);
     index.shared.refresh(&asset);
-    assert!(hooks.look_fails.is_over());
+    assert!(hooks.info_fails.is_over());
     index.checkpoint().unwrap();
     agree(&index, &memory);
 }
 
-/// C3: a look that another look has overtaken is not believed.
+/// C3: a scan that another look has overtaken is not believed.
 #[test]
 fn of_two_looks_at_an_asset_the_later_one_counts() {
     let memory = MemoryStore::new();
@@ -277,10 +277,10 @@ fn of_two_looks_at_an_asset_the_later_one_counts() {
     memory.put(&asset, &path, Bytes::from(vec![1; 100])).unwrap();
     let (hooked, hooks) = Hooked::over(memory.clone());
     let index = IndexStore::scanned(hooked).unwrap();
-    let (looks, behind, id) = (index.clone(), memory.clone(), asset.clone());
-    hooks.looked.set(move || {
+    let (reads, behind, id) = (index.clone(), memory.clone(), asset.clone());
+    hooks.after_info.set(move || {
         behind.put(&id, &path, Bytes::from(vec![2; 50])).unwrap();
-        looks.shared.refresh(&id);
+        reads.shared.refresh(&id);
     });
     index.shared.refresh(&asset);
     agree(&index, &memory);
@@ -313,7 +313,7 @@ mod on_a_fake_disk {
     use crate::storage::durable::{self, Disk as _};
     use crate::storage::fake_disk::{FakeDisk, Fault, Later};
 
-    /// C3: what a look at the disk writes down during a change does not say that the session has ended in order.
+    /// C3: what a scan at the disk writes down during a change does not say that the session has ended in order.
     #[test]
     fn an_index_written_during_a_change_is_not_a_clean_end() {
         for changing in [false, true] {
@@ -322,8 +322,8 @@ mod on_a_fake_disk {
             let dir = files.tree().layout.index();
             let index = IndexStore::open(files, true).unwrap();
             let asset = AssetId::from_key("a").unwrap();
-            let change = changing.then(|| index.shared.change(&asset));
-            index.look().unwrap();
+            let change = changing.then(|| index.shared.update(&asset));
+            index.scan().unwrap();
             let (_, loaded) = IndexFiles::load(disk, &dir);
             assert_eq!(loaded.unwrap().clean, !changing);
             drop(change);
@@ -337,7 +337,7 @@ mod on_a_fake_disk {
         let disk = FakeDisk::default();
         let files = || FsStore::on(Arc::new(disk.clone()), Path::new("/"), Durability::Full).unwrap();
         let index = IndexStore::open(files(), true).unwrap();
-        index.look().unwrap();
+        index.scan().unwrap();
         let (asset, path) = (
             |n: u8| AssetId::from_key(&n.to_string()).unwrap(),
             CachePath::parse("x").unwrap(),
@@ -347,7 +347,7 @@ mod on_a_fake_disk {
         }
         index.seal();
         let index = IndexStore::open(files(), true).unwrap();
-        index.look().unwrap();
+        index.scan().unwrap();
         drop(files().remove(&asset(5)).unwrap());
         index.shared.refresh(&asset(5));
         let healed = index.used_bytes().unwrap();
@@ -370,7 +370,7 @@ mod on_a_fake_disk {
         let files = FsStore::on(disk.clone(), Path::new("/"), Durability::Ordered).unwrap();
         let dir = files.tree().layout.index();
         let index = IndexStore::open(files, true).unwrap();
-        index.look().unwrap();
+        index.scan().unwrap();
         let (asset, path) = (AssetId::from_key("a").unwrap(), CachePath::parse("x").unwrap());
         index.put(&asset, &path, Bytes::from_static(b"bytes")).unwrap();
         let load = |disk: FakeDisk| IndexFiles::load(Arc::new(disk), &dir).1.unwrap();
@@ -399,14 +399,14 @@ mod on_a_fake_disk {
         let disk = Arc::new(FakeDisk::default());
         let files = |disk| FsStore::on(disk, Path::new("/"), Durability::Ordered).unwrap();
         let index = IndexStore::open(files(disk.clone()), true).unwrap();
-        index.look().unwrap();
+        index.scan().unwrap();
         let (asset, path) = (AssetId::from_key("a").unwrap(), CachePath::parse("x").unwrap());
         index.put(&asset, &path, Bytes::from_static(b"bytes")).unwrap();
         let busy = index.shared.lock_files();
         index.put(&asset, &path, Bytes::from_static(b"other")).unwrap();
         drop(busy);
         assert!(!index.shared.lock().pending.is_empty());
-        let last = Stamp(Stamp::now().0 + 1);
+        let last = Timestamp(Timestamp::now().0 + 1);
         index.touch(&asset, last);
         index.shared.compact(false).unwrap();
         index.shared.flush();
@@ -420,10 +420,10 @@ mod on_a_fake_disk {
         let disk = Arc::new(FakeDisk::default());
         let files = |disk| FsStore::on(disk, Path::new("/"), Durability::Ordered).unwrap();
         let index = IndexStore::open(files(disk.clone()), true).unwrap();
-        index.look().unwrap();
+        index.scan().unwrap();
         let (asset, path) = (AssetId::from_key("a").unwrap(), CachePath::parse("x").unwrap());
         index.put(&asset, &path, Bytes::from_static(b"bytes")).unwrap();
-        let last = Stamp(Stamp::now().0 + 1);
+        let last = Timestamp(Timestamp::now().0 + 1);
         index.touch(&asset, last);
         let fail_next = || {
             let (at, later, error) = (disk.calls(), Later::Work, libc::EIO);
@@ -445,7 +445,7 @@ mod on_a_fake_disk {
         let disk = Arc::new(FakeDisk::default());
         let files = FsStore::on(disk.clone(), Path::new("/"), Durability::Ordered).unwrap();
         let index = IndexStore::open(files, true).unwrap();
-        index.look().unwrap();
+        index.scan().unwrap();
         let (asset, path) = (AssetId::from_key("a").unwrap(), CachePath::parse("x").unwrap());
         for _ in 0..200 {
             index.put(&asset, &path, Bytes::from_static(b"bytes")).unwrap();

@@ -5,17 +5,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
 use super::files::IndexFiles;
-use super::table::{Record, Table};
+use super::table::{Account, Table};
 use crate::cache::codec::Row;
 use crate::cache::error::CacheError;
 use crate::cache::id::AssetId;
 use crate::cache::progress::Progress;
-use crate::cache::store::{Committed, Stamp, Store};
+use crate::cache::store::{Committed, Store, Timestamp};
 
 /// Looks at the disk, to find what is there.
-pub(super) type Look<S> = fn(&Ledger<S>) -> Result<(), CacheError>;
+pub(super) type Scan<S> = fn(&Accounts<S>) -> Result<(), CacheError>;
 
-pub(super) struct Ledger<S> {
+pub(super) struct Accounts<S> {
     pub(super) inner: S,
     pub(super) table: Mutex<Table>,
     /// `None`: nothing is kept on disk.
@@ -23,21 +23,21 @@ pub(super) struct Ledger<S> {
     /// The files say that something has changed.
     pub(super) begun: AtomicBool,
     /// The figures are known to be right.
-    pub(super) settled: AtomicBool,
+    pub(super) ready: AtomicBool,
     /// Held while the disk is looked at.
-    looking: Mutex<()>,
-    /// How to look at the disk.
-    pub(super) look: Option<Look<S>>,
+    scanning: Mutex<()>,
+    /// How to scan of the disk.
+    pub(super) scan: Option<Scan<S>>,
     pub(super) progress: Progress,
 }
 
-impl<S> Ledger<S> {
+impl<S> Accounts<S> {
     pub(super) fn new(
         inner: S,
         table: Table,
         files: Option<IndexFiles>,
-        settled: bool,
-        look: Option<Look<S>>,
+        ready: bool,
+        scan: Option<Scan<S>>,
         progress: Progress,
     ) -> Self {
         Self {
@@ -45,9 +45,9 @@ impl<S> Ledger<S> {
             table: Mutex::new(table),
             files: files.map(Mutex::new),
             begun: AtomicBool::new(false),
-            settled: AtomicBool::new(settled),
-            looking: Mutex::new(()),
-            look,
+            ready: AtomicBool::new(ready),
+            scanning: Mutex::new(()),
+            scan,
             progress,
         }
     }
@@ -64,13 +64,13 @@ impl<S> Ledger<S> {
             .map(|files| files.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    pub(super) fn lock_looking(&self) -> MutexGuard<'_, ()> {
-        // It guards no value: a look that panicked has told nobody that it is done.
-        self.looking.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn lock_scan(&self) -> MutexGuard<'_, ()> {
+        // It guards no value: a scan that panicked has told nobody that it is done.
+        self.scanning.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl<S: Store> Ledger<S> {
+impl<S: Store> Accounts<S> {
     /// Says on disk that something is about to change, once: a crash is then told from a clean end.
     pub(super) fn begin(&self) {
         if self.begun.load(Ordering::Acquire) {
@@ -124,11 +124,11 @@ impl<S: Store> Ledger<S> {
         table.pending.clear();
         table.changed = false;
         for id in std::mem::take(&mut table.touched) {
-            if let Some(record) = table.assets.get_mut(&id) {
-                record.touched = false;
+            if let Some(account) = table.assets.get_mut(&id) {
+                account.touched = false;
             }
         }
-        let mut rows: Vec<Row> = table.assets.iter().map(|(id, record)| record.row(id)).collect();
+        let mut rows: Vec<Row> = table.assets.iter().map(|(id, account)| account.row(id)).collect();
         table.files = files.sizes().staging(rows.len() as u64);
         drop(table);
         // The coldest first, so that the next open has the order at hand.
@@ -155,8 +155,8 @@ impl<S: Store> Ledger<S> {
         !self.begun.load(Ordering::Acquire) && !table.changed && table.touched.is_empty()
     }
 
-    /// Writes down what a look at the disk has found.
-    pub(super) fn note_look(&self) -> io::Result<()> {
+    /// Writes down what a scan at the disk has found.
+    pub(super) fn note_scan(&self) -> io::Result<()> {
         let Some(files) = self.lock_files().filter(|_| !self.is_noted()) else {
             return Ok(());
         };
@@ -165,16 +165,16 @@ impl<S: Store> Ledger<S> {
         self.compact_locked(files, sealed)
     }
 
-    /// Begins a change of an asset: until it has ended nobody believes a look at the asset.
-    pub(super) fn change<'a>(&'a self, asset: &'a AssetId) -> Change<'a, S> {
+    /// Begins a change of an asset: until it has ended nobody believes a scan at the asset.
+    pub(super) fn update<'a>(&'a self, asset: &'a AssetId) -> Update<'a, S> {
         self.begin();
         let mut table = self.lock();
-        let record = table.assets.entry(asset.bare()).or_default();
-        record.busy += 1;
-        Change {
-            ledger: self,
+        let account = table.assets.entry(asset.bare()).or_default();
+        account.busy += 1;
+        Update {
+            accounts: self,
             asset,
-            version: record.version,
+            version: account.version,
             known: false,
         }
     }
@@ -189,17 +189,17 @@ impl<S: Store> Ledger<S> {
             .lock()
             .assets
             .get(asset)
-            .is_some_and(|record| record.info(asset).is_some());
-        let change = self.change(asset);
+            .is_some_and(|account| account.info(asset).is_some());
+        let change = self.update(asset);
         let committed = commit()?;
-        change.account(|record| {
+        change.account(|account| {
             if let Some(replaced) = committed.replaced {
-                record.take_out(replaced);
+                account.take_out(replaced);
             }
-            record.bytes = record.bytes.saturating_add(committed.bytes);
-            record.files += 1;
-            record.modified = committed.modified;
-            record.stale |= committed.displaced;
+            account.bytes = account.bytes.saturating_add(committed.bytes);
+            account.files += 1;
+            account.modified = committed.modified;
+            account.stale |= committed.displaced;
         });
         Ok(Committed {
             created: !known,
@@ -209,7 +209,7 @@ impl<S: Store> Ledger<S> {
 
     /// An entry was not there. Where the directory has changed behind our back the accounts heal.
     pub(super) fn missed(&self, asset: &AssetId) {
-        let known = self.lock().assets.get(asset).map(|record| record.modified);
+        let known = self.lock().assets.get(asset).map(|account| account.modified);
         if known.is_some_and(|known| self.inner.modified(asset).is_ok_and(|now| now != known)) {
             self.refresh(asset);
         }
@@ -233,16 +233,16 @@ impl<S: Store> Ledger<S> {
 
     /// As [`refresh`](Self::refresh), and tells when that failed.
     pub(super) fn try_refresh(&self, asset: &AssetId) -> Result<(), CacheError> {
-        // Changes that overtake the look every time keep the figures right themselves.
+        // Changes that overtake the scan every time keep the figures right themselves.
         for _ in 0..3 {
             let mut table = self.lock();
             let version = match table.assets.get_mut(asset) {
-                Some(record) => {
-                    record.stale = true;
-                    if record.busy > 0 {
+                Some(account) => {
+                    account.stale = true;
+                    if account.busy > 0 {
                         return Ok(());
                     }
-                    Some(record.version)
+                    Some(account.version)
                 }
                 None => None,
             };
@@ -253,7 +253,7 @@ impl<S: Store> Ledger<S> {
             let now = table
                 .assets
                 .get(asset)
-                .map(|record| (record.version, record.busy));
+                .map(|account| (account.version, account.busy));
             // What is unknown before and after may have been made and removed in between, and seen on the disk then.
             let unseen = version.is_some() || table.removals == removals;
             if now == version.map(|version| (version, 0)) && unseen {
@@ -272,8 +272,8 @@ impl<S: Store> Ledger<S> {
 
 /// A change of an asset under way. It ends when this is dropped, also by a panic; what it did is then found out, unless
 /// it was accounted.
-pub(super) struct Change<'a, S: Store> {
-    ledger: &'a Ledger<S>,
+pub(super) struct Update<'a, S: Store> {
+    accounts: &'a Accounts<S>,
     asset: &'a AssetId,
     /// Of the record when the change began.
     version: u64,
@@ -281,19 +281,19 @@ pub(super) struct Change<'a, S: Store> {
     known: bool,
 }
 
-impl<S: Store> Change<'_, S> {
+impl<S: Store> Update<'_, S> {
     /// Takes over what the change has made of the asset, and ends it.
-    pub(super) fn account(mut self, account: impl FnOnce(&mut Record)) {
-        let mut table = self.ledger.lock();
-        let Some(record) = table.assets.get_mut(self.asset) else {
+    pub(super) fn account(mut self, apply: impl FnOnce(&mut Account)) {
+        let mut table = self.accounts.lock();
+        let Some(account) = table.assets.get_mut(self.asset) else {
             return;
         };
-        let before = record.bytes;
-        account(record);
-        let after = record.bytes;
-        record.sure = false;
-        if record.last_access == Stamp::default() {
-            record.last_access = Stamp::now();
+        let before = account.bytes;
+        apply(account);
+        let after = account.bytes;
+        account.sure = false;
+        if account.last_access == Timestamp::default() {
+            account.last_access = Timestamp::now();
         }
         table.bytes = table.bytes.saturating_sub(before).saturating_add(after);
         table.note(self.asset);
@@ -301,26 +301,26 @@ impl<S: Store> Change<'_, S> {
     }
 
     /// As [`account`](Self::account), for a change that leaves what is asked last: who was last is not known here.
-    pub(super) fn account_last(self, account: impl FnOnce(&mut Record)) {
+    pub(super) fn account_last(self, apply: impl FnOnce(&mut Account)) {
         let version = self.version;
-        self.account(|record| {
-            account(record);
-            record.stale |= record.is_changed_since(version);
+        self.account(|account| {
+            apply(account);
+            account.stale |= account.is_changed_since(version);
         });
     }
 
     /// Takes over that the asset has gone, in the `trash` or for good, and ends the change. Says what was counted of it.
     pub(super) fn removed(mut self, trash: bool) -> u64 {
-        let mut table = self.ledger.lock();
-        let Some(record) = table.assets.get_mut(self.asset) else {
+        let mut table = self.accounts.lock();
+        let Some(account) = table.assets.get_mut(self.asset) else {
             return 0;
         };
-        let bytes = std::mem::take(&mut record.bytes);
-        (record.files, record.pinned) = (0, false);
+        let bytes = std::mem::take(&mut account.bytes);
+        (account.files, account.pinned) = (0, false);
         // What another change accounted since, or will, may have gone with the asset, or come after it.
-        record.stale |= record.is_changed_since(self.version);
+        account.stale |= account.is_changed_since(self.version);
         // Nothing was there to be removed, but something was counted.
-        record.stale |= !trash && bytes > 0;
+        account.stale |= !trash && bytes > 0;
         table.bytes = table.bytes.saturating_sub(bytes);
         if trash {
             table.trash = table.trash.saturating_add(bytes);
@@ -330,26 +330,26 @@ impl<S: Store> Change<'_, S> {
     }
 }
 
-impl<S: Store> Drop for Change<'_, S> {
+impl<S: Store> Drop for Update<'_, S> {
     fn drop(&mut self) {
-        let mut table = self.ledger.lock();
+        let mut table = self.accounts.lock();
         let version = table.next_version();
         // It is there: nobody takes out the record of an asset that is being changed.
-        let Some(record) = table.assets.get_mut(self.asset) else {
+        let Some(account) = table.assets.get_mut(self.asset) else {
             return;
         };
-        record.busy -= 1;
-        record.version = version;
-        record.stale |= !self.known;
-        let stale = record.stale;
-        if record.busy == 0 && !stale && record.info(self.asset).is_none() {
+        account.busy -= 1;
+        account.version = version;
+        account.stale |= !self.known;
+        let stale = account.stale;
+        if account.busy == 0 && !stale && account.info(self.asset).is_none() {
             table.assets.remove(self.asset);
             table.note_removed(self.asset);
         }
         drop(table);
         if stale {
-            self.ledger.refresh(self.asset);
+            self.accounts.refresh(self.asset);
         }
-        self.ledger.flush();
+        self.accounts.flush();
     }
 }

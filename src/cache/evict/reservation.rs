@@ -2,22 +2,22 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::{CacheError, Committed, EvictionPolicy, Shared, Store};
+use super::{CacheError, Committed, EvictionPolicy, Evictor, Store};
 use crate::cache::id::AssetId;
 
 /// Bytes that count as used before they are; given up when it is dropped.
-pub(super) struct Promise<S, P> {
+pub(super) struct Reservation<S, P> {
     bytes: Mutex<u64>,
-    shared: Arc<Shared<S, P>>,
+    evictor: Arc<Evictor<S, P>>,
 }
 
-impl<S, P> Promise<S, P> {
+impl<S, P> Reservation<S, P> {
     /// Of what is on disk already, and so without asking: it counted until now, and goes on to.
-    pub(super) fn of(bytes: u64, shared: &Arc<Shared<S, P>>) -> Self {
-        shared.lock().reserved += bytes;
+    pub(super) fn unchecked(bytes: u64, evictor: &Arc<Evictor<S, P>>) -> Self {
+        evictor.lock().reserved += bytes;
         Self {
             bytes: Mutex::new(bytes),
-            shared: Arc::clone(shared),
+            evictor: Arc::clone(evictor),
         }
     }
 
@@ -25,11 +25,11 @@ impl<S, P> Promise<S, P> {
         *self.lock()
     }
 
-    pub(super) fn give_up(&self, bytes: u64) {
-        let mut promised = self.lock();
-        *promised = promised.saturating_sub(bytes);
-        drop(promised);
-        let mut state = self.shared.lock();
+    pub(super) fn release(&self, bytes: u64) {
+        let mut reserved = self.lock();
+        *reserved = reserved.saturating_sub(bytes);
+        drop(reserved);
+        let mut state = self.evictor.lock();
         state.reserved = state.reserved.saturating_sub(bytes);
     }
 
@@ -39,23 +39,23 @@ impl<S, P> Promise<S, P> {
     }
 }
 
-impl<S: Store, P: EvictionPolicy> Promise<S, P> {
+impl<S: Store, P: EvictionPolicy> Reservation<S, P> {
     /// Promises so much more, evicting as needed.
     pub(super) fn grow(&self, bytes: u64) -> Result<(), CacheError> {
-        self.shared.reserve(bytes)?;
+        self.evictor.reserve(bytes)?;
         *self.lock() += bytes;
         Ok(())
     }
 
     /// Ends it with a commit: the bytes are counted as an entry's by now.
-    pub(super) fn keep(&self, asset: &AssetId, committed: Committed) {
+    pub(super) fn commit(&self, asset: &AssetId, committed: Committed) {
         let bytes = std::mem::take(&mut *self.lock());
-        self.shared.committed(asset, bytes, committed);
+        self.evictor.committed(asset, bytes, committed);
     }
 }
 
-impl<S, P> Drop for Promise<S, P> {
+impl<S, P> Drop for Reservation<S, P> {
     fn drop(&mut self) {
-        self.give_up(self.bytes());
+        self.release(self.bytes());
     }
 }

@@ -8,45 +8,45 @@ use std::time::{Duration, Instant};
 use async_channel::Receiver;
 use snafu::ResultExt as _;
 
-use super::bin::{Bin, Wake};
 use super::error::{CacheError, IoSnafu};
 use super::evict::EvictingStore;
 use super::fs::{Closing, FsStore};
 use super::index::IndexStore;
 use super::policy::EvictionPolicy;
 use super::store::Store;
+use super::trash_queue::{TrashQueue, Wake};
 
 /// How much recency a crash can cost.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(60);
 
 /// Looks at the disk after opening, empties the trash, writes checkpoints, and closes the cache when this is dropped.
 #[derive(Debug)]
-pub(super) struct Keeper {
+pub(super) struct Maintenance {
     root: PathBuf,
-    bin: Arc<Bin>,
+    trash_queue: Arc<TrashQueue>,
     closing: Arc<Mutex<Option<Closing>>>,
     /// Closed when the root's lock is free.
     closed: Receiver<()>,
 }
 
-impl Keeper {
-    /// Starts the thread. It keeps `store`, and with it the root's lock, until the keeper is dropped.
+impl Maintenance {
+    /// Starts the thread. It keeps `store`, and with it the root's lock, until the maintenance thread is dropped.
     pub(super) fn start<S: Store, P: EvictionPolicy>(
         root: &Path,
         index: IndexStore<FsStore>,
         store: Arc<EvictingStore<S, P>>,
-        bin: &Arc<Bin>,
+        trash_queue: &Arc<TrashQueue>,
     ) -> Result<Self, CacheError> {
         let (alive, closed) = async_channel::bounded(1);
-        let keeper = Self {
+        let maintenance = Self {
             root: root.to_owned(),
-            bin: Arc::clone(bin),
+            trash_queue: Arc::clone(trash_queue),
             closing: Arc::default(),
             closed,
         };
-        let (bin, closing) = (Arc::clone(bin), Arc::clone(&keeper.closing));
+        let (trash_queue, closing) = (Arc::clone(trash_queue), Arc::clone(&maintenance.closing));
         let work = move || {
-            keep(&index, &*store, &bin, CHECKPOINT_EVERY);
+            run(&index, &*store, &trash_queue, CHECKPOINT_EVERY);
             index.seal();
             let policy = store.retire();
             drop((store, index));
@@ -63,7 +63,7 @@ impl Keeper {
                 action: "start a thread for",
                 path: root,
             })?;
-        Ok(keeper)
+        Ok(maintenance)
     }
 
     /// Closed when the cache is: after this keeper was dropped.
@@ -77,21 +77,21 @@ fn lock(closing: &Mutex<Option<Closing>>) -> MutexGuard<'_, Option<Closing>> {
     closing.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Works until the bin is closed, and writes a checkpoint `every` so often, whatever else there is to do.
-fn keep(index: &IndexStore<FsStore>, store: &dyn Store, bin: &Bin, every: Duration) {
-    look(index, store);
+/// Works until the trash queue is closed, and writes a checkpoint `every` so often, whatever else there is to do.
+fn run(index: &IndexStore<FsStore>, store: &dyn Store, trash_queue: &TrashQueue, every: Duration) {
+    scan(index, store);
     let mut last = Instant::now();
     loop {
-        match bin.wait(every.saturating_sub(last.elapsed())) {
+        match trash_queue.wait(every.saturating_sub(last.elapsed())) {
             Wake::Trash => {
-                bin.empty_one();
+                trash_queue.empty_one();
             }
             Wake::Timeout => {}
             Wake::Closed => break,
         }
         if last.elapsed() >= every {
             if !index.progress().is_finished() {
-                look(index, store);
+                scan(index, store);
             }
             if let Err(error) = store.checkpoint() {
                 log::warn!("cannot write a checkpoint: {error}");
@@ -99,21 +99,21 @@ fn keep(index: &IndexStore<FsStore>, store: &dyn Store, bin: &Bin, every: Durati
             last = Instant::now();
         }
     }
-    // Whoever waits for a look that always failed waits no longer.
+    // Whoever waits for a scan that always failed waits no longer.
     index.progress().end();
 }
 
-fn look(index: &IndexStore<FsStore>, store: &dyn Store) {
+fn scan(index: &IndexStore<FsStore>, store: &dyn Store) {
     // What fails here is tried again: by the first write where the sizes are not known, and with the next checkpoint.
-    if let Err(error) = index.look().and_then(|()| store.settle()) {
+    if let Err(error) = index.scan().and_then(|()| store.ready()) {
         log::warn!("cannot look through the cache: {error}");
     }
 }
 
-impl Drop for Keeper {
+impl Drop for Maintenance {
     fn drop(&mut self) {
         *lock(&self.closing) = Some(Closing::new(&self.root));
-        self.bin.close();
+        self.trash_queue.close();
     }
 }
 
@@ -127,7 +127,7 @@ mod tests {
     use crate::cache::lease::LeaseStore;
     use crate::cache::path::CachePath;
     use crate::cache::policy::Lru;
-    use crate::cache::store::{Stamp, Trash};
+    use crate::cache::store::{Timestamp, Trash};
     use crate::storage::Durability;
     use crate::storage::fake_disk::{FakeDisk, Fault, Later};
 
@@ -144,19 +144,19 @@ mod tests {
     }
 
     /// Keeps until one piece of trash is emptied, and something done meanwhile.
-    fn keep_once(
+    fn run_once(
         index: &IndexStore<FsStore>,
         store: &Arc<Stack>,
         every: Duration,
         meanwhile: impl FnOnce(&Stack) + Send + 'static,
     ) {
         let busy = Arc::clone(store);
-        store.bin().push(Trash::new(move || {
+        store.trash_queue().push(Trash::new(move || {
             meanwhile(&busy);
             Ok(())
         }));
-        store.bin().close();
-        keep(index, &**store, store.bin(), every);
+        store.trash_queue().close();
+        run(index, &**store, store.trash_queue(), every);
     }
 
     fn put(store: &impl Store, name: &str) -> AssetId {
@@ -173,8 +173,8 @@ mod tests {
             let (index, store) = open(&disk);
             let asset = put(&*store, "a");
             let used = asset.clone();
-            keep_once(&index, &store, every, move |store| {
-                assert!(store.touch(&used, Stamp::default()));
+            run_once(&index, &store, every, move |store| {
+                assert!(store.touch(&used, Timestamp::default()));
             });
             let last = |index: &IndexStore<FsStore>| index.asset(&asset).unwrap().unwrap().last_access;
             let (found, _) = open(&disk.settled());
@@ -182,7 +182,7 @@ mod tests {
         }
     }
 
-    /// C3: a look that failed is tried again, also where the last session ended in order. Nobody waits for it when the cache
+    /// C3: a scan that failed is tried again, also where the last session ended in order. Nobody waits for it when the cache
     /// is closed.
     #[test]
     fn a_look_that_failed_is_tried_again_until_the_cache_is_closed() {
@@ -195,7 +195,7 @@ mod tests {
             let twin = disk.settled();
             let (index, _) = open(&twin);
             let opened = twin.calls();
-            index.look().unwrap();
+            index.scan().unwrap();
             let mut calls = opened..twin.calls();
             let at = calls.find(|&call| twin.call_name(call) == "read_dir").unwrap();
 
@@ -203,7 +203,7 @@ mod tests {
             let (index, store) = open(&disk);
             let error = libc::EIO;
             disk.set_fault(Some(Fault { at, later, error }));
-            keep_once(&index, &store, Duration::ZERO, |_| {});
+            run_once(&index, &store, Duration::ZERO, |_| {});
             assert_eq!(index.asset(&unknown).unwrap().is_some(), succeeds);
             assert!(index.progress().is_finished());
         }

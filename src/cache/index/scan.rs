@@ -1,12 +1,12 @@
-//! The look at the disk after opening: what changed behind our back is mended, and without an index everything is
+//! The scan of the disk after opening: what changed behind our back is mended, and without an index everything is
 //! found.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::IndexStore;
+use super::accounts::Accounts;
 use super::files::{IndexFiles, Loaded};
-use super::ledger::Ledger;
 use super::table::Table;
 use crate::cache::error::CacheError;
 use crate::cache::fs::FsStore;
@@ -19,7 +19,7 @@ impl IndexStore<FsStore> {
     /// Remembers what `inner` holds, from `<root>/index` if that can be read; with `persist` it is written there.
     ///
     /// Reads are served at once. After a clean end of the last session the figures are known at once too; otherwise
-    /// the first write waits for the look at the disk. Either way [`look`](Self::look) has to be called once.
+    /// the first write waits for the scan at the disk. Either way [`scan`](Self::scan) has to be called once.
     ///
     /// # Errors
     ///
@@ -36,7 +36,7 @@ impl IndexStore<FsStore> {
                 Table::empty(false),
                 None,
                 false,
-                Some(Ledger::look),
+                Some(Accounts::scan),
                 Progress::new(),
             ));
         }
@@ -44,13 +44,13 @@ impl IndexStore<FsStore> {
             loaded.and_then(|Loaded { rows, changes, clean }| Some((Table::loaded(rows, changes)?, clean)));
         let (mut table, clean) = loaded.unwrap_or_else(|| (Table::empty(true), false));
         table.files = files.sizes();
-        let settled = clean && !leftovers;
+        let ready = clean && !leftovers;
         Ok(Self::with(
             inner,
             table,
             Some(files),
-            settled,
-            Some(Ledger::look),
+            ready,
+            Some(Accounts::scan),
             Progress::new(),
         ))
     }
@@ -61,12 +61,12 @@ impl IndexStore<FsStore> {
     /// # Errors
     ///
     /// [`CacheError::Io`] if a directory cannot be read.
-    pub fn look(&self) -> Result<(), CacheError> {
-        if self.shared.settled.load(Ordering::Acquire) {
-            let _looking = self.shared.lock_looking();
-            return self.shared.look();
+    pub fn scan(&self) -> Result<(), CacheError> {
+        if self.shared.ready.load(Ordering::Acquire) {
+            let _scanning = self.shared.lock_scan();
+            return self.shared.scan();
         }
-        self.settle()
+        self.ready()
     }
 
     /// Writes down everything at the end of a session.
@@ -77,8 +77,8 @@ impl IndexStore<FsStore> {
     }
 }
 
-impl Ledger<FsStore> {
-    fn look(&self) -> Result<(), CacheError> {
+impl Accounts<FsStore> {
+    fn scan(&self) -> Result<(), CacheError> {
         let round = {
             let mut table = self.lock();
             table.round = table.round.wrapping_add(1);
@@ -89,14 +89,14 @@ impl Ledger<FsStore> {
         {
             log::warn!("cannot remove an unfinished index: {error}");
         }
-        let fans = self.inner.fans()?;
-        self.progress.begin(fans.len() as u64);
-        parallel::for_each(&fans, |fan| {
-            let ids = self.inner.tree().ids(fan)?;
+        let shards = self.inner.shards()?;
+        self.progress.begin(shards.len() as u64);
+        parallel::for_each(&shards, |shard| {
+            let ids = self.inner.tree().ids(shard)?;
             for id in &ids {
-                self.look_at(id, round)?;
+                self.scan_asset(id, round)?;
             }
-            self.progress.looked_at(ids.len() as u64);
+            self.progress.scanned(ids.len() as u64);
             Ok(())
         })?;
         let gone: Vec<AssetId> = {
@@ -104,26 +104,26 @@ impl Ledger<FsStore> {
             table
                 .assets
                 .iter()
-                .filter(|(_, record)| record.round != round)
+                .filter(|(_, account)| account.round != round)
                 .map(|(id, _)| id.clone())
                 .collect()
         };
         for id in &gone {
             self.try_refresh(id)?;
         }
-        if let Err(error) = self.note_look() {
+        if let Err(error) = self.note_scan() {
             log::warn!("cannot write the cache's index: {error}");
         }
         self.progress.end();
         Ok(())
     }
 
-    fn look_at(&self, id: &AssetId, round: u32) -> Result<(), CacheError> {
+    fn scan_asset(&self, id: &AssetId, round: u32) -> Result<(), CacheError> {
         let known = {
             let mut table = self.lock();
-            table.assets.get_mut(id).map(|record| {
-                record.round = round;
-                (record.modified, record.sure)
+            table.assets.get_mut(id).map(|account| {
+                account.round = round;
+                (account.modified, account.sure)
             })
         };
         // Relies on the time only where it is old enough to show every change.
@@ -133,8 +133,8 @@ impl Ledger<FsStore> {
         }
         self.try_refresh(id)?;
         self.flush();
-        if let Some(record) = self.lock().assets.get_mut(id) {
-            record.round = round;
+        if let Some(account) = self.lock().assets.get_mut(id) {
+            account.round = round;
         }
         Ok(())
     }

@@ -15,82 +15,82 @@ use super::path::CachePath;
 
 /// Entries being fetched.
 #[derive(Clone, Default)]
-pub(super) struct Flights {
-    flights: Arc<Mutex<HashMap<(AssetId, CachePath), Flight>>>,
+pub(super) struct SingleFlight {
+    cells: Arc<Mutex<HashMap<(AssetId, CachePath), FetchCell>>>,
 }
 
 /// Held by the one who fetches; holds what was fetched for those who wait. Its references are those who wait or fetch.
-type Flight = Arc<AsyncMutex<Option<Bytes>>>;
+type FetchCell = Arc<AsyncMutex<Option<Bytes>>>;
 
 thread_local! {
-    /// Flights whose fetches are being polled further up this thread's stack, by address: each lives as long as that.
+    /// Cells whose fetches are being polled further up this thread's stack, by address: each lives as long as that.
     static POLLED: RefCell<Vec<usize>> = const { RefCell::new(Vec::new()) };
 }
 
 /// The right to fetch an entry. Dropping it passes it on to the next who waits; whatever it holds then is handed to all
 /// of them.
-pub(super) struct Turn {
+pub(super) struct FetchPermit {
     pub(super) fetched: MutexGuardArc<Option<Bytes>>,
     // Dropped after the guard.
-    seat: Seat,
+    waiter: FetchWaiter,
 }
 
 /// A place in the queue for an entry.
-struct Seat {
-    flights: Flights,
+struct FetchWaiter {
+    single_flight: SingleFlight,
     entry: (AssetId, CachePath),
-    flight: Flight,
+    cell: FetchCell,
 }
 
-impl Flights {
+impl SingleFlight {
     /// Waits for the turn to fetch the entry.
-    pub(super) async fn turn(&self, asset: &AssetId, path: &CachePath) -> Turn {
+    pub(super) async fn permit(&self, asset: &AssetId, path: &CachePath) -> FetchPermit {
         let entry = (asset.bare(), path.clone());
-        let flight = Arc::clone(self.lock().entry(entry.clone()).or_default());
+        let cell = Arc::clone(self.lock().entry(entry.clone()).or_default());
         // The seat's is the only reference but for the map's and the guard's, so that the last to leave is seen.
-        let seat = Seat {
-            flights: self.clone(),
+        let waiter = FetchWaiter {
+            single_flight: self.clone(),
             entry,
-            flight,
+            cell,
         };
-        let fetched = seat.flight.lock_arc().await;
-        Turn { fetched, seat }
+        let fetched = waiter.cell.lock_arc().await;
+        FetchPermit { fetched, waiter }
     }
 
     /// Whether whoever asks is part of the fetch of this very entry: it would wait for itself.
     pub(super) fn is_polled_here(&self, asset: &AssetId, path: &CachePath) -> bool {
-        let flight = self.lock().get(&(asset.bare(), path.clone())).map(address);
-        flight.is_some_and(|flight| POLLED.with_borrow(|polled| polled.contains(&flight)))
+        let cell = self.lock().get(&(asset.bare(), path.clone())).map(address);
+        cell.is_some_and(|cell| POLLED.with_borrow(|polled| polled.contains(&cell)))
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<(AssetId, CachePath), Flight>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<(AssetId, CachePath), FetchCell>> {
         // A map is whole after every call made on it.
-        self.flights.lock().unwrap_or_else(PoisonError::into_inner)
+        self.cells.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn address(flight: &Flight) -> usize {
-    Arc::as_ptr(flight).addr()
+fn address(cell: &FetchCell) -> usize {
+    Arc::as_ptr(cell).addr()
 }
 
-impl Turn {
+impl FetchPermit {
     /// Runs a fetch so that it [can be told](Flights::is_polled_here) when it asks for its own entry.
     pub(super) async fn run<F: Future>(&self, fetch: F) -> F::Output {
         let mut fetch = pin!(fetch);
         poll_fn(|cx| {
-            let _polled = Polled::new(address(&self.seat.flight));
+            let _polled = Polled::new(address(&self.waiter.cell));
             fetch.as_mut().poll(cx)
         })
         .await
     }
 }
 
-/// Notes a flight as long as this lives.
+/// Marks a cell as being polled for as long as this lives.
 struct Polled;
 
 impl Polled {
-    fn new(flight: usize) -> Self {
-        POLLED.with_borrow_mut(|polled| polled.push(flight));
+    fn new(cell: usize) -> Self {
+        POLLED.with_borrow_mut(|polled| polled.push(cell));
         Self
     }
 }
@@ -101,25 +101,25 @@ impl Drop for Polled {
     }
 }
 
-impl Drop for Seat {
+impl Drop for FetchWaiter {
     fn drop(&mut self) {
-        let mut flights = self.flights.lock();
+        let mut cells = self.single_flight.lock();
         // Given up under the lock, under which alone references are taken: with only the map's left, nobody waits.
-        drop(std::mem::take(&mut self.flight));
-        if flights
+        drop(std::mem::take(&mut self.cell));
+        if cells
             .get(&self.entry)
-            .is_some_and(|flight| Arc::strong_count(flight) == 1)
+            .is_some_and(|cell| Arc::strong_count(cell) == 1)
         {
-            let flight = flights.remove(&self.entry);
-            drop(flights);
-            drop(flight);
+            let cell = cells.remove(&self.entry);
+            drop(cells);
+            drop(cell);
         }
     }
 }
 
-impl fmt::Debug for Flights {
+impl fmt::Debug for SingleFlight {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Flights")
+        f.debug_struct("SingleFlight")
             .field("entries", &self.lock().len())
             .finish()
     }

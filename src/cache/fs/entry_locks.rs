@@ -10,7 +10,7 @@ use crate::cache::path::CachePath;
 /// Without turns two commits of one entry could both believe that they replaced the same old version, and the
 /// accounts would drift.
 #[derive(Default)]
-pub(crate) struct Turns {
+pub(crate) struct EntryLocks {
     taken: Mutex<HashSet<(AssetId, CachePath)>>,
     given_back: Condvar,
     /// How many have waited.
@@ -19,14 +19,14 @@ pub(crate) struct Turns {
 }
 
 /// A turn; ends when it is dropped.
-pub(crate) struct Turn<'a> {
-    turns: &'a Turns,
+pub(crate) struct EntryGuard<'a> {
+    entry_locks: &'a EntryLocks,
     entry: (AssetId, CachePath),
 }
 
-impl Turns {
+impl EntryLocks {
     /// Waits until nobody else is changing this entry.
-    pub(crate) fn take(&self, asset: &AssetId, path: &CachePath) -> Turn<'_> {
+    pub(crate) fn take(&self, asset: &AssetId, path: &CachePath) -> EntryGuard<'_> {
         let entry = (asset.bare(), path.clone());
         let mut taken = self.lock();
         while !taken.insert(entry.clone()) {
@@ -37,7 +37,10 @@ impl Turns {
                 .wait(taken)
                 .unwrap_or_else(PoisonError::into_inner);
         }
-        Turn { turns: self, entry }
+        EntryGuard {
+            entry_locks: self,
+            entry,
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, HashSet<(AssetId, CachePath)>> {
@@ -46,16 +49,16 @@ impl Turns {
     }
 }
 
-impl Drop for Turn<'_> {
+impl Drop for EntryGuard<'_> {
     fn drop(&mut self) {
-        self.turns.lock().remove(&self.entry);
-        self.turns.given_back.notify_all();
+        self.entry_locks.lock().remove(&self.entry);
+        self.entry_locks.given_back.notify_all();
     }
 }
 
-impl fmt::Debug for Turns {
+impl fmt::Debug for EntryLocks {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Turns").finish_non_exhaustive()
+        f.debug_struct("EntryLocks").finish_non_exhaustive()
     }
 }
 
@@ -93,15 +96,15 @@ mod tests {
             let (a, x) = (AssetId::from_key("a").unwrap(), CachePath::parse("x").unwrap());
             store.put(&a, &x, Bytes::from_static(b"bytes")).unwrap();
             std::fs::write(store.tree().layout.entry(&a, &x), "damaged").unwrap();
-            let turns = &store.tree().turns;
-            let turn = turns.take(&a, &x);
+            let entry_locks = &store.tree().entry_locks;
+            let guard = entry_locks.take(&a, &x);
             thread::scope(|scope| {
                 let changes = scope.spawn(|| change(&store, &a, &x).unwrap());
-                while turns.waited.load(Ordering::Relaxed) == 0 && !changes.is_finished() {
+                while entry_locks.waited.load(Ordering::Relaxed) == 0 && !changes.is_finished() {
                     thread::yield_now();
                 }
                 assert!(!changes.is_finished(), "number {n} did not wait");
-                drop(turn);
+                drop(guard);
             });
         }
     }

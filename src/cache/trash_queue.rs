@@ -8,7 +8,7 @@ use super::store::Trash;
 
 /// Removed assets whose bytes still count. Whoever needs the room, or has nothing better to do, empties one.
 #[derive(Debug, Default)]
-pub(crate) struct Bin {
+pub(crate) struct TrashQueue {
     state: Mutex<State>,
     emptied: Condvar,
     pushed: Condvar,
@@ -26,7 +26,7 @@ struct State {
     closed: bool,
 }
 
-/// Why the keeper was woken.
+/// Why the maintenance thread was woken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Wake {
     Trash,
@@ -35,7 +35,7 @@ pub(crate) enum Wake {
 }
 
 /// Ends one emptying, or one removal that may end here, also when it panics.
-pub(crate) struct Busy<'a>(&'a Bin);
+pub(crate) struct Busy<'a>(&'a TrashQueue);
 
 impl Drop for Busy<'_> {
     fn drop(&mut self) {
@@ -44,7 +44,7 @@ impl Drop for Busy<'_> {
     }
 }
 
-impl Bin {
+impl TrashQueue {
     fn lock(&self) -> MutexGuard<'_, State> {
         // The state is whole whenever the lock is free.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)

@@ -1,12 +1,12 @@
 //! The whole cache stays under one limit.
 
+mod handover;
 mod partial;
-mod promise;
 #[cfg(test)]
 mod races;
+mod reservation;
 mod room;
 mod staged;
-mod turn;
 
 use std::collections::HashSet;
 use std::fmt;
@@ -15,18 +15,18 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
+use self::handover::{PolicyGuard, PolicyHandover, PolicyNote};
 use self::partial::EvictingPartial;
-use self::promise::Promise;
+use self::reservation::Reservation;
 use self::staged::EvictingStaged;
-use self::turn::{Notice, Seat, Turn};
-use super::bin::Bin;
 use super::entry::Entry;
 use super::error::CacheError;
 use super::id::{AssetId, IdHasher};
 use super::partial::Partial;
 use super::path::CachePath;
 use super::policy::EvictionPolicy;
-use super::store::{AssetInfo, Committed, EntryInfo, Staged, Stamp, Store, Trash};
+use super::store::{AssetInfo, Committed, EntryInfo, Staged, Store, Timestamp, Trash};
+use super::trash_queue::TrashQueue;
 
 /// Evicting goes on for this part of the limit beyond what is needed, where whole assets fit in it: some file
 /// systems make creating dear right after deleting, so deletes come in batches.
@@ -35,7 +35,7 @@ const SLACK: u64 = 32;
 const MIN_SHRINK: u64 = 64 * 1024;
 
 /// An asset to evict, and its last use.
-type Victim = (AssetId, Stamp);
+type Victim = (AssetId, Timestamp);
 
 /// Keeps everything `inner` holds, and everything being written to it, at or under `max_bytes`.
 ///
@@ -46,81 +46,81 @@ type Victim = (AssetId, Stamp);
 /// to an asset does not, except that a new one starts as the most recent: what a prefetcher commits in the background
 /// must not outlive what was played.
 pub struct EvictingStore<S, P> {
-    shared: Arc<Shared<S, P>>,
+    evictor: Arc<Evictor<S, P>>,
 }
 
-struct Shared<S, P> {
+struct Evictor<S, P> {
     inner: S,
     max_bytes: u64,
-    bin: Arc<Bin>,
+    trash_queue: Arc<TrashQueue>,
     state: Mutex<State<P>>,
     /// The policy is in its seat again.
-    put_back: Condvar,
+    policy_returned: Condvar,
     /// What was there at open was brought under the limit.
     trimmed: AtomicBool,
 }
 
 struct State<P> {
-    seat: Seat<P>,
-    /// Victims that turned out to be held, until the news tell that they are free.
+    handover: PolicyHandover<P>,
+    /// Victims that turned out to be held, until the changes tell that they are free.
     skipped: HashSet<AssetId, IdHasher>,
     /// Bytes promised to entries being written.
     reserved: u64,
     /// The last stamp given out.
-    last: Stamp,
+    last: Timestamp,
 }
 
 impl<S, P> EvictingStore<S, P> {
     /// Limits `inner` to `max_bytes`, with `policy` picking victims.
     pub fn new(inner: S, policy: P, max_bytes: u64) -> Self {
         let state = State {
-            seat: Seat::new(policy),
+            handover: PolicyHandover::new(policy),
             skipped: HashSet::default(),
             reserved: 0,
-            last: Stamp::default(),
+            last: Timestamp::default(),
         };
-        let shared = Shared {
+        let evictor = Evictor {
             inner,
             max_bytes,
-            bin: Arc::default(),
+            trash_queue: Arc::default(),
             state: Mutex::new(state),
-            put_back: Condvar::new(),
+            policy_returned: Condvar::new(),
             trimmed: AtomicBool::new(false),
         };
         Self {
-            shared: Arc::new(shared),
+            evictor: Arc::new(evictor),
         }
     }
 
     /// Stamps only what is later than `last`: uses in a session whose clock ran ahead stay older than uses in this one.
-    pub(super) fn starting_after(self, last: Stamp) -> Self {
-        self.shared.lock().last = last;
+    pub(super) fn starting_after(self, last: Timestamp) -> Self {
+        self.evictor.lock().last = last;
         self
     }
 
     /// The limit in bytes.
     pub fn max_bytes(&self) -> u64 {
-        self.shared.max_bytes
+        self.evictor.max_bytes
     }
 
     /// The store below.
     pub fn inner(&self) -> &S {
-        &self.shared.inner
+        &self.evictor.inner
     }
 
-    pub(crate) fn bin(&self) -> &Arc<Bin> {
-        &self.shared.bin
+    pub(crate) fn trash_queue(&self) -> &Arc<TrashQueue> {
+        &self.evictor.trash_queue
     }
 }
 
 impl<S, P: EvictionPolicy> EvictingStore<S, P> {
     /// Takes the policy away, for good: no room is made from here on.
     pub(super) fn retire(&self) -> Option<P> {
-        self.shared.retire()
+        self.evictor.retire()
     }
 }
 
-impl<S, P> Shared<S, P> {
+impl<S, P> Evictor<S, P> {
     fn lock(&self) -> MutexGuard<'_, State<P>> {
         // The counters are whole whenever the lock is free. A policy that panicked may know less than it should,
         // which costs evictions, not bytes.
@@ -130,22 +130,22 @@ impl<S, P> Shared<S, P> {
 
 impl<P> State<P> {
     /// A stamp later than all before it, also when the clock is set back.
-    fn stamp(&mut self) -> Stamp {
-        self.last = Stamp::now().max(Stamp(self.last.0.saturating_add(1)));
+    fn next_timestamp(&mut self) -> Timestamp {
+        self.last = Timestamp::now().max(Timestamp(self.last.0.saturating_add(1)));
         self.last
     }
 }
 
-impl<S: Store, P: EvictionPolicy> Shared<S, P> {
+impl<S: Store, P: EvictionPolicy> Evictor<S, P> {
     /// `false`: nothing is remembered of what is not there.
-    fn used(&self, asset: &AssetId, at: Stamp) -> bool {
+    fn used(&self, asset: &AssetId, at: Timestamp) -> bool {
         let mut state = self.lock();
         state.last = state.last.max(at);
-        let at = state.stamp();
+        let at = state.next_timestamp();
         // Under the lock, so that the inner store and the policy agree on the order.
         let there = self.inner.touch(asset, at);
         if there {
-            self.tell(state, asset, Notice::Used(at));
+            self.tell(state, asset, PolicyNote::Used(at));
         }
         there
     }
@@ -156,26 +156,26 @@ impl<S: Store, P: EvictionPolicy> Shared<S, P> {
         state.reserved = state.reserved.saturating_sub(reserved);
         // An asset of an earlier session keeps its recency: it has to be known before it is added. What cannot be heard
         // now is heard when room is needed.
-        let _ = self.hear_news(&mut state);
+        let _ = self.take_changes(&mut state);
         if committed.created {
             drop(state);
             // What is known of an earlier asset of this name is past.
-            self.used(asset, Stamp::default());
+            self.used(asset, Timestamp::default());
         } else if !state.skipped.contains(asset) {
-            let at = state.stamp();
-            self.tell(state, asset, Notice::Added(at));
+            let at = state.next_timestamp();
+            self.tell(state, asset, PolicyNote::Added(at));
         }
     }
 
-    fn hear_news(&self, state: &mut State<P>) -> Result<(), CacheError> {
-        let news = self.inner.news()?;
-        for (asset, at) in &news {
+    fn take_changes(&self, state: &mut State<P>) -> Result<(), CacheError> {
+        let changes = self.inner.changes()?;
+        for (asset, at) in &changes {
             state.skipped.remove(asset);
             // What an earlier session stamped stays older than what this one stamps.
             state.last = state.last.max(*at);
         }
-        if !news.is_empty() {
-            state.seat.leave_found(news);
+        if !changes.is_empty() {
+            state.handover.add_found(changes);
         }
         Ok(())
     }
@@ -183,30 +183,30 @@ impl<S: Store, P: EvictionPolicy> Shared<S, P> {
 
 impl<S: Store, P: EvictionPolicy> Store for EvictingStore<S, P> {
     fn open(&self, asset: &AssetId, path: &CachePath) -> Result<Option<Entry>, CacheError> {
-        let entry = self.shared.inner.open(asset, path)?;
+        let entry = self.evictor.inner.open(asset, path)?;
         if entry.is_some() {
-            self.shared.used(asset, Stamp::default());
+            self.evictor.used(asset, Timestamp::default());
         }
         Ok(entry)
     }
 
     fn get(&self, asset: &AssetId, path: &CachePath) -> Result<Option<Bytes>, CacheError> {
-        let bytes = self.shared.inner.get(asset, path)?;
+        let bytes = self.evictor.inner.get(asset, path)?;
         if bytes.is_some() {
-            self.shared.used(asset, Stamp::default());
+            self.evictor.used(asset, Timestamp::default());
         }
         Ok(bytes)
     }
 
     fn contains(&self, asset: &AssetId, path: &CachePath) -> Result<bool, CacheError> {
-        self.shared.inner.contains(asset, path)
+        self.evictor.inner.contains(asset, path)
     }
 
     fn put(&self, asset: &AssetId, path: &CachePath, bytes: Bytes) -> Result<Committed, CacheError> {
         let len = bytes.len() as u64;
         let put = || {
-            self.settle()?;
-            let mut staged = EvictingStaged::with_room(&self.shared, asset, path, len)?;
+            self.ready()?;
+            let mut staged = EvictingStaged::with_room(&self.evictor, asset, path, len)?;
             staged.write(std::slice::from_ref(&bytes))?;
             Box::new(staged).commit()
         };
@@ -214,8 +214,8 @@ impl<S: Store, P: EvictionPolicy> Store for EvictingStore<S, P> {
             // The disk is full, not the cache: what was staged is dropped, room is made there, and once more.
             Err(error @ CacheError::Io { .. }) if error.is_full() => {
                 // With room to spare, or as much as there is.
-                let shrunk = self.shared.shrink(len * 2 + MIN_SHRINK, asset);
-                match shrunk.or_else(|_| self.shared.shrink(len, asset)) {
+                let shrunk = self.evictor.shrink(len * 2 + MIN_SHRINK, asset);
+                match shrunk.or_else(|_| self.evictor.shrink(len, asset)) {
                     Ok(()) => put(),
                     Err(_) => Err(error),
                 }
@@ -225,103 +225,108 @@ impl<S: Store, P: EvictionPolicy> Store for EvictingStore<S, P> {
     }
 
     fn stage(&self, asset: &AssetId, path: &CachePath) -> Result<Box<dyn Staged>, CacheError> {
-        self.settle()?;
-        Ok(Box::new(EvictingStaged::with_room(&self.shared, asset, path, 0)?))
+        self.ready()?;
+        Ok(Box::new(EvictingStaged::with_room(
+            &self.evictor,
+            asset,
+            path,
+            0,
+        )?))
     }
 
     fn partial(&self, asset: &AssetId, path: &CachePath) -> Result<Option<Box<dyn Partial>>, CacheError> {
-        self.settle()?;
-        let overhead = self.shared.inner.overhead(asset, Some(path), 0);
-        let Some(inner) = self.shared.inner.partial(asset, path)? else {
+        self.ready()?;
+        let overhead = self.evictor.inner.overhead(asset, Some(path), 0);
+        let Some(inner) = self.evictor.inner.partial(asset, path)? else {
             return Ok(None);
         };
-        let partial = EvictingPartial::new(inner, asset, &self.shared);
+        let partial = EvictingPartial::new(inner, asset, &self.evictor);
         partial.reserve(overhead)?;
         Ok(Some(Box::new(partial)))
     }
 
     fn remove_entry(&self, asset: &AssetId, path: &CachePath) -> Result<Option<u64>, CacheError> {
-        self.settle()?;
-        self.shared.inner.remove_entry(asset, path)
+        self.ready()?;
+        self.evictor.inner.remove_entry(asset, path)
     }
 
     fn remove_damaged(&self, asset: &AssetId, path: &CachePath) -> Result<Option<u64>, CacheError> {
-        self.settle()?;
-        self.shared.inner.remove_damaged(asset, path)
+        self.ready()?;
+        self.evictor.inner.remove_damaged(asset, path)
     }
 
     fn remove(&self, asset: &AssetId) -> Result<Option<Trash>, CacheError> {
-        self.settle()?;
-        let bin = &self.shared.bin;
-        let expected = bin.expect();
-        let Some(trash) = self.shared.inner.remove(asset)? else {
+        self.ready()?;
+        let trash_queue = &self.evictor.trash_queue;
+        let expected = trash_queue.expect();
+        let Some(trash) = self.evictor.inner.remove(asset)? else {
             return Ok(None);
         };
         // Kept here, so that a write that needs the room can empty it; before the policy is told, which may take its
         // time, or panic.
-        bin.push(trash);
+        trash_queue.push(trash);
         drop(expected);
-        let mut state = self.shared.lock();
+        let mut state = self.evictor.lock();
         state.skipped.remove(asset);
         // One made anew in its place meanwhile is told of by whoever made it, before or after this.
-        if !matches!(self.shared.inner.asset(asset), Ok(Some(_))) {
-            self.shared.tell(state, asset, Notice::Removed);
+        if !matches!(self.evictor.inner.asset(asset), Ok(Some(_))) {
+            self.evictor.tell(state, asset, PolicyNote::Removed);
         }
-        let bin = Arc::clone(bin);
+        let trash_queue = Arc::clone(trash_queue);
         Ok(Some(Trash::new(move || {
-            bin.empty();
+            trash_queue.empty();
             Ok(())
         })))
     }
 
     fn set_pinned(&self, asset: &AssetId, pinned: bool) -> Result<(), CacheError> {
-        self.settle()?;
-        let shared = &self.shared;
+        self.ready()?;
+        let evictor = &self.evictor;
         if !pinned {
             // Needs no room, and may be what makes some.
-            return shared.inner.set_pinned(asset, false);
+            return evictor.inner.set_pinned(asset, false);
         }
-        let promise = Promise::of(0, shared);
-        promise.grow(shared.inner.overhead(asset, None, 0))?;
-        shared.inner.set_pinned(asset, true)?;
-        drop(promise);
-        self.touch(asset, Stamp::default());
+        let reservation = Reservation::unchecked(0, evictor);
+        reservation.grow(evictor.inner.overhead(asset, None, 0))?;
+        evictor.inner.set_pinned(asset, true)?;
+        drop(reservation);
+        self.touch(asset, Timestamp::default());
         Ok(())
     }
 
     fn asset(&self, asset: &AssetId) -> Result<Option<AssetInfo>, CacheError> {
-        self.shared.inner.asset(asset)
+        self.evictor.inner.asset(asset)
     }
 
-    fn modified(&self, asset: &AssetId) -> Result<Option<Stamp>, CacheError> {
-        self.shared.inner.modified(asset)
+    fn modified(&self, asset: &AssetId) -> Result<Option<Timestamp>, CacheError> {
+        self.evictor.inner.modified(asset)
     }
 
     fn assets(&self) -> Result<Vec<AssetInfo>, CacheError> {
-        self.shared.inner.assets()
+        self.evictor.inner.assets()
     }
 
     fn entries(&self, asset: &AssetId) -> Result<Vec<EntryInfo>, CacheError> {
-        self.shared.inner.entries(asset)
+        self.evictor.inner.entries(asset)
     }
 
     fn used_bytes(&self) -> Result<u64, CacheError> {
-        let state = self.shared.lock();
-        Ok(self.shared.inner.used_bytes()?.saturating_add(state.reserved))
+        let state = self.evictor.lock();
+        Ok(self.evictor.inner.used_bytes()?.saturating_add(state.reserved))
     }
 
     fn overhead(&self, asset: &AssetId, path: Option<&CachePath>, payload: u64) -> u64 {
-        self.shared.inner.overhead(asset, path, payload)
+        self.evictor.inner.overhead(asset, path, payload)
     }
 
-    fn settle(&self) -> Result<(), CacheError> {
-        self.shared.inner.settle()?;
-        if !self.shared.trimmed.swap(true, Ordering::AcqRel) {
+    fn ready(&self) -> Result<(), CacheError> {
+        self.evictor.inner.ready()?;
+        if !self.evictor.trimmed.swap(true, Ordering::AcqRel) {
             // Opened with a smaller limit than before. What is pinned may keep it above; writes are then refused.
-            match self.shared.reserve(0) {
+            match self.evictor.reserve(0) {
                 Ok(()) | Err(CacheError::CacheFull { .. }) => {}
                 failed => {
-                    self.shared.trimmed.store(false, Ordering::Release);
+                    self.evictor.trimmed.store(false, Ordering::Release);
                     // The policy's own calls find it busy; the next call trims.
                     if !matches!(failed, Err(CacheError::PolicyBusy)) {
                         return failed;
@@ -333,41 +338,42 @@ impl<S: Store, P: EvictionPolicy> Store for EvictingStore<S, P> {
     }
 
     /// Stamps the use itself: `at` is the least it is stamped with.
-    fn touch(&self, asset: &AssetId, at: Stamp) -> bool {
-        self.shared.used(asset, at)
+    fn touch(&self, asset: &AssetId, at: Timestamp) -> bool {
+        self.evictor.used(asset, at)
     }
 
     fn is_held(&self, asset: &AssetId) -> Result<bool, CacheError> {
-        self.shared.inner.is_held(asset)
+        self.evictor.inner.is_held(asset)
     }
 
-    fn news(&self) -> Result<Vec<(AssetId, Stamp)>, CacheError> {
-        self.shared.inner.news()
+    fn changes(&self) -> Result<Vec<(AssetId, Timestamp)>, CacheError> {
+        self.evictor.inner.changes()
     }
 
     fn checkpoint(&self) -> Result<(), CacheError> {
-        self.settle()?;
+        self.ready()?;
         // A policy that is busy is asked at the next checkpoint.
-        if let Ok(mut turn) = self.shared.turn() {
-            let now = turn.catch_up()?;
-            let expired = std::iter::from_fn(|| turn.expired(now)).collect();
-            self.shared.evict(&mut turn, expired)?;
+        if let Ok(mut guard) = self.evictor.take_policy() {
+            let now = guard.catch_up()?;
+            let expired = std::iter::from_fn(|| guard.expired(now)).collect();
+            self.evictor.evict(&mut guard, expired)?;
         }
-        self.shared.bin.empty();
-        self.shared.inner.checkpoint()
+        self.evictor.trash_queue.empty();
+        self.evictor.inner.checkpoint()
     }
 }
 
 impl<S: fmt::Debug, P: fmt::Debug> fmt::Debug for EvictingStore<S, P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let turn = self.shared.free_turn(&mut self.shared.lock());
+        let guard = self.evictor.try_take_policy(&mut self.evictor.lock());
         f.debug_struct("EvictingStore")
-            .field("inner", &self.shared.inner)
-            .field("max_bytes", &self.shared.max_bytes)
+            .field("inner", &self.evictor.inner)
+            .field("max_bytes", &self.evictor.max_bytes)
             .field(
                 "policy",
-                turn.as_ref()
-                    .and_then(Turn::policy)
+                guard
+                    .as_ref()
+                    .and_then(PolicyGuard::policy)
                     .map_or(&format_args!("busy"), |policy| policy as &dyn fmt::Debug),
             )
             .finish_non_exhaustive()

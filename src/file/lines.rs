@@ -13,7 +13,7 @@ use bytes::Bytes;
 
 use super::lane::{Event, Lane};
 use super::plan::{Span, Which};
-use crate::net::{HangUp, Request};
+use crate::net::{CancelToken, Request};
 
 /// The file is being opened, for one who asked and may give up.
 const OPENING: u8 = 0;
@@ -27,7 +27,7 @@ pub(super) struct Lines {
     /// [`OPENING`] comes first, [`CALLED_OFF`] is the end.
     phase: AtomicU8,
     lanes: Mutex<Lanes>,
-    hang_up: HangUp,
+    cancel: CancelToken,
 }
 
 #[derive(Default)]
@@ -100,7 +100,7 @@ impl Lines {
 
     /// Has it end with the others when they are called off.
     pub(super) fn take_along(&self, request: Request) -> Request {
-        request.ended_by(self.hang_up.clone())
+        request.cancelled_by(self.cancel.clone())
     }
 
     /// Where the lanes are.
@@ -184,7 +184,7 @@ impl Lines {
             Err(TryLockError::WouldBlock) => Lanes::default(),
         };
         drop(lanes);
-        self.hang_up.hang_up();
+        self.cancel.cancel();
     }
 }
 
@@ -310,7 +310,7 @@ mod tests {
         assert!(matches!(event, Poll::Ready((_, Event::Failed(_)))));
         let lines = Lines::default();
         let _socket = connected(&lines);
-        lines.hang_up.hang_up();
+        lines.cancel.cancel();
         lines.phase.store(CALLED_OFF, Ordering::SeqCst);
         assert!(
             lines

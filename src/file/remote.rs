@@ -92,7 +92,7 @@ impl Remote {
     /// Makes a connection to where the bytes come from, for the next request.
     pub(super) fn prepare(&self) -> impl Future<Output = ()> + Send + use<> {
         let (client, url) = (self.client.clone(), self.answers.clone());
-        async move { client.prepare(&url).await }
+        async move { client.preconnect(&url).await }
     }
 
     /// Whether one more request need not wait for a connection.

@@ -9,13 +9,13 @@ use futures_core::Stream;
 use http::HeaderMap;
 use snafu::IntoError;
 
-use super::accept::Delivery;
+use super::check::Delivery;
 use super::client::{Exchange, HttpClient};
 use super::connection::Failure;
 use super::error::{
     InterruptedSnafu, Phase, RangeMismatchSnafu, RangeNotSatisfiableSnafu, TimeoutSnafu, TruncatedSnafu,
 };
-use super::raw::Raw;
+use super::wire::WireBody;
 use super::{ByteRange, NetError, Request, Response, Validator, redacted};
 use crate::rt;
 
@@ -52,7 +52,7 @@ struct Inner {
 }
 
 enum State {
-    Reading(Raw),
+    Reading(WireBody),
     Resuming(Pin<Box<dyn Future<Output = Result<Exchange, NetError>> + Send>>),
     Ended,
 }
@@ -61,12 +61,12 @@ impl Body {
     pub(super) fn new(client: HttpClient, request: Request, headers: &HeaderMap, exchange: Exchange) -> Self {
         let Exchange {
             delivery,
-            raw,
+            wire,
             unframed,
             ..
         } = exchange;
         let mut inner = Box::new(Inner {
-            state: State::Reading(raw),
+            state: State::Reading(wire),
             validator: Validator::of(headers).or_else(|| request.if_range.clone()),
             client,
             request,
@@ -197,8 +197,8 @@ impl Inner {
 
     /// Ends the stream. The connection is kept if nothing but the framing's own end is left on it.
     fn finish(&mut self) {
-        if let State::Reading(raw) = std::mem::replace(&mut self.state, State::Ended) {
-            raw.settle();
+        if let State::Reading(wire) = std::mem::replace(&mut self.state, State::Ended) {
+            wire.settle();
         }
     }
 
@@ -250,7 +250,7 @@ impl Inner {
         };
         self.skip = exchange.delivery.skip;
         self.unframed = exchange.unframed;
-        self.state = State::Reading(exchange.raw);
+        self.state = State::Reading(exchange.wire);
     }
 
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, NetError>>> {
@@ -264,7 +264,7 @@ impl Inner {
                     }
                     Err(error) => Err(error),
                 },
-                State::Reading(raw) => match ready!(raw.poll_chunk(self.client.limits().idle, cx)) {
+                State::Reading(wire) => match ready!(wire.poll_chunk(self.client.limits().idle, cx)) {
                     Some(Ok(chunk)) => match self.deliver(chunk) {
                         Ok(chunk) if chunk.is_empty() => continue,
                         Ok(chunk) => {

@@ -8,14 +8,14 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use snafu::IntoError;
 use url::Url;
 
-use super::accept::{Delivery, accept};
 use super::builder::Settings;
+use super::check::{Delivery, check_response};
 use super::connect::Connector;
 use super::connection::{Connection, Failure, Incoming, NoBody};
 use super::error::{NoResponseSnafu, Phase, TimeoutSnafu, TooManyRedirectsSnafu};
 use super::limits::Limits;
 use super::pool::Pool;
-use super::raw::Raw;
+use super::wire::WireBody;
 use super::{HttpClientBuilder, NetError, Request, Response, RetryPolicy, Traffic, redacted, redirect};
 use crate::rt;
 
@@ -49,7 +49,7 @@ pub(super) struct Exchange {
     pub(super) headers: HeaderMap,
     pub(super) url: Url,
     pub(super) delivery: Delivery,
-    pub(super) raw: Raw,
+    pub(super) wire: WireBody,
     /// Whether only the close of the connection ends the body.
     pub(super) unframed: bool,
 }
@@ -163,23 +163,20 @@ impl HttpClient {
     ///
     /// Dropping the future closes the connection.
     #[cfg(feature = "file")]
-    pub(crate) async fn prepare(&self, url: &Url) {
+    pub(crate) async fn preconnect(&self, url: &Url) {
         let Inner {
             settings,
             connector,
             pool,
             ..
         } = &*self.inner;
-        let Some(mut lease) = pool.lease_spare(url) else {
+        let Some(mut slot) = pool.try_acquire_spare(url) else {
             return;
         };
-        match connector
-            .connect(lease.peer(), url, settings.limits.connect)
-            .await
-        {
+        match connector.connect(slot.peer(), url, settings.limits.connect).await {
             Ok(connection) => {
-                lease.open(connection);
-                lease.give_back();
+                slot.open(connection);
+                slot.give_back();
             }
             Err(error) => log::debug!("no spare connection: {error}"),
         }
@@ -202,30 +199,30 @@ impl HttpClient {
         let mut url = request.url.clone();
         let mut same_origin = true;
         for _ in 0..=max_redirects {
-            let (head, raw) = self.exchange(request, &url, same_origin).await?;
+            let (head, wire) = self.exchange(request, &url, same_origin).await?;
             log::debug!("{} answers {}", redacted(&url), head.status.as_u16());
             if let Some(next) = redirect::target(&url, head.status, &head.headers, insecure_redirects)? {
-                raw.settle();
+                wire.settle();
                 same_origin &= next.origin() == url.origin();
                 url = next;
                 continue;
             }
-            return match accept(request, &url, head.status, &head.headers, raw.framed(), max_skip) {
+            return match check_response(request, &url, head.status, &head.headers, wire.framed(), max_skip) {
                 Ok(delivery) => {
                     let framing = [CONTENT_LENGTH, TRANSFER_ENCODING];
-                    let unframed =
-                        raw.framed().is_none() && !framing.iter().any(|name| head.headers.contains_key(name));
+                    let unframed = wire.framed().is_none()
+                        && !framing.iter().any(|name| head.headers.contains_key(name));
                     Ok(Exchange {
                         status: head.status,
                         headers: head.headers,
                         url,
                         delivery,
-                        raw,
+                        wire,
                         unframed,
                     })
                 }
                 Err(error) => {
-                    raw.settle();
+                    wire.settle();
                     Err(error)
                 }
             };
@@ -243,7 +240,7 @@ impl HttpClient {
         request: &Request,
         url: &Url,
         same_origin: bool,
-    ) -> Result<(http::response::Parts, Raw), NetError> {
+    ) -> Result<(http::response::Parts, WireBody), NetError> {
         let Inner {
             settings,
             connector,
@@ -251,12 +248,12 @@ impl HttpClient {
             pool,
         } = &*self.inner;
         let message = || request.to_http(url, &settings.headers, user_agent, same_origin, NoBody);
-        let mut lease = pool
-            .lease(url, settings.limits.queue, request.hang_up.clone())
+        let mut slot = pool
+            .acquire(url, settings.limits.queue, request.cancel.clone())
             .await?;
-        let reused = match lease.reuse() {
+        let reused = match slot.reuse() {
             Some(connection) => match self.head(connection, message()?, url).await {
-                Err(NetError::NoResponse { source, .. }) if !lease.is_hung_up() => {
+                Err(NetError::NoResponse { source, .. }) if !slot.is_cancelled() => {
                     log::debug!("{}: kept connection was dead: {source}", redacted(url));
                     None
                 }
@@ -267,14 +264,14 @@ impl HttpClient {
         let response = if let Some(response) = reused {
             response
         } else {
-            lease.close();
+            slot.close();
             let connection = connector
-                .connect(lease.peer(), url, settings.limits.connect)
+                .connect(slot.peer(), url, settings.limits.connect)
                 .await?;
-            self.head(lease.open(connection), message()?, url).await?
+            self.head(slot.open(connection), message()?, url).await?
         };
         let (head, incoming) = response.into_parts();
-        Ok((head, Raw::new(lease, incoming)))
+        Ok((head, WireBody::new(slot, incoming)))
     }
 
     async fn head(

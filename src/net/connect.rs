@@ -14,7 +14,7 @@ use url::{Host, Url};
 
 use super::connection::Connection;
 use super::error::{ConnectSnafu, Phase, TimeoutSnafu};
-use super::limits::Alarm;
+use super::limits::IdleTimer;
 use super::pool::Peer;
 use super::socket::{Socket, Tcp};
 use super::traffic::{Meter, Traffic};
@@ -55,14 +55,14 @@ impl Connector {
         url: &Url,
         limit: Duration,
     ) -> Result<Connection, NetError> {
-        let mut alarm = Alarm::default();
-        let socket = alarm.within(limit, self.socket(peer, url)).await;
+        let mut idle_timer = IdleTimer::default();
+        let socket = idle_timer.within(limit, self.socket(peer, url)).await;
         let socket = socket.with_context(|| TimeoutSnafu {
             url: redacted(url),
             phase: Phase::Connect,
             limit,
         })??;
-        Ok(Connection::new(socket, alarm))
+        Ok(Connection::new(socket, idle_timer))
     }
 
     async fn socket(&self, peer: &Peer, url: &Url) -> Result<Socket, NetError> {

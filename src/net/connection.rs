@@ -4,7 +4,7 @@
 //! it is polled in place: no task, no wake-up between socket and consumer, and dropping the one value that holds both
 //! closes the socket there and then.
 //!
-//! Heads and short bodies are hyper's. From a body that is [long](super::long) its connection is taken apart again, and
+//! Heads and short bodies are hyper's. From a body that is [long](super::bulk) its connection is taken apart again, and
 //! what is left is read here; the socket that remains is as good as a new one for the next exchange.
 
 use std::convert::Infallible;
@@ -19,10 +19,10 @@ use http_body::Body as _;
 use hyper::client::conn::http1;
 use smol_hyper::rt::FuturesIo;
 
+use super::bulk::{self, BulkReader};
 use super::error::TransportError;
 use super::icy::Icy;
-use super::limits::Alarm;
-use super::long::{LONG, Long};
+use super::limits::IdleTimer;
 use super::socket::Socket;
 use crate::rt::TcpStream;
 
@@ -33,37 +33,37 @@ const READ_AT_ONCE: usize = 256 * 1024;
 
 /// A connection between exchanges, or within one.
 pub(super) struct Connection {
-    line: Line,
+    stage: Stage,
     /// Whether the last response allows another.
     keep: bool,
-    alarm: Alarm,
+    idle_timer: IdleTimer,
     /// Whoever has the connection, the socket below it.
     tcp: Weak<TcpStream>,
 }
 
-type Wire = Icy<Socket>;
+type Transport = Icy<Socket>;
 
-enum Line {
+enum Stage {
     /// Nobody is at it. The next exchange puts hyper there.
-    Free(Wire),
+    Bare(Transport),
     Hyper(Hyper),
-    Long(Box<Long<Wire>>),
+    Bulk(Box<BulkReader<Transport>>),
     Closed,
 }
 
 struct Hyper {
     requests: http1::SendRequest<NoBody>,
-    work: Work,
+    work: HyperConnection,
 }
 
 /// What reads and writes, until it ends. It must not outlive its end: a request that was handed over just before would lie
 /// in it for ever, as only its drop tells the request's future that no answer will come.
-struct Work {
+struct HyperConnection {
     /// Some 600 bytes, which would otherwise move with every body.
-    running: Option<Box<http1::Connection<FuturesIo<Wire>, NoBody>>>,
+    running: Option<Box<http1::Connection<FuturesIo<Transport>, NoBody>>>,
 }
 
-impl Work {
+impl HyperConnection {
     /// Gets on. Its error, the one time that it ends with one.
     fn poll(&mut self, cx: &mut Context<'_>) -> Option<hyper::Error> {
         match Pin::new(self.running.as_mut()?).poll(cx) {
@@ -77,14 +77,16 @@ impl Work {
 }
 
 impl Hyper {
-    async fn at(wire: Wire) -> hyper::Result<Self> {
+    async fn at(transport: Transport) -> hyper::Result<Self> {
         let mut builder = http1::Builder::new();
-        let handshake = builder.max_buf_size(READ_AT_ONCE).handshake(FuturesIo::new(wire));
+        let handshake = builder
+            .max_buf_size(READ_AT_ONCE)
+            .handshake(FuturesIo::new(transport));
         let (requests, work) = handshake.await?;
         let running = Some(Box::new(work));
         Ok(Self {
             requests,
-            work: Work { running },
+            work: HyperConnection { running },
         })
     }
 }
@@ -100,13 +102,13 @@ pub(super) enum Failure {
 }
 
 impl Connection {
-    /// `alarm` may have watched over the connecting already.
-    pub(super) fn new(socket: Socket, alarm: Alarm) -> Self {
+    /// `idle_timer` may have watched over the connecting already.
+    pub(super) fn new(socket: Socket, idle_timer: IdleTimer) -> Self {
         Self {
             tcp: socket.tcp(),
-            line: Line::Free(Icy::new(socket)),
+            stage: Stage::Bare(Icy::new(socket)),
             keep: false,
-            alarm,
+            idle_timer,
         }
     }
 
@@ -125,11 +127,11 @@ impl Connection {
         limit: Duration,
     ) -> Result<http::Response<Incoming>, Failure> {
         let broken = |error| Failure::Broken(TransportError::new(error));
-        self.line = match std::mem::replace(&mut self.line, Line::Closed) {
-            Line::Free(wire) => Line::Hyper(Hyper::at(wire).await.map_err(broken)?),
-            line => line,
+        self.stage = match std::mem::replace(&mut self.stage, Stage::Closed) {
+            Stage::Bare(transport) => Stage::Hyper(Hyper::at(transport).await.map_err(broken)?),
+            stage => stage,
         };
-        let Line::Hyper(Hyper { requests, work }) = &mut self.line else {
+        let Stage::Hyper(Hyper { requests, work }) = &mut self.stage else {
             return Err(Failure::Broken(TransportError::closed()));
         };
         let mut response = pin!(requests.send_request(request));
@@ -138,7 +140,11 @@ impl Connection {
             failure = work.poll(cx).or(failure.take());
             response.as_mut().poll(cx)
         });
-        let response = self.alarm.within(limit, answered).await.ok_or(Failure::Silent)?;
+        let response = self
+            .idle_timer
+            .within(limit, answered)
+            .await
+            .ok_or(Failure::Silent)?;
         // A response that came counts, even if the connection failed behind it. Where none did, the work's own error
         // says more than the handle's.
         let response = response.map_err(|error| broken(failure.unwrap_or(error)))?;
@@ -158,10 +164,10 @@ impl Connection {
     ) -> Poll<Option<Result<Bytes, Failure>>> {
         let polled = self.poll_incoming(incoming, left, cx);
         if polled.is_ready() {
-            self.alarm.reset();
+            self.idle_timer.reset();
             return polled.map(|ready| ready.map(|chunk| chunk.map_err(Failure::Broken)));
         }
-        self.alarm
+        self.idle_timer
             .poll_silence(limit, cx)
             .map(|()| Some(Err(Failure::Silent)))
     }
@@ -174,8 +180,8 @@ impl Connection {
     ) -> Poll<Option<Result<Bytes, TransportError>>> {
         let mut worked = false;
         loop {
-            if let (Line::Long(long), Some(left)) = (&mut self.line, left) {
-                return long
+            if let (Stage::Bulk(bulk), Some(left)) = (&mut self.stage, left) {
+                return bulk
                     .poll_chunk(left, cx)
                     .map(|chunk| Some(chunk.map_err(TransportError::in_body)));
             }
@@ -189,10 +195,10 @@ impl Connection {
                 Poll::Ready(None) => return Poll::Ready(None),
                 Poll::Pending if worked => return Poll::Pending,
                 // All that hyper had given out was taken: the rest is in its buffer and in the socket.
-                Poll::Pending if left.is_some_and(|left| left >= LONG) && self.take_over() => {}
+                Poll::Pending if left.is_some_and(|left| left >= bulk::MIN_LEN) && self.take_over() => {}
                 Poll::Pending => {
                     // An error of the work reaches `incoming` as well, and its end ends `incoming`.
-                    if let Line::Hyper(hyper) = &mut self.line {
+                    if let Stage::Hyper(hyper) = &mut self.stage {
                         let _ = hyper.work.poll(cx);
                     }
                     worked = true;
@@ -203,14 +209,14 @@ impl Connection {
 
     /// Takes the socket from hyper in the middle of a body, unless it has failed.
     fn take_over(&mut self) -> bool {
-        let Line::Hyper(hyper) = &mut self.line else {
+        let Stage::Hyper(hyper) = &mut self.stage else {
             return false;
         };
         let Some(work) = hyper.work.running.take() else {
             return false;
         };
         let http1::Parts { io, read_buf, .. } = work.into_parts();
-        self.line = Line::Long(Box::new(Long::new(io.into_inner(), read_buf)));
+        self.stage = Stage::Bulk(Box::new(BulkReader::new(io.into_inner(), read_buf)));
         true
     }
 
@@ -218,23 +224,23 @@ impl Connection {
     /// it. Whether the server has closed it since, or sent something that nobody asked for, shows at the next
     /// [`exchange`](Self::exchange), before anything is sent: hyper reads first.
     pub(super) fn is_reusable(&mut self) -> bool {
-        self.line = match std::mem::replace(&mut self.line, Line::Closed) {
-            Line::Hyper(mut hyper) => {
+        self.stage = match std::mem::replace(&mut self.stage, Stage::Closed) {
+            Stage::Hyper(mut hyper) => {
                 // hyper is ready as soon as it has read the end, unless the end came by itself.
                 if !hyper.requests.is_ready() {
                     let _ = hyper.work.poll(&mut Context::from_waker(Waker::noop()));
                 }
                 if hyper.work.running.is_some() && hyper.requests.is_ready() {
-                    Line::Hyper(hyper)
+                    Stage::Hyper(hyper)
                 } else {
-                    Line::Closed
+                    Stage::Closed
                 }
             }
-            Line::Long(long) if self.keep => long.into_socket().map_or(Line::Closed, Line::Free),
-            Line::Free(wire) => Line::Free(wire),
-            Line::Long(_) | Line::Closed => Line::Closed,
+            Stage::Bulk(bulk) if self.keep => bulk.into_socket().map_or(Stage::Closed, Stage::Bare),
+            Stage::Bare(transport) => Stage::Bare(transport),
+            Stage::Bulk(_) | Stage::Closed => Stage::Closed,
         };
-        !matches!(self.line, Line::Closed)
+        !matches!(self.stage, Stage::Closed)
     }
 }
 

@@ -23,27 +23,27 @@ pub(super) struct Limits {
 /// all its exchanges. It is not set anew when something comes; it rings too early then and is set for the rest, once per
 /// limit at most and not once per chunk.
 #[derive(Default)]
-pub(super) struct Alarm {
+pub(super) struct IdleTimer {
     waiting_since: Option<Instant>,
     timer: Option<Timer>,
 }
 
 struct Timer {
-    rings_at: Instant,
-    ring: Pin<Box<dyn Future<Output = ()> + Send>>,
+    fires_at: Instant,
+    sleep: Pin<Box<dyn Future<Output = ()> + Send>>,
 }
 
 impl Timer {
-    fn new(rings_at: Instant) -> Self {
-        let wait = rings_at.saturating_duration_since(Instant::now());
+    fn new(fires_at: Instant) -> Self {
+        let wait = fires_at.saturating_duration_since(Instant::now());
         Self {
-            rings_at,
-            ring: Box::pin(rt::sleep(wait)),
+            fires_at,
+            sleep: Box::pin(rt::sleep(wait)),
         }
     }
 }
 
-impl Alarm {
+impl IdleTimer {
     /// The value of `work`, or `None` if it is not there after `limit`.
     pub(super) async fn within<T>(&mut self, limit: Duration, work: impl Future<Output = T>) -> Option<T> {
         let mut work = pin!(work);
@@ -68,12 +68,12 @@ impl Alarm {
             return Poll::Pending;
         };
         loop {
-            if self.timer.as_ref().is_some_and(|timer| timer.rings_at > deadline) {
+            if self.timer.as_ref().is_some_and(|timer| timer.fires_at > deadline) {
                 self.timer = None;
             }
             let timer = self.timer.get_or_insert_with(|| Timer::new(deadline));
-            ready!(timer.ring.as_mut().poll(cx));
-            let enough = timer.rings_at >= deadline;
+            ready!(timer.sleep.as_mut().poll(cx));
+            let enough = timer.fires_at >= deadline;
             self.timer = None;
             if enough {
                 return Poll::Ready(());
@@ -89,18 +89,18 @@ mod tests {
     use super::*;
 
     const SHORT: Duration = Duration::from_millis(20);
-    const LONG: Duration = Duration::from_secs(3600);
+    const HOUR: Duration = Duration::from_secs(3600);
 
-    fn silence(alarm: &mut Alarm, limit: Duration) -> impl Future<Output = ()> {
-        poll_fn(move |cx| alarm.poll_silence(limit, cx))
+    fn silence(idle_timer: &mut IdleTimer, limit: Duration) -> impl Future<Output = ()> {
+        poll_fn(move |cx| idle_timer.poll_silence(limit, cx))
     }
 
     #[test]
     fn silence_is_told_after_its_limit_and_not_before() {
         future::block_on(async {
-            let mut alarm = Alarm::default();
+            let mut idle_timer = IdleTimer::default();
             let started = Instant::now();
-            silence(&mut alarm, SHORT).await;
+            silence(&mut idle_timer, SHORT).await;
             assert!(started.elapsed() >= SHORT);
         });
     }
@@ -108,13 +108,13 @@ mod tests {
     #[test]
     fn what_comes_in_between_starts_the_gap_anew() {
         future::block_on(async {
-            let mut alarm = Alarm::default();
-            assert!(poll_once(silence(&mut alarm, SHORT)).await.is_none());
+            let mut idle_timer = IdleTimer::default();
+            assert!(poll_once(silence(&mut idle_timer, SHORT)).await.is_none());
             // The timer that was set for the first gap rings during the second.
             rt::sleep(SHORT / 2).await;
-            alarm.reset();
+            idle_timer.reset();
             let started = Instant::now();
-            silence(&mut alarm, SHORT).await;
+            silence(&mut idle_timer, SHORT).await;
             assert!(started.elapsed() >= SHORT);
         });
     }
@@ -122,12 +122,12 @@ mod tests {
     #[test]
     fn a_shorter_limit_does_not_wait_for_a_longer_ones_timer() {
         future::block_on(async {
-            let mut alarm = Alarm::default();
-            assert!(poll_once(silence(&mut alarm, LONG)).await.is_none());
-            alarm.reset();
-            silence(&mut alarm, SHORT).await;
-            assert!(alarm.within(SHORT, future::pending::<()>()).await.is_none());
-            assert_eq!(alarm.within(Duration::MAX, async { 7 }).await, Some(7));
+            let mut idle_timer = IdleTimer::default();
+            assert!(poll_once(silence(&mut idle_timer, HOUR)).await.is_none());
+            idle_timer.reset();
+            silence(&mut idle_timer, SHORT).await;
+            assert!(idle_timer.within(SHORT, future::pending::<()>()).await.is_none());
+            assert_eq!(idle_timer.within(Duration::MAX, async { 7 }).await, Some(7));
         });
     }
 }

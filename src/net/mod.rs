@@ -23,22 +23,20 @@
 //! of 512 MiB over loopback hyper's client reads 3 378 MiB/s from nginx by HTTP/1.1 and 1 169 by HTTP/2, for 0.20 and 0.63 s of
 //! CPU time a GiB, and of ranges of 4 KiB each takes 87 and 111 µs (`--bin http2` of `benches/peers`).
 
-mod accept;
 mod body;
-mod buffers;
 mod builder;
+mod bulk;
+mod cancel;
+mod check;
 mod client;
 mod connect;
 mod connection;
 mod error;
 mod gunzip;
-mod hang_up;
 mod icy;
 mod limits;
-mod long;
 mod pool;
 mod range;
-mod raw;
 mod redirect;
 mod request;
 mod response;
@@ -48,15 +46,16 @@ mod socket;
 mod tls;
 mod traffic;
 mod validator;
+mod wire;
 
 pub use body::Body;
 pub use builder::HttpClientBuilder;
+#[cfg(feature = "file")]
+pub(crate) use cancel::CancelToken;
 pub use client::HttpClient;
 pub use error::{NetError, Phase, TransportError, redacted};
 #[cfg(feature = "tls")]
 pub use futures_rustls::rustls;
-#[cfg(feature = "file")]
-pub(crate) use hang_up::HangUp;
 pub use http::HeaderMap;
 pub use range::{ByteRange, ContentRange};
 pub use request::Request;

@@ -13,10 +13,10 @@ use async_lock::{Semaphore, SemaphoreGuardArc};
 use snafu::OptionExt as _;
 use url::{Host, Url};
 
+use super::cancel::CancelToken;
 use super::connection::Connection;
 use super::error::{NoneFreeSnafu, UnsupportedUrlSnafu};
-use super::hang_up::HangUp;
-use super::limits::Alarm;
+use super::limits::IdleTimer;
 use super::{NetError, redacted};
 use crate::rt;
 
@@ -80,17 +80,17 @@ impl Pool {
     /// # Cancel safety
     ///
     /// Cancel safe: dropped, it gives its place in the queue up.
-    pub(super) async fn lease(
+    pub(super) async fn acquire(
         self: &Arc<Self>,
         url: &Url,
         limit: Duration,
-        hang_up: Option<HangUp>,
-    ) -> Result<Lease, NetError> {
+        cancel: Option<CancelToken>,
+    ) -> Result<Slot, NetError> {
         let peer = Peer::of(url)?;
         let permits = self.permits(&peer);
         let permit = match permits.try_acquire_arc() {
             Some(permit) => Some(permit),
-            None => Alarm::default().within(limit, permits.acquire_arc()).await,
+            None => IdleTimer::default().within(limit, permits.acquire_arc()).await,
         };
         let permit = permit.with_context(|| NoneFreeSnafu {
             url: redacted(url),
@@ -98,9 +98,9 @@ impl Pool {
             connections: self.per_host,
             limit,
         })?;
-        Ok(Lease {
+        Ok(Slot {
             connection: None,
-            hang_up,
+            cancel,
             _permit: permit,
             pool: Arc::clone(self),
             peer,
@@ -109,7 +109,7 @@ impl Pool {
 
     /// The right to one connection that no request waits for: `None` if one is idle already, or the host has its fill.
     #[cfg(feature = "file")]
-    pub(super) fn lease_spare(self: &Arc<Self>, url: &Url) -> Option<Lease> {
+    pub(super) fn try_acquire_spare(self: &Arc<Self>, url: &Url) -> Option<Slot> {
         let peer = Peer::of(url).ok()?;
         let permit = self.permits(&peer).try_acquire_arc()?;
         // Looked for after the permit is there: whatever is given back from now on brings its own room along.
@@ -117,9 +117,9 @@ impl Pool {
         if !self.lock().known.get(&peer).is_some_and(is_needed) {
             return None;
         }
-        Some(Lease {
+        Some(Slot {
             connection: None,
-            hang_up: None,
+            cancel: None,
             _permit: permit,
             pool: Arc::clone(self),
             peer,
@@ -241,16 +241,16 @@ impl fmt::Debug for Pool {
 
 /// The right to one connection to a peer, and that connection once there is one. Dropped, it closes the connection and
 /// then lets the next one in.
-pub(super) struct Lease {
+pub(super) struct Slot {
     connection: Option<Connection>,
     /// What may end the requests that it is for.
-    hang_up: Option<HangUp>,
+    cancel: Option<CancelToken>,
     _permit: SemaphoreGuardArc,
     pool: Arc<Pool>,
     peer: Peer,
 }
 
-impl Lease {
+impl Slot {
     pub(super) fn peer(&self) -> &Peer {
         &self.peer
     }
@@ -262,8 +262,8 @@ impl Lease {
     }
 
     /// Whether no other connection is of any use.
-    pub(super) fn is_hung_up(&self) -> bool {
-        self.hang_up.as_ref().is_some_and(HangUp::is_over)
+    pub(super) fn is_cancelled(&self) -> bool {
+        self.cancel.as_ref().is_some_and(CancelToken::is_cancelled)
     }
 
     /// Closes the connection and keeps the right to one.
@@ -273,8 +273,8 @@ impl Lease {
 
     /// Takes a new connection in.
     pub(super) fn open(&mut self, connection: Connection) -> &mut Connection {
-        if let Some(hang_up) = &self.hang_up {
-            hang_up.begin(connection.tcp());
+        if let Some(cancel) = &self.cancel {
+            cancel.attach(connection.tcp());
         }
         self.connection.insert(connection)
     }
@@ -288,9 +288,9 @@ impl Lease {
         if let Some(mut connection) = self.connection.take()
             && connection.is_reusable()
             && self
-                .hang_up
+                .cancel
                 .as_ref()
-                .is_none_or(|hang_up| hang_up.end(connection.tcp()))
+                .is_none_or(|cancel| cancel.detach(connection.tcp()))
         {
             self.pool.put(&self.peer, connection);
         }
@@ -325,8 +325,8 @@ mod tests {
     fn one_connection_is_made_ahead_and_no_second() {
         let (server, url) = server();
         let client = HttpClient::new().expect("a client");
-        future::block_on(client.prepare(&url));
-        future::block_on(client.prepare(&url));
+        future::block_on(client.preconnect(&url));
+        future::block_on(client.preconnect(&url));
         let sockets = accepted(&server);
         assert_eq!(sockets.len(), 1);
         drop(client);
@@ -348,10 +348,10 @@ mod tests {
             assert!(client.has_room(&url));
             assert!(future::poll_once(&mut asking).await.is_none());
             assert!(!client.has_room(&url));
-            client.prepare(&url).await;
+            client.preconnect(&url).await;
         });
         assert_eq!(accepted(&server).len(), 1, "the request's own");
         drop((asking, server));
-        future::block_on(client.prepare(&url));
+        future::block_on(client.preconnect(&url));
     }
 }

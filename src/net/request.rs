@@ -6,8 +6,8 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Uri};
 use url::{Position, Url};
 
+use super::cancel::CancelToken;
 use super::error::{InvalidHeaderSnafu, InvalidRangeSnafu, UnsupportedUrlSnafu};
-use super::hang_up::HangUp;
 use super::{ByteRange, NetError, Validator, redacted};
 
 /// A request for a URL or for a range of its bytes.
@@ -28,7 +28,7 @@ pub struct Request {
     pub(super) if_range: Option<Validator>,
     pub(super) expected_total: Option<u64>,
     compressed: bool,
-    pub(super) hang_up: Option<HangUp>,
+    pub(super) cancel: Option<CancelToken>,
 }
 
 impl Request {
@@ -52,7 +52,7 @@ impl Request {
             if_range: None,
             expected_total: None,
             compressed: false,
-            hang_up: None,
+            cancel: None,
         }
     }
 
@@ -96,10 +96,10 @@ impl Request {
         self
     }
 
-    /// Lets `hang_up` end it, and what it becomes when its body is resumed.
+    /// Lets `cancel` end it, and what it becomes when its body is resumed.
     #[cfg(feature = "file")]
-    pub(crate) fn ended_by(mut self, hang_up: HangUp) -> Self {
-        self.hang_up = Some(hang_up);
+    pub(crate) fn cancelled_by(mut self, cancel: CancelToken) -> Self {
+        self.cancel = Some(cancel);
         self
     }
 

@@ -131,14 +131,14 @@ fn n6_a_large_body_arrives_whole() {
 /// N5: a long body is read past hyper, and its connection is kept all the same.
 #[test]
 fn n5_the_connection_of_a_long_body_is_kept_under_tls() {
-    const LONG: usize = 3 << 20;
+    const LEN: usize = 3 << 20;
     let server = Https::start(|stream, number| {
-        write!(stream, "HTTP/1.1 200 OK\r\ncontent-length: {LONG}\r\n\r\n")?;
-        stream.write_all(&vec![b'0' + u8::try_from(number).unwrap(); LONG])
+        write!(stream, "HTTP/1.1 200 OK\r\ncontent-length: {LEN}\r\n\r\n")?;
+        stream.write_all(&vec![b'0' + u8::try_from(number).unwrap(); LEN])
     });
     let client = server.trusting().build().unwrap();
     for _ in 0..3 {
-        assert!(fetch(&client, Request::get(server.url())).unwrap() == vec![b'0'; LONG]);
+        assert!(fetch(&client, Request::get(server.url())).unwrap() == vec![b'0'; LEN]);
     }
     assert_eq!(server.heads().len(), 3);
 }

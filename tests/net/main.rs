@@ -11,10 +11,10 @@
 )]
 
 mod basics;
+mod bulk;
 mod faults;
 #[cfg(feature = "tls")]
 mod https;
-mod long;
 mod promises;
 
 use std::time::Duration;

@@ -7,29 +7,29 @@ use bytes::Bytes;
 use http_body::Body as _;
 
 use super::connection::{Failure, Incoming};
-use super::pool::Lease;
+use super::pool::Slot;
 
 /// What is read and thrown away to keep a connection, as long as it is there already.
 const SETTLE_BYTES: usize = 16 * 1024;
 
 /// A body on its way in. Read to the end it gives the connection back; dropped, it closes it.
-pub(super) struct Raw {
+pub(super) struct WireBody {
     /// Gone once the connection was given back.
-    lease: Option<Lease>,
+    slot: Option<Slot>,
     incoming: Incoming,
     /// How many bytes are still to come, as HTTP's framing has it.
     left: Option<u64>,
 }
 
-impl Raw {
-    pub(super) fn new(lease: Lease, incoming: Incoming) -> Self {
-        let mut raw = Self {
-            lease: Some(lease),
+impl WireBody {
+    pub(super) fn new(slot: Slot, incoming: Incoming) -> Self {
+        let mut wire = Self {
+            slot: Some(slot),
             left: incoming.size_hint().exact(),
             incoming,
         };
-        raw.give_back_at_end();
-        raw
+        wire.give_back_at_end();
+        wire
     }
 
     /// How many bytes are still to come, as HTTP's framing has it.
@@ -42,7 +42,7 @@ impl Raw {
         limit: Duration,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Bytes, Failure>>> {
-        let Some(connection) = self.lease.as_mut().and_then(Lease::connection) else {
+        let Some(connection) = self.slot.as_mut().and_then(Slot::connection) else {
             return Poll::Ready(None);
         };
         let polled = connection.poll_chunk(&mut self.incoming, self.left, limit, cx);
@@ -52,7 +52,7 @@ impl Raw {
                 self.give_back_at_end();
             }
             Poll::Ready(None) => self.give_back(),
-            Poll::Ready(Some(Err(_))) => self.lease = None,
+            Poll::Ready(Some(Err(_))) => self.slot = None,
             Poll::Pending => {}
         }
         polled
@@ -78,8 +78,8 @@ impl Raw {
     }
 
     fn give_back(&mut self) {
-        if let Some(lease) = self.lease.take() {
-            lease.give_back();
+        if let Some(slot) = self.slot.take() {
+            slot.give_back();
         }
     }
 }

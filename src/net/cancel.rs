@@ -12,63 +12,63 @@ use crate::rt::TcpStream;
 
 /// Ends the requests that carry it, those on their way and those to come. Clones are the same.
 #[derive(Clone, Default)]
-pub(crate) struct HangUp(Arc<Mutex<Calls>>);
+pub(crate) struct CancelToken(Arc<Mutex<Attached>>);
 
 #[derive(Default)]
-struct Calls {
-    over: bool,
+struct Attached {
+    cancelled: bool,
     /// Weak: whoever has a connection closes it.
     sockets: Vec<Weak<TcpStream>>,
 }
 
-impl HangUp {
+impl CancelToken {
     /// Cuts all requests that are on their way off, at once. What whoever reads them meets, an error or an end, means
     /// nothing.
     #[cfg(feature = "file")]
-    pub(crate) fn hang_up(&self) {
-        let mut calls = self.lock();
-        calls.over = true;
+    pub(crate) fn cancel(&self) {
+        let mut attached = self.lock();
+        attached.cancelled = true;
         // Under the lock, so that none is given back meanwhile. Let go of without it: the last owner of a socket drops
         // wakers, which are foreign code.
-        let sockets: Vec<_> = calls.sockets.iter().filter_map(Weak::upgrade).collect();
+        let sockets: Vec<_> = attached.sockets.iter().filter_map(Weak::upgrade).collect();
         for socket in &sockets {
-            cut(socket);
+            shut_down(socket);
         }
-        drop(calls);
+        drop(attached);
     }
 
-    pub(super) fn is_over(&self) -> bool {
-        self.lock().over
+    pub(super) fn is_cancelled(&self) -> bool {
+        self.lock().cancelled
     }
 
     /// A request goes out on `socket`.
-    pub(super) fn begin(&self, socket: &Weak<TcpStream>) {
-        let mut calls = self.lock();
+    pub(super) fn attach(&self, socket: &Weak<TcpStream>) {
+        let mut attached = self.lock();
         // The others were closed.
-        calls.sockets.retain(|socket| socket.strong_count() > 0);
-        calls.sockets.push(Weak::clone(socket));
-        let too_late = calls.over;
-        drop(calls);
+        attached.sockets.retain(|socket| socket.strong_count() > 0);
+        attached.sockets.push(Weak::clone(socket));
+        let too_late = attached.cancelled;
+        drop(attached);
         if too_late && let Some(socket) = socket.upgrade() {
-            cut(&socket);
+            shut_down(&socket);
         }
     }
 
     /// From now on `socket` is no business of this one. Whether it never was cut off.
-    pub(super) fn end(&self, socket: &Weak<TcpStream>) -> bool {
-        let mut calls = self.lock();
-        calls.sockets.retain(|one| !Weak::ptr_eq(one, socket));
-        !calls.over
+    pub(super) fn detach(&self, socket: &Weak<TcpStream>) -> bool {
+        let mut attached = self.lock();
+        attached.sockets.retain(|one| !Weak::ptr_eq(one, socket));
+        !attached.cancelled
     }
 
-    fn lock(&self) -> MutexGuard<'_, Calls> {
+    fn lock(&self) -> MutexGuard<'_, Attached> {
         // Each change is one call on the list or one assignment, which a panic elsewhere does not break.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Ends a connection without its owner. It fails where the other end was faster.
-fn cut(socket: &TcpStream) {
+fn shut_down(socket: &TcpStream) {
     // A reset, which reaches a server that waits for room to write as well.
     #[cfg(any(target_os = "linux", target_os = "android"))]
     if rustix::net::connect_unspec(socket).is_ok() {
@@ -132,11 +132,11 @@ mod tests {
         // One waits for its server; for room in front of the other its server waits, where a reset can be sent at once.
         let blocked = cfg!(any(target_os = "linux", target_os = "android"));
         for path in ["/short", "/long"].into_iter().take(1 + usize::from(blocked)) {
-            let hang_up = HangUp::default();
-            let request = get(&server, path).ended_by(hang_up.clone());
+            let token = CancelToken::default();
+            let request = get(&server, path).cancelled_by(token.clone());
             let mut body = block_on(client().send(request)).expect("a head").into_body();
             block_on(body.next()).expect("a chunk").expect("bytes");
-            hang_up.hang_up();
+            token.cancel();
             server.wait_until(|log| log.open_connections() == 0);
             assert!(rest(&mut body).is_err(), "no false end");
         }
@@ -145,16 +145,16 @@ mod tests {
     #[test]
     fn a_handle_kept_does_nothing_to_the_next_request() {
         let (server, client) = (server(), client());
-        let hang_up = HangUp::default();
-        let request = get(&server, "/short").ended_by(hang_up.clone());
+        let token = CancelToken::default();
+        let request = get(&server, "/short").cancelled_by(token.clone());
         let response = block_on(client.send(request)).expect("a head");
         assert_eq!(rest(&mut response.into_body()).expect("whole"), 10);
-        hang_up.hang_up();
+        token.cancel();
         assert!(idle(&client, 1), "nor to the pool");
         let gate = server.gate();
         server.rule("/long", Rule::new().gate_after(1000, &gate));
         let response = block_on(client.send(get(&server, "/long"))).expect("a head");
-        hang_up.hang_up();
+        token.cancel();
         gate.open();
         assert_eq!(rest(&mut response.into_body()).expect("whole"), LEN);
         assert_eq!(server.connections(), 1);
@@ -163,11 +163,11 @@ mod tests {
     #[test]
     fn what_was_cut_off_is_not_kept() {
         let (server, client) = (server(), client());
-        let hang_up = HangUp::default();
-        let request = get(&server, "/short").ended_by(hang_up.clone());
+        let token = CancelToken::default();
+        let request = get(&server, "/short").cancelled_by(token.clone());
         let mut body = block_on(client.send(request)).expect("a head").into_body();
         server.wait_until(|log| log.requests.iter().any(|request| request.body_sent == 10));
-        hang_up.hang_up();
+        token.cancel();
         // All of it may have come before.
         let _ = rest(&mut body);
         assert!(idle(&client, 0));
@@ -176,16 +176,16 @@ mod tests {
     #[test]
     fn afterwards_nothing_is_asked_any_more() {
         let (server, client) = (server(), client());
-        let hang_up = HangUp::default();
-        hang_up.hang_up();
+        let token = CancelToken::default();
+        token.cancel();
         let ask = |request| block_on(client.send(request)).map(Response::into_body);
-        ask(get(&server, "/short").ended_by(hang_up.clone())).expect_err("cut off");
+        ask(get(&server, "/short").cancelled_by(token.clone())).expect_err("cut off");
         assert_eq!(
             rest(&mut ask(get(&server, "/short")).expect("a head")).expect("whole"),
             10
         );
         // Neither on a connection that was kept, nor on one made in its place.
-        ask(get(&server, "/short").ended_by(hang_up)).expect_err("cut off");
+        ask(get(&server, "/short").cancelled_by(token)).expect_err("cut off");
         assert_eq!((server.requests().len(), server.connections()), (1, 2));
     }
 }

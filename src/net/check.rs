@@ -35,7 +35,7 @@ pub(super) struct Delivery {
 ///
 /// `framed` is the length of the body that follows, as HTTP's framing has it: none for a chunked body, or one that ends
 /// with the connection. Up to `max_skip` bytes are skipped when the server ignores the range.
-pub(super) fn accept(
+pub(super) fn check_response(
     request: &Request,
     url: &Url,
     status: StatusCode,
@@ -43,20 +43,20 @@ pub(super) fn accept(
     framed: Option<u64>,
     max_skip: u64,
 ) -> Result<Delivery, NetError> {
-    let case = Case {
+    let check = Check {
         request,
         url,
         headers,
     };
     let delivery = match (status, request.range) {
-        (StatusCode::PARTIAL_CONTENT, Some(asked)) => case.part(asked, framed)?,
+        (StatusCode::PARTIAL_CONTENT, Some(asked)) => check.part(asked, framed)?,
         // A part that nobody asked for cannot be told from the whole by whoever reads it.
         (StatusCode::PARTIAL_CONTENT, None) => return RangeMismatchSnafu { url: redacted(url) }.fail(),
-        (StatusCode::RANGE_NOT_SATISFIABLE, Some(asked)) => case.beyond_the_end(asked)?,
+        (StatusCode::RANGE_NOT_SATISFIABLE, Some(asked)) => check.beyond_the_end(asked)?,
         (status, Some(asked)) if status.is_success() && !request.is_head() => {
-            case.whole_for_part(asked, framed, max_skip)?
+            check.whole_for_part(asked, framed, max_skip)?
         }
-        (status, _) if status.is_success() => case.whole(framed),
+        (status, _) if status.is_success() => check.whole(framed),
         (status, _) => {
             let retry_after = retry::retry_after(headers);
             return StatusSnafu {
@@ -67,7 +67,7 @@ pub(super) fn accept(
             .fail();
         }
     };
-    let gzip = case.encoding()?;
+    let gzip = check.encoding()?;
     // The length of a compressed body says nothing of the file's.
     let delivery = if gzip {
         Delivery {
@@ -78,7 +78,7 @@ pub(super) fn accept(
     } else {
         delivery
     };
-    case.same_file(&delivery)?;
+    check.same_file(&delivery)?;
     Ok(delivery)
 }
 
@@ -94,13 +94,13 @@ impl Delivery {
     }
 }
 
-struct Case<'a> {
+struct Check<'a> {
     request: &'a Request,
     url: &'a Url,
     headers: &'a HeaderMap,
 }
 
-impl Case<'_> {
+impl Check<'_> {
     fn header(&self, name: http::HeaderName) -> Option<&str> {
         self.headers.get(name).and_then(|value| value.to_str().ok())
     }

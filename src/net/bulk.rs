@@ -12,43 +12,45 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use futures_lite::io::AsyncRead;
 
-use super::buffers::Buffers;
+use self::buffers::Buffers;
+
+mod buffers;
 
 /// A body is long from here on.
-pub(super) const LONG: u64 = 1024 * 1024;
+pub(super) const MIN_LEN: u64 = 1024 * 1024;
 
 /// The largest chunk.
-const STEP: usize = 512 * 1024;
+const MAX_CHUNK: usize = 512 * 1024;
 
 /// The first chunk. Each one that comes full doubles the next: whoever wants only a little does not wait for much.
-const FIRST_STEP: usize = 32 * 1024;
+const FIRST_CHUNK: usize = 32 * 1024;
 
 /// What is left of a body, and the socket that it comes from. Not a byte beyond the body is read.
-pub(super) struct Long<S> {
+pub(super) struct BulkReader<S> {
     socket: S,
     /// What was read before it came here, of this body and perhaps of what follows it.
     front: Bytes,
     buffers: Arc<Buffers>,
     /// The buffer that is filled next.
     buffer: Option<Box<[u8]>>,
-    step: usize,
+    chunk_len: usize,
     /// Met behind bytes that are given out first.
     failure: Option<io::Error>,
 }
 
-impl<S: AsyncRead + Unpin> Long<S> {
+impl<S: AsyncRead + Unpin> BulkReader<S> {
     pub(super) fn new(socket: S, front: Bytes) -> Self {
         Self {
             socket,
             front,
-            buffers: Buffers::new(STEP),
+            buffers: Buffers::new(MAX_CHUNK),
             buffer: None,
-            step: FIRST_STEP,
+            chunk_len: FIRST_CHUNK,
             failure: None,
         }
     }
 
-    /// The next of the bytes still to be given out, `left` of them and not none: all that are there, up to a step.
+    /// The next of the bytes still to be given out, `left` of them and not none: all that are there, up to a chunk_len.
     pub(super) fn poll_chunk(&mut self, left: u64, cx: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
         let left = usize::try_from(left).unwrap_or(usize::MAX);
         if !self.front.is_empty() {
@@ -57,7 +59,7 @@ impl<S: AsyncRead + Unpin> Long<S> {
         if let Some(failure) = self.failure.take() {
             return Poll::Ready(Err(failure));
         }
-        let goal = left.min(self.step);
+        let goal = left.min(self.chunk_len);
         let mut buffer = self.buffer.take().unwrap_or_else(|| self.buffers.take());
         let mut filled = 0;
         while filled < goal {
@@ -87,10 +89,10 @@ impl<S: AsyncRead + Unpin> Long<S> {
     }
 
     fn give_out(&mut self, buffer: Box<[u8]>, filled: usize) -> Bytes {
-        if filled == self.step {
-            self.step = STEP.min(2 * self.step);
+        if filled == self.chunk_len {
+            self.chunk_len = MAX_CHUNK.min(2 * self.chunk_len);
         }
-        if filled >= STEP / 2 {
+        if filled >= MAX_CHUNK / 2 {
             return self.buffers.give_out(buffer, filled);
         }
         // A little is copied, so that whoever keeps it does not keep a buffer.
@@ -148,26 +150,26 @@ mod tests {
         }
     }
 
-    /// Bytes that differ from their neighbours, whatever the step.
+    /// Bytes that differ from their neighbours, whatever the chunk_len.
     fn content(len: usize) -> Vec<u8> {
         (0..len).map(|at| u8::try_from(at % 251).unwrap()).collect()
     }
 
-    fn long(front: &[u8], reads: impl IntoIterator<Item = Read>) -> Long<Script> {
+    fn bulk(front: &[u8], reads: impl IntoIterator<Item = Read>) -> BulkReader<Script> {
         let script = Script(reads.into_iter().collect());
-        Long::new(script, Bytes::copy_from_slice(front))
+        BulkReader::new(script, Bytes::copy_from_slice(front))
     }
 
-    async fn next(long: &mut Long<Script>, left: usize) -> io::Result<Bytes> {
-        std::future::poll_fn(|cx| long.poll_chunk(left as u64, cx)).await
+    async fn next(bulk: &mut BulkReader<Script>, left: usize) -> io::Result<Bytes> {
+        std::future::poll_fn(|cx| bulk.poll_chunk(left as u64, cx)).await
     }
 
     /// All of `len` bytes, or those before the error.
-    fn read(long: &mut Long<Script>, len: usize) -> (Vec<u8>, Option<io::ErrorKind>) {
+    fn read(bulk: &mut BulkReader<Script>, len: usize) -> (Vec<u8>, Option<io::ErrorKind>) {
         let mut bytes = Vec::new();
         block_on(async {
             while bytes.len() < len {
-                match next(long, len - bytes.len()).await {
+                match next(bulk, len - bytes.len()).await {
                     Ok(chunk) => {
                         assert!(!chunk.is_empty());
                         bytes.extend_from_slice(&chunk);
@@ -194,7 +196,7 @@ mod tests {
                     } else {
                         io::ErrorKind::UnexpectedEof
                     };
-                    let outcome = read(&mut long(&all[..front], reads), all.len());
+                    let outcome = read(&mut bulk(&all[..front], reads), all.len());
                     assert_eq!(outcome, (all[..cut].to_vec(), Some(kind)));
                 }
             }
@@ -203,13 +205,13 @@ mod tests {
 
     #[test]
     fn bytes_that_come_one_by_one_are_the_same_bytes() {
-        let all = content(3 * FIRST_STEP);
+        let all = content(3 * FIRST_CHUNK);
         for quiet in [false, true] {
             let reads = all.iter().flat_map(|byte| {
                 let pause = quiet.then_some(Read::Nothing);
                 pause.into_iter().chain([Read::Bytes(vec![*byte])])
             });
-            assert_eq!(read(&mut long(&[], reads), all.len()), (all.clone(), None));
+            assert_eq!(read(&mut bulk(&[], reads), all.len()), (all.clone(), None));
         }
     }
 
@@ -217,30 +219,30 @@ mod tests {
     #[test]
     fn nothing_is_read_beyond_the_end() {
         let all = content(100);
-        let mut ended = long(&all[..10], [Read::Bytes(all[10..].to_vec())]);
+        let mut ended = bulk(&all[..10], [Read::Bytes(all[10..].to_vec())]);
         assert_eq!(read(&mut ended, 60), (all[..60].to_vec(), None));
         let socket = ended.into_socket().expect("nothing came behind it");
         let Some(Read::Bytes(rest)) = socket.0.front() else {
             panic!("the rest was taken");
         };
         assert_eq!(rest, &all[60..]);
-        let mut behind = long(&all[..10], []);
+        let mut behind = bulk(&all[..10], []);
         assert_eq!(read(&mut behind, 9), (all[..9].to_vec(), None));
         assert!(behind.into_socket().is_none(), "a byte too many came before");
     }
 
     #[test]
     fn what_is_there_is_shown_before_more_is_waited_for() {
-        let all = content(2 * STEP);
+        let all = content(2 * MAX_CHUNK);
         let reads = [
             Read::Bytes(all[5..9].to_vec()),
             Read::Nothing,
             Read::Bytes(all[9..].to_vec()),
         ];
-        let mut long = long(&all[..5], reads);
+        let mut bulk = bulk(&all[..5], reads);
         block_on(async {
-            for (from, to) in [(0, 5), (5, 9), (9, 9 + FIRST_STEP)] {
-                let chunk = poll_once(next(&mut long, all.len() - from))
+            for (from, to) in [(0, 5), (5, 9), (9, 9 + FIRST_CHUNK)] {
+                let chunk = poll_once(next(&mut bulk, all.len() - from))
                     .await
                     .expect("there")
                     .unwrap();
@@ -252,11 +254,11 @@ mod tests {
     /// R5 and bounds: chunks grow to a step and no further; what is kept for ever is not waited for, and not kept twice.
     #[test]
     fn chunks_grow_to_a_step_and_their_buffers_are_used_again() {
-        let all = content(8 * STEP);
-        let mut long = long(&[], [Read::Bytes(all.clone())]);
+        let all = content(8 * MAX_CHUNK);
+        let mut bulk = bulk(&[], [Read::Bytes(all.clone())]);
         let mut at = 0;
         let mut next = |at: &mut usize| {
-            let chunk = block_on(next(&mut long, all.len() - *at)).unwrap();
+            let chunk = block_on(next(&mut bulk, all.len() - *at)).unwrap();
             assert_eq!(chunk, all[*at..*at + chunk.len()]);
             *at += chunk.len();
             chunk
@@ -271,15 +273,15 @@ mod tests {
 
     #[test]
     fn whoever_keeps_a_little_keeps_no_buffer() {
-        let mut long = long(
+        let mut bulk = bulk(
             &[],
             [Read::Bytes(vec![1; 10]), Read::Nothing, Read::Bytes(vec![2; 10])],
         );
-        let first = block_on(next(&mut long, 2 * STEP)).unwrap();
-        let buffer = long.buffer.as_ref().expect("kept for more").as_ptr();
+        let first = block_on(next(&mut bulk, 2 * MAX_CHUNK)).unwrap();
+        let buffer = bulk.buffer.as_ref().expect("kept for more").as_ptr();
         assert_ne!(first.as_ptr(), buffer);
-        assert_eq!(block_on(next(&mut long, 2 * STEP)).unwrap(), vec![2; 10]);
+        assert_eq!(block_on(next(&mut bulk, 2 * MAX_CHUNK)).unwrap(), vec![2; 10]);
         assert_eq!(first, vec![1; 10]);
-        assert_eq!(long.buffer.as_ref().expect("kept still").as_ptr(), buffer);
+        assert_eq!(bulk.buffer.as_ref().expect("kept still").as_ptr(), buffer);
     }
 }

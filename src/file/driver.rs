@@ -6,8 +6,8 @@ use std::task::{Context, Poll};
 
 use async_channel::Sender;
 
-use super::fetch::Fetch;
-use super::{FileControl, FileError, join};
+use super::download::Download;
+use super::{FileControl, FileError, sharing};
 use crate::storage::StatusWatch;
 
 /// Fetches what the readers of one file want. From [`FileSource::open_parts`](super::FileSource::open_parts), for
@@ -19,7 +19,7 @@ use crate::storage::StatusWatch;
 #[must_use = "a driver does nothing unless it is polled, and dropping it ends the fetching"]
 pub struct FileDriver {
     work: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
-    fetches: bool,
+    serves_readers: bool,
 }
 
 impl FileDriver {
@@ -27,28 +27,28 @@ impl FileDriver {
     pub(super) fn idle() -> Self {
         Self {
             work: None,
-            fetches: false,
+            serves_readers: false,
         }
     }
 
     /// For a file that somebody else fetches.
     pub(super) fn following(watch: StatusWatch<FileError>, control: Sender<FileControl>) -> Self {
         Self {
-            work: Some(Box::pin(join::follow(watch, control))),
-            fetches: false,
+            work: Some(Box::pin(sharing::report_completion(watch, control))),
+            serves_readers: false,
         }
     }
 
-    pub(super) fn of(fetch: Fetch) -> Self {
+    pub(super) fn of(download: Download) -> Self {
         Self {
-            work: Some(Box::pin(fetch.work())),
-            fetches: true,
+            work: Some(Box::pin(download.run())),
+            serves_readers: true,
         }
     }
 
     /// Whether readers depend on it.
-    pub(super) fn fetches(&self) -> bool {
-        self.fetches
+    pub(super) fn serves_readers(&self) -> bool {
+        self.serves_readers
     }
 }
 

@@ -79,32 +79,28 @@
 //! - Dropping the last reader, or the stream, closes the connections at once, whatever the driver is doing, and keeps what was
 //!   fetched.
 
-mod company;
-mod control;
-mod desk;
-mod dials;
+mod download;
 mod driver;
 mod error;
-mod fetch;
-mod fresh;
-mod join;
-mod lane;
-mod lines;
+mod event;
 mod location;
-mod mend;
+mod lookup;
 mod open;
 mod params;
-mod pen;
-mod plan;
 mod remote;
-mod shelf;
+mod repair;
+mod revalidate;
+mod schedule;
+mod sharing;
+mod sink;
 mod source;
 mod stream;
-mod stride;
+mod transfer;
+mod transfers;
 
-pub use control::{Bypass, FileControl, Origin};
 pub use driver::FileDriver;
 pub use error::FileError;
+pub use event::{Bypass, FileControl, Origin};
 pub use location::Location;
 pub use params::{FileParams, LookAhead};
 pub use source::{FileParts, FileSource};

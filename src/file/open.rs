@@ -7,18 +7,16 @@ use async_channel::{Receiver, Sender};
 use futures_lite::future;
 use snafu::{OptionExt as _, ResultExt as _};
 
-use super::desk::{Desk, Looked, Resource};
-use super::dials::Dials;
+use super::download::{Download, DownloadOptions, StopReason};
 use super::driver::FileDriver;
 use super::error::{CacheSnafu, LocalSnafu, NoClientSnafu, OfflineMissSnafu};
-use super::fetch::{Fetch, Manner, Over};
-use super::fresh::{self, Said};
-use super::join;
-use super::lines::{CallOff, Lines};
-use super::mend;
-use super::pen::Pen;
+use super::lookup::{CacheLookup, DownloadTarget, MemoryEntry, Resource};
 use super::remote::Remote;
-use super::shelf::Shelf;
+use super::repair;
+use super::revalidate::{self, StoredValidators};
+use super::sharing::{self, DownloadSettings};
+use super::sink::Sink;
+use super::transfers::{CancelOnDrop, Transfers};
 use super::{Bypass, FileControl, FileError, FileParams, Location, Origin};
 use crate::cache::{AssetId, CachePath};
 use crate::net::{Url, redacted};
@@ -26,40 +24,40 @@ use crate::rt;
 use crate::storage::{StreamingError, StreamingOptions};
 
 /// A file that is open.
-pub(super) struct Opened {
+pub(super) struct OpenFile {
     pub(super) resource: Resource,
     pub(super) driver: FileDriver,
     pub(super) control: Receiver<FileControl>,
 }
 
 /// A file that is open, and whose fetcher runs.
-pub(super) struct Started {
+pub(super) struct StartedFile {
     pub(super) resource: Resource,
     pub(super) control: Receiver<FileControl>,
 }
 
 /// A file's location and how it is to be fetched.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct FileContext {
     pub(super) location: Location,
     pub(super) params: FileParams,
     /// Those of another source, if this one has joined it.
-    dials: Mutex<Arc<Dials>>,
+    settings: Mutex<Arc<DownloadSettings>>,
 }
 
-impl Place {
+impl FileContext {
     pub(super) fn new(location: Location, params: FileParams) -> Self {
-        let dials = Dials::new(params.look_ahead, params.bytes_per_second);
+        let settings = DownloadSettings::new(params.look_ahead, params.bytes_per_second);
         Self {
             location,
             params,
-            dials: Mutex::new(Arc::new(dials)),
+            settings: Mutex::new(Arc::new(settings)),
         }
     }
 
-    pub(super) fn dials(&self) -> Arc<Dials> {
+    pub(super) fn settings(&self) -> Arc<DownloadSettings> {
         // A pointer is whole whatever panics.
-        Arc::clone(&self.dials.lock().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.settings.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Opens the file for somebody who reads at `position` first, on a thread of its own that goes on to fetch it.
@@ -67,31 +65,35 @@ impl Place {
     /// # Cancel safety
     ///
     /// Dropping the future closes the connection.
-    pub(super) async fn start(self: &Arc<Self>, position: u64, offline: bool) -> Result<Started, FileError> {
+    pub(super) async fn start(
+        self: &Arc<Self>,
+        position: u64,
+        offline: bool,
+    ) -> Result<StartedFile, FileError> {
         let (answer, started) = async_channel::bounded(1);
-        let lines = Arc::new(Lines::default());
-        let _call_off = CallOff(Arc::clone(&lines));
-        let place = Arc::clone(self);
+        let transfers = Arc::new(Transfers::default());
+        let _cancel_on_drop = CancelOnDrop(Arc::clone(&transfers));
+        let context = Arc::clone(self);
         rt::spawn_on_thread(async move {
-            let opening = async { Some(place.open(position, offline, lines).await) };
+            let open_lock = async { Some(context.open(position, offline, transfers).await) };
             let unwanted = async {
                 answer.closed().await;
                 None
             };
-            match future::or(opening, unwanted).await {
+            match future::or(open_lock, unwanted).await {
                 None => {}
                 // Whoever asked may be gone by now: then the answer is dropped, and the fetcher finds nobody reading.
                 Some(Err(error)) => drop(answer.try_send(Err(error))),
                 Some(Ok(opened)) => {
-                    let Opened {
+                    let OpenFile {
                         resource,
                         driver,
                         control,
                     } = opened;
-                    drop(answer.try_send(Ok(Started { resource, control })));
+                    drop(answer.try_send(Ok(StartedFile { resource, control })));
                     // What nobody hears lives as long as the channel, and is a reader of what this is about to fetch.
-                    drop((answer, place));
-                    if driver.fetches() {
+                    drop((answer, context));
+                    if driver.serves_readers() {
                         driver.await;
                     }
                 }
@@ -105,17 +107,17 @@ impl Place {
         &self,
         position: u64,
         offline: bool,
-        lines: Arc<Lines>,
-    ) -> Result<Opened, FileError> {
+        transfers: Arc<Transfers>,
+    ) -> Result<OpenFile, FileError> {
         match &self.location {
             Location::Path(path) => {
                 let path = path.clone();
                 let resource = rt::unblock(move || local(&path)).await?;
-                Ok(Opened::whole(resource, Origin::Local).0)
+                Ok(OpenFile::whole(resource, Origin::Local).0)
             }
             Location::Url(url) => {
                 let offline = offline || self.params.offline;
-                self.open_url(url, position, offline, lines).await
+                self.open_url(url, position, offline, transfers).await
             }
         }
     }
@@ -125,57 +127,57 @@ impl Place {
         url: &Url,
         position: u64,
         offline: bool,
-        lines: Arc<Lines>,
-    ) -> Result<Opened, FileError> {
-        let (asset, path) = self.names(url);
+        transfers: Arc<Transfers>,
+    ) -> Result<OpenFile, FileError> {
+        let (asset, path) = self.entry_name(url);
         let mut stale = false;
-        let desk = match self.look(url, &asset, &path, true).await {
-            Looked::Whole(whole) if offline || self.is_fresh(url, &asset, &path, &whole).await? => {
+        let target = match self.look_up(url, &asset, &path, true).await {
+            CacheLookup::Whole(whole) if offline || self.is_unchanged(url, &asset, &path, &whole).await? => {
                 return Ok(self.opened(whole, url, offline));
             }
-            Looked::Whole(whole) => {
+            CacheLookup::Whole(whole) => {
                 log::info!("{}: changed on the server, fetching it anew", redacted(url));
                 // It stays in the cache until the new one is whole.
                 drop(whole);
                 stale = true;
-                match self.look(url, &asset, &path, false).await {
-                    Looked::Desk(desk) => desk,
-                    _ => Desk::in_memory(url, Bypass::InUse),
+                match self.look_up(url, &asset, &path, false).await {
+                    CacheLookup::DownloadTarget(target) => target,
+                    _ => DownloadTarget::in_memory(url, Bypass::InUse),
                 }
             }
-            Looked::Unknown(error) if offline => return Err(error).context(CacheSnafu),
+            CacheLookup::Unknown(error) if offline => return Err(error).context(CacheSnafu),
             // C16: what the cache cannot tell, the server can.
-            Looked::Unknown(error) => Desk::in_memory(url, Bypass::Refused(Arc::new(error))),
-            Looked::Desk(desk) => desk,
+            CacheLookup::Unknown(error) => DownloadTarget::in_memory(url, Bypass::Refused(Arc::new(error))),
+            CacheLookup::DownloadTarget(target) => target,
         };
-        if let Some(len) = desk.is_whole() {
+        if let Some(len) = target.is_whole() {
             // The session that fetched the last byte was killed before its commit.
-            let resource = desk.commit(len).await;
+            let resource = target.commit(len).await;
             return Ok(self.opened(resource, url, offline));
         }
         if offline {
             return OfflineMissSnafu {
                 resource: redacted(url),
-                missing: desk.missing(),
-                len: desk.resource.len(),
+                missing: target.missing(),
+                len: target.resource.len(),
             }
             .fail();
         }
-        self.fetch(url, (&asset, &path), desk, position, !stale, &lines)
+        self.fetch(url, (&asset, &path), target, position, !stale, &transfers)
             .await
     }
 
     /// The whole file as it is in the cache. What the disk has lost of it is fetched, if that is allowed.
-    fn opened(&self, whole: Resource, url: &Url, offline: bool) -> Opened {
-        let (opened, sender) = Opened::whole(whole, Origin::Cache);
+    fn opened(&self, whole: Resource, url: &Url, offline: bool) -> OpenFile {
+        let (opened, sender) = OpenFile::whole(whole, Origin::Cache);
         if let Some(client) = self.params.client.as_ref().filter(|_| !offline) {
-            mend::keep_whole(&opened.resource, client, url, sender);
+            repair::repair_on_damage(&opened.resource, client, url, sender);
         }
         opened
     }
 
     /// Whether the whole file in the cache may be played as it is.
-    async fn is_fresh(
+    async fn is_unchanged(
         &self,
         url: &Url,
         asset: &AssetId,
@@ -192,19 +194,19 @@ impl Place {
             return Ok(true);
         };
         let (cache, asset, path) = (cache.blocking().clone(), asset.clone(), path.clone());
-        let said = rt::unblock(move || Said::kept(&cache, &asset, &path)).await;
-        fresh::is_same(client, url, said.as_ref(), len).await
+        let validators = rt::unblock(move || StoredValidators::load(&cache, &asset, &path)).await;
+        revalidate::is_unchanged(client, url, validators.as_ref(), len).await
     }
 
     async fn fetch(
         &self,
         url: &Url,
         (asset, path): (&AssetId, &CachePath),
-        desk: Desk,
+        target: DownloadTarget,
         position: u64,
         whole: bool,
-        lines: &Arc<Lines>,
-    ) -> Result<Opened, FileError> {
+        transfers: &Arc<Transfers>,
+    ) -> Result<OpenFile, FileError> {
         let client = self
             .params
             .client
@@ -212,100 +214,102 @@ impl Place {
             .with_context(|| NoClientSnafu { url: redacted(url) })?;
         let (sender, control) = async_channel::unbounded();
         let mut remote = Remote::new(client, url.clone());
-        let mut looked = Some(desk);
+        let mut found = Some(target);
         loop {
-            lines.clear();
-            let mut desk = match looked.take() {
-                Some(desk) => desk,
+            transfers.clear();
+            let mut target = match found.take() {
+                Some(target) => target,
                 // What was there is worthless, or somebody else's who has given up.
-                None => match self.look(url, asset, path, whole).await {
-                    Looked::Desk(desk) => desk,
-                    Looked::Unknown(error) => Desk::in_memory(url, Bypass::Refused(Arc::new(error))),
-                    Looked::Whole(whole) => return Ok(self.opened(whole, url, false)),
+                None => match self.look_up(url, asset, path, whole).await {
+                    CacheLookup::DownloadTarget(target) => target,
+                    CacheLookup::Unknown(error) => {
+                        DownloadTarget::in_memory(url, Bypass::Refused(Arc::new(error)))
+                    }
+                    CacheLookup::Whole(whole) => return Ok(self.opened(whole, url, false)),
                 },
             };
-            let _opening = match &desk.opening {
-                Some(opening) => Some(opening.lock_arc().await),
+            let _open_lock = match &target.open_lock {
+                Some(open_lock) => Some(open_lock.lock_arc().await),
                 None => None,
             };
-            let writer = match desk.resource.writer() {
+            let writer = match target.resource.writer() {
                 Ok(writer) => writer,
-                Err(_) if join::is_fetched(&desk.resource).await => {
-                    return Ok(Opened::joined(desk, sender, control));
+                Err(_) if sharing::has_started(&target.resource).await => {
+                    return Ok(OpenFile::shared(target, sender, control));
                 }
                 Err(error) => {
-                    looked = Some(desk).filter(|_| matches!(error, StreamingError::Taken { .. }));
+                    found = Some(target).filter(|_| matches!(error, StreamingError::Taken { .. }));
                     continue;
                 }
             };
-            let known = desk.identity();
+            let known = target.identity();
             let resumed = known.is_some();
             match known {
                 Some((validator, len)) => remote.resume(validator, len),
                 // Bytes of which nobody can say what file they are of.
-                None if !desk.resource.available().is_empty() || desk.resource.len().is_some() => {
+                None if !target.resource.available().is_empty() || target.resource.len().is_some() => {
                     drop(writer.discard(FileError::Stopped));
                     continue;
                 }
                 None => {}
             }
-            let mut pen = Pen::new(
+            let mut sink = Sink::new(
                 writer,
-                desk.entry.take(),
+                target.entry.take(),
                 sender.clone(),
-                Arc::clone(&desk.company),
+                Arc::clone(&target.subscribers),
             );
-            pen.resumable = resumed;
-            if let (Some(Bypass::NoCache), Some(cache)) = (&desk.bypass, &self.params.cache) {
-                pen.shelf = Some(Shelf {
+            sink.resumable = resumed;
+            if let (Some(Bypass::NoCache), Some(cache)) = (&target.bypass, &self.params.cache) {
+                sink.memory_entry = Some(MemoryEntry {
                     cache: cache.blocking().clone(),
                     asset: asset.clone(),
                     path: path.clone(),
                 });
             }
-            let Some(mut fetch) = Fetch::new(remote, pen, self.manner(), Arc::clone(lines)) else {
+            let Some(mut fetch) = Download::new(remote, sink, self.options(), Arc::clone(transfers)) else {
                 return Err(FileError::Stopped);
             };
             match fetch.first(position).await {
                 Ok(()) => {}
-                Err(Over::Changed) if resumed => {
+                Err(StopReason::Changed) if resumed => {
                     log::info!("{}: changed on the server, fetching it anew", redacted(url));
                     let cause = fetch.changed();
-                    let Fetch {
-                        remote: back, pen, ..
+                    let Download {
+                        remote: back, sink, ..
                     } = fetch;
-                    rt::unblock(move || pen.discard(cause)).await;
+                    rt::unblock(move || sink.discard(cause)).await;
                     remote = back;
                     remote.forget();
                     continue;
                 }
-                Err(Over::Changed) => return Err(fetch.changed()),
+                Err(StopReason::Changed) => return Err(fetch.changed()),
                 // What an earlier session left can be played meanwhile.
-                Err(Over::Failed(error)) if resumed && error.is_transient() => {
+                Err(StopReason::Failed(error)) if resumed && error.is_transient() => {
                     log::warn!("{error}; starting with what is there");
                 }
-                Err(Over::Failed(error)) => return Err(error),
+                Err(StopReason::Failed(error)) => return Err(error),
             }
             // Still in line: from here on others join, and whoever asked is one reader of several.
-            if !lines.has_opened() {
+            if !transfers.mark_open() {
                 return Err(FileError::Stopped);
             }
             let opened = FileControl::Opened {
                 origin: Origin::Network,
-                len: desk.resource.len(),
+                len: target.resource.len(),
             };
             // What fits a cache in memory is said to be cached, or not, once it is whole.
-            let bypass = desk.bypass.filter(|_| !fetch.fits_shelf());
-            fetch.pen.announce(opened, bypass);
-            return Ok(Opened {
-                resource: desk.resource,
+            let bypass = target.bypass.filter(|_| !fetch.fits_memory_entry());
+            fetch.sink.announce(opened, bypass);
+            return Ok(OpenFile {
+                resource: target.resource,
                 driver: FileDriver::of(fetch),
                 control,
             });
         }
     }
 
-    fn names(&self, url: &Url) -> (AssetId, CachePath) {
+    fn entry_name(&self, url: &Url) -> (AssetId, CachePath) {
         let FileParams { asset, path, .. } = &self.params;
         (
             asset.clone().unwrap_or_else(|| AssetId::from_url(url)),
@@ -313,55 +317,58 @@ impl Place {
         )
     }
 
-    fn manner(&self) -> Manner {
+    fn options(&self) -> DownloadOptions {
         let params = &self.params;
-        Manner {
+        DownloadOptions {
             window: params.window,
             unknown_length_limit: params.unknown_length_limit,
-            keeps_words: params.revalidate,
+            stores_validators: params.revalidate,
             accept_unproven_end: params.accept_unproven_end,
-            dials: self.dials(),
+            settings: self.settings(),
         }
     }
 
     /// Looks for the whole file in the cache (`whole`), and claims its partial entry otherwise: one hop to a thread that
     /// may block.
-    async fn look(&self, url: &Url, asset: &AssetId, path: &CachePath, whole: bool) -> Looked {
+    async fn look_up(&self, url: &Url, asset: &AssetId, path: &CachePath, whole: bool) -> CacheLookup {
         let Some(cache) = &self.params.cache else {
-            return Looked::Desk(Desk::in_memory(url, Bypass::NoCache));
+            return CacheLookup::DownloadTarget(DownloadTarget::in_memory(url, Bypass::NoCache));
         };
         let (cache, asset, path, url) = (cache.blocking().clone(), asset.clone(), path.clone(), url.clone());
-        let dials = self.dials();
-        let looked = rt::unblock(move || {
-            if whole && let Some(found) = Looked::whole(&cache, &asset, &path) {
+        let settings = self.settings();
+        let found = rt::unblock(move || {
+            if whole && let Some(found) = CacheLookup::whole(&cache, &asset, &path) {
                 return found;
             }
-            Desk::take(&cache, &asset, &path, &dials, whole)
-                .unwrap_or_else(|why| Looked::Desk(Desk::in_memory(&url, why)))
+            DownloadTarget::take(&cache, &asset, &path, &settings, whole)
+                .unwrap_or_else(|why| CacheLookup::DownloadTarget(DownloadTarget::in_memory(&url, why)))
         })
         .await;
-        if let Looked::Desk(Desk {
-            dials: Some(theirs), ..
-        }) = &looked
+        if let CacheLookup::DownloadTarget(DownloadTarget {
+            settings: Some(theirs),
+            ..
+        }) = &found
         {
-            let mut ours = self.dials.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut ours = self.settings.lock().unwrap_or_else(PoisonError::into_inner);
             theirs.widen_to(&ours);
             *ours = Arc::clone(theirs);
         }
-        looked
+        found
     }
 }
 
-impl Opened {
+impl OpenFile {
     /// Fetched by another source.
-    fn joined(desk: Desk, sender: Sender<FileControl>, control: Receiver<FileControl>) -> Self {
-        let Desk {
-            resource, company, ..
-        } = desk;
+    fn shared(target: DownloadTarget, sender: Sender<FileControl>, control: Receiver<FileControl>) -> Self {
+        let DownloadTarget {
+            resource,
+            subscribers,
+            ..
+        } = target;
         let (origin, len) = (Origin::Network, resource.len());
         // The channel has no limit and its other end is here.
         let _ = sender.try_send(FileControl::Opened { origin, len });
-        company.join(&sender);
+        subscribers.subscribe(&sender);
         Self {
             driver: FileDriver::following(resource.watch(), sender),
             resource,

@@ -2,7 +2,7 @@
 
 use super::FileError;
 use super::error::ChangedSnafu;
-use super::plan::Span;
+use super::schedule::Span;
 use crate::net::{ByteRange, HttpClient, Request, Response, Url, Validator, redacted};
 
 /// A URL, and what its server has said of the file so far.
@@ -10,7 +10,7 @@ pub(super) struct Remote {
     pub(super) client: HttpClient,
     url: Url,
     /// What answered last, after redirects.
-    answers: Url,
+    answered_by: Url,
     known: Option<Identity>,
     /// Whether ranges are served, until the contrary is seen.
     pub(super) ranges: bool,
@@ -21,7 +21,7 @@ struct Identity {
     /// Proves that another response is of the same file.
     validator: Option<Validator>,
     /// `ETag` and `Last-Modified` as sent. Where they prove nothing they can still contradict.
-    said: [Option<Vec<u8>>; 2],
+    headers_said: [Option<Vec<u8>>; 2],
     total: Option<u64>,
 }
 
@@ -29,14 +29,14 @@ impl Remote {
     pub(super) fn new(client: HttpClient, url: Url) -> Self {
         Self {
             client,
-            answers: url.clone(),
+            answered_by: url.clone(),
             url,
             known: None,
             ranges: true,
         }
     }
 
-    pub(super) fn shown(&self) -> String {
+    pub(super) fn display_url(&self) -> String {
         redacted(&self.url)
     }
 
@@ -44,7 +44,7 @@ impl Remote {
     pub(super) fn resume(&mut self, validator: Validator, total: u64) {
         self.known = Some(Identity {
             validator: Some(validator),
-            said: [None, None],
+            headers_said: [None, None],
             total: Some(total),
         });
     }
@@ -66,7 +66,8 @@ impl Remote {
     /// is the same.
     pub(super) fn may_start_over(&self) -> bool {
         self.known.as_ref().is_none_or(|known| {
-            known.total.is_some() && (known.validator.is_some() || known.said.iter().any(Option::is_some))
+            known.total.is_some()
+                && (known.validator.is_some() || known.headers_said.iter().any(Option::is_some))
         })
     }
 
@@ -91,13 +92,13 @@ impl Remote {
 
     /// Makes a connection to where the bytes come from, for the next request.
     pub(super) fn prepare(&self) -> impl Future<Output = ()> + Send + use<> {
-        let (client, url) = (self.client.clone(), self.answers.clone());
+        let (client, url) = (self.client.clone(), self.answered_by.clone());
         async move { client.preconnect(&url).await }
     }
 
     /// Whether one more request need not wait for a connection.
     pub(super) fn has_room(&self) -> bool {
-        self.client.has_room(&self.answers)
+        self.client.has_room(&self.answered_by)
     }
 
     /// Learns from a response what it says of the file.
@@ -105,13 +106,13 @@ impl Remote {
     /// # Errors
     ///
     /// [`FileError::Changed`] if it is not of the file that earlier responses were of.
-    pub(super) fn judge(&mut self, response: &Response) -> Result<(), FileError> {
-        self.answers = response.url().clone();
+    pub(super) fn check(&mut self, response: &Response) -> Result<(), FileError> {
+        self.answered_by = response.url().clone();
         let header = |name| {
             let value = response.headers().get(name)?;
             Some(value.as_bytes().to_vec())
         };
-        let said = [header("etag"), header("last-modified")];
+        let headers_said = [header("etag"), header("last-modified")];
         let validator = response.validator();
         let total = response.total_length();
         if response.status() == 200 {
@@ -120,7 +121,7 @@ impl Remote {
         let Some(known) = &mut self.known else {
             self.known = Some(Identity {
                 validator,
-                said,
+                headers_said,
                 total,
             });
             return Ok(());
@@ -128,9 +129,9 @@ impl Remote {
         let differ = |before: &Option<Vec<u8>>, now: &Option<Vec<u8>>| matches!((before, now), (Some(before), Some(now)) if before != now);
         let other_validator = matches!((&known.validator, &validator), (Some(a), Some(b)) if a != b);
         let other_words = known
-            .said
+            .headers_said
             .iter()
-            .zip(&said)
+            .zip(&headers_said)
             .any(|(before, now)| differ(before, now));
         let other_length = matches!((known.total, total), (Some(a), Some(b)) if a != b);
         if other_validator || other_words || other_length {

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use async_channel::Receiver;
 
-use super::lines::Lines;
-use super::open::{Opened, Place, Started};
-use super::stream::{Shared, flow};
+use super::open::{FileContext, OpenFile, StartedFile};
+use super::stream::{SharedReadState, file_items};
+use super::transfers::Transfers;
 use super::{FileControl, FileDriver, FileError, FileParams, FileReader, Location};
 use crate::stream::{Source, SourceStream, StreamError, StreamParams};
 
@@ -17,10 +17,10 @@ use crate::stream::{Source, SourceStream, StreamError, StreamParams};
 /// Both fetch on a thread of the crate's own, which ends when the reader or the stream is dropped. What is fetched is
 /// kept in the cache and resumed by the next one; the module's docs have the whole picture.
 pub struct FileSource {
-    place: Arc<Place>,
+    context: Arc<FileContext>,
     position: u64,
     /// What a seek hands from one opened stream to the next.
-    shared: Shared,
+    read_state: SharedReadState,
 }
 
 /// A file open for random access, its fetcher, and what there is to say.
@@ -40,21 +40,21 @@ impl FileSource {
     /// nothing yet.
     pub fn new(location: impl Into<Location>, params: FileParams) -> Self {
         Self {
-            place: Arc::new(Place::new(location.into(), params)),
+            context: Arc::new(FileContext::new(location.into(), params)),
             position: 0,
-            shared: Shared::default(),
+            read_state: SharedReadState::default(),
         }
     }
 
     /// Where the file is.
     pub fn location(&self) -> &Location {
-        &self.place.location
+        &self.context.location
     }
 
     /// What a second of playing takes, for [`LookAhead::Time`](super::LookAhead::Time): a decoder knows it once it has
     /// seen the head of the file. Counts from the reader's next step on.
     pub fn set_bytes_per_second(&self, bytes: u64) {
-        self.place.dials().set_bytes_per_second(bytes);
+        self.context.settings().set_bytes_per_second(bytes);
     }
 
     /// Opens the file for random access. When this returns the server has answered, and the reader knows the length if
@@ -68,7 +68,7 @@ impl FileSource {
     ///
     /// Dropping the future closes the connection.
     pub async fn open_reader(&self) -> Result<FileReader, FileError> {
-        let Started { resource, .. } = self.place.start(0, false).await?;
+        let StartedFile { resource, .. } = self.context.start(0, false).await?;
         Ok(FileReader::new(&resource))
     }
 
@@ -83,11 +83,14 @@ impl FileSource {
     ///
     /// Dropping the future closes the connection.
     pub async fn open_parts(&self) -> Result<FileParts, FileError> {
-        let Opened {
+        let OpenFile {
             resource,
             driver,
             control,
-        } = self.place.open(0, false, Arc::new(Lines::default())).await?;
+        } = self
+            .context
+            .open(0, false, Arc::new(Transfers::default()))
+            .await?;
         Ok(FileParts {
             reader: FileReader::new(&resource),
             driver,
@@ -104,9 +107,9 @@ impl Source for FileSource {
         &mut self,
         params: &StreamParams,
     ) -> Result<SourceStream<FileControl, FileError>, StreamError<FileError>> {
-        Ok(flow(
-            Arc::clone(&self.place),
-            Arc::clone(&self.shared),
+        Ok(file_items(
+            Arc::clone(&self.context),
+            Arc::clone(&self.read_state),
             self.position,
             params.offline_mode(),
         ))
@@ -125,7 +128,7 @@ impl Source for FileSource {
 impl fmt::Debug for FileSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FileSource")
-            .field("location", &self.place.location)
+            .field("location", &self.context.location)
             .field("position", &self.position)
             .finish_non_exhaustive()
     }

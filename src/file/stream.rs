@@ -9,7 +9,7 @@ use futures_lite::stream;
 use snafu::ResultExt as _;
 
 use super::error::{ChangedSnafu, StoredSnafu};
-use super::open::{Place, Started};
+use super::open::{FileContext, StartedFile};
 use super::{FileControl, FileError};
 use crate::rt;
 use crate::storage::{Found, StreamingError, StreamingResource, WaitError, Waiter};
@@ -20,25 +20,25 @@ const CHUNK: usize = 128 * 1024;
 
 /// What a source keeps from one opened stream to the next. The lock is held while an item is looked for, also by the
 /// thread that reads for a stream that was dropped meanwhile.
-pub(super) type Shared = Arc<Mutex<Ongoing>>;
+pub(super) type SharedReadState = Arc<Mutex<ReadState>>;
 
 #[derive(Default)]
-pub(super) struct Ongoing {
+pub(super) struct ReadState {
     /// `None` before the first item and after an error.
-    session: Option<Session>,
+    session: Option<ReadSession>,
     /// Of which file bytes were given out.
-    version: Option<Version>,
+    version: Option<FileVersion>,
 }
 
 /// A file being read. Its fetcher runs as long as it lives.
-struct Session {
+struct ReadSession {
     waiter: Waiter<FileError>,
     control: Receiver<FileControl>,
     /// Whether bytes were read from it.
-    heard: bool,
+    was_read: bool,
 }
 
-impl Ongoing {
+impl ReadState {
     fn control(&self) -> Option<FileControl> {
         self.session.as_ref()?.control.try_recv().ok()
     }
@@ -49,7 +49,7 @@ impl Ongoing {
             return Ok(None);
         };
         let found = read(&mut session.waiter, position).context(StoredSnafu)?;
-        session.heard |= found.is_some();
+        session.was_read |= found.is_some();
         Ok(found)
     }
 
@@ -66,19 +66,19 @@ impl Ongoing {
 
     /// After an error that a seek has made void, the next session has to be of the same file.
     fn end(&mut self) {
-        if let Some(session) = self.session.take().filter(|session| session.heard) {
-            self.version = Some(Version::of(session.waiter.resource()));
+        if let Some(session) = self.session.take().filter(|session| session.was_read) {
+            self.version = Some(FileVersion::of(session.waiter.resource()));
         }
     }
 }
 
 /// What tells one version of a file from another, as far as it is known.
-struct Version {
+struct FileVersion {
     tag: Vec<u8>,
     len: Option<u64>,
 }
 
-impl Version {
+impl FileVersion {
     fn of(resource: &StreamingResource<FileError>) -> Self {
         Self {
             tag: resource.tag(),
@@ -92,9 +92,9 @@ impl Version {
     }
 }
 
-struct Flow {
-    place: Arc<Place>,
-    shared: Shared,
+struct FileItems {
+    context: Arc<FileContext>,
+    shared: SharedReadState,
     position: u64,
     offline: bool,
     ended: bool,
@@ -102,26 +102,26 @@ struct Flow {
 
 /// A stream from `position` on, which goes on with the session of the one before if there is one. Until it is polled
 /// nothing happens.
-pub(super) fn flow(
-    place: Arc<Place>,
-    shared: Shared,
+pub(super) fn file_items(
+    context: Arc<FileContext>,
+    shared: SharedReadState,
     position: u64,
     offline: bool,
 ) -> SourceStream<FileControl, FileError> {
-    let flow = Flow {
-        place,
+    let file_items = FileItems {
+        context,
         shared,
         position,
         offline,
         ended: false,
     };
-    Box::pin(stream::unfold(flow, |mut flow| async move {
-        let item = flow.next().await.transpose()?;
-        Some((item, flow))
+    Box::pin(stream::unfold(file_items, |mut file_items| async move {
+        let item = file_items.next().await.transpose()?;
+        Some((item, file_items))
     }))
 }
 
-impl Flow {
+impl FileItems {
     async fn next(&mut self) -> Result<Option<Message<FileControl>>, StreamError<FileError>> {
         if self.ended {
             return Ok(None);
@@ -156,24 +156,24 @@ impl Flow {
     }
 
     /// Goes on with the session there is, or begins one.
-    async fn open(&self, ongoing: &mut Ongoing) -> Result<(), FileError> {
+    async fn open(&self, ongoing: &mut ReadState) -> Result<(), FileError> {
         if ongoing.session.is_some() {
             return Ok(());
         }
-        let Started { resource, control } = self.place.start(self.position, self.offline).await?;
-        let version = Version::of(&resource);
+        let StartedFile { resource, control } = self.context.start(self.position, self.offline).await?;
+        let version = FileVersion::of(&resource);
         if ongoing
             .version
             .as_ref()
             .is_some_and(|known| known.contradicts(&version))
         {
-            let url = self.place.location.to_string();
+            let url = self.context.location.to_string();
             return ChangedSnafu { url }.fail();
         }
-        ongoing.session = Some(Session {
+        ongoing.session = Some(ReadSession {
             waiter: resource.reading(self.position),
             control,
-            heard: false,
+            was_read: false,
         });
         Ok(())
     }

@@ -6,18 +6,18 @@ use std::task::{Context, Poll, Waker, ready};
 use bytes::Bytes;
 use futures_core::Stream as _;
 
-use super::plan::Span;
+use super::schedule::Span;
 use crate::net::{Body, HttpClient, NetError, Request, Response};
 
 /// A request under way. Dropping it closes its connection.
-pub(super) struct Lane {
+pub(super) struct Transfer {
     state: State,
     /// Where the next bytes belong, and where they end as far as was asked.
     pub(super) span: Span,
     /// Whether the response said itself that it is a part: its end is then not the file's.
     pub(super) partial: bool,
     /// What came of it before it was asked for.
-    early: Option<Event>,
+    early: Option<TransferEvent>,
 }
 
 enum State {
@@ -26,7 +26,7 @@ enum State {
 }
 
 /// What came of a lane.
-pub(super) enum Event {
+pub(super) enum TransferEvent {
     /// The head of the response, to be judged. The lane goes on with [`Lane::read`].
     Head(Box<Response>),
     /// Bytes and their place.
@@ -37,7 +37,7 @@ pub(super) enum Event {
     Failed(NetError),
 }
 
-impl Lane {
+impl Transfer {
     pub(super) fn ask(client: &HttpClient, request: Request, span: Span) -> Self {
         let client = client.clone();
         Self {
@@ -59,12 +59,12 @@ impl Lane {
     }
 
     /// The next bytes, if they are here already. Whatever else is keeps until the next poll.
-    pub(super) fn at_hand(&mut self) -> Option<Event> {
+    pub(super) fn ready_data(&mut self) -> Option<TransferEvent> {
         if self.is_asking() {
             return None;
         }
         match self.poll(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(event @ Event::Data(..)) => Some(event),
+            Poll::Ready(event @ TransferEvent::Data(..)) => Some(event),
             Poll::Ready(event) => {
                 self.early = Some(event);
                 None
@@ -73,23 +73,23 @@ impl Lane {
         }
     }
 
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<TransferEvent> {
         if let Some(event) = self.early.take() {
             return Poll::Ready(event);
         }
         match &mut self.state {
             State::Asking(asking) => Poll::Ready(match ready!(asking.as_mut().poll(cx)) {
-                Ok(response) => Event::Head(Box::new(response)),
-                Err(error) => Event::Failed(error),
+                Ok(response) => TransferEvent::Head(Box::new(response)),
+                Err(error) => TransferEvent::Failed(error),
             }),
             State::Reading(body) => Poll::Ready(match ready!(Pin::new(&mut **body).poll_next(cx)) {
                 Some(Ok(bytes)) => {
                     let at = body.position() - bytes.len() as u64;
                     self.span.next = body.position();
-                    Event::Data(at, bytes)
+                    TransferEvent::Data(at, bytes)
                 }
-                Some(Err(error)) => Event::Failed(error),
-                None => Event::End {
+                Some(Err(error)) => TransferEvent::Failed(error),
+                None => TransferEvent::End {
                     at: body.position(),
                     with_connection: body.ends_with_connection(),
                 },

@@ -21,17 +21,17 @@ use crate::rt;
 use crate::storage::{BLOCK, StreamingResource, WeakResource, Writer};
 
 /// Has what is found damaged of `resource` fetched from `url`, and the first time said.
-pub(super) fn keep_whole(
+pub(super) fn repair_on_damage(
     resource: &StreamingResource<FileError>,
     client: &HttpClient,
     url: &Url,
     control: Sender<FileControl>,
 ) {
     let (weak, client, url) = (resource.downgrade(), client.clone(), url.clone());
-    let told = AtomicBool::new(false);
+    let reported = AtomicBool::new(false);
     resource.mend_with(Box::new(move |error| {
         log::warn!("{error}; fetching them from {}", redacted(&url));
-        if !told.swap(true, Ordering::Relaxed) {
+        if !reported.swap(true, Ordering::Relaxed) {
             let reason = Bypass::Failed(Arc::new(error));
             // Whoever does not listen is not told.
             drop(control.try_send(FileControl::CacheBypassed { reason }));
@@ -78,7 +78,7 @@ async fn fetch_missing(
 ) -> Result<(), FileError> {
     while let Some(missing) = writer.first_missing(0..writer.end().unwrap_or_default()) {
         let block = writer.stretch(missing.start).unwrap_or(missing);
-        let bytes = fetch(client, url, block.clone())
+        let bytes = fetch_block(client, url, block.clone())
             .await
             .context(NetSnafu { url: redacted(url) })?;
         if !matches!(writer.mend(block.start, &bytes), Ok(true)) {
@@ -88,7 +88,11 @@ async fn fetch_missing(
     Ok(())
 }
 
-async fn fetch(client: &HttpClient, url: &Url, range: Range<u64>) -> Result<Bytes, crate::net::NetError> {
+async fn fetch_block(
+    client: &HttpClient,
+    url: &Url,
+    range: Range<u64>,
+) -> Result<Bytes, crate::net::NetError> {
     let request = Request::get(url.clone()).range(ByteRange::new(range.start, range.end));
     client.send(request).await?.bytes(BLOCK).await
 }

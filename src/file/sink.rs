@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use async_channel::Sender;
 use bytes::Bytes;
 
-use super::company::Company;
-use super::fresh::Said;
-use super::shelf::Shelf;
+use super::lookup::MemoryEntry;
+use super::revalidate::StoredValidators;
+use super::sharing::Subscribers;
 use super::{Bypass, FileControl, FileError};
 use crate::cache::PartialEntry;
 use crate::rt;
@@ -21,7 +21,7 @@ const CHECKPOINT_AFTER: Duration = Duration::from_secs(2);
 
 /// The writer of a file, and what its bytes are to become. Dropped, it records what it has written, if that can be
 /// resumed, and ends every wait with [`FileError::Stopped`].
-pub(super) struct Pen {
+pub(super) struct Sink {
     /// `None` once it is over.
     writer: Option<Writer<FileError>>,
     /// The cache's partial entry, if bytes go there.
@@ -31,37 +31,37 @@ pub(super) struct Pen {
     /// Whether the next session can go on from what is written: it can prove that the file is the same.
     pub(super) resumable: bool,
     /// Where the whole file goes instead, in a cache in memory.
-    pub(super) shelf: Option<Shelf>,
+    pub(super) memory_entry: Option<MemoryEntry>,
     /// What the server says of the file, if it is to be kept beside it.
-    pub(super) said: Option<Said>,
+    pub(super) validators: Option<StoredValidators>,
     control: Sender<FileControl>,
     /// Those who read along.
-    company: Arc<Company>,
+    subscribers: Arc<Subscribers>,
     /// What is to be said once the file is announced as open.
-    held_back: Option<Vec<FileControl>>,
+    pending_events: Option<Vec<FileControl>>,
     unrecorded: u64,
     checkpoint: Arc<AtomicBool>,
     checkpoint_at: Instant,
 }
 
-impl Pen {
+impl Sink {
     pub(super) fn new(
         writer: Writer<FileError>,
         entry: Option<PartialEntry>,
         control: Sender<FileControl>,
-        company: Arc<Company>,
+        subscribers: Arc<Subscribers>,
     ) -> Self {
-        company.start_over();
+        subscribers.reset();
         Self {
             writer: Some(writer),
             bypassed: entry.is_none(),
             entry,
             resumable: false,
-            shelf: None,
-            said: None,
+            memory_entry: None,
+            validators: None,
             control,
-            company,
-            held_back: Some(Vec::new()),
+            subscribers,
+            pending_events: Some(Vec::new()),
             unrecorded: 0,
             checkpoint: Arc::default(),
             checkpoint_at: Instant::now(),
@@ -84,9 +84,9 @@ impl Pen {
         self.writer.as_ref().map(Writer::demand)
     }
 
-    fn tell(&mut self, control: FileControl) {
-        match &mut self.held_back {
-            Some(held_back) => held_back.push(control),
+    fn emit(&mut self, control: FileControl) {
+        match &mut self.pending_events {
+            Some(pending_events) => pending_events.push(control),
             // Whoever does not listen is not told.
             None => drop(self.control.try_send(control)),
         }
@@ -94,13 +94,13 @@ impl Pen {
 
     /// Says that the file is open, and then what came up meanwhile.
     pub(super) fn announce(&mut self, opened: FileControl, bypass: Option<Bypass>) {
-        let held_back = self.held_back.take().unwrap_or_default();
-        self.tell(opened);
+        let pending_events = self.pending_events.take().unwrap_or_default();
+        self.emit(opened);
         if let Some(reason) = bypass {
-            self.tell(FileControl::CacheBypassed { reason });
+            self.emit(FileControl::CacheBypassed { reason });
         }
-        for control in held_back {
-            self.tell(control);
+        for control in pending_events {
+            self.emit(control);
         }
     }
 
@@ -109,8 +109,8 @@ impl Pen {
         if !self.bypassed {
             self.bypassed = true;
             log::warn!("not kept in the cache: {reason:?}");
-            self.company.bypass(&reason);
-            self.tell(FileControl::CacheBypassed { reason });
+            self.subscribers.bypass(&reason);
+            self.emit(FileControl::CacheBypassed { reason });
         }
     }
 
@@ -162,7 +162,12 @@ impl Pen {
     /// Lets the window go along with the readers, see [`kept`].
     pub(super) fn slide(&mut self, behind: u64, ahead: u64, window: u64, once: bool) {
         if let Some(writer) = self.writer.as_mut().filter(|writer| writer.held_bytes() > window) {
-            writer.let_go(&kept(&writer.demand_now().positions, behind, ahead, once));
+            writer.let_go(&ranges_to_keep(
+                &writer.demand_now().positions,
+                behind,
+                ahead,
+                once,
+            ));
         }
     }
 
@@ -194,28 +199,28 @@ impl Pen {
         let Some(mut writer) = self.writer.take() else {
             return;
         };
-        if let Some(shelf) = self.shelf.take() {
+        if let Some(memory_entry) = self.memory_entry.take() {
             // No disk, so no hop. Every byte is there to be read, so nobody waits for a writer.
-            let control = shelf.put(&writer, len, self.said.take());
-            self.tell(control);
+            let control = memory_entry.put(&writer, len, self.validators.take());
+            self.emit(control);
             return;
         }
         let Some(entry) = self.entry.take() else {
             return;
         };
-        let (control, company) = (self.control.clone(), Arc::clone(&self.company));
-        let said = self.said.take();
+        let (control, subscribers) = (self.control.clone(), Arc::clone(&self.subscribers));
+        let validators = self.validators.take();
         rt::unblock(move || match entry.commit(&mut writer, len) {
             Ok(()) => {
-                if let Some(said) = said {
-                    entry.beside(|cache, asset, path| said.keep(cache, asset, path));
+                if let Some(validators) = validators {
+                    entry.beside(|cache, asset, path| validators.store(cache, asset, path));
                 }
                 let _ = control.try_send(FileControl::Cached);
             }
             Err(error) => {
                 log::warn!("not kept in the cache: {error}");
                 let reason = Bypass::Failed(Arc::new(error));
-                company.bypass(&reason);
+                subscribers.bypass(&reason);
                 let _ = control.try_send(FileControl::CacheBypassed { reason });
                 // Every byte is there to be read, so nobody waits and nobody meets this cause.
                 drop(writer.discard(FileError::Stopped));
@@ -271,7 +276,7 @@ impl Pen {
     }
 }
 
-impl Drop for Pen {
+impl Drop for Sink {
     fn drop(&mut self) {
         self.end(FileError::Stopped);
     }
@@ -279,7 +284,7 @@ impl Drop for Pen {
 
 /// What readers keep of a window: each some bytes `behind` it and what comes up to so far `ahead`. Where bytes come `once`, the
 /// foremost keeps all that is still before it, which is no more than what came in one step beyond the look-ahead.
-fn kept(readers: &[u64], behind: u64, ahead: u64, once: bool) -> Vec<Range<u64>> {
+fn ranges_to_keep(readers: &[u64], behind: u64, ahead: u64, once: bool) -> Vec<Range<u64>> {
     let foremost = readers.iter().max().filter(|_| once);
     let around = |at: &u64| {
         let ahead = if Some(at) == foremost { u64::MAX } else { ahead };
@@ -307,8 +312,8 @@ mod tests {
     #[test]
     fn what_comes_once_is_kept_for_the_foremost_reader() {
         let readers = [1000, 50];
-        assert_eq!(kept(&readers, 100, 200, false), [900..1200, 0..250]);
-        assert_eq!(kept(&readers, 100, 200, true), [900..u64::MAX, 0..250]);
-        assert_eq!(kept(&[], 100, 200, true), []);
+        assert_eq!(ranges_to_keep(&readers, 100, 200, false), [900..1200, 0..250]);
+        assert_eq!(ranges_to_keep(&readers, 100, 200, true), [900..u64::MAX, 0..250]);
+        assert_eq!(ranges_to_keep(&[], 100, 200, true), []);
     }
 }

@@ -11,112 +11,115 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 
-use super::lane::{Event, Lane};
-use super::plan::{Span, Which};
+use super::schedule::{Slot, Span};
+use super::transfer::{Transfer, TransferEvent};
 use crate::net::{CancelToken, Request};
 
 /// The file is being opened, for one who asked and may give up.
 const OPENING: u8 = 0;
 /// It is open: others may read along, and only the last reader's drop ends it.
 const OPEN: u8 = 1;
-const CALLED_OFF: u8 = 2;
+const CANCELLED: u8 = 2;
 
 /// What is under way, and whether it is called off.
 #[derive(Default)]
-pub(super) struct Lines {
+pub(super) struct Transfers {
     /// [`OPENING`] comes first, [`CALLED_OFF`] is the end.
     phase: AtomicU8,
-    lanes: Mutex<Lanes>,
-    cancel: CancelToken,
+    slots: Mutex<Slots>,
+    cancel_token: CancelToken,
 }
 
 #[derive(Default)]
-pub(super) struct Lanes {
-    pub(super) main: Option<Lane>,
-    pub(super) side: Option<Lane>,
+pub(super) struct Slots {
+    pub(super) main: Option<Transfer>,
+    pub(super) side: Option<Transfer>,
     /// Given up, but for what it has received already.
-    old: Option<Lane>,
+    abandoned: Option<Transfer>,
     /// A connection being made for the next jump.
     spare: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
 
-impl Lanes {
-    pub(super) fn lane(&mut self, which: Which) -> &mut Option<Lane> {
-        match which {
-            Which::Main => &mut self.main,
-            Which::Side => &mut self.side,
+impl Slots {
+    pub(super) fn transfer(&mut self, slot: Slot) -> &mut Option<Transfer> {
+        match slot {
+            Slot::Main => &mut self.main,
+            Slot::Side => &mut self.side,
         }
     }
 
     /// The side lane first; the main one only if so, or if its head is still to come.
-    fn poll(&mut self, go_main: bool, cx: &mut Context<'_>) -> Poll<(Which, Event)> {
+    fn poll(&mut self, continue_main: bool, cx: &mut Context<'_>) -> Poll<(Slot, TransferEvent)> {
         // First, as a fast lane is never out of bytes.
         if let Some(spare) = &mut self.spare
             && spare.as_mut().poll(cx).is_ready()
         {
             self.spare = None;
         }
-        if let Some(lane) = &mut self.side
-            && let Poll::Ready(event) = lane.poll(cx)
+        if let Some(transfer) = &mut self.side
+            && let Poll::Ready(event) = transfer.poll(cx)
         {
-            return Poll::Ready((Which::Side, event));
+            return Poll::Ready((Slot::Side, event));
         }
-        if let Some(lane) = self.main.as_mut().filter(|lane| go_main || lane.is_asking())
-            && let Poll::Ready(event) = lane.poll(cx)
+        if let Some(transfer) = self
+            .main
+            .as_mut()
+            .filter(|transfer| continue_main || transfer.is_asking())
+            && let Poll::Ready(event) = transfer.poll(cx)
         {
-            return Poll::Ready((Which::Main, event));
+            return Poll::Ready((Slot::Main, event));
         }
         Poll::Pending
     }
 }
 
-impl Lines {
+impl Transfers {
     /// Works on the lanes, which are not here meanwhile. For the driver alone: of two at a time one would find none.
-    pub(super) fn with<T>(&self, work: impl FnOnce(&mut Lanes) -> T) -> T {
-        let mut lanes = std::mem::take(&mut *self.lock());
-        let value = work(&mut lanes);
-        *self.lock() = lanes;
+    pub(super) fn with<T>(&self, work: impl FnOnce(&mut Slots) -> T) -> T {
+        let mut slots = std::mem::take(&mut *self.lock());
+        let value = work(&mut slots);
+        *self.lock() = slots;
         // Whoever called it off meanwhile has left the closing to this.
-        if self.is_called_off() {
-            self.call_off();
+        if self.is_cancelled() {
+            self.cancel();
         }
         value
     }
 
     /// For as long as it takes to move them.
-    fn lock(&self) -> MutexGuard<'_, Lanes> {
+    fn lock(&self) -> MutexGuard<'_, Slots> {
         // Lanes are moved whole, and no foreign code runs meanwhile.
-        self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn poll(&self, go_main: bool, cx: &mut Context<'_>) -> Poll<(Which, Event)> {
-        let event = self.with(|lanes| lanes.poll(go_main, cx));
+    pub(super) fn poll(&self, continue_main: bool, cx: &mut Context<'_>) -> Poll<(Slot, TransferEvent)> {
+        let event = self.with(|slots| slots.poll(continue_main, cx));
         // A connection that is hung up may look like one that came to the end of its file.
-        if self.is_called_off() {
+        if self.is_cancelled() {
             return Poll::Pending;
         }
         event
     }
 
     /// Has it end with the others when they are called off.
-    pub(super) fn take_along(&self, request: Request) -> Request {
-        request.cancelled_by(self.cancel.clone())
+    pub(super) fn attach(&self, request: Request) -> Request {
+        request.cancelled_by(self.cancel_token.clone())
     }
 
     /// Where the lanes are.
     pub(super) fn spans(&self) -> (Option<Span>, Option<Span>) {
-        let span = |lane: &Option<Lane>| lane.as_ref().map(|lane| lane.span);
-        self.with(|lanes| (span(&lanes.main), span(&lanes.side)))
+        let span = |transfer: &Option<Transfer>| transfer.as_ref().map(|transfer| transfer.span);
+        self.with(|slots| (span(&slots.main), span(&slots.side)))
     }
 
     /// Starts a lane in the place of the one there, which is kept for [`rescue`](Self::rescue). Whether there was one, and it
     /// had not come to its end.
-    pub(super) fn start(&self, which: Which, lane: Lane) -> bool {
-        let (older, is_jump) = self.with(|lanes| {
-            let stale = lanes.lane(which).replace(lane);
-            let stale = stale.filter(|lane| !lane.span.is_over());
+    pub(super) fn start(&self, slot: Slot, transfer: Transfer) -> bool {
+        let (older, is_jump) = self.with(|slots| {
+            let stale = slots.transfer(slot).replace(transfer);
+            let stale = stale.filter(|transfer| !transfer.span.is_done());
             let is_jump = stale.is_some();
-            (std::mem::replace(&mut lanes.old, stale), is_jump)
+            (std::mem::replace(&mut slots.abandoned, stale), is_jump)
         });
         drop(older);
         is_jump
@@ -124,50 +127,53 @@ impl Lines {
 
     /// Has a connection made for the next jump, unless that is under way.
     pub(super) fn prepare(&self, making: impl Future<Output = ()> + Send + 'static) {
-        self.with(|lanes| {
-            if lanes.spare.is_none() {
-                lanes.spare = Some(Box::pin(making));
+        self.with(|slots| {
+            if slots.spare.is_none() {
+                slots.spare = Some(Box::pin(making));
             }
         });
     }
 
     /// The next bytes that the lane given up has received already, and their place. Afterwards it is closed.
-    pub(super) fn rescue(&self) -> Option<(u64, Bytes)> {
-        let (bytes, over) = self.with(|lanes| match lanes.old.as_mut().and_then(Lane::at_hand) {
-            Some(Event::Data(at, bytes)) => (Some((at, bytes)), None),
-            _ => (None, lanes.old.take()),
-        });
-        drop(over);
+    pub(super) fn salvage(&self) -> Option<(u64, Bytes)> {
+        let (bytes, stale) =
+            self.with(
+                |slots| match slots.abandoned.as_mut().and_then(Transfer::ready_data) {
+                    Some(TransferEvent::Data(at, bytes)) => (Some((at, bytes)), None),
+                    _ => (None, slots.abandoned.take()),
+                },
+            );
+        drop(stale);
         bytes
     }
 
     /// Takes a lane out, to be closed.
-    pub(super) fn take(&self, which: Which) -> Option<Lane> {
-        self.with(|lanes| lanes.lane(which).take())
+    pub(super) fn take(&self, slot: Slot) -> Option<Transfer> {
+        self.with(|slots| slots.transfer(slot).take())
     }
 
     /// Closes all of them. Others may follow.
     pub(super) fn clear(&self) {
-        let lanes = self.with(std::mem::take);
-        drop(lanes);
+        let slots = self.with(std::mem::take);
+        drop(slots);
     }
 
     /// Closes the lane given up.
-    pub(super) fn close_old(&self) {
-        let old = self.with(|lanes| lanes.old.take());
-        drop(old);
+    pub(super) fn close_abandoned(&self) {
+        let abandoned = self.with(|slots| slots.abandoned.take());
+        drop(abandoned);
     }
 
-    pub(super) fn is_called_off(&self) -> bool {
-        self.phase.load(Ordering::SeqCst) == CALLED_OFF
+    pub(super) fn is_cancelled(&self) -> bool {
+        self.phase.load(Ordering::SeqCst) == CANCELLED
     }
 
     /// Ends the opening. From now on whoever asked for it cannot call it off any more; `false` if he has.
-    pub(super) fn has_opened(&self) -> bool {
-        self.leave_opening(OPEN)
+    pub(super) fn mark_open(&self) -> bool {
+        self.leave_opening_phase(OPEN)
     }
 
-    fn leave_opening(&self, to: u8) -> bool {
+    fn leave_opening_phase(&self, to: u8) -> bool {
         let left = self
             .phase
             .compare_exchange(OPENING, to, Ordering::SeqCst, Ordering::SeqCst);
@@ -176,25 +182,25 @@ impl Lines {
 
     /// Closes all connections, now and from now on, without waiting. Those that the driver is at this moment are
     /// cut off, and dropped as its next step.
-    pub(super) fn call_off(&self) {
-        self.phase.store(CALLED_OFF, Ordering::SeqCst);
-        let lanes = match self.lanes.try_lock() {
-            Ok(mut lanes) => std::mem::take(&mut *lanes),
+    pub(super) fn cancel(&self) {
+        self.phase.store(CANCELLED, Ordering::SeqCst);
+        let slots = match self.slots.try_lock() {
+            Ok(mut slots) => std::mem::take(&mut *slots),
             Err(TryLockError::Poisoned(poisoned)) => std::mem::take(&mut *poisoned.into_inner()),
-            Err(TryLockError::WouldBlock) => Lanes::default(),
+            Err(TryLockError::WouldBlock) => Slots::default(),
         };
-        drop(lanes);
-        self.cancel.cancel();
+        drop(slots);
+        self.cancel_token.cancel();
     }
 }
 
 /// Of whoever asked for a file. Dropped while it opens, it calls the fetch off.
-pub(super) struct CallOff(pub(super) Arc<Lines>);
+pub(super) struct CancelOnDrop(pub(super) Arc<Transfers>);
 
-impl Drop for CallOff {
+impl Drop for CancelOnDrop {
     fn drop(&mut self) {
-        if self.0.leave_opening(CALLED_OFF) {
-            self.0.call_off();
+        if self.0.leave_opening_phase(CANCELLED) {
+            self.0.cancel();
         }
     }
 }
@@ -212,26 +218,26 @@ mod tests {
     use crate::net::{HttpClient, RetryPolicy, Url};
 
     /// A lane whose connection is open and whose head never comes, and the server's end of it.
-    fn connected(lines: &Lines) -> std::net::TcpStream {
+    fn connected(transfers: &Transfers) -> std::net::TcpStream {
         let server = TcpListener::bind("127.0.0.1:0").expect("a port");
         let url = format!("http://{}/", server.local_addr().expect("bound"));
-        let request = lines.take_along(Request::get(Url::parse(&url).expect("a url")));
+        let request = transfers.attach(Request::get(Url::parse(&url).expect("a url")));
         let client = HttpClient::builder()
             .retry(RetryPolicy::none())
             .build()
             .expect("a client");
-        lines.start(
-            Which::Main,
-            Lane::ask(&client, request, Span { next: 0, end: None }),
+        transfers.start(
+            Slot::Main,
+            Transfer::ask(&client, request, Span { next: 0, end: None }),
         );
         assert!(
-            lines
+            transfers
                 .poll(true, &mut Context::from_waker(Waker::noop()))
                 .is_pending()
         );
         let (mut socket, _) = server.accept().expect("a connection");
         let head_sent = std::future::poll_fn(|cx| {
-            assert!(lines.poll(true, cx).is_pending());
+            assert!(transfers.poll(true, cx).is_pending());
             socket.set_nonblocking(true).expect("a socket");
             match socket.read(&mut [0; 1024]) {
                 Ok(read) if read > 0 => Poll::Ready(()),
@@ -258,62 +264,66 @@ mod tests {
     /// N5, S1.
     #[test]
     fn calling_off_closes_at_once_and_for_good() {
-        let lines = Lines::default();
-        let mut socket = connected(&lines);
-        lines.call_off();
+        let transfers = Transfers::default();
+        let mut socket = connected(&transfers);
+        transfers.cancel();
         assert!(is_closed(&mut socket));
-        assert_eq!(lines.spans(), (None, None));
+        assert_eq!(transfers.spans(), (None, None));
         let client = HttpClient::new().expect("a client");
         let request = Request::get(Url::parse("http://127.0.0.1:9/").expect("a url"));
         let span = Span { next: 0, end: None };
-        lines.start(Which::Side, Lane::ask(&client, request, span));
-        assert_eq!(lines.spans(), (None, None), "what is started later is closed too");
+        transfers.start(Slot::Side, Transfer::ask(&client, request, span));
+        assert_eq!(
+            transfers.spans(),
+            (None, None),
+            "what is started later is closed too"
+        );
     }
 
     /// N5: the driver is at the lanes while the last reader is dropped.
     #[test]
     fn lanes_are_closed_over_the_head_of_whoever_holds_them() {
-        let lines = Lines::default();
-        let mut socket = connected(&lines);
-        lines.with(|lanes| {
-            lines.call_off();
-            assert!(lanes.main.is_some(), "not waited for");
+        let transfers = Transfers::default();
+        let mut socket = connected(&transfers);
+        transfers.with(|slots| {
+            transfers.cancel();
+            assert!(slots.main.is_some(), "not waited for");
             assert!(is_closed(&mut socket));
         });
-        assert_eq!(lines.spans(), (None, None), "and dropped next");
+        assert_eq!(transfers.spans(), (None, None), "and dropped next");
     }
 
     /// Fault C14: others may have joined what is open.
     #[test]
     fn who_asked_calls_off_what_is_opening_and_not_what_is_open() {
-        let lines = Arc::new(Lines::default());
-        let opener = CallOff(Arc::clone(&lines));
-        assert!(lines.has_opened());
+        let transfers = Arc::new(Transfers::default());
+        let opener = CancelOnDrop(Arc::clone(&transfers));
+        assert!(transfers.mark_open());
         drop(opener);
-        assert!(!lines.is_called_off());
-        lines.call_off();
-        assert!(lines.is_called_off());
-        let lines = Arc::new(Lines::default());
-        drop(CallOff(Arc::clone(&lines)));
-        assert!(lines.is_called_off() && !lines.has_opened());
+        assert!(!transfers.is_cancelled());
+        transfers.cancel();
+        assert!(transfers.is_cancelled());
+        let transfers = Arc::new(Transfers::default());
+        drop(CancelOnDrop(Arc::clone(&transfers)));
+        assert!(transfers.is_cancelled() && !transfers.mark_open());
     }
 
     /// A body without a length ends with its connection: one that was hung up would be taken for a whole file.
     #[test]
     fn what_comes_of_a_lane_that_is_hung_up_is_not_told() {
-        let lines = Lines::default();
-        let _socket = connected(&lines);
-        let event = lines.with(|lanes| {
-            lines.call_off();
-            lanes.poll(true, &mut Context::from_waker(Waker::noop()))
+        let transfers = Transfers::default();
+        let _socket = connected(&transfers);
+        let event = transfers.with(|slots| {
+            transfers.cancel();
+            slots.poll(true, &mut Context::from_waker(Waker::noop()))
         });
-        assert!(matches!(event, Poll::Ready((_, Event::Failed(_)))));
-        let lines = Lines::default();
-        let _socket = connected(&lines);
-        lines.cancel.cancel();
-        lines.phase.store(CALLED_OFF, Ordering::SeqCst);
+        assert!(matches!(event, Poll::Ready((_, TransferEvent::Failed(_)))));
+        let transfers = Transfers::default();
+        let _socket = connected(&transfers);
+        transfers.cancel_token.cancel();
+        transfers.phase.store(CANCELLED, Ordering::SeqCst);
         assert!(
-            lines
+            transfers
                 .poll(true, &mut Context::from_waker(Waker::noop()))
                 .is_pending()
         );
@@ -322,18 +332,18 @@ mod tests {
     /// S1: nothing goes on after the drop.
     #[test]
     fn calling_off_drops_the_connection_that_is_being_made() {
-        let lines = Lines::default();
+        let transfers = Transfers::default();
         let (alive, dropped) = std::sync::mpsc::channel::<()>();
-        lines.prepare(async move {
+        transfers.prepare(async move {
             let _alive = alive;
             std::future::pending::<()>().await;
         });
         assert!(
-            lines
+            transfers
                 .poll(true, &mut Context::from_waker(Waker::noop()))
                 .is_pending()
         );
-        lines.call_off();
+        transfers.cancel();
         let gone = Err(std::sync::mpsc::TryRecvError::Disconnected);
         assert_eq!(dropped.try_recv(), gone);
     }
@@ -342,48 +352,48 @@ mod tests {
     #[test]
     fn wakers_run_without_the_lock() {
         struct Nosy {
-            lines: Arc<Lines>,
-            looked: Arc<AtomicUsize>,
+            transfers: Arc<Transfers>,
+            found: Arc<AtomicUsize>,
             polled_on: ThreadId,
         }
         impl Nosy {
-            fn look(&self) {
+            fn check(&self) {
                 // The reactor's thread may come by while the test moves the lanes.
                 let by_the_poll = thread::current().id() == self.polled_on;
-                assert!(!by_the_poll || self.lines.lanes.try_lock().is_ok());
-                self.looked.fetch_add(1, Ordering::SeqCst);
+                assert!(!by_the_poll || self.transfers.slots.try_lock().is_ok());
+                self.found.fetch_add(1, Ordering::SeqCst);
             }
         }
         impl Wake for Nosy {
             fn wake(self: Arc<Self>) {
-                self.look();
+                self.check();
             }
         }
         impl Drop for Nosy {
             fn drop(&mut self) {
-                self.look();
+                self.check();
             }
         }
-        let lines = Arc::new(Lines::default());
-        let _socket = connected(&lines);
-        let looked = Arc::new(AtomicUsize::new(0));
-        let nosy = |looked: &Arc<AtomicUsize>| {
+        let transfers = Arc::new(Transfers::default());
+        let _socket = connected(&transfers);
+        let found = Arc::new(AtomicUsize::new(0));
+        let nosy = |found: &Arc<AtomicUsize>| {
             Waker::from(Arc::new(Nosy {
-                lines: Arc::clone(&lines),
-                looked: Arc::clone(looked),
+                transfers: Arc::clone(&transfers),
+                found: Arc::clone(found),
                 polled_on: thread::current().id(),
             }))
         };
         assert!(
-            lines
-                .poll(true, &mut Context::from_waker(&nosy(&looked)))
+            transfers
+                .poll(true, &mut Context::from_waker(&nosy(&found)))
                 .is_pending()
         );
-        let before = looked.load(Ordering::SeqCst);
+        let before = found.load(Ordering::SeqCst);
         // The connection lets go of the first waker as it takes this one.
         let last = nosy(&Arc::default());
-        assert!(lines.poll(true, &mut Context::from_waker(&last)).is_pending());
-        assert!(looked.load(Ordering::SeqCst) > before, "run by the poll");
-        lines.clear();
+        assert!(transfers.poll(true, &mut Context::from_waker(&last)).is_pending());
+        assert!(found.load(Ordering::SeqCst) > before, "run by the poll");
+        transfers.clear();
     }
 }

@@ -23,20 +23,20 @@ const PATIENCE: Duration = Duration::from_secs(3);
 
 /// `ETag` and `Last-Modified`, as sent. Weak ones too: what is compared is what is shown, not bytes to be joined.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Said {
+pub(super) struct StoredValidators {
     tag: String,
     modified: String,
 }
 
-impl Said {
+impl StoredValidators {
     /// `None` if the server says nothing that another response could contradict.
     pub(super) fn of(headers: &HeaderMap) -> Option<Self> {
         let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
-        let said = Self {
+        let stored = Self {
             tag: text("etag").unwrap_or_default().to_owned(),
             modified: text("last-modified").unwrap_or_default().to_owned(),
         };
-        (said.tag.len() + said.modified.len() > 0).then_some(said)
+        (stored.tag.len() + stored.modified.len() > 0).then_some(stored)
     }
 
     fn encode(&self) -> Bytes {
@@ -52,7 +52,7 @@ impl Said {
     }
 
     /// Whether a response is of the file that this was said of. A tag decides alone.
-    fn is_said_by(&self, headers: &HeaderMap) -> bool {
+    fn matches(&self, headers: &HeaderMap) -> bool {
         let now = Self::of(headers);
         now.is_some_and(|now| match (self.tag.is_empty(), now.tag.is_empty()) {
             (false, false) => self.tag == now.tag,
@@ -61,15 +61,15 @@ impl Said {
     }
 
     /// Keeps it for later sessions. Blocks.
-    pub(super) fn keep(&self, cache: &BlockingCache, asset: &AssetId, path: &CachePath) {
-        let kept = beside(path).map(|beside| cache.put_atomic(asset, &beside, self.encode()));
-        if let Some(Err(error)) = kept {
+    pub(super) fn store(&self, cache: &BlockingCache, asset: &AssetId, path: &CachePath) {
+        let load = beside(path).map(|beside| cache.put_atomic(asset, &beside, self.encode()));
+        if let Some(Err(error)) = load {
             log::warn!("the file will be fetched again: {error}");
         }
     }
 
     /// What was kept. Blocks.
-    pub(super) fn kept(cache: &BlockingCache, asset: &AssetId, path: &CachePath) -> Option<Self> {
+    pub(super) fn load(cache: &BlockingCache, asset: &AssetId, path: &CachePath) -> Option<Self> {
         Self::decode(&cache.get(asset, &beside(path)?).ok()??)
     }
 }
@@ -85,17 +85,17 @@ fn beside(path: &CachePath) -> Option<CachePath> {
 /// # Errors
 ///
 /// [`FileError::Net`] if the server refuses, or has no such file any more.
-pub(super) async fn is_same(
+pub(super) async fn is_unchanged(
     client: &HttpClient,
     url: &Url,
-    said: Option<&Said>,
+    stored: Option<&StoredValidators>,
     len: u64,
 ) -> Result<bool, FileError> {
     // One byte, if the file is another one: the connection can be used again.
     let mut request = Request::get(url.clone()).range(ByteRange::new(0, 1));
-    match said {
-        Some(said) if !said.tag.is_empty() => request = request.header("if-none-match", &said.tag),
-        Some(said) => request = request.header("if-modified-since", &said.modified),
+    match stored {
+        Some(stored) if !stored.tag.is_empty() => request = request.header("if-none-match", &stored.tag),
+        Some(stored) => request = request.header("if-modified-since", &stored.modified),
         None => {}
     }
     let answer = async { Some(client.send_once(request).await) };
@@ -104,8 +104,8 @@ pub(super) async fn is_same(
         None
     };
     let same = |response: &Response| {
-        let words = said.is_none_or(|said| said.is_said_by(response.headers()));
-        words && response.total_length().is_none_or(|total| total == len)
+        let same_validators = stored.is_none_or(|stored| stored.matches(response.headers()));
+        same_validators && response.total_length().is_none_or(|total| total == len)
     };
     match futures_lite::future::or(answer, patience).await {
         None | Some(Err(NetError::Status { status: 304, .. })) => Ok(true),
@@ -136,14 +136,14 @@ mod tests {
 
     #[test]
     fn what_was_said_reads_back_and_is_compared_by_its_tag() {
-        assert_eq!(Said::of(&headers("", "")), None);
-        let said = Said::of(&headers("W/\"a\"", "Monday")).unwrap();
-        assert_eq!(Said::decode(&said.encode()), Some(said.clone()));
-        assert!(said.is_said_by(&headers("W/\"a\"", "Tuesday")));
-        assert!(!said.is_said_by(&headers("W/\"b\"", "Monday")));
-        assert!(said.is_said_by(&headers("", "Monday")));
-        assert!(!said.is_said_by(&headers("", "Tuesday")));
-        assert!(!said.is_said_by(&headers("", "")), "nothing speaks for it");
-        assert_eq!(Said::decode(b"nonsense"), None);
+        assert_eq!(StoredValidators::of(&headers("", "")), None);
+        let stored = StoredValidators::of(&headers("W/\"a\"", "Monday")).unwrap();
+        assert_eq!(StoredValidators::decode(&stored.encode()), Some(stored.clone()));
+        assert!(stored.matches(&headers("W/\"a\"", "Tuesday")));
+        assert!(!stored.matches(&headers("W/\"b\"", "Monday")));
+        assert!(stored.matches(&headers("", "Monday")));
+        assert!(!stored.matches(&headers("", "Tuesday")));
+        assert!(!stored.matches(&headers("", "")), "nothing speaks for it");
+        assert_eq!(StoredValidators::decode(b"nonsense"), None);
     }
 }

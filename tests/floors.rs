@@ -21,10 +21,11 @@ const FLOORS: [(&str, u8); 9] = [
 ];
 
 /// Packages that are discontinued or awkward, each with the one file that may name it.
-const CONFINED: [(&str, &str); 3] = [
+const CONFINED: [(&str, &str); 4] = [
     ("async_std", "rt.rs"),
     ("bincode", "cache/codec.rs"),
     ("atomicwrites", "storage/durable.rs"),
+    ("rubato", "decode/resample.rs"),
 ];
 
 fn floor(module: &str) -> Option<u8> {

@@ -15,7 +15,9 @@ mod codec;
 mod error;
 mod event;
 mod format;
+mod mix;
 mod packet;
+mod resample;
 mod source;
 
 pub use error::DecodeError;

@@ -167,7 +167,7 @@ impl Player {
 
     async fn play(&self, offline: bool) -> Result<Played, Failure> {
         let source = HlsSource::new(self.url.clone(), self.params.clone());
-        let params = StreamParams::default().with_offline_mode(offline);
+        let params = StreamParams::default().offline_mode(offline);
         let mut messages = Stream::new(source, params).into_messages();
         if let Some(time) = self.from {
             messages.handle().seek_time(time).await?;

@@ -111,7 +111,7 @@ impl Source for FileSource {
             Arc::clone(&self.context),
             Arc::clone(&self.read_state),
             self.position,
-            params.offline_mode(),
+            params.is_offline(),
         ))
     }
 

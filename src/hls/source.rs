@@ -104,7 +104,7 @@ impl Source for HlsSource {
         &mut self,
         params: &StreamParams,
     ) -> Result<SourceStream<HlsControl, HlsError>, StreamError<HlsError>> {
-        let player = Player::new(self.state.clone(), self.start, params.offline_mode());
+        let player = Player::new(self.state.clone(), self.start, params.is_offline());
         Ok(Box::pin(stream::unfold(player, |mut player| async move {
             let message = player.message().await?;
             Some((message.map_err(StreamError::source), player))

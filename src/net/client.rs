@@ -170,13 +170,16 @@ impl HttpClient {
             pool,
             ..
         } = &*self.inner;
-        let Some(mut slot) = pool.try_acquire_spare(url) else {
+        let Some(mut pooled) = pool.try_acquire_spare(url) else {
             return;
         };
-        match connector.connect(slot.peer(), url, settings.limits.connect).await {
+        match connector
+            .connect(pooled.peer(), url, settings.limits.connect)
+            .await
+        {
             Ok(connection) => {
-                slot.open(connection);
-                slot.give_back();
+                pooled.open(connection);
+                pooled.give_back();
             }
             Err(error) => log::debug!("no spare connection: {error}"),
         }
@@ -248,12 +251,12 @@ impl HttpClient {
             pool,
         } = &*self.inner;
         let message = || request.to_http(url, &settings.headers, user_agent, same_origin, NoBody);
-        let mut slot = pool
+        let mut pooled = pool
             .acquire(url, settings.limits.queue, request.cancel.clone())
             .await?;
-        let reused = match slot.reuse() {
+        let reused = match pooled.reuse() {
             Some(connection) => match self.head(connection, message()?, url).await {
-                Err(NetError::NoResponse { source, .. }) if !slot.is_cancelled() => {
+                Err(NetError::NoResponse { source, .. }) if !pooled.is_cancelled() => {
                     log::debug!("{}: kept connection was dead: {source}", redacted(url));
                     None
                 }
@@ -264,14 +267,14 @@ impl HttpClient {
         let response = if let Some(response) = reused {
             response
         } else {
-            slot.close();
+            pooled.close();
             let connection = connector
-                .connect(slot.peer(), url, settings.limits.connect)
+                .connect(pooled.peer(), url, settings.limits.connect)
                 .await?;
-            self.head(slot.open(connection), message()?, url).await?
+            self.head(pooled.open(connection), message()?, url).await?
         };
         let (head, incoming) = response.into_parts();
-        Ok((head, WireBody::new(slot, incoming)))
+        Ok((head, WireBody::new(pooled, incoming)))
     }
 
     async fn head(

@@ -85,7 +85,7 @@ impl Pool {
         url: &Url,
         limit: Duration,
         cancel: Option<CancelToken>,
-    ) -> Result<Slot, NetError> {
+    ) -> Result<PooledConnection, NetError> {
         let peer = Peer::of(url)?;
         let permits = self.permits(&peer);
         let permit = match permits.try_acquire_arc() {
@@ -98,7 +98,7 @@ impl Pool {
             connections: self.per_host,
             limit,
         })?;
-        Ok(Slot {
+        Ok(PooledConnection {
             connection: None,
             cancel,
             _permit: permit,
@@ -109,7 +109,7 @@ impl Pool {
 
     /// The right to one connection that no request waits for: `None` if one is idle already, or the host has its fill.
     #[cfg(feature = "file")]
-    pub(super) fn try_acquire_spare(self: &Arc<Self>, url: &Url) -> Option<Slot> {
+    pub(super) fn try_acquire_spare(self: &Arc<Self>, url: &Url) -> Option<PooledConnection> {
         let peer = Peer::of(url).ok()?;
         let permit = self.permits(&peer).try_acquire_arc()?;
         // Looked for after the permit is there: whatever is given back from now on brings its own room along.
@@ -117,7 +117,7 @@ impl Pool {
         if !self.lock().known.get(&peer).is_some_and(is_needed) {
             return None;
         }
-        Some(Slot {
+        Some(PooledConnection {
             connection: None,
             cancel: None,
             _permit: permit,
@@ -241,7 +241,7 @@ impl fmt::Debug for Pool {
 
 /// The right to one connection to a peer, and that connection once there is one. Dropped, it closes the connection and
 /// then lets the next one in.
-pub(super) struct Slot {
+pub(super) struct PooledConnection {
     connection: Option<Connection>,
     /// What may end the requests that it is for.
     cancel: Option<CancelToken>,
@@ -250,7 +250,7 @@ pub(super) struct Slot {
     peer: Peer,
 }
 
-impl Slot {
+impl PooledConnection {
     pub(super) fn peer(&self) -> &Peer {
         &self.peer
     }

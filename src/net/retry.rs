@@ -1,4 +1,4 @@
-//! When to try again, and how long to wait before.
+//! Retries: how many, and how long to wait before each.
 
 use std::hash::{BuildHasher, RandomState};
 use std::time::{Duration, SystemTime};
@@ -6,79 +6,91 @@ use std::time::{Duration, SystemTime};
 use http::HeaderMap;
 use http::header::RETRY_AFTER;
 
-/// How often a request is tried, and how long it waits in between: `base`, doubled after each failure in a row, never
-/// more than `max`, shortened at random by up to the share `jitter` so that clients do not come back all at once.
+/// How often a request is tried, and how long the client waits between two tries.
 ///
-/// The default is six tries with 250 ms, 8 s and 0.5: four to eight seconds of outage are sat out.
+/// The wait is [`base_delay`](Self::base_delay) after the first failure. It doubles with each failure in a row, up to
+/// [`max_delay`](Self::max_delay). A random share of it, up to [`jitter`](Self::jitter), is left out, so that many
+/// clients do not come back at the same moment.
+///
+/// The default is six tries with 250 ms, 8 s and 0.5. It outlasts an outage of four to eight seconds.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use kithara::net::RetryPolicy;
+///
+/// let patient = RetryPolicy::default().max_attempts(12).max_delay(Duration::from_secs(30));
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct RetryPolicy {
-    attempts: u32,
-    base: Duration,
-    max: Duration,
+    max_attempts: u32,
+    base_delay: Duration,
+    max_delay: Duration,
     jitter: f64,
 }
 
 impl Default for RetryPolicy {
     fn default() -> Self {
         Self {
-            attempts: 6,
-            base: Duration::from_millis(250),
-            max: Duration::from_secs(8),
+            max_attempts: 6,
+            base_delay: Duration::from_millis(250),
+            max_delay: Duration::from_secs(8),
             jitter: 0.5,
         }
     }
 }
 
 impl RetryPolicy {
-    /// One try and no more; a body that breaks off is not resumed.
+    /// One try. A body that breaks off is not resumed.
     pub fn none() -> Self {
-        Self::default().with_attempts(1)
+        Self::default().max_attempts(1)
     }
 
-    /// How many tries in a row may fail, the first included; at least one.
+    /// How many tries in a row may fail, the first one included. At least 1.
     #[must_use]
-    pub fn with_attempts(mut self, attempts: u32) -> Self {
-        self.attempts = attempts.max(1);
+    pub fn max_attempts(mut self, attempts: u32) -> Self {
+        self.max_attempts = attempts.max(1);
         self
     }
 
     /// The wait after the first failure.
     #[must_use]
-    pub fn with_base(mut self, base: Duration) -> Self {
-        self.base = base;
+    pub fn base_delay(mut self, delay: Duration) -> Self {
+        self.base_delay = delay;
         self
     }
 
-    /// The longest wait. A server that asks for a longer one is not asked again.
+    /// The longest wait. A server that asks for a longer one (`Retry-After`) is not asked again.
     #[must_use]
-    pub fn with_max(mut self, max: Duration) -> Self {
-        self.max = max;
+    pub fn max_delay(mut self, delay: Duration) -> Self {
+        self.max_delay = delay;
         self
     }
 
-    /// The share of each wait that chance may take off, from 0 (none) to 1.
+    /// The largest share of each wait that chance leaves out, from 0 (none) to 1.
     #[must_use]
-    pub fn with_jitter(mut self, jitter: f64) -> Self {
-        self.jitter = jitter.clamp(0.0, 1.0);
+    pub fn jitter(mut self, share: f64) -> Self {
+        self.jitter = share.clamp(0.0, 1.0);
         self
     }
 
-    /// How long to wait after `failures` failures in a row, at least as long as the server asked for; `None` to give up.
+    /// How long to wait after `failures` failures in a row, never less than the server asked for. `None` to give up.
     pub(super) fn delay(&self, failures: u32, retry_after: Option<Duration>) -> Option<Duration> {
-        if failures >= self.attempts || retry_after.is_some_and(|asked| asked > self.max) {
+        if failures >= self.max_attempts || retry_after.is_some_and(|asked| asked > self.max_delay) {
             return None;
         }
         let doubled = self
-            .base
+            .base_delay
             .saturating_mul(1_u32.checked_shl(failures.saturating_sub(1)).unwrap_or(u32::MAX));
-        let wait = doubled.min(self.max).mul_f64(1.0 - self.jitter * chance());
+        let wait = doubled.min(self.max_delay).mul_f64(1.0 - self.jitter * chance());
         Some(wait.max(retry_after.unwrap_or_default()))
     }
 }
 
-/// A number from 0 to 1. `RandomState` is keyed at random by the standard library, which is chance enough to spread
-/// clients out.
+/// A number from 0 to 1.
 fn chance() -> f64 {
+    // The standard library keys each `RandomState` at random. That is random enough to spread clients out, and it saves
+    // a dependency.
     let bits = u32::try_from(RandomState::new().hash_one(0_u8) >> 32).unwrap_or_default();
     f64::from(bits) / f64::from(u32::MAX)
 }
@@ -90,6 +102,7 @@ pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
         return Some(Duration::from_secs(seconds));
     }
     let date = httpdate::parse_http_date(text).ok()?;
+    // A date that has passed, by this machine's clock, asks for no wait.
     Some(date.duration_since(SystemTime::now()).unwrap_or_default())
 }
 
@@ -104,10 +117,10 @@ mod tests {
     #[test]
     fn waits_double_up_to_the_limit_and_end() {
         let policy = RetryPolicy::default()
-            .with_attempts(5)
-            .with_base(SECOND)
-            .with_max(3 * SECOND)
-            .with_jitter(0.0);
+            .max_attempts(5)
+            .base_delay(SECOND)
+            .max_delay(3 * SECOND)
+            .jitter(0.0);
         let waits: Vec<_> = (1..=5).map(|failures| policy.delay(failures, None)).collect();
         assert_eq!(
             waits,
@@ -119,12 +132,12 @@ mod tests {
                 None
             ]
         );
-        assert_eq!(policy.with_attempts(u32::MAX).delay(1000, None), Some(3 * SECOND));
+        assert_eq!(policy.max_attempts(u32::MAX).delay(1000, None), Some(3 * SECOND));
     }
 
     #[test]
     fn jitter_takes_off_its_share_at_most() {
-        let policy = RetryPolicy::default().with_base(SECOND).with_jitter(0.5);
+        let policy = RetryPolicy::default().base_delay(SECOND).jitter(0.5);
         for _ in 0..1000 {
             let wait = policy.delay(1, None).expect("a first failure");
             assert!((SECOND / 2..=SECOND).contains(&wait), "{wait:?}");
@@ -134,9 +147,9 @@ mod tests {
     #[test]
     fn the_server_may_ask_for_more_but_not_for_ever() {
         let policy = RetryPolicy::default()
-            .with_base(SECOND)
-            .with_max(3 * SECOND)
-            .with_jitter(0.0);
+            .base_delay(SECOND)
+            .max_delay(3 * SECOND)
+            .jitter(0.0);
         assert_eq!(policy.delay(1, Some(2 * SECOND)), Some(2 * SECOND));
         assert_eq!(policy.delay(1, Some(Duration::ZERO)), Some(SECOND));
         assert_eq!(policy.delay(1, Some(4 * SECOND)), None);

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http_body::Body as _;
 
 use super::connection::{Failure, Incoming};
-use super::pool::Slot;
+use super::pool::PooledConnection;
 
 /// What is read and thrown away to keep a connection, as long as it is there already.
 const SETTLE_BYTES: usize = 16 * 1024;
@@ -15,16 +15,16 @@ const SETTLE_BYTES: usize = 16 * 1024;
 /// A body on its way in. Read to the end it gives the connection back; dropped, it closes it.
 pub(super) struct WireBody {
     /// Gone once the connection was given back.
-    slot: Option<Slot>,
+    pooled: Option<PooledConnection>,
     incoming: Incoming,
     /// How many bytes are still to come, as HTTP's framing has it.
     left: Option<u64>,
 }
 
 impl WireBody {
-    pub(super) fn new(slot: Slot, incoming: Incoming) -> Self {
+    pub(super) fn new(pooled: PooledConnection, incoming: Incoming) -> Self {
         let mut wire = Self {
-            slot: Some(slot),
+            pooled: Some(pooled),
             left: incoming.size_hint().exact(),
             incoming,
         };
@@ -42,7 +42,7 @@ impl WireBody {
         limit: Duration,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Bytes, Failure>>> {
-        let Some(connection) = self.slot.as_mut().and_then(Slot::connection) else {
+        let Some(connection) = self.pooled.as_mut().and_then(PooledConnection::connection) else {
             return Poll::Ready(None);
         };
         let polled = connection.poll_chunk(&mut self.incoming, self.left, limit, cx);
@@ -52,7 +52,7 @@ impl WireBody {
                 self.give_back_at_end();
             }
             Poll::Ready(None) => self.give_back(),
-            Poll::Ready(Some(Err(_))) => self.slot = None,
+            Poll::Ready(Some(Err(_))) => self.pooled = None,
             Poll::Pending => {}
         }
         polled
@@ -78,8 +78,8 @@ impl WireBody {
     }
 
     fn give_back(&mut self) {
-        if let Some(slot) = self.slot.take() {
-            slot.give_back();
+        if let Some(pooled) = self.pooled.take() {
+            pooled.give_back();
         }
     }
 }

@@ -110,7 +110,7 @@ impl<S: Source> Contract<S> {
     /// use std::num::NonZeroU16;
     /// use kithara::stream::contract::Contract;
     ///
-    /// let one = StreamParams::default().with_max_chunks(NonZeroU16::MIN);
+    /// let one = StreamParams::default().max_chunks(NonZeroU16::MIN);
     /// let contract = Contract::new(Track::default, "do re mi").params(one);
     /// assert!(future::block_on(contract.check()).is_ok());
     /// ```

@@ -109,8 +109,8 @@ impl Source for AtFirst {
 
 fn tight() -> StreamParams {
     StreamParams::default()
-        .with_max_chunks(2.try_into().unwrap())
-        .with_max_bytes(1.try_into().unwrap())
+        .max_chunks(2.try_into().unwrap())
+        .max_bytes(1.try_into().unwrap())
 }
 
 /// With a third thread there is an order of magnitude more to explore.

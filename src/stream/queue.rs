@@ -40,7 +40,7 @@ struct Envelope<C, E: Error + 'static> {
 }
 
 pub(super) fn bounded<C, E: Error + 'static>(params: &StreamParams) -> (Outlet<C, E>, Intake<C, E>) {
-    let (sender, receiver) = channel::bounded(params.max_chunks().get().into());
+    let (sender, receiver) = channel::bounded(params.chunk_limit().get().into());
     let link = Arc::new(Link {
         sender,
         receiver,
@@ -55,9 +55,9 @@ pub(super) fn bounded<C, E: Error + 'static>(params: &StreamParams) -> (Outlet<C
     let outlet = Outlet {
         link,
         epoch: 0,
-        max_chunks: params.max_chunks().get().into(),
+        max_chunks: params.chunk_limit().get().into(),
         max_bytes: params
-            .max_bytes()
+            .byte_limit()
             .get()
             .min(usize::try_from(MAX_BYTES).unwrap_or(usize::MAX)),
     };

@@ -48,7 +48,7 @@ fn a_whole_file_plays_from_the_cache_without_a_connection() {
         stage.len,
     );
     block_on(async {
-        let params = StreamParams::default().with_offline_mode(true);
+        let params = StreamParams::default().offline_mode(true);
         let mut stream = Stream::new(stage.source(), params);
         let mut at = 0;
         while let Some(bytes) = stream.next().await {
@@ -91,7 +91,7 @@ fn offline_an_incomplete_file_says_what_is_missing() {
         other => panic!("{other:?}"),
     }
     block_on(async {
-        let params = StreamParams::default().with_offline_mode(true);
+        let params = StreamParams::default().offline_mode(true);
         let mut stream = Stream::new(stage.source(), params);
         let error = stream.next().await.unwrap().unwrap_err();
         assert!(error.source_error().unwrap().is_offline_miss(), "{error}");

@@ -162,7 +162,7 @@ fn offline_a_stream_ends_with_an_error_before_the_damaged_block() {
     for at in PLACES {
         let stage = cached();
         turn_a_bit(&entry(&stage), at);
-        let params = StreamParams::default().with_offline_mode(true);
+        let params = StreamParams::default().offline_mode(true);
         let mut stream = Stream::new(stage.source(), params);
         let mut reached = 0;
         let error = block_on(async {

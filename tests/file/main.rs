@@ -64,8 +64,8 @@ pub struct Stage {
 
 pub fn builder() -> HttpClientBuilder {
     let quick = RetryPolicy::default()
-        .with_base(Duration::from_millis(5))
-        .with_max(Duration::from_millis(500));
+        .base_delay(Duration::from_millis(5))
+        .max_delay(Duration::from_millis(500));
     HttpClient::builder().retry(quick)
 }
 

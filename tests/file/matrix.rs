@@ -92,8 +92,8 @@ fn impatient(id: &str) -> HttpClientBuilder {
     let silence = Duration::from_millis(if silent { 150 } else { 10_000 });
     builder().head_timeout(silence).idle_timeout(silence).retry(
         RetryPolicy::default()
-            .with_attempts(3)
-            .with_base(Duration::from_millis(2)),
+            .max_attempts(3)
+            .base_delay(Duration::from_millis(2)),
     )
 }
 
@@ -321,9 +321,9 @@ fn d9_an_outage_is_sat_out() {
         stage.server.rule("/a.bin", Rule::new().first(1).reset_after(MIB));
         stage.server.rule("/a.bin", Rule::new().first(6).close());
         let retry = RetryPolicy::default()
-            .with_attempts(10)
-            .with_base(Duration::from_millis(20))
-            .with_max(Duration::from_millis(500));
+            .max_attempts(10)
+            .base_delay(Duration::from_millis(20))
+            .max_delay(Duration::from_millis(500));
         let client = HttpClient::builder().retry(retry).build().unwrap();
         let params = FileParams::new(client, stage.cache.clone());
         consume(consumer, FileSource::new(stage.url(), params), LEN).unwrap();

@@ -339,7 +339,7 @@ fn an_entry_that_fails_halfway_is_read_on_from_the_network() {
                 .unwrap();
             let after = future::block_on(drain(stream));
             before.extend_from_slice(&after.bytes);
-            if mode.offline_mode() {
+            if mode.is_offline() {
                 assert!(
                     matches!(after.failed(), HlsError::OfflineCache { .. }),
                     "{:?}",

@@ -23,8 +23,8 @@ pub(crate) fn url(text: &str) -> Url {
 /// A client that waits no longer than a test should, and tries twice.
 pub(crate) fn builder() -> HttpClientBuilder {
     let quick = RetryPolicy::default()
-        .with_base(Duration::from_millis(2))
-        .with_attempts(2);
+        .base_delay(Duration::from_millis(2))
+        .max_attempts(2);
     HttpClient::builder()
         .retry(quick)
         .idle_timeout(Duration::from_millis(300))
@@ -71,7 +71,7 @@ pub(crate) fn online() -> StreamParams {
 }
 
 pub(crate) fn offline() -> StreamParams {
-    StreamParams::default().with_offline_mode(true)
+    StreamParams::default().offline_mode(true)
 }
 
 /// Everything a stream said, in order.

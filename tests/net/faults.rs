@@ -294,9 +294,9 @@ fn d5_progress_resets_the_count_and_keeps_the_wait() {
     server.rule("/a.bin", Rule::new().truncate_after(1000));
     let wait = Duration::from_millis(10);
     let policy = RetryPolicy::default()
-        .with_attempts(2)
-        .with_base(wait)
-        .with_jitter(0.0);
+        .max_attempts(2)
+        .base_delay(wait)
+        .jitter(0.0);
     let client = builder().retry(policy).build().unwrap();
     let started = Instant::now();
     let bytes = fetch(&client, Request::get(url(&server, "/a.bin"))).unwrap();
@@ -312,8 +312,8 @@ fn d6_a_server_that_never_answers_has_a_limit() {
     server.rule("/a.bin", Rule::new().never_answer());
     let limit = Duration::from_millis(30);
     let policy = RetryPolicy::default()
-        .with_base(Duration::from_millis(1))
-        .with_attempts(3);
+        .base_delay(Duration::from_millis(1))
+        .max_attempts(3);
     let client = builder().head_timeout(limit).retry(policy).build().unwrap();
     let error = fetch(&client, Request::get(url(&server, "/a.bin"))).unwrap_err();
     assert!(

@@ -279,8 +279,8 @@ fn n5_a_body_dropped_between_two_tries_asks_no_more() {
     let server = server_with(MIB);
     server.rule("/a.bin", Rule::new().truncate_after(1000).first(1));
     let never = RetryPolicy::default()
-        .with_base(Duration::from_secs(3600))
-        .with_max(Duration::from_secs(3600));
+        .base_delay(Duration::from_secs(3600))
+        .max_delay(Duration::from_secs(3600));
     let client = builder().retry(never).build().unwrap();
     future::block_on(async {
         let mut body = client

@@ -138,8 +138,8 @@ fn open(scene: &Scene) -> AssetCache {
 
 fn client(connections: usize) -> HttpClient {
     let quick = RetryPolicy::default()
-        .with_base(Duration::from_millis(5))
-        .with_attempts(3);
+        .base_delay(Duration::from_millis(5))
+        .max_attempts(3);
     HttpClient::builder()
         .retry(quick)
         .max_connections_per_host(connections)
@@ -295,9 +295,9 @@ impl Player<'_> {
     }
 
     fn run<S: Source>(&mut self, source: S) -> Stream<S> {
-        let params = StreamParams::default().with_offline_mode(self.scene.offline);
+        let params = StreamParams::default().offline_mode(self.scene.offline);
         let params = match self.random.below(3) {
-            0 => params.with_max_chunks(NonZeroU16::MIN),
+            0 => params.max_chunks(NonZeroU16::MIN),
             _ => params,
         };
         match self.random.below(3) {

@@ -64,7 +64,7 @@ impl Source for Faulty {
 
     fn open(&mut self, params: &StreamParams) -> Result<SourceStream<(), Torn>, Error> {
         self.opens += 1;
-        if !params.offline_mode() || self.wrong == Wrong::ConnectsOffline {
+        if !params.is_offline() || self.wrong == Wrong::ConnectsOffline {
             self.dialled.fetch_add(1, SeqCst);
         }
         let position = match self.wrong {

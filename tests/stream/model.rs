@@ -233,8 +233,8 @@ impl Bench {
             ..World::default()
         }));
         let params = StreamParams::default()
-            .with_max_chunks(max_chunks.try_into().unwrap())
-            .with_max_bytes(max_bytes.try_into().unwrap());
+            .max_chunks(max_chunks.try_into().unwrap())
+            .max_bytes(max_bytes.try_into().unwrap());
         let source = Scripted(Arc::clone(&world));
         let (stream, driver) = if inline {
             (Stream::inline(source, params), None)

@@ -172,8 +172,8 @@ fn s4_never_more_is_queued_than_the_limits_and_the_chunk_in_the_drivers_hand() {
     ] {
         let (source, deck) = tape::playing(2000, chunk);
         let params = StreamParams::default()
-            .with_max_chunks(max_chunks.try_into().unwrap())
-            .with_max_bytes(max_bytes.try_into().unwrap());
+            .max_chunks(max_chunks.try_into().unwrap())
+            .max_bytes(max_bytes.try_into().unwrap());
         let (mut stream, mut driver) = Stream::with_driver(source, params);
         let step = Step::new();
         let mut all = Vec::new();

@@ -13,8 +13,8 @@ pub type Make<'a> = &'a (dyn Fn(Tape, StreamParams) -> Stream<Tape> + Sync);
 
 pub fn small() -> StreamParams {
     StreamParams::default()
-        .with_max_chunks(4.try_into().unwrap())
-        .with_max_bytes(1024.try_into().unwrap())
+        .max_chunks(4.try_into().unwrap())
+        .max_bytes(1024.try_into().unwrap())
 }
 
 pub async fn read(stream: &mut Stream<Tape>) -> Result<Vec<u8>, tape::Error> {
@@ -259,7 +259,7 @@ pub async fn unread_control_stalls_nothing(make: Make<'_>) {
 pub async fn offline_reaches_every_open(make: Make<'_>) {
     for offline in [false, true] {
         let (source, deck) = tape::playing(1000, 100);
-        let mut stream = make(source, small().with_offline_mode(offline));
+        let mut stream = make(source, small().offline_mode(offline));
         let handle = stream.handle();
         handle.seek_bytes(10).await.unwrap();
         handle.seek_bytes(20).await.unwrap();

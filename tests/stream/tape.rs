@@ -170,7 +170,7 @@ impl Source for Tape {
     type Control = u32;
 
     fn open(&mut self, params: &StreamParams) -> Result<SourceStream<u32, Torn>, Error> {
-        self.deck.offline.lock().unwrap().push(params.offline_mode());
+        self.deck.offline.lock().unwrap().push(params.is_offline());
         let first = self.deck.opens.fetch_add(1, SeqCst) == 0;
         if !first && self.deck.answer() == Seeks::OpenFails {
             return Err(StreamError::source(Torn { code: 404 }));

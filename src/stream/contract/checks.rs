@@ -190,7 +190,7 @@ impl<S: Source> Contract<S> {
         let connections = || self.connections.as_ref().map_or(0, |count| count());
         let before = connections();
         for way in WAYS {
-            let mut run = way.run(make(), self.params.clone().with_offline_mode(true));
+            let mut run = way.run(make(), self.params.clone().offline_mode(true));
             match does {
                 Offline::Plays => {
                     let all = collect(&mut run.stream, run.driver.as_mut()).await;

@@ -35,8 +35,8 @@
 //! | `stream` (default) | [`stream`] | async-channel, async-std |
 //! | `cache` (default) | [`cache`], [`storage`] | async-std, bincode, sha2, url |
 //! | `storage` | [`storage`] | atomicwrites, fs-err |
-//! | `io` | [`io`]: `Read + Seek` over a file that is still arriving | `storage` |
-//! | `symphonia` | Symphonia's `MediaSource` for it | symphonia-core |
+//! | `io` | [`io`]: `Read + Seek` over a file that is still arriving; with `stream`, `Read` over any stream | `storage` |
+//! | `symphonia` | Symphonia's `MediaSource` for both | symphonia-core |
 //! | `net` | [`net`], http only | hyper, async-std, url, flate2, socket2, rustix |
 //! | `tls` | https with the platform's certificates | rustls, ring (a C compiler) |
 //! | `webpki-roots` | https with Mozilla's certificates compiled in | webpki-roots |

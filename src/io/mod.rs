@@ -1,4 +1,5 @@
-//! Random access for decoders: [`Reader`], `Read + Seek` over a file that is still arriving.
+//! What decoders read from: [`Reader`], `Read + Seek` over a file that is still arriving, and (with the feature
+//! `stream`) `StreamReader`, `Read` over any stream.
 //!
 //! The rule this adds to [`StreamingResource`](crate::storage::StreamingResource): *a read waits for its first byte*,
 //! and then returns what is there. `Ok(0)` means a proven end and nothing else; every other way a wait can end is a
@@ -10,9 +11,13 @@
 //! ```
 
 mod reader;
+#[cfg(feature = "stream")]
+mod stream_reader;
 #[cfg(feature = "symphonia")]
 mod symphonia;
 
 pub use reader::{Reader, SeekError};
+#[cfg(feature = "stream")]
+pub use stream_reader::{StreamInterrupter, StreamReadError, StreamReader};
 
 pub use crate::storage::{Interrupter, WaitError};

@@ -18,12 +18,15 @@ pub enum SeekError {
     /// Before the start, or beyond what a file position can be. Its kind is [`io::ErrorKind::InvalidInput`].
     #[snafu(display("the position would be negative or overflow"))]
     OutOfRange,
+    /// Bytes come in order only. Its kind is [`io::ErrorKind::Unsupported`].
+    #[snafu(display("a stream cannot seek"))]
+    Unseekable,
 }
 
 impl From<SeekError> for io::Error {
     fn from(error: SeekError) -> Self {
         let kind = match error {
-            SeekError::UnknownLength => io::ErrorKind::Unsupported,
+            SeekError::UnknownLength | SeekError::Unseekable => io::ErrorKind::Unsupported,
             SeekError::OutOfRange => io::ErrorKind::InvalidInput,
         };
         Self::new(kind, error)

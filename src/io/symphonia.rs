@@ -1,10 +1,14 @@
-//! A [`Reader`] as Symphonia's source.
+//! The readers as Symphonia's sources.
 
 use std::error::Error;
 
 use symphonia_core::io::MediaSource;
 
 use super::Reader;
+#[cfg(feature = "stream")]
+use super::StreamReader;
+#[cfg(feature = "stream")]
+use crate::stream::Source;
 
 /// Seekable once the length is known. Symphonia's readers seek to the end of what is seekable while they probe, so a
 /// fetcher must serve the tail cheaply, or the caller wraps the reader in `symphonia_core::io::ReadOnlySource`.
@@ -15,5 +19,17 @@ impl<E: Error + Send + Sync + 'static> MediaSource for Reader<E> {
 
     fn byte_len(&self) -> Option<u64> {
         self.len()
+    }
+}
+
+/// Unseekable, of unknown length.
+#[cfg(feature = "stream")]
+impl<S: Source> MediaSource for StreamReader<S> {
+    fn is_seekable(&self) -> bool {
+        false
+    }
+
+    fn byte_len(&self) -> Option<u64> {
+        None
     }
 }

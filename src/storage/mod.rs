@@ -11,6 +11,7 @@
 
 mod alarm;
 mod atomic;
+mod block_on;
 pub(crate) mod durable;
 #[cfg(test)]
 #[cfg_attr(
@@ -23,6 +24,8 @@ mod streaming;
 #[cfg(feature = "cache")]
 pub(crate) use alarm::Alarm;
 pub use atomic::AtomicResource;
+#[cfg(all(feature = "io", feature = "stream"))]
+pub(crate) use block_on::block_on;
 pub use durable::Durability;
 pub use streaming::{
     BLOCK, Budget, Checkpoint, Condition, Demand, DemandWatch, Found, Interrupter, Payload, Status,

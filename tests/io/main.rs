@@ -22,3 +22,8 @@ mod property;
 mod reader;
 #[path = "../streaming/stage.rs"]
 mod stage;
+#[cfg(feature = "stream")]
+mod stream_reader;
+#[cfg(feature = "stream")]
+#[path = "../stream/tape.rs"]
+mod tape;

@@ -2,11 +2,11 @@
 
 use std::fmt;
 use std::ops::Range;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::{Arc, Weak};
-use std::task::{Context, Poll, Wake, Waker};
-use std::thread::{self, Thread};
+use std::task::{Context, Poll};
 
+use super::super::block_on::block_on;
 use super::{Found, Inner, StreamingError, StreamingResource, WaitError};
 
 /// How a wait ended well.
@@ -199,30 +199,5 @@ impl<E> Drop for Wait<'_, E> {
         if !self.over {
             self.waiter.resource.inner.presence.stop_waiting(self.waiter.seat);
         }
-    }
-}
-
-struct Unpark(Thread);
-
-impl Wake for Unpark {
-    fn wake(self: Arc<Self>) {
-        self.0.unpark();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        self.0.unpark();
-    }
-}
-
-/// Runs `future` on this thread. A wake between the poll and the park leaves the park's token, so none is lost.
-pub(super) fn block_on<F: Future>(future: F) -> F::Output {
-    let mut future = pin!(future);
-    let waker = Waker::from(Arc::new(Unpark(thread::current())));
-    let mut cx = Context::from_waker(&waker);
-    loop {
-        if let Poll::Ready(output) = future.as_mut().poll(&mut cx) {
-            return output;
-        }
-        thread::park();
     }
 }

@@ -9,7 +9,7 @@ use super::builder::{self, AssetCacheBuilder};
 use super::error::CacheError;
 use super::id::AssetId;
 use super::lease::Lease;
-use super::partial::PartialEntry;
+use super::partial_entry::PartialEntry;
 use super::path::CachePath;
 use super::progress::Progress;
 use super::reader::EntryReader;

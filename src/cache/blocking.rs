@@ -16,11 +16,12 @@ use super::id::AssetId;
 use super::index::IndexStore;
 use super::lease::{Lease, LeaseStore, Leases};
 use super::maintenance::Maintenance;
-use super::partial::{self, PartialEntry};
+use super::partial_entry::{self, PartialEntry};
 use super::path::CachePath;
 use super::policy::EvictionPolicy;
 use super::progress::Progress;
-use super::store::{AssetInfo, EntryInfo, Staged, Store, Timestamp, Trash};
+use super::store::{AssetInfo, EntryInfo, Staged, Store, Trash};
+use super::timestamp::Timestamp;
 use super::trash_queue::TrashQueue;
 use crate::storage::{Alarm, StreamingResource};
 
@@ -193,7 +194,7 @@ impl BlockingCache {
             return Ok(None);
         };
         let file = entry.into_file().ok_or(CacheError::NoFiles)?;
-        Ok(Some(partial::open_finished(file, lease)))
+        Ok(Some(partial_entry::open_finished(file, lease)))
     }
 
     /// Whether the entry is there: a file under its name with a whole footer and the length that it tells. Cheap, for its

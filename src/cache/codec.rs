@@ -13,7 +13,7 @@ use bincode::config::{Configuration, Fixint, Limit, LittleEndian};
 use bincode::{Decode, Encode};
 
 use super::id::AssetId;
-use super::store::Timestamp;
+use super::timestamp::Timestamp;
 
 const SNAPSHOT: [u8; 8] = *b"kithsnap";
 const JOURNAL: [u8; 8] = *b"kithjrnl";

@@ -8,9 +8,9 @@ use bytes::Bytes;
 use super::entry::Entry;
 use super::error::CacheError;
 use super::id::AssetId;
-use super::partial::Partial;
 use super::path::CachePath;
-use super::store::{AssetInfo, Committed, EntryInfo, Staged, Store, Timestamp, Trash};
+use super::store::{AssetInfo, Committed, EntryInfo, Partial, Staged, Store, Trash};
+use super::timestamp::Timestamp;
 
 /// Runs hooks about the next removal of an asset, the next look at one, and the end of the next staged entry.
 pub(super) struct Hooked<S> {

@@ -9,9 +9,9 @@ use bytes::Bytes;
 use super::entry::Entry;
 use super::error::{CacheError, InUseSnafu};
 use super::id::{AssetId, IdHasher};
-use super::partial::{Partial, PartialPlace};
 use super::path::CachePath;
-use super::store::{AssetInfo, Committed, EntryInfo, Staged, Store, Timestamp, Trash};
+use super::store::{AssetInfo, Committed, EntryInfo, Partial, PartialPlace, Staged, Store, Trash};
+use super::timestamp::Timestamp;
 
 /// Protects assets from removal, the app's own and the evictor's.
 ///

@@ -127,7 +127,8 @@ mod tests {
     use crate::cache::lease::LeaseStore;
     use crate::cache::path::CachePath;
     use crate::cache::policy::Lru;
-    use crate::cache::store::{Timestamp, Trash};
+    use crate::cache::store::Trash;
+    use crate::cache::timestamp::Timestamp;
     use crate::storage::Durability;
     use crate::storage::fake_disk::{FakeDisk, Fault, Later};
 

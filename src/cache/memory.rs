@@ -11,7 +11,8 @@ use super::entry::Entry;
 use super::error::CacheError;
 use super::id::AssetId;
 use super::path::CachePath;
-use super::store::{AssetInfo, Committed, EntryInfo, Staged, Store, Timestamp, Trash};
+use super::store::{AssetInfo, Committed, EntryInfo, Staged, Store, Trash};
+use super::timestamp::Timestamp;
 
 /// Assets in memory, for devices or sessions that must not write to disk.
 ///

@@ -55,13 +55,14 @@ mod lease;
 mod maintenance;
 mod memory;
 mod parallel;
-mod partial;
+mod partial_entry;
 mod path;
 mod policy;
 mod progress;
 mod reader;
 mod single_flight;
 mod store;
+mod timestamp;
 mod trash_queue;
 mod writer;
 
@@ -78,14 +79,15 @@ pub use id::AssetId;
 pub use index::IndexStore;
 pub use lease::{Lease, LeaseStore, Leases};
 pub use memory::MemoryStore;
+pub use partial_entry::PartialEntry;
 #[cfg(feature = "file")]
-pub(crate) use partial::WeakPartialEntry;
-pub use partial::{Partial, PartialEntry, PartialPlace};
+pub(crate) use partial_entry::WeakPartialEntry;
 pub use path::CachePath;
 pub use policy::{EvictionPolicy, Lru, MaxAge, Never};
 pub use progress::Progress;
 pub use reader::EntryReader;
-pub use store::{AssetInfo, Committed, EntryInfo, Staged, Store, Timestamp, Trash};
+pub use store::{AssetInfo, Committed, EntryInfo, Partial, PartialPlace, Staged, Store, Trash};
+pub use timestamp::Timestamp;
 pub use writer::EntryWriter;
 
 pub use crate::storage::Durability;

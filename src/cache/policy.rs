@@ -6,7 +6,7 @@ use std::time::Duration;
 use hashlink::LinkedHashMap;
 
 use super::id::{AssetId, IdHasher};
-use super::store::Timestamp;
+use super::timestamp::Timestamp;
 
 /// Picks the assets an [`EvictingStore`](super::EvictingStore) removes.
 ///

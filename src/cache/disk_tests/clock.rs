@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::cache::policy::MaxAge;
-use crate::cache::store::{AssetInfo, Timestamp};
+use crate::cache::store::AssetInfo;
+use crate::cache::timestamp::Timestamp;
 
 const DAY: Duration = Duration::from_secs(86_400);
 

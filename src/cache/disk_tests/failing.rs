@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use super::*;
-use crate::cache::store::Timestamp;
+use crate::cache::timestamp::Timestamp;
 use crate::storage::fake_disk::{Fault, Later};
 
 /// Runs the story with a fault, and checks after each step what a failed call may and may not have done.

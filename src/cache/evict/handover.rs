@@ -11,10 +11,12 @@ use std::time::{Duration, Instant};
 
 use hashlink::LinkedHashMap;
 
-use super::{CacheError, EvictionPolicy, Evictor, State, Store};
-use crate::cache::error::PolicyBusySnafu;
+use super::evictor::{Evictor, State};
+use crate::cache::error::{CacheError, PolicyBusySnafu};
 use crate::cache::id::{AssetId, IdHasher};
-use crate::cache::store::Timestamp;
+use crate::cache::policy::EvictionPolicy;
+use crate::cache::store::Store;
+use crate::cache::timestamp::Timestamp;
 
 /// How long to wait for one turn to end. A policy that waits itself, for another thread which needs room,
 /// would never be done.

@@ -1,5 +1,6 @@
 //! The whole cache stays under one limit.
 
+mod evictor;
 mod handover;
 mod partial;
 #[cfg(test)]
@@ -8,34 +9,28 @@ mod reservation;
 mod room;
 mod staged;
 
-use std::collections::HashSet;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 
-use self::handover::{PolicyGuard, PolicyHandover, PolicyNote};
+use self::evictor::Evictor;
+use self::handover::{PolicyGuard, PolicyNote};
 use self::partial::EvictingPartial;
 use self::reservation::Reservation;
 use self::staged::EvictingStaged;
 use super::entry::Entry;
 use super::error::CacheError;
-use super::id::{AssetId, IdHasher};
-use super::partial::Partial;
+use super::id::AssetId;
 use super::path::CachePath;
 use super::policy::EvictionPolicy;
-use super::store::{AssetInfo, Committed, EntryInfo, Staged, Store, Timestamp, Trash};
+use super::store::{AssetInfo, Committed, EntryInfo, Partial, Staged, Store, Trash};
+use super::timestamp::Timestamp;
 use super::trash_queue::TrashQueue;
 
-/// Evicting goes on for this part of the limit beyond what is needed, where whole assets fit in it: some file
-/// systems make creating dear right after deleting, so deletes come in batches.
-const SLACK: u64 = 32;
 /// The least to evict when the disk is full, in bytes: a few blocks for names and bookkeeping.
 const MIN_SHRINK: u64 = 64 * 1024;
-
-/// An asset to evict, and its last use.
-type Victim = (AssetId, Timestamp);
 
 /// Keeps everything `inner` holds, and everything being written to it, at or under `max_bytes`.
 ///
@@ -49,46 +44,11 @@ pub struct EvictingStore<S, P> {
     evictor: Arc<Evictor<S, P>>,
 }
 
-struct Evictor<S, P> {
-    inner: S,
-    max_bytes: u64,
-    trash_queue: Arc<TrashQueue>,
-    state: Mutex<State<P>>,
-    /// The policy is in its seat again.
-    policy_returned: Condvar,
-    /// What was there at open was brought under the limit.
-    trimmed: AtomicBool,
-}
-
-struct State<P> {
-    handover: PolicyHandover<P>,
-    /// Victims that turned out to be held, until the changes tell that they are free.
-    skipped: HashSet<AssetId, IdHasher>,
-    /// Bytes promised to entries being written.
-    reserved: u64,
-    /// The last stamp given out.
-    last: Timestamp,
-}
-
 impl<S, P> EvictingStore<S, P> {
     /// Limits `inner` to `max_bytes`, with `policy` picking victims.
     pub fn new(inner: S, policy: P, max_bytes: u64) -> Self {
-        let state = State {
-            handover: PolicyHandover::new(policy),
-            skipped: HashSet::default(),
-            reserved: 0,
-            last: Timestamp::default(),
-        };
-        let evictor = Evictor {
-            inner,
-            max_bytes,
-            trash_queue: Arc::default(),
-            state: Mutex::new(state),
-            policy_returned: Condvar::new(),
-            trimmed: AtomicBool::new(false),
-        };
         Self {
-            evictor: Arc::new(evictor),
+            evictor: Arc::new(Evictor::new(inner, policy, max_bytes)),
         }
     }
 
@@ -117,67 +77,6 @@ impl<S, P: EvictionPolicy> EvictingStore<S, P> {
     /// Takes the policy away, for good: no room is made from here on.
     pub(super) fn retire(&self) -> Option<P> {
         self.evictor.retire()
-    }
-}
-
-impl<S, P> Evictor<S, P> {
-    fn lock(&self) -> MutexGuard<'_, State<P>> {
-        // The counters are whole whenever the lock is free. A policy that panicked may know less than it should,
-        // which costs evictions, not bytes.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl<P> State<P> {
-    /// A stamp later than all before it, also when the clock is set back.
-    fn next_timestamp(&mut self) -> Timestamp {
-        self.last = Timestamp::now().max(Timestamp(self.last.0.saturating_add(1)));
-        self.last
-    }
-}
-
-impl<S: Store, P: EvictionPolicy> Evictor<S, P> {
-    /// `false`: nothing is remembered of what is not there.
-    fn used(&self, asset: &AssetId, at: Timestamp) -> bool {
-        let mut state = self.lock();
-        state.last = state.last.max(at);
-        let at = state.next_timestamp();
-        // Under the lock, so that the inner store and the policy agree on the order.
-        let there = self.inner.touch(asset, at);
-        if there {
-            self.tell(state, asset, PolicyNote::Used(at));
-        }
-        there
-    }
-
-    /// A commit counts among what is used, so what was `reserved` for it is given up.
-    fn committed(&self, asset: &AssetId, reserved: u64, committed: Committed) {
-        let mut state = self.lock();
-        state.reserved = state.reserved.saturating_sub(reserved);
-        // An asset of an earlier session keeps its recency: it has to be known before it is added. What cannot be heard
-        // now is heard when room is needed.
-        let _ = self.take_changes(&mut state);
-        if committed.created {
-            drop(state);
-            // What is known of an earlier asset of this name is past.
-            self.used(asset, Timestamp::default());
-        } else if !state.skipped.contains(asset) {
-            let at = state.next_timestamp();
-            self.tell(state, asset, PolicyNote::Added(at));
-        }
-    }
-
-    fn take_changes(&self, state: &mut State<P>) -> Result<(), CacheError> {
-        let changes = self.inner.changes()?;
-        for (asset, at) in &changes {
-            state.skipped.remove(asset);
-            // What an earlier session stamped stays older than what this one stamps.
-            state.last = state.last.max(*at);
-        }
-        if !changes.is_empty() {
-            state.handover.add_found(changes);
-        }
-        Ok(())
     }
 }
 

@@ -3,10 +3,13 @@
 use std::fmt;
 use std::sync::Arc;
 
+use super::evictor::Evictor;
 use super::reservation::Reservation;
-use super::{CacheError, Committed, EvictionPolicy, Evictor, Store};
+use crate::cache::error::CacheError;
+
 use crate::cache::id::AssetId;
-use crate::cache::partial::{Partial, PartialPlace};
+use crate::cache::policy::EvictionPolicy;
+use crate::cache::store::{Committed, Partial, PartialPlace, Store};
 
 /// A partial entry, and the room promised to it.
 pub(super) struct EvictingPartial<S: Store, P: EvictionPolicy> {

@@ -2,8 +2,11 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::{CacheError, Committed, EvictionPolicy, Evictor, Store};
+use super::evictor::Evictor;
+use crate::cache::error::CacheError;
 use crate::cache::id::AssetId;
+use crate::cache::policy::EvictionPolicy;
+use crate::cache::store::{Committed, Store};
 
 /// Bytes that count as used before they are; given up when it is dropped.
 pub(super) struct Reservation<S, P> {

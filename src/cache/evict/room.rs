@@ -1,10 +1,18 @@
 //! Room for what is about to be written.
 
+use super::evictor::Evictor;
 use super::handover::PolicyGuard;
-use super::{CacheError, EvictionPolicy, Evictor, SLACK, Store, Victim};
-use crate::cache::error::CacheFullSnafu;
+use crate::cache::error::{CacheError, CacheFullSnafu};
 use crate::cache::id::AssetId;
-use crate::cache::store::AssetInfo;
+use crate::cache::policy::EvictionPolicy;
+use crate::cache::store::{AssetInfo, Store};
+use crate::cache::timestamp::Timestamp;
+
+/// Evicting goes on for this part of the limit beyond what is needed, where whole assets fit in it: some file
+/// systems make creating dear right after deleting, so deletes come in batches.
+const SLACK: u64 = 32;
+/// An asset to evict, and its last use.
+type Victim = (AssetId, Timestamp);
 
 /// What is missing for a write.
 struct Shortfall {

@@ -6,10 +6,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::evictor::Evictor;
 use super::reservation::Reservation;
-use super::{CacheError, Committed, EvictionPolicy, Evictor, Staged, Store};
+use crate::cache::error::CacheError;
 use crate::cache::id::AssetId;
 use crate::cache::path::CachePath;
+use crate::cache::policy::EvictionPolicy;
+use crate::cache::store::{Committed, Staged, Store};
 
 /// An entry being written, and the room promised to it.
 pub(super) struct EvictingStaged<S: Store, P: EvictionPolicy> {

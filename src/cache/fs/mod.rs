@@ -29,9 +29,9 @@ use super::error::{CacheError, IoSnafu};
 use super::footer::{self, Footer};
 use super::id::AssetId;
 use super::parallel;
-use super::partial::Partial;
 use super::path::CachePath;
-use super::store::{AssetInfo, EntryInfo, Staged, Store, Timestamp, Trash};
+use super::store::{AssetInfo, EntryInfo, Partial, Staged, Store, Trash};
+use super::timestamp::Timestamp;
 use crate::storage::Durability;
 use crate::storage::durable::{Disk, DiskFile, Kind, OsDisk};
 

@@ -10,9 +10,8 @@ use super::layout::{Layout, Part};
 use super::tree::{Tree, absent};
 use crate::cache::error::{CacheError, IoSnafu};
 use crate::cache::id::AssetId;
-use crate::cache::partial::{Partial, PartialPlace};
 use crate::cache::path::CachePath;
-use crate::cache::store::Committed;
+use crate::cache::store::{Committed, Partial, PartialPlace};
 use crate::storage::Durability;
 
 /// The partial file of an entry.

@@ -15,7 +15,8 @@ use crate::cache::entry::Entry;
 use crate::cache::error::{CacheError, IoSnafu};
 use crate::cache::id::AssetId;
 use crate::cache::path::CachePath;
-use crate::cache::store::{AssetInfo, Committed, Timestamp};
+use crate::cache::store::{AssetInfo, Committed};
+use crate::cache::timestamp::Timestamp;
 use crate::storage::Durability;
 use crate::storage::durable::{Disk, DiskFile, Kind, Meta};
 

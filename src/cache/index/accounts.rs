@@ -10,7 +10,8 @@ use crate::cache::codec::Row;
 use crate::cache::error::CacheError;
 use crate::cache::id::AssetId;
 use crate::cache::progress::Progress;
-use crate::cache::store::{Committed, Store, Timestamp};
+use crate::cache::store::{Committed, Store};
+use crate::cache::timestamp::Timestamp;
 
 /// Looks at the disk, to find what is there.
 pub(super) type Scan<S> = fn(&Accounts<S>) -> Result<(), CacheError>;

@@ -21,10 +21,10 @@ use self::table::Table;
 use super::entry::Entry;
 use super::error::CacheError;
 use super::id::AssetId;
-use super::partial::Partial;
 use super::path::CachePath;
 use super::progress::Progress;
-use super::store::{AssetInfo, Committed, EntryInfo, Staged, Store, Timestamp, Trash};
+use super::store::{AssetInfo, Committed, EntryInfo, Partial, Staged, Store, Trash};
+use super::timestamp::Timestamp;
 
 /// Remembers what each asset of `inner` takes and when it was last used, in memory and, over an
 /// [`FsStore`](super::FsStore), in `<root>/index`.

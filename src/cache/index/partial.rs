@@ -6,8 +6,7 @@ use std::sync::Arc;
 use super::accounts::Accounts;
 use crate::cache::error::CacheError;
 use crate::cache::id::AssetId;
-use crate::cache::partial::{Partial, PartialPlace};
-use crate::cache::store::{Committed, Store};
+use crate::cache::store::{Committed, Partial, PartialPlace, Store};
 
 /// A partial entry whose commit is accounted, and whose bytes are once it is let go.
 pub(super) struct IndexPartial<S: Store> {

@@ -6,7 +6,8 @@ use std::time::Duration;
 use super::files::Sizes;
 use crate::cache::codec::{self, Change, Row};
 use crate::cache::id::{AssetId, IdHasher};
-use crate::cache::store::{AssetInfo, Timestamp};
+use crate::cache::store::AssetInfo;
+use crate::cache::timestamp::Timestamp;
 
 /// How far a directory's time must lie back to be relied on. File systems round it, some to two seconds, and a change within
 /// that would not show. And a power cut takes names back that were changed but not synced, within such a step again, until

@@ -26,6 +26,18 @@ pub enum HlsControl {
         /// Where the author would have playback start. The bytes start at the beginning all the same.
         start: Option<StartPoint>,
     },
+    /// The bytes from here to the next [`SegmentStart`](Self::SegmentStart) are a Media Initialization Section (RFC 8216,
+    /// 4.3.2.5): what a decoder needs before the segments that follow.
+    ///
+    /// It comes where a section comes into force, again after each discontinuity even if the section is the same one, and
+    /// before the first segment after a seek by time. After a seek by bytes into a section the bytes begin in its middle.
+    #[non_exhaustive]
+    InitializationSection {
+        /// The Variant Stream's number.
+        variant: usize,
+        /// Where its bytes come from.
+        origin: Origin,
+    },
     /// The next byte belongs to this Media Segment.
     #[non_exhaustive]
     SegmentStart {

@@ -60,7 +60,7 @@ pub(super) struct Player {
     after_section: Option<usize>,
     track: Option<Arc<Track>>,
     open: Option<OpenPart>,
-    /// The part after it, on its way (H8): one, and nothing of it is read before its turn but its first bytes.
+    /// The part after it, on its way (H11): one, and nothing of it is read before its turn but its first bytes.
     ahead: Option<Ahead>,
     /// Whether the part being read makes do without the one ahead: that has failed, or see [`PATIENCE`].
     alone: bool,
@@ -376,9 +376,12 @@ impl Player {
             return;
         }
         self.apply(track);
-        // A section from further back begins nothing but what is played next.
-        if let Some(part) = track.part(self.next).filter(|_| self.after_section.is_none()) {
-            self.say(track.announcements(part, open.reader.origin()));
+        let origin = open.reader.origin();
+        if self.after_section.is_some() {
+            // A section from further back: the discontinuity that stood before it there is not one here.
+            self.say([track.section_start(origin)]);
+        } else if let Some(part) = track.part(self.next) {
+            self.say(track.announcements(part, origin));
         }
     }
 

@@ -79,6 +79,11 @@ impl Track {
         for segment in playlist.segments {
             let (media_sequence, duration) = (segment.sequence, segment.duration);
             let mut discontinuity = segment.discontinuity.then_some(segment.discontinuity_sequence);
+            if segment.discontinuity {
+                // A decoder may begin anew here, and a new decoder needs the section (H13, fault W34). If the segment is a
+                // gap the section waits for the next one that has bytes.
+                current = None;
+            }
             let mut push = |media: Option<MediaResource>| {
                 let (media, discontinuity) = (media.map(Arc::new), discontinuity.take());
                 parts.push(Part {
@@ -89,7 +94,7 @@ impl Track {
                     discontinuity,
                 });
             };
-            // A section is for the segments after it; it comes again only after another one.
+            // A section is for the segments after it; it comes again after another one and after a discontinuity.
             if let Some(map) = segment
                 .map
                 .filter(|map| !segment.gap && current.as_ref() != Some(map))
@@ -301,25 +306,33 @@ impl Track {
         } = *part;
         let variant = self.variant;
         let itself = match part.media.as_ref().map(|media| media.kind) {
-            None => Some(HlsControl::Gap {
+            None => HlsControl::Gap {
                 variant,
                 media_sequence,
                 duration,
                 time,
-            }),
-            Some(ResourceKind::Segment { .. }) => Some(HlsControl::SegmentStart {
+            },
+            Some(ResourceKind::InitializationSection) => self.section_start(origin),
+            Some(_) => HlsControl::SegmentStart {
                 variant,
                 media_sequence,
                 duration,
                 time,
                 origin,
-            }),
-            Some(_) => None,
+            },
         };
         discontinuity
             .map(|sequence| HlsControl::Discontinuity { sequence })
             .into_iter()
-            .chain(itself)
+            .chain([itself])
+    }
+
+    /// What is said before the first byte of an initialization section that comes without what stands before it.
+    pub(super) fn section_start(&self, origin: Origin) -> HlsControl {
+        HlsControl::InitializationSection {
+            variant: self.variant,
+            origin,
+        }
     }
 }
 

@@ -258,7 +258,7 @@ fn looking_ahead_does_not_starve_a_resume() {
     assert!(tape.bytes == track.bytes());
 }
 
-/// H8: an outage that only the look-ahead saw, and that is over before the segment's turn, is not heard. What it had
+/// H11: an outage that only the look-ahead saw, and that is over before the segment's turn, is not heard. What it had
 /// fetched on the way, here a key, is kept all the same.
 #[test]
 fn a_look_ahead_that_failed_early_is_not_the_end() {
@@ -300,7 +300,7 @@ fn a_look_ahead_that_failed_early_is_not_the_end() {
     assert!(play(&track.list(), cache.params(), offline()).whole().bytes == track.bytes());
 }
 
-/// H8: with a single connection allowed, a segment read for longer than the one ahead may queue is no reason to fail.
+/// H11: with a single connection allowed, a segment read for longer than the one ahead may queue is no reason to fail.
 #[test]
 fn a_look_ahead_that_found_no_connection_free_is_not_the_end() {
     const QUEUE: Duration = Duration::from_millis(50);

@@ -1,4 +1,4 @@
-//! `HlsSource` against a real server, real media and a real cache: the promises H1 to H8, C16, and what went wrong
+//! `HlsSource` against a real server, real media and a real cache: the promises H1 to H7, H10, H11, H13 and C16, and what went wrong
 //! elsewhere.
 //!
 //! Rows of the fault list and where they are proved:
@@ -19,6 +19,7 @@
 //! | C21, C22 | `cached`: damaged playlists and keys, cut segments |
 //! | C5, C6, C7, C13 | `sessions`: what whole sessions leave on the disk, counted there |
 //! | D11 | `playlists`: redirects, offline too |
+//! | W34 | `playlists` |
 #![cfg(feature = "hls")]
 #![allow(
     clippy::unwrap_used,

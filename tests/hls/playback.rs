@@ -23,9 +23,12 @@ fn sha256(bytes: &[u8]) -> String {
 fn assert_is(tape: &Tape, variant: &Value, origin: &str) {
     assert_eq!(tape.bytes.len() as u64, variant["bytes"].as_u64().unwrap());
     assert_eq!(sha256(&tape.bytes), variant["sha256"].as_str().unwrap());
-    // H6: each segment is announced where its first byte is.
+    // H6, H13: each section and each segment is announced where its first byte is.
     let mut at = variant["init"]["bytes"].as_u64().unwrap_or(0);
     let mut story = Vec::new();
+    if at > 0 {
+        story.push("0 section".to_owned());
+    }
     for segment in variant["segments"].as_array().unwrap() {
         story.push(format!("{at} {origin} {}", segment["sequence"]));
         at += segment["bytes"].as_u64().unwrap();
@@ -57,6 +60,7 @@ fn assert_is(tape: &Tape, variant: &Value, origin: &str) {
                 assert_eq!(duration.as_micros(), durations.iter().sum::<u128>());
                 assert_eq!(*bandwidth, variant["bandwidth"].as_u64().unwrap_or(0));
             }
+            HlsControl::InitializationSection { .. } => {}
             other => panic!("{other:?}"),
         }
     }
@@ -196,7 +200,7 @@ fn a_dropped_stream_leaves_no_cycle() {
     assert_eq!(Arc::strong_count(&witness), 1);
 }
 
-/// H8: the next segment is asked for while the current one is being read, and only the next.
+/// H11: the next segment is asked for while the current one is being read, and only the next.
 #[test]
 fn the_next_segment_is_on_its_way_and_no_other() {
     let track = Track::plain(&[50_000; 5]);

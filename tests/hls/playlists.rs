@@ -4,7 +4,7 @@ use futures_lite::future;
 use kithara::hls::{HlsControl, HlsError, PlaylistError, VariantChoice};
 use kithara_test_support::{Rule, Server};
 
-use crate::rig::{Cache, Tape, Track, chain, offline, online, play, url};
+use crate::rig::{Cache, KEY, Tape, Track, chain, encrypt, offline, online, play, url};
 
 fn serve(server: &Server, path: &str, text: &str) -> String {
     server.serve_bytes(path, text.as_bytes());
@@ -141,12 +141,15 @@ fn gaps_and_discontinuities_are_told_in_order() {
     let story = |origin: &str| {
         [
             "0 variant 0".to_owned(),
+            "0 section".to_owned(),
             format!("2 {origin} 5"),
             "4 gap 6".to_owned(),
             "4 discontinuity 1".to_owned(),
+            "4 section".to_owned(),
             format!("6 {origin} 7"),
             "8 discontinuity 2".to_owned(),
             "8 gap 8".to_owned(),
+            "8 section".to_owned(),
             format!("10 {origin} 9"),
             format!("12 {origin} 10"),
         ]
@@ -160,6 +163,79 @@ fn gaps_and_discontinuities_are_told_in_order() {
     // absent never.
     for (path, counts) in [("/i0", 1..=2), ("/i1", 1..=1), ("/s1", 0..=0), ("/s3", 0..=0)] {
         assert!(counts.contains(&server.log().to(path).count()), "{path}");
+    }
+}
+
+/// Fault W34, H13: after a discontinuity the section comes again, though it is the same one, and a message names its bytes.
+#[test]
+fn the_same_section_comes_again_after_a_discontinuity() {
+    let server = Server::empty().unwrap();
+    for name in ["i0", "s0", "s1", "s2"] {
+        serve(&server, &format!("/{name}"), name);
+    }
+    server.serve_bytes("/key", KEY);
+    server.serve_bytes("/secret", encrypt(b"i1", KEY, 9));
+    let key =
+        "#EXT-X-KEY:METHOD=AES-128,URI=\"key\",IV=0x9\n#EXT-X-MAP:URI=\"secret\"\n#EXT-X-KEY:METHOD=NONE\n";
+    let (map, range) = (
+        "#EXT-X-MAP:URI=\"i0\"\n",
+        "#EXT-X-MAP:URI=\"i0\",BYTERANGE=\"1@1\"\n",
+    );
+    for (lines, bytes, story) in [
+        // The tag is repeated, as packagers do, or not.
+        (
+            format!("{map}#EXTINF:6,\ns0\n#EXT-X-DISCONTINUITY\n{map}#EXTINF:6,\ns1\n"),
+            "i0s0i0s1",
+            "0 variant 0, 0 section, 2 segment 0, 4 discontinuity 1, 4 section, 6 segment 1",
+        ),
+        (
+            format!("{map}#EXTINF:6,\ns0\n#EXT-X-DISCONTINUITY\n#EXTINF:6,\ns1\n#EXTINF:6,\ns2\n"),
+            "i0s0i0s1s2",
+            "0 variant 0, 0 section, 2 segment 0, 4 discontinuity 1, 4 section, 6 segment 1, 8 segment 2",
+        ),
+        // A gap takes no section: it comes with the segment after it.
+        (
+            format!(
+                "{map}#EXTINF:6,\ns0\n#EXT-X-DISCONTINUITY\n#EXT-X-GAP\n#EXTINF:6,\ns1\n#EXTINF:6,\ns2\n"
+            ),
+            "i0s0i0s2",
+            "0 variant 0, 0 section, 2 segment 0, 4 discontinuity 1, 4 gap 1, 4 section, 6 segment 2",
+        ),
+        // The first segment has it before it anyway.
+        (
+            format!("#EXT-X-DISCONTINUITY\n{map}#EXTINF:6,\ns0\n#EXTINF:6,\ns1\n"),
+            "i0s0s1",
+            "0 variant 0, 0 discontinuity 1, 0 section, 2 segment 0, 4 segment 1",
+        ),
+        (
+            format!("{range}#EXTINF:6,\ns0\n#EXT-X-DISCONTINUITY\n{range}#EXTINF:6,\ns1\n"),
+            "0s00s1",
+            "0 variant 0, 0 section, 1 segment 0, 3 discontinuity 1, 3 section, 4 segment 1",
+        ),
+        (
+            format!("{key}#EXTINF:6,\ns0\n#EXT-X-DISCONTINUITY\n{key}#EXTINF:6,\ns1\n"),
+            "i1s0i1s1",
+            "0 variant 0, 0 section, 2 segment 0, 4 discontinuity 1, 4 section, 6 segment 1",
+        ),
+        // Without a discontinuity it does not.
+        (
+            format!("{map}#EXTINF:6,\ns0\n{map}#EXTINF:6,\ns1\n"),
+            "i0s0s1",
+            "0 variant 0, 0 section, 2 segment 0, 4 segment 1",
+        ),
+    ] {
+        let url = serve(&server, "/list.m3u8", &format!("#EXTM3U\n{lines}#EXT-X-ENDLIST"));
+        let cache = Cache::new();
+        for mode in [online(), offline()] {
+            let tape = play(&url, cache.params(), mode).whole();
+            assert_eq!(String::from_utf8(tape.bytes).unwrap(), bytes, "{lines}");
+            let told = tape.story.join(", ");
+            assert_eq!(
+                told.replace("fetched", "segment").replace("cached", "segment"),
+                story,
+                "{lines}"
+            );
+        }
     }
 }
 

@@ -89,6 +89,7 @@ impl Tape {
         let at = self.bytes.len();
         self.story.push(match &control {
             HlsControl::VariantApplied { variant, .. } => format!("{at} variant {variant}"),
+            HlsControl::InitializationSection { .. } => format!("{at} section"),
             HlsControl::SegmentStart {
                 media_sequence,
                 origin: Origin::Cache,

@@ -178,13 +178,33 @@ fn the_section_in_force_comes_before_the_segment_sought_by_time() {
     let cache = Cache::new();
     let source = || HlsSource::new(url(&server.url("/list.m3u8")), cache.params());
     for (seconds, bytes, story) in [
-        (0.0, "i0s0s1s2i1s4s6", "0 variant 0, 2 fetched 0, 4 fetched 1"),
-        (6.0, "i0s1s2i1s4s6", "0 variant 0, 2 cached 1, 4 discontinuity 1"),
-        (13.0, "i0s2i1s4s6", "0 variant 0, 2 discontinuity 1, 2 cached 2"),
-        (18.0, "i1s4s6", "0 variant 0, 0 gap 3, 0 discontinuity 2"),
-        (24.0, "i1s4s6", "0 variant 0, 0 discontinuity 2, 2 cached 4"),
-        (30.0, "i1s6", "0 variant 0, 2 gap 5, 2 cached 6"),
-        (36.0, "i1s6", "0 variant 0, 2 cached 6"),
+        (
+            0.0,
+            "i0s0s1i0s2i1s4s6",
+            "0 variant 0, 0 section, 2 fetched 0, 4 fetched 1",
+        ),
+        (
+            6.0,
+            "i0s1i0s2i1s4s6",
+            "0 variant 0, 0 section, 2 cached 1, 4 discontinuity 1",
+        ),
+        (
+            13.0,
+            "i0s2i1s4s6",
+            "0 variant 0, 0 discontinuity 1, 0 section, 2 cached 2",
+        ),
+        (
+            18.0,
+            "i1s4s6",
+            "0 variant 0, 0 gap 3, 0 discontinuity 2, 0 section",
+        ),
+        (
+            24.0,
+            "i1s4s6",
+            "0 variant 0, 0 discontinuity 2, 0 section, 2 cached 4",
+        ),
+        (30.0, "i1s6", "0 variant 0, 0 section, 2 gap 5, 2 cached 6"),
+        (36.0, "i1s6", "0 variant 0, 0 section, 2 cached 6"),
         (42.0, "", ""),
     ] {
         let tape = future::block_on(drain(open_at_time(&mut source(), seconds, &online()))).whole();
@@ -199,7 +219,7 @@ fn the_section_in_force_comes_before_the_segment_sought_by_time() {
             starts.map_or(bytes.is_empty(), plays_then),
             "from {seconds} s: {starts:?}"
         );
-        let told: Vec<_> = tape.story.into_iter().take(3).collect();
+        let told: Vec<_> = tape.story.into_iter().take(4).collect();
         assert_eq!(told.join(", "), story, "from {seconds} s");
     }
     // Offline as well.
@@ -208,7 +228,39 @@ fn the_section_in_force_comes_before_the_segment_sought_by_time() {
     assert_eq!(tape.bytes, b"i1s6");
 }
 
-/// H7, H8: while the section is read, the segment sought is on its way, not the one that comes after the section.
+/// H7, H13: a byte position may lie in a section; what comes is named, and the section that follows a discontinuity counts.
+#[test]
+fn a_byte_in_a_section_is_named_as_such() {
+    let server = Server::empty().unwrap();
+    let list = "#EXTM3U\n#EXT-X-MAP:URI=\"i0\"\n#EXTINF:6,\ns0\n#EXT-X-DISCONTINUITY\n#EXTINF:6,\ns1\n#EXT-X-ENDLIST";
+    server.serve_bytes("/list.m3u8", list.as_bytes());
+    for name in ["i0", "s0", "s1"] {
+        server.serve_bytes(format!("/{name}"), name.as_bytes());
+    }
+    let cache = Cache::new();
+    let mut source = HlsSource::new(url(&server.url("/list.m3u8")), cache.params());
+    future::block_on(drain(open_at(&mut source, 0, &online()))).whole();
+    for (position, bytes, story) in [
+        (
+            1,
+            "0s0i0s1",
+            "0 variant 0, 0 section, 1 cached 0, 3 discontinuity 1, 3 section, 5 cached 1",
+        ),
+        (
+            3,
+            "0i0s1",
+            "0 variant 0, 0 cached 0, 1 discontinuity 1, 1 section, 3 cached 1",
+        ),
+        (5, "0s1", "0 variant 0, 0 discontinuity 1, 0 section, 1 cached 1"),
+        (6, "s1", "0 variant 0, 0 cached 1"),
+    ] {
+        let tape = future::block_on(drain(open_at(&mut source, position, &online()))).whole();
+        assert_eq!(String::from_utf8(tape.bytes).unwrap(), bytes, "from {position}");
+        assert_eq!(tape.story.join(", "), story, "from {position}");
+    }
+}
+
+/// H7, H11: while the section is read, the segment sought is on its way, not the one that comes after the section.
 #[test]
 fn the_segment_sought_is_on_its_way_while_its_section_is_read() {
     let track = Track::build(

@@ -27,7 +27,8 @@ use crate::rt;
 /// # async fn run() -> Result<(), NetError> {
 /// let client = HttpClient::new()?;
 /// let playlist = Url::parse("https://example.com/master.m3u8").expect("a url");
-/// let text = client.send(Request::get(playlist).compressed()).await?.bytes(1 << 20).await?;
+/// let response = client.send(Request::get(playlist).compressed()).await?;
+/// let text = response.bytes(1 << 20).await?;
 /// # Ok(())
 /// # }
 /// ```

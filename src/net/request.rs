@@ -15,7 +15,9 @@ use super::{ByteRange, NetError, Validator, redacted};
 /// ```
 /// # use kithara::net::{ByteRange, Request, Url};
 /// # let url = Url::parse("http://example.com/a.mp3").unwrap();
-/// let request = Request::get(url).range(ByteRange::from_start(4096)).header("x-player", "demo");
+/// let request = Request::get(url)
+///     .range(ByteRange::from_start(4096))
+///     .header("x-player", "demo");
 /// ```
 #[derive(Clone)]
 pub struct Request {

@@ -19,7 +19,9 @@ use http::header::RETRY_AFTER;
 ///
 /// use kithara::net::RetryPolicy;
 ///
-/// let patient = RetryPolicy::default().max_attempts(12).max_delay(Duration::from_secs(30));
+/// let patient = RetryPolicy::default()
+///     .max_attempts(12)
+///     .max_delay(Duration::from_secs(30));
 /// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct RetryPolicy {

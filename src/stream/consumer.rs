@@ -1,4 +1,4 @@
-//! What the application reads from.
+//! What the app reads from: [`Stream`], and [`Messages`] for bytes and control messages together.
 
 use std::fmt;
 use std::pin::Pin;
@@ -8,20 +8,21 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use futures_core::FusedStream;
 
+use super::cursor::Cursor;
 use super::driver::Driver;
 use super::engine::{Engine, TURNS};
 use super::handle::Nudge;
 use super::inline::Inline;
 use super::mailbox::Mailbox;
 use super::queue::{self, Intake};
-use super::{Handle, Message, Source, StreamError, StreamParams};
+use super::{Handle, Message, Position, Source, StreamError, StreamParams};
 use crate::rt;
 
 /// The bytes of a source, in order. A `futures` stream.
 ///
-/// Yields `None` when the source has ended, and only then; every other way to stop is an `Err` first. After `None` or
-/// the first `Err` it stays ended. **Dropping it is how it is stopped**: the source's stream is dropped at once,
-/// whatever it was waiting for.
+/// Yields `None` when the source has ended, and only then. Every other way to stop is an `Err` first. After `None` or
+/// the first `Err` it stays ended. **To stop it, drop it**: the source's stream is dropped at once, whatever it waits
+/// for.
 ///
 /// Control messages are left out; [`into_messages`](Self::into_messages) has them.
 ///
@@ -37,7 +38,7 @@ use crate::rt;
 /// # Ok::<_, StreamError<Infallible>>(())
 /// # }).unwrap();
 /// ```
-#[must_use = "a stream that nobody reads is stopped when it is dropped"]
+#[must_use = "dropping a stream stops it"]
 pub struct Stream<S: Source> {
     messages: Messages<S>,
 }
@@ -45,7 +46,7 @@ pub struct Stream<S: Source> {
 impl<S: Source> Stream<S> {
     /// Runs `source` on a task of its own, which reads ahead up to the limits in `params`.
     ///
-    /// Works from any thread and under any executor, as the task runs on this crate's own.
+    /// The task runs on this crate's own threads. So this works from any thread, under any executor.
     ///
     /// ```
     #[doc = include_str!("doctest_track.txt")]
@@ -58,12 +59,13 @@ impl<S: Source> Stream<S> {
         stream
     }
 
-    /// As [`new`](Self::new), but hands out the task for an executor of your choice.
+    /// As [`new`](Self::new), but hands the task out, for an executor of your choice.
     ///
     /// ```
     #[doc = include_str!("doctest_track.txt")]
     /// // `tokio::spawn(driver)`, `smol::spawn(driver).detach()`, or beside the consumer:
-    /// let (mut stream, driver) = Stream::with_driver(Track::default(), StreamParams::default());
+    /// let params = StreamParams::default();
+    /// let (mut stream, driver) = Stream::with_driver(Track::default(), params);
     /// let read = stream.try_fold(0, |sum, chunk| Ok(sum + chunk.len()));
     /// let (bytes, ()) = future::block_on(future::zip(read, driver));
     /// assert_eq!(bytes.unwrap(), 8);
@@ -80,8 +82,8 @@ impl<S: Source> Stream<S> {
 
     /// Runs `source` inside the consumer's own poll: no task, no queue, no read-ahead.
     ///
-    /// The cheapest way per chunk, and the right one where the consumer's task does little else. A seek through a
-    /// [`Handle`] works while the consumer is stalled all the same: it runs in the handle's call.
+    /// It costs least per chunk. Use it where the consumer's task does little else. A seek through a [`Handle`] works
+    /// while the consumer is stalled, too: it runs in the handle's call.
     ///
     /// ```
     #[doc = include_str!("doctest_track.txt")]
@@ -98,7 +100,7 @@ impl<S: Source> Stream<S> {
         }
     }
 
-    /// A handle to command this stream with. The stream needs none, and any number can be had.
+    /// A handle to command this stream with. A stream needs none, and may have any number.
     ///
     /// ```
     #[doc = include_str!("doctest_track.txt")]
@@ -112,12 +114,61 @@ impl<S: Source> Stream<S> {
         self.messages.handle()
     }
 
-    /// The same stream with its control messages, from the next item on.
+    /// How many seeks had been accepted before the item that was received last. 0 before the first seek.
+    ///
+    /// It changes with the first item after a seek, and only then: not when the seek is accepted, on whatever thread
+    /// that is, and not at a refused seek. It grows by more than 1 where nothing was received between two seeks. The end
+    /// and an error count as items.
     ///
     /// ```
     #[doc = include_str!("doctest_track.txt")]
-    /// let mut messages = Stream::new(Track::default(), StreamParams::default()).into_messages();
-    /// assert_eq!(future::block_on(messages.next()).unwrap().unwrap(), Message::Control("verse"));
+    /// # future::block_on(async {
+    /// let mut stream = Stream::new(Track::default(), StreamParams::default());
+    /// let handle = stream.handle();
+    ///
+    /// assert_eq!(stream.next().await.unwrap()?, "do ");
+    /// std::thread::spawn(move || future::block_on(handle.seek_bytes(6))).join().unwrap()?;
+    /// assert_eq!(stream.generation(), 0);
+    ///
+    /// // The first item after the seek. A decoder would be reset here.
+    /// assert_eq!(stream.next().await.unwrap()?, "mi");
+    /// assert_eq!((stream.generation(), stream.position()), (1, Position::Bytes(6)));
+    /// # Ok::<_, StreamError<Infallible>>(())
+    /// # }).unwrap();
+    /// ```
+    pub fn generation(&self) -> u64 {
+        self.messages.generation()
+    }
+
+    /// Where the item that was received last begins.
+    ///
+    /// Counted from the target of the seek that the item follows; before the first one, from the start of the track.
+    /// (A source that was sought before it was given to the stream starts elsewhere: add that.) The end and an error
+    /// stand behind the last byte.
+    ///
+    /// ```
+    #[doc = include_str!("doctest_track.txt")]
+    /// # future::block_on(async {
+    /// let mut stream = Stream::new(Track::default(), StreamParams::default());
+    /// stream.handle().seek_bytes(3).await?;
+    /// assert_eq!(stream.next().await.unwrap()?, "re ");
+    /// assert_eq!(stream.next().await.unwrap()?, "mi");
+    /// assert_eq!(stream.position(), Position::Bytes(6));
+    /// # Ok::<_, StreamError<Infallible>>(())
+    /// # }).unwrap();
+    /// ```
+    pub fn position(&self) -> Position {
+        self.messages.position()
+    }
+
+    /// The same stream with its control messages, from the next item on. Generation and position are kept.
+    ///
+    /// ```
+    #[doc = include_str!("doctest_track.txt")]
+    /// let stream = Stream::new(Track::default(), StreamParams::default());
+    /// let mut messages = stream.into_messages();
+    /// let next = future::block_on(messages.next()).unwrap().unwrap();
+    /// assert_eq!(next, Message::Control("verse"));
     /// ```
     pub fn into_messages(self) -> Messages<S> {
         self.messages
@@ -162,13 +213,14 @@ impl<S: Source> fmt::Debug for Stream<S> {
 /// ```
 #[doc = include_str!("doctest_track.txt")]
 /// # future::block_on(async {
-/// let mut messages: Messages<Track> = Stream::new(Track::default(), StreamParams::default()).into_messages();
+/// let stream = Stream::new(Track::default(), StreamParams::default());
+/// let mut messages: Messages<Track> = stream.into_messages();
 /// assert_eq!(messages.next().await.unwrap()?, Message::Control("verse"));
 /// assert_eq!(messages.next().await.unwrap()?, Message::Data("do ".into()));
 /// # Ok::<_, StreamError<Infallible>>(())
 /// # }).unwrap();
 /// ```
-#[must_use = "a stream that nobody reads is stopped when it is dropped"]
+#[must_use = "dropping a stream stops it"]
 pub struct Messages<S: Source> {
     feed: Feed<S>,
 }
@@ -182,14 +234,17 @@ enum Feed<S: Source> {
 }
 
 impl<S: Source> Messages<S> {
-    /// A handle to command this stream with, as [`Stream::handle`].
+    /// A handle to command this stream with; see [`Stream::handle`].
     ///
     /// ```
     #[doc = include_str!("doctest_track.txt")]
-    /// let mut messages = Stream::new(Track::default(), StreamParams::default()).into_messages();
+    /// let stream = Stream::new(Track::default(), StreamParams::default());
+    /// let mut messages = stream.into_messages();
     /// future::block_on(messages.handle().seek_bytes(3)).unwrap();
-    /// assert_eq!(future::block_on(messages.next()).unwrap().unwrap(), Message::Control("verse"));
-    /// assert_eq!(future::block_on(messages.next()).unwrap().unwrap(), Message::Data("re ".into()));
+    /// let next = future::block_on(messages.next()).unwrap().unwrap();
+    /// assert_eq!(next, Message::Control("verse"));
+    /// let next = future::block_on(messages.next()).unwrap().unwrap();
+    /// assert_eq!(next, Message::Data("re ".into()));
     /// ```
     pub fn handle(&self) -> Handle<S::Error> {
         match &self.feed {
@@ -203,9 +258,47 @@ impl<S: Source> Messages<S> {
             }
         }
     }
+
+    /// How many seeks had been accepted before the item that was received last; see [`Stream::generation`].
+    ///
+    /// ```
+    #[doc = include_str!("doctest_track.txt")]
+    /// let stream = Stream::new(Track::default(), StreamParams::default());
+    /// let mut messages = stream.into_messages();
+    /// future::block_on(messages.handle().seek_bytes(3)).unwrap();
+    /// let next = future::block_on(messages.next()).unwrap().unwrap();
+    /// assert_eq!(next, Message::Control("verse"));
+    /// assert_eq!(messages.generation(), 1);
+    /// ```
+    pub fn generation(&self) -> u64 {
+        self.cursor().generation()
+    }
+
+    /// Where the item that was received last begins; see [`Stream::position`]. A control message stands where the next
+    /// byte does.
+    ///
+    /// ```
+    #[doc = include_str!("doctest_track.txt")]
+    /// let stream = Stream::new(Track::default(), StreamParams::default());
+    /// let mut messages = stream.into_messages();
+    /// future::block_on(messages.handle().seek_bytes(3)).unwrap();
+    /// let next = future::block_on(messages.next()).unwrap().unwrap();
+    /// assert_eq!(next, Message::Control("verse"));
+    /// assert_eq!(messages.position(), Position::Bytes(3));
+    /// ```
+    pub fn position(&self) -> Position {
+        self.cursor().position()
+    }
+
+    fn cursor(&self) -> &Cursor {
+        match &self.feed {
+            Feed::Queued { intake, .. } => intake.cursor(),
+            Feed::Inline(inline) => inline.cursor(),
+        }
+    }
 }
 
-// The source inside an inline stream is boxed; nothing else here cares where it lies.
+// The source inside an inline stream is boxed; nothing else here is pinned.
 impl<S: Source> Unpin for Messages<S> {}
 impl<S: Source> Unpin for Stream<S> {}
 
@@ -216,6 +309,7 @@ impl<S: Source> futures_core::Stream for Messages<S> {
         match &mut self.get_mut().feed {
             Feed::Queued { intake, mailbox } => {
                 let polled = intake.poll_next(cx);
+                // At the end and not when the driver notices: it may never be polled again, and a seek would wait.
                 if intake.is_ended() {
                     mailbox.close();
                 }
@@ -237,7 +331,7 @@ impl<S: Source> FusedStream for Messages<S> {
 
 impl<S: Source> Drop for Feed<S> {
     fn drop(&mut self) {
-        // Whoever still waits for an answer has it now, even if the driver never runs again.
+        // A caller that waits for an answer gets it here, even if the driver never runs again.
         if let Self::Queued { mailbox, .. } = self {
             mailbox.close();
         }

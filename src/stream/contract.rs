@@ -1,8 +1,8 @@
 //! The contract of [`Source`], as checks that any source can be put through. Needs the feature `test-util`.
 //!
-//! What is checked: the bytes and their order, the end, seeks forwards, backwards, to the end and past it, by time, reopening,
-//! refused seeks, errors, dropping at any point, and the offline flag; on the source itself and through a [`Stream`](super::Stream) that
-//! is spawned, inline and handed out.
+//! The suite checks the bytes and their order, the end, seeks (forwards, backwards, to the end, past it, by time),
+//! reopening, refused seeks, errors, dropping at any point, and the offline flag. It checks the source itself, and the
+//! source in a [`Stream`](super::Stream) that is spawned, inline and handed out.
 //!
 //! ```
 #![doc = include_str!("doctest_track.txt")]
@@ -22,17 +22,19 @@ use snafu::Snafu;
 
 use super::{Source, StreamParams};
 
-/// A broken rule of the contract.
+/// A rule of the contract that a source breaks.
 ///
 /// ```
 #[doc = include_str!("doctest_track.txt")]
 /// use kithara::stream::contract::Contract;
 ///
-/// let violation = future::block_on(Contract::new(Track::default, "something else").check()).unwrap_err();
+/// let contract = Contract::new(Track::default, "something else");
+/// let violation = future::block_on(contract.check()).unwrap_err();
 /// assert_eq!(violation.rule(), "plays to its end");
-/// assert_eq!(violation.detail(), "from 0: 8 bytes where 14 are due, different from 0 on");
+/// let detail = "from 0: 8 bytes where 14 are due, different from 0 on";
+/// assert_eq!(violation.detail(), detail);
 /// ```
-#[derive(Debug, Snafu)]
+#[derive(Debug, Clone, PartialEq, Eq, Snafu)]
 #[snafu(display("{rule}: {detail}"))]
 pub struct Violation {
     rule: &'static str,
@@ -70,7 +72,8 @@ pub struct Contract<S: Source> {
 /// use kithara::stream::contract::{Contract, Offline};
 ///
 /// // This one needs no network, so it does not fail without.
-/// let contract = Contract::new(Track::default, "do re mi").offline(Track::default, Offline::Fails);
+/// let contract = Contract::new(Track::default, "do re mi")
+///     .offline(Track::default, Offline::Fails);
 /// assert_eq!(future::block_on(contract.check()).unwrap_err().rule(), "keeps offline");
 /// ```
 #[non_exhaustive]
@@ -83,7 +86,7 @@ pub enum Offline {
 }
 
 impl<S: Source> Contract<S> {
-    /// Sources that `make` makes yield `bytes`.
+    /// A contract for the sources that `make` makes: they yield `bytes`.
     ///
     /// ```
     #[doc = include_str!("doctest_track.txt")]
@@ -144,7 +147,8 @@ impl<S: Source> Contract<S> {
     #[doc = include_str!("doctest_track.txt")]
     /// use kithara::stream::contract::{Contract, Offline};
     ///
-    /// let contract = Contract::new(Track::default, "do re mi").offline(Track::default, Offline::Plays);
+    /// let contract = Contract::new(Track::default, "do re mi")
+    ///     .offline(Track::default, Offline::Plays);
     /// assert!(future::block_on(contract.check()).is_ok());
     /// ```
     #[must_use]
@@ -184,14 +188,15 @@ impl<S: Source> Contract<S> {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future stops whatever check is under way. A source that never yields makes this wait for ever: put a
-    /// time limit around it.
+    /// Dropping the future stops the check under way. A source that never yields makes this wait for ever, so put a time
+    /// limit around it.
     ///
     /// ```
     #[doc = include_str!("doctest_track.txt")]
     /// use kithara::stream::contract::Contract;
     ///
-    /// assert!(future::block_on(Contract::new(Track::default, "do re mi").check()).is_ok());
+    /// let contract = Contract::new(Track::default, "do re mi");
+    /// assert!(future::block_on(contract.check()).is_ok());
     /// ```
     pub async fn check(&self) -> Result<(), Violation> {
         self.plays_to_its_end().await?;

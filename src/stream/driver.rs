@@ -11,18 +11,18 @@ use super::queue::Outlet;
 
 /// Runs a source and fills the queue of the [`Stream`](super::Stream) it was made with.
 ///
-/// Made by [`Stream::with_driver`](super::Stream::with_driver) for executors of one's own, and for tests that step it
-/// by hand. It resolves when the stream's consumer has been dropped or has been handed the end; it never fails and
-/// never panics. Dropping it earlier gives the consumer
-/// [`StreamError::DriverGone`](super::StreamError::DriverGone).
+/// Made by [`Stream::with_driver`](super::Stream::with_driver), for other executors and for tests that step it by hand.
+/// It resolves when the consumer has been dropped or has been handed the end. It never fails and never panics. Dropped
+/// earlier, it gives the consumer [`StreamError::DriverGone`](super::StreamError::DriverGone).
 ///
 /// # Cancel safety
 ///
-/// Not a future to race in a loop: dropping it drops the source.
+/// Dropping it drops the source and ends the stream. Do not race it in a loop.
 ///
 /// ```
 #[doc = include_str!("doctest_track.txt")]
-/// let (mut stream, driver) = Stream::with_driver(Track::default(), StreamParams::default());
+/// let params = StreamParams::default();
+/// let (mut stream, driver) = Stream::with_driver(Track::default(), params);
 /// let driver: Driver<Track> = driver;
 ///
 /// // An executor that is shut down drops what it runs.
@@ -32,13 +32,13 @@ use super::queue::Outlet;
 /// ```
 #[must_use = "a driver does nothing unless it is polled, and dropping it ends the stream"]
 pub struct Driver<S: Source> {
-    works: Option<Works<S>>,
+    running: Option<Running<S>>,
 }
 
-struct Works<S: Source> {
-    // The source goes first, so that a consumer who finds the queue closed finds the source dropped.
+struct Running<S: Source> {
+    // Dropped before the outlet, whose drop closes the queue: when the consumer sees the close, the source is gone.
     engine: Engine<S>,
-    /// What did not fit into the queue. While it is here the source is not polled.
+    /// What did not fit into the queue. As long as there is something the source is not polled.
     hand: Option<Item<S::Control, S::Error>>,
     outlet: Outlet<S::Control, S::Error>,
 }
@@ -46,7 +46,7 @@ struct Works<S: Source> {
 impl<S: Source> Driver<S> {
     pub(super) fn new(engine: Engine<S>, outlet: Outlet<S::Control, S::Error>) -> Self {
         Self {
-            works: Some(Works {
+            running: Some(Running {
                 engine,
                 hand: None,
                 outlet,
@@ -55,13 +55,13 @@ impl<S: Source> Driver<S> {
     }
 
     fn stop(&mut self) {
-        if let Some(works) = self.works.take() {
-            discard(works);
+        if let Some(running) = self.running.take() {
+            discard(running);
         }
     }
 }
 
-// Nothing in here is pinned in place: the source is only ever borrowed, and what it opens is boxed.
+// The source is never pinned, and what it opens is boxed, so a driver may move between polls.
 impl<S: Source> Unpin for Driver<S> {}
 
 impl<S: Source> Future for Driver<S> {
@@ -69,15 +69,15 @@ impl<S: Source> Future for Driver<S> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = self.get_mut();
-        let Some(works) = this.works.as_mut() else {
+        let Some(running) = this.running.as_mut() else {
             return Poll::Ready(());
         };
-        // Unwind safe: after a panic nothing is left of what it could have broken.
-        match catch_unwind(AssertUnwindSafe(|| works.poll(cx))) {
+        // Unwind safe: after a panic the source is dropped, and the queue holds only what was pushed whole.
+        match catch_unwind(AssertUnwindSafe(|| running.poll(cx))) {
             Ok(Poll::Pending) => return Poll::Pending,
             Ok(Poll::Ready(())) => {}
             Err(payload) => {
-                works.outlet.report_panic(panic_text(&*payload));
+                running.outlet.report_panic(panic_text(&*payload));
                 discard(payload);
             }
         }
@@ -86,13 +86,14 @@ impl<S: Source> Future for Driver<S> {
     }
 }
 
-impl<S: Source> Works<S> {
+impl<S: Source> Running<S> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         for _ in 0..TURNS {
             if self.outlet.is_closed() {
                 return Poll::Ready(());
             }
-            if self.engine.serve(|| self.outlet.advance()) {
+            if self.engine.serve(|seek| self.outlet.advance(seek)) {
+                // Made before the seek, so stale like the queue that `advance` has emptied.
                 self.hand = None;
             }
             let stuck = if let Some(item) = self.hand.take() {
@@ -114,7 +115,8 @@ impl<S: Source> Works<S> {
         Poll::Pending
     }
 
-    /// Asks to be woken, then looks at all that stands for once more. The source has its own.
+    /// Registers the waker, then checks each reason to go on once more: a change between the driver's last check and
+    /// the registration wakes nobody. The source has registered the waker itself.
     fn can_sleep(&self, cx: &Context<'_>) -> bool {
         self.outlet.sleep(cx, self.hand.is_some());
         let has_room = self
@@ -134,7 +136,7 @@ impl<S: Source> Drop for Driver<S> {
 impl<S: Source> fmt::Debug for Driver<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Driver")
-            .field("done", &self.works.is_none())
+            .field("done", &self.running.is_none())
             .finish_non_exhaustive()
     }
 }

@@ -1,4 +1,4 @@
-//! A source, what it has opened, and the commands it still has to obey. Driver and inline stream both run one.
+//! A source, what it has opened, and the commands that wait for it. Driver and inline stream both run one.
 
 use std::any::Any;
 use std::error::Error;
@@ -8,13 +8,14 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 
+use super::cursor::Seek;
 use super::mailbox::Mailbox;
-use super::{Command, Message, Source, SourceStream, StreamError, StreamParams};
+use super::{Message, Source, SourceStream, StreamError, StreamParams};
 
-/// How many items one poll may handle before it lets the executor's other tasks run.
+/// How many items one poll handles before it yields to the executor's other tasks.
 pub(super) const TURNS: usize = 64;
 
-/// What a source yields, its two ways to end among it. Boxed where rare, so that a queue of these stays small.
+/// What a source yields, its two ways to end included. The error is boxed, so that a queue of items stays small.
 pub(super) enum Item<C, E: Error + 'static> {
     Data(Bytes),
     Control(C),
@@ -34,17 +35,19 @@ impl<C, E: Error + 'static> Item<C, E> {
 enum Opened<C, E: Error + 'static> {
     NotYet,
     Flowing(SourceStream<C, E>),
-    /// The first `open` failed; the consumer is yet to hear of it.
+    /// The first `open` failed. The consumer has not been told yet.
     Refused(Box<StreamError<E>>),
-    /// Ended or failed. Only a seek goes on from here.
+    /// Ended or failed. Only a seek opens the source again.
     Finished,
 }
 
 pub(super) struct Engine<S: Source> {
-    // Dropped before the source it came from.
+    // Fields are dropped in this order: an opened stream may use what its source owns.
     opened: Opened<S::Control, S::Error>,
     source: S,
     params: StreamParams,
+    /// The last seek accepted.
+    seek: Seek,
     mailbox: Arc<Mailbox<S::Error>>,
 }
 
@@ -54,6 +57,7 @@ impl<S: Source> Engine<S> {
             opened: Opened::NotYet,
             source,
             params,
+            seek: Seek::NONE,
             mailbox: Mailbox::new(),
         }
     }
@@ -62,31 +66,39 @@ impl<S: Source> Engine<S> {
         &self.params
     }
 
+    /// The seek that the items to come follow.
+    pub(super) fn seek(&self) -> Seek {
+        self.seek
+    }
+
     pub(super) fn mailbox(&self) -> &Arc<Mailbox<S::Error>> {
         &self.mailbox
     }
 
-    /// Obeys the commands that wait and says whether the source is somewhere else now: then everything it yielded
-    /// before is stale.
+    /// Carries out the waiting commands. True if a seek was accepted: everything the source yielded before is stale then.
     ///
-    /// A seek takes effect at `admit`, which says no if the consumer has already been handed the end. The stream that
-    /// is open outlives everything that can refuse: seek and open come before its drop, the answer after.
-    pub(super) fn serve(&mut self, mut admit: impl FnMut() -> bool) -> bool {
+    /// A seek takes effect at `admit`, which refuses if the consumer has already been handed the end.
+    pub(super) fn serve(&mut self, mut admit: impl FnMut(Seek) -> bool) -> bool {
         let mut moved = false;
         if self.mailbox.is_empty() {
             return moved;
         }
-        // Opened at its start first, so that a refused seek leaves behind what would have been without it.
+        // A source that was never opened is opened at its start first. If the seek is refused, the stream goes on as if
+        // nobody had asked, and not from wherever a half-done seek left the source.
         self.open_first();
         while let Some(request) = self.mailbox.take() {
-            let sought = match request.command {
-                Command::SeekBytes(position) => self.source.seek_bytes(position),
-                Command::SeekTime(time) => self.source.seek_time(time),
-            };
+            let sought = request.command.apply(&mut self.source);
             let reopened = sought.and_then(|()| self.source.open(&self.params));
+            let seek = Seek {
+                generation: self.seek.generation + 1,
+                target: request.command.target(),
+            };
+            // The order protects a refused seek: whatever can refuse comes first, then the old stream is dropped, and
+            // the answer is last. An answer before `admit` could say Ok while an old item is still delivered.
             request.answer(match reopened {
-                Ok(stream) if admit() => {
+                Ok(stream) if admit(seek) => {
                     self.opened = Opened::Flowing(stream);
+                    self.seek = seek;
                     moved = true;
                     Ok(())
                 }
@@ -97,7 +109,7 @@ impl<S: Source> Engine<S> {
         moved
     }
 
-    /// The source's next item. Pending for ever after `Failed` and `End`, until a seek.
+    /// The source's next item. After `Failed` and `End` it is pending until a seek.
     #[inline]
     pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Item<S::Control, S::Error>> {
         self.open_first();
@@ -133,7 +145,7 @@ impl<S: Source> Drop for Engine<S> {
     }
 }
 
-/// What the source said when it panicked.
+/// The text of a panic.
 pub(super) fn panic_text(payload: &(dyn Any + Send)) -> String {
     match (payload.downcast_ref::<&str>(), payload.downcast_ref::<String>()) {
         (Some(text), _) => (*text).to_owned(),
@@ -142,10 +154,11 @@ pub(super) fn panic_text(payload: &(dyn Any + Send)) -> String {
     }
 }
 
-/// Drops what came from the source. If that panics there is nobody left to tell, and whoever is here must not fall
-/// with it; the panic's payload is leaked, as its destructor could panic again.
+/// Drops what came from the source, and catches a panic of that drop: it must not take the consumer's thread or the
+/// driver's executor down, and there is nobody left to report it to.
 pub(super) fn discard<T>(value: T) {
     if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(value))) {
+        // Leaked, because the payload's own drop could panic again.
         std::mem::forget(payload);
     }
 }

@@ -1,4 +1,4 @@
-//! What can go wrong with a stream, and whose fault it was.
+//! Why a stream ends early, or refuses a command.
 
 use std::error::Error;
 
@@ -6,43 +6,44 @@ use snafu::Snafu;
 
 /// Why a stream ended, or why a command was refused.
 ///
-/// `E` is the source's own error type. It travels unboxed: match on [`StreamError::Source`] and it is yours again.
+/// `E` is the source's own error type. It arrives unboxed in [`StreamError::Source`], whose text and
+/// [`source`](Error::source) are those of the error inside. `?` makes a `StreamError` of an `E`.
 ///
 /// ```
-/// use std::io;
+/// use std::fmt;
 ///
 /// use kithara::stream::StreamError;
 ///
-/// let error = StreamError::source(io::Error::from(io::ErrorKind::ConnectionReset));
-/// assert_eq!(error.source_error().map(io::Error::kind), Some(io::ErrorKind::ConnectionReset));
-/// assert_eq!(error.to_string(), "the source failed");
+/// let error = StreamError::source(fmt::Error);
+/// assert_eq!(error.source_error(), Some(&fmt::Error));
+/// assert_eq!(error.to_string(), fmt::Error.to_string());
 /// ```
 #[non_exhaustive]
-#[derive(Debug, Snafu)]
+#[derive(Debug, Clone, Snafu)]
 #[snafu(visibility(pub(crate)))]
 pub enum StreamError<E: Error + 'static> {
     /// The source has no way to start at a byte position. Its data flows on as before.
     #[snafu(display("the source cannot seek by bytes"))]
     SeekNotSupported,
 
-    /// A later seek took this one's place before the source had seen it. The later one decides where the stream is.
-    #[snafu(display("a later seek took this one's place"))]
+    /// A later seek replaced this one before the source had seen it. The later one decides where the stream goes on.
+    #[snafu(display("a later seek replaced this one"))]
     SeekSuperseded,
 
-    /// The stream has ended or its consumer is gone, so there is nothing left to command.
+    /// The stream has ended, or its consumer is gone. There is nothing left to command.
     #[snafu(display("the stream has ended"))]
     ChannelClosed,
 
-    /// Whatever ran the source disappeared before the source ended: it panicked, or its executor was shut down.
-    /// The bytes received so far are right; how many are missing is unknown.
+    /// The driver was gone before the source had ended: the source panicked, or the executor was shut down. The bytes
+    /// received so far are right. How many are missing is unknown.
     #[snafu(display("the driver is gone{}", panic.as_ref().map(|text| format!(": panic: {text}")).unwrap_or_default()))]
     DriverGone {
-        /// What the source said when it panicked, if that is what happened.
+        /// The panic's text, if the source panicked.
         panic: Option<String>,
     },
 
     /// The source itself failed.
-    #[snafu(display("the source failed"))]
+    #[snafu(transparent)]
     Source {
         /// The source's own error.
         source: E,
@@ -67,7 +68,7 @@ impl<E: Error + 'static> StreamError<E> {
         Self::Source { source: error }
     }
 
-    /// The source's own error, if it was the source that failed.
+    /// The source's own error, if the source failed.
     ///
     /// ```
     /// use std::fmt;
@@ -84,8 +85,7 @@ impl<E: Error + 'static> StreamError<E> {
         }
     }
 
-    /// Turns the source's error into another one and leaves everything else as it is. For sources that wrap
-    /// other sources.
+    /// Turns the source's error into another one and keeps everything else. For sources that wrap other sources.
     ///
     /// ```
     /// use std::{fmt, io};
@@ -106,7 +106,7 @@ impl<E: Error + 'static> StreamError<E> {
         }
     }
 
-    /// Whether another seek made this one pointless. Nothing is wrong; the later seek has its own answer.
+    /// Whether a later seek replaced this one. Nothing is wrong: the later seek has its own answer.
     ///
     /// ```
     /// use std::io;
@@ -119,7 +119,7 @@ impl<E: Error + 'static> StreamError<E> {
         matches!(self, Self::SeekSuperseded)
     }
 
-    /// Whether the stream was over before the command reached it.
+    /// Whether the stream had ended before the command reached it.
     ///
     /// ```
     /// use std::io;

@@ -1,22 +1,26 @@
-//! The remote control of a stream.
+//! Sends commands to a stream.
 
 use std::error::Error;
 use std::fmt;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use super::mailbox::Mailbox;
-use super::{Command, StreamError};
+use super::StreamError;
+use super::mailbox::{Command, Mailbox};
 
-/// Makes whoever runs the source look into the mailbox.
+/// Makes the task or thread that runs the source look into the mailbox.
 pub(super) trait Nudge: Send + Sync {
     fn nudge(&self);
 }
 
-/// Commands a stream, from any thread, while someone else consumes it.
+/// Commands a stream from any thread, while another thread consumes it.
 ///
-/// A handle owns nothing of the stream: any number may exist, none has to, and a stream stops when its consumer is
-/// dropped however many handles are left.
+/// A handle owns nothing of the stream. A stream needs none, may have any number, and stops when its consumer is
+/// dropped, however many handles are left. The consumer sees where a seek has led in [`Stream::generation`] and
+/// [`Stream::position`].
+///
+/// [`Stream::generation`]: super::Stream::generation
+/// [`Stream::position`]: super::Stream::position
 ///
 /// ```
 #[doc = include_str!("doctest_track.txt")]
@@ -42,9 +46,11 @@ impl<E: Error + 'static> Handle<E> {
 
     /// Goes on from byte `position` of the track.
     ///
-    /// Returns when the source has accepted or refused, however full the queue and however idle the source is, and
-    /// without the consumer's help. Accepted: the next item the consumer receives is from `position`, and nothing
-    /// made before is delivered any more. Refused: the data flows on untouched.
+    /// Returns when the source has accepted or refused. It waits neither for the consumer nor for room in the queue nor
+    /// for data.
+    ///
+    /// - Accepted: the next item the consumer receives is from `position`. Nothing made before is delivered any more.
+    /// - Refused: the data flows on untouched.
     ///
     /// On an [inline](super::Stream::inline) stream the source's `seek_bytes` and `open` run inside this call.
     ///
@@ -52,12 +58,12 @@ impl<E: Error + 'static> Handle<E> {
     ///
     /// - [`StreamError::SeekNotSupported`] or [`StreamError::Source`]: what the source answered.
     /// - [`StreamError::SeekSuperseded`]: another seek came before the source had seen this one.
-    /// - [`StreamError::ChannelClosed`]: the stream had ended, or its consumer or driver is gone.
+    /// - [`StreamError::ChannelClosed`]: the stream has ended, or its consumer or driver is gone.
     ///
     /// # Cancel safety
     ///
-    /// The command is on its way once the future has been polled. Dropping the future afterwards drops the answer
-    /// only; to take a seek back, seek elsewhere.
+    /// Once polled, the future has sent the command. Dropping it then drops only the answer. To take a seek back, seek
+    /// elsewhere.
     ///
     /// ```
     #[doc = include_str!("doctest_track.txt")]
@@ -78,9 +84,11 @@ impl<E: Error + 'static> Handle<E> {
 
     /// Goes on from what plays at `time`, counted from the start of the track.
     ///
-    /// As [`seek_bytes`](Self::seek_bytes), for sources that know when what plays. Accepted: the next item the consumer
-    /// receives is from the last place at or before `time` that a decoder can begin at; the source's control messages say
-    /// which that is. Where nothing plays at `time`, as in a gap of an HLS track, it is from what plays next.
+    /// As [`seek_bytes`](Self::seek_bytes), for sources that know which bytes play at which time.
+    ///
+    /// Accepted: the next item the consumer receives is from the last place at or before `time` where a decoder can
+    /// begin. The source's control messages say which place that is. If nothing plays at `time`, as in a gap of an HLS
+    /// track, the item is from what plays next.
     ///
     /// # Errors
     ///
@@ -96,35 +104,21 @@ impl<E: Error + 'static> Handle<E> {
     ///
     /// // This track has no clock.
     /// let stream = Stream::new(Track::default(), StreamParams::default());
-    /// let refusal = future::block_on(stream.handle().seek_time(Duration::from_secs(5))).unwrap_err();
-    /// assert!(matches!(refusal, StreamError::SeekNotSupported));
+    /// let handle = stream.handle();
+    /// let sought = future::block_on(handle.seek_time(Duration::from_secs(5)));
+    /// assert!(matches!(sought, Err(StreamError::SeekNotSupported)));
     /// ```
     pub async fn seek_time(&self, time: Duration) -> Result<(), StreamError<E>> {
         self.send(Command::SeekTime(time)).await
     }
 
-    /// Sends `command` and waits for its answer. [`seek_bytes`](Self::seek_bytes) and [`seek_time`](Self::seek_time) are
-    /// this with a name.
-    ///
-    /// # Errors
-    ///
-    /// As the command's own method.
-    ///
-    /// # Cancel safety
-    ///
-    /// As the command's own method.
-    ///
-    /// ```
-    #[doc = include_str!("doctest_track.txt")]
-    /// let mut stream = Stream::new(Track::default(), StreamParams::default());
-    /// future::block_on(stream.handle().send(Command::SeekBytes(3))).unwrap();
-    /// assert_eq!(future::block_on(stream.next()).unwrap().unwrap(), "re ");
-    /// ```
-    pub async fn send(&self, command: Command) -> Result<(), StreamError<E>> {
+    async fn send(&self, command: Command) -> Result<(), StreamError<E>> {
         let answer = self.mailbox.put(command)?;
+        // After the put: a driver woken before it would find the mailbox empty and go back to sleep.
         if let Some(runner) = self.runner.upgrade() {
             runner.nudge();
         }
+        // No answer at all means that the request was dropped with the driver.
         answer.recv().await.unwrap_or(Err(StreamError::ChannelClosed))
     }
 }

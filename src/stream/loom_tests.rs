@@ -19,7 +19,7 @@ use futures_lite::{StreamExt, future, stream};
 use loom::future::block_on;
 use loom::thread;
 
-use super::{Message, Source, SourceStream, Stream, StreamError, StreamParams};
+use super::{Message, Position, Source, SourceStream, Stream, StreamError, StreamParams};
 
 type Error = StreamError<Infallible>;
 
@@ -128,7 +128,12 @@ async fn read<S: Source<Error = Infallible>>(stream: &mut Stream<S>) -> Vec<u8> 
     all
 }
 
-/// S2, S4, A9: nobody sleeps for ever on the byte budget or on the queue.
+/// S12: the item that was received last, as byte `n` is `n`.
+fn assert_stands_at<S: Source>(stream: &Stream<S>, item: &[u8]) {
+    assert_eq!(stream.position(), Position::Bytes(item[0].into()));
+}
+
+/// S2, S4, fault A9: no side sleeps for ever on the byte limit or on the queue.
 #[test]
 fn the_bytes_flow() {
     model(2, || {
@@ -175,7 +180,7 @@ fn a_vanishing_driver_is_an_error() {
     });
 }
 
-/// S5, S7, A6: a seek and the end race; whoever is first decides, and caller and consumer agree on it.
+/// S5, S7, fault A6: a seek and the end race; the first one decides, and caller and consumer agree on it.
 #[test]
 fn a_seek_revokes_the_end_or_comes_too_late() {
     model(3, || {
@@ -216,7 +221,7 @@ fn a_seek_wakes_an_idle_driver() {
     });
 }
 
-/// S6: two seekers, both answered, and the stream is where an accepted one went.
+/// S6, S12: two seekers, both answered, and the stream is where an accepted one went, and says so.
 #[test]
 fn every_seek_is_answered() {
     model(3, || {
@@ -234,6 +239,38 @@ fn every_seek_is_answered() {
             (true, true) => assert!(next == [3].as_slice() || next == [5].as_slice()),
             (false, false) => panic!("nobody was accepted"),
         }
+        assert_stands_at(&stream, &next);
+        assert_eq!(
+            stream.generation(),
+            u64::from(ours.is_ok()) + u64::from(theirs.is_ok())
+        );
+        drop(stream);
+        driver.join().unwrap();
+    });
+}
+
+/// S12: the consumer receives while another thread seeks twice. Whatever it receives stands where it says.
+#[test]
+fn an_item_stands_where_it_says() {
+    model(3, || {
+        let (source, _) = count(6, false);
+        let (mut stream, driver) = Stream::with_driver(source, tight());
+        let handle = stream.handle();
+        let driver = thread::spawn(move || block_on(driver));
+        let seeker = thread::spawn(move || {
+            block_on(handle.seek_bytes(3)).unwrap();
+            block_on(handle.seek_bytes(5)).unwrap();
+        });
+        loop {
+            let item = block_on(stream.next()).unwrap().unwrap();
+            assert_stands_at(&stream, &item);
+            match stream.generation() {
+                0 => assert!(item[0] < 3),
+                1 => assert!(item[0] >= 3),
+                _ => break assert_eq!(item, [5].as_slice()),
+            }
+        }
+        seeker.join().unwrap();
         drop(stream);
         driver.join().unwrap();
     });
@@ -323,6 +360,7 @@ fn every_inline_seek_is_answered() {
         assert!(ours.is_ok() || theirs.is_ok());
         let next = block_on(stream.next()).unwrap().unwrap();
         assert!(next == [3].as_slice() || next == [5].as_slice());
+        assert_stands_at(&stream, &next);
     });
 }
 

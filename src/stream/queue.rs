@@ -1,29 +1,38 @@
-//! The one hop between driver and consumer: bounded in chunks and bytes, and cut at every seek.
+//! The queue between driver and consumer: bounded in chunks and bytes, and cut at every seek.
 //!
-//! Each envelope carries the epoch it was made in. A seek moves the epoch word on, which makes everything that is
-//! queued stale at that instant; handing out the end (or an error) replaces the word by `ENDED`. Both are one
-//! compare-and-swap of the same word, so a seek either comes before the end and revokes it, or after and is refused.
+//! Each envelope carries the generation it was made in: the number of seeks accepted before it.
+//!
+//! - An accepted seek adds one to the shared generation. At that instant everything queued is stale.
+//! - Handing out the end, or an error, replaces the shared generation by `ENDED`.
+//!
+//! Both are one compare-and-swap of the same word. So a seek comes either before the end and revokes it, or after the end
+//! and is refused. There is no third case, in which the seeker hears Ok and the consumer has been handed the end.
 
 use std::error::Error;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, PoisonError};
 use std::task::{Context, Poll};
 
 use bytes::Buf;
 
+use super::cursor::{Cursor, Seek};
 use super::engine::{Item, discard};
 use super::handle::Nudge;
 use super::sync::channel::{self, TryRecvError, TrySendError};
-use super::sync::{AtomicU64, Gauge, MAX_BYTES, Ordering};
+use super::sync::{AtomicU64, Gauge, MAX_BYTES, Mutex, Ordering};
 use super::{Message, StreamError, StreamParams};
 
-/// The epoch of a stream whose end the consumer has seen.
+/// The generation of a stream whose end the consumer has seen.
 const ENDED: u64 = u64::MAX;
 
-/// What driver and consumer share. Both have both ends of the queue, so it is closed by hand; and a seek can empty it.
+/// What driver and consumer share.
 pub(super) struct Link<C, E: Error + 'static> {
+    // Driver and consumer each reach both ends: the driver empties the queue at a seek. So no end is ever dropped alone,
+    // and each side closes the channel by hand when it leaves.
     sender: channel::Sender<Envelope<C, E>>,
     receiver: channel::Receiver<Envelope<C, E>>,
-    epoch: AtomicU64,
+    generation: AtomicU64,
+    /// The seek that the newest generation began with. Locked at seeks, never for a chunk.
+    seek: Mutex<Seek>,
     gauge: Gauge,
     panic: OnceLock<String>,
 }
@@ -35,7 +44,7 @@ impl<C: Send, E: Error + Send + 'static> Nudge for Link<C, E> {
 }
 
 struct Envelope<C, E: Error + 'static> {
-    epoch: u64,
+    generation: u64,
     item: Item<C, E>,
 }
 
@@ -44,17 +53,19 @@ pub(super) fn bounded<C, E: Error + 'static>(params: &StreamParams) -> (Outlet<C
     let link = Arc::new(Link {
         sender,
         receiver,
-        epoch: AtomicU64::new(0),
+        generation: AtomicU64::new(0),
+        seek: Mutex::new(Seek::NONE),
         gauge: Gauge::new(),
         panic: OnceLock::new(),
     });
     let intake = Intake {
         link: Arc::clone(&link),
+        cursor: Cursor::new(),
         ended: false,
     };
     let outlet = Outlet {
         link,
-        epoch: 0,
+        generation: 0,
         max_chunks: params.chunk_limit().get().into(),
         max_bytes: params
             .byte_limit()
@@ -67,7 +78,7 @@ pub(super) fn bounded<C, E: Error + 'static>(params: &StreamParams) -> (Outlet<C
 /// The driver's end. Dropping it tells the consumer that nothing more comes.
 pub(super) struct Outlet<C, E: Error + 'static> {
     link: Arc<Link<C, E>>,
-    epoch: u64,
+    generation: u64,
     max_chunks: u64,
     max_bytes: usize,
 }
@@ -101,7 +112,7 @@ impl<C, E: Error + 'static> Outlet<C, E> {
     #[inline]
     fn push_one(&self, item: Item<C, E>) -> Option<Item<C, E>> {
         let envelope = Envelope {
-            epoch: self.epoch,
+            generation: self.generation,
             item,
         };
         let bytes = envelope.item.bytes();
@@ -111,7 +122,7 @@ impl<C, E: Error + 'static> Outlet<C, E> {
                 None
             }
             Err(TrySendError::Full(envelope)) => Some(envelope.item),
-            // Nobody wants the item, and the driver is about to see that.
+            // The consumer has left. The driver sees that at its next check and stops.
             Err(TrySendError::Closed(_)) => None,
         }
     }
@@ -119,24 +130,29 @@ impl<C, E: Error + 'static> Outlet<C, E> {
     /// Whether [`push`](Self::push) would queue at least the first piece of `item`.
     #[inline]
     pub(super) fn has_room_for(&self, item: &Item<C, E>) -> bool {
-        // Only the driver adds, so what fits now still fits at the push; and what is counted as taken has left the queue.
+        // Only the driver adds, so what fits now still fits at the push. Items are subtracted after they have left the
+        // channel, so the level is never below what is queued.
         let (items, bytes) = self.link.gauge.level();
         let max_bytes = self.max_bytes as u64;
         items < self.max_chunks && bytes <= max_bytes - item.bytes().min(max_bytes)
     }
 
     /// Makes everything queued so far stale. False if the consumer has already been handed the end.
-    pub(super) fn advance(&mut self) -> bool {
-        let next = self.epoch + 1;
-        let word = &self.link.epoch;
+    pub(super) fn advance(&mut self, seek: Seek) -> bool {
+        let next = seek.generation;
+        let word = &self.link.generation;
         if word
-            .compare_exchange(self.epoch, next, Ordering::AcqRel, Ordering::Acquire)
+            .compare_exchange(self.generation, next, Ordering::AcqRel, Ordering::Acquire)
             .is_err()
         {
             return false;
         }
-        self.epoch = next;
-        // The consumer would skip these, but it may be stalled, and the new position can be read ahead meanwhile.
+        self.generation = next;
+        // After the swap, because a seek that was refused leaves no trace; before the first push of this generation, so
+        // that the consumer finds its seek here, or a newer one.
+        *self.link.seek.lock().unwrap_or_else(PoisonError::into_inner) = seek;
+        // The consumer would skip the stale items. But a stalled consumer would leave no room for reading ahead from the
+        // new position.
         while let Ok(stale) = self.link.receiver.try_recv() {
             self.link.gauge.taken(stale.item.bytes());
             discard(stale);
@@ -144,13 +160,13 @@ impl<C, E: Error + 'static> Outlet<C, E> {
         true
     }
 
-    /// From now on the driver is woken by a command, by the consumer's leaving, and if it wants so by room in the queue.
-    /// Look once more after calling this.
+    /// From now on the driver is woken by a command, by the consumer's leaving and, if it wants that, by room in the queue.
+    /// The caller must check all three once more after this call.
     pub(super) fn sleep(&self, cx: &Context<'_>, wants_room: bool) {
         self.link.gauge.driver_sleeps(cx.waker(), wants_room);
     }
 
-    /// Leaves a panic's text for the consumer, who reads it when the queue is found closed.
+    /// Leaves a panic's text for the consumer, which reads it when it finds the queue closed.
     pub(super) fn report_panic(&self, text: String) {
         let _ = self.link.panic.set(text);
     }
@@ -166,6 +182,7 @@ impl<C, E: Error + 'static> Drop for Outlet<C, E> {
 /// The consumer's end. Dropping it makes the driver drop the source.
 pub(super) struct Intake<C, E: Error + 'static> {
     link: Arc<Link<C, E>>,
+    cursor: Cursor,
     ended: bool,
 }
 
@@ -176,6 +193,10 @@ impl<C, E: Error + 'static> Intake<C, E> {
 
     pub(super) fn is_ended(&self) -> bool {
         self.ended
+    }
+
+    pub(super) fn cursor(&self) -> &Cursor {
+        &self.cursor
     }
 
     pub(super) fn poll_next(
@@ -207,30 +228,54 @@ impl<C, E: Error + 'static> Intake<C, E> {
         }
     }
 
-    /// What the consumer is handed for `envelope`; nothing if a seek has made it stale.
+    /// What the consumer is handed for `envelope`. Nothing if a seek has made it stale.
     #[expect(clippy::option_option, reason = "stale is not the end")]
     #[inline]
     fn accept(&mut self, envelope: Envelope<C, E>) -> Option<Option<Result<Message<C>, StreamError<E>>>> {
-        self.link.gauge.taken(envelope.item.bytes());
-        let Envelope { epoch, item } = envelope;
-        if self.link.epoch.load(Ordering::Acquire) != epoch {
+        let bytes = envelope.item.bytes();
+        self.link.gauge.taken(bytes);
+        let Envelope { generation, item } = envelope;
+        let is_last = matches!(item, Item::Failed(_) | Item::End);
+        let is_current = if is_last {
+            self.finish(generation)
+        } else {
+            self.link.generation.load(Ordering::Acquire) == generation
+        };
+        if !is_current || !self.follow(generation) {
             discard(item);
             return None;
         }
-        match item {
-            Item::Data(data) => Some(Some(Ok(Message::Data(data)))),
-            Item::Control(control) => Some(Some(Ok(Message::Control(control)))),
-            Item::Failed(error) => self.finish(epoch).then(|| Some(Err(*error))),
-            Item::End => self.finish(epoch).then_some(None),
-        }
+        self.cursor.advance(bytes);
+        Some(match item {
+            Item::Data(data) => Some(Ok(Message::Data(data))),
+            Item::Control(control) => Some(Ok(Message::Control(control))),
+            Item::Failed(error) => Some(Err(*error)),
+            Item::End => None,
+        })
     }
 
-    /// Ends the stream, unless a seek was faster.
-    fn finish(&mut self, epoch: u64) -> bool {
+    /// Takes the cursor to the seek that `generation` began with. False if another seek has been accepted since, so that
+    /// an item of `generation` is stale.
+    #[inline]
+    fn follow(&mut self, generation: u64) -> bool {
+        if self.cursor.generation() == generation {
+            return true;
+        }
+        let seek = *self.link.seek.lock().unwrap_or_else(PoisonError::into_inner);
+        // The driver may have moved on since the generation was compared. Never after `finish`, which refuses it.
+        if seek.generation != generation {
+            return false;
+        }
+        self.cursor.jump(seek);
+        true
+    }
+
+    /// Ends the stream, unless a seek came first.
+    fn finish(&mut self, generation: u64) -> bool {
         let first = self
             .link
-            .epoch
-            .compare_exchange(epoch, ENDED, Ordering::AcqRel, Ordering::Acquire)
+            .generation
+            .compare_exchange(generation, ENDED, Ordering::AcqRel, Ordering::Acquire)
             .is_ok();
         if first {
             self.close();

@@ -1,4 +1,4 @@
-//! What a stream is made of: a source, and the messages it yields.
+//! A source, and the messages it yields.
 
 use std::error::Error;
 use std::pin::Pin;
@@ -13,13 +13,14 @@ use super::{StreamError, StreamParams};
 /// ```
 /// use kithara::stream::Message;
 ///
-/// let messages: [Message<&str>; 2] = [Message::Control("verse"), Message::Data("do re mi".into())];
+/// let first: Message<&str> = Message::Control("verse");
+/// let second: Message<&str> = Message::Data("do re mi".into());
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Message<M> {
     /// The next bytes. An empty chunk is allowed and skipped.
     Data(Bytes),
-    /// Something about the bytes around it.
+    /// A fact about the bytes around it.
     Control(M),
 }
 
@@ -31,7 +32,8 @@ pub enum Message<M> {
 /// use futures_lite::stream;
 /// use kithara::stream::{Message, SourceStream};
 ///
-/// let opened: SourceStream<(), Infallible> = Box::pin(stream::iter([Ok(Message::Data("do re mi".into()))]));
+/// let messages = [Ok(Message::Data("do re mi".into()))];
+/// let opened: SourceStream<(), Infallible> = Box::pin(stream::iter(messages));
 /// ```
 pub type SourceStream<C, E> =
     Pin<Box<dyn futures_core::Stream<Item = Result<Message<C>, StreamError<E>>> + Send>>;
@@ -42,24 +44,27 @@ pub type SourceStream<C, E> =
 ///
 /// - `open` starts at byte 0, or where the last accepted `seek_bytes` or `seek_time` said. The position stays recorded: a
 ///   second `open` without a seek between them starts there again.
-/// - No call does I/O or waits; all run on the driver's task, or inside a caller's seek. What fails later fails in the
-///   stream.
+/// - No call does I/O or waits. All run on the driver's task, or inside a caller's seek. What fails later fails in the
+///   opened stream.
 /// - `None` means that everything there is has been yielded. A source that stops for another reason yields an error.
-/// - After the first error, or `None`, the stream is dropped and never polled again; only a seek opens a new one.
-/// - Dropping the opened stream stops all work it started. That is the only stop there is.
+/// - After the first error, or `None`, the opened stream is dropped and never polled again. Only a seek opens a new one.
+/// - Dropping the opened stream stops all work it started. There is no other stop.
 /// - Chunks own little more memory than they show: the queue counts `Bytes::len`, not the buffer behind it.
-/// - With [`StreamParams::offline_mode`] set, the network is not touched.
+/// - With [`StreamParams::offline_mode`] set, the source does not touch the network.
 ///
 /// # Implementing
 ///
-/// There are two ways to be wrong about `open` after `seek_bytes`. One is to open at 0 again, because the position
-/// was kept in the stream that has just been replaced: keep it in the source. The other is to forget it once used,
-/// with a `take()`: the next `open` then starts at 0. The contract suite (feature `test-util`) finds both.
+/// Two mistakes with the position are common. The contract suite (feature `test-util`) finds both.
+///
+/// - The position is kept in the opened stream. A seek replaces that stream, and the next `open` starts at 0. Keep the
+///   position in the source.
+/// - `open` uses the position up, with a `take()`. The second `open` then starts at 0.
 ///
 /// A refused seek must leave the source as it was, because the old stream flows on.
 ///
 /// ```
 /// use std::convert::Infallible;
+/// use std::task::Poll;
 ///
 /// use bytes::Bytes;
 /// use futures_lite::stream;
@@ -74,16 +79,21 @@ pub type SourceStream<C, E> =
 ///     type Error = Infallible;
 ///     type Control = ();
 ///
-///     fn open(&mut self, _: &StreamParams) -> Result<SourceStream<(), Infallible>, StreamError<Infallible>> {
+///     fn open(
+///         &mut self,
+///         _: &StreamParams,
+///     ) -> Result<SourceStream<(), Infallible>, StreamError<Infallible>> {
 ///         let mut rest = self.bytes.slice(self.position..);
 ///         Ok(Box::pin(stream::poll_fn(move |_| {
 ///             let chunk = rest.split_to(rest.len().min(64 * 1024));
-///             std::task::Poll::Ready((!chunk.is_empty()).then_some(Ok(Message::Data(chunk))))
+///             let is_end = chunk.is_empty();
+///             Poll::Ready((!is_end).then_some(Ok(Message::Data(chunk))))
 ///         })))
 ///     }
 ///
 ///     fn seek_bytes(&mut self, position: u64) -> Result<(), StreamError<Infallible>> {
-///         self.position = usize::try_from(position).unwrap_or(usize::MAX).min(self.bytes.len());
+///         let position = usize::try_from(position).unwrap_or(usize::MAX);
+///         self.position = position.min(self.bytes.len());
 ///         Ok(())
 ///     }
 ///
@@ -103,12 +113,9 @@ pub trait Source: Send + 'static {
     ///
     /// # Errors
     ///
-    /// What can be known without I/O. On the first `open` the consumer receives it as the stream's only item; after
-    /// a seek the seek's caller does, and the stream that was open flows on.
-    #[expect(
-        clippy::type_complexity,
-        reason = "what an implementor writes is two short names"
-    )]
+    /// What can be known without I/O. At the first `open` the consumer receives it, as the stream's only item. After a
+    /// seek the seek's caller receives it, and the stream that was open flows on.
+    #[expect(clippy::type_complexity, reason = "an implementor writes two short names")]
     fn open(
         &mut self,
         params: &StreamParams,
@@ -118,8 +125,8 @@ pub trait Source: Send + 'static {
     ///
     /// # Errors
     ///
-    /// [`StreamError::SeekNotSupported`], which is what the provided method answers, or the source's own reason. The
-    /// caller gets it, and the stream that is open flows on.
+    /// [`StreamError::SeekNotSupported`], the provided method's answer, or the source's own reason. The caller receives
+    /// it, and the stream that is open flows on.
     fn seek_bytes(&mut self, position: u64) -> Result<(), StreamError<Self::Error>> {
         let _ = position;
         Err(StreamError::SeekNotSupported)
@@ -130,8 +137,9 @@ pub trait Source: Send + 'static {
         false
     }
 
-    /// Records that the next [`open`](Self::open) starts with what plays at `time`, counted from the start of the track:
-    /// at the last place at or before it that a decoder can begin at. Where nothing plays then, with what plays next.
+    /// Records that the next [`open`](Self::open) starts with what plays at `time`, counted from the start of the track.
+    /// It starts at the last place at or before `time` where a decoder can begin. If nothing plays at `time`, it starts
+    /// with what plays next.
     ///
     /// # Errors
     ///

@@ -21,12 +21,22 @@ pub(super) use {
 
 use std::task::Waker;
 
-/// How many items and bytes are queued, and who sleeps until that changes.
+/// How many items and bytes are queued, and which side sleeps until that changes.
 ///
-/// All these facts share one word, which both sides modify for every item anyway. Its modifications have one order, so
-/// whoever goes to sleep either comes before the other side's next step, which then sees the flag and wakes, or after
-/// it, and then sees what that step did. That is why the sleeper looks once more after raising its flag, why nothing
-/// else needs a fence, and why a flow in which nobody sleeps pays for no wake-up.
+/// All of it is in one word, which both sides modify for every item anyway:
+///
+/// ```text
+///  63 … 20   19 … 3   2            1        0
+/// ┌────────┬────────┬────────────┬────────┬──────────┐
+/// │ bytes  │ items  │ driver     │ driver │ consumer │
+/// │ queued │ queued │ wants room │ sleeps │ sleeps   │
+/// └────────┴────────┴────────────┴────────┴──────────┘
+/// ```
+///
+/// The word's modifications have one order. A side that goes to sleep raises its flag and then checks once more. Either
+/// the flag comes before the other side's next step, and that step sees it and wakes; or it comes after, and the check
+/// sees what the step did. Without the check a step between the last look and the flag would be missed, and both sides
+/// could sleep. Nothing else needs a fence, and while no side sleeps an item costs no wake-up.
 pub(super) struct Gauge {
     word: AtomicU64,
     driver: AtomicWaker,
@@ -35,7 +45,7 @@ pub(super) struct Gauge {
 
 const CONSUMER_SLEEPS: u64 = 1;
 const DRIVER_SLEEPS: u64 = 2;
-/// Not when it waits for its source: reading on would wake it in vain.
+/// Not raised when the driver waits for its source: each item taken would wake it in vain.
 const DRIVER_WANTS_ROOM: u64 = 4;
 /// Items take the next 17 bits, one more than the largest queue needs; bytes the rest.
 const ITEM: u64 = 8;
@@ -53,15 +63,16 @@ impl Gauge {
         }
     }
 
-    /// The items and the bytes that are queued. Exact or too much for the driver, whose additions are all made; for others
-    /// it may be mid-step.
+    /// The items and the bytes that are queued. To the driver, which made all additions, it is exact or too much. To
+    /// another thread it may be too little: an item can be in the queue before it is counted.
     #[inline]
     pub(super) fn level(&self) -> (u64, u64) {
         let word = self.word.load(Ordering::Acquire);
         (word % BYTE / ITEM, word / BYTE)
     }
 
-    /// Called by the driver after it has queued an item. The consumer may have subtracted it already: the word wraps.
+    /// Called by the driver after it has queued an item. The consumer may have subtracted the item already. The word wraps
+    /// then, and this addition wraps it back.
     #[inline]
     pub(super) fn queued(&self, bytes: u64) {
         let before = self.word.fetch_add(bytes * BYTE + ITEM, Ordering::AcqRel);
@@ -70,7 +81,7 @@ impl Gauge {
         }
     }
 
-    /// Called by whoever has taken an item out of the queue.
+    /// Called by the side that has taken an item out of the queue.
     #[inline]
     pub(super) fn taken(&self, bytes: u64) {
         let before = self.word.fetch_sub(bytes * BYTE + ITEM, Ordering::AcqRel);
@@ -79,8 +90,9 @@ impl Gauge {
         }
     }
 
-    /// From here on the driver is woken by a command, by the consumer's leaving, and if it wants so by room.
+    /// From here on the driver is woken by a command, by the consumer's leaving and, if it wants that, by room.
     pub(super) fn driver_sleeps(&self, waker: &Waker, wants_room: bool) {
+        // The waker before the flag: the other side wakes as soon as it sees the flag.
         self.driver.register(waker);
         let flags = if wants_room {
             DRIVER_SLEEPS | DRIVER_WANTS_ROOM
@@ -90,13 +102,14 @@ impl Gauge {
         self.word.fetch_or(flags, Ordering::AcqRel);
     }
 
-    /// From here on the consumer is woken by an item, or the driver's leaving.
+    /// From here on the consumer is woken by an item, or by the driver's leaving.
     pub(super) fn consumer_sleeps(&self, waker: &Waker) {
         self.consumer.register(waker);
         self.word.fetch_or(CONSUMER_SLEEPS, Ordering::AcqRel);
     }
 
-    // Lower the flag, then wake: who goes to sleep in between is woken once too often, never once too seldom.
+    // Lower the flag, then wake. A side that goes to sleep in between is woken once too often. In the other order its new
+    // flag would be lowered without a wake-up, and it could sleep for ever.
 
     pub(super) fn wake_driver(&self) {
         if self

@@ -208,7 +208,7 @@ fn n5_a_long_body_dropped_closes_its_connection() {
     }
 }
 
-/// D14: silence in its midst has a limit, and it goes on where it stopped.
+/// Fault D14: silence in its midst has a limit, and it goes on where it stopped.
 #[test]
 fn d14_silence_within_a_long_body_has_a_limit() {
     let limit = Duration::from_millis(200);

@@ -11,7 +11,7 @@ use crate::{assert_pattern, builder, client, drain, fetch, one_try, pattern, ser
 
 const MIB: usize = 1 << 20;
 
-/// D1: a reset after 1 of 4 MiB was taken for the end. It is resumed where it stopped.
+/// Fault D1: a reset after 1 of 4 MiB was taken for the end. It is resumed where it stopped.
 #[test]
 fn d1_a_body_that_breaks_off_is_resumed_where_it_stopped() {
     for fault in [
@@ -31,7 +31,7 @@ fn d1_a_body_that_breaks_off_is_resumed_where_it_stopped() {
     }
 }
 
-/// D1: without proof that it would be the same file, or without tries left, it is an error.
+/// Fault D1: without proof that it would be the same file, or without tries left, it is an error.
 #[test]
 fn d1_a_body_that_cannot_be_resumed_is_an_error() {
     for (fault, client, ends_short) in [
@@ -76,7 +76,7 @@ fn d1_a_body_that_cannot_be_resumed_is_an_error() {
     }
 }
 
-/// D1, for what is read whole: nobody has seen a byte, so it may start over without proof.
+/// Fault D1, for what is read whole: nobody has seen a byte, so it may start over without proof.
 #[test]
 fn d1_a_small_body_read_whole_starts_over() {
     let server = server_with(1000);
@@ -106,7 +106,7 @@ fn d1_a_small_body_read_whole_starts_over() {
     assert_eq!(server_gone_for_good.requests().len(), 6);
 }
 
-/// D2: the start of the file was served at the place of a range in its middle.
+/// Fault D2: the start of the file was served at the place of a range in its middle.
 #[test]
 fn d2_a_server_that_ignores_the_range_is_skipped_through_or_refused() {
     let server = server_with(4 * MIB);
@@ -133,7 +133,7 @@ fn d2_a_server_that_ignores_the_range_is_skipped_through_or_refused() {
     }
 }
 
-/// D2: a range beyond a file that the server sends whole is beyond it still.
+/// Fault D2: a range beyond a file that the server sends whole is beyond it still.
 #[test]
 fn d2_a_range_beyond_a_whole_file_is_not_there() {
     let server = server_with(1000);
@@ -162,7 +162,7 @@ fn d2_a_range_beyond_a_whole_file_is_not_there() {
     }
 }
 
-/// D3: the page of a 503 that met the reconnect became audio.
+/// Fault D3: the page of a 503 that met the reconnect became audio.
 #[test]
 fn d3_the_status_counts_when_resuming_too() {
     let server = server_with(4 * MIB);
@@ -187,7 +187,7 @@ fn d3_the_status_counts_when_resuming_too() {
     assert_eq!(server.requests().len(), 2, "a 404 does not pass by itself");
 }
 
-/// D4: two versions of a file were mixed.
+/// Fault D4: two versions of a file were mixed.
 #[test]
 fn d4_a_file_that_changed_on_the_way_is_an_error() {
     for (length, answer) in [
@@ -220,7 +220,7 @@ fn d4_a_file_that_changed_on_the_way_is_an_error() {
     }
 }
 
-/// D4, for ranges that the caller asks for one by one.
+/// Fault D4, for ranges that the caller asks for one by one.
 #[test]
 fn d4_ranges_of_two_versions_are_told_apart() {
     let server = server_with(1000);
@@ -248,7 +248,7 @@ fn d4_ranges_of_two_versions_are_told_apart() {
     });
 }
 
-/// D5: a server that reset every range was asked 25 000 times in five seconds.
+/// Fault D5: a server that reset every range was asked 25 000 times in five seconds.
 #[test]
 fn d5_without_progress_the_tries_are_few() {
     for fault in [
@@ -269,7 +269,7 @@ fn d5_without_progress_the_tries_are_few() {
     }
 }
 
-/// D5: what is read again only to be thrown away is no progress.
+/// Fault D5: what is read again only to be thrown away is no progress.
 #[test]
 fn d5_skipping_is_no_progress() {
     let server = server_with(MIB);
@@ -287,7 +287,7 @@ fn d5_skipping_is_no_progress() {
     assert_eq!(fault.hits(), 5);
 }
 
-/// D5, N3: a little progress each time brings the file in, but never without a wait.
+/// Fault D5, N3: a little progress each time brings the file in, but never without a wait.
 #[test]
 fn d5_progress_resets_the_count_and_keeps_the_wait() {
     let server = server_with(20_000);
@@ -305,7 +305,7 @@ fn d5_progress_resets_the_count_and_keeps_the_wait() {
     assert!(started.elapsed() >= 19 * wait, "{:?}", started.elapsed());
 }
 
-/// D6: a server that never answers was waited for without end.
+/// Fault D6: a server that never answers was waited for without end.
 #[test]
 fn d6_a_server_that_never_answers_has_a_limit() {
     let server = server_with(10);
@@ -324,7 +324,7 @@ fn d6_a_server_that_never_answers_has_a_limit() {
     server.wait_until(|log| log.connections.len() == 3 && log.open_connections() == 0);
 }
 
-/// D6: and dropping the request ended nothing.
+/// Fault D6: and dropping the request ended nothing.
 #[test]
 fn d6_a_dropped_request_is_gone_at_once() {
     let server = server_with(10);
@@ -340,7 +340,7 @@ fn d6_a_dropped_request_is_gone_at_once() {
     server.wait_until(|log| log.requests[0].ended == Ended::ClientClosed && log.open_connections() == 0);
 }
 
-/// D7: what comes after the last byte is nothing, and was taken for a failure.
+/// Fault D7: what comes after the last byte is nothing, and was taken for a failure.
 #[test]
 fn d7_a_range_at_the_exact_end_is_empty() {
     let server = server_with(1000);
@@ -375,7 +375,7 @@ fn d7_a_range_at_the_exact_end_is_empty() {
     });
 }
 
-/// D7: a chunked body that breaks off after its last byte, before its end mark: the resume proves the end.
+/// Fault D7: a chunked body that breaks off after its last byte, before its end mark: the resume proves the end.
 #[test]
 fn d7_a_resume_at_the_exact_end_is_the_end() {
     let server = server_with(1000);
@@ -386,7 +386,7 @@ fn d7_a_resume_at_the_exact_end_is_the_end() {
     assert_eq!(statuses, [Some(200), Some(416)]);
 }
 
-/// D8: an inverted or otherwise wrong `Content-Range` was believed.
+/// Fault D8: an inverted or otherwise wrong `Content-Range` was believed.
 #[test]
 fn d8_a_wrong_content_range_is_an_error() {
     let server = server_with(1000);
@@ -415,7 +415,7 @@ fn d8_a_wrong_content_range_is_an_error() {
     }
 }
 
-/// D8: a body that is not as long as its `Content-Range` says.
+/// Fault D8: a body that is not as long as its `Content-Range` says.
 #[test]
 fn d8_a_part_of_another_length_than_it_says_is_an_error() {
     let server = server_with(1000);
@@ -435,7 +435,7 @@ fn d8_a_part_of_another_length_than_it_says_is_an_error() {
     }
 }
 
-/// D8: a part that nobody asked for.
+/// Fault D8: a part that nobody asked for.
 #[test]
 fn d8_a_part_in_place_of_the_whole_is_an_error() {
     let server = server_with(1000);
@@ -444,7 +444,7 @@ fn d8_a_part_in_place_of_the_whole_is_an_error() {
     assert!(matches!(error, NetError::RangeMismatch { .. }), "{error}");
 }
 
-/// D9: two seconds without the server ended the track. With the default policy, both in the middle of a body and before.
+/// Fault D9: two seconds without the server ended the track. With the default policy, both in the middle of a body and before.
 #[test]
 fn d9_an_outage_of_two_seconds_is_sat_out() {
     // A file on disk is there, and the same, from the moment the server is back.
@@ -476,7 +476,7 @@ fn d9_an_outage_of_two_seconds_is_sat_out() {
     }
 }
 
-/// D10: gzipped media were counted as bytes of the file.
+/// Fault D10: gzipped media were counted as bytes of the file.
 #[test]
 fn d10_media_is_asked_for_as_it_is_and_taken_no_other_way() {
     let server = server_with(1000);
@@ -505,7 +505,7 @@ fn d10_media_is_asked_for_as_it_is_and_taken_no_other_way() {
     rule.remove();
 }
 
-/// D11: relative URLs were resolved against the URL before the redirect.
+/// Fault D11: relative URLs were resolved against the URL before the redirect.
 #[test]
 fn d11_the_url_that_answered_is_told() {
     let elsewhere = server_with(1000);
@@ -525,7 +525,7 @@ fn d11_the_url_that_answered_is_told() {
     });
 }
 
-/// D12: 200 requests took as many connections, until no port was left.
+/// Fault D12: 200 requests took as many connections, until no port was left.
 #[test]
 fn d12_connections_are_shared_and_few() {
     let server = server_with(10_000);
@@ -546,7 +546,7 @@ fn d12_connections_are_shared_and_few() {
     server.wait_until(|log| log.open_connections() == 0);
 }
 
-/// D13: a second try used up what was left of the first. Each try is a whole request.
+/// Fault D13: a second try used up what was left of the first. Each try is a whole request.
 #[test]
 fn d13_each_try_is_a_fresh_request() {
     let server = server_with(1000);
@@ -570,7 +570,7 @@ fn d13_each_try_is_a_fresh_request() {
     );
 }
 
-/// D14: 200, the headers, and then nothing.
+/// Fault D14: 200, the headers, and then nothing.
 #[test]
 fn d14_silence_within_a_body_has_a_limit() {
     let limit = Duration::from_millis(200);
@@ -601,7 +601,7 @@ fn d14_silence_within_a_body_has_a_limit() {
     }
 }
 
-/// D14: the limit is for gaps. A body that trickles in for longer than that arrives.
+/// Fault D14: the limit is for gaps. A body that trickles in for longer than that arrives.
 #[test]
 fn d14_a_slow_body_is_no_silent_one() {
     let server = server_with(3000);

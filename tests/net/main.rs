@@ -1,4 +1,4 @@
-//! `net` against a server on loopback: the promises N1 to N7, and what went wrong elsewhere (D1 to D14).
+//! `net` against a server on loopback: the promises N1 to N7, and what went wrong elsewhere (faults D1 to D14).
 
 #![cfg(feature = "net")]
 #![allow(

@@ -86,7 +86,7 @@ fn n2_a_body_read_whole_is_limited_after_decompression_too() {
     });
 }
 
-/// N2: a length is no reason to allocate. This one is of a petabyte; B12 aborted on it.
+/// N2: a length is no reason to allocate. This one is of a petabyte; fault B12 aborted on it.
 #[test]
 fn n2_an_announced_length_allocates_nothing() {
     let server = server_with(1000);
@@ -185,7 +185,7 @@ fn n3_a_part_is_resumed_within_its_range() {
     assert_eq!(server.requests()[1].header("range"), Some("bytes=6000-49999"));
 }
 
-/// N3, D2: a server that knows the file but no ranges is skipped through when resuming, if that is cheap.
+/// N3, fault D2: a server that knows the file but no ranges is skipped through when resuming, if that is cheap.
 #[test]
 fn n3_without_ranges_a_resume_skips_or_gives_up() {
     for (at, resumes) in [(100_000, true), (400_000, false)] {

@@ -1,4 +1,4 @@
-//! S10 and A8: the same scenarios on every executor, with the driver spawned, inline, and handed to that executor; and
+//! S10 and fault A8: the same scenarios on every executor, with the driver spawned, inline, and handed to that executor; and
 //! what is left when an executor is shut down.
 
 use std::collections::VecDeque;
@@ -139,7 +139,7 @@ fn a8_shutting_down_a_hand_rolled_executor() {
     assert_gone(stream, &deck);
 }
 
-/// A8: shut down before the driver ever ran.
+/// Fault A8: shut down before the driver ever ran.
 #[test]
 fn a8_an_executor_that_never_ran() {
     let (stream, driver, deck) = stalled();

@@ -1,4 +1,4 @@
-//! A1 to A12: what streams elsewhere got wrong.
+//! Faults A1 to A12: what streams elsewhere got wrong.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use crate::scenarios::{self, read, small};
 use crate::step::Step;
 use crate::tape::{self, Act, Seeks};
 
-/// A1: the task lived on until the next item.
+/// Fault A1: the task lived on until the next item.
 #[test]
 fn a1_an_idle_source_is_dropped_with_its_consumer() {
     future::block_on(async {
@@ -22,7 +22,7 @@ fn a1_an_idle_source_is_dropped_with_its_consumer() {
     });
 }
 
-/// A2: the task never ended with its buffer full.
+/// Fault A2: the task never ended with its buffer full.
 #[test]
 fn a2_a_full_queue_keeps_no_source_alive() {
     let (source, deck) = tape::playing(1 << 20, 1024);
@@ -38,7 +38,7 @@ fn a2_a_full_queue_keeps_no_source_alive() {
     assert!(!deck.is_source_alive());
 }
 
-/// A3: old chunks arrived after the seek had been answered.
+/// Fault A3: old chunks arrived after the seek had been answered.
 #[test]
 fn a3_no_old_chunk_arrives_after_the_answer() {
     future::block_on(async {
@@ -57,7 +57,7 @@ fn a3_no_old_chunk_arrives_after_the_answer() {
     });
 }
 
-/// A4: an unsupported seek was answered Ok, and the error came in the data.
+/// Fault A4: an unsupported seek was answered Ok, and the error came in the data.
 #[test]
 fn a4_the_caller_hears_that_a_source_cannot_seek() {
     future::block_on(async {
@@ -72,7 +72,7 @@ fn a4_the_caller_hears_that_a_source_cannot_seek() {
     });
 }
 
-/// A5: a seek hung on a full buffer, and the 17th blocked its caller for ever.
+/// Fault A5: a seek hung on a full buffer, and the 17th blocked its caller for ever.
 #[test]
 fn a5_seeks_are_answered_though_nobody_reads() {
     future::block_on(async {
@@ -86,7 +86,7 @@ fn a5_seeks_are_answered_though_nobody_reads() {
     });
 }
 
-/// A6: a seek failed once the end was queued, although nobody had read it.
+/// Fault A6: a seek failed once the end was queued, although nobody had read it.
 #[test]
 fn a6_a_seek_revokes_an_unread_end() {
     let (source, _) = tape::scripted(1 << 20, &[Act::Data(8)]);
@@ -101,7 +101,7 @@ fn a6_a_seek_revokes_an_unread_end() {
     assert!(matches!(step.next(&mut stream), Poll::Ready(Some(Ok(chunk))) if chunk == tape::bytes(80, 144)));
 }
 
-/// A7: an error made before a seek arrived after it and ended the stream.
+/// Fault A7: an error made before a seek arrived after it and ended the stream.
 #[test]
 fn a7_a_seek_revokes_an_unread_error() {
     let (source, _) = tape::scripted(1 << 20, &[Act::Data(8), Act::Fail(9)]);
@@ -120,7 +120,7 @@ fn a7_a_seek_revokes_an_unread_error() {
     }
 }
 
-/// A8: the reader hung, or saw a clean end. Executors that are shut down are in `executors.rs`.
+/// Fault A8: the reader hung, or saw a clean end. Executors that are shut down are in `executors.rs`.
 #[test]
 fn a8_a_panic_is_no_clean_end() {
     for make in [Stream::new, Stream::inline] {
@@ -128,7 +128,7 @@ fn a8_a_panic_is_no_clean_end() {
     }
 }
 
-/// A9: reading did not wake the prefetcher.
+/// Fault A9: reading did not wake the prefetcher.
 #[test]
 fn a9_reading_refills() {
     let (source, _) = tape::playing(1 << 20, 1024);
@@ -145,7 +145,7 @@ fn a9_reading_refills() {
     }
 }
 
-/// A9, the other way round: a driver that waits for its source is left alone.
+/// Fault A9, the other way round: a driver that waits for its source is left alone.
 #[test]
 fn a9_reading_wakes_nobody_in_vain() {
     let (source, _) = tape::scripted(1 << 20, &[Act::Data(8), Act::Data(8), Act::Data(8), Act::Wait]);
@@ -158,7 +158,7 @@ fn a9_reading_wakes_nobody_in_vain() {
     assert_eq!(step.woken(), 0);
 }
 
-/// A10: dropping an unused handle cancelled everything.
+/// Fault A10: dropping an unused handle cancelled everything.
 #[test]
 fn a10_a_handle_owns_nothing() {
     future::block_on(async {
@@ -176,7 +176,7 @@ fn a10_a_handle_owns_nothing() {
     });
 }
 
-/// A11: a reference cycle leaked each track.
+/// Fault A11: a reference cycle leaked each track.
 #[test]
 fn a11_nothing_is_left_of_a_dropped_stream() {
     future::block_on(async {
@@ -200,7 +200,7 @@ fn a11_nothing_is_left_of_a_dropped_stream() {
     });
 }
 
-/// A12: A and B were asked quickly; B was applied, then A.
+/// Fault A12: A and B were asked quickly; B was applied, then A.
 #[test]
 fn a12_a_superseded_seek_never_fires() {
     let (source, deck) = tape::playing(1 << 20, 100);

@@ -1,4 +1,4 @@
-//! `stream` from outside: its promises S1 to S11, and the faults A1 to A12 that others shipped.
+//! `stream` from outside: its promises S1 to S12, and the faults A1 to A12 that others shipped.
 
 #![cfg(feature = "stream")]
 #![allow(

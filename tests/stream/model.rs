@@ -12,7 +12,7 @@ use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use kithara::stream::{
-    Driver, Handle, Message, Messages, Source, SourceStream, Stream, StreamError, StreamParams,
+    Driver, Handle, Message, Messages, Position, Source, SourceStream, Stream, StreamError, StreamParams,
 };
 use proptest::prelude::*;
 
@@ -70,6 +70,8 @@ struct World {
     scripts: VecDeque<Vec<Act>>,
     /// What was made since each accepted open.
     eras: Vec<Vec<Made>>,
+    /// Where each of them started.
+    starts: Vec<u64>,
     position: u64,
     made: u32,
     permits: usize,
@@ -104,9 +106,12 @@ impl Source for Scripted {
         if matches!(script.front(), Some(Act::FailToOpen)) && world.eras.is_empty() {
             let code = world.serial();
             world.eras.push(vec![Made::Fail(code)]);
+            world.starts.push(0);
             return Err(StreamError::source(Torn { code }));
         }
+        let start = world.position;
         world.eras.push(Vec::new());
+        world.starts.push(start);
         world.live += 1;
         Ok(Box::pin(Opened {
             world: Arc::clone(&self.0),
@@ -221,6 +226,10 @@ struct Bench {
     era: usize,
     had: usize,
     had_bytes: usize,
+    /// Bytes of the current era that the consumer has had.
+    era_bytes: usize,
+    /// How many seeks there were, so that each has a target of its own.
+    seeks: u64,
     ended: bool,
     driver_dropped: bool,
 }
@@ -257,6 +266,8 @@ impl Bench {
             era: 0,
             had: 0,
             had_bytes: 0,
+            era_bytes: 0,
+            seeks: 0,
             ended: false,
             driver_dropped: false,
         }
@@ -284,7 +295,7 @@ impl Bench {
     fn follow(&mut self) {
         let era = self.world().eras.len().saturating_sub(1);
         if era != self.era {
-            (self.era, self.had, self.had_bytes) = (era, 0, 0);
+            (self.era, self.had, self.had_bytes, self.era_bytes) = (era, 0, 0, 0);
         }
     }
 
@@ -382,6 +393,16 @@ impl Bench {
             self.had += 1;
         }
         let next = made.get(self.had);
+        let start = self.world().starts.get(self.era).copied().unwrap_or_default();
+        let messages = self.messages.as_ref().expect("polled just now");
+        let stands = (messages.generation(), messages.position());
+        if !matches!(
+            polled,
+            Poll::Pending | Poll::Ready(Some(Err(StreamError::DriverGone { .. })))
+        ) {
+            let due = Position::Bytes(start + self.era_bytes as u64);
+            assert_eq!(stands, (self.era as u64, due), "S12");
+        }
         let gone = self.driver_dropped || self.world().panicked;
         match (polled, next) {
             (Poll::Pending, _) => {
@@ -397,6 +418,7 @@ impl Bench {
                 }
                 assert!(chunk.len() <= self.params.1 || self.inline, "S4");
                 self.had_bytes += chunk.len();
+                self.era_bytes += chunk.len();
                 if self.had_bytes < whole.len() {
                     self.consumer_ran = false;
                     return;
@@ -440,7 +462,9 @@ impl Bench {
             return;
         };
         let closed = self.is_closed();
-        let mut future: Seek = Box::pin(async move { handle.seek_bytes(400 + how as u64).await });
+        self.seeks += 1;
+        let target = 4 * self.seeks + how as u64;
+        let mut future: Seek = Box::pin(async move { handle.seek_bytes(target).await });
         let step = Step::new();
         let polled = step.poll(&mut future);
         if !closed {
@@ -630,7 +654,7 @@ proptest! {
         ..ProptestConfig::default()
     })]
 
-    /// S1 to S9.
+    /// S1 to S9, S12.
     #[test]
     fn a_stream_does_what_the_model_says(
         inline: bool,

@@ -1,11 +1,11 @@
-//! S1 to S11, stepped by hand where the order of steps is the point, and as scenarios where it is not.
+//! S1 to S12, stepped by hand where the order of steps is the point, and as scenarios where it is not.
 
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex};
 use std::task::Poll;
 
 use futures_lite::{StreamExt, future};
-use kithara::stream::{Command, Message, Source, SourceStream, Stream, StreamError, StreamParams};
+use kithara::stream::{Message, Position, Source, SourceStream, Stream, StreamError, StreamParams};
 
 use crate::scenarios::{self, Make, small};
 use crate::step::Step;
@@ -267,7 +267,7 @@ fn s5_an_inline_seek_needs_nobody_else() {
     assert!(consumer.next(&mut stream).is_ready());
     assert!(consumer.next(&mut stream).is_pending());
     assert!(matches!(
-        seeker.poll(&mut pin!(handle.send(Command::SeekBytes(80)))),
+        seeker.poll(&mut pin!(handle.seek_bytes(80))),
         Poll::Ready(Ok(()))
     ));
     assert_eq!(deck.seeks(), [80]);
@@ -466,6 +466,49 @@ fn s10_everything_can_be_moved_between_threads() {
     let (source, _) = tape::playing(10, 1);
     let handle: Arc<dyn Send + Sync> = Arc::new(Stream::inline(source, small()).handle());
     drop(handle);
+}
+
+/// S12: with the handle on another thread, the bytes cut into pieces, and control messages between them.
+#[test]
+fn s12_the_first_item_after_a_seek_is_known_and_so_is_its_place() {
+    both(scenarios::items_tell_where_they_stand);
+}
+
+/// S12: what is queued or made when the seek is accepted is older than it, and says so if it was received before.
+#[test]
+fn s12_the_generation_grows_with_the_item_and_not_with_the_seek() {
+    let (source, deck) = tape::playing(1 << 20, 100);
+    let (stream, mut driver) = Stream::with_driver(source, small());
+    let handle = stream.handle();
+    let mut messages = stream.into_messages();
+    let step = Step::new();
+    assert!(step.settle(&mut driver).is_pending());
+    assert!(step.next(&mut messages).is_ready());
+    for (round, target) in [(1, 8_000), (2, 16_000)] {
+        let mut seek = pin!(handle.seek_bytes(target));
+        assert!(step.poll(&mut seek).is_pending());
+        assert!(step.settle(&mut driver).is_pending());
+        assert!(matches!(step.poll(&mut seek), Poll::Ready(Ok(()))));
+        let stands = (messages.generation(), messages.position());
+        assert_eq!(
+            stands,
+            (0, Position::Bytes(0)),
+            "round {round}: nothing was received since"
+        );
+    }
+    deck.answer_seeks(Seeks::Refused);
+    let mut refused = pin!(handle.seek_bytes(0));
+    assert!(step.poll(&mut refused).is_pending());
+    assert!(step.settle(&mut driver).is_pending());
+    assert!(matches!(step.poll(&mut refused), Poll::Ready(Err(_))));
+    for place in [16_000, 16_100] {
+        let Poll::Ready(Some(Ok(Message::Data(chunk)))) = step.next(&mut messages) else {
+            panic!("no chunk")
+        };
+        assert_eq!(chunk, tape::bytes(place, place + 100));
+        let stands = (messages.generation(), messages.position());
+        assert_eq!(stands, (2, Position::Bytes(place)), "two accepted, one refused");
+    }
 }
 
 /// S11.

@@ -5,7 +5,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use futures_lite::{Stream as _, StreamExt, future, pin};
-use kithara::stream::{Command, Message, Stream, StreamError, StreamParams};
+use kithara::stream::{Handle, Message, Position, Stream, StreamError, StreamParams};
 
 use crate::tape::{self, Act, Seeks, Tape, Torn};
 
@@ -111,6 +111,15 @@ pub async fn seeks(make: Make<'_>) {
     assert_eq!(read(&mut stream).await.unwrap(), tape::bytes(99_990, 100_000));
 }
 
+/// To byte `target`, which plays at that many milliseconds.
+async fn seek(handle: &Handle<Torn>, target: u64, by_time: bool) -> Result<(), tape::Error> {
+    if by_time {
+        handle.seek_time(Duration::from_millis(target)).await
+    } else {
+        handle.seek_bytes(target).await
+    }
+}
+
 /// S5, in each of the ways to refuse.
 pub async fn a_refusal_changes_nothing(make: Make<'_>) {
     for how in [Seeks::Unsupported, Seeks::Refused, Seeks::OpenFails] {
@@ -119,8 +128,8 @@ pub async fn a_refusal_changes_nothing(make: Make<'_>) {
         let mut stream = make(source, small());
         let handle = stream.handle();
         let mut all = stream.next().await.unwrap().unwrap().to_vec();
-        for command in [Command::SeekBytes(5), Command::SeekTime(Duration::from_millis(5))] {
-            let refusal = handle.send(command).await.unwrap_err();
+        for by_time in [false, true] {
+            let refusal = seek(&handle, 5, by_time).await.unwrap_err();
             match how {
                 Seeks::Unsupported => assert!(matches!(refusal, StreamError::SeekNotSupported)),
                 Seeks::Refused => assert_eq!(refusal.source_error(), Some(&Torn { code: 416 })),
@@ -140,14 +149,7 @@ pub async fn scrubs(make: Make<'_>) {
     for round in 0..8 {
         let mut asked: Vec<_> = (1..=20)
             .map(|n| (round * 1000 + n * 8, n % 3 == round % 3))
-            .map(|(target, by_time)| {
-                if by_time {
-                    Command::SeekTime(Duration::from_millis(target))
-                } else {
-                    Command::SeekBytes(target)
-                }
-            })
-            .map(|command| Box::pin(handle.send(command)))
+            .map(|(target, by_time)| Box::pin(seek(&handle, target, by_time)))
             .collect();
         let mut answers = Vec::new();
         future::poll_fn(|cx| {
@@ -266,4 +268,46 @@ pub async fn offline_reaches_every_open(make: Make<'_>) {
         assert_eq!(read(&mut stream).await.unwrap(), tape::bytes(20, 1000));
         assert_eq!(*deck.offline.lock().unwrap(), [offline; 3]);
     }
+}
+
+/// S12: bytes and control messages, at the start, after a seek by bytes and after one by time, and at the end.
+pub async fn items_tell_where_they_stand(make: Make<'_>) {
+    let acts = |_| vec![Act::Note(1), Act::Data(3000), Act::Note(2), Act::Data(8)];
+    let (source, _) = tape::tape(1 << 20, acts);
+    let stream = make(source, small());
+    let handle = stream.handle();
+    let mut messages = stream.into_messages();
+    let sought = Duration::from_secs(5);
+    let targets = [
+        Position::Bytes(0),
+        Position::Bytes(700),
+        Position::Time { sought, bytes: 0 },
+    ];
+    for (generation, target) in (0..).zip(targets) {
+        if generation > 0 {
+            let handle = handle.clone();
+            let seeker = std::thread::spawn(move || match target {
+                Position::Bytes(at) => future::block_on(handle.seek_bytes(at)),
+                _ => future::block_on(handle.seek_time(sought)),
+            });
+            seeker.join().unwrap().unwrap();
+        }
+        let mut bytes = 0;
+        while bytes < 3008 {
+            let message = messages.next().await.unwrap().unwrap();
+            let due = match target {
+                Position::Bytes(at) => Position::Bytes(at + bytes),
+                _ => Position::Time { sought, bytes },
+            };
+            assert_eq!((messages.generation(), messages.position()), (generation, due));
+            if let Message::Data(data) = message {
+                let at = if generation == 2 { 5000 } else { 700 * generation } + bytes;
+                assert_eq!(data, tape::bytes(at, at + data.len() as u64));
+                bytes += data.len() as u64;
+            }
+        }
+    }
+    assert!(messages.next().await.is_none());
+    let end = Position::Time { sought, bytes: 3008 };
+    assert_eq!((messages.generation(), messages.position()), (2, end));
 }

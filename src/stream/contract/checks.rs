@@ -296,13 +296,9 @@ fn failed<E: std::error::Error + 'static>(
     what: &str,
     error: &StreamError<E>,
 ) -> Violation {
-    let cause = error
-        .source_error()
-        .map(|source| format!(": {source}"))
-        .unwrap_or_default();
     Violation {
         rule,
-        detail: format!("{what}: {error}{cause}"),
+        detail: format!("{what}: {error}"),
     }
 }
 

@@ -1,7 +1,6 @@
-//! What loom can see through: its own primitives, and a plain stand-in for async-channel.
+//! Stand-ins that loom can explore: its own primitives, and a plain channel in place of async-channel.
 //!
-//! It is as linearizable as what it replaces and nothing more, so that what is explored is how *this* module
-//! puts the parts together.
+//! The channel orders no more than async-channel promises. So loom explores how *this* module puts the parts together.
 
 use std::task::Waker;
 

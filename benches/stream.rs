@@ -116,14 +116,14 @@ impl Drop for Idle {
 
 /// An executor on `n` threads.
 struct Pool {
-    executor: Arc<smol::Executor<'static>>,
+    executor: Arc<async_executor::Executor<'static>>,
     stop: Option<async_channel::Sender<()>>,
     threads: Vec<JoinHandle<()>>,
 }
 
 impl Pool {
     fn new(threads: usize) -> Self {
-        let executor = Arc::new(smol::Executor::new());
+        let executor = Arc::new(async_executor::Executor::new());
         let (stop, stopped) = async_channel::bounded::<()>(1);
         let threads = (0..threads)
             .map(|_| {
@@ -530,7 +530,7 @@ fn memory(report: &mut Report) {
     report.bar("resident_growth_10gib", growth as f64, 1024.0 + 1024.0, "KiB");
 
     let threads = status("Threads:").unwrap_or(0);
-    let executor = smol::LocalExecutor::new();
+    let executor = async_executor::LocalExecutor::new();
     let mut streams = Vec::with_capacity(1000);
     let info = measure(|| {
         for _ in 0..STREAMS {

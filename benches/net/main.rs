@@ -31,7 +31,7 @@ const GIB: f64 = (1_u64 << 30) as f64;
 fn main() {
     // All of it in one call, as a player has it: between calls the reactor moves to a thread of its own, and each wake-up
     // would cross threads.
-    smol::block_on(run());
+    async_io::block_on(run());
 }
 
 async fn run() {

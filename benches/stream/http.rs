@@ -86,7 +86,7 @@ async fn read(
     way: Way,
     client: &HttpClient,
     url: &Url,
-    executor: &smol::LocalExecutor<'_>,
+    executor: &async_executor::LocalExecutor<'_>,
 ) -> (u64, Duration) {
     async fn drain<E: std::fmt::Debug>(
         chunks: impl futures_core::Stream<Item = Result<bytes::Bytes, E>>,
@@ -136,14 +136,14 @@ pub(crate) fn http(report: &mut Report) {
     println!("http server: {}", web.name());
     let client = HttpClient::new().unwrap();
     let (large, small) = (web.url("/large"), web.url("/small"));
-    let executor = smol::LocalExecutor::new();
+    let executor = async_executor::LocalExecutor::new();
     let (mut seconds, mut cpu, mut firsts) = (
         [const { Vec::new() }; 4],
         [const { Vec::new() }; 4],
         [const { Vec::new() }; 4],
     );
     // In one call: between calls the reactor moves to a thread of its own, and each wake-up would cross threads.
-    smol::block_on(executor.run(async {
+    async_io::block_on(executor.run(async {
         for round in 0..ROUNDS {
             for turn in 0..WAYS.len() {
                 // Nobody is always first.

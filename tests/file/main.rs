@@ -1,4 +1,5 @@
 //! `FileSource` against a server on loopback: random access, streams, the cache, and what servers do (tables B and D).
+//! Decoders that read from it have their tests in `tests/interop`.
 
 #![cfg(feature = "file")]
 #![allow(
@@ -22,8 +23,6 @@ mod cached;
 #[cfg(feature = "test-util")]
 mod contract;
 mod damaged;
-#[cfg(feature = "symphonia")]
-mod decode;
 mod dropped;
 mod joined;
 mod matrix;

@@ -1,4 +1,5 @@
 //! `net` against a server on loopback: the promises N1 to N7, and what went wrong elsewhere (faults D1 to D14).
+//! https has its tests in `tests/interop`.
 
 #![cfg(feature = "net")]
 #![allow(
@@ -13,8 +14,6 @@
 mod basics;
 mod bulk;
 mod faults;
-#[cfg(feature = "tls")]
-mod https;
 mod promises;
 
 use std::time::Duration;

@@ -1,13 +1,14 @@
-//! What must hold however a stream is run. Each scenario is handed a way to make one; `executors.rs` runs them all in
-//! every way on every executor.
+//! What must hold however a stream is run. Each scenario is handed a way to make one; `executors.rs`, here and in
+//! `tests/interop`, runs them all in every way on every executor.
 
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
 use futures_lite::{Stream as _, StreamExt, future, pin};
-use kithara::stream::{Handle, Message, Position, Stream, StreamError, StreamParams};
+use kithara::stream::{Driver, Handle, Message, Position, Stream, StreamError, StreamParams};
 
-use crate::tape::{self, Act, Seeks, Tape, Torn};
+use crate::tape::{self, Act, Deck, Seeks, Tape, Torn};
 
 pub type Make<'a> = &'a (dyn Fn(Tape, StreamParams) -> Stream<Tape> + Sync);
 
@@ -23,6 +24,18 @@ pub async fn read(stream: &mut Stream<Tape>) -> Result<Vec<u8>, tape::Error> {
         all.extend_from_slice(&chunk?);
     }
     Ok(all)
+}
+
+/// All scenarios in the three ways to run a driver.
+pub async fn suite(spawn: impl Fn(Driver<Tape>) + Sync) {
+    all(&Stream::new).await;
+    all(&Stream::inline).await;
+    all(&|source: Tape, params: StreamParams| {
+        let (stream, driver) = Stream::with_driver(source, params);
+        spawn(driver);
+        stream
+    })
+    .await;
 }
 
 /// Every scenario, one after the other.
@@ -310,4 +323,28 @@ pub async fn items_tell_where_they_stand(make: Make<'_>) {
     assert!(messages.next().await.is_none());
     let end = Position::Time { sought, bytes: 3008 };
     assert_eq!((messages.generation(), messages.position()), (2, end));
+}
+
+/// Reads a chunk, then leaves: the executor is shut down behind its back.
+pub async fn first_chunk(stream: &mut Stream<Tape>) {
+    assert_eq!(stream.next().await.unwrap().unwrap(), tape::bytes(0, 8));
+    assert!(future::poll_once(stream.next()).await.is_none());
+}
+
+pub fn stalled() -> (Stream<Tape>, Driver<Tape>, Arc<Deck>) {
+    let (source, deck) = tape::scripted(1000, &[Act::Data(8), Act::Wait]);
+    let (stream, driver) = Stream::with_driver(source, small());
+    (stream, driver, deck)
+}
+
+/// S3: the error, and the source is gone with its executor.
+pub fn assert_gone(mut stream: Stream<Tape>, deck: &Deck) {
+    let handle = stream.handle();
+    future::block_on(async {
+        let error = stream.next().await.unwrap().unwrap_err();
+        assert!(matches!(error, StreamError::DriverGone { panic: None }));
+        assert!(stream.next().await.is_none());
+        assert!(handle.seek_bytes(0).await.unwrap_err().is_closed());
+        assert!(deck.gone.recv().await.is_err());
+    });
 }

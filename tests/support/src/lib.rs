@@ -33,6 +33,11 @@
 //! | `log` | [`Log`], [`Recorded`], [`Connection`]: what happened |
 //! | `fixture` | [`media`], [`expected`], [`disk_bytes`] |
 
+#![allow(
+    clippy::panic,
+    reason = "a test fails by panicking; the panic shows what the server saw"
+)]
+
 mod connection;
 mod content;
 mod fixture;

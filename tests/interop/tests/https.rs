@@ -1,5 +1,13 @@
 //! N6: https, with a certificate made for the test.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex, mpsc};
@@ -11,9 +19,8 @@ use kithara::net::rustls::crypto::{CryptoProvider, ring};
 use kithara::net::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use kithara::net::rustls::{ClientConfig, RootCertStore, ServerConfig, ServerConnection, StreamOwned};
 use kithara::net::{HttpClient, HttpClientBuilder, NetError, Phase, Request, RetryPolicy, Url};
+use kithara_interop::{builder, fetch, pattern, server_with, url};
 use kithara_test_support::{Rule, Server};
-
-use crate::{builder, fetch, pattern, server_with, url};
 
 /// A TLS server that answers each request on each connection with the same bytes.
 struct Https {

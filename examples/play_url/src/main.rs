@@ -1,8 +1,8 @@
 //! Decodes a track while it arrives: Symphonia on a reader that can be sought anywhere, any time.
 //!
 //! ```text
-//! cargo run --example play_url --features file,symphonia                  the bundled MP3, slowly, from a loopback server
-//! cargo run --example play_url --features file,symphonia,tls -- URL|FILE  any track
+//! cargo run -p play_url                           the bundled MP3, slowly, from a loopback server
+//! cargo run -p play_url -- URL|FILE               any track
 //! cargo run --manifest-path examples/device/Cargo.toml -- --device [URL|FILE]   to the sound card
 //!
 //!   --out FILE        the WAV file to write (default: play_url.wav in the temporary directory)

@@ -4,10 +4,20 @@
 //! Its readers look for tags at the end of whatever is seekable, before they play. So those formats that need no tail are
 //! given a source that does not say it can seek, as an application would that wants to start at once; MP4 needs one.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    clippy::cast_sign_loss,
+    reason = "a test fails by panicking"
+)]
+
 use std::io::Read;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures_lite::future::block_on;
 use kithara::file::{FileParams, FileReader, FileSource};
@@ -18,7 +28,8 @@ use symphonia::core::formats::{FormatOptions, TrackType};
 use symphonia::core::io::{MediaSource, MediaSourceStream, ReadOnlySource};
 use symphonia::core::meta::MetadataOptions;
 
-use crate::*;
+use kithara::net::Url;
+use kithara_interop::{MIB, builder, client, open_cache};
 
 /// The samples, interleaved, after the callback has heard of the first second.
 fn decode(source: Box<dyn MediaSource>, extension: &str, mut first_second: impl FnMut()) -> Vec<f32> {

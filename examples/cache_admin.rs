@@ -19,13 +19,24 @@
 use std::error::Error;
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
-use indicatif::{HumanBytes, HumanDuration, ProgressBar, ProgressStyle};
 use kithara::cache::{AssetCache, AssetId, AssetInfo, BlockingCache, CachePath, CacheStats, Timestamp};
 use serde_json::{Value as Json, json};
 
-const USAGE: &str =
-    "usage: cache_admin [--json] DIR (ls | pin ASSET | unpin ASSET | rm ASSET | evict --to SIZE | verify)";
+const USAGE: &str = "\
+usage: cache_admin [--json] DIR COMMAND     without arguments: each command once, on a cache made up for it
+
+  ls                 assets with sizes, ages, pins
+  pin ASSET          keep it, whatever happens
+  unpin ASSET
+  rm ASSET
+  evict --to SIZE    the least recently used first, pinned ones never; SIZE as 1GiB, 500MB, 4096
+  verify             every byte against its checksum; exit code 1 if any differs
+
+  --json             for programs instead of people
+
+ASSET is the beginning of an id that `ls` shows, or the URL or key the asset was stored under.";
 
 type Failure = Box<dyn Error>;
 
@@ -37,7 +48,7 @@ fn main() -> ExitCode {
     match done {
         Ok(code) => code,
         Err(failure) => {
-            eprintln!("cache_admin: {failure}");
+            eprintln!("cache_admin: {}", in_one_line(&*failure));
             ExitCode::FAILURE
         }
     }
@@ -78,11 +89,7 @@ impl Command {
                     let gone = before.assets - after.assets;
                     println!("{}", json!({ "bytes": after.asset_bytes, "evicted": gone }));
                 } else {
-                    println!(
-                        "{} -> {}",
-                        HumanBytes(before.asset_bytes),
-                        HumanBytes(after.asset_bytes)
-                    );
+                    println!("{} -> {}", human(before.asset_bytes), human(after.asset_bytes));
                 }
                 if after.bytes > *to {
                     eprintln!("cache_admin: what is pinned needs more than that");
@@ -139,11 +146,8 @@ fn ls(cache: &BlockingCache, json: bool) -> Result<(), Failure> {
     );
     for asset in &assets {
         let id: String = asset.id.name().chars().take(12).collect();
-        let age = format!("{} ago", HumanDuration(asset.last_access.age(now)));
-        let (size, pin) = (
-            HumanBytes(asset.bytes).to_string(),
-            if asset.pinned { "yes" } else { "" },
-        );
+        let age = format!("{} ago", human_age(asset.last_access.age(now)));
+        let (size, pin) = (human(asset.bytes), if asset.pinned { "yes" } else { "" });
         let key = key(cache, asset).unwrap_or_default();
         println!("{id:12} {size:>11} {:>6}  {age:14} {pin:3}  {key}", asset.files);
     }
@@ -152,7 +156,7 @@ fn ls(cache: &BlockingCache, json: bool) -> Result<(), Failure> {
         "{} assets, {} files, {}",
         stats.assets,
         stats.entries,
-        HumanBytes(stats.asset_bytes)
+        human(stats.asset_bytes)
     );
     Ok(())
 }
@@ -170,9 +174,6 @@ fn find(cache: &BlockingCache, text: &str) -> Result<AssetId, Failure> {
 
 /// Reads everything. `false`: something is not what was stored.
 fn verify(cache: &BlockingCache, json: bool) -> Result<bool, Failure> {
-    let style =
-        ProgressStyle::with_template("verify [{bar:40}] {bytes}/{total_bytes} {bytes_per_sec} {eta}")?;
-    let bar = ProgressBar::new(cache.stats()?.asset_bytes).with_style(style);
     let (mut entries, mut damaged) = (0_u64, Vec::new());
     for asset in cache.assets()? {
         for info in cache.entries(&asset.id)? {
@@ -183,10 +184,8 @@ fn verify(cache: &BlockingCache, json: bool) -> Result<bool, Failure> {
                 damaged.push(format!("{}/{}", asset.id, info.path));
             }
             entries += 1;
-            bar.inc(entry.len());
         }
     }
-    bar.finish_and_clear();
     if json {
         println!("{}", json!({ "entries": entries, "damaged": damaged }));
     } else {
@@ -245,6 +244,29 @@ fn show() -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// `15 GiB`, `300 KiB`, `12 B`: the unit that leaves two digits or more.
+fn human(bytes: u64) -> String {
+    let (mut value, mut unit) = (bytes, "B");
+    for larger in ["KiB", "MiB", "GiB", "TiB"] {
+        if value < 10 * 1024 {
+            break;
+        }
+        (value, unit) = (value / 1024, larger);
+    }
+    format!("{value} {unit}")
+}
+
+/// `3 days`, `20 s`.
+fn human_age(age: Duration) -> String {
+    let seconds = age.as_secs();
+    match seconds {
+        0..120 => format!("{seconds} s"),
+        120..7_200 => format!("{} min", seconds / 60),
+        7_200..172_800 => format!("{} hours", seconds / 3_600),
+        _ => format!("{} days", seconds / 86_400),
+    }
+}
+
 /// `1GiB`, `500MB`, `4096`.
 fn size(text: &str) -> Result<u64, Failure> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
@@ -267,6 +289,21 @@ fn size(text: &str) -> Result<u64, Failure> {
     number
         .checked_mul(unit)
         .ok_or_else(|| "more than there is".into())
+}
+
+/// An error and its causes, in one line.
+fn in_one_line(error: &dyn Error) -> String {
+    let mut line = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let text = error.to_string();
+        // A transparent error has the text of its cause.
+        if !line.ends_with(&text) {
+            line = format!("{line}: {text}");
+        }
+        cause = error.source();
+    }
+    line.replace('\n', " ")
 }
 
 struct Options;
@@ -299,7 +336,7 @@ impl Options {
             ([root, "rm", asset], None) => (root, Command::Rm((*asset).into())),
             ([root, "evict"], Some(to)) => (root, Command::Evict(to)),
             ([root, "verify"], None) => (root, Command::Verify),
-            _ => return Err(USAGE.into()),
+            _ => return Err("no such command; --help lists them".into()),
         };
         Ok(Some(((*root).into(), command, json)))
     }

@@ -1,12 +1,30 @@
-//! The cache by itself: put, lease, go over the limit, see who had to leave.
+//! The cache by itself: put, lease, go over the limit, see what had to leave.
 //!
 //! `cargo run --example cache_only`
-#![allow(clippy::print_stdout, reason = "an example talks")]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "an example talks")]
+
+use std::error::Error;
+use std::process::ExitCode;
+
 use bytes::Bytes;
 use futures_lite::future::block_on;
 use kithara::cache::{AssetCache, AssetId, CacheError, CachePath};
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
+fn main() -> ExitCode {
+    if std::env::args().any(|argument| argument == "--help" || argument == "-h") {
+        println!("usage: cache_only     fills a small cache beyond its limit; there is nothing to set");
+        return ExitCode::SUCCESS;
+    }
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("cache_only: {}", in_one_line(&*failure));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<(), Box<dyn Error>> {
     block_on(async {
         let folder = tempfile::tempdir()?;
         let cache = AssetCache::builder(folder.path())
@@ -48,4 +66,19 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         println!("{:?}", cache.stats().await?);
         Ok(())
     })
+}
+
+/// An error and its causes, in one line.
+fn in_one_line(error: &dyn Error) -> String {
+    let mut line = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let text = error.to_string();
+        // A transparent error has the text of its cause.
+        if !line.ends_with(&text) {
+            line = format!("{line}: {text}");
+        }
+        cause = error.source();
+    }
+    line.replace('\n', " ")
 }

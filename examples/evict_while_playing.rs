@@ -1,4 +1,5 @@
-//! An album under a limit it does not fit: while a track plays, the ones heard longest ago leave.
+//! An album under a limit it does not fit: while a track plays, the ones heard longest ago leave. It starts the test
+//! server of this repository (`kithara-test-support`, which is not published).
 //!
 //! ```text
 //! cargo run --example evict_while_playing --features hls            the bundled tracks under 400 000 bytes
@@ -7,11 +8,12 @@
 //!
 //! A line for each segment: what the cache holds, on the disk and by its own account. `>` is the track that plays: its source
 //! leases it, so that it is never the one to go.
-#![allow(clippy::print_stdout, reason = "an example talks")]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "an example talks")]
 
 use std::error::Error;
 use std::fmt::Write as _;
 use std::path::Path;
+use std::process::ExitCode;
 
 use futures_lite::{StreamExt, future::block_on};
 use kithara::cache::{AssetCache, AssetId};
@@ -22,10 +24,40 @@ use kithara_test_support::{Server, media};
 
 const ALBUM: [&str; 4] = ["byterange", "packed", "ts", "encrypted-init"];
 
-fn main() -> Result<(), Box<dyn Error>> {
-    let max_bytes = std::env::args()
-        .nth(1)
-        .map_or(Ok(400_000), |bytes| bytes.parse())?;
+const USAGE: &str = "\
+usage: evict_while_playing [N]     the bundled tracks under N bytes (default: 400 000)";
+
+type Failure = Box<dyn Error>;
+
+fn main() -> ExitCode {
+    match options().and_then(run) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("evict_while_playing: {}", in_one_line(&*failure));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The limit in bytes.
+fn options() -> Result<u64, Failure> {
+    use lexopt::{Arg, ValueExt as _};
+    let mut max_bytes = 400_000;
+    let mut arguments = lexopt::Parser::from_env();
+    while let Some(argument) = arguments.next()? {
+        match argument {
+            Arg::Value(bytes) => max_bytes = bytes.parse()?,
+            Arg::Long("help") | Arg::Short('h') => {
+                println!("{USAGE}");
+                std::process::exit(0);
+            }
+            other => return Err(other.unexpected().into()),
+        }
+    }
+    Ok(max_bytes)
+}
+
+fn run(max_bytes: u64) -> Result<(), Failure> {
     let server = Server::start(media())?;
     let folder = tempfile::tempdir()?;
     block_on(async {
@@ -56,7 +88,9 @@ fn main() -> Result<(), Box<dyn Error>> {
                 }
             }
             println!("  heard:     {}", holds(&cache, &tracks, folder.path()).await?);
-            assert!(on_disk(folder.path()) <= max_bytes, "the limit holds");
+            if on_disk(folder.path()) > max_bytes {
+                return Err("the cache takes more than its limit".into());
+            }
         }
         cache.close().await;
         Ok(())
@@ -64,11 +98,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 /// What the cache holds, the least recently used first.
-async fn holds(
-    cache: &AssetCache,
-    tracks: &[(&str, AssetId)],
-    root: &Path,
-) -> Result<String, Box<dyn Error>> {
+async fn holds(cache: &AssetCache, tracks: &[(&str, AssetId)], root: &Path) -> Result<String, Failure> {
     let mut line = format!("{:>7} bytes on disk", on_disk(root));
     for asset in cache.assets().await? {
         let name = tracks
@@ -100,4 +130,19 @@ fn bytes_in(dir: &Path) -> u64 {
             Err(_) => 0,
         })
         .sum()
+}
+
+/// An error and its causes, in one line.
+fn in_one_line(error: &dyn Error) -> String {
+    let mut line = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let text = error.to_string();
+        // A transparent error has the text of its cause.
+        if !line.ends_with(&text) {
+            line = format!("{line}: {text}");
+        }
+        cause = error.source();
+    }
+    line.replace('\n', " ")
 }

@@ -1,4 +1,5 @@
-//! Plays an HLS track into a cache, then the same track again with the network gone.
+//! Plays an HLS track into a cache, then the same track again with the network gone. Without a URL it starts the test
+//! server of this repository (`kithara-test-support`, which is not published); with one it needs none.
 //!
 //! ```text
 //! cargo run --example hls_offline --features hls                     the bundled track, online, then offline
@@ -18,13 +19,12 @@
 use std::error::Error;
 use std::fmt::{self, Write as _};
 use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::{BufWriter, IsTerminal as _, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use futures_lite::{StreamExt, future::block_on};
-use indicatif::{ProgressBar, ProgressStyle};
 use kithara::cache::AssetCache;
 use kithara::hls::{HlsControl, HlsParams, HlsSource, VariantChoice};
 use kithara::net::{HttpClient, Url};
@@ -36,7 +36,15 @@ use tempfile::TempDir;
 /// The bundled track, below the folder of the test media.
 const BUNDLED: &str = "hls/plain/master.m3u8";
 
-const USAGE: &str = "usage: hls_offline [URL] [--cache DIR] [--variant N] [--from SECONDS] [--offline] [--max-bytes N] [--out FILE]";
+const USAGE: &str = "\
+usage: hls_offline [URL] [options]     without a URL: the bundled track, from a loopback server
+
+  --cache DIR      keep the bytes here (default: a folder that is deleted at the end)
+  --variant N      play Variant Stream N, from 0 (default: the playlist's first)
+  --from SECONDS   begin with the segment that plays then (with a URL)
+  --offline        open no connection: play what --cache DIR holds
+  --max-bytes N    the cache's limit in bytes (default: 1 GiB)
+  --out FILE       write the track's bytes here";
 
 type Failure = Box<dyn Error>;
 
@@ -179,8 +187,8 @@ impl Player {
             .map(File::create)
             .transpose()?
             .map(BufWriter::new);
-        let bar = progress_bar(if offline { "offline" } else { "online" });
-        let mut played = Played::default();
+        let mut progress = Progress::new(if offline { "offline" } else { "online" });
+        let (mut played, mut at) = (Played::default(), 0);
         let mut hash = Sha256::new();
         while let Some(message) = messages.try_next().await? {
             match message {
@@ -190,20 +198,21 @@ impl Player {
                     if let Some(out) = &mut out {
                         out.write_all(&data)?;
                     }
-                    bar.set_message(format!("{} KiB", played.bytes / 1024));
+                    progress.show(at, played.bytes);
                 }
                 Message::Control(HlsControl::VariantApplied {
                     variant, duration, ..
                 }) => {
                     played.variant = variant;
-                    bar.set_length(duration.as_secs());
+                    progress.total = duration.as_secs();
                 }
                 Message::Control(HlsControl::SegmentStart { time, .. }) => {
                     played.segments += 1;
-                    bar.set_position(time.as_secs());
+                    at = time.as_secs();
                 }
                 Message::Control(HlsControl::CacheBypassed { resource, reason, .. }) => {
-                    bar.suspend(|| eprintln!("hls_offline: not cached: {resource}: {reason}"));
+                    progress.clear();
+                    eprintln!("hls_offline: not cached: {resource}: {reason}");
                 }
                 Message::Control(_) => {}
             }
@@ -211,7 +220,7 @@ impl Player {
         if let Some(mut out) = out {
             out.flush()?;
         }
-        bar.finish_and_clear();
+        progress.clear();
         for byte in hash.finalize() {
             write!(played.sha256, "{byte:02x}")?;
         }
@@ -227,23 +236,44 @@ impl Player {
     }
 }
 
-/// In seconds of sound; shown on a terminal and nowhere else.
-fn progress_bar(pass: &'static str) -> ProgressBar {
-    let style = ProgressStyle::with_template("{prefix:8} [{bar:40}] {pos:>3}/{len} s  {msg}");
-    let bar = ProgressBar::new(0).with_prefix(pass);
-    if let Ok(style) = style {
-        bar.set_style(style.progress_chars("=> "));
-    }
-    bar
+/// How far a pass is, in seconds of sound. On a terminal it is one line, which is written again and again; elsewhere
+/// nothing is shown.
+struct Progress {
+    pass: &'static str,
+    terminal: bool,
+    total: u64,
 }
 
-/// An error and its causes.
+impl Progress {
+    fn new(pass: &'static str) -> Self {
+        Self {
+            pass,
+            terminal: std::io::stderr().is_terminal(),
+            total: 0,
+        }
+    }
+
+    fn show(&self, seconds: u64, bytes: u64) {
+        if self.terminal {
+            let Self { pass, total, .. } = self;
+            eprint!("\r{pass:8} {seconds:>4}/{total} s  {} KiB", bytes / 1024);
+        }
+    }
+
+    fn clear(&self) {
+        if self.terminal {
+            eprint!("\r\x1b[K");
+        }
+    }
+}
+
+/// An error and its causes, in one line.
 fn in_one_line(error: &dyn Error) -> String {
     let mut line = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
         let text = error.to_string();
-        // Some errors tell their cause's text as their own.
+        // A transparent error has the text of its cause.
         if !line.ends_with(&text) {
             line = format!("{line}: {text}");
         }

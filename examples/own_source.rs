@@ -1,9 +1,16 @@
 //! A source of one's own: it counts in bytes, and a seek lands where it was asked to.
 //!
 //! `cargo run --example own_source`
-#![allow(clippy::print_stdout, clippy::indexing_slicing, reason = "an example talks")]
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::indexing_slicing,
+    reason = "an example talks"
+)]
 
 use std::convert::Infallible;
+use std::error::Error;
+use std::process::ExitCode;
 
 use bytes::Bytes;
 use futures_lite::{StreamExt, future::block_on, stream};
@@ -41,7 +48,21 @@ impl Source for Counter {
     }
 }
 
-fn main() -> Result<(), StreamError<Infallible>> {
+fn main() -> ExitCode {
+    if std::env::args().any(|argument| argument == "--help" || argument == "-h") {
+        println!("usage: own_source     plays a source of its own, with a seek; there is nothing to set");
+        return ExitCode::SUCCESS;
+    }
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("own_source: {}", in_one_line(&failure));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<(), StreamError<Infallible>> {
     block_on(async {
         let mut stream = Stream::new(Counter::default(), StreamParams::default());
         let first = stream.try_next().await?.unwrap_or_default();
@@ -55,4 +76,19 @@ fn main() -> Result<(), StreamError<Infallible>> {
         println!("{} bytes to the end, then the stream ended", after.len() + rest);
         Ok(())
     })
+}
+
+/// An error and its causes, in one line.
+fn in_one_line(error: &dyn Error) -> String {
+    let mut line = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let text = error.to_string();
+        // A transparent error has the text of its cause.
+        if !line.ends_with(&text) {
+            line = format!("{line}: {text}");
+        }
+        cause = error.source();
+    }
+    line.replace('\n', " ")
 }

@@ -1,4 +1,5 @@
-//! Listens to a stream without an end in bounded memory, and keeps nothing on the disk.
+//! Listens to a stream without an end in bounded memory, and keeps nothing on the disk. Without a URL it starts the test
+//! server of this repository (`kithara-test-support`, which is not published); with one it needs none.
 //!
 //! ```text
 //! cargo run --example radio --features file                   sixty-four MiB of an endless loopback stream
@@ -22,13 +23,18 @@ const MIB: u64 = 1024 * 1024;
 const WINDOW: u64 = MIB;
 const DISK: u64 = 8 * MIB;
 
+const USAGE: &str = "\
+usage: radio [URL] [--mib N]     without a URL: an endless stream from a loopback server
+
+  --mib N    stop after N MiB (default: 64)";
+
 type Failure = Box<dyn Error>;
 
 fn main() -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("radio: {failure}");
+            eprintln!("radio: {}", in_one_line(&*failure));
             ExitCode::FAILURE
         }
     }
@@ -36,11 +42,17 @@ fn main() -> ExitCode {
 
 fn run() -> Result<(), Failure> {
     let (url, mib) = options()?;
-    let server = Server::empty()?;
-    // Chunks and no length, as a radio station sends it: it never ends.
-    server.serve("/radio", Content::pattern(&Pattern::new(1), u64::MAX));
-    server.rule("/radio", Rule::new().ignore_range().chunked());
-    let url = url.unwrap_or_else(|| server.url("/radio"));
+    let (_server, url) = match url {
+        Some(url) => (None, url),
+        None => {
+            let server = Server::empty()?;
+            // Chunks and no length, as a radio station sends it: it never ends.
+            server.serve("/radio", Content::pattern(&Pattern::new(1), u64::MAX));
+            server.rule("/radio", Rule::new().ignore_range().chunked());
+            let url = server.url("/radio");
+            (Some(server), url)
+        }
+    };
 
     let folder = tempfile::tempdir()?;
     let cache = AssetCache::builder(folder.path())
@@ -84,6 +96,21 @@ fn run() -> Result<(), Failure> {
     Ok(())
 }
 
+/// An error and its causes, in one line.
+fn in_one_line(error: &dyn Error) -> String {
+    let mut line = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let text = error.to_string();
+        // A transparent error has the text of its cause.
+        if !line.ends_with(&text) {
+            line = format!("{line}: {text}");
+        }
+        cause = error.source();
+    }
+    line.replace('\n', " ")
+}
+
 fn options() -> Result<(Option<String>, u64), Failure> {
     use lexopt::{Arg, ValueExt as _};
     let (mut url, mut mib) = (None, 64);
@@ -92,6 +119,10 @@ fn options() -> Result<(Option<String>, u64), Failure> {
         match argument {
             Arg::Value(text) => url = Some(text.string()?),
             Arg::Long("mib") => mib = arguments.value()?.parse()?,
+            Arg::Long("help") | Arg::Short('h') => {
+                println!("{USAGE}");
+                std::process::exit(0);
+            }
             other => return Err(other.unexpected().into()),
         }
     }

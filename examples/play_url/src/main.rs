@@ -1,4 +1,5 @@
-//! Decodes a track while it arrives: Symphonia on a reader that can be sought anywhere, any time.
+//! Decodes a track while it arrives: Symphonia on a reader that seeks anywhere, at any time. Without a URL it starts the
+//! test server of this repository (`kithara-test-support`, which is not published); with one it needs none.
 //!
 //! ```text
 //! cargo run -p play_url                           the bundled MP3, slowly, from a loopback server
@@ -46,23 +47,38 @@ use wav::Wav;
 
 const BUNDLED: &str = "/files/piece.mp3";
 
+const USAGE: &str = "\
+usage: play_url [URL|FILE] [options]     without a track: the bundled MP3, from a loopback server
+
+  --out FILE        the WAV file to write (default: play_url.wav in the temporary directory)
+  --cache DIR       keep the bytes here (default: a folder that is deleted at the end)
+  --seek SECONDS    begin there: the bytes before are fetched last
+  --offline         open no connection: decode what --cache DIR holds
+  --device          play it through rodio instead; only as examples/device";
+
 type Failure = Box<dyn Error>;
 
 fn main() -> ExitCode {
     match Options::parse().and_then(|options| run(&options)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("play_url: {failure}");
+            eprintln!("play_url: {}", in_one_line(&*failure));
             ExitCode::FAILURE
         }
     }
 }
 
 fn run(options: &Options) -> Result<(), Failure> {
-    let server = Server::start(media())?;
-    // Four times as fast as it plays, so that there is something to see.
-    server.rule(BUNDLED, Rule::new().trickle(40_000));
-    let text = options.track.clone().unwrap_or_else(|| server.url(BUNDLED));
+    let (_server, text) = match &options.track {
+        Some(track) => (None, track.clone()),
+        None => {
+            let server = Server::start(media())?;
+            // Four times as fast as it plays, so that there is something to see.
+            server.rule(BUNDLED, Rule::new().trickle(40_000));
+            let url = server.url(BUNDLED);
+            (Some(server), url)
+        }
+    };
     let location = Location::parse(&text);
     println!("{location}");
 
@@ -177,6 +193,21 @@ fn seek(format: &mut dyn FormatReader, track: u32, seconds: f64) -> Result<(), F
     Ok(())
 }
 
+/// An error and its causes, in one line.
+fn in_one_line(error: &dyn Error) -> String {
+    let mut line = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let text = error.to_string();
+        // A transparent error has the text of its cause.
+        if !line.ends_with(&text) {
+            line = format!("{line}: {text}");
+        }
+        cause = error.source();
+    }
+    line.replace('\n', " ")
+}
+
 struct Options {
     track: Option<String>,
     out: PathBuf,
@@ -206,6 +237,10 @@ impl Options {
                 Arg::Long("seek") => options.seek = arguments.value()?.parse()?,
                 Arg::Long("offline") => options.offline = true,
                 Arg::Long("device") => options.device = true,
+                Arg::Long("help") | Arg::Short('h') => {
+                    println!("{USAGE}");
+                    std::process::exit(0);
+                }
                 other => return Err(other.unexpected().into()),
             }
         }

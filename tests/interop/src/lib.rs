@@ -40,8 +40,8 @@ pub fn url(server: &Server, path: &str) -> Url {
 /// A client that waits no longer than a test should.
 pub fn builder() -> HttpClientBuilder {
     let quick = RetryPolicy::default()
-        .with_base(Duration::from_millis(5))
-        .with_max(Duration::from_secs(2));
+        .base_delay(Duration::from_millis(5))
+        .max_delay(Duration::from_secs(2));
     HttpClient::builder().retry(quick)
 }
 

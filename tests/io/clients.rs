@@ -6,7 +6,7 @@ use kithara::io::Reader;
 
 use crate::stage::Reset;
 
-/// rodio's `Decoder::new` asks for exactly this; `tests/file/decode.rs` calls it.
+/// rodio's `Decoder::new` asks for exactly this; `tests/interop/tests/decoders.rs` calls it.
 fn rodio_takes<R: Read + Seek + Send + Sync + 'static>() {}
 
 #[test]

@@ -1,4 +1,4 @@
-//! The cache for async code. Its rule: a call hops to a blocking thread once, and no poll waits for the disk.
+//! The cache for async code. Its rule: each call hops to a blocking thread once, and no poll waits for the disk.
 
 use std::path::PathBuf;
 
@@ -19,15 +19,15 @@ use super::writer::EntryWriter;
 use crate::rt;
 use crate::storage::StreamingResource;
 
-/// A cache of assets. Cheap to clone: all clones are one cache, which closes when the last is dropped.
+/// A cache of assets. Cheap to clone: all clones are one cache, which closes when the last one is dropped.
 ///
-/// Every call hops to a blocking thread once and works on any executor. [`blocking`](Self::blocking) has the same
-/// calls without the hop.
+/// Every call hops to a blocking thread once and works on any executor. [`blocking`](Self::blocking) has the same calls
+/// without the hop.
 ///
 /// # Cancel safety
 ///
-/// Of all calls, unless they say otherwise: what was begun on the blocking thread runs to its end when the future is
-/// dropped, so a put may still take place. Nothing is ever half done.
+/// Unless a call says otherwise: if its future is dropped, what was begun on the blocking thread runs to its end, so a put
+/// may still take place. Nothing is ever half done.
 #[derive(Clone, Debug)]
 pub struct AssetCache {
     blocking: BlockingCache,
@@ -35,12 +35,12 @@ pub struct AssetCache {
 }
 
 impl AssetCache {
-    /// Settings for a cache under the directory `root`, which is made if need be.
+    /// Settings for a cache under the directory `root`, which is created if it is missing.
     pub fn builder(root: impl Into<PathBuf>) -> AssetCacheBuilder {
         AssetCacheBuilder::new(root.into())
     }
 
-    /// A cache of up to `max_bytes` in memory that never touches a disk.
+    /// A cache of up to `max_bytes` in memory. It never touches a disk.
     pub fn memory(max_bytes: u64) -> Self {
         builder::memory(max_bytes)
     }
@@ -84,8 +84,7 @@ impl AssetCache {
         self.hop(move |cache| call(cache, &asset, &path)).await
     }
 
-    /// The whole entry, or `None` if it is not there, or no longer what was put there: then it is taken away. Counts
-    /// as use of the asset.
+    /// The whole entry, or `None` if it is absent or damaged. A damaged entry is removed. Counts as an access.
     ///
     /// # Errors
     ///
@@ -98,8 +97,8 @@ impl AssetCache {
         self.hop_entry(asset, path, BlockingCache::get).await
     }
 
-    /// The entry opened for reading in chunks, or `None` if it is not there. Counts as use of the asset. The reader
-    /// reads on when the entry is replaced or evicted.
+    /// Opens the entry for reading in chunks; `None` if it is absent. The reader reads on when the entry is replaced or
+    /// evicted. Counts as an access.
     ///
     /// # Errors
     ///
@@ -113,8 +112,8 @@ impl AssetCache {
         Ok(entry.map(EntryReader::new))
     }
 
-    /// Claims the partial file of an entry, to be filled in any order and resumed after a restart. `None` if somebody
-    /// has it; one who is about to let it go is waited for. Counts as use.
+    /// Claims the partial file of an entry, to be filled in any order and resumed after a restart. `None` if the file is
+    /// claimed already; a claim that is about to end is waited for. Counts as an access.
     ///
     /// # Errors
     ///
@@ -122,7 +121,7 @@ impl AssetCache {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future lets the claim go.
+    /// Dropping the future ends the claim.
     pub async fn partial(
         &self,
         asset: &AssetId,
@@ -131,11 +130,11 @@ impl AssetCache {
         self.hop_entry(asset, path, BlockingCache::partial).await
     }
 
-    /// The whole entry as a resource that many can read, `None` if it is not there. Until the last reader is dropped
-    /// its asset is leased.
+    /// The whole entry as a resource with many readers; `None` if it is absent. The asset is leased until the last of them is
+    /// dropped.
     ///
-    /// Each 128 KiB of it are checked when they are first read, once as long as the resource is open. What is damaged is
-    /// [`StreamingError::Damaged`](crate::storage::StreamingError::Damaged), and the entry leaves the cache.
+    /// Each block of 128 KiB is checked once, when it is first read. A damaged one fails with
+    /// [`StreamingError::Damaged`](crate::storage::StreamingError::Damaged), and the entry is removed from the cache.
     ///
     /// # Errors
     ///
@@ -152,10 +151,9 @@ impl AssetCache {
         self.hop_entry(asset, path, BlockingCache::resource).await
     }
 
-    /// Whether the entry is there: a file under its name with a whole footer and the length that it tells. Cheap, for its
-    /// bytes are not looked at; one that the disk has damaged is there until somebody reads it. Whoever finds damage, in
-    /// [`get`](Self::get) or by reading what [`open`](Self::open) or [`resource`](Self::resource) gave, takes the entry
-    /// away. Does not count as use.
+    /// Whether the entry is there: a file under its name, with a whole footer and the length that the footer tells. Cheap,
+    /// since the payload is not read. A damaged entry is there until [`get`](Self::get), or a read of what
+    /// [`open`](Self::open) or [`resource`](Self::resource) returned, finds the damage and removes it. Not an access.
     ///
     /// # Errors
     ///
@@ -168,17 +166,16 @@ impl AssetCache {
         self.hop_entry(asset, path, BlockingCache::contains).await
     }
 
-    /// Stores a whole entry in the place of whatever stood there: a reader finds the old entry or the new one, also
-    /// after a crash.
+    /// Stores a whole entry, in the place of an old version if there is one. A reader finds the old version or the new one,
+    /// also after a crash.
     ///
     /// # Errors
     ///
-    /// [`CacheError::CacheFull`] or [`CacheError::PolicyBusy`] if it does not fit, [`CacheError::Io`]. The old entry then
-    /// stands.
+    /// [`CacheError::CacheFull`] or [`CacheError::PolicyBusy`] if it does not fit, [`CacheError::Io`]. The old version stays.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future leaves the old entry or the new one.
+    /// If the future is dropped, either the old version or the new one stays.
     pub async fn put_atomic(
         &self,
         asset: &AssetId,
@@ -191,22 +188,23 @@ impl AssetCache {
         .await
     }
 
-    /// The whole entry, fetched by `fetch` and stored if it is not there. Callers who want the same entry at once share
-    /// one fetch: if the one fetching is dropped or fails, the next takes over with its own `fetch`.
+    /// The whole entry. If it is absent, `fetch` fetches it and the bytes are stored.
     ///
-    /// If the fetched bytes cannot be stored they are returned all the same: a cache that fails never stops playback.
+    /// Callers that want the same entry at the same time share one fetch. If the fetching caller is dropped or fails, the next
+    /// one takes over with its own `fetch`. Fetched bytes that cannot be stored are returned all the same: a cache that fails
+    /// never stops playback.
     ///
-    /// A `fetch` that asks for its own entry does not wait for itself: the inner call runs its own `fetch` and stores
-    /// nothing. That is seen where the inner call is polled as part of the outer one; a fetch that waits for another task
-    /// or thread which asks for the entry waits for ever.
+    /// A `fetch` that asks for its own entry does not wait for itself. The inner call runs its own `fetch` and stores nothing.
+    /// This is seen if the inner call is polled as part of the outer one. A `fetch` that waits for another task or thread,
+    /// which in turn asks for the entry, waits for ever.
     ///
     /// # Errors
     ///
-    /// What `fetch` answers. An entry that cannot be read is fetched.
+    /// The error of `fetch`. An entry that cannot be read is fetched.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future loses what was fetched so far; another caller waiting for the same entry fetches it.
+    /// If the future is dropped, what it fetched so far is lost, and another caller that waits for the entry fetches it.
     pub async fn get_or_fetch<E, F>(
         &self,
         asset: &AssetId,
@@ -245,9 +243,8 @@ impl AssetCache {
         })
     }
 
-    /// Starts a new version of an entry whose length need not be known. Until it is committed nobody sees it; if the
-    /// writer is dropped nobody ever does. Room is made as the bytes come: what was evicted for the first of them is
-    /// gone when there turns out to be none for the last.
+    /// Starts a new version of an entry of unknown length. It is invisible until its commit, and dropping the writer discards
+    /// it. Room is made as bytes come: what was evicted for the first bytes stays evicted if there is no room for the last.
     ///
     /// # Errors
     ///
@@ -261,7 +258,7 @@ impl AssetCache {
         Ok(EntryWriter::new(staged, self.blocking.clone()))
     }
 
-    /// Removes one entry; `false` if there was none.
+    /// Removes one entry. `false` if there was none.
     ///
     /// # Errors
     ///
@@ -269,12 +266,12 @@ impl AssetCache {
     ///
     /// # Cancel safety
     ///
-    /// The entry may still be removed when the future is dropped.
+    /// If the future is dropped, the entry may still be removed.
     pub async fn remove_entry(&self, asset: &AssetId, path: &CachePath) -> Result<bool, CacheError> {
         self.hop_entry(asset, path, BlockingCache::remove_entry).await
     }
 
-    /// Removes an asset; `false` if there was none.
+    /// Removes an asset. `false` if there was none.
     ///
     /// # Errors
     ///
@@ -282,33 +279,32 @@ impl AssetCache {
     ///
     /// # Cancel safety
     ///
-    /// The asset may still be removed when the future is dropped.
+    /// If the future is dropped, the asset may still be removed.
     pub async fn remove(&self, asset: &AssetId) -> Result<bool, CacheError> {
         self.hop_asset(asset, BlockingCache::remove).await
     }
 
-    /// Removes every asset that is not leased, pinned or being written, and says how many stay.
+    /// Removes every asset that is not leased, pinned or being written. Returns how many stay.
     ///
     /// # Errors
     ///
-    /// [`CacheError::Io`]; some assets may be removed by then.
+    /// [`CacheError::Io`]. Some assets may be removed by then.
     ///
     /// # Cancel safety
     ///
-    /// Assets may still be removed when the future is dropped.
+    /// If the future is dropped, assets may still be removed.
     pub async fn clear(&self) -> Result<u64, CacheError> {
         self.hop(BlockingCache::clear).await
     }
 
-    /// Claims an asset, whether or not it has entries yet: until the lease is dropped it is not removed. Leases are
-    /// counted. Counts as use. Waits for no disk; uses are told the eviction policy some at once, and now and then it is
-    /// this call that tells them.
+    /// Claims an asset, with or without entries. It is not removed until its last lease is dropped. Counts as an access.
+    ///
+    /// Does no I/O. Accesses reach the eviction policy in batches; a call may deliver one.
     pub fn lease(&self, asset: &AssetId) -> Lease {
         self.blocking.lease(asset)
     }
 
-    /// Marks an asset to be kept, durably: it is not evicted, in this run or later, until it is unpinned. Counts as
-    /// use.
+    /// Pins an asset, durably: it is not evicted in this session or a later one until it is unpinned. Counts as an access.
     ///
     /// # Errors
     ///
@@ -316,12 +312,12 @@ impl AssetCache {
     ///
     /// # Cancel safety
     ///
-    /// The asset may still be pinned when the future is dropped.
+    /// If the future is dropped, the asset may still be pinned.
     pub async fn pin(&self, asset: &AssetId) -> Result<(), CacheError> {
         self.hop_asset(asset, BlockingCache::pin).await
     }
 
-    /// Takes the mark away.
+    /// Removes the pin of an asset.
     ///
     /// # Errors
     ///
@@ -329,7 +325,7 @@ impl AssetCache {
     ///
     /// # Cancel safety
     ///
-    /// The asset may still be unpinned when the future is dropped.
+    /// If the future is dropped, the asset may still be unpinned.
     pub async fn unpin(&self, asset: &AssetId) -> Result<(), CacheError> {
         self.hop_asset(asset, BlockingCache::unpin).await
     }
@@ -373,7 +369,7 @@ impl AssetCache {
         self.hop_asset(asset, BlockingCache::entries).await
     }
 
-    /// Figures of the whole cache.
+    /// The figures of the whole cache.
     ///
     /// # Errors
     ///
@@ -390,49 +386,49 @@ impl AssetCache {
     ///
     /// # Errors
     ///
-    /// [`CacheError::Io`]. The entries are not at stake.
+    /// [`CacheError::Io`]. The entries themselves are safe.
     ///
     /// # Cancel safety
     ///
-    /// The checkpoint may still be written when the future is dropped.
+    /// If the future is dropped, the checkpoint may still be written.
     pub async fn checkpoint(&self) -> Result<(), CacheError> {
         self.hop(BlockingCache::checkpoint).await
     }
 
-    /// How far the scan at the disk after opening has come.
+    /// How far the scan after opening has come.
     pub fn progress(&self) -> &Progress {
         self.blocking.progress()
     }
 
-    /// Drops this handle and resolves when the cache is closed: the last handle is gone, everything is written down and
-    /// the root's lock is free. Whoever opens the root next does not get [`CacheError::Locked`] from this cache.
+    /// Drops this handle and resolves when the cache is closed: the last handle is gone, the index is written and the root's
+    /// lock is free. Opening the root afterwards does not fail with [`CacheError::Locked`] because of this cache.
     ///
-    /// Sources, streams, drivers and partial entries hold the cache too, and a driver for a moment longer than the stream it
-    /// serves; a handle kept for ever is waited for for ever.
+    /// Sources, streams, drivers and partial entries hold the cache too, and a driver a moment longer than the stream it
+    /// serves. While any handle is kept, this waits.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future ends the wait; the handle is gone.
+    /// Dropping the future ends the wait. The handle is gone.
     pub async fn closed(self) {
         if let Some(closed) = self.blocking.watch_closing() {
             drop(self);
-            // An error is what is waited for: the channel was closed.
+            // Closing the channel is the signal, so the error is what is awaited.
             let _ = closed.recv().await;
         }
     }
 
-    /// Drops this handle. If it was the last one, resolves when everything is written down and the root's lock is free;
-    /// if not, at once: [`closed`](Self::closed) waits for the others.
+    /// Drops this handle. If it was the last one, resolves when the index is written and the root's lock is free. If not,
+    /// resolves at once; [`closed`](Self::closed) waits for the other handles.
     ///
-    /// Dropping the last handle does the same in the background; whoever opens the root again in this process waits
-    /// for it.
+    /// Dropping the last handle closes the cache too, in the background. Opening the root again in this process waits for
+    /// that.
     ///
     /// # Cancel safety
     ///
-    /// When the future is dropped the cache closes in the background.
+    /// If the future is dropped, the cache closes in the background.
     pub async fn close(self) {
         if let Some(closed) = self.blocking.release() {
-            // An error is what is waited for: the channel was closed.
+            // Closing the channel is the signal, so the error is what is awaited.
             let _ = closed.recv().await;
         }
     }

@@ -1,5 +1,5 @@
-//! The cache for threads that may block. Its rule: it is the whole stack with nobody's executor in it; what need not be
-//! waited for is left to the maintenance thread.
+//! The cache for threads that may block. Its rule: it is the whole stack, without an executor. Work that no caller needs to
+//! wait for is left to the maintenance thread.
 
 use std::fmt;
 use std::path::Path;
@@ -25,30 +25,30 @@ use super::timestamp::Timestamp;
 use super::trash_queue::TrashQueue;
 use crate::storage::{Alarm, StreamingResource};
 
-/// The calls of [`AssetCache`](super::AssetCache) under the same names, for decode threads and tools. Each may wait
-/// for the disk.
+/// The calls of [`AssetCache`](super::AssetCache) under the same names, for decode threads and tools. Each may block on the
+/// disk.
 #[derive(Clone)]
 pub struct BlockingCache {
     stack: Arc<Stack>,
 }
 
 struct Stack {
-    // Dropped before the maintenance thread, which then has the last hold on the store.
+    // Dropped before `maintenance`, so that the maintenance thread has the last reference to the store and can close it.
     store: Arc<dyn Store>,
     leases: Leases,
     trash_queue: Arc<TrashQueue>,
     max_bytes: u64,
-    /// `None` in memory, where there is nothing to keep.
+    /// `None` in memory, where there is nothing to maintain.
     maintenance: Option<Maintenance>,
     progress: Progress,
 }
 
-/// Figures of a cache.
+/// The figures of a cache.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CacheStats {
-    /// Bytes that count against the limit: entries, what is being written, trash, and the most that bookkeeping can
-    /// take for this many assets.
+    /// Bytes that count under the limit: entries, what is being written, trash, and the most that bookkeeping can take for so
+    /// many assets.
     pub bytes: u64,
     /// Bytes of the files of all assets.
     pub asset_bytes: u64,
@@ -58,14 +58,14 @@ pub struct CacheStats {
     pub assets: u64,
     /// Entries of all assets.
     pub entries: u64,
-    /// Assets leased or being written now.
+    /// Assets that are leased or being written now.
     pub leased: u64,
     /// Pinned assets.
     pub pinned: u64,
 }
 
 impl BlockingCache {
-    /// A cache that does all its work in its callers' time.
+    /// A cache without a maintenance thread. Its callers do all the work.
     pub(super) fn without_maintenance<S: Store, P: EvictionPolicy>(
         store: EvictingStore<S, P>,
         leases: Leases,
@@ -86,7 +86,7 @@ impl BlockingCache {
         }
     }
 
-    /// A cache on disk, with a thread of its own.
+    /// A cache on disk, with a maintenance thread.
     pub(super) fn with_maintenance<P: EvictionPolicy>(
         root: &Path,
         index: IndexStore<FsStore>,
@@ -111,7 +111,8 @@ impl BlockingCache {
         })
     }
 
-    /// Lets a staged entry be discarded by whoever has time for it.
+    /// Lets the maintenance thread discard a staged entry, so that dropping a writer does not block on the disk. Without such a
+    /// thread the entry is discarded here.
     pub(super) fn discard(&self, staged: Box<dyn Staged>) {
         self.stack.trash_queue.push(Trash::new(move || {
             drop(staged);
@@ -124,7 +125,7 @@ impl BlockingCache {
         self.stack.store.stage(asset, path)
     }
 
-    /// The whole entry, or `None` if it is not there, or no longer what was put there: then it is taken away.
+    /// As [`AssetCache::get`](super::AssetCache::get).
     ///
     /// # Errors
     ///
@@ -133,7 +134,7 @@ impl BlockingCache {
         self.stack.store.get(asset, path)
     }
 
-    /// The entry opened for reading, or `None` if it is not there. It stays readable when it is evicted.
+    /// Opens the entry for reading; `None` if it is absent. It stays readable when it is evicted. Counts as an access.
     ///
     /// # Errors
     ///
@@ -143,7 +144,7 @@ impl BlockingCache {
         Ok(entry.map(|entry| entry.with_alarm(self.alarm(asset, path))))
     }
 
-    /// Takes an entry in which damage was found out of the cache, if it is still open by then.
+    /// Removes an entry in which a read finds damage. Holds the cache weakly: a reader does not keep the cache open.
     pub(super) fn alarm(&self, asset: &AssetId, path: &CachePath) -> Alarm {
         let (stack, asset, path) = (Arc::downgrade(&self.stack), asset.clone(), path.clone());
         Alarm::new(move || {
@@ -156,8 +157,7 @@ impl BlockingCache {
         })
     }
 
-    /// Claims the partial file of an entry, to be filled in any order and resumed after a restart. `None` if somebody
-    /// has it; one who is about to let it go is waited for. Counts as use.
+    /// As [`AssetCache::partial`](super::AssetCache::partial).
     ///
     /// # Errors
     ///
@@ -169,17 +169,13 @@ impl BlockingCache {
         Ok(partial.map(|partial| PartialEntry::new(partial, self, asset, path)))
     }
 
-    /// Tells this cache from every other that is open.
+    /// Tells this cache from every other open one.
     #[cfg(feature = "file")]
     pub(crate) fn id(&self) -> usize {
         Arc::as_ptr(&self.stack).addr()
     }
 
-    /// The whole entry as a resource that many can read, `None` if it is not there. Until the last reader is dropped
-    /// its asset is leased.
-    ///
-    /// Each 128 KiB of it are checked when they are first read, once as long as the resource is open. What is damaged is
-    /// [`StreamingError::Damaged`](crate::storage::StreamingError::Damaged), and the entry leaves the cache.
+    /// As [`AssetCache::resource`](super::AssetCache::resource).
     ///
     /// # Errors
     ///
@@ -197,10 +193,7 @@ impl BlockingCache {
         Ok(Some(partial_entry::open_finished(file, lease)))
     }
 
-    /// Whether the entry is there: a file under its name with a whole footer and the length that it tells. Cheap, for its
-    /// bytes are not looked at; one that the disk has damaged is there until somebody reads it. Whoever finds damage, in
-    /// [`get`](Self::get) or by reading what [`open`](Self::open) or [`resource`](Self::resource) gave, takes the entry
-    /// away. Does not count as use.
+    /// As [`AssetCache::contains`](super::AssetCache::contains).
     ///
     /// # Errors
     ///
@@ -209,18 +202,18 @@ impl BlockingCache {
         self.stack.store.contains(asset, path)
     }
 
-    /// Stores a whole entry in the place of whatever stood there.
+    /// As [`AssetCache::put_atomic`](super::AssetCache::put_atomic).
     ///
     /// # Errors
     ///
-    /// [`CacheError::CacheFull`] or [`CacheError::PolicyBusy`] if it does not fit, [`CacheError::Io`].
+    /// [`CacheError::CacheFull`] or [`CacheError::PolicyBusy`] if it does not fit, [`CacheError::Io`]. The old version stays.
     pub fn put_atomic(&self, asset: &AssetId, path: &CachePath, bytes: Bytes) -> Result<(), CacheError> {
         self.stack.store.put(asset, path, bytes)?;
         self.tidy();
         Ok(())
     }
 
-    /// Removes one entry; `false` if there was none.
+    /// Removes one entry. `false` if there was none.
     ///
     /// # Errors
     ///
@@ -229,7 +222,7 @@ impl BlockingCache {
         Ok(self.stack.store.remove_entry(asset, path)?.is_some())
     }
 
-    /// Removes an asset; `false` if there was none.
+    /// Removes an asset. `false` if there was none.
     ///
     /// # Errors
     ///
@@ -240,11 +233,11 @@ impl BlockingCache {
         Ok(removed)
     }
 
-    /// Removes every asset that is not leased, pinned or being written, and says how many stay.
+    /// As [`AssetCache::clear`](super::AssetCache::clear).
     ///
     /// # Errors
     ///
-    /// [`CacheError::Io`]; some assets may be removed by then.
+    /// [`CacheError::Io`]. Some assets may be removed by then.
     pub fn clear(&self) -> Result<u64, CacheError> {
         self.stack.store.ready()?;
         let mut kept = 0;
@@ -258,26 +251,23 @@ impl BlockingCache {
         Ok(kept)
     }
 
-    /// Claims an asset, whether or not it has entries yet: until the lease is dropped it is not removed. Counts as
-    /// use. Waits for no disk; uses are told the eviction policy some at once, and now and then it is this call that
-    /// tells them.
+    /// As [`AssetCache::lease`](super::AssetCache::lease).
     pub fn lease(&self, asset: &AssetId) -> Lease {
         let lease = self.stack.leases.take(asset);
         self.stack.store.touch(asset, Timestamp::default());
         lease
     }
 
-    /// Marks an asset to be kept, durably: it is not evicted, in this run or later, until it is unpinned. Counts as
-    /// use.
+    /// As [`AssetCache::pin`](super::AssetCache::pin).
     ///
     /// # Errors
     ///
-    /// [`CacheError::CacheFull`] or [`CacheError::PolicyBusy`] if its mark does not fit, [`CacheError::Io`].
+    /// [`CacheError::CacheFull`] or [`CacheError::PolicyBusy`] if the pin does not fit, [`CacheError::Io`].
     pub fn pin(&self, asset: &AssetId) -> Result<(), CacheError> {
         self.stack.store.set_pinned(asset, true)
     }
 
-    /// Takes the mark away.
+    /// Removes the pin of an asset.
     ///
     /// # Errors
     ///
@@ -319,7 +309,7 @@ impl BlockingCache {
         Ok(entries)
     }
 
-    /// Figures of the whole cache.
+    /// The figures of the whole cache.
     ///
     /// # Errors
     ///
@@ -341,39 +331,38 @@ impl BlockingCache {
         Ok(stats)
     }
 
-    /// Makes recency and sizes durable, and empties the trash.
+    /// As [`AssetCache::checkpoint`](super::AssetCache::checkpoint).
     ///
     /// # Errors
     ///
-    /// [`CacheError::Io`]. The entries are not at stake.
+    /// [`CacheError::Io`]. The entries themselves are safe.
     pub fn checkpoint(&self) -> Result<(), CacheError> {
         self.stack.store.checkpoint()
     }
 
-    /// How far the scan at the disk after opening has come.
+    /// How far the scan after opening has come.
     pub fn progress(&self) -> &Progress {
         &self.stack.progress
     }
 
-    /// Drops this handle and returns when the cache is closed, see [`AssetCache::closed`](super::AssetCache::closed).
+    /// As [`AssetCache::closed`](super::AssetCache::closed): drops this handle and returns when the cache is closed.
     pub fn closed(self) {
         if let Some(closed) = self.watch_closing() {
             drop(self);
-            // An error is what is waited for: the channel was closed.
+            // Closing the channel is the signal, so the error is what is awaited.
             let _ = closed.recv_blocking();
         }
     }
 
-    /// Ends when the cache is closed; `None` where there is nothing to wait for.
+    /// A channel that is closed with the cache; `None` if there is nothing to wait for.
     pub(super) fn watch_closing(&self) -> Option<Receiver<()>> {
         self.stack.maintenance.as_ref().map(Maintenance::closed)
     }
 
-    /// Drops this handle. If it was the last one, returns when everything is written down and the root's lock is free; if
-    /// not, at once: [`closed`](Self::closed) waits for the others.
+    /// As [`AssetCache::close`](super::AssetCache::close): drops this handle. If it was the last one, returns when the cache is closed.
     pub fn close(self) {
         if let Some(closed) = self.release() {
-            // An error is what is waited for: the channel was closed.
+            // Closing the channel is the signal, so the error is what is awaited.
             let _ = closed.recv_blocking();
         }
     }

@@ -1,4 +1,4 @@
-//! How a cache is opened.
+//! Opening a cache.
 
 use std::path::PathBuf;
 
@@ -14,10 +14,10 @@ use super::policy::{EvictionPolicy, Lru};
 use crate::rt;
 use crate::storage::Durability;
 
-/// A smaller limit leaves no room for an index on disk, in bytes.
+/// Bytes of the smallest limit with an index on disk. A smaller one leaves no room for it.
 const MIN_INDEXED: u64 = 32 * 1024;
 
-/// Settings of an [`AssetCache`], from [`AssetCache::builder`].
+/// Settings of an [`AssetCache`]. From [`AssetCache::builder`].
 #[derive(Debug)]
 #[must_use = "nothing is opened until `open` is called"]
 pub struct AssetCacheBuilder {
@@ -37,20 +37,20 @@ impl AssetCacheBuilder {
         }
     }
 
-    /// The limit in bytes for everything under the root: entries, what is being written, bookkeeping, trash.
-    /// 1 GiB unless set.
+    /// The limit in bytes for everything under the root: entries, what is being written, bookkeeping and trash. 1 GiB by
+    /// default.
     pub fn max_bytes(mut self, bytes: u64) -> Self {
         self.max_bytes = bytes;
         self
     }
 
-    /// What a finished write survives. [`Durability::Full`] unless set.
+    /// What a finished write survives. [`Durability::Full`] by default.
     pub fn durability(mut self, durability: Durability) -> Self {
         self.durability = durability;
         self
     }
 
-    /// Which asset goes first when room is needed. [`Lru`] unless set.
+    /// Names the assets to evict when room is needed. [`Lru`] by default.
     pub fn policy(mut self, policy: impl EvictionPolicy) -> Self {
         self.policy = Box::new(policy);
         self
@@ -61,16 +61,16 @@ impl AssetCacheBuilder {
     /// # Errors
     ///
     /// [`CacheError::Locked`] if the root is open elsewhere, in this process or another; [`CacheError::Io`] if it
-    /// cannot be made, locked or listed.
+    /// cannot be created, locked or listed.
     ///
     /// # Cancel safety
     ///
-    /// If the future is dropped the cache is opened and closed again in the background.
+    /// If the future is dropped, the cache is opened and closed again in the background.
     pub async fn open(self) -> Result<AssetCache, CacheError> {
         rt::unblock(|| self.open_blocking()).await
     }
 
-    /// [`open`](Self::open) for a thread that may block.
+    /// As [`open`](Self::open), for threads that may block.
     ///
     /// # Errors
     ///

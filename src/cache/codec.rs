@@ -1,4 +1,4 @@
-//! How the index stands on disk. The only file that names `bincode` (RUSTSEC-2025-0141): whatever follows it replaces
+//! The format of the index on disk. The only file that names `bincode` (RUSTSEC-2025-0141), so that another codec replaces
 //! this file and nothing else.
 //!
 //! ```text
@@ -6,8 +6,8 @@
 //! journal    magic, version, crc of the rest | generation   then   length, crc | change …
 //! ```
 //!
-//! Nothing is decoded before its checksum was right, nothing is allocated from a length that was read, and whatever
-//! does not decode is no index: the caller rebuilds it.
+//! Nothing is decoded before its checksum was found right, and nothing is allocated from a length that was read. What does
+//! not decode is no index: the caller rebuilds it.
 
 use bincode::config::{Configuration, Fixint, Limit, LittleEndian};
 use bincode::{Decode, Encode};
@@ -17,7 +17,7 @@ use super::timestamp::Timestamp;
 
 const SNAPSHOT: [u8; 8] = *b"kithsnap";
 const JOURNAL: [u8; 8] = *b"kithjrnl";
-/// Grows with each change of the format; what carries another is not read.
+/// Grows with each change of the format. A file with another version is not read.
 const VERSION: u8 = 1;
 const HEAD: usize = 8 + 1 + 4;
 /// A change is never longer than this, in bytes.
@@ -34,7 +34,7 @@ const CONFIG: Config = bincode::config::standard()
     .with_fixed_int_encoding()
     .with_limit::<MAX_CHANGE>();
 
-/// What is remembered of one asset.
+/// The figures of one asset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 pub(super) struct Row {
     id: [u8; 32],
@@ -102,7 +102,7 @@ impl Row {
     }
 }
 
-/// A change since the snapshot. Each says how things are, not how they differ, so that one told twice does no harm.
+/// A change since the snapshot. It says how things are, not how they differ, so that replaying it twice does no harm.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub(super) enum Change {
     Set(Row),
@@ -110,17 +110,17 @@ pub(super) enum Change {
     Touched(Vec<([u8; 32], u64)>),
 }
 
-/// A snapshot as it was read.
+/// A snapshot as it is read and written.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Snapshot {
     pub(super) generation: u64,
-    /// Written when nothing was going on: with no journal of the same generation it is the whole truth.
+    /// Written at a clean end. Without a journal of the same generation it says everything.
     pub(super) sealed: bool,
     pub(super) rows: Vec<Row>,
 }
 
 fn encode<T: Encode>(value: T, out: &mut Vec<u8>) {
-    // Fails only where the writer fails, and a vector does not.
+    // Encoding fails only if the writer fails, and a vector does not.
     let _ = bincode::encode_into_std_write(value, out, CONFIG);
 }
 
@@ -198,7 +198,7 @@ pub(super) fn encode_change(change: &Change, out: &mut Vec<u8>) {
     }
 }
 
-/// Records of assets that were used, in as many changes as it takes.
+/// Encodes accesses, in as many changes as it takes.
 pub(super) fn encode_touches(touches: impl IntoIterator<Item = (AssetId, Timestamp)>, out: &mut Vec<u8>) {
     let touches: Vec<_> = touches.into_iter().map(|(id, at)| (*id.hash(), at.0)).collect();
     for some in touches.chunks(TOUCHES) {
@@ -206,7 +206,7 @@ pub(super) fn encode_touches(touches: impl IntoIterator<Item = (AssetId, Timesta
     }
 }
 
-/// The changes of a journal of this generation, up to the first that is not whole; `None` if it is another's.
+/// The changes of a journal, up to the first one that is not whole; `None` if the journal is of another generation.
 pub(super) fn decode_journal(bytes: &[u8], generation: u64) -> Option<Vec<Change>> {
     let (crc, rest) = body(JOURNAL, bytes)?;
     let (head, mut rest) = rest.split_at_checked(9)?;
@@ -231,7 +231,7 @@ fn next_change(rest: &mut &[u8]) -> Option<Change> {
     take(&mut body)
 }
 
-/// Files whose checksums are right, whatever they say.
+/// Files with right checksums and any content.
 #[cfg(fuzzing)]
 pub(super) mod fuzzing {
     use super::{SNAPSHOT, encode_journal, head};

@@ -1,4 +1,4 @@
-//! An entry opened for reading.
+//! Entries opened for reading.
 
 use std::fmt;
 use std::io;
@@ -14,14 +14,14 @@ use super::path::CachePath;
 use crate::storage::Alarm;
 use crate::storage::durable::{DiskFile, read_range};
 
-/// How much is read at once where the whole is not asked for, in bytes.
+/// Bytes read at once where the caller does not ask for all of them.
 const CHUNK: u64 = 2 * BLOCK_LEN;
 const BLOCK_LEN: u64 = BLOCK as u64;
 
-/// An entry opened for reading. It stays whole and readable after the entry is replaced, evicted or removed.
+/// An entry opened for reading. It stays whole and readable after it is replaced, evicted or removed.
 ///
-/// No byte is given out whose checksum was not right when it was read; an entry that is found damaged is taken out of the
-/// cache it was opened from. Checksums cover 128 KiB each, so reading less than that at once reads the rest of it too.
+/// Every byte is checked against its checksum before it is returned. An entry that is found damaged is removed from the cache
+/// it was opened from. Each checksum covers 128 KiB, so reading a part of such a block reads all of it.
 pub struct Entry {
     content: Content,
 }
@@ -35,7 +35,7 @@ pub(super) struct EntryFile {
     pub(super) file: Box<dyn DiskFile>,
     pub(super) path: PathBuf,
     pub(super) footer: Footer,
-    /// The cache in which it was found, which takes it away.
+    /// Lets the cache it was opened from remove it.
     pub(super) alarm: Alarm,
 }
 
@@ -64,7 +64,7 @@ impl Entry {
         }))
     }
 
-    /// Has damage that a read finds told.
+    /// Has `alarm` called for damage that a read finds.
     pub(super) fn with_alarm(mut self, alarm: Alarm) -> Self {
         if let Content::File(file) = &mut self.content {
             file.alarm = alarm;
@@ -72,7 +72,7 @@ impl Entry {
         self
     }
 
-    /// The entry's file, if it is one.
+    /// The entry's file; `None` for an entry in memory.
     pub(super) fn into_file(self) -> Option<EntryFile> {
         match self.content {
             Content::Memory(_) => None,
@@ -93,12 +93,12 @@ impl Entry {
         self.len() == 0
     }
 
-    /// `len` bytes from `offset`; fewer only where the entry ends.
+    /// `len` bytes from `offset`, or fewer if the entry ends before.
     ///
     /// # Errors
     ///
-    /// [`CacheError::Io`] if the file cannot be read, [`CacheError::Damaged`] if the disk changed the bytes, or the file
-    /// was cut short.
+    /// [`CacheError::Io`] if the file cannot be read; [`CacheError::Damaged`] if its bytes were changed on the disk, or the
+    /// file was cut short.
     pub fn read_at(&self, offset: u64, len: u64) -> Result<Bytes, CacheError> {
         let end = self.len().min(offset.saturating_add(len));
         let start = offset.min(end);
@@ -108,7 +108,7 @@ impl Entry {
         }
     }
 
-    /// Up to 256 KiB from `offset`, up to where a checksum starts.
+    /// Up to 256 KiB from `offset`, ending where a checksum block ends.
     pub(super) fn chunk(&self, offset: u64) -> Result<Bytes, CacheError> {
         self.read_at(offset, CHUNK - offset % CHUNK)
     }
@@ -122,7 +122,7 @@ impl Entry {
         self.read_at(0, self.len())
     }
 
-    /// All bytes; what is damaged is absent.
+    /// All bytes; `None` if they are damaged.
     pub(super) fn read_or_miss(&self) -> Result<Option<Bytes>, CacheError> {
         match self.read() {
             Err(CacheError::Damaged { path }) => {
@@ -133,8 +133,8 @@ impl Entry {
         }
     }
 
-    /// Reads all bytes against the checksums written with them. `false`: the disk changed them, or the entry has another
-    /// name. Needs 256 KiB of memory.
+    /// Reads all bytes against the checksums that were written with them. `false` if they were changed on the disk, or if the
+    /// entry was written under another name. Takes 256 KiB of memory.
     ///
     /// # Errors
     ///
@@ -171,7 +171,7 @@ impl EntryFile {
         }
     }
 
-    /// Whether all bytes are those that were written.
+    /// Whether all bytes match their checksums.
     fn is_right(&self) -> Result<bool, CacheError> {
         let payload = self.footer.payload;
         let mut offset = 0;
@@ -192,7 +192,7 @@ impl EntryFile {
         usize::try_from(first / BLOCK_LEN).is_ok_and(|first| self.footer.are_blocks(first, bytes))
     }
 
-    /// Bytes as they are on the disk now.
+    /// The bytes from `start` to `end`, or [`CacheError::Damaged`] if the file ends before.
     fn exactly(&self, start: u64, end: u64) -> Result<Bytes, CacheError> {
         let bytes = read_range(&*self.file, start, end - start).context(IoSnafu {
             action: "read",
@@ -212,7 +212,7 @@ impl EntryFile {
     }
 }
 
-/// What lies from `start` to `end`, of bytes that begin at `first`.
+/// The part from `start` to `end` of bytes that begin at `first`.
 fn slice(bytes: &Bytes, first: u64, start: u64, end: u64) -> Bytes {
     let within = |at: u64| usize::try_from(at - first).map_or(bytes.len(), |at| at.min(bytes.len()));
     bytes.slice(within(start)..within(end))

@@ -1,12 +1,15 @@
-//! How an entry stands in its file.
+//! The format of an entry's file.
 //!
 //! ```text
-//! payload … | crc of each block … | path | asset key | payload length, blocks, crc of what is before, lengths, crc, magic
-//!                                                    └─────────────────── 32 bytes, little-endian ────────────────────┘
+//! payload … │ crc32 of each block … │ path │ asset key │ fixed part
+//!
+//! fixed part, 32 bytes, little-endian:
+//!   payload length u64 │ blocks u32 │ crc32 of checksums and names u32
+//!   path length u16 │ key length u16 │ crc32 of the above u32 │ magic
 //! ```
 //!
-//! The rule: the last 32 bytes and the file's length together tell a whole entry from a truncated, emptied or foreign
-//! one without any index, and no byte of the payload need be believed without its block's checksum.
+//! The rule: the fixed part and the file's length together tell a whole entry from a cut, emptied or foreign file, without
+//! any index. And no byte of the payload need be believed without its block's checksum.
 
 use std::io;
 use std::mem;
@@ -19,16 +22,16 @@ use super::path::CachePath;
 pub(super) use crate::storage::BLOCK;
 use crate::storage::durable::{DiskFile, read_range};
 
-/// Changes with the format; a file that ends otherwise is no entry.
+/// Changes with the format. A file that does not end in it is no entry.
 const MAGIC: [u8; 8] = *b"kithara2";
 const FIXED: usize = 32;
 const SUM: usize = 4;
-/// What is read first of a footer, in bytes: all of it but where the names are long or the payload is.
+/// Bytes read first of a footer. That is all of it, unless the names or the payload are long.
 const FIRST_READ: u64 = 512;
-/// The longest file that is read whole before it is known to be an entry, in bytes.
+/// Bytes of the longest file that is read whole before it is known to be an entry.
 const AT_ONCE: u64 = 8 << 20;
 
-/// The checksums of a payload's blocks, made as it is written from its beginning.
+/// The checksums of a payload's blocks, made while the payload is written.
 #[derive(Debug, Default)]
 pub(super) struct Sums {
     payload: u64,
@@ -66,13 +69,13 @@ impl Sums {
     }
 }
 
-/// Bytes the footer of this entry takes, with a payload of that many bytes.
+/// Bytes that the footer of this entry takes, with a payload of so many bytes.
 pub(super) fn len(asset: &AssetId, path: &CachePath, payload: u64) -> u64 {
     let names = path.as_str().len() + asset.key().unwrap_or_default().len();
     blocks(payload) * SUM as u64 + (names + FIXED) as u64
 }
 
-/// How many blocks a payload has. An empty one has one, which is empty.
+/// How many blocks a payload has. An empty payload has one empty block.
 fn blocks(payload: u64) -> u64 {
     payload.div_ceil(BLOCK as u64).max(1)
 }
@@ -132,12 +135,11 @@ impl Footer {
         Ok(fixed.with(body))
     }
 
-    /// The payload and the footer of an open file, in one read where it is not long; `None` if the file is not one whole
-    /// entry.
+    /// The payload and the footer of an open file, in one read unless it is long; `None` if the file is not one whole entry.
     pub(super) fn read_with_payload(file: &dyn DiskFile) -> io::Result<Option<(Bytes, Self)>> {
         let len = file.len()?;
         if len > AT_ONCE {
-            // Not before its end says that it is an entry.
+            // A long file is read whole only after its end says that it is an entry: its length alone allocates nothing.
             let Some(footer) = Self::read(file)? else {
                 return Ok(None);
             };
@@ -161,7 +163,7 @@ impl Footer {
         Ok(fixed.with(body).map(|footer| (payload, footer)))
     }
 
-    /// The path and the asset's key kept in the file, or `None` if they are no such names.
+    /// The path and the asset's key that the file holds, or `None` if they are not valid.
     pub(super) fn names(&self) -> Option<(CachePath, Option<String>)> {
         let (path, key) = self.raw_names()?;
         let path = CachePath::parse(std::str::from_utf8(path).ok()?).ok()?;
@@ -173,7 +175,7 @@ impl Footer {
     pub(super) fn is_of(&self, asset: &AssetId, path: &CachePath) -> bool {
         self.raw_names().is_some_and(|(its_path, its_key)| {
             let key = asset.key().unwrap_or_default().as_bytes();
-            // An id from a listing has no key.
+            // An id that was made from a name on disk has no key.
             its_path == path.as_str().as_bytes() && (key.is_empty() || its_key.is_empty() || its_key == key)
         })
     }
@@ -197,14 +199,14 @@ impl Footer {
             .collect()
     }
 
-    /// Whether `bytes` are whole blocks from that one on, or up to the end.
+    /// Whether `bytes` match the checksums of the blocks from `first` on. They are whole blocks, or reach to the end.
     pub(super) fn are_blocks(&self, first: usize, bytes: &[u8]) -> bool {
         let mut blocks = bytes.chunks(BLOCK).enumerate();
         blocks.all(|(n, block)| self.sum(first + n) == Some(crc32fast::hash(block)))
     }
 }
 
-/// The last bytes of the file.
+/// The fixed part at the end of the file.
 struct Fixed {
     payload: u64,
     blocks: u32,
@@ -213,7 +215,7 @@ struct Fixed {
 }
 
 impl Fixed {
-    /// The end of `tail` as that of a whole entry in a file of `len` bytes.
+    /// Decodes the fixed part at the end of `tail`; `None` if it is not that of a whole entry in a file of `len` bytes.
     fn decode(tail: &[u8], len: u64) -> Option<Self> {
         let (_, fixed) = tail.split_at_checked(tail.len().checked_sub(FIXED)?)?;
         let (checked, rest) = fixed.split_at_checked(20)?;
@@ -235,8 +237,8 @@ impl Fixed {
         let names = u64::from(found.path_len) + u64::from(u16::from_le_bytes(*key_len));
         let body = u64::from(found.blocks) * SUM as u64 + names;
         let whole = found.payload.checked_add(body + FIXED as u64) == Some(len);
-        // Until there were blocks for what came piece by piece it had one checksum, which no reader can check as it
-        // reads: fetched anew.
+        // An older version wrote one checksum for all of an entry that came piece by piece. No reader can check that block
+        // by block, so such an entry is a miss and is fetched anew.
         let summed = u64::from(found.blocks) == blocks(found.payload);
         (whole && summed).then_some(found)
     }
@@ -306,8 +308,8 @@ mod tests {
         }
     }
 
-    /// C3: what came piece by piece once had one checksum for all of it, in the same format. It is no entry; where all of
-    /// it is one block nothing has changed.
+    /// C3: an older version wrote one checksum for a whole entry that came piece by piece. That is no entry, unless all of it
+    /// is one block.
     #[test]
     fn a_payload_of_one_checksum_for_many_blocks_is_none() {
         let (asset, path) = (AssetId::from_key("a").unwrap(), CachePath::parse("x").unwrap());

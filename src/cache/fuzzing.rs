@@ -1,4 +1,4 @@
-//! What the fuzz targets in `fuzz/` reach: only there is `cfg(fuzzing)` set.
+//! What the targets in `fuzz/` call. Compiled only there, where `cfg(fuzzing)` is set.
 
 use url::Url;
 
@@ -6,11 +6,11 @@ use super::codec;
 use super::index;
 use super::path::CachePath;
 
-/// Reads `bytes` as the index's snapshot, as they are and with the head and checksum put right.
+/// Reads `bytes` as a snapshot of the index: as they are, and with a right head and checksum.
 ///
 /// # Panics
 ///
-/// If what was read is not written as it was, or cannot be remembered.
+/// If what was read is not encoded as it was, or cannot be loaded.
 pub fn snapshot(bytes: &[u8]) {
     let _ = codec::decode_snapshot(bytes);
     let whole = codec::fuzzing::snapshot(bytes);
@@ -20,12 +20,12 @@ pub fn snapshot(bytes: &[u8]) {
     }
 }
 
-/// Reads `bytes` as the index's journal, as they are and as records with their heads and checksums put right: each
-/// begins with its length in two bytes.
+/// Reads `bytes` as a journal of the index: as they are, and as records with right heads and checksums. Each record begins
+/// with its length in two bytes.
 ///
 /// # Panics
 ///
-/// If what was read is not read again as it was written, or cannot be remembered.
+/// If what was read is not read again from its encoding, or cannot be loaded.
 pub fn journal(bytes: &[u8]) {
     let _ = codec::decode_journal(bytes, 1);
     let whole = codec::fuzzing::journal(1, bytes);
@@ -44,7 +44,7 @@ pub fn journal(bytes: &[u8]) {
 ///
 /// # Panics
 ///
-/// If a name could leave its asset's directory, or two paths share one on a file system that folds case.
+/// If a name could leave its asset's directory, or if two paths share one on a file system that ignores case.
 pub fn path(text: &str) {
     let (first, second) = text.split_once('\n').unwrap_or((text, ""));
     let parsed: Vec<CachePath> = [first, second]

@@ -1,4 +1,4 @@
-//! The identity of an asset.
+//! The identity of assets.
 
 use std::collections::hash_map::RandomState;
 use std::fmt;
@@ -11,11 +11,11 @@ use url::Url;
 
 use super::error::{CacheError, InvalidKeySnafu};
 
-/// Which asset: a track, an episode, an album's stream.
+/// Identifies an asset: a track, an episode, an album's stream.
 ///
-/// Equality and the directory's name come from a SHA-256 of the identity, so two assets never share a directory. The
-/// readable identity travels along and is stored with the entries for listings; it is in no file name and not in
-/// `Debug`.
+/// Equality and the name of the asset's directory come from a SHA-256 of the identity, so two assets never share a directory.
+/// The readable identity is kept beside it and is stored with the entries for listings. It appears in no file name and not
+/// in `Debug`.
 ///
 /// ```
 /// use kithara::cache::AssetId;
@@ -26,7 +26,7 @@ use super::error::{CacheError, InvalidKeySnafu};
 /// assert_eq!(a, b);
 /// assert_eq!(a.key(), Some("https://host/track/master.m3u8"));
 ///
-/// // When the query *is* the identity, say so with a key of your own.
+/// // Where the query *is* the identity, make a key of your own.
 /// let c = AssetId::from_key("stream.php?track=17")?;
 /// assert_ne!(a, c);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -41,18 +41,18 @@ pub struct AssetId {
 const MAX_KEY: usize = 2048;
 
 impl AssetId {
-    /// The asset at a URL: scheme, host, port and path count; query, fragment and credentials do not.
+    /// The asset at a URL. Scheme, host, port and path count; query, fragment and credentials do not.
     pub fn from_url(url: &Url) -> Self {
         let mut canonical = url.clone();
         canonical.set_query(None);
         canonical.set_fragment(None);
-        // Fails only for URLs that cannot hold credentials anyway.
+        // Fails only for URLs that cannot hold credentials.
         let _ = canonical.set_username("");
         let _ = canonical.set_password(None);
         Self::hashed("url", canonical.as_str())
     }
 
-    /// The asset of a caller's own key. Keys and URLs never name the same asset.
+    /// The asset of an app's own key. A key and a URL never name the same asset.
     ///
     /// # Errors
     ///
@@ -74,11 +74,11 @@ impl AssetId {
         Ok(Self::hashed("key", key))
     }
 
-    /// The asset with this name on disk (64 lower-case hexadecimal digits), as listings print it.
+    /// The asset with this name on disk: 64 lower-case hexadecimal digits, as [`name`](Self::name) returns them.
     ///
     /// # Errors
     ///
-    /// [`CacheError::InvalidKey`] if it is no such name.
+    /// [`CacheError::InvalidKey`] if the text is no such name.
     pub fn from_name(name: &str) -> Result<Self, CacheError> {
         Self::parse_name(name).ok_or(CacheError::InvalidKey {
             reason: "not 64 lower-case hexadecimal digits",
@@ -119,7 +119,7 @@ impl AssetId {
         }
     }
 
-    /// The URL or key this id was made from; `None` if it was made from a name on disk.
+    /// The URL or key that this id was made from; `None` if it was made from a name on disk.
     pub fn key(&self) -> Option<&str> {
         self.key.as_deref()
     }
@@ -133,7 +133,7 @@ impl AssetId {
         &self.hash
     }
 
-    /// The same id without its readable key, for tables that outlive the session's URLs.
+    /// The same id without its readable key, for tables that hold very many ids.
     pub(crate) fn bare(&self) -> Self {
         Self::from_hash(self.hash)
     }
@@ -166,8 +166,8 @@ impl Hash for AssetId {
     }
 }
 
-/// Hashes ids by mixing eight of their bytes with a key of its own: they are hashes already, and the key keeps
-/// chosen ones from colliding.
+/// Hashes ids by mixing eight of their bytes with a random key. Ids are hashes already; the key keeps chosen ones from
+/// colliding.
 #[derive(Clone)]
 pub(crate) struct IdHasher {
     key: u64,

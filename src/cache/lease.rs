@@ -13,10 +13,10 @@ use super::path::CachePath;
 use super::store::{AssetInfo, Committed, EntryInfo, Partial, PartialPlace, Staged, Store, Trash};
 use super::timestamp::Timestamp;
 
-/// Protects assets from removal, the app's own and the evictor's.
+/// Protects assets from removal, by the app and by eviction.
 ///
-/// Its rule: while an asset is leased, pinned or being written, [`remove`](Store::remove) answers
-/// [`CacheError::InUse`]. Leases are counted in memory and end with the process; a pin is the inner store's.
+/// Its rule: while an asset is leased, pinned or being written, [`remove`](Store::remove) fails with
+/// [`CacheError::InUse`]. Leases are counted in memory and end with the process. Pins are kept by the inner store.
 #[derive(Debug)]
 pub struct LeaseStore<S> {
     inner: S,
@@ -38,18 +38,18 @@ struct LeaseTable {
 
 #[derive(Default)]
 struct State {
-    /// Leases and writers of each asset that has any.
+    /// How many leases and writers each asset has; assets without any are not in it.
     claims: HashMap<AssetId, u64, IdHasher>,
-    /// Assets being removed right now. For readers they are gone already, writers wait.
+    /// Assets that are being removed right now. Readers no longer find them, and writers wait.
     removing: HashSet<AssetId, IdHasher>,
-    /// Assets whose removal was refused, or would have been, and has not been tried since.
+    /// Assets whose removal was refused since they were last free, or would have been.
     refused: HashSet<AssetId, IdHasher>,
-    /// Those of them that have become free.
+    /// Those of them that have become free, for [`Store::changes`].
     freed: Vec<AssetId>,
 }
 
 impl State {
-    /// Tells of an asset that has become free, if somebody was refused it.
+    /// Notes an asset that has become free, if its removal was refused before.
     fn free(&mut self, asset: &AssetId) {
         if self.refused.remove(asset) {
             self.freed.push(asset.clone());
@@ -57,7 +57,7 @@ impl State {
     }
 }
 
-/// A claim on an asset: until it is dropped the asset is not removed. Counted: of two leases the last one counts.
+/// A claim on an asset. The asset is not removed until its last lease is dropped.
 #[must_use = "the asset is protected only while the lease lives"]
 pub struct Lease {
     table: Arc<LeaseTable>,
@@ -101,18 +101,18 @@ impl LeaseTable {
 }
 
 impl Leases {
-    /// Leases an asset, whether or not it has entries yet. Does not wait: if the asset is being removed right now,
-    /// the lease counts for what is written to it afterwards.
+    /// Leases an asset, with or without entries. Does not wait: if the asset is being removed right now, the lease protects
+    /// what is written to it afterwards.
     pub fn take(&self, asset: &AssetId) -> Lease {
         self.claim(self.table.lock(), asset)
     }
 
-    /// A lease taken when no removal is under way.
+    /// A lease that is taken while the asset is not being removed.
     fn take_to_write(&self, asset: &AssetId) -> Lease {
         self.claim(self.without_removal(asset), asset)
     }
 
-    /// Waits until the asset is not being removed: as long as one rename takes.
+    /// Waits until the asset is not being removed. A removal takes as long as one rename.
     fn without_removal(&self, asset: &AssetId) -> MutexGuard<'_, State> {
         let mut state = self.table.lock();
         while state.removing.contains(asset) {
@@ -133,7 +133,8 @@ impl Leases {
         }
     }
 
-    /// Whether a reader must not find the asset any more: a lease taken now must not see what is about to go.
+    /// Whether the asset is being removed, so that no reader may find it. A reader that leased the asset just now would
+    /// otherwise see entries that are about to go, lease or no lease.
     fn is_removing(&self, asset: &AssetId) -> bool {
         self.table.lock().removing.contains(asset)
     }
@@ -151,7 +152,7 @@ impl fmt::Debug for Leases {
     }
 }
 
-/// Ends a removal, also when the inner store panics.
+/// Ends a removal, also by a panic of the inner store.
 struct Removing<'a> {
     table: &'a LeaseTable,
     asset: &'a AssetId,
@@ -173,7 +174,7 @@ impl<S> LeaseStore<S> {
         }
     }
 
-    /// Where leases are taken.
+    /// Takes leases on this store's assets.
     pub fn leases(&self) -> &Leases {
         &self.leases
     }
@@ -239,7 +240,7 @@ impl<S: Store> Store for LeaseStore<S> {
 
     fn remove(&self, asset: &AssetId) -> Result<Option<Trash>, CacheError> {
         let table = &self.leases.table;
-        // Before readers are told that it is gone: what is kept for them must not be missing for a moment.
+        // Checked before readers stop finding the asset. A pinned asset would be missing for a moment otherwise.
         if self.is_pinned(asset)? && self.is_held(asset)? {
             return InUseSnafu { asset: asset.name() }.fail();
         }
@@ -250,7 +251,8 @@ impl<S: Store> Store for LeaseStore<S> {
         }
         state.removing.insert(asset.bare());
         drop(state);
-        // Pinning claims the asset first, so no pin can appear from here on.
+        // Checked once more: a pin may have been set since the first check. Pinning takes a claim, which waits for this
+        // removal, so no pin can appear from here on.
         let removing = Removing { table, asset };
         if self.is_pinned(asset)? {
             table.lock().refused.insert(asset.bare());
@@ -316,7 +318,8 @@ impl<S: Store> Store for LeaseStore<S> {
     }
 
     fn is_held(&self, asset: &AssetId) -> Result<bool, CacheError> {
-        // Noted before looking: a pin cleared meanwhile is then told as news.
+        // Noted before the pin is read. A pin that is cleared in between then becomes a change; the other way round the
+        // asset would be free and never reported.
         self.leases.table.lock().refused.insert(asset.bare());
         let pinned = self.is_pinned(asset)?;
         let mut state = self.leases.table.lock();
@@ -346,7 +349,7 @@ impl<S: Store> Store for LeaseStore<S> {
 /// An entry being written, and the claim that keeps its asset.
 #[derive(Debug)]
 struct LeaseStaged {
-    // Dropped in this order: the staged file goes before the claim that protects its directory.
+    // Dropped in this order: the staged file is removed before the claim that protects its directory ends.
     inner: Box<dyn Staged>,
     claim: Lease,
 }
@@ -367,7 +370,7 @@ impl Staged for LeaseStaged {
 /// A partial entry, and the claim that keeps its asset.
 #[derive(Debug)]
 struct LeasePartial {
-    // Dropped in this order: the file is let go before the claim that protects its directory.
+    // Dropped in this order: the file is given up before the claim that protects its directory ends.
     inner: Box<dyn Partial>,
     _claim: Lease,
 }
@@ -450,10 +453,10 @@ mod tests {
         assert!(hooks.after_info.is_over());
     }
 
-    /// C6: whoever was refused an asset hears of it once, when nothing holds it any more; of what nobody was refused there is
-    /// nothing to tell.
+    /// C6: an asset whose removal was refused is a change once, when nothing holds it any more. One that was never refused is
+    /// none.
     #[test]
-    fn what_was_refused_is_news_when_it_is_free_and_nothing_else_is() {
+    fn what_was_refused_is_a_change_when_it_is_free_and_nothing_else_is() {
         let store = LeaseStore::new(MemoryStore::new());
         let (a, x) = (AssetId::from_key("a").unwrap(), CachePath::parse("x").unwrap());
         store.put(&a, &x, Bytes::from_static(b"bytes")).unwrap();

@@ -1,4 +1,4 @@
-//! The thread that does what nobody should wait for.
+//! Background maintenance: the initial scan, trash, checkpoints.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,21 +16,22 @@ use super::policy::EvictionPolicy;
 use super::store::Store;
 use super::trash_queue::{TrashQueue, Wake};
 
-/// How much recency a crash can cost.
+/// How much recency a crash can cost, at most.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(60);
 
-/// Looks at the disk after opening, empties the trash, writes checkpoints, and closes the cache when this is dropped.
+/// Handle of the maintenance thread. The thread scans the disk after opening, empties trash and writes checkpoints.
+/// Dropping the handle closes the cache in the background.
 #[derive(Debug)]
 pub(super) struct Maintenance {
     root: PathBuf,
     trash_queue: Arc<TrashQueue>,
     closing: Arc<Mutex<Option<Closing>>>,
-    /// Closed when the root's lock is free.
+    /// Closed once the root's lock is free.
     closed: Receiver<()>,
 }
 
 impl Maintenance {
-    /// Starts the thread. It keeps `store`, and with it the root's lock, until the maintenance thread is dropped.
+    /// Starts the thread. It keeps `store`, and with it the root's lock, until the handle is dropped.
     pub(super) fn start<S: Store, P: EvictionPolicy>(
         root: &Path,
         index: IndexStore<FsStore>,
@@ -50,9 +51,10 @@ impl Maintenance {
             index.seal();
             let policy = store.retire();
             drop((store, index));
-            // The lock is free: whoever waits to open the root may go on.
+            // The root's lock is free: a thread that waits to open the root may go on.
             drop(lock(&closing).take());
-            // The caller's value goes last: its drop may open the root.
+            // The policy is the app's value, and its drop may open this root again. Before the line above it would wait
+            // for itself.
             drop(policy);
             drop(alive);
         };
@@ -66,18 +68,18 @@ impl Maintenance {
         Ok(maintenance)
     }
 
-    /// Closed when the cache is: after this keeper was dropped.
+    /// Closed when the cache is closed, after this handle was dropped.
     pub(super) fn closed(&self) -> Receiver<()> {
         self.closed.clone()
     }
 }
 
 fn lock(closing: &Mutex<Option<Closing>>) -> MutexGuard<'_, Option<Closing>> {
-    // It is there or it is not, whatever panics.
+    // The value is there or not, whatever panics.
     closing.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Works until the trash queue is closed, and writes a checkpoint `every` so often, whatever else there is to do.
+/// Works until the trash queue is closed. A checkpoint is written `every` so often, however much trash there is.
 fn run(index: &IndexStore<FsStore>, store: &dyn Store, trash_queue: &TrashQueue, every: Duration) {
     scan(index, store);
     let mut last = Instant::now();
@@ -99,12 +101,12 @@ fn run(index: &IndexStore<FsStore>, store: &dyn Store, trash_queue: &TrashQueue,
             last = Instant::now();
         }
     }
-    // Whoever waits for a scan that always failed waits no longer.
+    // If the scan failed every time, the wait for it ends here.
     index.progress().end();
 }
 
 fn scan(index: &IndexStore<FsStore>, store: &dyn Store) {
-    // What fails here is tried again: by the first write where the sizes are not known, and with the next checkpoint.
+    // A failed scan is tried again: by the first write if the sizes are not known, and before the next checkpoint.
     if let Err(error) = index.scan().and_then(|()| store.ready()) {
         log::warn!("cannot look through the cache: {error}");
     }
@@ -144,7 +146,7 @@ mod tests {
         (index, Arc::new(store))
     }
 
-    /// Keeps until one piece of trash is emptied, and something done meanwhile.
+    /// Runs the maintenance until one piece of trash is emptied, and `meanwhile` has run in that.
     fn run_once(
         index: &IndexStore<FsStore>,
         store: &Arc<Stack>,
@@ -166,7 +168,7 @@ mod tests {
         asset
     }
 
-    /// C8: trash to empty, however much and often, does not put off a checkpoint that is due.
+    /// C8: trash, however much, does not put off a checkpoint that is due.
     #[test]
     fn a_checkpoint_is_written_when_it_is_due_though_there_was_trash() {
         for (every, due) in [(Duration::ZERO, true), (CHECKPOINT_EVERY, false)] {
@@ -183,8 +185,8 @@ mod tests {
         }
     }
 
-    /// C3: a scan that failed is tried again, also where the last session ended in order. Nobody waits for it when the cache
-    /// is closed.
+    /// C3: a scan that failed is tried again, also after a clean end of the last session. When the cache is closed, waiting
+    /// for it ends.
     #[test]
     fn a_look_that_failed_is_tried_again_until_the_cache_is_closed() {
         for (later, succeeds) in [(Later::Work, true), (Later::SameFail, false)] {

@@ -1,4 +1,4 @@
-//! Bytes in memory, with nothing on disk.
+//! Entries in memory, with nothing on disk.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -14,9 +14,9 @@ use super::path::CachePath;
 use super::store::{AssetInfo, Committed, EntryInfo, Staged, Store, Trash};
 use super::timestamp::Timestamp;
 
-/// Assets in memory, for devices or sessions that must not write to disk.
+/// Keeps assets in memory, for devices or sessions that must not write to disk.
 ///
-/// Its rule: what it keeps ends with it. Pins last as long as the store.
+/// Its rule: everything it keeps, pins included, ends with the store.
 #[derive(Clone, Default)]
 pub struct MemoryStore {
     tree: Arc<Mutex<Tree>>,
@@ -26,7 +26,7 @@ pub struct MemoryStore {
 #[derive(Default)]
 struct Tree {
     assets: HashMap<AssetId, Asset>,
-    /// Of all entries: asked for at each write.
+    /// Bytes of all entries. Each write asks for them.
     bytes: u64,
 }
 
@@ -121,7 +121,7 @@ impl Store for MemoryStore {
         let removed = tree.assets.remove(asset);
         tree.bytes -= removed.as_ref().map_or(0, Asset::bytes);
         drop(tree);
-        // The bytes are the caller's and are dropped outside the lock; nothing is left to empty.
+        // The bytes are the caller's and are dropped outside the lock. Nothing is left for the trash.
         Ok(removed.filter(Asset::exists).map(|_| Trash::new(|| Ok(()))))
     }
 
@@ -237,7 +237,7 @@ impl Staged for MemoryStaged {
 
     fn commit(self: Box<Self>) -> Result<Committed, CacheError> {
         let bytes = self.content.len() as u64;
-        // A copy of exactly that length: growth by doubling would hold up to twice the bytes that are accounted.
+        // A copy of exactly that length. The buffer grew by doubling and may hold twice the bytes that count.
         let content = Bytes::copy_from_slice(&self.content);
         let mut tree = self.store.lock();
         let asset = tree.assets.entry(self.asset.clone()).or_insert_with(|| Asset {

@@ -1,31 +1,33 @@
 //! A tree-shaped cache of assets under one byte limit, on disk or in memory.
 //!
-//! An *asset* is what the user asked to keep, a track; an *entry* is one file of it, a playlist or a segment.
+//! An *asset* is what the user asked to keep: a track. An *entry* is one file of it: a playlist, a segment.
 //!
 //! ```
 //! # futures_lite::future::block_on(async {
 //! # let dir = tempfile::tempdir()?;
+//! # let root = dir.path().join("cache");
 //! use kithara::cache::{AssetCache, AssetId, CachePath};
 //! use url::Url;
 //!
-//! let cache = AssetCache::builder(dir.path().join("cache")).max_bytes(500_000_000).open().await?;
+//! let cache = AssetCache::builder(root).max_bytes(500_000_000).open().await?;
 //! let track = AssetId::from_url(&Url::parse("https://host/track/master.m3u8")?);
 //! let segment = CachePath::parse("v1/seg-001.m4s")?;
 //!
-//! let playing = cache.lease(&track);              // not evicted while it plays
+//! let playing = cache.lease(&track); // not evicted while it plays
 //! cache.put_atomic(&track, &segment, "…bytes…".into()).await?;
-//! assert_eq!(cache.get(&track, &segment).await?.as_deref(), Some("…bytes…".as_bytes()));
+//! let found = cache.get(&track, &segment).await?;
+//! assert_eq!(found.as_deref(), Some("…bytes…".as_bytes()));
 //! drop(playing);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! # }).unwrap();
 //! ```
 //!
-//! It is a stack of small stores, each adding one rule to the one it wraps:
+//! The cache is a stack of small stores. Each wraps the next one and adds one rule:
 //!
 //! ```text
 //! AssetCache            async; `blocking()` has the same calls for decode threads
 //!   └ EvictingStore     the whole cache stays under max_bytes; a policy picks victims
-//!       └ LeaseStore    what is leased, pinned or being written cannot be removed
+//!       └ LeaseStore    what is leased, pinned or being written is not removed
 //!           └ IndexStore    sizes and recency without scanning; only an optimisation
 //!               └ FsStore   bytes; the truth (or MemoryStore)
 //! ```

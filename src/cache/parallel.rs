@@ -9,10 +9,10 @@ use super::error::CacheError;
 
 /// More threads do not make a disk answer sooner.
 const MAX_THREADS: usize = 8;
-/// Starting a thread costs as much as a few directories do.
+/// Starting a thread costs as much as reading a few directories.
 const ITEMS_PER_THREAD: usize = 8;
 
-/// Runs `work` on every item, on several threads, until one fails.
+/// Runs `work` on every item, on several threads, until it fails on one of them. Returns the first error.
 pub(super) fn for_each<T: Sync>(
     items: &[T],
     work: impl Fn(&T) -> Result<(), CacheError> + Sync,
@@ -22,9 +22,9 @@ pub(super) fn for_each<T: Sync>(
     let run = || {
         while let Some(item) = items.get(next.fetch_add(1, Ordering::Relaxed)) {
             if let Err(error) = work(item) {
-                // The others find nothing more to do.
+                // The other threads find nothing more to do.
                 next.store(items.len(), Ordering::Relaxed);
-                // There is an error or none, whatever panics.
+                // The value is there or not, whatever panics.
                 failed
                     .lock()
                     .unwrap_or_else(PoisonError::into_inner)
@@ -38,7 +38,7 @@ pub(super) fn for_each<T: Sync>(
             .min(MAX_THREADS)
             .min(items.len() / ITEMS_PER_THREAD);
         for _ in 1..threads {
-            // Without more threads this one does all the work.
+            // If no thread can be started, this one does all the work.
             let _ = thread::Builder::new()
                 .name("kithara-scan".into())
                 .spawn_scoped(scope, run);

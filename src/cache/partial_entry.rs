@@ -1,4 +1,4 @@
-//! An entry that is fetched piece by piece, in any order, over several sessions.
+//! Entries that are fetched piece by piece, in any order, over several sessions.
 //!
 //! ```text
 //! <root>/assets/<aa>/<id>/<name>                the entry, once it is whole
@@ -6,8 +6,8 @@
 //!                        /.part-<name>~ranges   which of them are there
 //! ```
 //!
-//! The rule: a partial file counts, is protected and leaves like everything else of its asset, and becomes the entry
-//! by one rename. Each layer of the stack does its part of that in a [`Partial`].
+//! The rule: a partial file counts under the limit, is protected and is removed like every other file of its asset, and
+//! becomes the entry by one rename. Each layer of the stack does its part of that in a [`Partial`].
 
 use std::fmt;
 use std::io;
@@ -29,35 +29,35 @@ use crate::storage::{Budget, Checkpoint, StreamingError, StreamingOptions, Strea
 
 /// The partial file of one entry, claimed. From [`AssetCache::partial`](super::AssetCache::partial).
 ///
-/// As long as this or the resource opened from it lives, the asset is not evicted and nobody else gets the file.
-/// Dropped without a commit, the file stays and counts as any other of its asset.
+/// While this or the resource opened from it lives, the asset is not evicted and nothing else can claim the file. If it is
+/// dropped without a commit, the file stays and counts like every other file of its asset.
 #[derive(Clone)]
 pub struct PartialEntry {
     claim: Arc<Claim>,
 }
 
-/// The claim as the streaming resource holds it: its budget.
+/// The claim, as the streaming resource holds it: as its budget.
 struct Claim {
     partial: Box<dyn Partial>,
-    /// Whether there is something for the files to stand in.
+    /// Whether the asset's directory exists.
     prepared: AtomicBool,
-    /// What is reserved for the record and its next version.
+    /// Bytes reserved for the record and for its next version beside it.
     for_records: Mutex<u64>,
-    /// What is reserved for the footer and not yet asked for.
+    /// Bytes reserved for the footer that the resource has not asked for yet.
     for_footer: Mutex<u64>,
-    /// Keeps the cache open: what the claim counts is noted before the cache's last note.
+    /// Keeps the cache open. The end of the claim changes the accounts, and must come before the cache's last checkpoint.
     cache: BlockingCache,
     asset: AssetId,
     path: CachePath,
 }
 
-/// A [`PartialEntry`] of somebody else.
+/// A [`PartialEntry`] that another source holds.
 #[cfg(feature = "file")]
 pub(crate) struct WeakPartialEntry(Weak<Claim>);
 
 #[cfg(feature = "file")]
 impl WeakPartialEntry {
-    /// The entry, if its holder still has it.
+    /// The entry, if it is still held.
     pub(crate) fn upgrade(&self) -> Option<PartialEntry> {
         let claim = self.0.upgrade()?;
         Some(PartialEntry { claim })
@@ -93,7 +93,7 @@ impl PartialEntry {
         WeakPartialEntry(Arc::downgrade(&self.claim))
     }
 
-    /// Lets `work` put something beside the entry.
+    /// Lets `work` put another entry beside this one.
     #[cfg(feature = "file")]
     pub(crate) fn beside(&self, work: impl FnOnce(&BlockingCache, &AssetId, &CachePath)) {
         let Claim {
@@ -102,12 +102,12 @@ impl PartialEntry {
         work(cache, asset, path);
     }
 
-    /// Opens the file with what earlier sessions recorded. Writing to it fails with
-    /// [`StreamingError::Io`] and [`is_full`](StreamingError::is_full) where the cache has no room. Blocks.
+    /// Opens the file with what earlier sessions recorded. Blocks on the disk. Where the cache has no room, writing fails with
+    /// a [`StreamingError::Io`] that [`is_full`](StreamingError::is_full).
     ///
     /// # Errors
     ///
-    /// As [`StreamingOptions::open`]; [`StreamingError::InUse`] the second time.
+    /// As [`StreamingOptions::open`]; [`StreamingError::InUse`] if it is open already.
     pub fn open<E>(&self) -> Result<StreamingResource<E>, StreamingError> {
         let place = self.claim.partial.place();
         StreamingOptions::new(&place.target)
@@ -119,7 +119,7 @@ impl PartialEntry {
             .open()
     }
 
-    /// Makes room for the record that `checkpoint` is about to write.
+    /// Reserves room for the record that `checkpoint` is about to write.
     ///
     /// # Errors
     ///
@@ -128,22 +128,24 @@ impl PartialEntry {
         let wanted = 2 * checkpoint.record_bytes();
         let more = wanted.saturating_sub(*self.claim.for_records());
         if more > 0 {
-            // Under no lock: it runs the eviction policy. Two at once reserve too much, which is no harm.
+            // Under no lock, since reserving may run the eviction policy. Two threads at once reserve too much, which does no
+            // harm.
             self.claim.partial.reserve(more)?;
             *self.claim.for_records() += more;
         }
         Ok(())
     }
 
-    /// Makes the whole file the entry. Blocks for as long as the disk takes.
+    /// Makes the whole file the entry. Blocks on the disk.
     ///
     /// # Errors
     ///
-    /// [`StreamingError::Incomplete`] and the others of [`Writer::commit`]; the cache's own as
+    /// [`StreamingError::Incomplete`] and the other errors of [`Writer::commit`]. Errors of the cache come as
     /// [`StreamingError::Io`].
     pub fn commit<E>(&self, writer: &mut Writer<E>, len: u64) -> Result<(), StreamingError> {
-        // Before the entry's turn is taken: making room runs the eviction policy, which may use this very entry. And
-        // before the footer is paid for, since what is flushed would spend that.
+        // All room is reserved before the entry's lock is taken. Reserving may run the eviction policy, which may use this
+        // very entry and would wait for the lock (C25). Flushing comes before the footer's room is reserved, for the flushed
+        // bytes would use that up.
         writer.flush()?;
         self.claim
             .prepay(footer::len(&self.claim.asset, &self.claim.path, len))
@@ -186,7 +188,7 @@ impl PartialEntry {
         }
     }
 
-    /// Says that the file is about to be let go: who wants it meanwhile waits instead of being refused.
+    /// Announces that the claim ends soon. A caller that wants the file meanwhile waits instead of being refused.
     pub fn closing(&self) {
         self.claim.partial.closing();
     }
@@ -219,7 +221,7 @@ impl Claim {
     }
 }
 
-/// A refusal of the cache as the resource tells it: of the kind that [`StreamingError::is_full`] goes by.
+/// An error of the cache as the resource reports it, with the kind by which [`StreamingError::is_full`] tells a want of room.
 fn as_io(error: CacheError) -> io::Error {
     let kind = match &error {
         CacheError::Io { source, .. } => source.kind(),
@@ -258,7 +260,7 @@ impl fmt::Debug for Claim {
     }
 }
 
-/// The entry's finished file for many readers at once, its asset leased as long as one of them lives.
+/// The entry's file for many readers at once. Its asset is leased until the last of them is dropped.
 pub(super) fn open_finished<E>(entry: EntryFile, lease: Lease) -> StreamingResource<E> {
     let EntryFile {
         file,
@@ -272,7 +274,7 @@ pub(super) fn open_finished<E>(entry: EntryFile, lease: Lease) -> StreamingResou
         .open_checked(file, footer.payload, &footer.sums())
 }
 
-/// A budget that is never asked: a finished file does not grow. It holds the lease.
+/// Holds the lease as the budget of a finished file, which does not grow and so never asks it.
 #[derive(Debug)]
 struct Leased(#[expect(dead_code, reason = "held for its drop")] Lease);
 
@@ -294,7 +296,7 @@ mod tests {
         let of_the_disk = |kind: io::ErrorKind| CacheError::Io {
             action: "create",
             path: "x".into(),
-            source: kind.into(),
+            source: Arc::new(kind.into()),
         };
         for (error, is_full) in [
             (CacheError::PolicyBusy, true),

@@ -1,4 +1,4 @@
-//! The name of an entry within its asset.
+//! The names of entries within their asset.
 
 use std::fmt;
 use std::ops::Range;
@@ -11,11 +11,11 @@ use url::Url;
 use super::error::{CacheError, InvalidPathSnafu};
 use super::id::hex;
 
-/// Which entry of an asset: segments between slashes, parsed and never repaired.
+/// Names an entry of an asset, by segments between slashes. A path is parsed and never repaired.
 ///
-/// Equal texts are the same entry, different texts never share a file, on file systems that fold case too. On disk
-/// all entries of an asset lie side by side: a path of plain lower-case segments stands as it reads (with `+` for
-/// the slash), anything else stands as `~` and a SHA-256, with the original kept inside the file.
+/// Equal texts are the same entry. Different texts never share a file, also on file systems that ignore case. On disk all
+/// entries of an asset stand side by side. The file of a path of plain lower-case segments has the path's own name, with `+`
+/// for the slash. Any other file is named `~` and a SHA-256, and keeps the path inside.
 ///
 /// ```
 /// use kithara::cache::CachePath;
@@ -50,9 +50,9 @@ impl CachePath {
     ///
     /// # Errors
     ///
-    /// [`CacheError::InvalidPath`] for an empty path or segment (so for absolute paths too), `.` and `..`, a segment
-    /// over 255 bytes or a path over 1024, control characters, any of `\ : < > " | ? *`, and names some systems
-    /// reserve (`con`, `nul`, `com1`…, with any extension, in any case).
+    /// [`CacheError::InvalidPath`] for an empty path or segment (and so for absolute paths), for `.` and `..`, a segment over
+    /// 255 bytes or a path over 1024, control characters, any of `\ : < > " | ? *`, and names that some systems reserve
+    /// (`con`, `nul`, `com1`…, with any extension, in any case).
     pub fn parse(text: &str) -> Result<Self, CacheError> {
         ensure!(
             text.len() <= MAX_PATH,
@@ -66,14 +66,14 @@ impl CachePath {
         Ok(Self { text: text.into() })
     }
 
-    /// The entry of a URL: a hash of the whole URL without its fragment, and a readable tail of its file name.
+    /// The entry of a URL: a hash of the URL without its fragment, and a readable tail of its file name.
     ///
-    /// Different URLs are different entries; the query counts, but cannot be read back from the name.
+    /// Different URLs are different entries. The query counts, but cannot be read from the name.
     pub fn from_url(url: &Url) -> Self {
         Self::hashed(url, "")
     }
 
-    /// The entry of a range of bytes of a URL; different from [`from_url`](Self::from_url) and from other ranges.
+    /// The entry of a byte range of a URL. It differs from [`from_url`](Self::from_url) and from every other range.
     pub fn from_url_range(url: &Url, range: Range<u64>) -> Self {
         Self::hashed(url, &format!("{}-{}", range.start, range.end))
     }
@@ -109,7 +109,8 @@ impl CachePath {
         &self.text
     }
 
-    /// The entry's file name on disk. Injective, and so under ASCII lower-casing: no name has an upper-case letter.
+    /// The entry's file name on disk. Different paths have different names, also after lower-casing: no name has an
+    /// upper-case letter.
     pub(crate) fn file_name(&self) -> String {
         if self.text.split('/').all(is_plain) && self.text.len() <= MAX_PLAIN_NAME {
             self.text.replace('/', "+")
@@ -118,7 +119,7 @@ impl CachePath {
         }
     }
 
-    /// Whether `name` can be an entry's file name, as opposed to one of ours beside it or somebody else's.
+    /// Whether `name` can be an entry's file name. The cache's other files and foreign files have none of those.
     pub(crate) fn is_file_name(name: &str) -> bool {
         match name.strip_prefix('~') {
             Some(digits) => {
@@ -164,7 +165,7 @@ fn check(segment: &str) -> Result<(), CacheError> {
     Ok(())
 }
 
-/// Device names of Windows, which an extension or trailing space does not make harmless.
+/// Device names of Windows. An extension or a trailing space does not make them harmless.
 fn is_reserved(segment: &str) -> bool {
     let stem = segment
         .split('.')
@@ -186,7 +187,7 @@ fn is_reserved(segment: &str) -> bool {
     }
 }
 
-/// `[a-z0-9_-][a-z0-9._-]{0,99}` not ending in a dot: the same name on every file system.
+/// Whether the segment is `[a-z0-9_-][a-z0-9._-]{0,99}` and does not end in a dot: the same name on every file system.
 fn is_plain(segment: &str) -> bool {
     segment.len() <= MAX_PLAIN_SEGMENT
         && !segment.is_empty()
@@ -214,7 +215,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// C1, fault C8. (`x.tmp` needs no rule: what we stage starts with a dot, and no entry's file name does.)
+    /// C1, fault C8. (`x.tmp` needs no rule: staged files begin with a dot, and no entry's file name does.)
     #[test]
     fn what_is_no_path_is_refused_and_not_repaired() {
         let long = "s".repeat(256);

@@ -1,4 +1,4 @@
-//! Which asset goes first.
+//! The order in which assets are evicted.
 
 use std::fmt;
 use std::time::Duration;
@@ -8,39 +8,42 @@ use hashlink::LinkedHashMap;
 use super::id::{AssetId, IdHasher};
 use super::timestamp::Timestamp;
 
-/// Picks the assets an [`EvictingStore`](super::EvictingStore) removes.
+/// Names the assets that an [`EvictingStore`](super::EvictingStore) evicts.
 ///
 /// # Implementing
 ///
-/// Methods are called one at a time, in the order in which things happened, and under no lock of the cache. Uses are
-/// told some at once: all of them before anything else is told or asked. Who needs room waits for the answer: give it
-/// from memory. Which assets must not go is none of a policy's business: a victim that is leased, pinned or being
-/// written is skipped and comes back by [`restored`](Self::restored) when it is free.
+/// Methods are called one at a time, in the order in which things happened, and under no lock of the cache. Accesses are
+/// told in batches, before anything else is told or asked. A thread that needs room waits for the answer, so answer from
+/// memory.
 ///
-/// What happens while a method runs is told later and put together: several uses of one asset as the last of them.
+/// A policy need not know which assets must stay. A victim that is leased, pinned or being written is skipped, and comes
+/// back through [`restored`](Self::restored) when it is free.
 ///
-/// A method may call the cache. What that changes is told after the method has returned; a write that does not fit
-/// is refused with [`CacheError::PolicyBusy`](super::CacheError::PolicyBusy), since nobody else can say what should go
-/// (at once on the thread that called the method, after ten seconds on another). A handle of the cache that a policy
-/// keeps keeps the cache open.
+/// What happens while a method runs is told later, merged for each asset: of several accesses only the last one.
+///
+/// A method may call the cache. The changes that makes are told after the method has returned. A write that does not fit
+/// fails with [`CacheError::PolicyBusy`](super::CacheError::PolicyBusy), because no victim can be named meanwhile: at once
+/// on the thread that runs the method, after ten seconds on another one. A policy that keeps a handle of the cache keeps
+/// the cache open.
 pub trait EvictionPolicy: fmt::Debug + Send + 'static {
-    /// The app used the asset: nothing is more recent.
+    /// The app used the asset. It is the most recent one now.
     fn used(&mut self, asset: &AssetId, at: Timestamp);
 
-    /// The asset was written to. What is known already keeps its recency: a download in the background is no use.
+    /// The asset was written to. A known asset keeps its recency: a write is no access.
     fn added(&mut self, asset: &AssetId, at: Timestamp);
 
-    /// These assets are there, last used at the given times: found at open, or free again. What is known already
+    /// These assets are there, last used at the given times. They were found after opening, or are free again. A known asset
     /// keeps its recency.
     fn restored(&mut self, assets: Vec<(AssetId, Timestamp)>);
 
     /// The asset is gone.
     fn removed(&mut self, asset: &AssetId);
 
-    /// Takes the next victim off the list, to make room, with its last use; `None` if nothing (more) should go.
+    /// Names the asset to evict next and forgets it. Returns it with its last access, or `None` if nothing more should go.
     fn victim(&mut self, now: Timestamp) -> Option<(AssetId, Timestamp)>;
 
-    /// Takes off the list what should go even though there is room.
+    /// Names an asset that should go although there is room, and forgets it. Asked at each checkpoint until it returns
+    /// `None`.
     fn expired(&mut self, now: Timestamp) -> Option<(AssetId, Timestamp)> {
         let _ = now;
         None
@@ -73,7 +76,7 @@ impl EvictionPolicy for Box<dyn EvictionPolicy> {
     }
 }
 
-/// The least recently used asset goes first. The default.
+/// Evicts the least recently used asset first. The default.
 #[derive(Default)]
 pub struct Lru {
     /// From the coldest to the hottest.
@@ -117,7 +120,8 @@ impl EvictionPolicy for Lru {
         assets.sort_by_key(|&(_, at)| at);
         let hottest = assets.last().map(|&(_, at)| at);
         if hottest <= self.coldest() || self.order.is_empty() {
-            // Skipped victims come back here: each was the coldest when it was skipped.
+            // The usual case: skipped victims come back, and each was the coldest when it was named. Without it each return
+            // would sort the whole list.
             for (asset, at) in assets.into_iter().rev() {
                 self.order.insert_front(asset, at);
             }
@@ -137,7 +141,8 @@ impl EvictionPolicy for Lru {
     }
 }
 
-/// Assets not used for longer than a limit go, room or no room; when room is needed the least recently used goes first.
+/// Evicts assets that were not used for longer than a limit, even where there is room. When room is needed it evicts the
+/// least recently used first.
 #[derive(Debug)]
 pub struct MaxAge {
     limit: Duration,
@@ -145,7 +150,7 @@ pub struct MaxAge {
 }
 
 impl MaxAge {
-    /// Keeps assets for `limit` after their last use.
+    /// Keeps assets for `limit` after their last access.
     pub fn new(limit: Duration) -> Self {
         Self {
             limit,
@@ -184,7 +189,7 @@ impl EvictionPolicy for MaxAge {
     }
 }
 
-/// Nothing is evicted: when the cache is full, writes are refused until the app removes something.
+/// Evicts nothing. When the cache is full, writes fail until the app removes something.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Never;
 
@@ -206,8 +211,8 @@ impl EvictionPolicy for Never {
 mod tests {
     use super::*;
 
-    /// C6, C8: what is found, or free again, has its place by its time, whatever is known by then; and what is known keeps
-    /// its own, whatever time comes with it.
+    /// C6, C8: an asset that is found, or free again, takes its place by its time. A known one keeps its own, whatever time
+    /// comes with it.
     #[test]
     fn what_is_restored_has_its_place_by_its_time_unless_it_is_known() {
         let id = |name: &str| AssetId::from_key(name).unwrap();

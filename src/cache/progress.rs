@@ -1,4 +1,4 @@
-//! How far the scan at the disk after opening has come.
+//! How far the scan after opening has come.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_channel::{Receiver, Sender};
 
-/// Watches the scan at the disk that follows opening: a check of directory times where there is an index, a scan of
-/// all files where there is none. The cache serves meanwhile; writes wait where the sizes are not known yet.
+/// Watches the scan that follows opening. With an index it checks the time of each directory; without one it reads all
+/// directories. Reads are served meanwhile. Writes wait for the scan if the sizes are not known yet.
 #[derive(Clone)]
 pub struct Progress {
     state: Arc<ProgressState>,
@@ -17,7 +17,7 @@ struct ProgressState {
     done: AtomicU64,
     total: AtomicU64,
     assets: AtomicU64,
-    /// Never carries anything: closed when the scan has ended.
+    /// Carries nothing. Closed when the scan has ended.
     end: (Sender<()>, Receiver<()>),
 }
 
@@ -33,18 +33,18 @@ impl Progress {
         }
     }
 
-    /// Directories looked at so far, and how many there are. Both are 0 until the scan begins.
+    /// Directories scanned so far, and how many there are. Both are 0 until the scan begins.
     pub fn directories(&self) -> (u64, u64) {
         let total = self.state.total.load(Ordering::Relaxed);
         (self.state.done.load(Ordering::Relaxed).min(total), total)
     }
 
-    /// Assets looked at so far.
+    /// Assets scanned so far.
     pub fn assets(&self) -> u64 {
         self.state.assets.load(Ordering::Relaxed)
     }
 
-    /// Whether the scan has ended. One that failed is tried again until the cache is closed, which ends it.
+    /// Whether the scan has ended. A failed scan is tried again until the cache is closed; closing ends it too.
     pub fn is_finished(&self) -> bool {
         self.state.end.0.is_closed()
     }
@@ -55,7 +55,7 @@ impl Progress {
     ///
     /// Dropping the future loses nothing.
     pub async fn finished(&self) {
-        // An error is what is waited for: the channel was closed.
+        // Closing the channel is the signal, so the error is what is awaited.
         let _ = self.state.end.1.recv().await;
     }
 

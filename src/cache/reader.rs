@@ -1,4 +1,4 @@
-//! Reading an entry in chunks.
+//! Reading entries in chunks.
 
 use std::sync::Arc;
 
@@ -10,8 +10,10 @@ use super::id::AssetId;
 use super::path::CachePath;
 use crate::rt;
 
-/// An entry being read from its beginning, from [`AssetCache::open`](super::AssetCache::open). Reads on when the entry
-/// is replaced, evicted or removed. Gives out no byte whose checksum was not right, see [`Entry`].
+/// Reads an entry chunk by chunk. From [`AssetCache::open`](super::AssetCache::open).
+///
+/// Reading goes on when the entry is replaced, evicted or removed. Every byte is checked before it is returned, see
+/// [`Entry`].
 #[derive(Debug)]
 pub struct EntryReader {
     entry: Arc<Entry>,
@@ -36,18 +38,18 @@ impl EntryReader {
         self.entry.is_empty()
     }
 
-    /// Bytes before the next chunk.
+    /// Where the next chunk begins, in bytes.
     pub fn position(&self) -> u64 {
         self.position
     }
 
-    /// Where the next chunk starts, in bytes from the beginning; at or after the end there is none.
+    /// Lets the next chunk begin at `position`. At or after the end there is none.
     pub fn seek(&mut self, position: u64) {
         self.position = position;
     }
 
-    /// Reads all bytes against the checksums written with them, as [`Entry::verify`] does, in one hop: for who wants to
-    /// know before the first chunk. Each chunk is checked anyway.
+    /// Reads all bytes against the checksums that were written with them, as [`Entry::verify`], to know before the first chunk.
+    /// Each chunk is checked anyway.
     ///
     /// # Errors
     ///
@@ -65,8 +67,8 @@ impl EntryReader {
     ///
     /// # Errors
     ///
-    /// [`CacheError::Io`]; [`CacheError::Damaged`] if the disk changed the bytes, or the file was cut short since it was
-    /// opened: the end is never early.
+    /// [`CacheError::Io`]; [`CacheError::Damaged`] if the bytes were changed on the disk, or the file was cut short since it
+    /// was opened. `None` is never returned too early.
     ///
     /// # Cancel safety
     ///

@@ -1,4 +1,13 @@
-//! One fetch for all who want the same entry.
+//! One fetch for all callers that want the same entry.
+//!
+//! ```text
+//!  caller A: permit ──▶ cell locked: A fetches ──▶ fills the cell, returns
+//!  caller B: permit ──▶ waits for the cell's lock ────▶ finds it filled, returns
+//!  caller C: permit ──▶ waits …    (if A fails or is dropped, B fetches instead)
+//! ```
+//!
+//! A cell lives as long as a caller fetches or waits. The last one takes it out of the map, so that the fetched bytes are
+//! not kept any longer than they are wanted.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -13,29 +22,29 @@ use bytes::Bytes;
 use super::id::AssetId;
 use super::path::CachePath;
 
-/// Entries being fetched.
+/// The entries that are being fetched.
 #[derive(Clone, Default)]
 pub(super) struct SingleFlight {
     cells: Arc<Mutex<HashMap<(AssetId, CachePath), FetchCell>>>,
 }
 
-/// Held by the one who fetches; holds what was fetched for those who wait. Its references are those who wait or fetch.
+/// Locked by the caller that fetches. Holds the fetched bytes for the callers that wait.
 type FetchCell = Arc<AsyncMutex<Option<Bytes>>>;
 
 thread_local! {
-    /// Cells whose fetches are being polled further up this thread's stack, by address: each lives as long as that.
+    /// The cells whose fetches are being polled further up this thread's stack, by address. Each lives at least as long as
+    /// that poll.
     static POLLED: RefCell<Vec<usize>> = const { RefCell::new(Vec::new()) };
 }
 
-/// The right to fetch an entry. Dropping it passes it on to the next who waits; whatever it holds then is handed to all
-/// of them.
+/// The right to fetch an entry. Dropping the permit passes it to the next waiting caller, with whatever `fetched` holds.
 pub(super) struct FetchPermit {
     pub(super) fetched: MutexGuardArc<Option<Bytes>>,
-    // Dropped after the guard.
+    // Dropped after the guard, which is a reference to the cell too.
     waiter: FetchWaiter,
 }
 
-/// A place in the queue for an entry.
+/// A caller that waits for an entry, or fetches it.
 struct FetchWaiter {
     single_flight: SingleFlight,
     entry: (AssetId, CachePath),
@@ -43,11 +52,12 @@ struct FetchWaiter {
 }
 
 impl SingleFlight {
-    /// Waits for the turn to fetch the entry.
+    /// Waits for the right to fetch the entry.
     pub(super) async fn permit(&self, asset: &AssetId, path: &CachePath) -> FetchPermit {
         let entry = (asset.bare(), path.clone());
         let cell = Arc::clone(self.lock().entry(entry.clone()).or_default());
-        // The seat's is the only reference but for the map's and the guard's, so that the last to leave is seen.
+        // One reference for the map, one for each waiter, one for the guard, and no other: by their number the last waiter
+        // is told.
         let waiter = FetchWaiter {
             single_flight: self.clone(),
             entry,
@@ -57,7 +67,7 @@ impl SingleFlight {
         FetchPermit { fetched, waiter }
     }
 
-    /// Whether whoever asks is part of the fetch of this very entry: it would wait for itself.
+    /// Whether the calling task is part of the fetch of this very entry. Waiting for a permit, it would wait for itself.
     pub(super) fn is_polled_here(&self, asset: &AssetId, path: &CachePath) -> bool {
         let cell = self.lock().get(&(asset.bare(), path.clone())).map(address);
         cell.is_some_and(|cell| POLLED.with_borrow(|polled| polled.contains(&cell)))
@@ -74,7 +84,7 @@ fn address(cell: &FetchCell) -> usize {
 }
 
 impl FetchPermit {
-    /// Runs a fetch so that it [can be told](Flights::is_polled_here) when it asks for its own entry.
+    /// Runs a fetch, marked so that [`is_polled_here`](SingleFlight::is_polled_here) sees it ask for its own entry.
     pub(super) async fn run<F: Future>(&self, fetch: F) -> F::Output {
         let mut fetch = pin!(fetch);
         poll_fn(|cx| {
@@ -104,7 +114,8 @@ impl Drop for Polled {
 impl Drop for FetchWaiter {
     fn drop(&mut self) {
         let mut cells = self.single_flight.lock();
-        // Given up under the lock, under which alone references are taken: with only the map's left, nobody waits.
+        // References are taken and given up under this lock only. If the map's is the only one left, no caller waits, and
+        // none can begin to before the cell is out of the map.
         drop(std::mem::take(&mut self.cell));
         if cells
             .get(&self.entry)

@@ -1,13 +1,14 @@
-//! Points in time as the cache orders its assets by them.
+//! Points in time, by which the cache orders accesses.
 
 use std::time::{Duration, SystemTime};
 
-/// A point in time: microseconds since 1970, strictly growing within a cache even when the clock is set back.
+/// A point in time, in microseconds since 1970. Those that one cache gives out grow strictly, even when the system clock
+/// is set back.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(pub u64);
 
 impl Timestamp {
-    /// The system clock's now; on Linux as of the last tick, at most 10 ms ago, as the times of its files are.
+    /// The system clock's time. On Linux that of the last tick, at most 10 ms ago, as the modification times of files are.
     pub fn now() -> Self {
         #[cfg(test)]
         return crate::storage::fake_disk::now().into();
@@ -17,8 +18,8 @@ impl Timestamp {
         SystemTime::now().into()
     }
 
-    /// Reading the processor's counter, as the exact time does, waits for all that was begun before it: the cache
-    /// misses of one touch could not overlap with those of the next.
+    /// The time of the last tick. The exact time would read the processor's counter, which waits for all instructions
+    /// before it: the cache misses of one touch could then not overlap with those of the next.
     #[cfg(any(target_os = "linux", target_os = "android"))]
     fn last_tick() -> Self {
         let tick = rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse);
@@ -29,7 +30,7 @@ impl Timestamp {
         Self(u64::try_from(micros).unwrap_or_default())
     }
 
-    /// How long ago this was at `now`; zero if it lies ahead.
+    /// How long before `now` this was; zero if it lies after `now`.
     pub fn age(self, now: Self) -> Duration {
         Duration::from_micros(now.0.saturating_sub(self.0))
     }

@@ -1,4 +1,8 @@
-//! Trash waiting to be emptied.
+//! Removed assets whose bytes are still on the disk, waiting to be unlinked.
+//!
+//! Trash counts under the limit until it is unlinked. So a thread that needs room empties trash before it asks for
+//! victims, and waits for trash that another thread is emptying or is about to push. A thread that did not wait would
+//! evict an asset, or report a full cache, for room that is free a moment later.
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -6,13 +10,13 @@ use std::time::Duration;
 
 use super::store::Trash;
 
-/// Removed assets whose bytes still count. Whoever needs the room, or has nothing better to do, empties one.
+/// Removed assets whose bytes still count. The maintenance thread empties them, or a thread that needs the room.
 #[derive(Debug, Default)]
 pub(crate) struct TrashQueue {
     state: Mutex<State>,
     emptied: Condvar,
     pushed: Condvar,
-    /// How many have waited for somebody else.
+    /// How many threads have waited for another one to empty trash.
     #[cfg(test)]
     pub(crate) waited: std::sync::atomic::AtomicUsize,
 }
@@ -20,13 +24,13 @@ pub(crate) struct TrashQueue {
 #[derive(Debug, Default)]
 struct State {
     waiting: VecDeque<Trash>,
-    /// How many are being emptied, or are on their way here, right now.
+    /// How many pieces are being emptied, or are announced and not yet pushed.
     busy: usize,
-    /// Nothing will be pushed any more.
+    /// The maintenance thread ends when the queue is empty.
     closed: bool,
 }
 
-/// Why the maintenance thread was woken.
+/// Why [`TrashQueue::wait`] returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Wake {
     Trash,
@@ -34,7 +38,7 @@ pub(crate) enum Wake {
     Closed,
 }
 
-/// Ends one emptying, or one removal that may end here, also when it panics.
+/// Counts as pending trash until it is dropped, also by a panic.
 pub(crate) struct Busy<'a>(&'a TrashQueue);
 
 impl Drop for Busy<'_> {
@@ -50,8 +54,8 @@ impl TrashQueue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Says that trash may come: from here on whoever needs room waits for it. It counts as such in the store before
-    /// it can be pushed.
+    /// Announces trash before an asset is removed. From here on a thread that needs room waits for it. Between the removal
+    /// and the push the bytes count as trash already, and nothing in the queue could free them.
     pub(crate) fn expect(&self) -> Busy<'_> {
         self.lock().busy += 1;
         Busy(self)
@@ -76,19 +80,19 @@ impl TrashQueue {
         }
     }
 
-    /// Wakes who waits, for the last time.
+    /// Lets [`wait`](Self::wait) return `Closed` once the queue is empty.
     pub(crate) fn close(&self) {
         self.lock().closed = true;
         self.pushed.notify_all();
     }
 
-    /// Whether some trash still counts.
+    /// Whether some trash still counts under the limit.
     pub(crate) fn is_pending(&self) -> bool {
         let state = self.lock();
         state.busy > 0 || !state.waiting.is_empty()
     }
 
-    /// Empties one piece of trash, or waits until somebody else has emptied one. `false` if there was none.
+    /// Empties one piece of trash, or waits until another thread has emptied one. `false` if there was none.
     pub(crate) fn empty_one(&self) -> bool {
         let mut state = self.lock();
         if let Some(trash) = state.waiting.pop_front() {
@@ -96,7 +100,7 @@ impl TrashQueue {
             drop(state);
             let _busy = Busy(self);
             if let Err(error) = trash.empty() {
-                // It keeps counting, and the next open sweeps it.
+                // Its bytes keep counting, and the next session sweeps them.
                 log::warn!("cannot empty the trash: {error}");
             }
             return true;
@@ -110,7 +114,7 @@ impl TrashQueue {
         true
     }
 
-    /// Empties all.
+    /// Empties the queue, and waits for what other threads are emptying.
     pub(crate) fn empty(&self) {
         while self.empty_one() {}
     }

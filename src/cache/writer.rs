@@ -1,4 +1,4 @@
-//! Writing an entry of unknown length in constant memory.
+//! Writing entries of unknown length in constant memory.
 
 use bytes::Bytes;
 
@@ -9,16 +9,16 @@ use crate::rt;
 
 /// Bytes of a batch.
 const BATCH: usize = 256 * 1024;
-/// Parts of a batch: no more than systems take in one vectored write.
+/// Parts of a batch, no more than systems take in one vectored write.
 const MAX_PARTS: usize = 512;
 
-/// A new version of an entry, from [`AssetCache::writer`](super::AssetCache::writer).
+/// Writes a new version of an entry. From [`AssetCache::writer`](super::AssetCache::writer).
 ///
-/// Nobody sees it until [`commit`](Self::commit); dropping the writer discards it. Up to 256 KiB are collected before
-/// a blocking thread is asked to write them, so a hop is not paid for each network chunk.
+/// The version is invisible until [`commit`](Self::commit). Dropping the writer discards it. Up to 256 KiB are collected
+/// before a blocking thread writes them, so that small chunks do not cost one hop each.
 #[derive(Debug)]
 pub struct EntryWriter {
-    /// `None` while a blocking thread has it, and for good if that call was dropped or failed.
+    /// `None` while a blocking thread has it, and for ever if that call failed or was dropped.
     staged: Option<Box<dyn Staged>>,
     batch: Vec<Bytes>,
     batched: usize,
@@ -51,13 +51,13 @@ impl EntryWriter {
     ///
     /// # Errors
     ///
-    /// [`CacheError::CacheFull`] or [`CacheError::PolicyBusy`] if they do not fit, [`CacheError::Io`]. The entry is discarded, and every later call
-    /// answers [`CacheError::Abandoned`].
+    /// [`CacheError::CacheFull`] or [`CacheError::PolicyBusy`] if the bytes do not fit, [`CacheError::Io`]. The new version is
+    /// discarded then, and every later call fails with [`CacheError::Abandoned`].
     ///
     /// # Cancel safety
     ///
-    /// Not cancel safe: when the future is dropped before it is ready the entry may be discarded; later calls then
-    /// answer [`CacheError::Abandoned`]. Bytes are never missing from a committed entry.
+    /// Not cancel safe. If the future is dropped before it is ready, the new version may be discarded; later calls then fail
+    /// with [`CacheError::Abandoned`]. A committed entry never misses bytes.
     pub async fn write(&mut self, bytes: Bytes) -> Result<(), CacheError> {
         if self.staged.is_none() {
             return Err(CacheError::Abandoned);
@@ -72,22 +72,21 @@ impl EntryWriter {
             return Err(CacheError::Abandoned);
         };
         let (batch, cache) = (self.take_batch(), self.cache.clone());
-        // The handle goes with it, so that the cache is not closed before what is staged is gone.
+        // The cache's handle goes along, so that the cache does not close before the staged file is gone.
         let (staged, _) = rt::unblock(move || staged.write(&batch).map(|()| (staged, cache))).await?;
         self.staged = Some(staged);
         Ok(())
     }
 
-    /// Makes the entry visible, in the place of the old one.
+    /// Makes the new version the entry, in the place of the old one.
     ///
     /// # Errors
     ///
-    /// As [`write`](Self::write), and [`CacheError::Abandoned`] after an earlier call failed or was
-    /// dropped. The old entry then stands.
+    /// As [`write`](Self::write); [`CacheError::Abandoned`] if an earlier call failed or was dropped. The old version stays.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future leaves the old entry or the new one.
+    /// If the future is dropped, either the old version or the new one stays.
     pub async fn commit(mut self) -> Result<(), CacheError> {
         let Some(mut staged) = self.staged.take() else {
             return Err(CacheError::Abandoned);

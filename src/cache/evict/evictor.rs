@@ -1,4 +1,5 @@
-//! What the handles on one limited store share.
+//! What an [`EvictingStore`](super::EvictingStore) and the entries being written to it share: the inner store, the
+//! reservations, and the policy when no thread has it.
 
 use std::collections::HashSet;
 use std::sync::atomic::AtomicBool;
@@ -17,19 +18,20 @@ pub(super) struct Evictor<S, P> {
     pub(super) max_bytes: u64,
     pub(super) trash_queue: Arc<TrashQueue>,
     pub(super) state: Mutex<State<P>>,
-    /// The policy is in its seat again.
+    /// Notified when a thread has returned the policy.
     pub(super) policy_returned: Condvar,
-    /// What was there at open was brought under the limit.
+    /// What was there at open has been brought under the limit.
     pub(super) trimmed: AtomicBool,
 }
 
 pub(super) struct State<P> {
     pub(super) handover: PolicyHandover<P>,
-    /// Victims that turned out to be held, until the changes tell that they are free.
+    /// Victims that turned out to be held. The policy no longer knows them; the inner store's changes name them again
+    /// once they are free.
     pub(super) skipped: HashSet<AssetId, IdHasher>,
-    /// Bytes promised to entries being written.
+    /// Bytes reserved for entries being written.
     pub(super) reserved: u64,
-    /// The last stamp given out.
+    /// The last timestamp given out.
     pub(super) last: Timestamp,
 }
 
@@ -52,14 +54,14 @@ impl<S, P> Evictor<S, P> {
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State<P>> {
-        // The counters are whole whenever the lock is free. A policy that panicked may know less than it should,
-        // which costs evictions, not bytes.
+        // The counters are whole whenever the lock is free. A policy that panicked may know less than it should, which
+        // costs evictions, not bytes.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl<P> State<P> {
-    /// A stamp later than all before it, also when the clock is set back.
+    /// A timestamp later than all before it, also when the clock is set back.
     pub(super) fn next_timestamp(&mut self) -> Timestamp {
         self.last = Timestamp::now().max(Timestamp(self.last.0.saturating_add(1)));
         self.last
@@ -67,12 +69,13 @@ impl<P> State<P> {
 }
 
 impl<S: Store, P: EvictionPolicy> Evictor<S, P> {
-    /// `false`: nothing is remembered of what is not there.
+    /// Records an access. `false` if there is no such asset: nothing is remembered then.
     pub(super) fn used(&self, asset: &AssetId, at: Timestamp) -> bool {
         let mut state = self.lock();
         state.last = state.last.max(at);
         let at = state.next_timestamp();
-        // Under the lock, so that the inner store and the policy agree on the order.
+        // The lock is held over both steps. Otherwise two accesses could reach the inner store in one order and the
+        // policy in the other, and the two would disagree on which asset is older.
         let there = self.inner.touch(asset, at);
         if there {
             self.tell(state, asset, PolicyNote::Used(at));
@@ -80,16 +83,18 @@ impl<S: Store, P: EvictionPolicy> Evictor<S, P> {
         there
     }
 
-    /// A commit counts among what is used, so what was `reserved` for it is given up.
+    /// Gives up the reservation of an entry whose commit counts in the inner store by now, and tells the policy.
     pub(super) fn committed(&self, asset: &AssetId, reserved: u64, committed: Committed) {
         let mut state = self.lock();
+        // The bytes counted twice from the commit to this line. The other order would let them count not at all for a
+        // moment, in which another write could take their room (C5).
         state.reserved = state.reserved.saturating_sub(reserved);
-        // An asset of an earlier session keeps its recency: it has to be known before it is added. What cannot be heard
-        // now is heard when room is needed.
+        // The policy must hear of an asset of an earlier session before it hears that the asset was written to, or the
+        // asset would lose its recency. If the changes cannot be read now, they are read when room is needed.
         let _ = self.take_changes(&mut state);
         if committed.created {
             drop(state);
-            // What is known of an earlier asset of this name is past.
+            // The asset starts as the most recent, whatever the policy knows of an earlier asset of this name.
             self.used(asset, Timestamp::default());
         } else if !state.skipped.contains(asset) {
             let at = state.next_timestamp();
@@ -97,11 +102,12 @@ impl<S: Store, P: EvictionPolicy> Evictor<S, P> {
         }
     }
 
+    /// Hands the inner store's changes on to the policy.
     pub(super) fn take_changes(&self, state: &mut State<P>) -> Result<(), CacheError> {
         let changes = self.inner.changes()?;
         for (asset, at) in &changes {
             state.skipped.remove(asset);
-            // What an earlier session stamped stays older than what this one stamps.
+            // Accesses of an earlier session, whose clock may have run ahead, stay older than those of this one (C8).
             state.last = state.last.max(*at);
         }
         if !changes.is_empty() {

@@ -1,8 +1,26 @@
-//! The policy, by turns and under no lock.
+//! Hands the policy from thread to thread, so that it runs under no lock.
 //!
-//! A policy is somebody else's code: it may call the cache, and may take its time. Whoever has something to tell it
-//! takes it out of the lock, tells it and puts it back; who finds it taken leaves word for the next turn and goes on.
-//! Only who needs its answer waits. Uses are left until there are some to tell at once.
+//! A policy is foreign code: it may call the cache, take long, or panic. No lock may be held meanwhile. A thread that has
+//! something to tell the policy takes it out of the shared state, tells it, and returns it. A thread that finds it taken
+//! leaves a note and goes on. Only a thread that needs an answer, because it needs room, waits for the policy.
+//!
+//! ```text
+//!  thread A: open(x)         State, under the lock             thread B: put(y)
+//!       │                  ┌──────────────────────┐                  │
+//!       │ note Used(x) ──▶ │ policy: Some         │                  │
+//!       │ (kept for a      │ pending: [Used x]    │ ── policy ─────▶ │ needs room
+//!       │  batch of 32)    ├──────────────────────┤    and pending   │
+//!       │                  │ policy: None         │                  │ lock free:
+//!       │                  │ holder: B            │                  │ used(x)
+//!       │ note Used(z) ──▶ │ pending: [Used z]    │                  │ victim() -> v
+//!       ▼ goes on          ├──────────────────────┤ ◀── returned ─── │ evicts v
+//!                          │ policy: Some         │     on drop      ▼
+//!                          │ pending: [Used z]    │ ── notify ──▶ threads that
+//!                          └──────────────────────┘               wait for it
+//! ```
+//!
+//! Pending notes are merged for each asset. Without that, a policy that uses the cache whenever it hears of an access
+//! would leave more notes with each hand-over than it was told.
 
 use std::mem;
 use std::sync::{MutexGuard, PoisonError};
@@ -18,15 +36,15 @@ use crate::cache::policy::EvictionPolicy;
 use crate::cache::store::Store;
 use crate::cache::timestamp::Timestamp;
 
-/// How long to wait for one turn to end. A policy that waits itself, for another thread which needs room,
-/// would never be done.
+/// How long a thread waits for one holder to return the policy. A policy that itself waits for a thread which needs room
+/// would never be returned.
 pub(super) const POLICY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// As many uses are told at once: looking up one asset after the other, with nothing between, the processor fetches
-/// several at a time.
+/// So many accesses are told in one go. The policy looks up one asset after another with nothing between, so that the
+/// processor fetches several from memory at a time.
 const USES_TOGETHER: usize = 32;
 
-/// What a policy is to hear of one asset.
+/// What the policy is to hear of one asset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum PolicyNote {
     Used(Timestamp),
@@ -34,33 +52,34 @@ pub(super) enum PolicyNote {
     Removed,
 }
 
-/// What a policy has not heard, put together: a policy that uses the cache whenever it hears of a use would otherwise
-/// leave more with each turn than it was told.
+/// What the policy has not heard yet, merged for each asset.
 ///
-/// Who went is told first, then who was found, then who was used, the last one last. An asset found and then removed
-/// is told the wrong way round; a policy that knows of one too many costs nothing.
+/// Replay order: removals, discoveries, then accesses and writes, the latest last. An asset that was found and then
+/// removed is so told the wrong way round; a policy that knows of one asset too many costs nothing.
 #[derive(Default)]
 struct PendingNotes {
     found: Vec<(AssetId, Timestamp)>,
     assets: LinkedHashMap<AssetId, AssetNotes, IdHasher>,
-    /// Uses after all that is in `assets`, few and not put together yet.
+    /// Accesses later than all in `assets`: few, and not merged yet.
     uses: Vec<(AssetId, Timestamp)>,
 }
 
+/// What the policy has not heard of one asset.
 #[derive(Default)]
 struct AssetNotes {
     removed: bool,
+    /// The last access or write, after the removal if there was one.
     since: Option<PolicyNote>,
 }
 
 impl PendingNotes {
-    fn leave(&mut self, asset: AssetId, note: PolicyNote) {
-        self.fold();
+    fn add(&mut self, asset: AssetId, note: PolicyNote) {
+        self.merge_uses();
         self.merge(asset, note);
     }
 
-    /// Puts the uses together with what came before them.
-    fn fold(&mut self) {
+    /// Merges the collected accesses with the notes before them.
+    fn merge_uses(&mut self) {
         for (asset, at) in mem::take(&mut self.uses) {
             self.merge(asset, PolicyNote::Used(at));
         }
@@ -69,13 +88,14 @@ impl PendingNotes {
     fn merge(&mut self, asset: AssetId, note: PolicyNote) {
         match note {
             PolicyNote::Used(_) => {
+                // Out and in again: the order of the map is the order of the last accesses.
                 let mut notes = self.assets.remove(&asset).unwrap_or_default();
                 notes.since = Some(note);
                 self.assets.insert(asset, notes);
             }
             PolicyNote::Added(_) => {
                 let notes = self.assets.get(&asset);
-                // `entry` makes it the last, and what was used before keeps its place.
+                // An asset with an access keeps its place: a write is no access. Without one, `entry` puts it last.
                 if notes.is_none_or(|notes| notes.since.is_none()) {
                     self.assets.entry(asset).or_insert_with(AssetNotes::default).since = Some(note);
                 }
@@ -88,15 +108,15 @@ impl PendingNotes {
     }
 }
 
-/// The policy when it is nobody's turn, and what it has not heard.
+/// The policy while no thread has it, and the notes for it.
 pub(super) struct PolicyHandover<P> {
     policy: Option<P>,
-    /// Whose turn it is.
+    /// The thread that has the policy. A call from inside the policy is told from other threads by it.
     holder: Option<ThreadId>,
-    /// How many turns there were.
+    /// How often the policy was taken.
     handovers: u64,
-    left: PendingNotes,
-    /// How many wait for the turn.
+    pending: PendingNotes,
+    /// How many threads wait for the policy.
     waiting: usize,
 }
 
@@ -106,42 +126,42 @@ impl<P> PolicyHandover<P> {
             policy: Some(policy),
             holder: None,
             handovers: 0,
-            left: PendingNotes::default(),
+            pending: PendingNotes::default(),
             waiting: 0,
         }
     }
 
-    /// How many wait for the turn now.
+    /// How many threads wait for the policy now.
     #[cfg(test)]
     pub(super) fn waiting(&self) -> usize {
         self.waiting
     }
 
-    /// What was left; `None` if nothing was.
+    /// The pending notes; `None` if there are none.
     fn take_pending(&mut self) -> Option<PendingNotes> {
-        if !self.left.assets.is_empty() {
-            self.left.fold();
+        if !self.pending.assets.is_empty() {
+            self.pending.merge_uses();
         }
-        let PendingNotes { found, assets, uses } = &self.left;
+        let PendingNotes { found, assets, uses } = &self.pending;
         let nothing = found.is_empty() && assets.is_empty() && uses.is_empty();
-        (!nothing).then(|| mem::take(&mut self.left))
+        (!nothing).then(|| mem::take(&mut self.pending))
     }
 
-    /// Leaves word of assets that are there for the next turn.
+    /// Notes assets that were found, for the next hand-over.
     pub(super) fn add_found(&mut self, assets: Vec<(AssetId, Timestamp)>) {
-        self.left.found.extend(assets);
+        self.pending.found.extend(assets);
     }
 }
 
-/// The policy, out of the lock. Dropping this puts it back, also when the policy panics.
+/// The policy in the hands of one thread, outside the lock. Dropping the guard returns the policy, also when it panics.
 pub(super) struct PolicyGuard<'a, S, P> {
     evictor: &'a Evictor<S, P>,
-    /// `None` only while this is dropped.
+    /// `None` only while the guard is dropped, or after the policy was retired.
     policy: Option<P>,
 }
 
 impl<S, P> Evictor<S, P> {
-    /// The turn, if nobody has it. The lock must be let go before the turn is.
+    /// Takes the policy if no thread has it. Let the lock go before the guard: its drop takes the lock.
     pub(super) fn try_take_policy(&self, state: &mut State<P>) -> Option<PolicyGuard<'_, S, P>> {
         let policy = state.handover.policy.take()?;
         state.handover.holder = Some(thread::current().id());
@@ -152,7 +172,7 @@ impl<S, P> Evictor<S, P> {
         })
     }
 
-    /// Waits for the turn.
+    /// Takes the policy, waiting for the thread that has it.
     pub(super) fn take_policy(&self) -> Result<PolicyGuard<'_, S, P>, CacheError> {
         let mut state = self.lock();
         let (mut handovers, mut since) = (state.handover.handovers, Instant::now());
@@ -160,10 +180,11 @@ impl<S, P> Evictor<S, P> {
             if let Some(guard) = self.try_take_policy(&mut state) {
                 return Ok(guard);
             }
+            // The policy itself made this call. It would wait for its own return.
             if state.handover.holder == Some(thread::current().id()) {
                 return PolicyBusySnafu.fail();
             }
-            // Many short turns are no reason to give up.
+            // The timeout is for one holder: many short ones, one after another, are no reason to give up.
             if mem::replace(&mut handovers, state.handover.handovers) != handovers {
                 since = Instant::now();
             }
@@ -182,9 +203,9 @@ impl<S, P> Evictor<S, P> {
 }
 
 impl<S, P: EvictionPolicy> Evictor<S, P> {
-    /// Tells the policy now, after what was left for it, or leaves it for the next turn.
+    /// Tells the policy now, after the pending notes, or leaves a note if another thread has it.
     pub(super) fn tell(&self, mut state: MutexGuard<'_, State<P>>, asset: &AssetId, note: PolicyNote) {
-        let uses = &mut state.handover.left.uses;
+        let uses = &mut state.handover.pending.uses;
         if let PolicyNote::Used(at) = note
             && uses.len() + 1 < USES_TOGETHER
         {
@@ -192,23 +213,24 @@ impl<S, P: EvictionPolicy> Evictor<S, P> {
             return;
         }
         let Some(mut guard) = self.try_take_policy(&mut state) else {
-            state.handover.left.leave(asset.clone(), note);
+            state.handover.pending.add(asset.clone(), note);
             return;
         };
-        // What is left from here on waits for the next turn: a policy that uses the cache would never be done.
-        let left = state.handover.take_pending();
+        // Notes that come from here on wait for the next hand-over. A policy that uses the cache adds some whenever it is
+        // told one: a loop until there are none would never end.
+        let pending = state.handover.take_pending();
         drop(state);
-        guard.tell_pending(left);
+        guard.tell_pending(pending);
         guard.tell(asset, note);
     }
 
-    /// Takes the policy away, for good, after telling it what was left.
+    /// Takes the policy out for good, after telling it the pending notes.
     pub(super) fn retire(&self) -> Option<P> {
         let mut state = self.lock();
         let mut guard = self.try_take_policy(&mut state)?;
-        let left = state.handover.take_pending();
+        let pending = state.handover.take_pending();
         drop(state);
-        guard.tell_pending(left);
+        guard.tell_pending(pending);
         guard.policy.take()
     }
 }
@@ -223,18 +245,18 @@ impl<S, P: EvictionPolicy> PolicyGuard<'_, S, P> {
         }
     }
 
-    fn tell_pending(&mut self, left: Option<PendingNotes>) {
-        let Some(left) = left else { return };
-        for (asset, _) in left.assets.iter().filter(|(_, notes)| notes.removed) {
+    fn tell_pending(&mut self, pending: Option<PendingNotes>) {
+        let Some(pending) = pending else { return };
+        for (asset, _) in pending.assets.iter().filter(|(_, notes)| notes.removed) {
             self.tell(asset, PolicyNote::Removed);
         }
-        self.restored(left.found);
-        for (asset, notes) in &left.assets {
+        self.restored(pending.found);
+        for (asset, notes) in &pending.assets {
             if let Some(note) = notes.since {
                 self.tell(asset, note);
             }
         }
-        for (asset, at) in &left.uses {
+        for (asset, at) in &pending.uses {
             self.tell(asset, PolicyNote::Used(*at));
         }
     }
@@ -255,14 +277,14 @@ impl<S, P: EvictionPolicy> PolicyGuard<'_, S, P> {
 }
 
 impl<S: Store, P: EvictionPolicy> PolicyGuard<'_, S, P> {
-    /// Tells the policy all that has happened, and says what time it is.
+    /// Tells the policy everything that has happened, and returns the time.
     pub(super) fn catch_up(&mut self) -> Result<Timestamp, CacheError> {
         let mut state = self.evictor.lock();
         self.evictor.take_changes(&mut state)?;
-        let left = state.handover.take_pending();
+        let pending = state.handover.take_pending();
         let now = state.last.max(Timestamp::now());
         drop(state);
-        self.tell_pending(left);
+        self.tell_pending(pending);
         Ok(now)
     }
 }

@@ -29,17 +29,17 @@ use super::store::{AssetInfo, Committed, EntryInfo, Partial, Staged, Store, Tras
 use super::timestamp::Timestamp;
 use super::trash_queue::TrashQueue;
 
-/// The least to evict when the disk is full, in bytes: a few blocks for names and bookkeeping.
+/// The least to evict when the disk is full, in bytes: room for a few blocks of names and bookkeeping.
 const MIN_SHRINK: u64 = 64 * 1024;
 
-/// Keeps everything `inner` holds, and everything being written to it, at or under `max_bytes`.
+/// Keeps everything that `inner` holds, and everything being written to it, at or under `max_bytes`.
 ///
-/// Its rule: room is reserved before bytes reach the inner store. Where there is none, `P` picks assets to go; if all
-/// that may go would not make the room, nothing goes and the write gets [`CacheError::CacheFull`].
+/// Its rule: room is reserved before bytes reach the inner store. Where there is none, the policy `P` names assets to
+/// evict. If evicting all that may go would not make the room, nothing is evicted and the write gets
+/// [`CacheError::CacheFull`].
 ///
-/// What counts as use, and so as recent, is what the app does: opening an entry, leasing or pinning an asset. Writing
-/// to an asset does not, except that a new one starts as the most recent: what a prefetcher commits in the background
-/// must not outlive what was played.
+/// An access is what the app does: opening an entry, leasing or pinning an asset. Writing to an asset is none, so that a
+/// download in the background does not outlive what was played. Only a new asset starts as the most recent.
 pub struct EvictingStore<S, P> {
     evictor: Arc<Evictor<S, P>>,
 }
@@ -52,7 +52,8 @@ impl<S, P> EvictingStore<S, P> {
         }
     }
 
-    /// Stamps only what is later than `last`: uses in a session whose clock ran ahead stay older than uses in this one.
+    /// Gives out only timestamps later than `last`. Accesses of a session whose clock ran ahead so stay older than those of
+    /// this one.
     pub(super) fn starting_after(self, last: Timestamp) -> Self {
         self.evictor.lock().last = last;
         self
@@ -74,7 +75,7 @@ impl<S, P> EvictingStore<S, P> {
 }
 
 impl<S, P: EvictionPolicy> EvictingStore<S, P> {
-    /// Takes the policy away, for good: no room is made from here on.
+    /// Takes the policy out for good. No room is made from here on.
     pub(super) fn retire(&self) -> Option<P> {
         self.evictor.retire()
     }
@@ -110,9 +111,10 @@ impl<S: Store, P: EvictionPolicy> Store for EvictingStore<S, P> {
             Box::new(staged).commit()
         };
         match put() {
-            // The disk is full, not the cache: what was staged is dropped, room is made there, and once more.
+            // The disk is full before the cache is. The staged file is gone by now: make room on the disk and try once
+            // more.
             Err(error @ CacheError::Io { .. }) if error.is_full() => {
-                // With room to spare, or as much as there is.
+                // With room to spare, or else just enough.
                 let shrunk = self.evictor.shrink(len * 2 + MIN_SHRINK, asset);
                 match shrunk.or_else(|_| self.evictor.shrink(len, asset)) {
                     Ok(()) => put(),
@@ -161,13 +163,14 @@ impl<S: Store, P: EvictionPolicy> Store for EvictingStore<S, P> {
         let Some(trash) = self.evictor.inner.remove(asset)? else {
             return Ok(None);
         };
-        // Kept here, so that a write that needs the room can empty it; before the policy is told, which may take its
-        // time, or panic.
+        // Queued here, so that a write that needs the room can empty it. And before the policy is told: that may take
+        // long, or panic, and the room would be lost until the next open.
         trash_queue.push(trash);
         drop(expected);
         let mut state = self.evictor.lock();
         state.skipped.remove(asset);
-        // One made anew in its place meanwhile is told of by whoever made it, before or after this.
+        // If the asset was made anew meanwhile, the thread that made it has told the policy, or will. Told of the removal
+        // after that, the policy would never name the new asset.
         if !matches!(self.evictor.inner.asset(asset), Ok(Some(_))) {
             self.evictor.tell(state, asset, PolicyNote::Removed);
         }
@@ -221,12 +224,13 @@ impl<S: Store, P: EvictionPolicy> Store for EvictingStore<S, P> {
     fn ready(&self) -> Result<(), CacheError> {
         self.evictor.inner.ready()?;
         if !self.evictor.trimmed.swap(true, Ordering::AcqRel) {
-            // Opened with a smaller limit than before. What is pinned may keep it above; writes are then refused.
+            // The cache may have been opened with a smaller limit than before. Pinned assets may keep it above that;
+            // writes are then refused.
             match self.evictor.reserve(0) {
                 Ok(()) | Err(CacheError::CacheFull { .. }) => {}
                 failed => {
                     self.evictor.trimmed.store(false, Ordering::Release);
-                    // The policy's own calls find it busy; the next call trims.
+                    // A call from inside the policy finds it busy. The next call trims.
                     if !matches!(failed, Err(CacheError::PolicyBusy)) {
                         return failed;
                     }
@@ -236,7 +240,7 @@ impl<S: Store, P: EvictionPolicy> Store for EvictingStore<S, P> {
         Ok(())
     }
 
-    /// Stamps the use itself: `at` is the least it is stamped with.
+    /// Records the access with a timestamp of its own, no earlier than `at`.
     fn touch(&self, asset: &AssetId, at: Timestamp) -> bool {
         self.evictor.used(asset, at)
     }
@@ -251,7 +255,7 @@ impl<S: Store, P: EvictionPolicy> Store for EvictingStore<S, P> {
 
     fn checkpoint(&self) -> Result<(), CacheError> {
         self.ready()?;
-        // A policy that is busy is asked at the next checkpoint.
+        // If the policy is busy, it is asked at the next checkpoint.
         if let Ok(mut guard) = self.evictor.take_policy() {
             let now = guard.catch_up()?;
             let expired = std::iter::from_fn(|| guard.expired(now)).collect();

@@ -1,4 +1,4 @@
-//! Partial entries under the limit: room is reserved as they grow, and evicts others.
+//! Partial entries under the limit: each reserves room as it grows, and may evict other assets for it.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,9 +11,10 @@ use crate::cache::id::AssetId;
 use crate::cache::policy::EvictionPolicy;
 use crate::cache::store::{Committed, Partial, PartialPlace, Store};
 
-/// A partial entry, and the room promised to it.
+/// A partial entry, and the room reserved for it.
 pub(super) struct EvictingPartial<S: Store, P: EvictionPolicy> {
-    // Dropped in this order: what is on disk counts there before the promise is given up.
+    // Dropped in this order: the inner store counts what is on disk before the reservation is given up, so that the bytes
+    // count all the while (C5).
     inner: Box<dyn Partial>,
     reservation: Reservation<S, P>,
     asset: AssetId,

@@ -151,7 +151,7 @@ fn a_victim_that_could_not_be_removed_is_tried_again() {
         fails.set(CacheError::Io {
             action: "remove",
             path: "a".into(),
-            source: std::io::Error::other("as the test wants"),
+            source: Arc::new(std::io::Error::other("as the test wants")),
         });
         let error = put(&*scene.store, "b", 600).unwrap_err();
         assert!(matches!(error, CacheError::Io { .. }), "{error}");

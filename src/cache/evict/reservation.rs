@@ -1,4 +1,4 @@
-//! Room promised to what is being written.
+//! Room reserved for what is being written.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -8,14 +8,15 @@ use crate::cache::id::AssetId;
 use crate::cache::policy::EvictionPolicy;
 use crate::cache::store::{Committed, Store};
 
-/// Bytes that count as used before they are; given up when it is dropped.
+/// Bytes that count under the limit before they are written. Dropping the reservation gives them up.
 pub(super) struct Reservation<S, P> {
     bytes: Mutex<u64>,
     evictor: Arc<Evictor<S, P>>,
 }
 
 impl<S, P> Reservation<S, P> {
-    /// Of what is on disk already, and so without asking: it counted until now, and goes on to.
+    /// Reserves bytes without asking for room: those of a file that is on disk already. They counted in the inner store
+    /// until now, and count here from now on.
     pub(super) fn unchecked(bytes: u64, evictor: &Arc<Evictor<S, P>>) -> Self {
         evictor.lock().reserved += bytes;
         Self {
@@ -43,14 +44,14 @@ impl<S, P> Reservation<S, P> {
 }
 
 impl<S: Store, P: EvictionPolicy> Reservation<S, P> {
-    /// Promises so much more, evicting as needed.
+    /// Reserves so many bytes more, evicting as needed.
     pub(super) fn grow(&self, bytes: u64) -> Result<(), CacheError> {
         self.evictor.reserve(bytes)?;
         *self.lock() += bytes;
         Ok(())
     }
 
-    /// Ends it with a commit: the bytes are counted as an entry's by now.
+    /// Ends the reservation with a commit: the bytes count as an entry's by now.
     pub(super) fn commit(&self, asset: &AssetId, committed: Committed) {
         let bytes = std::mem::take(&mut *self.lock());
         self.evictor.committed(asset, bytes, committed);

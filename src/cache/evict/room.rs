@@ -1,4 +1,8 @@
-//! Room for what is about to be written.
+//! Making room for what is about to be written.
+//!
+//! Room is reserved before the first byte is written. Where there is none, pending trash is emptied first, since its room
+//! is free for the asking. Only then the policy names victims. Either they make all the room that is missing, or none of
+//! them goes.
 
 use super::evictor::Evictor;
 use super::handover::PolicyGuard;
@@ -8,10 +12,10 @@ use crate::cache::policy::EvictionPolicy;
 use crate::cache::store::{AssetInfo, Store};
 use crate::cache::timestamp::Timestamp;
 
-/// Evicting goes on for this part of the limit beyond what is needed, where whole assets fit in it: some file
-/// systems make creating dear right after deleting, so deletes come in batches.
+/// Beyond what is needed, evicting goes on for one such part of the limit, with whole assets that fit in it. Some file
+/// systems make creating files dear right after deleting some, so deletes come in batches.
 const SLACK: u64 = 32;
-/// An asset to evict, and its last use.
+/// An asset to evict, and its last access.
 type Victim = (AssetId, Timestamp);
 
 /// What is missing for a write.
@@ -23,22 +27,25 @@ struct Shortfall {
 }
 
 impl<S: Store, P: EvictionPolicy> Evictor<S, P> {
-    /// Promises `bytes` to an entry being written, evicting as needed.
+    /// Reserves `bytes` for an entry being written, evicting as needed.
     pub(super) fn reserve(&self, bytes: u64) -> Result<(), CacheError> {
         let mut guard = None;
         while let Some(shortfall) = self.try_reserve(bytes)? {
             if self.trash_queue.is_pending() {
+                // The policy goes back first: emptying takes as long as the disk does.
                 drop(guard.take());
                 self.trash_queue.empty_one();
                 continue;
             }
             match guard.take() {
-                // Others may make the room meanwhile, so it is asked for again.
+                // Waiting for the policy may take long, and other threads may make the room meanwhile: ask for it again
+                // before anything is evicted.
                 None => guard = Some(self.take_policy()?),
                 Some(mut guard) => {
                     let victims = self.victims(&mut guard, &shortfall, bytes, None);
                     if self.trash_queue.is_pending() {
-                        // The app has begun to remove something since: no victim any more, but room all the same.
+                        // The app began to remove an asset since. The policy cannot name that any more, but it makes
+                        // room all the same: the victims stay.
                         guard.restored(victims.unwrap_or_default());
                     } else {
                         self.evict(&mut guard, victims?)?;
@@ -49,11 +56,11 @@ impl<S: Store, P: EvictionPolicy> Evictor<S, P> {
         Ok(())
     }
 
-    /// Promises `bytes`, or says what is missing.
+    /// Reserves `bytes`, or returns what is missing.
     fn try_reserve(&self, bytes: u64) -> Result<Option<Shortfall>, CacheError> {
         let mut state = self.lock();
-        // Asked under the lock: a commit first adds to what is used and then, under it, gives up what it had
-        // reserved, so its bytes count once or twice but never not at all.
+        // Both figures are read under the lock. A commit first adds its bytes to what is used and then, under the lock,
+        // gives its reservation up: its bytes count once or twice, never not at all (C5).
         let held = self.inner.used_bytes()?.saturating_add(state.reserved);
         let over = held.saturating_add(bytes).saturating_sub(self.max_bytes);
         if over > 0 {
@@ -63,7 +70,7 @@ impl<S: Store, P: EvictionPolicy> Evictor<S, P> {
         Ok(None)
     }
 
-    /// The assets to evict so that what is missing becomes free, or none at all.
+    /// The assets to evict so that all that is missing becomes free, or an error and no victim at all.
     fn victims(
         &self,
         guard: &mut PolicyGuard<'_, S, P>,
@@ -91,7 +98,7 @@ impl<S: Store, P: EvictionPolicy> Evictor<S, P> {
                 }
             };
             if freed >= shortfall.over {
-                // Enough: from here on only what fits in the slack.
+                // Enough: from here on only assets that fit in the slack.
                 let Some(rest) = slack.checked_sub(info.bytes) else {
                     guard.restored(vec![(asset, at)]);
                     break;
@@ -117,9 +124,10 @@ impl<S: Store, P: EvictionPolicy> Evictor<S, P> {
         }
     }
 
-    /// What is known of a victim; `None` if it is not there, or held and so skipped.
+    /// The figures of a victim; `None` if it is not there, or held and so skipped.
     fn candidate(&self, asset: &AssetId) -> Result<Option<AssetInfo>, CacheError> {
-        // the changes that a skipped asset is free are heard under the same lock, and so after it was skipped.
+        // One lock over both steps. The change that says that the asset is free is taken under the same lock, and so
+        // after the asset was skipped. The other way round it would be skipped for good.
         let mut state = self.lock();
         if self.inner.is_held(asset)? {
             state.skipped.insert(asset.clone());
@@ -128,7 +136,7 @@ impl<S: Store, P: EvictionPolicy> Evictor<S, P> {
         self.inner.asset(asset)
     }
 
-    /// Evicts at least `bytes`, for a disk that is full before the cache is, and spares the asset they are for.
+    /// Evicts at least `bytes` because the disk is full before the cache is. Spares the asset that is being written.
     pub(super) fn shrink(&self, bytes: u64, spared: &AssetId) -> Result<(), CacheError> {
         let mut guard = self.take_policy()?;
         let held = self.inner.used_bytes()?;
@@ -139,8 +147,8 @@ impl<S: Store, P: EvictionPolicy> Evictor<S, P> {
         Ok(())
     }
 
-    /// Evicts `victims`. The turn must last until they are in the trash queue: who needs room next then finds it there, and does
-    /// not look for other victims.
+    /// Evicts `victims`. The caller keeps the policy until they are in the trash queue. A thread that needs room next then finds
+    /// them there. Without that it would find neither room nor victims, and report a full cache.
     pub(super) fn evict(
         &self,
         guard: &mut PolicyGuard<'_, S, P>,
@@ -154,7 +162,7 @@ impl<S: Store, P: EvictionPolicy> Evictor<S, P> {
                     self.trash_queue.push(trash);
                 }
                 Ok(None) => {}
-                // Leased since it was picked.
+                // Leased since the policy named it.
                 Err(CacheError::InUse { .. }) => {
                     self.lock().skipped.insert(asset);
                 }

@@ -14,23 +14,24 @@ use crate::cache::path::CachePath;
 use crate::cache::policy::EvictionPolicy;
 use crate::cache::store::{Committed, Staged, Store};
 
-/// An entry being written, and the room promised to it.
+/// An entry being written, and the room reserved for it.
 pub(super) struct EvictingStaged<S: Store, P: EvictionPolicy> {
-    // Dropped in this order: until the staged bytes are gone they count.
+    // Dropped in this order. The staged bytes are on the disk until `inner` has removed them: a reservation given up
+    // before would let another write take room that is not free yet (C5).
     inner: Box<dyn Staged>,
     reservation: Reservation<S, P>,
     asset: AssetId,
     path: CachePath,
     /// Bytes of payload so far.
     written: u64,
-    /// A write was refused or failed: it would be missing from what is committed.
+    /// A write was refused or failed. Its bytes would be missing from the committed entry.
     failed: bool,
     evictor: Arc<Evictor<S, P>>,
 }
 
 impl<S: Store, P: EvictionPolicy> EvictingStaged<S, P> {
-    /// A staged entry with room for `payload` bytes. All of it is asked for at once: asked for piece by piece, the
-    /// first piece could evict an asset before the second is refused.
+    /// A staged entry with room for `payload` bytes. All the room is reserved at once: piece by piece, the first piece could
+    /// evict an asset before the second one is refused.
     pub(super) fn with_room(
         evictor: &Arc<Evictor<S, P>>,
         asset: &AssetId,
@@ -38,7 +39,8 @@ impl<S: Store, P: EvictionPolicy> EvictingStaged<S, P> {
         payload: u64,
     ) -> Result<Self, CacheError> {
         let overhead = evictor.inner.overhead(asset, Some(path), payload);
-        // Claimed before room is made for it: what is about to be written to must not be evicted for that.
+        // Staging claims the asset, before room is made. Otherwise the asset that is about to be written to could itself
+        // be evicted for that room.
         let staged = Self {
             inner: evictor.inner.stage(asset, path)?,
             reservation: Reservation::unchecked(0, evictor),
@@ -55,7 +57,7 @@ impl<S: Store, P: EvictionPolicy> EvictingStaged<S, P> {
 
 impl<S: Store, P: EvictionPolicy> Staged for EvictingStaged<S, P> {
     fn write(&mut self, parts: &[Bytes]) -> Result<(), CacheError> {
-        // Until it is done it may have failed, also by a panic of the policy.
+        // Set before the attempt: a panic of the policy leaves it set.
         if mem::replace(&mut self.failed, true) {
             return Err(CacheError::Abandoned);
         }

@@ -1,33 +1,36 @@
-//! One claim on a partial file at a time.
+//! Claims on partial files: one at a time for each file.
+//!
+//! A claim outlives its last reader for a moment, until the driver of its source has noticed and has synced what it wrote.
+//! A thread that opens the file again just then waits for that, instead of being told that the file is taken.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How long to wait for a claim whose holder has not said that it is closing: a reader that was dropped a moment ago
-/// takes about this long to be noticed on a busy machine.
+/// How long a thread waits for a claim that is not closing. On a busy machine it takes about this long until the end of the
+/// last reader is noticed.
 const GRACE: Duration = Duration::from_millis(300);
-/// How long to wait for a holder that is closing: it syncs the disk at most once.
+/// How long a thread waits for a claim that is closing. Its holder syncs the disk at most once more.
 const CLOSE: Duration = Duration::from_secs(10);
 
-/// Which partial files are claimed in this session.
+/// The partial files that are claimed in this session.
 #[derive(Debug, Default)]
 pub(super) struct Claims {
     held: Mutex<HashMap<PathBuf, Held>>,
     changed: Condvar,
 }
 
-/// How a claim stands.
+/// The state of a claim.
 #[derive(Clone, Copy, Debug, Default)]
 struct Held {
-    /// It ends soon.
+    /// The claim ends soon.
     closing: bool,
-    /// Its holder counts the bytes.
+    /// The file's bytes count with the claim's holder, and not in the asset's figures.
     counted: bool,
 }
 
-/// A claim; ends when it is dropped.
+/// A claim on one file. Dropping it ends the claim.
 #[derive(Debug)]
 pub(super) struct PartClaim {
     claims: Arc<Claims>,
@@ -35,7 +38,7 @@ pub(super) struct PartClaim {
 }
 
 impl Claims {
-    /// Claims `file`; `None` if somebody has it and keeps it.
+    /// Claims `file`; `None` if it is claimed and the claim does not end in time.
     pub(super) fn take(self: &Arc<Self>, file: &Path) -> Option<PartClaim> {
         let start = Instant::now();
         let mut held = self.lock();
@@ -51,7 +54,7 @@ impl Claims {
         Some(self.hold(held, file))
     }
 
-    /// The same without waiting.
+    /// As [`take`](Self::take), without waiting.
     pub(super) fn try_take(self: &Arc<Self>, file: &Path) -> Option<PartClaim> {
         let held = self.lock();
         (!held.contains_key(file)).then(|| self.hold(held, file))
@@ -65,7 +68,7 @@ impl Claims {
         }
     }
 
-    /// Whether somebody has claimed `file` and counts its bytes.
+    /// Whether `file` is claimed and its bytes count with the claim's holder.
     pub(super) fn counts(&self, file: &Path) -> bool {
         self.lock().get(file).is_some_and(|held| held.counted)
     }
@@ -77,7 +80,7 @@ impl Claims {
 }
 
 impl PartClaim {
-    /// Lets those who want the claim wait for it.
+    /// Announces that the claim ends soon. Threads that want it wait longer from here on.
     pub(super) fn closing(&self) {
         if let Some(held) = self.claims.lock().get_mut(&self.file) {
             held.closing = true;
@@ -85,7 +88,7 @@ impl PartClaim {
         self.claims.changed.notify_all();
     }
 
-    /// From here on the holder counts the bytes.
+    /// From here on the file's bytes count with the claim's holder.
     pub(super) fn taken_over(&self) {
         if let Some(held) = self.claims.lock().get_mut(&self.file) {
             held.counted = true;

@@ -1,4 +1,7 @@
-//! One change of an entry at a time: whoever replaces or removes it takes a turn.
+//! A lock for each entry: one thread at a time replaces or removes it.
+//!
+//! A commit measures what it replaces and renames over it. Without the lock two commits of one entry could both measure
+//! the same old version, and take its bytes out of the accounts twice.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -7,25 +10,24 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use crate::cache::id::AssetId;
 use crate::cache::path::CachePath;
 
-/// Without turns two commits of one entry could both believe that they replaced the same old version, and the
-/// accounts would drift.
+/// The locks of all entries that are being changed.
 #[derive(Default)]
 pub(crate) struct EntryLocks {
     taken: Mutex<HashSet<(AssetId, CachePath)>>,
     given_back: Condvar,
-    /// How many have waited.
+    /// How many threads have waited for a lock.
     #[cfg(test)]
     waited: std::sync::atomic::AtomicUsize,
 }
 
-/// A turn; ends when it is dropped.
+/// The lock of one entry. Dropping it unlocks the entry.
 pub(crate) struct EntryGuard<'a> {
     entry_locks: &'a EntryLocks,
     entry: (AssetId, CachePath),
 }
 
 impl EntryLocks {
-    /// Waits until nobody else is changing this entry.
+    /// Locks an entry, waiting while another thread has it.
     pub(crate) fn take(&self, asset: &AssetId, path: &CachePath) -> EntryGuard<'_> {
         let entry = (asset.bare(), path.clone());
         let mut taken = self.lock();
@@ -75,9 +77,9 @@ mod tests {
     use crate::cache::store::Store;
     use crate::storage::Durability;
 
-    /// C3, C10: whatever replaces an entry or takes it away waits for whoever is at it.
+    /// C3, C10: everything that replaces or removes an entry waits for its lock.
     #[test]
-    fn whoever_changes_an_entry_waits_for_its_turn() {
+    fn every_change_of_an_entry_waits_for_its_lock() {
         type Change = fn(&FsStore, &AssetId, &CachePath) -> Result<(), CacheError>;
         let put: Change = |store, a, x| store.put(a, x, Bytes::from_static(b"anew")).map(|_| ());
         let remove: Change = |store, a, x| store.remove_entry(a, x).map(|_| ());

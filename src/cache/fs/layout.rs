@@ -1,4 +1,4 @@
-//! Where things stand under a cache's root, and which names there are ours.
+//! Paths under a cache's root, and the names in it that are the cache's own.
 
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher as _, Hasher as _};
@@ -12,7 +12,7 @@ use crate::storage::{RECORD_SUFFIX, STAGED_SUFFIX};
 /// An empty file of this name in an asset's directory is its pin.
 pub(crate) const PIN: &str = ".pin";
 const STAGE: &str = ".stage-";
-/// Bytes of the longest path below the root: one allocation for each.
+/// Bytes of the longest path below the root, so that a path takes one allocation.
 const LONGEST: usize = 300;
 const PART: &str = ".part-";
 
@@ -26,8 +26,9 @@ pub(crate) enum Part {
 
 /// Paths under one root.
 ///
-/// What we put beside entries starts with a dot, which no entry's file name does. Names of passing things carry a
-/// number drawn at each open, so that leftovers of a dead process are told from what is being written now.
+/// The cache's own files beside entries begin with a dot, which no entry's file name does. Names of staged files and of
+/// trash carry a random number drawn at each open. By it the leftovers of a killed process are told from what is being
+/// written now, and a sweep never removes the latter.
 #[derive(Debug)]
 pub(crate) struct Layout {
     root: PathBuf,
@@ -82,7 +83,8 @@ impl Layout {
         file
     }
 
-    /// A free name for an entry being written, beside its target: `replace_atomic` then syncs one directory, not two.
+    /// A free name for an entry being written. It stands beside its target, so that the rename changes one directory and one
+    /// directory has to be synced.
     pub(crate) fn staged(&self, dir: &Path) -> PathBuf {
         dir.join(format!(
             "{STAGE}{}-{}",
@@ -103,7 +105,7 @@ impl Layout {
         name.into()
     }
 
-    /// Which file of a partial entry has this name, if it is one.
+    /// Which file of a partial entry this name is, if it is one.
     pub(crate) fn part(name: &str) -> Option<Part> {
         let entry = Self::bytes_of(name).strip_prefix(PART)?;
         let part = match name.strip_prefix(PART)?.strip_prefix(entry)? {
@@ -128,13 +130,13 @@ impl Layout {
             .join(format!("{}-{}-{number}", asset.name(), self.session))
     }
 
-    /// Whether `name` is being staged by this session; `None` if it is no staged file at all.
+    /// Whether this session is staging `name`; `None` if `name` is no staged file.
     pub(crate) fn is_staged_now(&self, name: &str) -> Option<bool> {
         let (session, _) = numbered(name.strip_prefix(STAGE)?)?;
         Some(session == self.session)
     }
 
-    /// Whether `name`, found in the trash, was put there by this session; `None` if it is not ours at all.
+    /// Whether this session put `name` into the trash; `None` if it is no name that the cache gives to trash.
     pub(crate) fn is_discarded_now(&self, name: &str) -> Option<bool> {
         let (id, rest) = name.split_once('-')?;
         AssetId::parse_name(id)?;

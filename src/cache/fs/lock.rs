@@ -1,26 +1,29 @@
-//! One cache per root.
+//! The lock of a root: one cache at a time.
+//!
+//! A cache closes in the background after its last handle is dropped. A thread of the same process that opens the root
+//! again waits for that. Without the wait, dropping a cache and opening it again would fail now and then.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use fs_err as fs;
 use snafu::ResultExt as _;
 
 use crate::cache::error::{CacheError, IoSnafu, LockedSnafu};
 
-/// Roots whose last handle is gone and whose lock is about to be freed by a thread of ours.
+/// Roots whose last handle is gone and whose maintenance thread is about to free the lock.
 static CLOSING: Mutex<Option<HashSet<PathBuf>>> = Mutex::new(None);
 static CLOSED: Condvar = Condvar::new();
 
-/// The lock of a root. The operating system frees it when the process ends, however it ends.
+/// The lock of a root. The operating system frees it when the process ends, in whatever way.
 #[derive(Debug)]
 pub(in crate::cache) struct RootLock {
     file: fs::File,
 }
 
 impl RootLock {
-    /// Takes the lock. Waits for a cache of this process that is closing, and for nobody else.
+    /// Takes the lock. Waits for a cache of this process that is closing, and for no other.
     pub(in crate::cache) fn take(root: &Path) -> Result<Self, CacheError> {
         let canonical = fs::canonicalize(root).context(IoSnafu {
             action: "find",
@@ -49,7 +52,7 @@ impl RootLock {
             Err(std::fs::TryLockError::Error(source)) => Err(CacheError::Io {
                 action: "lock",
                 path,
-                source,
+                source: Arc::new(source),
             }),
         }
     }
@@ -57,8 +60,8 @@ impl RootLock {
 
 impl Drop for RootLock {
     fn drop(&mut self) {
-        // Closing the file is not enough: a process that the app is starting has it too, from its fork to its exec. What
-        // fails here is done by the close.
+        // Closing the file is not enough: a child process that the app is starting has the file open too, from its fork to
+        // its exec. If unlocking fails, closing still does it.
         let _ = self.file.file().unlock();
     }
 }
@@ -68,14 +71,14 @@ fn closing() -> MutexGuard<'static, Option<HashSet<PathBuf>>> {
     CLOSING.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// While it lives, whoever opens the root in this process waits instead of being refused.
+/// While this lives, a thread of this process that opens the root waits instead of being refused.
 #[derive(Debug)]
 pub(in crate::cache) struct Closing {
     root: PathBuf,
 }
 
 impl Closing {
-    /// `root` as it was opened.
+    /// Marks `root`, as it was given to open it, as closing.
     pub(in crate::cache) fn new(root: &Path) -> Self {
         let root = fs::canonicalize(root).unwrap_or_else(|_| root.to_owned());
         closing().get_or_insert_default().insert(root.clone());
@@ -96,7 +99,7 @@ impl Drop for Closing {
 mod tests {
     use super::*;
 
-    /// C9: a child between fork and exec has every file of its parent.
+    /// C9: a child between fork and exec has every file of its parent open.
     #[test]
     fn a_lock_that_a_child_has_inherited_ends_with_its_holder() {
         let root = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! Bytes on a file system: the truth.
+//! Entries on a file system: the truth.
 
 mod claims;
 pub(super) mod entry_locks;
@@ -35,11 +35,11 @@ use super::timestamp::Timestamp;
 use crate::storage::Durability;
 use crate::storage::durable::{Disk, DiskFile, Kind, OsDisk};
 
-/// Assets as directories, entries as files, under one root that this store alone has open.
+/// Keeps assets as directories and entries as files, under one root that no other store has open.
 ///
-/// Its rule: a file under an entry's name is one whole version. Everything it says it reads from the disk, so
-/// [`assets`](Store::assets) and [`used_bytes`](Store::used_bytes) cost a walk over the tree; the layers above
-/// remember.
+/// Its rule: a file under an entry's name is one whole version. The store remembers nothing and reads every answer from the
+/// disk, so [`assets`](Store::assets) and [`used_bytes`](Store::used_bytes) cost a walk over the tree. An
+/// [`IndexStore`](super::IndexStore) above it remembers.
 ///
 /// ```text
 /// <root>/lock                     held while the store is open
@@ -51,18 +51,18 @@ use crate::storage::durable::{Disk, DiskFile, Kind, OsDisk};
 #[derive(Debug)]
 pub struct FsStore {
     tree: Arc<Tree>,
-    /// Whether [`Store::changes`] has told what was there.
+    /// Whether [`Store::changes`] has returned what was there.
     reported: AtomicBool,
     _lock: Option<RootLock>,
 }
 
 impl FsStore {
-    /// Opens the store at `root`, making the directory if need be.
+    /// Opens the store at `root`, and creates the directory if it is missing.
     ///
     /// # Errors
     ///
     /// [`CacheError::Locked`] if the root is open elsewhere, in this process or another; [`CacheError::Io`] if it
-    /// cannot be made, locked or listed.
+    /// cannot be created, locked or listed.
     pub fn open(root: impl AsRef<Path>, durability: Durability) -> Result<Self, CacheError> {
         let root = root.as_ref();
         if let Some(parent) = root.parent() {
@@ -80,7 +80,7 @@ impl FsStore {
         })
     }
 
-    /// Opens the store on a disk of the caller's, without a lock. `root` exists.
+    /// Opens the store on another disk, without a lock. The directory `root` exists.
     pub(crate) fn on(disk: Arc<dyn Disk>, root: &Path, durability: Durability) -> Result<Self, CacheError> {
         let tree = Tree::new(disk, root, durability)?;
         Ok(Self {
@@ -95,7 +95,7 @@ impl FsStore {
     }
 }
 
-/// Whether a name is that of a shard directory: the first two digits of an asset's.
+/// Whether a name is that of a shard: two hexadecimal digits, the first ones of its assets' names.
 fn is_shard(name: &OsStr) -> bool {
     let digits = name.as_encoded_bytes();
     digits.len() == 2
@@ -105,7 +105,7 @@ fn is_shard(name: &OsStr) -> bool {
 }
 
 impl FsStore {
-    /// The shard directories of assets; what else stands beside them is not ours.
+    /// The shards. Other names beside them are none of the cache's.
     pub(super) fn shards(&self) -> Result<Vec<PathBuf>, CacheError> {
         let assets = self.tree.layout.assets();
         let names = absent(self.tree.disk.read_dir(&assets)).context(IoSnafu {
@@ -120,7 +120,7 @@ impl FsStore {
             .collect())
     }
 
-    /// Looks at every asset, on several threads.
+    /// Reads every asset's directory, on several threads.
     fn scan(&self) -> Result<Vec<AssetInfo>, CacheError> {
         let found = Mutex::new(Vec::new());
         parallel::for_each(&self.shards()?, |shard| {
@@ -198,7 +198,7 @@ impl Store for FsStore {
             action: "remove",
             path: file,
         })?;
-        // Nothing else is an entry, or was counted as one.
+        // Only a file is an entry, and was counted as one.
         Ok(removed.filter(|()| meta.kind == Kind::File).map(|()| meta.len))
     }
 
@@ -280,7 +280,7 @@ impl Store for FsStore {
                 Err(Some(error)) => return Err(error),
             };
             let found = footer.and_then(|footer| Some((footer.payload, footer.names()?)));
-            // An entry under another's name is not one.
+            // A file that belongs under another name is no entry.
             if let Some((len, (path, asset_key))) = found.filter(|(_, (path, _))| path.file_name() == name) {
                 entries.push(EntryInfo { path, len, asset_key });
             }

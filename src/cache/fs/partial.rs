@@ -1,4 +1,4 @@
-//! Partial entries on the file system: their names, their sizes, and whose they are.
+//! Partial entries on the file system: their names, their sizes and their claims.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -26,7 +26,7 @@ pub(super) struct FsPartial {
 }
 
 impl FsPartial {
-    /// Claims the file; `None` if somebody else has it.
+    /// Claims the file; `None` if it is claimed already.
     pub(super) fn claim(
         tree: &Arc<Tree>,
         asset: &AssetId,
@@ -64,7 +64,7 @@ impl Partial for FsPartial {
     fn release(&self, _bytes: u64) {}
 
     fn prepare(&self) -> Result<(), CacheError> {
-        // Durable with the commit: of a partial file that a power cut takes nothing was promised.
+        // Need not be durable before the commit: a power cut may take a partial file, and it is fetched again.
         self.tree.ready_dir(&self.asset, Durability::Ordered).map(drop)
     }
 
@@ -102,8 +102,8 @@ impl Tree {
         Ok(allocated.unwrap_or(0))
     }
 
-    /// Bytes of one file of a partial entry, none if whoever has claimed it counts it. What is of no use is
-    /// removed: bytes without a record are trusted by nobody, a record without bytes says nothing.
+    /// Bytes of one file of a partial entry; 0 if they count with its claim. A file without use is removed: bytes without a
+    /// record cannot be trusted, a record without bytes says nothing.
     pub(super) fn scan_part(&self, asset: &AssetId, name: &str, part: Part) -> Result<u64, CacheError> {
         let dir = self.layout.asset(asset);
         let file = dir.join(name);
@@ -122,7 +122,8 @@ impl Tree {
         if is_of_use()? {
             return self.allocated(&file);
         }
-        // Whoever claims it from here on does not find it.
+        // Claimed for the removal. Otherwise a source could claim and open the file just before it is removed, and write
+        // to a file without a name.
         let Some(_claim) = self.claims.try_take(&partial) else {
             return self.allocated(&file);
         };

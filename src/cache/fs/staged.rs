@@ -1,4 +1,14 @@
-//! An entry on its way to the disk.
+//! Entries being written.
+//!
+//! ```text
+//!  new      create .stage-<session>-<n> in the asset's directory
+//!  write    append, summing each block
+//!  commit   append the footer ─▶ fsync ─▶ entry lock ─▶ rename ─▶ fsync directory
+//!  drop     remove the staged file
+//! ```
+//!
+//! The fsync must come before the rename. Without it a power cut can leave the final name on a file whose bytes never
+//! reached the disk.
 
 use std::fmt;
 use std::io;
@@ -16,14 +26,14 @@ use crate::cache::path::CachePath;
 use crate::cache::store::{Committed, Staged};
 use crate::storage::durable::DiskFile;
 
-/// An entry being written to a file beside its target.
+/// An entry being written to a staged file beside its target.
 pub(super) struct FsStaged {
     file: Option<Box<dyn DiskFile>>,
     staged: PathBuf,
     asset: AssetId,
     path: CachePath,
     sums: Sums,
-    /// A write failed: part of it may be in the file.
+    /// A write failed, and part of it may be in the file.
     failed: bool,
     /// The file has its final name.
     placed: bool,
@@ -61,7 +71,7 @@ impl Staged for FsStaged {
             return Err(CacheError::Io {
                 action: "write",
                 path: self.staged.clone(),
-                source,
+                source: Arc::new(source),
             });
         }
         for part in parts {
@@ -107,7 +117,7 @@ impl Drop for FsStaged {
         if !self.placed {
             let removed = self.tree.disk.remove_file(&self.staged);
             if removed.is_err_and(|error| error.kind() != io::ErrorKind::NotFound) {
-                // Once more, for what was interrupted; what cannot be removed is swept by the next session.
+                // Once more, in case the first try was interrupted. If it fails too, the next session sweeps the file.
                 let _ = self.tree.disk.remove_file(&self.staged);
             }
         }

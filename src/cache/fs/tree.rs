@@ -26,16 +26,16 @@ pub(in crate::cache) struct Tree {
     pub(in crate::cache) layout: Layout,
     pub(in crate::cache) durability: Durability,
     pub(in crate::cache) entry_locks: EntryLocks,
-    /// Partial files that somebody has.
+    /// Partial files that are claimed.
     pub(super) claims: Arc<Claims>,
-    /// Directories known to be durable under their own names.
+    /// Directories whose names are known to be durable.
     durable: Mutex<HashSet<PathBuf>>,
-    /// Whether the trash of earlier sessions is gone.
+    /// Whether the trash of earlier sessions was removed.
     swept: Mutex<bool>,
     opened: Timestamp,
 }
 
-/// Makes a directory unless it is there.
+/// Creates a directory unless it exists.
 pub(in crate::cache) fn make_dir(disk: &dyn Disk, dir: &Path) -> Result<(), CacheError> {
     match disk.create_dir(dir) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
@@ -46,7 +46,7 @@ pub(in crate::cache) fn make_dir(disk: &dyn Disk, dir: &Path) -> Result<(), Cach
     }
 }
 
-/// `None` for what is not there, or stands below something that is no directory.
+/// Turns the errors for an absent path into `None`; a path below something that is no directory is absent too.
 pub(in crate::cache) fn absent<T>(result: io::Result<T>) -> io::Result<Option<T>> {
     match result {
         Ok(value) => Ok(Some(value)),
@@ -91,7 +91,7 @@ impl Tree {
 
     /// Removes what a killed session left in the trash.
     pub(in crate::cache) fn sweep(&self) -> Result<(), CacheError> {
-        // Not poisoned by anything but a panic of the disk's; then the next call looks again.
+        // Only a panic of the disk poisons the lock. The flag is still unset then, and this call sweeps again.
         let mut swept = self.swept.lock().unwrap_or_else(PoisonError::into_inner);
         if !*swept {
             for path in self.leftovers()? {
@@ -105,7 +105,7 @@ impl Tree {
         Ok(())
     }
 
-    /// What is in the trash, is ours, and was not put there by this session.
+    /// The trash that earlier sessions left. Files that no cache put there are left alone.
     fn leftovers(&self) -> Result<Vec<PathBuf>, CacheError> {
         let trash = self.layout.trash();
         let names = absent(self.disk.read_dir(&trash)).context(IoSnafu {
@@ -136,7 +136,7 @@ impl Tree {
             .map(Timestamp::from))
     }
 
-    /// Removes whatever stands at `path`; symlinks are not followed.
+    /// Removes whatever stands at `path`. Symlinks are not followed.
     pub(in crate::cache) fn destroy(&self, path: &Path) -> io::Result<()> {
         let Some(meta) = absent(self.disk.metadata(path))? else {
             return Ok(());
@@ -148,8 +148,8 @@ impl Tree {
         absent(removed).map(|_| ())
     }
 
-    /// Moves whatever stands at `path` to the trash in one step and says under which name; `None` if nothing stands
-    /// there.
+    /// Moves whatever stands at `path` to the trash in one step. Returns its name there, or `None` if nothing stands at
+    /// `path`.
     pub(super) fn discard(&self, asset: &AssetId, path: &Path) -> Result<Option<PathBuf>, CacheError> {
         let action = "move to the trash";
         let discarded = self.layout.discarded(asset);
@@ -158,7 +158,7 @@ impl Tree {
             if self.meta(path)?.is_none() {
                 return Ok(None);
             }
-            // So it is the trash that has gone.
+            // `path` exists, so it is the trash directory that is missing.
             self.make_trash()?;
             let renamed = self.disk.rename(path, &discarded);
             if renamed.is_err() && self.meta(path)?.is_none() {
@@ -169,7 +169,7 @@ impl Tree {
         Ok(Some(discarded))
     }
 
-    /// Makes the trash anew, also where something stands that nothing can be moved into: a file, a link to nowhere.
+    /// Creates the trash directory, also where something else stands in its place: a file, a dangling link.
     fn make_trash(&self) -> Result<(), CacheError> {
         let trash = self.layout.trash();
         let names = absent(self.disk.read_dir(&trash)).context(IoSnafu {
@@ -177,13 +177,13 @@ impl Tree {
             path: &trash,
         })?;
         if names.is_none() {
-            // Fails if nothing is there, or if another thread has made the trash by now.
+            // Fails if nothing is there, or if another thread has created the directory by now.
             let _ = self.disk.remove_file(&trash);
         }
         make_dir(&*self.disk, &trash)
     }
 
-    /// Moves whatever stands at `path` out of the way in one step, then removes it.
+    /// Moves whatever stands at `path` to the trash in one step, then removes it there.
     pub(in crate::cache) fn displace(&self, asset: &AssetId, path: &Path) -> Result<(), CacheError> {
         let Some(discarded) = self.discard(asset, path)? else {
             return Ok(());
@@ -194,8 +194,8 @@ impl Tree {
         })
     }
 
-    /// Puts an entry under its name: moves a directory out of the way, and lets `rename` replace anything else. That says
-    /// how many bytes the entry has. The caller has the entry's turn.
+    /// Puts an entry under its name. A directory in its place is moved away; `rename` replaces anything else, and returns
+    /// the bytes of the entry. The caller holds the entry's lock, so that what is measured here is what the rename replaces.
     pub(super) fn place(
         &self,
         asset: &AssetId,
@@ -212,12 +212,13 @@ impl Tree {
             replaced: found.filter(|meta| meta.kind == Kind::File).map(|meta| meta.len),
             displaced,
             created: false,
-            // Only what the index remembers of it; the entry is there.
+            // The entry is in place. Without the time the index reads the asset anew in the next session.
             modified: self.modified(asset).unwrap_or(None),
         })
     }
 
-    /// The asset's directory, made if need be, and durable under its name where that is asked for.
+    /// The asset's directory, created if it is missing. With [`Durability::Full`] its name is durable, and so are the names of
+    /// its shard and of `assets`.
     pub(in crate::cache) fn ready_dir(
         &self,
         asset: &AssetId,
@@ -230,7 +231,8 @@ impl Tree {
             if found.is_some() {
                 self.displace(asset, &dir)?;
             }
-            // Before they are made anew: whoever finds them must not take them for those that were durable.
+            // Forgotten before the directories are created anew. A thread that finds a new one must not take it for the
+            // durable one that was removed, and skip the sync.
             self.known_durable().remove(&dir);
             if self.meta(&shard)?.is_none() {
                 let mut durable = self.known_durable();
@@ -242,7 +244,8 @@ impl Tree {
             }
         }
         if durability == Durability::Full {
-            // Whoever made a directory may have been killed, or be about to sync it: only our own sync counts.
+            // An existing directory may be another thread's that has not synced yet, or a killed session's that never did.
+            // Only a sync by this session counts.
             let shard = self.layout.shard(asset);
             let assets = self.layout.assets();
             for (made, parent) in [
@@ -267,8 +270,8 @@ impl Tree {
         self.durable.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Opens an entry and makes something of its file; `Err(None)` if something else than the whole entry stands under
-    /// its name, which is what `take` says by `None`.
+    /// Opens an entry's file and hands it to `take`. `Ok(None)` if nothing stands under the name; `Err(None)` if something
+    /// other than the whole entry does. `take` tells the latter by `None`.
     pub(in crate::cache) fn with_entry<T>(
         &self,
         path: &Path,
@@ -279,20 +282,20 @@ impl Tree {
             Ok(None) => Ok(None),
             Ok(Some(Some(taken))) => Ok(Some(taken)),
             Ok(Some(None)) => Err(None),
-            // Things that are no files cannot be opened or read: a symlink, a directory.
+            // What is no file cannot be opened or read: a symlink, a directory.
             Err(source) => match self.disk.metadata(path) {
                 Ok(meta) if meta.kind != Kind::File => Err(None),
                 _ => Err(Some(CacheError::Io {
                     action: "open",
                     path: path.to_owned(),
-                    source,
+                    source: Arc::new(source),
                 })),
             },
         }
     }
 
-    /// Takes away what stands in an entry's place without being one. The caller saw it damaged; by now a commit may
-    /// have mended it.
+    /// Removes what stands in an entry's place without being one. The caller saw that before it had the entry's lock, so it is
+    /// checked again: a commit may have replaced it meanwhile, and the new entry must not be removed.
     pub(in crate::cache) fn heal(
         &self,
         asset: &AssetId,
@@ -309,8 +312,8 @@ impl Tree {
         Ok(None)
     }
 
-    /// Removes an entry some bytes of which are not what was stored, and says how many it had. As above, by now a commit
-    /// may have mended it.
+    /// Removes an entry whose bytes do not match their checksums, and returns its length. Checked under the entry's lock, as
+    /// in [`heal`](Self::heal).
     pub(in crate::cache) fn remove_damaged(
         &self,
         asset: &AssetId,
@@ -327,7 +330,7 @@ impl Tree {
         self.take_away(asset, &file)
     }
 
-    /// Removes what stands under an entry's name and says how many bytes that had, if it was a file.
+    /// Removes what stands under an entry's name. Returns its length if it was a file.
     fn take_away(&self, asset: &AssetId, file: &Path) -> Result<Option<u64>, CacheError> {
         log::warn!("removing a damaged entry of asset {asset}");
         let Some(meta) = self.meta(file)? else {
@@ -341,14 +344,14 @@ impl Tree {
             }),
         };
         if let Err(error) = removed {
-            // The entry is a miss all the same; a put replaces the file.
+            // The entry is a miss all the same, and a put replaces the file.
             log::warn!("cannot remove a damaged entry: {error}");
             return Ok(None);
         }
         Ok((meta.kind == Kind::File).then_some(meta.len))
     }
 
-    /// What one asset's directory holds, and removes what dead writers left in it.
+    /// Reads an asset's directory. Removes the staged files of killed sessions in it.
     pub(in crate::cache) fn scan_asset(&self, asset: &AssetId) -> Result<Option<AssetInfo>, CacheError> {
         let dir = self.layout.asset(asset);
         let Some(meta) = self.meta(&dir)?.filter(|meta| meta.kind == Kind::Dir) else {
@@ -363,7 +366,7 @@ impl Tree {
             id: asset.bare(),
             bytes: 0,
             files: 0,
-            // No later than what this session stamps, also where a clock ran ahead.
+            // No later than any timestamp of this session, also if the clock ran ahead before.
             last_access: meta
                 .modified
                 .map_or(Timestamp::default(), |at| Timestamp::from(at).min(self.opened)),
@@ -381,7 +384,7 @@ impl Tree {
                         action: "remove",
                         path: &path,
                     })?;
-                    // The directory was changed by us just now: what it says of its time is not the time above.
+                    // The removal changed the directory's time, so the one read above is no longer right.
                     info.modified = None;
                     continue;
                 }
@@ -389,7 +392,7 @@ impl Tree {
             }
             if let Some(part) = Layout::part(&text) {
                 info.bytes += self.scan_part(asset, &text, part)?;
-                // It may grow, and shrink by a power cut, with no change to the directory.
+                // A partial file grows, and after a power cut shrinks, without a change of the directory's time.
                 info.modified = None;
                 continue;
             }

@@ -1,4 +1,8 @@
-//! The figures of all assets, kept right in memory and noted on disk.
+//! The figures of all assets, kept right in memory and written to the journal.
+//!
+//! Two locks, taken in this order: the index files, then the table. The table's lock is held for memory only. The lock of
+//! the files is held while the disk is written, so an update that finds it taken leaves its record in the table, and the
+//! next one writes both.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,21 +17,21 @@ use crate::cache::progress::Progress;
 use crate::cache::store::{Committed, Store};
 use crate::cache::timestamp::Timestamp;
 
-/// Looks at the disk, to find what is there.
+/// Scans the inner store, to find what is there.
 pub(super) type Scan<S> = fn(&Accounts<S>) -> Result<(), CacheError>;
 
 pub(super) struct Accounts<S> {
     pub(super) inner: S,
     pub(super) table: Mutex<Table>,
-    /// `None`: nothing is kept on disk.
+    /// `None` if the index is in memory only.
     pub(super) files: Option<Mutex<IndexFiles>>,
-    /// The files say that something has changed.
+    /// The journal is started: a crash from here on is told from a clean end.
     pub(super) begun: AtomicBool,
-    /// The figures are known to be right.
+    /// The figures are known to be right, so that writes may begin.
     pub(super) ready: AtomicBool,
-    /// Held while the disk is looked at.
+    /// Held during a scan.
     scanning: Mutex<()>,
-    /// How to scan of the disk.
+    /// How to scan the inner store; `None` if it was listed at open.
     pub(super) scan: Option<Scan<S>>,
     pub(super) progress: Progress,
 }
@@ -54,25 +58,26 @@ impl<S> Accounts<S> {
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Table> {
-        // Sums and records change together, with nothing between that can panic.
+        // Sums and accounts change together, with nothing between that can panic.
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn lock_files(&self) -> Option<MutexGuard<'_, IndexFiles>> {
-        // What is half written on disk does not decode, and is then no index.
+        // A record that a panic left half written does not decode, and is then ignored.
         self.files
             .as_ref()
             .map(|files| files.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     pub(super) fn lock_scan(&self) -> MutexGuard<'_, ()> {
-        // It guards no value: a scan that panicked has told nobody that it is done.
+        // It guards no value: a scan that panicked has not marked anything as done.
         self.scanning.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl<S: Store> Accounts<S> {
-    /// Says on disk that something is about to change, once: a crash is then told from a clean end.
+    /// Starts the journal, durably, before the first change of the session. Without it a crash would look like a clean end,
+    /// and the next session would trust a snapshot that no longer says what is on the disk (C3).
     pub(super) fn begin(&self) {
         if self.begun.load(Ordering::Acquire) {
             return;
@@ -84,7 +89,7 @@ impl<S: Store> Accounts<S> {
         }
     }
 
-    /// Hands collected changes to the journal, unless somebody is writing to it: then they go with the next.
+    /// Appends the collected changes to the journal. If another thread is writing to it, they go with its next append.
     pub(super) fn flush(&self) {
         let files = match self.files.as_ref().map(Mutex::try_lock) {
             None | Some(Err(TryLockError::WouldBlock)) => return,
@@ -92,16 +97,17 @@ impl<S: Store> Accounts<S> {
             Some(Err(TryLockError::Poisoned(poisoned))) => poisoned.into_inner(),
         };
         if !self.append(files) {
-            // The snapshot says it all, and if it cannot be written there is no index.
+            // A snapshot holds everything. If it cannot be written, the index is removed and the next open scans.
             let _ = self.compact(false);
         }
     }
 
-    /// `false`: a snapshot has to be written instead.
+    /// Appends the collected changes. `false`: the journal is full, and a snapshot has to be written.
     pub(super) fn append(&self, mut files: MutexGuard<'_, IndexFiles>) -> bool {
         let mut table = self.lock();
         let (changes, assets) = (std::mem::take(&mut table.pending), table.assets.len() as u64);
-        // Until it is written: assets may go meanwhile, and its length was allowed for with them.
+        // Counts the journal at its full allowed length while it is written. Assets may go meanwhile and lower the allowance
+        // that the length was checked against; the bytes on disk would then count too low (C5).
         table.files = files.sizes().appending(assets);
         drop(table);
         let fits = files.append(changes, assets);
@@ -109,7 +115,7 @@ impl<S: Store> Accounts<S> {
         fits
     }
 
-    /// Writes a snapshot in the place of the old one and its journal; `sealed` if nothing will change after it.
+    /// Replaces the snapshot and its journal by a new snapshot; `sealed` if nothing will change after it.
     pub(super) fn compact(&self, sealed: bool) -> io::Result<()> {
         self.lock_files()
             .map_or(Ok(()), |files| self.compact_locked(files, sealed))
@@ -121,7 +127,7 @@ impl<S: Store> Accounts<S> {
         sealed: bool,
     ) -> io::Result<()> {
         let mut table = self.lock();
-        // The rows below say all that was collected.
+        // The rows below say all that was collected. A record appended after the snapshot would take newer figures back.
         table.pending.clear();
         table.changed = false;
         for id in std::mem::take(&mut table.touched) {
@@ -132,7 +138,7 @@ impl<S: Store> Accounts<S> {
         let mut rows: Vec<Row> = table.assets.iter().map(|(id, account)| account.row(id)).collect();
         table.files = files.sizes().staging(rows.len() as u64);
         drop(table);
-        // The coldest first, so that the next open has the order at hand.
+        // The coldest first: the next session's policy gets them in order.
         rows.sort_unstable_by_key(Row::last_access);
         let written = files.compact(rows, sealed);
         self.lock().journaling = files.is_begun();
@@ -141,7 +147,7 @@ impl<S: Store> Accounts<S> {
         written
     }
 
-    /// Ends the session's bookkeeping: the next open finds everything as it is now.
+    /// Ends the session's bookkeeping with a sealed snapshot, so that the next open needs no scan before it writes.
     pub(super) fn seal(&self) -> io::Result<()> {
         if self.is_noted() {
             Ok(())
@@ -150,23 +156,24 @@ impl<S: Store> Accounts<S> {
         }
     }
 
-    /// Whether the files say everything, and that it is everything.
+    /// Whether the files on disk say everything, and say that the session ended in order.
     pub(super) fn is_noted(&self) -> bool {
         let table = self.lock();
         !self.begun.load(Ordering::Acquire) && !table.changed && table.touched.is_empty()
     }
 
-    /// Writes down what a scan at the disk has found.
+    /// Writes down what a scan has found.
     pub(super) fn note_scan(&self) -> io::Result<()> {
         let Some(files) = self.lock_files().filter(|_| !self.is_noted()) else {
             return Ok(());
         };
-        // While the files are locked no change can begin.
+        // While the files are locked no update can begin. One that has begun may still change something: then the snapshot
+        // must not say that the session ended in order.
         let sealed = !files.is_begun();
         self.compact_locked(files, sealed)
     }
 
-    /// Begins a change of an asset: until it has ended nobody believes a scan at the asset.
+    /// Begins an update of an asset. Until it has ended no refresh of the asset is believed.
     pub(super) fn update<'a>(&'a self, asset: &'a AssetId) -> Update<'a, S> {
         self.begin();
         let mut table = self.lock();
@@ -180,7 +187,7 @@ impl<S: Store> Accounts<S> {
         }
     }
 
-    /// Runs a commit and takes over what it changed.
+    /// Runs a commit and takes what it changed into the accounts.
     pub(super) fn committing(
         &self,
         asset: &AssetId,
@@ -208,7 +215,7 @@ impl<S: Store> Accounts<S> {
         })
     }
 
-    /// An entry was not there. Where the directory has changed behind our back the accounts heal.
+    /// An entry was not found. If its directory has changed from outside, reads the figures anew.
     pub(super) fn missed(&self, asset: &AssetId) {
         let known = self.lock().assets.get(asset).map(|account| account.modified);
         if known.is_some_and(|known| self.inner.modified(asset).is_ok_and(|now| now != known)) {
@@ -216,7 +223,7 @@ impl<S: Store> Accounts<S> {
         }
     }
 
-    /// Reads an asset's figures anew from the inner store, unless a change is under way: its end does it then.
+    /// Reads an asset's figures anew from the inner store. While an update is under way, its end does that.
     pub(super) fn refresh(&self, asset: &AssetId) {
         if let Err(error) = self.try_refresh(asset) {
             log::warn!("cannot look at asset {asset}: {error}");
@@ -224,7 +231,7 @@ impl<S: Store> Accounts<S> {
         }
     }
 
-    /// Reads again what could not be read.
+    /// Reads the figures again that could not be read before.
     pub(super) fn refresh_unread(&self) {
         let unread = std::mem::take(&mut self.lock().unread);
         for asset in unread {
@@ -232,9 +239,9 @@ impl<S: Store> Accounts<S> {
         }
     }
 
-    /// As [`refresh`](Self::refresh), and tells when that failed.
+    /// As [`refresh`](Self::refresh), and returns the error if that failed.
     pub(super) fn try_refresh(&self, asset: &AssetId) -> Result<(), CacheError> {
-        // Changes that overtake the scan every time keep the figures right themselves.
+        // Updates that overtake the reading every time keep the figures right themselves.
         for _ in 0..3 {
             let mut table = self.lock();
             let version = match table.assets.get_mut(asset) {
@@ -255,7 +262,7 @@ impl<S: Store> Accounts<S> {
                 .assets
                 .get(asset)
                 .map(|account| (account.version, account.busy));
-            // What is unknown before and after may have been made and removed in between, and seen on the disk then.
+            // An asset that is unknown before and after may have been made and removed in between, and read just then.
             let unseen = version.is_some() || table.removals == removals;
             if now == version.map(|version| (version, 0)) && unseen {
                 table.put(asset, info);
@@ -264,26 +271,26 @@ impl<S: Store> Accounts<S> {
         }
         let mut table = self.lock();
         if !table.assets.contains_key(asset) {
-            // Nobody keeps the figures of what is unknown.
+            // No update keeps the figures of an unknown asset: the next checkpoint reads it again.
             table.unread.push(asset.bare());
         }
         Ok(())
     }
 }
 
-/// A change of an asset under way. It ends when this is dropped, also by a panic; what it did is then found out, unless
-/// it was accounted.
+/// An update of an asset under way. Dropping it ends the update, also by a panic. If it was not accounted by then, the
+/// asset's figures are read anew.
 pub(super) struct Update<'a, S: Store> {
     accounts: &'a Accounts<S>,
     asset: &'a AssetId,
-    /// Of the record when the change began.
+    /// The account's version when the update began.
     version: u64,
-    /// What the change did is accounted.
+    /// What the update did is in the accounts.
     known: bool,
 }
 
 impl<S: Store> Update<'_, S> {
-    /// Takes over what the change has made of the asset, and ends it.
+    /// Takes what the update did to the asset into the accounts, and ends it.
     pub(super) fn account(mut self, apply: impl FnOnce(&mut Account)) {
         let mut table = self.accounts.lock();
         let Some(account) = table.assets.get_mut(self.asset) else {
@@ -301,7 +308,8 @@ impl<S: Store> Update<'_, S> {
         self.known = true;
     }
 
-    /// As [`account`](Self::account), for a change that leaves what is asked last: who was last is not known here.
+    /// As [`account`](Self::account), for an update that sets a value. Of two overlapping ones the last in the inner store
+    /// counts, and which that was is not known here: the figures are read anew.
     pub(super) fn account_last(self, apply: impl FnOnce(&mut Account)) {
         let version = self.version;
         self.account(|account| {
@@ -310,7 +318,8 @@ impl<S: Store> Update<'_, S> {
         });
     }
 
-    /// Takes over that the asset has gone, in the `trash` or for good, and ends the change. Says what was counted of it.
+    /// Takes into the accounts that the asset was removed, to the `trash` or for good, and ends the update. Returns the bytes
+    /// that counted for it.
     pub(super) fn removed(mut self, trash: bool) -> u64 {
         let mut table = self.accounts.lock();
         let Some(account) = table.assets.get_mut(self.asset) else {
@@ -318,9 +327,9 @@ impl<S: Store> Update<'_, S> {
         };
         let bytes = std::mem::take(&mut account.bytes);
         (account.files, account.pinned) = (0, false);
-        // What another change accounted since, or will, may have gone with the asset, or come after it.
+        // The part of an overlapping update may have gone with the asset or have come after it.
         account.stale |= account.is_changed_since(self.version);
-        // Nothing was there to be removed, but something was counted.
+        // The removal found nothing, and yet something was counted.
         account.stale |= !trash && bytes > 0;
         table.bytes = table.bytes.saturating_sub(bytes);
         if trash {
@@ -335,7 +344,7 @@ impl<S: Store> Drop for Update<'_, S> {
     fn drop(&mut self) {
         let mut table = self.accounts.lock();
         let version = table.next_version();
-        // It is there: nobody takes out the record of an asset that is being changed.
+        // It is there: no account is taken out while an update of it is under way.
         let Some(account) = table.assets.get_mut(self.asset) else {
             return;
         };
@@ -343,6 +352,8 @@ impl<S: Store> Drop for Update<'_, S> {
         account.version = version;
         account.stale |= !self.known;
         let stale = account.stale;
+        // The last update of an asset that is gone takes the account out. While another is under way it stays, for `busy` and
+        // `version` are in it.
         if account.busy == 0 && !stale && account.info(self.asset).is_none() {
             table.assets.remove(self.asset);
             table.note_removed(self.asset);

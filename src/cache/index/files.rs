@@ -1,4 +1,15 @@
-//! The two files of the index: a snapshot, and a journal of what changed since.
+//! The two files of the index: a snapshot, and a journal of the changes since.
+//!
+//! ```text
+//!  open     snapshot g, sealed, no journal g     the last session ended in order
+//!  begin    journal g, durable                   before the first change
+//!  append   journal g: change, change, …
+//!  compact  snapshot g+1 ─▶ remove journal g ─▶ journal g+1
+//!  seal     snapshot g+1, sealed ─▶ remove journal g
+//! ```
+//!
+//! A journal counts only beside the snapshot of its own generation. So a crash between the steps of a compaction leaves an
+//! old journal that is ignored, never one that takes newer figures back.
 
 use std::fmt;
 use std::io;
@@ -14,11 +25,12 @@ use crate::storage::durable::{self, Disk, DiskFile, Durability, Kind};
 const EMPTY: u64 = codec::EMPTY as u64;
 /// Bytes a row of a snapshot takes.
 const ROW: u64 = codec::ROW as u64;
-/// A longer snapshot is not read, in bytes: seven million assets.
+/// A longer file is not read, in bytes. It would be a snapshot of seven million assets.
 const MAX_FILE: u64 = 512 << 20;
 /// Journal bytes allowed on top of those per asset.
 const JOURNAL_BASE: u64 = 2048;
-/// Journal bytes allowed per asset: the cost of a compaction, which grows with the assets, is shared by as many changes.
+/// Journal bytes allowed per asset. The cost of a compaction grows with the number of assets, and so does the number of
+/// changes that share it.
 const JOURNAL_PER_ASSET: u64 = 128;
 
 /// The most that the index of `assets` assets takes on disk, in bytes: the snapshot, the next one beside it while it is
@@ -37,8 +49,8 @@ pub(super) struct Sizes {
 }
 
 impl Sizes {
-    /// The most that the index of `assets` assets takes until these files have been replaced: [`most_bytes`], and more
-    /// where they were made for more assets.
+    /// The most that the index of `assets` assets takes until these files are replaced: [`most_bytes`], and more where the
+    /// files were written for more assets.
     pub(super) fn most_bytes(self, assets: u64) -> u64 {
         let snapshot = EMPTY + assets * ROW;
         let more = [
@@ -49,13 +61,13 @@ impl Sizes {
         most_bytes(assets) + more.iter().sum::<u64>()
     }
 
-    /// The same with a snapshot of `assets` assets on its way.
+    /// The same while a snapshot of `assets` assets is being written.
     pub(super) fn staging(self, assets: u64) -> Self {
         let staged = EMPTY + assets * ROW;
         Self { staged, ..self }
     }
 
-    /// The same with as long a journal as it may be with `assets` assets.
+    /// The same with the longest journal that `assets` assets allow.
     pub(super) fn appending(self, assets: u64) -> Self {
         let journal = self.journal.max(journal_cap(assets));
         Self { journal, ..self }
@@ -66,16 +78,16 @@ pub(super) fn journal_cap(assets: u64) -> u64 {
     JOURNAL_BASE + assets * JOURNAL_PER_ASSET
 }
 
-/// What was found at open.
+/// What the files said at open.
 #[derive(Debug)]
 pub(super) struct Loaded {
     pub(super) rows: Vec<Row>,
     pub(super) changes: Vec<Change>,
-    /// The last session ended in order: nothing has changed since but behind our back.
+    /// The last session ended in order: only changes from outside can be missing.
     pub(super) clean: bool,
 }
 
-/// Reads and writes the files. None of it is needed: whatever fails costs a scan at the next open.
+/// Reads and writes the files. Whatever fails costs a scan at the next open, and no entry.
 pub(super) struct IndexFiles {
     disk: Arc<dyn Disk>,
     dir: PathBuf,
@@ -83,7 +95,7 @@ pub(super) struct IndexFiles {
     /// Open while something has changed since the snapshot was sealed.
     journal: Option<Box<dyn DiskFile>>,
     sizes: Sizes,
-    /// The last write failed: what stands on disk may be old, and was taken away if that could be done.
+    /// The last write failed. The files on disk may be old, and were removed if that was possible.
     broken: bool,
 }
 
@@ -121,12 +133,12 @@ impl IndexFiles {
         )
     }
 
-    /// Takes away what a killed session was writing.
+    /// Removes what a killed session was writing.
     pub(super) fn sweep(&self) -> io::Result<()> {
         self.remove(".snapshot").and_then(|()| self.remove(".journal"))
     }
 
-    /// Takes all of it away, for a cache too small to keep an index.
+    /// Removes all files, for a cache too small to keep an index.
     pub(super) fn remove_all(&self) -> io::Result<()> {
         self.sweep()?;
         self.remove("snapshot").and_then(|()| self.remove("journal"))
@@ -150,12 +162,12 @@ impl IndexFiles {
         self.sizes
     }
 
-    /// Whether the changes since the snapshot are in a journal.
+    /// Whether the journal of this generation is started, or would be if writing it had not failed.
     pub(super) fn is_begun(&self) -> bool {
         self.journal.is_some() || self.broken
     }
 
-    /// Starts the journal, durably: from now on a crash is told from a clean end. Called before the first change.
+    /// Starts the journal, durably. Called before the first change, so that a crash is told from a clean end.
     pub(super) fn begin(&mut self) {
         if self.is_begun() {
             return;
@@ -170,7 +182,7 @@ impl IndexFiles {
         }
     }
 
-    /// Appends changes. `false`: they do not fit, and it is time for a new snapshot.
+    /// Appends changes. `false`: they do not fit, and a new snapshot has to be written.
     pub(super) fn append(&mut self, changes: Vec<u8>, assets: u64) -> bool {
         let Some(journal) = self.journal.as_mut().filter(|_| !changes.is_empty()) else {
             return true;
@@ -186,8 +198,7 @@ impl IndexFiles {
         true
     }
 
-    /// Whether the journal is long enough for a new snapshot to be worth its price, or there is none that could tell what
-    /// has changed.
+    /// Whether a new snapshot is worth its cost: the journal is half full, or a failed write left none.
     pub(super) fn wants_compaction(&self, assets: u64) -> bool {
         self.broken || self.sizes.journal > journal_cap(assets) / 2
     }
@@ -204,8 +215,8 @@ impl IndexFiles {
         synced
     }
 
-    /// Writes a snapshot in the place of the old one and its journal. A sealed one ends the journal; otherwise a new
-    /// one starts.
+    /// Replaces the snapshot and its journal by a new snapshot. A sealed one ends the journal; otherwise a new journal
+    /// starts.
     pub(super) fn compact(&mut self, rows: Vec<Row>, sealed: bool) -> io::Result<()> {
         let generation = self.generation.wrapping_add(1);
         let snapshot = Bytes::from(codec::encode_snapshot(&Snapshot {
@@ -216,7 +227,8 @@ impl IndexFiles {
         let written = self
             .write("snapshot", snapshot, Durability::Ordered)
             .and_then(|(_, len)| {
-                // The old journal is of another generation now, whatever happens to it next.
+                // From the rename on the old journal is of another generation and counts for nothing, whether or not it
+                // can be removed.
                 self.generation = generation;
                 self.sizes.snapshot = len;
                 self.journal = None;
@@ -233,7 +245,7 @@ impl IndexFiles {
         written
     }
 
-    /// Takes the index away: an old one must not be believed.
+    /// Removes the index: an old one must not be believed.
     fn give_up(&mut self, error: &io::Error) {
         log::warn!("cannot write the cache's index: {error}");
         self.journal = None;
@@ -257,7 +269,7 @@ impl IndexFiles {
             _ => {}
         }
         let (target, staged) = (self.dir.join(name), self.dir.join(format!(".{name}")));
-        // A dead session's, and whatever somebody put in our file's place.
+        // Removes what a killed session left, and anything else that stands in the file's place.
         self.remove(&format!(".{name}"))?;
         if self
             .disk

@@ -1,4 +1,4 @@
-//! Sizes and recency without scanning; only an optimisation.
+//! Sizes and recency of assets without scanning: an optimisation, never the truth.
 
 mod accounts;
 mod files;
@@ -13,25 +13,26 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
+use snafu::ResultExt as _;
 
 use self::accounts::{Accounts, Scan};
 use self::files::{IndexFiles, most_bytes};
 use self::partial::IndexPartial;
 use self::table::Table;
 use super::entry::Entry;
-use super::error::CacheError;
+use super::error::{CacheError, IoSnafu};
 use super::id::AssetId;
 use super::path::CachePath;
 use super::progress::Progress;
 use super::store::{AssetInfo, Committed, EntryInfo, Partial, Staged, Store, Trash};
 use super::timestamp::Timestamp;
 
-/// Remembers what each asset of `inner` takes and when it was last used, in memory and, over an
-/// [`FsStore`](super::FsStore), in `<root>/index`.
+/// Keeps the size and the last access of each asset of `inner`: in memory and, over an [`FsStore`](super::FsStore), in
+/// `<root>/index`.
 ///
-/// Its rule: the inner store is the truth. What is remembered never decides whether an entry is there, and where the
-/// two are seen to differ, or might, the inner store is asked again: after opening, on a miss, after a failed write, and after
-/// changes of one asset that came between each other.
+/// Its rule: the inner store is the truth. The index never decides whether an entry is there. Where the two differ, or may
+/// differ, the inner store is asked again: after opening, on a miss, after a failed write, and after overlapping changes of
+/// one asset.
 pub struct IndexStore<S> {
     shared: Arc<Accounts<S>>,
 }
@@ -45,7 +46,7 @@ impl<S> Clone for IndexStore<S> {
 }
 
 impl<S: Store> IndexStore<S> {
-    /// Remembers what `inner` holds, in memory only, after one walk over it.
+    /// Lists `inner` once and keeps the figures in memory only.
     ///
     /// # Errors
     ///
@@ -81,14 +82,14 @@ impl<S> IndexStore<S> {
         &self.shared.inner
     }
 
-    /// The latest use of any asset.
+    /// The latest access of any asset.
     pub(super) fn newest(&self) -> Timestamp {
         let table = self.shared.lock();
         let uses = table.assets.values().map(|account| account.last_access);
         uses.max().unwrap_or_default()
     }
 
-    /// How far the scan at the disk after opening has come.
+    /// How far the scan after opening has come.
     pub fn progress(&self) -> &Progress {
         &self.shared.progress
     }
@@ -139,7 +140,7 @@ impl<S: Store> Store for IndexStore<S> {
         change.account(|account| {
             match removed {
                 Some(bytes) => account.take_out(bytes),
-                // Something that was no entry has gone, or somebody else was here.
+                // Something other than an entry was removed, or the folder was changed from outside.
                 None => account.stale |= account.modified != modified,
             }
             account.modified = modified;
@@ -151,7 +152,7 @@ impl<S: Store> Store for IndexStore<S> {
         self.shared.begin();
         let removed = self.shared.inner.remove_damaged(asset, path)?;
         if removed.is_some() {
-            // What stood there need not be as long as what was counted.
+            // The damaged file need not be as long as the entry that was counted.
             self.shared.refresh(asset);
             self.shared.flush();
         }
@@ -297,15 +298,14 @@ impl<S: Store> Store for IndexStore<S> {
         } else {
             files.sync()
         };
-        written.map_err(|source| CacheError::Io {
+        written.context(IoSnafu {
             action: "write",
-            path: "index".into(),
-            source,
+            path: "index",
         })
     }
 }
 
-/// Remembers what index files say, as opening does.
+/// Loads what index files say, as opening does.
 #[cfg(fuzzing)]
 pub(super) fn replay(rows: Vec<super::codec::Row>, changes: Vec<super::codec::Change>) {
     if let Some(table) = Table::loaded(rows, changes) {
@@ -322,7 +322,7 @@ impl<S: fmt::Debug> fmt::Debug for IndexStore<S> {
     }
 }
 
-/// An entry being written, whose commit is accounted.
+/// An entry being written. Its commit changes the accounts.
 struct IndexStaged<S> {
     inner: Box<dyn Staged>,
     asset: AssetId,

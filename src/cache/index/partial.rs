@@ -1,4 +1,4 @@
-//! Partial entries in the accounts: out of them while somebody else counts them, back when they are let go.
+//! Partial entries in the accounts: not counted there while their claim counts them, and counted again after it.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,15 +8,15 @@ use crate::cache::error::CacheError;
 use crate::cache::id::AssetId;
 use crate::cache::store::{Committed, Partial, PartialPlace, Store};
 
-/// A partial entry whose commit is accounted, and whose bytes are once it is let go.
+/// A partial entry. Its commit changes the accounts, and so does the end of its claim.
 pub(super) struct IndexPartial<S: Store> {
-    // Dropped in this order: the accounts look at what is no longer claimed.
+    // Dropped in this order: the accounts read the asset's figures when the claim no longer hides its bytes.
     inner: Box<dyn Partial>,
-    account: Account<S>,
+    account: CountOnDrop<S>,
 }
 
-/// Counts what an asset takes when it is dropped.
-struct Account<S: Store> {
+/// Reads the asset's figures anew when it is dropped.
+struct CountOnDrop<S: Store> {
     asset: AssetId,
     accounts: Arc<Accounts<S>>,
 }
@@ -25,7 +25,7 @@ impl<S: Store> IndexPartial<S> {
     pub(super) fn new(inner: Box<dyn Partial>, asset: &AssetId, accounts: &Arc<Accounts<S>>) -> Self {
         Self {
             inner,
-            account: Account {
+            account: CountOnDrop {
                 asset: asset.clone(),
                 accounts: Arc::clone(accounts),
             },
@@ -54,7 +54,7 @@ impl<S: Store> Partial for IndexPartial<S> {
 
     fn taken_over(&self) {
         self.inner.taken_over();
-        // Nothing that was not there was counted.
+        // Where nothing was there, nothing was counted.
         if self.stored() > 0 {
             self.account.count();
         }
@@ -65,19 +65,19 @@ impl<S: Store> Partial for IndexPartial<S> {
     }
 
     fn commit(&self, rename: &mut dyn FnMut() -> Result<u64, CacheError>) -> Result<Committed, CacheError> {
-        let Account { asset, accounts } = &self.account;
+        let CountOnDrop { asset, accounts } = &self.account;
         accounts.committing(asset, || self.inner.commit(rename))
     }
 }
 
-impl<S: Store> Account<S> {
+impl<S: Store> CountOnDrop<S> {
     fn count(&self) {
         self.accounts.refresh(&self.asset);
         self.accounts.flush();
     }
 }
 
-impl<S: Store> Drop for Account<S> {
+impl<S: Store> Drop for CountOnDrop<S> {
     fn drop(&mut self) {
         self.count();
     }

@@ -1,5 +1,9 @@
-//! The scan of the disk after opening: what changed behind our back is mended, and without an index everything is
-//! found.
+//! The scan after opening: finds what changed on the disk since the index was written, or everything if there is no index.
+//!
+//! The cache is in use meanwhile. Puts, removals and other updates run beside the scan, so the scan does not write what it
+//! has read straight into the table: each asset goes through a refresh, which an overlapping update overrules. An asset that
+//! the scan has not come across is refreshed too before it is given up, for it may have been made after its shard was
+//! listed.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -16,10 +20,10 @@ use crate::cache::progress::Progress;
 use crate::cache::store::Store as _;
 
 impl IndexStore<FsStore> {
-    /// Remembers what `inner` holds, from `<root>/index` if that can be read; with `persist` it is written there.
+    /// Loads the figures from `<root>/index` if that can be read. With `persist` they are written there from now on.
     ///
-    /// Reads are served at once. After a clean end of the last session the figures are known at once too; otherwise
-    /// the first write waits for the scan at the disk. Either way [`scan`](Self::scan) has to be called once.
+    /// Reads are served at once. If the last session ended in order, writes are too; otherwise the first write waits for the
+    /// scan. Either way [`scan`](Self::scan) has to be called once.
     ///
     /// # Errors
     ///
@@ -29,7 +33,8 @@ impl IndexStore<FsStore> {
         let (disk, dir) = (Arc::clone(&inner.tree().disk), inner.tree().layout.index());
         let (files, loaded) = IndexFiles::load(disk, &dir);
         if !persist {
-            // Left from a larger limit; if it cannot be removed it is believed no more than any old index.
+            // Left from a session with a larger limit. If it cannot be removed, a later session takes it for what any
+            // index is: a guess to be checked.
             let _ = files.remove_all();
             return Ok(Self::with(
                 inner,
@@ -55,8 +60,8 @@ impl IndexStore<FsStore> {
         ))
     }
 
-    /// Looks at the disk: every asset whose directory has changed since it was last looked at is read anew, and what
-    /// dead sessions left is removed.
+    /// Scans the disk. Reads every asset anew whose directory has changed since it was last read, and removes what killed
+    /// sessions left.
     ///
     /// # Errors
     ///
@@ -69,7 +74,7 @@ impl IndexStore<FsStore> {
         self.ready()
     }
 
-    /// Writes down everything at the end of a session.
+    /// Writes everything down at the end of a session.
     pub(in crate::cache) fn seal(&self) {
         if let Err(error) = self.shared.seal() {
             log::warn!("cannot write the cache's index: {error}");
@@ -126,7 +131,7 @@ impl Accounts<FsStore> {
                 (account.modified, account.sure)
             })
         };
-        // Relies on the time only where it is old enough to show every change.
+        // The directory's time is trusted only where it was old enough to show every later change.
         let (sure, modified) = known.map_or((false, None), |(modified, sure)| (sure, modified));
         if sure && modified.is_some() && self.inner.tree().modified(id)? == modified {
             return Ok(());

@@ -1,4 +1,25 @@
-//! What is remembered of each asset, and of all together.
+//! The figures of each asset, and their sums.
+//!
+//! ```text
+//!  Table
+//!  ├ assets: id ─▶ Account ┬ bytes, files, pinned, last_access   the figures
+//!  │                       ├ modified, sure      when they may be trusted
+//!  │                       ├ version, busy, stale    updates and refreshes
+//!  │                       └ round           the scan that last saw the asset
+//!  ├ bytes, trash          sums: of all accounts, and of removed assets whose
+//!  │                       trash is not emptied
+//!  ├ changes               evictable assets the layers above do not know of
+//!  └ pending, touched, changed      what the index on disk does not say yet
+//!
+//!  update:   busy += 1 ─▶ inner store changes ─▶ figures ─▶ version, busy -= 1
+//!  refresh:  version? ─▶ read the inner store ─▶ same version, not busy?
+//!                           ├ yes: take the figures over
+//!                           └ no:  read again; the update keeps them right
+//! ```
+//!
+//! Updates of one asset may overlap, and a refresh may read the inner store in the middle of one. Each update tells its own
+//! part of the sum, so overlapping ones add up in any order. A refresh replaces the whole sum, so it must not include a part
+//! that an update is still going to add: that is what `version` and `busy` decide.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -9,9 +30,9 @@ use crate::cache::id::{AssetId, IdHasher};
 use crate::cache::store::AssetInfo;
 use crate::cache::timestamp::Timestamp;
 
-/// How far a directory's time must lie back to be relied on. File systems round it, some to two seconds, and a change within
-/// that would not show. And a power cut takes names back that were changed but not synced, within such a step again, until
-/// the file system has written them by itself: most do so after 5 to 30 seconds.
+/// How old a directory's modification time must be before it is trusted. File systems round it, some to two seconds, so a
+/// change within that does not show. And a power cut takes back changes of names that were not synced, again without a new
+/// time, until the file system has written them by itself. Most do so after 5 to 30 seconds.
 pub(super) const SURE_AFTER: Duration = Duration::from_secs(60);
 
 #[derive(Default)]
@@ -21,31 +42,31 @@ pub(super) struct Table {
     pub(super) bytes: u64,
     /// Bytes of removed assets whose trash is not emptied yet.
     pub(super) trash: u64,
-    /// Assets the layers above have not been told of.
+    /// Evictable assets that the layers above have not been told of.
     pub(super) changes: Vec<AssetId>,
     /// Whether an index is kept on disk.
     pub(super) persist: bool,
     /// Whether changes are collected for the journal.
     pub(super) journaling: bool,
-    /// Something differs from the snapshot.
+    /// Something differs from the snapshot on disk.
     pub(super) changed: bool,
     /// Changes on their way to the journal, encoded.
     pub(super) pending: Vec<u8>,
-    /// Assets used since the last checkpoint.
+    /// Assets with an access since the last checkpoint.
     pub(super) touched: Vec<AssetId>,
-    /// Assets whose figures could not be read anew.
+    /// Assets whose figures could not be read. The next checkpoint reads them again.
     pub(super) unread: Vec<AssetId>,
-    /// What the index's files took on disk when they were last written.
+    /// What the index files took on disk when they were last written.
     pub(super) files: Sizes,
-    /// Tells scans of the disk apart.
+    /// The number of the current scan.
     pub(super) round: u32,
-    /// The last version given to a record.
+    /// The last version given to an account.
     versions: u64,
-    /// How many assets were removed: an asset that is not here may have come and gone.
+    /// How many assets were removed. A refresh of an unknown asset tells by it that the asset may have come and gone.
     pub(super) removals: u64,
 }
 
-/// What is remembered of one asset.
+/// The figures of one asset.
 #[derive(Clone, Copy, Debug, Default)]
 #[expect(
     clippy::struct_excessive_bools,
@@ -55,21 +76,21 @@ pub(super) struct Account {
     pub(super) bytes: u64,
     pub(super) files: u64,
     pub(super) last_access: Timestamp,
-    /// [`Store::modified`] when the figures above were right.
+    /// [`Store::modified`](crate::cache::Store::modified) at a moment when the figures above were right.
     pub(super) modified: Option<Timestamp>,
-    /// New with each change and never given twice, so that a scan at the inner store that a change overtook is not
-    /// believed, even where the asset was removed and made anew in between.
+    /// New with each update and never given twice, so that a refresh that an update overtook is not believed, even if the
+    /// asset was removed and made anew in between.
     pub(super) version: u64,
-    /// Changes under way.
+    /// Updates under way.
     pub(super) busy: u32,
-    /// The scan of the disk that has seen it last.
+    /// The scan that saw the asset last.
     pub(super) round: u32,
     pub(super) pinned: bool,
-    /// The figures were read when `modified` was old enough to show every later change, and nothing was changed since.
+    /// The figures were read when `modified` was old enough to show every later change, and were not updated since.
     pub(super) sure: bool,
-    /// The figures are to be read anew when no change is under way.
+    /// The figures are to be read anew once no update is under way.
     pub(super) stale: bool,
-    /// Noted among the touched.
+    /// In [`Table::touched`].
     pub(super) touched: bool,
 }
 
@@ -89,12 +110,12 @@ impl Account {
     /// Takes an entry of `bytes` out of the figures.
     pub(super) fn take_out(&mut self, bytes: u64) {
         let rest = (self.bytes.checked_sub(bytes), self.files.checked_sub(1));
-        // An entry that is not in them yet: whoever brought it is still about to account it, or they are wrong.
+        // The entry is not in the figures: its own update is still to come, or the figures are wrong.
         self.stale |= rest.0.is_none() || rest.1.is_none();
         (self.bytes, self.files) = (rest.0.unwrap_or(0), rest.1.unwrap_or(0));
     }
 
-    /// Whether a change that began at `version` was not the only one since.
+    /// Whether an update that began at `version` overlapped with another one.
     pub(super) fn is_changed_since(&self, version: u64) -> bool {
         self.busy > 1 || self.version != version
     }
@@ -106,7 +127,7 @@ impl Account {
 }
 
 impl Table {
-    /// A table of what the index files say; `None` if that cannot be.
+    /// A table of what the index files say; `None` if the sizes overflow, which no honest index does.
     pub(super) fn loaded(rows: Vec<Row>, changes: Vec<Change>) -> Option<Self> {
         let mut table = Self {
             persist: true,
@@ -163,13 +184,13 @@ impl Table {
         }
     }
 
-    /// A version that no record has had.
+    /// A version that no account had before.
     pub(super) fn next_version(&mut self) -> u64 {
         self.versions += 1;
         self.versions
     }
 
-    /// Takes over what the inner store says of an asset.
+    /// Replaces the figures of an asset by what the inner store says.
     pub(super) fn put(&mut self, id: &AssetId, info: Option<AssetInfo>) {
         let old = self.assets.get(id).copied();
         self.bytes = self.bytes.saturating_sub(old.map_or(0, |old| old.bytes));
@@ -191,7 +212,7 @@ impl Table {
             .modified
             .is_some_and(|at| at.age(Timestamp::now()) > SURE_AFTER);
         account.stale = false;
-        // A record may be there for a change under way, of which nothing was accounted yet.
+        // An account may be there just for an update under way, with no figures yet.
         if old.is_none_or(|old| old.info(id).is_none()) {
             if account.last_access == Timestamp::default() {
                 account.last_access = info.last_access;
@@ -200,15 +221,15 @@ impl Table {
         }
         let figures = |account: &Account| (account.bytes, account.files, account.pinned, account.modified);
         let newly_sure = account.sure && old.is_some_and(|old| !old.sure);
-        // Finding what was known already is nothing to write down.
+        // Figures that were known already need no record.
         if old.as_ref().map(figures) != Some(figures(account)) {
             self.note(id);
         }
-        // No journal tells it, only a snapshot.
+        // The journal does not carry it, only a snapshot does.
         self.changed |= newly_sure;
     }
 
-    /// Collects how an asset stands now for the journal.
+    /// Collects the figures of an asset for the journal.
     pub(super) fn note(&mut self, id: &AssetId) {
         self.changed = true;
         if let Some(account) = self.assets.get(id).filter(|_| self.journaling) {
@@ -224,7 +245,7 @@ impl Table {
         }
     }
 
-    /// Bytes the index may take on disk.
+    /// The most bytes that the index may take on disk.
     pub(super) fn index_bytes(&self) -> u64 {
         if self.persist {
             self.files.most_bytes(self.assets.len() as u64)
@@ -233,7 +254,7 @@ impl Table {
         }
     }
 
-    /// Collects the uses since the last checkpoint for the journal.
+    /// Collects the accesses since the last checkpoint for the journal.
     pub(super) fn note_touches(&mut self) {
         let touched = std::mem::take(&mut self.touched);
         let mut uses = Vec::with_capacity(touched.len());

@@ -1,4 +1,4 @@
-//! The claim on an entry that is fetched piece by piece, as every layer wraps it.
+//! The claim on a partial entry, which each layer wraps as it wraps a store.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -7,57 +7,59 @@ use super::Committed;
 use crate::cache::error::CacheError;
 use crate::storage::Durability;
 
-/// The claim on the partial file of one entry: while it lives nobody else has it, and its asset stays.
+/// The claim on the partial file of one entry. While it lives nothing else can claim the file, and its asset is not
+/// removed.
 ///
-/// A layer wraps the claim of the store it wraps, as with [`Staged`](super::Staged).
+/// Each layer wraps the claim of its inner store, as it wraps a [`Staged`](super::Staged) entry.
 pub trait Partial: fmt::Debug + Send + Sync {
-    /// Where the files stand.
+    /// The paths of the entry and of its partial file.
     fn place(&self) -> &PartialPlace;
 
     /// Bytes on disk when the claim was made.
     fn stored(&self) -> u64;
 
-    /// Sets `bytes` aside before they are written.
+    /// Reserves room for `bytes` before they are written.
     ///
     /// # Errors
     ///
     /// [`CacheError::CacheFull`] or [`CacheError::PolicyBusy`] from a layer with a limit.
     fn reserve(&self, bytes: u64) -> Result<(), CacheError>;
 
-    /// Takes back what was reserved and not written.
+    /// Gives back reserved room that was not written to.
     fn release(&self, bytes: u64);
 
-    /// Makes what the files are to stand in. Called before the first write; a claim on what is never written makes
-    /// nothing.
+    /// Creates the directory of the files. Called before the first write, so that a claim without a write leaves nothing
+    /// behind.
     ///
     /// # Errors
     ///
     /// [`CacheError::Io`].
     fn prepare(&self) -> Result<(), CacheError>;
 
-    /// Called once [`stored`](Self::stored) is reserved: from here on the store no longer counts those bytes itself.
+    /// The caller has reserved the [`stored`](Self::stored) bytes. From here on they count there, and the store no longer
+    /// counts them.
     fn taken_over(&self);
 
-    /// Nobody reads any more, so the claim ends soon: who wants it waits.
+    /// The claim ends soon: its last reader is gone. A thread that wants the claim waits instead of being refused.
     fn closing(&self);
 
-    /// Runs `rename`, which puts the whole file in the place of the entry and says how many bytes it has.
+    /// Makes the partial file the entry. Runs `rename`, which puts the file under the entry's name and returns its bytes.
     ///
     /// # Errors
     ///
-    /// What `rename` answers, or [`CacheError::Io`].
+    /// The error of `rename`, or [`CacheError::Io`].
     fn commit(&self, rename: &mut dyn FnMut() -> Result<u64, CacheError>) -> Result<Committed, CacheError>;
 }
 
-/// Where a partial entry stands, and where it will.
+/// The paths of a partial entry, before and after its commit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PartialPlace {
     /// The entry's file.
     pub target: PathBuf,
-    /// The partial file; its record stands beside it, with `~ranges` added.
+    /// The partial file. Its record stands beside it under the same name with `~ranges` added.
     pub partial: PathBuf,
-    /// What a commit goes through.
+    /// What a commit survives.
     pub durability: Durability,
 }
 

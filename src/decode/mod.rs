@@ -12,6 +12,7 @@
 #![allow(dead_code, reason = "the parts come one by one; what joins them comes last")]
 
 mod codec;
+mod demux;
 mod error;
 mod event;
 mod format;
@@ -19,6 +20,7 @@ mod mix;
 mod packet;
 mod resample;
 mod source;
+mod trim;
 
 pub use error::DecodeError;
 pub use event::DecodeEvent;

@@ -1,0 +1,500 @@
+//! Frames that lie one after another: AAC behind ADTS headers, and MPEG audio. TS and packed audio both carry them.
+
+use bytes::Bytes;
+
+use super::{aac, buffer::Buffer};
+use crate::decode::{
+    Codec, Container, DecodeError, error::UnsupportedCodecSnafu, packet::CodecParams, trim::Lame,
+};
+
+/// MPEG audio's header.
+const SHORTEST_HEADER: usize = 4;
+/// The longest header: ADTS with a checksum.
+const LONGEST_HEADER: usize = 9;
+/// How far the next frame is looked for: the longest ADTS frame and one more.
+const SEARCHED: usize = 2 * 8192;
+
+/// Which kind of frame is looked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Adts,
+    Mpeg,
+}
+
+impl Kind {
+    pub(super) fn container(self) -> Container {
+        match self {
+            Self::Adts => Container::Adts,
+            Self::Mpeg => Container::Mpeg,
+        }
+    }
+}
+
+/// What a frame's header says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Header {
+    /// The whole frame, header included.
+    pub(super) length: usize,
+    /// The header that is no part of the packet.
+    strip: usize,
+    pub(super) frames: u32,
+    pub(super) sample_rate: u32,
+    shape: Shape,
+}
+
+/// What has to stay the same within an encoder run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Shape {
+    Adts {
+        object: u32,
+        rate_index: u32,
+        configuration: u32,
+        blocks: u32,
+    },
+    Mpeg {
+        layer: u32,
+        channels: u16,
+    },
+}
+
+impl Header {
+    /// Reads a header at the start of `bytes`; `None` if there is none.
+    pub(super) fn read(kind: Kind, bytes: &[u8]) -> Option<Self> {
+        match kind {
+            Kind::Adts => Self::adts(bytes),
+            Kind::Mpeg => Self::mpeg(bytes),
+        }
+    }
+
+    /// ISO/IEC 14496-3, 1.A.2.2.
+    fn adts(bytes: &[u8]) -> Option<Self> {
+        let header = bytes.get(..7)?;
+        let word = |at: usize| header.get(at).copied().map(u32::from);
+        let (b1, b2, b3) = (word(1)?, word(2)?, word(3)?);
+        // Twelve bits of ones, and a layer that is always 0.
+        if word(0)? != 0xff || b1 & 0xf6 != 0xf0 {
+            return None;
+        }
+        let strip = if b1 & 1 == 1 { 7 } else { 9 };
+        let rate_index = b2 >> 2 & 15;
+        let length = usize::try_from((b3 & 3) << 11 | word(4)? << 3 | word(5)? >> 5).ok()?;
+        let blocks = word(6)? & 3;
+        let shape = Shape::Adts {
+            object: (b2 >> 6) + 1,
+            rate_index,
+            configuration: (b2 & 1) << 2 | b3 >> 6,
+            blocks,
+        };
+        (length > strip).then_some(Self {
+            length,
+            strip,
+            frames: 1024 * (blocks + 1),
+            sample_rate: aac::rate(rate_index)?,
+            shape,
+        })
+    }
+
+    /// ISO/IEC 11172-3, 2.4.1.3, and 13818-3 for the lower rates.
+    fn mpeg(bytes: &[u8]) -> Option<Self> {
+        let word = u32::from_be_bytes(bytes.get(..4)?.try_into().ok()?);
+        if word >> 21 != 0x7ff {
+            return None;
+        }
+        let (version, layer) = (word >> 19 & 3, 4 - (word >> 17 & 3));
+        let (bit_rate, rate_index) = (word >> 12 & 15, word >> 10 & 3);
+        // Version 1 is reserved; a layer field of 0 too, which ADTS has there; free format has no length of its own.
+        if version == 1 || layer == 4 || bit_rate == 0 {
+            return None;
+        }
+        let first = version == 3;
+        let kbits = kbits(first, layer, bit_rate)?;
+        let sample_rate = *[44_100_u32, 48_000, 32_000].get(usize::try_from(rate_index).ok()?)?
+            >> match version {
+                3 => 0,
+                2 => 1,
+                _ => 2,
+            };
+        let padding = word >> 9 & 1;
+        let (length, frames) = match layer {
+            1 => ((12_000 * kbits / sample_rate + padding) * 4, 384),
+            3 if !first => (72_000 * kbits / sample_rate + padding, 576),
+            _ => (144_000 * kbits / sample_rate + padding, 1152),
+        };
+        let channels = if word >> 6 & 3 == 3 { 1 } else { 2 };
+        Some(Self {
+            length: usize::try_from(length).ok()?,
+            strip: 0,
+            frames,
+            sample_rate,
+            shape: Shape::Mpeg { layer, channels },
+        })
+    }
+
+    /// Whether two frames can be of one encoder run.
+    pub(super) fn agrees(&self, other: &Self) -> bool {
+        self.sample_rate == other.sample_rate && self.shape == other.shape
+    }
+
+    /// What a decoder has to know of frames like this.
+    ///
+    /// # Errors
+    ///
+    /// `UnsupportedCodec`.
+    pub(super) fn params(&self) -> Result<CodecParams, DecodeError> {
+        let unsupported = |codec: &str| UnsupportedCodecSnafu { codec }.fail();
+        match self.shape {
+            Shape::Adts { blocks: 1.., .. } => unsupported("ADTS with several blocks in a frame"),
+            Shape::Adts {
+                object,
+                rate_index,
+                configuration,
+                ..
+            } => aac::params(&aac::config_of_adts(object, rate_index, configuration)),
+            Shape::Mpeg { layer: 3, channels } => Ok(CodecParams {
+                codec: Codec::Mp3,
+                sample_rate: self.sample_rate,
+                channels,
+                bits_per_sample: None,
+                frames_per_packet: self.frames,
+                extra_data: Bytes::new(),
+            }),
+            Shape::Mpeg { layer, .. } => unsupported(&format!("MPEG audio layer {layer}")),
+        }
+    }
+}
+
+fn kbits(first: bool, layer: u32, index: u32) -> Option<u32> {
+    const TABLES: [[u32; 14]; 5] = [
+        [32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448],
+        [32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384],
+        [32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320],
+        [32, 48, 56, 64, 80, 96, 112, 128, 144, 160, 176, 192, 224, 256],
+        [8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160],
+    ];
+    let table = match (first, layer) {
+        (true, 1) => 0,
+        (true, 2) => 1,
+        (true, _) => 2,
+        (false, 1) => 3,
+        (false, _) => 4,
+    };
+    TABLES
+        .get(table)?
+        .get(usize::try_from(index).ok()?.checked_sub(1)?)
+        .copied()
+}
+
+/// One frame of the stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Frame {
+    pub(super) header: Header,
+    /// Where it began in the buffer.
+    pub(super) position: u64,
+    /// How many frames before it could not be found, judged by the bytes in their place.
+    pub(super) lost: u64,
+    /// Without what is stripped.
+    pub(super) data: Bytes,
+}
+
+/// What stands behind a frame.
+enum Behind {
+    /// Another frame, or the end.
+    Frame,
+    /// Neither; the next frame begins this many bytes behind this one's start.
+    Elsewhere(usize),
+    /// No frame that could be found.
+    Nothing,
+    /// More bytes are needed.
+    Unknown,
+}
+
+/// Finds frames in a buffer, also behind garbage.
+#[derive(Debug)]
+pub(super) struct Frames {
+    kind: Kind,
+    /// The last frame's header, if that frame ended where the buffer begins.
+    last: Option<Header>,
+    /// Bytes passed over since the last frame.
+    skipped: u64,
+    /// Bytes and number of the frames found, for their mean length.
+    bytes: u64,
+    found: u64,
+}
+
+impl Frames {
+    pub(super) fn new(kind: Kind) -> Self {
+        Self {
+            kind,
+            last: None,
+            skipped: 0,
+            bytes: 0,
+            found: 0,
+        }
+    }
+
+    /// The bytes from here on do not follow those before.
+    pub(super) fn restart(&mut self) {
+        (self.last, self.skipped) = (None, 0);
+    }
+
+    /// Bytes are missing here.
+    pub(super) fn miss(&mut self, bytes: u64) {
+        (self.last, self.skipped) = (None, self.skipped + bytes);
+    }
+
+    /// The next whole frame. With `all` no more bytes will follow those in the buffer.
+    pub(super) fn next(&mut self, buffer: &mut Buffer, all: bool) -> Option<Frame> {
+        loop {
+            let head = buffer.peek(LONGEST_HEADER.min(buffer.len()))?;
+            if head.len() < if all { SHORTEST_HEADER } else { LONGEST_HEADER } {
+                return None;
+            }
+            let header = Header::read(self.kind, head);
+            // Where a frame begins is known from the one before it. Elsewhere two bytes of ones turn up in any data: a
+            // frame is believed only if another one stands at its end.
+            let expected = self
+                .last
+                .is_some_and(|last| header.is_some_and(|header| last.agrees(&header)));
+            let mut padding = 0;
+            let length = match header.map(|header| (header, self.behind(buffer, header, all))) {
+                Some((_, Behind::Unknown)) => return None,
+                Some((header, Behind::Frame)) => Some(header.length),
+                // Its length is damaged, or the next frame's header: whichever makes this frame more like the others.
+                Some((header, Behind::Elsewhere(next))) if expected => {
+                    if next < header.length {
+                        Some(next)
+                    } else {
+                        padding = next - header.length;
+                        Some(header.length)
+                    }
+                }
+                Some((header, Behind::Nothing)) if expected && header.length <= buffer.len() => {
+                    Some(header.length)
+                }
+                _ => None,
+            };
+            if let (Some(header), Some(length)) = (header, length) {
+                let frame = self.take(buffer, header, length);
+                if (length + padding) as u64 <= self.mean() * 3 / 2 {
+                    buffer.skip(padding as u64);
+                }
+                return frame;
+            }
+            self.last = None;
+            self.skip_to_sync(buffer);
+        }
+    }
+
+    fn take(&mut self, buffer: &mut Buffer, header: Header, length: usize) -> Option<Frame> {
+        let position = buffer.position();
+        let mut data = buffer.take(length)?;
+        drop(data.split_to(header.strip.min(data.len())));
+        let lost = self.lost();
+        self.bytes += length as u64;
+        self.found += 1;
+        (self.last, self.skipped) = (Some(header), 0);
+        Some(Frame {
+            header,
+            position,
+            lost,
+            data,
+        })
+    }
+
+    /// Looks for the frame after one with this header at the buffer's start.
+    fn behind(&self, buffer: &mut Buffer, header: Header, all: bool) -> Behind {
+        let follows = |bytes: &[u8], at: usize| {
+            let next = bytes.get(at..).and_then(|rest| Header::read(self.kind, rest));
+            next.is_some_and(|next| next.agrees(&header))
+        };
+        let wanted = header.length + LONGEST_HEADER;
+        if buffer.len() < wanted && !all {
+            return Behind::Unknown;
+        }
+        if all && buffer.len() == header.length {
+            return Behind::Frame;
+        }
+        match buffer.peek(wanted.min(buffer.len())) {
+            Some(bytes) if follows(bytes, header.length) => return Behind::Frame,
+            _ if self.last.is_none() => return Behind::Nothing,
+            _ => {}
+        }
+        // Two headers in a row are no accident.
+        let here = buffer.len().min(SEARCHED);
+        if here < SEARCHED && !all {
+            return Behind::Unknown;
+        }
+        let bytes = buffer.peek(here).unwrap_or_default();
+        let found = (SHORTEST_HEADER..here).find(|at| {
+            let next = bytes.get(*at..).and_then(|rest| Header::read(self.kind, rest));
+            next.is_some_and(|next| {
+                let end = at + next.length;
+                next.agrees(&header) && (follows(bytes, end) || (all && end == bytes.len()))
+            })
+        });
+        found.map_or(Behind::Nothing, Behind::Elsewhere)
+    }
+
+    fn mean(&self) -> u64 {
+        self.bytes / self.found.max(1)
+    }
+
+    /// How many frames the bytes passed over were. Before the first frame there was nothing to lose.
+    fn lost(&self) -> u64 {
+        let mean = self.mean();
+        if self.skipped == 0 || mean == 0 {
+            return 0;
+        }
+        ((self.skipped + mean / 2) / mean).max(1)
+    }
+
+    /// Drops at least one byte, and more up to where a header may begin.
+    fn skip_to_sync(&mut self, buffer: &mut Buffer) {
+        let mut skipped = buffer.skip(1);
+        let garbage = buffer.front().iter().take_while(|byte| **byte != 0xff).count();
+        skipped += buffer.skip(garbage as u64);
+        self.skipped += skipped;
+    }
+}
+
+/// Whether an MPEG audio frame holds no sound but a `Xing`, `Info` or `VBRI` header.
+pub(super) fn is_info(frame: &[u8]) -> bool {
+    Lame::read(frame).is_some() || frame.get(36..40) == Some(b"VBRI")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A frame of MPEG-1 layer 3, 128 kbit/s, 44.1 kHz: 417 bytes.
+    fn mp3(fill: u8) -> Vec<u8> {
+        let mut frame = vec![fill; 417];
+        frame[..4].copy_from_slice(&[0xff, 0xfb, 0x90, 0x64]);
+        frame
+    }
+
+    fn adts(body: &[u8]) -> Vec<u8> {
+        let length = body.len() + 7;
+        let mut frame = vec![0xff, 0xf1, 0x50, 0x80, 0, 0x1f, 0xfc];
+        frame[3] |= (length >> 11) as u8;
+        frame[4] = (length >> 3) as u8;
+        frame[5] |= (length << 5) as u8;
+        frame.extend(body);
+        frame
+    }
+
+    fn all(kind: Kind, bytes: &[u8], chunk: usize) -> Vec<Bytes> {
+        let (mut buffer, mut frames) = (Buffer::default(), Frames::new(kind));
+        let mut found = Vec::new();
+        for chunk in bytes.chunks(chunk) {
+            buffer.push(Bytes::copy_from_slice(chunk));
+            found.extend(std::iter::from_fn(|| frames.next(&mut buffer, false)).map(|frame| frame.data));
+        }
+        found.extend(std::iter::from_fn(|| frames.next(&mut buffer, true)).map(|frame| frame.data));
+        found
+    }
+
+    #[test]
+    fn headers_say_what_they_say() {
+        let header = Header::read(Kind::Mpeg, &mp3(0)).unwrap();
+        assert_eq!(
+            (header.length, header.frames, header.sample_rate),
+            (417, 1152, 44_100)
+        );
+        assert_eq!(header.params().unwrap().channels, 2);
+        let header = Header::read(Kind::Adts, &adts(&[1; 93])).unwrap();
+        assert_eq!(
+            (header.length, header.frames, header.sample_rate),
+            (100, 1024, 44_100)
+        );
+        assert_eq!(
+            header.params().unwrap().extra_data,
+            Bytes::from_static(&[0x12, 0x10])
+        );
+        // Layer 2 is known, and refused by name.
+        let layer2 = Header::read(Kind::Mpeg, &[0xff, 0xfd, 0x80, 0x04]).unwrap();
+        assert_eq!(
+            layer2.params().unwrap_err().to_string(),
+            "cannot decode MPEG audio layer 2"
+        );
+    }
+
+    #[test]
+    fn frames_come_whole_whatever_the_chunks() {
+        let adts: Vec<u8> = (1..20).flat_map(|n| adts(&vec![n; usize::from(n) * 9])).collect();
+        let mp3: Vec<u8> = (1..5).flat_map(mp3).collect();
+        for (kind, bytes, count) in [(Kind::Adts, adts, 19), (Kind::Mpeg, mp3, 4)] {
+            let whole = all(kind, &bytes, usize::MAX);
+            assert_eq!(whole.len(), count);
+            for chunk in [1, 2, 7, 188, 416, 417, 1000] {
+                assert_eq!(all(kind, &bytes, chunk), whole);
+            }
+        }
+    }
+
+    #[test]
+    fn garbage_before_between_and_behind_is_passed_over() {
+        let garbage = [0xff, 0xff, 0xfb, 0x90, 0x64, 0xff, 0xf1, 1, 2, 3];
+        let bytes = [
+            &garbage[..],
+            &mp3(1),
+            &mp3(2),
+            &garbage,
+            &mp3(3),
+            &mp3(4),
+            &garbage,
+        ]
+        .concat();
+        assert_eq!(all(Kind::Mpeg, &bytes, 100), [mp3(1), mp3(2), mp3(3), mp3(4)]);
+        let bytes = [
+            &garbage[..],
+            &adts(&[1; 50]),
+            &adts(&[2; 60]),
+            &[0; 1000],
+            &adts(&[3; 20]),
+        ]
+        .concat();
+        assert_eq!(
+            all(Kind::Adts, &bytes, 64),
+            [vec![1; 50], vec![2; 60], vec![3; 20]]
+        );
+    }
+
+    /// P6: a damaged header costs its frame and no other, and the next frame keeps its number.
+    #[test]
+    fn a_turned_header_costs_one_frame() {
+        let good: Vec<Vec<u8>> = (0..9).map(|n| adts(&vec![n + 1; 90 + usize::from(n)])).collect();
+        // The sync word; a length too long, and too short.
+        for (byte, bits) in [(0, 0x10), (4, 0x02), (4, 0x08), (5, 0x80)] {
+            let mut bad = good.clone();
+            bad[4][byte] ^= bits;
+            let mut buffer = Buffer::default();
+            buffer.push(bad.concat().into());
+            let mut frames = Frames::new(Kind::Adts);
+            let mut number = 0;
+            while let Some(frame) = frames.next(&mut buffer, true) {
+                number += frame.lost;
+                if number != 4 {
+                    let number = usize::try_from(number).unwrap();
+                    assert_eq!(frame.data, good[number][7..], "byte {byte}, frame {number}");
+                }
+                number += 1;
+            }
+            assert_eq!(number, 9);
+        }
+    }
+
+    #[test]
+    fn a_cut_frame_at_the_end_is_left_out() {
+        let bytes = [&mp3(1)[..], &mp3(2), &mp3(3)[..400]].concat();
+        assert_eq!(all(Kind::Mpeg, &bytes, 300), [mp3(1), mp3(2)]);
+    }
+
+    #[test]
+    fn an_info_frame_is_known() {
+        let mut frame = mp3(0);
+        assert!(!is_info(&frame));
+        frame[36..40].copy_from_slice(b"Info");
+        assert!(is_info(&frame));
+    }
+}

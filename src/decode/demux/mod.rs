@@ -1,0 +1,23 @@
+//! Demuxers for HLS: bytes of Media Segments in, packets out.
+//!
+//! Symphonia's readers read files. A Media Segment is none: it begins in the middle of a track, its timestamps are the
+//! track's, and its headers came with another file.
+
+mod aac;
+mod bits;
+mod boxes;
+mod buffer;
+mod clock;
+mod fmp4;
+mod frames;
+mod id3;
+mod packed;
+mod psi;
+mod ts;
+
+#[cfg(test)]
+mod tests;
+
+pub(crate) use fmp4::FragmentedMp4;
+pub(crate) use packed::Packed;
+pub(crate) use ts::TransportStream;

@@ -43,7 +43,7 @@
 //! | `file` | [`mod@file`]: HTTP and local files, random access while they arrive | `stream`, `cache`, `net`, `io` |
 //! | `hls` | [`hls`] | `stream`, `cache`, `net`, quick-m3u8, aes, cbc |
 //! | `decode` | [`decode`] | `io`, `stream`, symphonia |
-//! | `test-util` | [`stream::contract`], checks for sources of one's own | |
+//! | `test-util` | [`stream::contract`], checks for sources of one's own; `storage::testing`, a disk that fails | |
 //! | `full` | all but `webpki-roots` and `test-util` | |
 //!
 //! # What it does not do

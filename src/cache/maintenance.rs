@@ -132,7 +132,7 @@ mod tests {
     use crate::cache::store::Trash;
     use crate::cache::timestamp::Timestamp;
     use crate::storage::Durability;
-    use crate::storage::fake_disk::{FakeDisk, Fault, Later};
+    use crate::storage::testing::{FakeDisk, Fault, Later};
 
     type Stack = EvictingStore<LeaseStore<IndexStore<FsStore>>, Lru>;
 

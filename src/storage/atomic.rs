@@ -136,7 +136,7 @@ impl fmt::Debug for AtomicResource {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::storage::fake_disk::{Dice, FakeDisk};
+    use crate::storage::testing::{Dice, FakeDisk};
 
     /// R1.
     #[test]

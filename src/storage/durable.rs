@@ -30,8 +30,10 @@ pub enum Durability {
 
 /// What stands under a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub enum Kind {
+    /// A regular file.
     File,
+    /// A directory.
     Dir,
     /// A symlink, fifo, socket or device: never ours.
     Other,
@@ -39,14 +41,17 @@ pub(crate) enum Kind {
 
 /// Kind, length and modification time, of the name itself (symlinks are not followed).
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Meta {
-    pub(crate) kind: Kind,
-    pub(crate) len: u64,
+pub struct Meta {
+    /// What it is.
+    pub kind: Kind,
+    /// Length in bytes.
+    pub len: u64,
+    /// When the content of a file, or the names in a directory, last changed.
     #[cfg_attr(
         not(feature = "cache"),
-        expect(dead_code, reason = "the cache's index asks for it")
+        allow(dead_code, reason = "the cache's index asks for it")
     )]
-    pub(crate) modified: Option<SystemTime>,
+    pub modified: Option<SystemTime>,
 }
 
 /// The file-system calls the cache is made of.
@@ -54,11 +59,15 @@ pub(crate) struct Meta {
 /// # Contract
 ///
 /// Each call is one step a crash can come after. Errors keep their [`io::ErrorKind`].
+#[allow(
+    clippy::missing_errors_doc,
+    reason = "each call fails with what the system said"
+)]
 #[cfg_attr(
     not(feature = "cache"),
-    expect(dead_code, reason = "the cache is made of more calls than storage")
+    allow(dead_code, reason = "the cache is made of more calls than storage")
 )]
-pub(crate) trait Disk: fmt::Debug + Send + Sync + 'static {
+pub trait Disk: fmt::Debug + Send + Sync + 'static {
     /// Makes one directory, for its owner only.
     fn create_dir(&self, dir: &Path) -> io::Result<()>;
     /// Makes a file that must not exist yet, for its owner only.
@@ -75,9 +84,11 @@ pub(crate) trait Disk: fmt::Debug + Send + Sync + 'static {
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Makes the directory's names durable.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+    /// Removes a name that is no directory's.
     fn remove_file(&self, file: &Path) -> io::Result<()>;
     /// Removes a directory with all that is in it; symlinks inside are removed, not followed.
     fn remove_dir_all(&self, dir: &Path) -> io::Result<()>;
+    /// What stands under a name; symlinks are not followed.
     fn metadata(&self, path: &Path) -> io::Result<Meta>;
     /// Bytes a file takes on the disk: less than its length if it has holes.
     fn allocated(&self, path: &Path) -> io::Result<u64> {
@@ -88,12 +99,18 @@ pub(crate) trait Disk: fmt::Debug + Send + Sync + 'static {
 }
 
 /// An open file of a [`Disk`].
-pub(crate) trait DiskFile: Send + Sync {
+#[allow(
+    clippy::missing_errors_doc,
+    reason = "each call fails with what the system said"
+)]
+#[allow(clippy::len_without_is_empty, reason = "nobody asks whether a file is empty")]
+pub trait DiskFile: Send + Sync {
+    /// What was opened.
     fn metadata(&self) -> io::Result<Meta>;
     /// Length in bytes. What is no file has any, or none: reading it tells.
     #[cfg_attr(
         not(feature = "cache"),
-        expect(dead_code, reason = "the cache asks before each read")
+        allow(dead_code, reason = "the cache asks before each read")
     )]
     fn len(&self) -> io::Result<u64> {
         self.metadata().map(|meta| meta.len)
@@ -154,7 +171,7 @@ pub(crate) fn write_whole(
 
 /// The operating system's file system.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct OsDisk;
+pub struct OsDisk;
 
 impl OsDisk {
     /// The disk every store uses unless a test brings its own.
@@ -347,7 +364,11 @@ impl DiskFile for fs::File {
 /// Reads up to `len` bytes from `offset`: fewer if the file ends before.
 ///
 /// Memory follows what `len` says only as far as a file of that length exists and memory can be had for it.
-pub(crate) fn read_range(file: &dyn DiskFile, offset: u64, len: u64) -> io::Result<Bytes> {
+///
+/// # Errors
+///
+/// What the system said; [`io::ErrorKind::OutOfMemory`] if there is no memory for `len` bytes.
+pub fn read_range(file: &dyn DiskFile, offset: u64, len: u64) -> io::Result<Bytes> {
     let len = usize::try_from(len).map_err(|_| io::ErrorKind::OutOfMemory)?;
     let mut buf = Vec::new();
     buf.try_reserve_exact(len)

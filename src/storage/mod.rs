@@ -12,14 +12,16 @@
 mod alarm;
 mod atomic;
 mod block_on;
-pub(crate) mod durable;
-#[cfg(test)]
+#[cfg(any(feature = "cache", test, feature = "test-util"))]
+pub(crate) mod clock;
 #[cfg_attr(
-    not(all(unix, feature = "cache")),
-    allow(dead_code, reason = "the cache's tests ask for more than those of storage")
+    not(feature = "test-util"),
+    allow(unreachable_pub, reason = "`testing` shows the seam to tests")
 )]
-pub(crate) mod fake_disk;
+pub(crate) mod durable;
 mod streaming;
+#[cfg(any(test, feature = "test-util"))]
+pub mod testing;
 
 #[cfg(feature = "cache")]
 pub(crate) use alarm::Alarm;

@@ -17,6 +17,8 @@ mod behind;
 mod commit;
 mod demand;
 mod held;
+#[cfg(feature = "test-util")]
+mod power;
 mod ranges;
 mod restart;
 mod stage;

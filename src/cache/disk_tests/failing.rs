@@ -8,7 +8,7 @@ use std::thread;
 
 use super::*;
 use crate::cache::timestamp::Timestamp;
-use crate::storage::fake_disk::{Fault, Later};
+use crate::storage::testing::{Fault, Later};
 
 /// Runs the story with a fault, and checks after each step what a failed call may and may not have done.
 fn fail_story(steps: &[Step], fault: Fault) {

@@ -21,7 +21,7 @@ use super::{
     AssetId, BlockingCache, CacheError, CachePath, Durability, EvictingStore, FsStore, IndexStore, Lease,
     LeaseStore, Lru, Store as _,
 };
-use crate::storage::fake_disk::{Dice, FakeDisk, set_clock_back};
+use crate::storage::testing::{Dice, FakeDisk, set_clock_back};
 
 const MAX_BYTES: u64 = 6000 + INDEX;
 /// What the index is allowed to take.

@@ -32,7 +32,8 @@ pub(in crate::cache) struct Tree {
     durable: Mutex<HashSet<PathBuf>>,
     /// Whether the trash of earlier sessions was removed.
     swept: Mutex<bool>,
-    opened: Timestamp,
+    /// Earlier than every access of this session.
+    before: Timestamp,
 }
 
 /// Creates a directory unless it exists.
@@ -80,7 +81,8 @@ impl Tree {
             claims: Arc::default(),
             durable,
             swept,
-            opened: Timestamp::now(),
+            // The clock stands still between ticks: an access in the tick of the opening must be later.
+            before: Timestamp(Timestamp::now().0.saturating_sub(1)),
         })
     }
 
@@ -369,7 +371,7 @@ impl Tree {
             // No later than any timestamp of this session, also if the clock ran ahead before.
             last_access: meta
                 .modified
-                .map_or(Timestamp::default(), |at| Timestamp::from(at).min(self.opened)),
+                .map_or(Timestamp::default(), |at| Timestamp::from(at).min(self.before)),
             leased: false,
             pinned: false,
             modified: meta.modified.map(Timestamp::from),

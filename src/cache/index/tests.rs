@@ -311,7 +311,7 @@ mod on_a_fake_disk {
     use super::super::files::journal_cap;
     use super::*;
     use crate::storage::durable::{self, Disk as _};
-    use crate::storage::fake_disk::{FakeDisk, Fault, Later};
+    use crate::storage::testing::{FakeDisk, Fault, Later};
 
     /// C3: what a scan at the disk writes down during a change does not say that the session has ended in order.
     #[test]

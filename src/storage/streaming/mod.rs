@@ -35,8 +35,6 @@ mod late;
 #[cfg(test)]
 mod model;
 mod options;
-#[cfg(test)]
-mod power;
 mod presence;
 mod progress;
 mod recorder;

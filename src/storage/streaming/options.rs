@@ -117,9 +117,9 @@ impl StreamingOptions {
         self
     }
 
-    /// Another file system, for tests that cut the power.
-    #[cfg(test)]
-    pub(super) fn disk(mut self, disk: Arc<dyn Disk>) -> Self {
+    /// Opens it on another file system, for tests that cut the power.
+    #[cfg(any(test, feature = "test-util"))]
+    pub fn disk(mut self, disk: Arc<dyn Disk>) -> Self {
         self.disk = disk;
         self
     }

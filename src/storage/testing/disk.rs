@@ -1,13 +1,5 @@
 //! A disk in memory that can lose its power and fail on demand.
-//!
-//! It keeps every change since it was made. [`FakeDisk::power_cut`] makes the disk a machine could find after losing
-//! power at any of them: what was synced is there; of the rest any subset of the data, and of the changes of names
-//! an ordered prefix, either of all or of each directory by itself, or any subset of them too.
 
-mod history;
-mod tree;
-
-use std::cell::Cell;
 use std::collections::HashSet;
 use std::ffi::OsString;
 use std::fmt;
@@ -18,31 +10,22 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 
-use self::history::{Action, Change, Losses, power_cut};
-use self::tree::{Content, Tree};
-use super::durable::{Disk, DiskFile, Durability, Kind, Meta};
+use super::Dice;
+use super::history::{Action, Change, Losses, power_cut};
+use super::tree::{Content, Tree};
+use crate::storage::clock;
+use crate::storage::durable::{Disk, DiskFile, Durability, Kind, Meta};
 
-pub(crate) use self::history::Dice;
+/// Kernels give files the time of the last timer tick. In milliseconds.
+const TICK: u64 = 4;
 
-/// Kernels stamp files with the time of the last timer tick, in milliseconds.
-const TICK: u128 = 4;
-
-thread_local! {
-    static CLOCK_BACK: Cell<Duration> = const { Cell::new(Duration::ZERO) };
-}
-
-/// Sets this thread's clock back by so much; by nothing, and it is right again.
-pub(crate) fn set_clock_back(by: Duration) {
-    CLOCK_BACK.set(by);
-}
-
-/// What this thread's clock says.
-pub(crate) fn now() -> SystemTime {
-    SystemTime::now() - CLOCK_BACK.get()
-}
-
+/// A disk in memory that can lose its power and fail on demand. Clones are handles to the same disk.
+///
+/// It keeps every change since it was made. [`power_cut`](Self::power_cut) makes the disk that a machine could find after
+/// losing power at any of them: what was synced is there; of the rest any subset of the data, and of the changes of
+/// names an ordered prefix, either of all or of each directory by itself, or any subset of them too.
 #[derive(Clone, Default)]
-pub(crate) struct FakeDisk {
+pub struct FakeDisk {
     state: Arc<Mutex<State>>,
 }
 
@@ -64,19 +47,21 @@ struct State {
     claimed: HashSet<usize>,
 }
 
-/// Makes calls fail.
+/// Which calls of a [`FakeDisk`] fail, and how.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Fault {
+pub struct Fault {
     /// The first call that fails, counted from zero.
-    pub(crate) at: usize,
-    pub(crate) later: Later,
+    pub at: usize,
+    /// What becomes of the calls after it.
+    pub later: Later,
     /// The system's number of the error.
-    pub(crate) error: i32,
+    pub error: i32,
 }
 
 /// What becomes of calls after the first that fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Later {
+pub enum Later {
+    /// They work.
     Work,
     /// Those of the same kind fail too.
     SameFail,
@@ -115,8 +100,8 @@ impl State {
         if self.is_dead() {
             return;
         }
-        let since = now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis();
-        let at = SystemTime::UNIX_EPOCH + Duration::from_millis(u64::try_from(since - since % TICK).unwrap());
+        let millis = clock::micros() / 1000;
+        let at = SystemTime::UNIX_EPOCH + Duration::from_millis(millis - millis % TICK);
         let change = Change { action, at };
         self.live.apply(&change);
         self.changes.push(change);
@@ -174,31 +159,32 @@ impl FakeDisk {
     }
 
     /// Changes made so far: a power cut can come after each.
-    pub(crate) fn changes(&self) -> usize {
+    pub fn changes(&self) -> usize {
         self.lock().changes.len()
     }
 
     /// Calls made so far, those that only read included: each can fail.
-    pub(crate) fn calls(&self) -> usize {
+    pub fn calls(&self) -> usize {
         self.lock().calls.len()
     }
 
     /// What the call of this number was.
-    pub(crate) fn call_name(&self, number: usize) -> &'static str {
+    pub fn call_name(&self, number: usize) -> &'static str {
         self.lock().calls[number]
     }
 
-    pub(crate) fn set_fault(&self, fault: Option<Fault>) {
+    /// Makes calls fail from now on, or none.
+    pub fn set_fault(&self, fault: Option<Fault>) {
         self.lock().fault = fault;
     }
 
     /// Writes beyond `bytes` in all fail with "no space left".
-    pub(crate) fn set_room(&self, bytes: Option<u64>) {
+    pub fn set_room(&self, bytes: Option<u64>) {
         self.lock().room = bytes;
     }
 
     /// Calls made by `look` are neither counted nor failed.
-    pub(crate) fn aside<T>(&self, look: impl FnOnce() -> T) -> T {
+    pub fn aside<T>(&self, look: impl FnOnce() -> T) -> T {
         self.lock().aside = true;
         let seen = look();
         self.lock().aside = false;
@@ -214,12 +200,12 @@ impl FakeDisk {
     }
 
     /// Bytes of all files that have a name.
-    pub(crate) fn bytes(&self) -> u64 {
+    pub fn bytes(&self) -> u64 {
         self.lock().live.bytes(0)
     }
 
     /// Bytes of all files in a directory.
-    pub(crate) fn bytes_in(&self, dir: &str) -> u64 {
+    pub fn bytes_in(&self, dir: &str) -> u64 {
         let state = self.lock();
         state
             .live
@@ -228,18 +214,20 @@ impl FakeDisk {
     }
 
     /// The most [`bytes`](Self::bytes) ever was.
-    pub(crate) fn peak(&self) -> u64 {
+    pub fn peak(&self) -> u64 {
         self.lock().peak
     }
 
-    pub(crate) fn files(&self) -> Vec<String> {
+    /// The paths of all files, sorted by directory.
+    pub fn files(&self) -> Vec<String> {
         let mut found = Vec::new();
         self.lock().live.files(0, "", &mut found);
         found
     }
 
     /// The same disk, everything on it durable, as after a clean shutdown.
-    pub(crate) fn settled(&self) -> Self {
+    #[must_use]
+    pub fn settled(&self) -> Self {
         Self::from_tree(self.lock().live.clone())
     }
 
@@ -256,12 +244,14 @@ impl FakeDisk {
     }
 
     /// A disk that a machine could find after losing power when `changes` changes were made.
-    pub(crate) fn power_cut(&self, changes: usize, dice: &mut Dice) -> Self {
+    #[must_use]
+    pub fn power_cut(&self, changes: usize, dice: &mut Dice) -> Self {
         self.power_cut_with(&Losses::any(dice), changes, dice)
     }
 
     /// One that any half of what was not synced is gone from.
-    pub(crate) fn power_cut_by_half(&self, changes: usize, dice: &mut Dice) -> Self {
+    #[must_use]
+    pub fn power_cut_by_half(&self, changes: usize, dice: &mut Dice) -> Self {
         self.power_cut_with(&Losses::HALF, changes, dice)
     }
 

@@ -11,9 +11,10 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use proptest::prelude::*;
 
-use super::{Budget, Condition, Found, StreamingError, StreamingOptions, StreamingResource, Writer};
-use crate::storage::durable::{Disk as _, read_range};
-use crate::storage::fake_disk::{Dice, FakeDisk, Fault, Later};
+use kithara::storage::testing::{Dice, Disk as _, FakeDisk, Fault, Later, read_range};
+use kithara::storage::{
+    Budget, Condition, Found, StreamingError, StreamingOptions, StreamingResource, Writer,
+};
 
 const LEN: usize = 64;
 const VERSIONS: u8 = 15;

@@ -209,10 +209,14 @@ fn durable(changes: &[Change], order: Order, nodes: usize) -> Vec<bool> {
 
 /// A small generator of random numbers whose seed says what was drawn.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Dice(pub(crate) u64);
+pub struct Dice(
+    /// The seed, and then where the generator stands.
+    pub u64,
+);
 
 impl Dice {
-    pub(crate) fn roll(&mut self) -> u64 {
+    /// Any number.
+    pub fn roll(&mut self) -> u64 {
         // SplitMix64.
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
@@ -221,7 +225,8 @@ impl Dice {
         mixed ^ (mixed >> 31)
     }
 
-    pub(crate) fn below(&mut self, limit: u64) -> u64 {
+    /// A number below `limit`, which is not 0.
+    pub fn below(&mut self, limit: u64) -> u64 {
         self.roll() % limit
     }
 
@@ -230,7 +235,7 @@ impl Dice {
     }
 
     /// True `tenths` times of ten.
-    pub(crate) fn coin(&mut self, tenths: u64) -> bool {
+    pub fn coin(&mut self, tenths: u64) -> bool {
         self.below(10) < tenths
     }
 }

@@ -202,7 +202,7 @@ fn mp4_with_its_index_in_front_plays_while_it_trickles_in() {
     assert_eq!(play("piece-moov-at-start.m4a", &bytes, seconds, false), 1);
 }
 
-/// B16: and a tail, which is one request. Symphonia looks for tags in the last 64 KiB before it opens the file.
+/// Fault B16: and a tail, which is one request. Symphonia looks for tags in the last 64 KiB before it opens the file.
 #[test]
 fn mp4_with_its_index_at_the_end_plays_while_it_trickles_in() {
     let (bytes, seconds) = bundled("piece-moov-at-end.m4a");

@@ -9,6 +9,8 @@ use http::{HeaderMap, HeaderValue};
 
 use super::client::HttpClient;
 use super::connect::Connector;
+#[cfg(feature = "tls")]
+use super::connect::Direct;
 use super::error::InvalidHeaderSnafu;
 use super::limits::Limits;
 use super::pool::Pool;
@@ -144,7 +146,14 @@ impl HttpClientBuilder {
     /// offer (ALPN) are replaced by HTTP/1.1, the only one this client speaks.
     #[cfg(feature = "tls")]
     pub fn tls_config(mut self, config: Arc<futures_rustls::rustls::ClientConfig>) -> Self {
-        self.connector = Connector::with_tls_config(config);
+        self.connector = Connector::new(Direct::with_tls_config(config));
+        self
+    }
+
+    /// Another way to connect.
+    #[cfg(test)]
+    pub(super) fn connector(mut self, connector: Connector) -> Self {
+        self.connector = connector;
         self
     }
 

@@ -1,44 +1,60 @@
-//! From a host's name to a connection.
+//! Connections are made here, behind one seam.
+//!
+//! ```text
+//! HttpClient ── peer, URL ──▶ Connector ──▶ dyn Connect ──▶ Socket: TCP, or TLS over it
+//!                             time limit    name, dial, TLS
+//!                             traffic       (Direct is the one there is)
+//! ```
+//!
+//! Client and pool know the [`Connector`]. A proxy is one more implementation of [`Connect`].
 
-use std::future::poll_fn;
-use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 
-use futures_lite::future;
 use snafu::{IntoError, OptionExt};
-use url::{Host, Url};
+use url::Url;
 
 use super::connection::Connection;
+use super::dial::dial;
 use super::error::{ConnectSnafu, Phase, TimeoutSnafu};
 use super::limits::IdleTimer;
-use super::pool::Peer;
+use super::peer::Peer;
 use super::socket::{Socket, Tcp};
 use super::traffic::{Meter, Traffic};
 use super::{NetError, redacted};
-use crate::rt::{self, TcpStream};
 
-/// Opens connections.
-#[derive(Clone, Default)]
+/// A way to a peer: resolves, dials, and shakes hands where the peer speaks TLS.
+///
+/// # Contract
+///
+/// - The socket is ready for the first byte of an HTTP request to `peer`.
+/// - The peer's certificate is checked against `peer.host`, wherever the socket leads. [`Security`] does that.
+/// - The future has no time limit of its own. Dropping it closes every socket it has opened.
+/// - All bytes go through a [`Tcp`] with this `meter`.
+pub(super) trait Connect: fmt::Debug + Send + Sync {
+    fn connect<'a>(&'a self, peer: &'a Peer, url: &'a Url, meter: &'a Arc<Meter>) -> Connecting<'a>;
+}
+
+pub(super) type Connecting<'a> = Pin<Box<dyn Future<Output = Result<Socket, NetError>> + Send + 'a>>;
+
+/// Makes the connections of a client: over any [`Connect`], with a time limit, counted.
+#[derive(Debug, Clone)]
 pub(super) struct Connector {
-    #[cfg(feature = "tls")]
-    tls: super::tls::Tls,
+    way: Arc<dyn Connect>,
     meter: Arc<Meter>,
 }
 
 impl Connector {
-    #[cfg(feature = "tls")]
-    pub(super) fn with_tls_config(config: Arc<futures_rustls::rustls::ClientConfig>) -> Self {
+    pub(super) fn new(way: impl Connect + 'static) -> Self {
         Self {
-            tls: super::tls::Tls::with_config(config),
+            way: Arc::new(way),
             meter: Arc::default(),
         }
     }
 
-    /// The same settings with sums that begin at nothing: builders are cloned, clients of different builders share none.
+    /// The same way, counted from zero: clones of a builder share the way, but each client has its own traffic.
     pub(super) fn with_own_meter(mut self) -> Self {
         self.meter = Arc::default();
         self
@@ -49,156 +65,206 @@ impl Connector {
     }
 
     /// Resolves, connects and shakes hands, in `limit` at most.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future closes the socket.
     pub(super) async fn connect(
         &self,
         peer: &Peer,
         url: &Url,
         limit: Duration,
     ) -> Result<Connection, NetError> {
-        let mut idle_timer = IdleTimer::default();
-        let socket = idle_timer.within(limit, self.socket(peer, url)).await;
-        let socket = socket.with_context(|| TimeoutSnafu {
-            url: redacted(url),
-            phase: Phase::Connect,
-            limit,
-        })??;
-        Ok(Connection::new(socket, idle_timer))
-    }
-
-    async fn socket(&self, peer: &Peer, url: &Url) -> Result<Socket, NetError> {
+        // Before anything is dialled: without TLS there is nothing to say to this peer.
         #[cfg(not(feature = "tls"))]
         if peer.tls {
             return super::error::TlsDisabledSnafu { url: redacted(url) }.fail();
         }
         self.meter.connection();
-        let connected = connect_to(peer)
-            .await
-            .and_then(|tcp| Tcp::new(tcp, Arc::clone(&self.meter)));
-        let tcp = connected.map_err(|source| ConnectSnafu { url: redacted(url) }.into_error(source))?;
+        let mut timer = IdleTimer::default();
+        let socket = timer
+            .within(limit, self.way.connect(peer, url, &self.meter))
+            .await;
+        let socket = socket.with_context(|| TimeoutSnafu {
+            url: redacted(url),
+            phase: Phase::Connect,
+            limit,
+        })??;
+        // The timer goes along: the system call that armed it is not repeated for the first head.
+        Ok(Connection::new(socket, timer))
+    }
+}
+
+impl Default for Connector {
+    fn default() -> Self {
+        Self::new(Direct::default())
+    }
+}
+
+/// Straight to the peer's own address.
+#[derive(Debug, Default)]
+pub(super) struct Direct {
+    security: Security,
+}
+
+impl Direct {
+    #[cfg(feature = "tls")]
+    pub(super) fn with_tls_config(config: Arc<futures_rustls::rustls::ClientConfig>) -> Self {
+        let tls = super::tls::Tls::with_config(config);
+        Self {
+            security: Security { tls },
+        }
+    }
+}
+
+impl Connect for Direct {
+    fn connect<'a>(&'a self, peer: &'a Peer, url: &'a Url, meter: &'a Arc<Meter>) -> Connecting<'a> {
+        Box::pin(async move {
+            let dialled = dial(peer).await.and_then(|tcp| Tcp::new(tcp, Arc::clone(meter)));
+            let tcp = dialled.map_err(|source| ConnectSnafu { url: redacted(url) }.into_error(source))?;
+            self.security.secure(tcp, peer, url).await
+        })
+    }
+}
+
+/// The step from TCP to what HTTP is spoken over: TLS for `https`, nothing for `http`.
+#[derive(Debug, Default)]
+pub(super) struct Security {
+    #[cfg(feature = "tls")]
+    tls: super::tls::Tls,
+}
+
+impl Security {
+    pub(super) async fn secure(&self, tcp: Tcp, peer: &Peer, url: &Url) -> Result<Socket, NetError> {
         #[cfg(feature = "tls")]
         if peer.tls {
             return self.tls.handshake(peer, url, tcp).await;
         }
+        #[cfg(not(feature = "tls"))]
+        let _ = (peer, url);
         Ok(Socket::Plain(tcp))
     }
 }
 
-/// How long an address may keep silent before the next one is tried beside it (RFC 8305, 8).
-const NEXT_ADDRESS_AFTER: Duration = Duration::from_millis(250);
-
-async fn connect_to(peer: &Peer) -> io::Result<TcpStream> {
-    let addresses = match &peer.host {
-        Host::Domain(name) => alternating(rt::resolve(name, peer.port).await?),
-        Host::Ipv4(address) => vec![SocketAddr::new(IpAddr::from(*address), peer.port)],
-        Host::Ipv6(address) => vec![SocketAddr::new(IpAddr::from(*address), peer.port)],
-    };
-    first_to_answer(addresses.into_iter()).await
-}
-
-/// IPv6 and IPv4 in turn, beginning with the kind that the resolver put first.
-fn alternating(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
-    let first_is_v6 = addresses.first().is_some_and(SocketAddr::is_ipv6);
-    let (first, second): (Vec<_>, Vec<_>) = addresses.into_iter().partition(|a| a.is_ipv6() == first_is_v6);
-    let mut mixed = Vec::with_capacity(first.len() + second.len());
-    let mut second = second.into_iter();
-    for address in first {
-        mixed.push(address);
-        mixed.extend(second.next());
-    }
-    mixed.extend(second);
-    mixed
-}
-
-/// Tries each address, the next one as soon as the one before failed or kept silent for too long, and takes the first
-/// that answers. The others are closed.
-async fn first_to_answer(mut addresses: std::vec::IntoIter<SocketAddr>) -> io::Result<TcpStream> {
-    let mut failure = io::Error::new(io::ErrorKind::NotFound, "the host name has no address");
-    let mut trying = Vec::new();
-    loop {
-        match addresses.next() {
-            Some(address) => trying.push(Box::pin(rt::connect(address))),
-            None if trying.is_empty() => return Err(failure),
-            None => {}
-        }
-        let one_ended = async { Some(first_to_end(&mut trying).await) };
-        let time_for_the_next = async {
-            match addresses.len() {
-                0 => future::pending().await,
-                _ => rt::sleep(NEXT_ADDRESS_AFTER).await,
-            }
-            None
-        };
-        match future::or(one_ended, time_for_the_next).await {
-            Some(Ok(stream)) => return Ok(stream),
-            Some(Err(error)) => failure = error,
-            None => {}
-        }
-    }
-}
-
-/// The value of the first future that has one, which is taken out.
-async fn first_to_end<T>(futures: &mut Vec<Pin<Box<impl Future<Output = T>>>>) -> T {
-    poll_fn(|cx| {
-        let mut polled = futures
-            .iter_mut()
-            .enumerate()
-            .map(|(i, future)| (i, future.as_mut().poll(cx)));
-        let ended = polled.find_map(|(i, poll)| match poll {
-            Poll::Ready(value) => Some((i, value)),
-            Poll::Pending => None,
-        });
-        match ended {
-            Some((i, value)) => {
-                drop(futures.swap_remove(i));
-                Poll::Ready(value)
-            }
-            None => Poll::Pending,
-        }
-    })
-    .await
-}
-
 #[cfg(test)]
 mod tests {
-    use std::net::TcpListener;
+    use std::io::{Read, Write};
+    use std::net::{SocketAddr, TcpListener, TcpStream};
+    use std::thread;
 
+    use futures_lite::future::block_on;
+
+    use super::super::{HttpClient, Request, RetryPolicy};
     use super::*;
+    use crate::rt;
 
-    fn addresses(texts: &[&str]) -> Vec<SocketAddr> {
-        texts
-            .iter()
-            .map(|text| text.parse().expect("an address"))
-            .collect()
+    /// Takes every request to one address, whatever its host.
+    #[derive(Debug)]
+    struct Detour {
+        to: SocketAddr,
+        security: Security,
     }
 
-    #[test]
-    fn both_kinds_of_address_get_their_turn() {
-        let given = addresses(&["[::1]:1", "[::2]:1", "[::3]:1", "1.1.1.1:1", "2.2.2.2:1"]);
-        let mixed = addresses(&["[::1]:1", "1.1.1.1:1", "[::2]:1", "2.2.2.2:1", "[::3]:1"]);
-        assert_eq!(alternating(given), mixed);
-        assert_eq!(alternating(Vec::new()), Vec::new());
+    impl Connect for Detour {
+        fn connect<'a>(&'a self, peer: &'a Peer, url: &'a Url, meter: &'a Arc<Meter>) -> Connecting<'a> {
+            Box::pin(async move {
+                let dialled = rt::connect(self.to).await;
+                let tcp = dialled.and_then(|tcp| Tcp::new(tcp, Arc::clone(meter)));
+                let tcp = tcp.map_err(|source| ConnectSnafu { url: redacted(url) }.into_error(source))?;
+                self.security.secure(tcp, peer, url).await
+            })
+        }
     }
 
-    #[test]
-    fn an_address_that_refuses_does_not_hide_one_that_answers() {
-        let open = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let closed = TcpListener::bind("127.0.0.1:0")
-            .and_then(|l| l.local_addr())
-            .expect("a port that was free");
-        let open_at = open.local_addr().expect("bound");
-        future::block_on(async {
-            let stream = first_to_answer(vec![closed, open_at].into_iter())
-                .await
-                .expect("one answers");
-            assert_eq!(stream.peer_addr().expect("connected"), open_at);
-            let refused = first_to_answer(vec![closed].into_iter())
-                .await
-                .expect_err("none answers");
-            assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
-            let nowhere = first_to_answer(Vec::new().into_iter())
-                .await
-                .expect_err("none is there");
-            assert_eq!(nowhere.kind(), io::ErrorKind::NotFound);
+    /// A client whose connections all lead to a server that runs `serve` for each of them.
+    fn detoured(security: Security, serve: impl Fn(TcpStream) + Clone + Send + 'static) -> HttpClient {
+        let server = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let to = server.local_addr().expect("bound");
+        thread::spawn(move || {
+            for socket in server.incoming().flatten() {
+                let serve = serve.clone();
+                thread::spawn(move || serve(socket));
+            }
         });
+        let builder = HttpClient::builder().retry(RetryPolicy::none());
+        let builder = builder.connector(Connector::new(Detour { to, security }));
+        builder.build().expect("valid settings")
+    }
+
+    fn get(client: &HttpClient, url: &str) -> Result<Vec<u8>, NetError> {
+        let request = Request::get(Url::parse(url).expect("a url"));
+        block_on(async { Ok(client.send(request).await?.bytes(100).await?.to_vec()) })
+    }
+
+    /// The host that was asked for, as the body.
+    fn echo_host(mut socket: TcpStream) {
+        let mut head = Vec::new();
+        let mut byte = [0];
+        while socket.read_exact(&mut byte).is_ok() {
+            head.push(byte[0]);
+            if head.ends_with(b"\r\n\r\n") {
+                let text = String::from_utf8(std::mem::take(&mut head)).expect("ascii");
+                let host = text
+                    .lines()
+                    .find_map(|line| line.strip_prefix("host: "))
+                    .expect("a host");
+                let length = host.len();
+                let _ = write!(
+                    socket,
+                    "HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n{host}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn another_way_to_connect_serves_client_and_pool_as_well() {
+        let client = detoured(Security::default(), echo_host);
+        for host in ["music.invalid", "music.invalid", "news.invalid:81"] {
+            assert_eq!(
+                get(&client, &format!("http://{host}/")).expect("served"),
+                host.as_bytes()
+            );
+        }
+        let traffic = client.traffic();
+        assert_eq!(
+            traffic.connections, 2,
+            "the second request found the first one's connection"
+        );
+        assert!(traffic.received_bytes > 0);
+    }
+
+    /// N6: the name in the handshake is the URL's, wherever the socket leads, and nothing follows a failed handshake.
+    #[cfg(feature = "tls")]
+    #[test]
+    fn the_host_of_the_url_is_checked_wherever_the_socket_leads() {
+        use futures_rustls::rustls::crypto::ring;
+        use futures_rustls::rustls::{ClientConfig, RootCertStore};
+
+        let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_root_certificates(RootCertStore::empty())
+            .with_no_client_auth();
+        let (report, reported) = std::sync::mpsc::channel();
+        let security = Direct::with_tls_config(Arc::new(config)).security;
+        let client = detoured(security, move |mut socket| {
+            // The head of a record and the rest of it: the client's hello. The answer is no handshake.
+            let mut hello = vec![0; 5];
+            socket.read_exact(&mut hello).expect("a record");
+            let length = usize::from(u16::from_be_bytes([hello[3], hello[4]]));
+            hello.resize(5 + length, 0);
+            socket.read_exact(&mut hello[5..]).expect("a hello");
+            socket.write_all(b"HTTP/1.1 200 OK\r\n\r\n").expect("open");
+            let mut rest = Vec::new();
+            let _ = socket.read_to_end(&mut rest);
+            report.send((hello, rest)).expect("awaited");
+        });
+        let error = get(&client, "https://music.invalid/?secret").expect_err("no handshake");
+        assert!(matches!(error, NetError::TlsHandshake { .. }), "{error:?}");
+        let (hello, rest) = reported.recv().expect("the server's report");
+        let has = |bytes: &[u8], text: &[u8]| bytes.windows(text.len()).any(|part| part == text);
+        assert!(has(&hello, b"music.invalid"));
+        assert!(!has(&rest, b"secret"));
     }
 }

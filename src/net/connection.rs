@@ -19,8 +19,8 @@ use http_body::Body as _;
 use hyper::client::conn::http1;
 use smol_hyper::rt::FuturesIo;
 
+use super::TransportError;
 use super::bulk::{self, BulkReader};
-use super::error::TransportError;
 use super::icy::Icy;
 use super::limits::IdleTimer;
 use super::socket::Socket;

@@ -1,4 +1,4 @@
-//! What can go wrong between a URL and its bytes.
+//! Why a request fails.
 
 use std::fmt;
 use std::io;
@@ -7,14 +7,14 @@ use std::time::Duration;
 use snafu::Snafu;
 use url::Url;
 
-use super::ByteRange;
+use super::{ByteRange, IoError, TransportError};
 
-/// What a request may fail with.
+/// Why a request, or the body of its response, failed.
 ///
-/// URLs in it are [redacted](super::redacted): they never show a query, a fragment or credentials, and no header value
-/// is kept.
+/// URLs in it are [redacted](super::redacted): they show no query, no fragment and no credentials. No header value is
+/// kept.
 #[non_exhaustive]
-#[derive(Debug, Snafu)]
+#[derive(Debug, Clone, Snafu)]
 #[snafu(visibility(pub(crate)))]
 pub enum NetError {
     /// The URL is neither `http` nor `https`, or names no host.
@@ -24,7 +24,7 @@ pub enum NetError {
         url: String,
     },
 
-    /// An `https` URL in a build without TLS.
+    /// The URL is `https`, and the build has no TLS.
     #[snafu(display("{url}: https needs kithara's feature `tls`"))]
     TlsDisabled {
         /// The URL, redacted.
@@ -35,7 +35,7 @@ pub enum NetError {
     #[cfg(feature = "tls")]
     #[snafu(display("TLS could not be set up"))]
     TlsSetup {
-        /// What rustls or the platform's verifier said.
+        /// The error of rustls, or of the platform's verifier.
         source: futures_rustls::rustls::Error,
     },
 
@@ -46,7 +46,7 @@ pub enum NetError {
         name: String,
     },
 
-    /// A byte range that holds no byte.
+    /// A byte range without a byte in it.
     #[snafu(display("byte range {range} holds no byte"))]
     InvalidRange {
         /// The range asked for.
@@ -54,14 +54,14 @@ pub enum NetError {
     },
 
     /// All connections that the client may have to the host were in use for the whole
-    /// [limit](super::HttpClientBuilder::queue_timeout): by bodies that are not read to their end, as a rule.
+    /// [limit](super::HttpClientBuilder::queue_timeout). Commonly they are held by bodies that are not read to their end.
     #[snafu(display("{url}: all {connections} connections to {host} in use for {limit:?}"))]
     NoneFree {
         /// The URL, redacted.
         url: String,
-        /// The host that they lead to.
+        /// The host.
         host: String,
-        /// How many there may be.
+        /// How many connections the client may have to it.
         connections: usize,
         /// The limit that passed.
         limit: Duration,
@@ -72,8 +72,9 @@ pub enum NetError {
     Connect {
         /// The URL, redacted.
         url: String,
-        /// What the operating system said.
-        source: io::Error,
+        /// The operating system's error.
+        #[snafu(source(from(io::Error, IoError::from)))]
+        source: IoError,
     },
 
     /// The TLS handshake failed: a certificate that is not trusted, or no common protocol version.
@@ -81,8 +82,9 @@ pub enum NetError {
     TlsHandshake {
         /// The URL, redacted.
         url: String,
-        /// What rustls said.
-        source: io::Error,
+        /// The error of rustls, or of the connection.
+        #[snafu(source(from(io::Error, IoError::from)))]
+        source: IoError,
     },
 
     /// A limit of time passed.
@@ -90,7 +92,7 @@ pub enum NetError {
     Timeout {
         /// The URL, redacted.
         url: String,
-        /// What was being waited for.
+        /// What the client waited for.
         phase: Phase,
         /// The limit that passed.
         limit: Duration,
@@ -127,21 +129,21 @@ pub enum NetError {
         expected: u64,
     },
 
-    /// A status that is not a success.
+    /// The server answered with a status of failure.
     #[snafu(display("{url}: status {status}"))]
     Status {
         /// The URL, redacted.
         url: String,
         /// The status code.
         status: u16,
-        /// How long the server asked to wait, from `Retry-After`.
+        /// How long to wait before the next try, from `Retry-After`.
         retry_after: Option<Duration>,
     },
 
     /// More redirects than allowed.
     #[snafu(display("{url}: more than {limit} redirects"))]
     TooManyRedirects {
-        /// The URL that redirected once too often, redacted.
+        /// The URL of the last redirect, redacted.
         url: String,
         /// The limit.
         limit: u8,
@@ -161,14 +163,15 @@ pub enum NetError {
         url: String,
     },
 
-    /// The server sent another range than the one asked for, or a `Content-Range` that cannot be.
+    /// The server sent another range than the one asked for, or an impossible `Content-Range`.
     #[snafu(display("{url}: the response is not the range asked for"))]
     RangeMismatch {
         /// The URL, redacted.
         url: String,
     },
 
-    /// The server sent the whole file to a request for a range, and the range starts too far in to skip up to it.
+    /// The server sent the whole file to a request for a range. The range starts behind
+    /// [`max_skip`](super::HttpClientBuilder::max_skip).
     #[snafu(display("{url}: the server ignored the range, which starts at byte {start}"))]
     RangeIgnored {
         /// The URL, redacted.
@@ -188,7 +191,7 @@ pub enum NetError {
         total: Option<u64>,
     },
 
-    /// The file is not the one that earlier bytes came from.
+    /// The file on the server is not the one that earlier bytes came from.
     #[snafu(display("{url}: the file has changed on the server"))]
     Changed {
         /// The URL, redacted.
@@ -202,7 +205,7 @@ pub enum NetError {
         url: String,
     },
 
-    /// A body that was to be read whole is larger than the caller allows, as sent or after decompression.
+    /// A body read whole is larger than the caller allows, as sent or after decompression.
     #[snafu(display("{url}: the body is larger than {limit} bytes"))]
     TooLarge {
         /// The URL, redacted.
@@ -216,14 +219,15 @@ pub enum NetError {
     Gunzip {
         /// The URL, redacted.
         url: String,
-        /// What the decoder said.
-        source: io::Error,
+        /// The decoder's error.
+        #[snafu(source(from(io::Error, IoError::from)))]
+        source: IoError,
     },
 }
 
 impl NetError {
-    /// Whether the same request may well succeed a little later: no connection, none free, a timeout, a broken connection, status
-    /// 408, 429 or 5xx.
+    /// Whether the same request may succeed a little later: no connection, none free, a timeout, a broken connection,
+    /// status 408, 429 or 5xx.
     pub fn is_transient(&self) -> bool {
         match self {
             NetError::Connect { .. }
@@ -239,22 +243,23 @@ impl NetError {
         }
     }
 
-    /// Whether the client itself should try again at once: not where it has waited in vain for its own connections.
+    /// Whether the client itself tries again. Not after a vain wait for its own connections: the next wait would be as
+    /// long, and the caller has a limit.
     pub(super) fn is_worth_a_retry(&self) -> bool {
         self.is_transient() && !matches!(self, NetError::NoneFree { .. })
     }
 
-    /// Whether the server said that there is nothing under this URL: 404 or 410.
+    /// Whether there is nothing under this URL: status 404 or 410.
     pub fn is_not_found(&self) -> bool {
         matches!(self.status(), Some(404 | 410))
     }
 
-    /// Whether the file is not the one that earlier bytes came from. What was kept of it is worthless now.
+    /// Whether the file on the server is not the one that earlier bytes came from. Bytes kept of it are of no more use.
     pub fn is_changed(&self) -> bool {
         matches!(self, NetError::Changed { .. })
     }
 
-    /// The status code, if the server answered with one that is not a success.
+    /// The status code, if it is one of failure.
     pub fn status(&self) -> Option<u16> {
         match self {
             NetError::Status { status, .. } => Some(*status),
@@ -263,7 +268,7 @@ impl NetError {
         }
     }
 
-    /// How long the server asked to wait before the next try.
+    /// How long to wait before the next try, if the server said it.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             NetError::Status { retry_after, .. } => *retry_after,
@@ -272,7 +277,7 @@ impl NetError {
     }
 }
 
-/// A peer that went away in the middle of a handshake, as against one that cannot be trusted.
+/// Whether the peer went away in the middle of a handshake. Otherwise it cannot be trusted.
 fn is_connection_loss(error: &io::Error) -> bool {
     use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected, UnexpectedEof};
     matches!(
@@ -281,7 +286,7 @@ fn is_connection_loss(error: &io::Error) -> bool {
     )
 }
 
-/// What a [`NetError::Timeout`] was waiting for.
+/// What the client waited for in a [`NetError::Timeout`].
 #[non_exhaustive]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
@@ -300,70 +305,6 @@ impl fmt::Display for Phase {
             Phase::Head => "waiting for the response",
             Phase::Body => "reading the body",
         })
-    }
-}
-
-/// Why a connection failed once it stood. Its [`source`](std::error::Error::source) is the [`io::Error`], where there
-/// was one.
-pub struct TransportError(Cause);
-
-enum Cause {
-    Http(hyper::Error),
-    /// In a body that was read without hyper.
-    Body(io::Error),
-    /// It was closed before.
-    Closed,
-}
-
-impl TransportError {
-    pub(super) fn new(error: hyper::Error) -> Self {
-        Self(Cause::Http(error))
-    }
-
-    pub(super) fn closed() -> Self {
-        Self(Cause::Closed)
-    }
-
-    pub(super) fn in_body(error: io::Error) -> Self {
-        Self(Cause::Body(error))
-    }
-
-    /// Whether the peer spoke something that is not HTTP/1, rather than falling silent.
-    pub fn is_protocol(&self) -> bool {
-        match &self.0 {
-            Cause::Http(error) => error.is_parse(),
-            Cause::Body(_) | Cause::Closed => false,
-        }
-    }
-}
-
-impl fmt::Debug for TransportError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.0 {
-            Cause::Http(error) => fmt::Debug::fmt(error, f),
-            Cause::Body(error) => fmt::Debug::fmt(error, f),
-            Cause::Closed => f.write_str("Closed"),
-        }
-    }
-}
-
-impl fmt::Display for TransportError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.0 {
-            Cause::Http(error) => fmt::Display::fmt(error, f),
-            Cause::Body(_) => f.write_str("error reading a body from connection"),
-            Cause::Closed => f.write_str("connection closed"),
-        }
-    }
-}
-
-impl std::error::Error for TransportError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match &self.0 {
-            Cause::Http(error) => std::error::Error::source(error),
-            Cause::Body(error) => Some(error),
-            Cause::Closed => None,
-        }
     }
 }
 

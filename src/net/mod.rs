@@ -31,10 +31,12 @@ mod check;
 mod client;
 mod connect;
 mod connection;
+mod dial;
 mod error;
 mod gunzip;
 mod icy;
 mod limits;
+mod peer;
 mod pool;
 mod range;
 mod redirect;
@@ -45,6 +47,7 @@ mod socket;
 #[cfg(feature = "tls")]
 mod tls;
 mod traffic;
+mod transport_error;
 mod validator;
 mod wire;
 
@@ -53,7 +56,7 @@ pub use builder::HttpClientBuilder;
 #[cfg(feature = "file")]
 pub(crate) use cancel::CancelToken;
 pub use client::HttpClient;
-pub use error::{NetError, Phase, TransportError, redacted};
+pub use error::{NetError, Phase, redacted};
 #[cfg(feature = "tls")]
 pub use futures_rustls::rustls;
 pub use http::HeaderMap;
@@ -62,5 +65,6 @@ pub use request::Request;
 pub use response::Response;
 pub use retry::RetryPolicy;
 pub use traffic::Traffic;
+pub use transport_error::{IoError, TransportError};
 pub use url::Url;
 pub use validator::Validator;

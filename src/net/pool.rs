@@ -11,12 +11,13 @@ use std::time::{Duration, Instant};
 
 use async_lock::{Semaphore, SemaphoreGuardArc};
 use snafu::OptionExt as _;
-use url::{Host, Url};
+use url::Url;
 
 use super::cancel::CancelToken;
 use super::connection::Connection;
-use super::error::{NoneFreeSnafu, UnsupportedUrlSnafu};
+use super::error::NoneFreeSnafu;
 use super::limits::IdleTimer;
+use super::peer::Peer;
 use super::{NetError, redacted};
 use crate::rt;
 
@@ -25,28 +26,6 @@ const MAX_IDLE: Duration = Duration::from_secs(50);
 
 /// How many connections may wait in all.
 const MAX_IDLE_CONNECTIONS: usize = 32;
-
-/// Whom a connection leads to.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct Peer {
-    pub(super) tls: bool,
-    pub(super) host: Host<String>,
-    pub(super) port: u16,
-}
-
-impl Peer {
-    pub(super) fn of(url: &Url) -> Result<Self, NetError> {
-        let tls = url.scheme() == "https";
-        match (url.host(), url.port_or_known_default()) {
-            (Some(host), Some(port)) if tls || url.scheme() == "http" => Ok(Self {
-                tls,
-                host: host.to_owned(),
-                port,
-            }),
-            _ => UnsupportedUrlSnafu { url: redacted(url) }.fail(),
-        }
-    }
-}
 
 pub(super) struct Pool {
     per_host: usize,

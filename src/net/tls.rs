@@ -1,6 +1,7 @@
 //! TLS through rustls with ring. The provider is named in each configuration; the process-wide default is neither read
 //! nor set, so an app may use another.
 
+use std::fmt;
 use std::sync::Arc;
 
 use async_lock::OnceCell;
@@ -12,7 +13,7 @@ use snafu::{IntoError, ResultExt};
 use url::{Host, Url};
 
 use super::error::{TlsHandshakeSnafu, TlsSetupSnafu, UnsupportedUrlSnafu};
-use super::pool::Peer;
+use super::peer::Peer;
 use super::socket::{Socket, Tcp};
 use super::{NetError, redacted};
 use crate::rt;
@@ -21,6 +22,13 @@ use crate::rt;
 #[derive(Clone, Default)]
 pub(super) struct Tls {
     config: Arc<OnceCell<Arc<ClientConfig>>>,
+}
+
+impl fmt::Debug for Tls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // An app's configuration may hold a client's private key.
+        f.debug_struct("Tls").finish_non_exhaustive()
+    }
 }
 
 impl Tls {

@@ -1,0 +1,134 @@
+//! Causes of a [`NetError`](super::NetError): what the system, the connection or HTTP's parser reported.
+
+use std::fmt;
+use std::io;
+use std::ops::Deref;
+use std::sync::Arc;
+
+/// An [`io::Error`] that can be cloned. It dereferences to the `io::Error`, which is also what a chain of
+/// [`source`](std::error::Error::source)s shows.
+#[derive(Clone)]
+pub struct IoError(Arc<io::Error>);
+
+impl From<io::Error> for IoError {
+    fn from(error: io::Error) -> Self {
+        Self(Arc::new(error))
+    }
+}
+
+impl Deref for IoError {
+    type Target = io::Error;
+
+    fn deref(&self) -> &io::Error {
+        &self.0
+    }
+}
+
+impl fmt::Debug for IoError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+impl fmt::Display for IoError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+// Not an `Error` itself: then a chain of sources would show this type, and a search for an `io::Error` would find none.
+impl snafu::AsErrorSource for IoError {
+    fn as_error_source(&self) -> &(dyn std::error::Error + 'static) {
+        &*self.0
+    }
+}
+
+/// Why an established connection failed. Its [`source`](std::error::Error::source) is the [`io::Error`], if there was
+/// one.
+#[derive(Clone)]
+pub struct TransportError(Arc<Cause>);
+
+enum Cause {
+    Http(hyper::Error),
+    /// In a body that the bulk reader read, without hyper.
+    Body(io::Error),
+    /// The connection was closed before the request.
+    Closed,
+}
+
+impl TransportError {
+    pub(super) fn new(error: hyper::Error) -> Self {
+        Self(Arc::new(Cause::Http(error)))
+    }
+
+    pub(super) fn closed() -> Self {
+        Self(Arc::new(Cause::Closed))
+    }
+
+    pub(super) fn in_body(error: io::Error) -> Self {
+        Self(Arc::new(Cause::Body(error)))
+    }
+
+    /// Whether the peer sent something that is not HTTP/1. Otherwise the connection broke.
+    pub fn is_protocol(&self) -> bool {
+        match &*self.0 {
+            Cause::Http(error) => error.is_parse(),
+            Cause::Body(_) | Cause::Closed => false,
+        }
+    }
+}
+
+impl fmt::Debug for TransportError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &*self.0 {
+            Cause::Http(error) => fmt::Debug::fmt(error, f),
+            Cause::Body(error) => fmt::Debug::fmt(error, f),
+            Cause::Closed => f.write_str("Closed"),
+        }
+    }
+}
+
+impl fmt::Display for TransportError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &*self.0 {
+            Cause::Http(error) => fmt::Display::fmt(error, f),
+            Cause::Body(_) => f.write_str("error reading a body from connection"),
+            Cause::Closed => f.write_str("connection closed"),
+        }
+    }
+}
+
+impl std::error::Error for TransportError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match &*self.0 {
+            Cause::Http(error) => std::error::Error::source(error),
+            Cause::Body(error) => Some(error),
+            Cause::Closed => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error as _;
+
+    use snafu::IntoError as _;
+
+    use super::super::error::ConnectSnafu;
+    use super::*;
+
+    #[test]
+    fn a_clone_has_the_same_cause_and_a_search_for_it_finds_it() {
+        let refused = io::Error::from(io::ErrorKind::ConnectionRefused);
+        let error = ConnectSnafu { url: "http://h/" }.into_error(refused);
+        for error in [error.clone(), error] {
+            let cause = error.source().and_then(|cause| cause.downcast_ref::<io::Error>());
+            assert_eq!(cause.map(io::Error::kind), Some(io::ErrorKind::ConnectionRefused));
+            assert!(error.is_transient());
+        }
+        let error = TransportError::in_body(io::Error::from(io::ErrorKind::UnexpectedEof));
+        let cause = error.clone();
+        let cause = cause.source().and_then(|cause| cause.downcast_ref::<io::Error>());
+        assert_eq!(cause.map(io::Error::kind), Some(io::ErrorKind::UnexpectedEof));
+    }
+}

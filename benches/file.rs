@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 use futures_lite::StreamExt;
 use futures_lite::future::block_on;
 use kithara::cache::{AssetCache, AssetId};
-use kithara::file::{FileControl, FileParams, FileSource, LookAhead};
+use kithara::file::{FileControl, FileParams, FileSource, LookAhead, OpenMode};
 use kithara::net::{ByteRange, HttpClient, Request, Url};
 use kithara::stream::{Stream, StreamParams};
 use kithara_test_support::{Content, Pattern, Rule, Server};
@@ -185,7 +185,7 @@ fn file(url: &str, folder: &Path) -> u64 {
         .unwrap();
     let params = FileParams::new(HttpClient::new().unwrap(), cache);
     let source = FileSource::new(Url::parse(url).unwrap(), params);
-    drain(&mut block_on(source.open_reader()).unwrap())
+    drain(&mut block_on(source.open_reader(OpenMode::Online)).unwrap())
 }
 
 /// As `file`, until it is an entry of the cache.
@@ -196,10 +196,10 @@ fn fill(url: &str, folder: &Path) -> u64 {
         .unwrap();
     let params = FileParams::new(HttpClient::new().unwrap(), cache);
     let source = FileSource::new(Url::parse(url).unwrap(), params);
-    let mut parts = block_on(source.open_parts()).unwrap();
+    let mut parts = block_on(source.open_parts(OpenMode::Online)).unwrap();
     let driver = std::thread::spawn(|| block_on(parts.driver));
     let bytes = drain(&mut parts.reader);
-    while !matches!(parts.control.recv_blocking().unwrap(), FileControl::Cached) {}
+    while !matches!(block_on(parts.events.next()).unwrap(), FileControl::Cached) {}
     driver.join().unwrap();
     bytes
 }
@@ -317,7 +317,7 @@ fn replayed(url: &str, len: u64) -> f64 {
         .max_bytes(4 << 30)
         .open_blocking()
         .unwrap();
-    let params = FileParams::new(HttpClient::new().unwrap(), cache).offline_mode(true);
+    let params = FileParams::new(HttpClient::new().unwrap(), cache);
     let source = FileSource::new(Url::parse(url).unwrap(), params);
     let timed = |read: &dyn Fn() -> u64| {
         let start = Instant::now();
@@ -325,7 +325,7 @@ fn replayed(url: &str, len: u64) -> f64 {
         start.elapsed().as_secs_f64()
     };
     let plain = || drain(&mut std::fs::File::open(folder.path().join("plain")).unwrap());
-    let ours = || drain(&mut block_on(source.open_reader()).unwrap());
+    let ours = || drain(&mut block_on(source.open_reader(OpenMode::Offline)).unwrap());
     plain();
     ours();
     median((0..ROUNDS * 3).map(|_| timed(&plain) / timed(&ours)).collect())
@@ -352,7 +352,7 @@ fn first_byte(server: &ServerProcess, report: &mut Report) {
             .look_ahead(LookAhead::Bytes(64 * 1024));
         let source = FileSource::new(url, params);
         let start = Instant::now();
-        let mut reader = block_on(source.open_reader()).unwrap();
+        let mut reader = block_on(source.open_reader(OpenMode::Online)).unwrap();
         reader.read_exact(&mut [0]).unwrap();
         ours.push(start.elapsed());
         // What is left to do after the last reader, a record on the disk, is nobody's first byte.
@@ -374,7 +374,7 @@ fn seeks(server: &ServerProcess, report: &mut Report) {
     let client = HttpClient::new().unwrap();
     let url = Url::parse(&server.url).unwrap();
     let params = FileParams::new(HttpClient::new().unwrap(), cache).look_ahead(LookAhead::Bytes(16 * 1024));
-    let mut reader = block_on(FileSource::new(url.clone(), params).open_reader()).unwrap();
+    let mut reader = block_on(FileSource::new(url.clone(), params).open_reader(OpenMode::Online)).unwrap();
     let mut buffer = vec![0; 4096];
     let (mut bare, mut ours, mut again) = (Vec::new(), Vec::new(), Vec::new());
     // Users seek seconds apart: what one of them leaves going is over when the next comes.
@@ -438,7 +438,7 @@ fn close(report: &mut Report) {
                         block_on(stream.next()).unwrap().unwrap();
                         Box::new(stream)
                     } else {
-                        let mut reader = block_on(source.open_reader()).unwrap();
+                        let mut reader = block_on(source.open_reader(OpenMode::Online)).unwrap();
                         reader.read_exact(&mut [0]).unwrap();
                         Box::new(reader)
                     }

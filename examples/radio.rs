@@ -15,7 +15,7 @@ use std::process::ExitCode;
 
 use futures_lite::future::block_on;
 use kithara::cache::AssetCache;
-use kithara::file::{FileControl, FileParams, FileParts, FileSource, Location};
+use kithara::file::{FileControl, FileParams, FileParts, FileSource, Location, OpenMode};
 use kithara::net::HttpClient;
 use kithara_test_support::{Content, Pattern, Rule, Server, disk_bytes};
 
@@ -66,9 +66,9 @@ fn run() -> Result<(), Failure> {
     let FileParts {
         mut reader,
         driver,
-        control,
+        mut events,
         ..
-    } = block_on(source.open_parts())?;
+    } = block_on(source.open_parts(OpenMode::Online))?;
     let fetching = std::thread::spawn(move || block_on(driver));
 
     let (mut heard, mut most_held, mut most_disk) = (0, 0, 0);
@@ -82,8 +82,8 @@ fn run() -> Result<(), Failure> {
         }
     }
     println!();
-    while let Ok(message) = control.try_recv() {
-        if let FileControl::CacheBypassed { reason } = message {
+    while let Some(event) = events.try_next() {
+        if let FileControl::CacheBypassed { reason } = event {
             println!("not kept: {reason:?}");
         }
     }

@@ -1,44 +1,53 @@
-//! The fetch: turns demand into requests, and what they bring into bytes that readers find.
+//! The download: turns demand into requests, and their bodies into bytes that readers find.
+//!
+//! ```text
+//!   ┌▶ is the file complete? ── yes ──▶ Sink::finish: commit
+//!   │        │ no
+//!   │   Snapshot: demand, transfers, look-ahead
+//!   │        │
+//!   │   schedule::decide ──▶ wait │ continue │ request │ restart
+//!   │        │
+//!   │   wait for the next event:
+//!   │        ├ demand     a reader has moved or waits; none left: Sink::close
+//!   │        ├ salvaged   bytes that an abandoned transfer had received
+//!   │        ├ transfer   head ▶ Remote::check, data ▶ Sink::write, end, failure
+//!   │        └ idle       nothing else to do ▶ Sink::flush
+//!   └────────┘
+//! ```
+//!
+//! One task runs the loop, so its state needs no lock. Only the [`Transfers`] are shared: the thread that drops the last
+//! reader closes them (N5). What a transfer brings is handled in `response`.
 
-use std::pin::pin;
+use std::fmt;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::Poll;
-use std::time::Duration;
+use std::task::{Context, Poll};
 
+use async_channel::Sender;
 use bytes::Bytes;
-use futures_lite::future;
-use snafu::IntoError as _;
 
-use super::error::{ChangedSnafu, EndUnprovenSnafu, NetSnafu, NotSeekableSnafu};
+use super::error::{ChangedSnafu, NotSeekableSnafu};
 use super::remote::Remote;
-use super::revalidate::StoredValidators;
 use super::schedule::{self, Action, ReadaheadRamp, Slot, Snapshot, Span};
-use super::sharing::DownloadSettings;
+use super::sharing::{self, DownloadSettings};
 use super::sink::Sink;
 use super::transfer::{Transfer, TransferEvent};
-use super::transfers::{Slots, Transfers};
-use super::{Bypass, FileError};
-use crate::net::{NetError, Response};
+use super::transfers::Transfers;
+use super::{FileControl, FileError};
 use crate::rt;
-use crate::storage::{Demand, DemandWatch};
+use crate::storage::{Demand, DemandWatch, StatusWatch};
 
-/// How often in a row a body may break off where the client cannot resume it by itself.
-const MAX_BREAKS: u32 = 5;
-/// The most bytes to take out of a connection before it is closed.
+/// The most bytes to salvage from an abandoned transfer before its connection is closed.
 const SALVAGE_LIMIT: usize = 256 * 1024;
-/// Chunks of this size come from a connection that brings more than one read takes.
-const FAST: usize = 128 * 1024;
-/// As long as a connection is fast, so many bytes are taken in at once: readers are woken once for all of them.
-const GATHER: usize = 1024 * 1024;
-const BREAK_WAIT: Duration = Duration::from_millis(200);
 
-/// How a file is to be fetched.
+/// How a file is downloaded.
 #[derive(Debug, Clone)]
 pub(super) struct DownloadOptions {
+    /// Bytes held in memory where the cache is bypassed.
     pub(super) window: u64,
     pub(super) unknown_length_limit: u64,
     pub(super) accept_unproven_end: bool,
-    /// Whether what the server says of the file is kept beside it.
+    /// Whether `ETag` and `Last-Modified` are stored beside the entry, for `revalidate`.
     pub(super) stores_validators: bool,
     pub(super) settings: Arc<DownloadSettings>,
 }
@@ -46,38 +55,41 @@ pub(super) struct DownloadOptions {
 pub(super) struct Download {
     pub(super) remote: Remote,
     pub(super) sink: Sink,
-    options: DownloadOptions,
-    watch: DemandWatch<FileError>,
-    transfers: Arc<Transfers>,
+    pub(super) options: DownloadOptions,
+    pub(super) demand: DemandWatch<FileError>,
+    pub(super) transfers: Arc<Transfers>,
     /// Bodies that broke off in a row.
-    breaks: u32,
+    pub(super) breaks: u32,
     ramp: ReadaheadRamp,
-    /// The lane that has jumped and brought nothing yet.
-    jumped: Option<Slot>,
-    /// Bytes taken out of the lane that was given up for it.
+    /// The slot whose transfer is a jump that has brought nothing yet.
+    pub(super) jumped: Option<Slot>,
+    /// Bytes salvaged from the transfer that was abandoned for the jump.
     salvaged: usize,
-    /// The look-ahead is full; it is filled up again when a quarter of it is gone. A connection that is read from in
-    /// small steps while its buffers are full crawls.
-    full: bool,
+    /// Whether the look-ahead is full. It is filled again when a quarter of it is used up: a connection that is read in
+    /// small steps while the system's buffers are full crawls.
+    is_full: bool,
 }
 
-/// Why the fetching is over.
+/// Why a download stops before the file is complete.
 pub(super) enum StopReason {
     Failed(FileError),
+    /// The server has another file now.
     Changed,
 }
 
+/// What the loop waits for.
 enum LoopEvent {
+    /// The demand has changed. `None`: the last reader was dropped.
     Demand(Option<Demand>),
     Transfer(Slot, TransferEvent),
-    /// Bytes of the lane given up.
+    /// Bytes of an abandoned transfer, and their position.
     Salvaged(u64, Bytes),
-    /// Nothing happens just now: time for what need not be done at once.
+    /// Nothing is ready. Time for work that can wait.
     Idle,
 }
 
 impl Download {
-    /// `None` if the pen is over already.
+    /// `None` if the sink has ended.
     pub(super) fn new(
         remote: Remote,
         sink: Sink,
@@ -85,7 +97,7 @@ impl Download {
         transfers: Arc<Transfers>,
     ) -> Option<Self> {
         Some(Self {
-            watch: sink.watch()?,
+            demand: sink.demand()?,
             remote,
             sink,
             options,
@@ -94,14 +106,14 @@ impl Download {
             ramp: ReadaheadRamp::default(),
             jumped: None,
             salvaged: 0,
-            full: false,
+            is_full: false,
         })
     }
 
-    /// Fetches until it is over. From this call on, whether or not it is polled, the last reader's drop closes the
-    /// connections.
+    /// Downloads until the file is complete, fails, or nobody reads it. From this call on, whether or not the future is
+    /// polled, dropping the last reader closes the connections.
     pub(super) fn run(self) -> impl Future<Output = ()> + Send + use<> {
-        // Weak: a driver that is dropped closes its connections, whoever still reads.
+        // Weak: readers own the hook, and must not keep the connections of a driver that was dropped.
         let transfers = Arc::downgrade(&self.transfers);
         self.sink.when_unwanted(move || {
             if let Some(transfers) = transfers.upgrade() {
@@ -112,7 +124,8 @@ impl Download {
     }
 
     async fn run_to_end(mut self) {
-        let outcome = self.drive().await;
+        let outcome = self.run_loop().await;
+        // Before the sink ends: its disk work must not keep a connection open.
         self.transfers.cancel();
         let Self { sink, remote, .. } = self;
         match outcome {
@@ -125,63 +138,55 @@ impl Download {
         }
     }
 
-    /// Fetches until the file is whole (then its length), or nobody reads any more.
-    async fn drive(&mut self) -> Result<Option<u64>, StopReason> {
+    /// Returns the length of the complete file, or `None` when nobody reads any more.
+    async fn run_loop(&mut self) -> Result<Option<u64>, StopReason> {
         loop {
-            if let Some(len) = self.is_whole() {
+            if let Some(len) = self.complete_len() {
                 return Ok(Some(len));
             }
             let continue_main = self.act()?;
-            let next = self.next(continue_main).await;
-            match next {
+            match self.next_event(continue_main).await {
                 LoopEvent::Demand(None) => return Ok(None),
-                LoopEvent::Demand(Some(_)) => {}
-                LoopEvent::Transfer(slot, event) => self.handle(slot, event).await?,
-                LoopEvent::Salvaged(at, bytes) => self.salvaged(at, bytes)?,
-                LoopEvent::Idle => self.sink.flush(),
+                event => self.handle(event).await?,
             }
         }
     }
 
-    /// Sends the first request for what is missing from `position` on and waits for its head.
-    pub(super) async fn first(&mut self, position: u64) -> Result<(), StopReason> {
-        let wanted = |from: u64| self.sink.writer().and_then(|w| w.first_missing(from..u64::MAX));
-        let mut wanted = wanted;
-        let Some(gap) = wanted(position).or_else(|| wanted(0)) else {
+    /// Requests what is missing from `position` on, and waits for the response. Bytes that come together with the head
+    /// are taken in: a reader need not wait for the driver to run.
+    pub(super) async fn first_response(&mut self, position: u64) -> Result<(), StopReason> {
+        let mut missing = |from: u64| self.sink.writer()?.first_missing(from..u64::MAX);
+        let Some(gap) = missing(position).or_else(|| missing(0)) else {
             return Ok(());
         };
         let end = Some(gap.end).filter(|end| *end != u64::MAX && Some(*end) != self.remote.total());
         self.request(Slot::Main, gap.start, end);
         loop {
+            let waits_for_head = |main: &Transfer| main.waits_for_head();
             match self
                 .transfers
-                .with(|slots| slots.main.as_ref().map(Transfer::is_asking))
+                .with(|slots| slots.main.as_ref().map(waits_for_head))
             {
                 Some(true) => {}
                 Some(false) => return self.first_bytes(),
                 None if self.transfers.is_cancelled() => return Err(StopReason::Failed(FileError::Stopped)),
-                // The server has the file, but not in parts.
+                // The server ignores ranges: the transfer was given up, and the whole file is asked for.
                 None => self.request(Slot::Main, 0, None),
             }
-            match self.next(true).await {
-                LoopEvent::Transfer(slot, event) => self.handle(slot, event).await?,
-                LoopEvent::Salvaged(at, bytes) => self.salvaged(at, bytes)?,
-                LoopEvent::Demand(_) => {}
-                LoopEvent::Idle => self.sink.flush(),
-            }
+            let event = self.next_event(true).await;
+            self.handle(event).await?;
         }
     }
 
-    /// Takes in what came together with the head: whoever opened the file need not wait for the fetcher to run.
     fn first_bytes(&mut self) -> Result<(), StopReason> {
-        let ready_data = |slots: &mut Slots| slots.main.as_mut().and_then(Transfer::ready_data);
-        if let Some(TransferEvent::Data(at, bytes)) = self.transfers.with(ready_data) {
+        if let Some((at, bytes)) = self.transfers.ready_data(Slot::Main) {
             self.store(at, &[bytes])?;
         }
         Ok(())
     }
 
-    fn is_whole(&mut self) -> Option<u64> {
+    /// The file's length, if all of it is there and it is to be kept.
+    fn complete_len(&mut self) -> Option<u64> {
         if self.sink.bypassed && !self.fits_memory_entry() {
             return None;
         }
@@ -190,16 +195,15 @@ impl Download {
         writer.first_missing(0..len).is_none().then_some(len)
     }
 
-    /// Whether the file goes into a cache in memory once it is whole: it then fits the window, and all of it may be
-    /// fetched.
+    /// Whether the complete file goes into a cache in memory. Such a file fits the window, so all of it may be downloaded.
     pub(super) fn fits_memory_entry(&self) -> bool {
         let total = self.remote.total();
         self.sink.memory_entry.is_some() && total.is_some_and(|total| total <= self.options.window)
     }
 
-    /// How far ahead of readers to fetch.
-    fn ahead(&self) -> u64 {
-        let ahead = self.options.settings.ahead().max(schedule::LEAST_AHEAD);
+    /// The look-ahead in bytes: no more than half of the window, where only a window is kept.
+    pub(super) fn look_ahead(&self) -> u64 {
+        let ahead = self.options.settings.ahead().max(schedule::MIN_LOOK_AHEAD);
         if self.sink.bypassed && !self.fits_memory_entry() {
             ahead.min(self.options.window / 2)
         } else {
@@ -207,11 +211,11 @@ impl Download {
         }
     }
 
-    /// Opens what is to be opened, and says whether the main lane is to go on.
+    /// Does what the schedule decides. Returns whether the main transfer continues.
     fn act(&mut self) -> Result<bool, StopReason> {
         let (main, side) = self.transfers.spans();
-        let ahead = match self.ahead() {
-            ahead if self.full => ahead - ahead / 4,
+        let look_ahead = match self.look_ahead() {
+            ahead if self.is_full => ahead - ahead / 4,
             ahead => ahead,
         };
         let fill = self.options.settings.is_whole() && (!self.sink.bypassed || self.fits_memory_entry());
@@ -220,12 +224,13 @@ impl Download {
             return Ok(false);
         };
         let snapshot = Snapshot {
-            // Not what the watch said last: since then a reader may have passed bytes, and they been let go.
+            // Read now. The watch's last value is older: since then a reader may have moved on, and bytes that it passed
+            // may have left the window. They would be requested again.
             demand: writer.demand_now(),
             len: writer.end(),
             main,
             side,
-            ahead,
+            look_ahead,
             fill,
             ranges,
         };
@@ -235,70 +240,56 @@ impl Download {
             |range| writer.first_missing(range),
             || remote.has_room(),
         );
-        self.full = action == Action::Wait;
+        self.is_full = action == Action::Wait;
         match action {
             Action::Wait => Ok(false),
             Action::Continue { main } => Ok(main),
             Action::Request { slot, start, end } => {
                 let is_jump = main.is_some_and(|main| !main.is_done());
                 let end = match slot {
-                    Slot::Main if !fill => self.ramp.next(is_jump, start, ahead, end),
+                    Slot::Main if !fill => self.ramp.request_end(is_jump, start, look_ahead, end),
                     _ => end,
                 };
                 self.request(slot, start, end);
                 Ok(slot == Slot::Main)
             }
             Action::Restart { position } => {
-                // The same bytes again, if it can be told that they are the same.
                 if !self.remote.may_start_over() {
-                    return Err(StopReason::Failed(
-                        NotSeekableSnafu {
-                            url: self.remote.display_url(),
-                            position,
-                        }
-                        .build(),
-                    ));
+                    let url = self.remote.display_url();
+                    return Err(StopReason::Failed(NotSeekableSnafu { url, position }.build()));
                 }
                 self.request(Slot::Main, 0, None);
+                // What the old transfer has received comes again with the new one.
                 self.transfers.close_abandoned();
                 Ok(true)
             }
         }
     }
 
-    /// Takes in what the lane that was given up has received already, so that no jump asks for it again.
-    fn salvaged(&mut self, at: u64, bytes: Bytes) -> Result<(), StopReason> {
-        self.salvaged += bytes.len();
-        if self.salvaged >= SALVAGE_LIMIT {
-            self.transfers.close_abandoned();
-        }
-        self.store(at, &[bytes])
-    }
-
+    /// Starts a transfer in `slot`, in the place of the one there.
     fn request(&mut self, slot: Slot, start: u64, end: Option<u64>) {
         let span = Span { next: start, end };
         let request = self.transfers.attach(self.remote.request(span));
-        let transfer = Transfer::ask(&self.remote.client, request, span);
-        // Its connection cannot be used again: the rest of an answer that nobody wants is on it.
+        let transfer = Transfer::start(&self.remote.client, request, span);
         if self.transfers.start(slot, transfer) {
             (self.jumped, self.salvaged) = (Some(slot), 0);
         }
     }
 
-    async fn next(&mut self, continue_main: bool) -> LoopEvent {
+    async fn next_event(&mut self, continue_main: bool) -> LoopEvent {
         let Self {
-            watch,
+            demand,
             transfers,
             sink,
             jumped,
             ..
         } = self;
-        let mut changed = pin!(watch.changed());
+        let mut changed = pin!(demand.changed());
         std::future::poll_fn(|cx| {
             if let Poll::Ready(demand) = changed.as_mut().poll(cx) {
                 return Poll::Ready(LoopEvent::Demand(demand));
             }
-            // Somebody waits for what a jump is about to bring; what it left behind comes after that.
+            // A reader waits for the first bytes of a jump. What the jump left behind is salvaged after them.
             if jumped.is_none()
                 && let Some((at, bytes)) = transfers.salvage()
             {
@@ -310,6 +301,7 @@ impl Download {
             if let Some((at, bytes)) = transfers.salvage() {
                 return Poll::Ready(LoopEvent::Salvaged(at, bytes));
             }
+            // Last, and only before the loop sleeps: under a fast connection the sink writes by itself, in long pieces.
             if !sink.is_flushed() {
                 return Poll::Ready(LoopEvent::Idle);
             }
@@ -318,172 +310,107 @@ impl Download {
         .await
     }
 
-    async fn handle(&mut self, slot: Slot, event: TransferEvent) -> Result<(), StopReason> {
+    async fn handle(&mut self, event: LoopEvent) -> Result<(), StopReason> {
         match event {
-            TransferEvent::Head(response) => self.head(slot, *response),
-            TransferEvent::Data(at, bytes) => {
-                self.breaks = 0;
-                let chunks = self.gather(slot, bytes);
-                self.store(at, &chunks)?;
-                // Whoever jumps once jumps again, and would wait for a connection each time.
-                if self.jumped.take_if(|jumped| *jumped == slot).is_some() {
-                    self.transfers.prepare(self.remote.prepare());
-                }
+            // The next snapshot has it.
+            LoopEvent::Demand(_) => Ok(()),
+            LoopEvent::Transfer(slot, event) => self.handle_transfer(slot, event).await,
+            LoopEvent::Salvaged(at, bytes) => self.handle_salvaged(at, bytes),
+            LoopEvent::Idle => {
+                self.sink.flush();
                 Ok(())
             }
-            TransferEvent::End { at, with_connection } => self.ended(slot, at, with_connection),
-            TransferEvent::Failed(error) => self.failed(slot, error).await,
         }
     }
 
-    /// `first`, and what follows it at once on a fast connection.
-    fn gather(&self, slot: Slot, first: Bytes) -> Vec<Bytes> {
-        let (mut last, mut sum) = (first.len(), first.len());
-        let mut chunks = vec![first];
-        // Where little is wanted ahead of readers, each chunk is weighed by itself.
-        let gather = if self.ahead() > 4 * GATHER as u64 {
-            GATHER
-        } else {
-            0
-        };
-        while last >= FAST
-            && sum < gather
-            && let Some(TransferEvent::Data(_, bytes)) = self
-                .transfers
-                .with(|slots| slots.transfer(slot).as_mut().and_then(Transfer::ready_data))
-        {
-            last = bytes.len();
-            sum += last;
-            chunks.push(bytes);
+    /// Stores what an abandoned transfer had received already, so that no later jump requests it again.
+    fn handle_salvaged(&mut self, at: u64, bytes: Bytes) -> Result<(), StopReason> {
+        self.salvaged += bytes.len();
+        if self.salvaged >= SALVAGE_LIMIT {
+            self.transfers.close_abandoned();
         }
-        chunks
+        self.store(at, &[bytes])
     }
 
-    fn head(&mut self, slot: Slot, response: Response) -> Result<(), StopReason> {
-        self.remote.check(&response).map_err(|_| StopReason::Changed)?;
-        let total = self.remote.total();
-        if self.options.stores_validators {
-            self.sink.validators = StoredValidators::of(response.headers());
-        }
-        self.sink.resumable = total.is_some() && self.remote.validator().is_some();
-        let tag = self
-            .remote
-            .validator()
-            .map(|validator| validator.as_str().to_owned());
-        let partial = response.content_range().is_some();
-        let body = response.into_body();
-        if total.is_none() && body.ends_with_connection() {
-            self.sink.bypass(Bypass::UnknownLength);
-        }
-        let Some(writer) = self.sink.writer() else {
-            return Ok(());
-        };
-        if let Some(total) = total {
-            writer.set_len(total).map_err(|_| StopReason::Changed)?;
-            // One that is too long to be stored only costs the next session a download.
-            let _ = writer.set_tag(tag.unwrap_or_default());
-        }
-        let start = body.position();
-        self.transfers.with(|slots| {
-            if let Some(transfer) = slots.transfer(slot) {
-                transfer.span.next = start;
-                transfer.partial = partial;
-                transfer.read(body);
-            }
-        });
-        Ok(())
-    }
-
-    fn store(&mut self, at: u64, chunks: &[Bytes]) -> Result<(), StopReason> {
-        let len = chunks.iter().map(|chunk| chunk.len() as u64).sum();
-        let reached = at.saturating_add(len);
-        if self.remote.total().is_none() && reached > self.options.unknown_length_limit {
-            self.sink.bypass(Bypass::UnknownLength);
-        }
-        // A byte beyond the end that the server itself announced is of another file.
-        self.sink.write(at, chunks).map_err(|_| StopReason::Changed)?;
-        if self.sink.bypassed {
-            let window = self.options.window;
-            // A chunk may reach far beyond the look-ahead.
-            self.sink
-                .slide(window / 4, 2 * window, window, !self.remote.ranges);
-        }
-        Ok(())
-    }
-
-    fn ended(&mut self, slot: Slot, at: u64, with_connection: bool) -> Result<(), StopReason> {
-        // What follows a part of unknown total is asked for: bytes, or the answer that there are none (fault D7).
-        let proves_end = self
-            .transfers
-            .take(slot)
-            .is_some_and(|transfer| transfer.span.end.is_none() && !transfer.partial);
-        if !proves_end || self.remote.total().is_some() {
-            return Ok(());
-        }
-        if with_connection && !self.options.accept_unproven_end {
-            return Err(StopReason::Failed(
-                EndUnprovenSnafu {
-                    url: self.remote.display_url(),
-                    position: at,
-                }
-                .build(),
-            ));
-        }
-        match self.sink.writer().map(|writer| writer.set_len(at)) {
-            Some(Err(_)) => Err(StopReason::Changed),
-            _ => Ok(()),
-        }
-    }
-
-    async fn failed(&mut self, slot: Slot, error: NetError) -> Result<(), StopReason> {
-        let transfer = self.transfers.take(slot);
-        let was_reading = transfer.is_some_and(|transfer| !transfer.is_asking());
-        match error {
-            NetError::Changed { .. } => return Err(StopReason::Changed),
-            // The server has the file, but not in parts: the main lane, or a new one, reads it from the start.
-            NetError::RangeIgnored { .. } if self.remote.ranges => {
-                self.remote.ranges = false;
-                return Ok(());
-            }
-            // The client resumes by itself what it can prove to be the same file; beyond that it is for us to ask.
-            _ if was_reading
-                && error.is_transient()
-                && self.remote.validator().is_none()
-                && (self.remote.ranges || self.remote.may_start_over())
-                && self.breaks < MAX_BREAKS =>
-            {
-                let wait = BREAK_WAIT * 2_u32.pow(self.breaks);
-                self.breaks += 1;
-                log::debug!("{error}; going on in {wait:?}");
-                self.sink.flush();
-                let unwanted = async { while self.watch.changed().await.is_some() {} };
-                future::or(unwanted, rt::sleep(wait)).await;
-                return Ok(());
-            }
-            _ => {}
-        }
-        // It may be that main keeps the connection that this one needs, or that the server bears no second one: the next
-        // step asks again in main's place.
-        if slot == Slot::Side
-            && let Some(parked) = self.transfers.take(Slot::Main)
-        {
-            log::debug!("{error}; once more, by itself");
-            drop(parked);
-            return Ok(());
-        }
-        Err(StopReason::Failed(
-            NetSnafu {
-                url: self.remote.display_url(),
-            }
-            .into_error(error),
-        ))
-    }
-
-    /// What [`Over::Changed`] means to readers.
+    /// What [`StopReason::Changed`] means to readers.
     pub(super) fn changed(&self) -> FileError {
         ChangedSnafu {
             url: self.remote.display_url(),
         }
         .build()
+    }
+
+    /// Removes what an earlier session left of another version, and hands the remote back for a fresh start.
+    pub(super) async fn discard_changed(self) -> Remote {
+        let cause = self.changed();
+        let Self { mut remote, sink, .. } = self;
+        rt::unblock(move || sink.discard(cause)).await;
+        remote.forget();
+        remote
+    }
+}
+
+/// Downloads what the readers of one file want. [`FileSource::open_parts`](super::FileSource::open_parts) hands it out,
+/// for a thread or executor of your own.
+///
+/// It resolves when the file is complete in the cache, when the last reader was dropped, or after a failure, which the
+/// readers get. Polling it writes to files: give it a thread, or an executor that may block. Dropping it closes its
+/// connections; readers that wait get [`FileError::Stopped`].
+#[must_use = "a driver does nothing unless it is polled, and dropping it ends the download"]
+pub struct FileDriver {
+    work: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    serves_readers: bool,
+}
+
+impl FileDriver {
+    /// For a file that needs no download.
+    pub(super) fn idle() -> Self {
+        Self {
+            work: None,
+            serves_readers: false,
+        }
+    }
+
+    /// For a file that another source downloads.
+    pub(super) fn following(watch: StatusWatch<FileError>, events: Sender<FileControl>) -> Self {
+        Self {
+            work: Some(Box::pin(sharing::report_completion(watch, events))),
+            serves_readers: false,
+        }
+    }
+
+    pub(super) fn of(download: Download) -> Self {
+        Self {
+            work: Some(Box::pin(download.run())),
+            serves_readers: true,
+        }
+    }
+
+    /// Whether readers wait for ever if it is not run.
+    pub(super) fn serves_readers(&self) -> bool {
+        self.serves_readers
+    }
+}
+
+impl Future for FileDriver {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(work) = &mut self.work else {
+            return Poll::Ready(());
+        };
+        let done = work.as_mut().poll(cx);
+        if done.is_ready() {
+            self.work = None;
+        }
+        done
+    }
+}
+
+impl fmt::Debug for FileDriver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FileDriver")
+            .field("done", &self.work.is_none())
+            .finish_non_exhaustive()
     }
 }

@@ -13,47 +13,46 @@ use crate::storage::{StreamingError, WaitError};
 
 /// Why a file cannot be read, or not any further.
 ///
-/// One failure ends the wait of every reader, so its causes are shared and it is cheap to clone. URLs in it show no
-/// query and no credentials.
+/// Cheap to clone: one failure ends the wait of every reader, and they share its cause. URLs in it show no query and no
+/// credentials.
 #[non_exhaustive]
 #[derive(Debug, Clone, Snafu)]
 #[snafu(visibility(pub(super)))]
 pub enum FileError {
-    /// The network or the server failed, tries included.
-    #[snafu(display("{url} cannot be fetched"))]
+    /// The network or the server failed, and so did the retries.
+    #[snafu(transparent)]
     Net {
-        /// The URL, redacted.
-        url: String,
         /// What failed.
         #[snafu(source(from(NetError, Arc::new)))]
         source: Arc<NetError>,
     },
-    /// The file on the server is not the one that earlier bytes came from. Opened again, it is fetched anew.
+    /// The file on the server is not the one that earlier bytes came from. Opened again, it is downloaded anew.
     #[snafu(display("{url} has changed on the server"))]
     Changed {
         /// The URL, redacted.
         url: String,
     },
-    /// In offline mode, and not all of the file is in the cache.
-    #[snafu(display("{resource} is not complete in the cache"))]
+    /// The file was opened offline, and not all of it is in the cache.
+    #[snafu(display("offline, and {resource} is not complete in the cache"))]
     OfflineMiss {
         /// The URL, redacted.
         resource: String,
-        /// The missing bytes as far as they are known; empty if nothing is known of the file.
+        /// The missing byte ranges, as far as they are known. Empty if nothing is known of the file.
         missing: Vec<Range<u64>>,
         /// The file's length in bytes, if it is known.
         len: Option<u64>,
     },
-    /// The bytes at `position` were let go, or cannot be asked for alone: the server does not serve ranges.
+    /// The byte at `position` is not there and cannot be requested: the server serves no ranges, and nothing proves that
+    /// the file read again from its start is the same one.
     #[snafu(display("{url} cannot be read at {position}: the server serves no ranges"))]
     NotSeekable {
         /// The URL, redacted.
         url: String,
-        /// Where somebody wants to read.
+        /// The byte that a reader waits for.
         position: u64,
     },
-    /// The server announced no length and closed the connection, which a failure does as well. All bytes up to
-    /// `position` are right; see [`FileParams::accept_unproven_end`](super::FileParams::accept_unproven_end).
+    /// The connection closed, and the server had announced no length: this is the end of the file or a failure. All bytes
+    /// up to `position` are right. See [`FileParams::accept_unproven_end`](super::FileParams::accept_unproven_end).
     #[snafu(display("{url} may end at {position}, or the connection broke"))]
     EndUnproven {
         /// The URL, redacted.
@@ -66,61 +65,61 @@ pub enum FileError {
     Local {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// What the operating system said.
         #[snafu(source(from(io::Error, Arc::new)))]
         source: Arc<io::Error>,
     },
-    /// What was stored cannot be read.
-    #[snafu(display("stored bytes cannot be read"))]
+    /// Stored bytes cannot be read.
+    #[snafu(transparent)]
     Stored {
-        /// What the disk said.
+        /// What failed.
         #[snafu(source(from(StreamingError, Arc::new)))]
         source: Arc<StreamingError>,
     },
-    /// The cache cannot be asked whether it has the file. Only in offline mode; otherwise the file is fetched.
-    #[snafu(display("the cache cannot be read"))]
+    /// The file was opened offline, and the cache cannot tell whether it has it. Online, the file is downloaded then.
+    #[snafu(transparent)]
     Cache {
-        /// What the cache said.
+        /// What failed.
         #[snafu(source(from(CacheError, Arc::new)))]
         source: Arc<CacheError>,
     },
-    /// A URL, but the parameters hold no client.
+    /// The location is a URL, and the parameters hold no client.
     #[snafu(display("{url} needs an HTTP client"))]
     NoClient {
         /// The URL, redacted.
         url: String,
     },
-    /// The [`FileDriver`](super::FileDriver) was dropped, so nobody fetches what is missing.
-    #[snafu(display("the fetcher of the file was dropped"))]
+    /// The [`FileDriver`](super::FileDriver) was dropped, and with it the download of what is missing.
+    #[snafu(display("the driver of the file was dropped"))]
     Stopped,
 }
 
 impl FileError {
-    /// Whether trying again later may help.
+    /// Whether the same call may succeed later.
     pub fn is_transient(&self) -> bool {
-        matches!(self, Self::Net { source, .. } if source.is_transient())
+        matches!(self, Self::Net { source } if source.is_transient())
     }
 
-    /// Whether the server said that there is no such file, or there is none on the disk.
+    /// Whether there is no such file, on the server or on the disk.
     pub fn is_not_found(&self) -> bool {
         match self {
-            Self::Net { source, .. } => source.is_not_found(),
+            Self::Net { source } => source.is_not_found(),
             Self::Local { source, .. } => source.kind() == io::ErrorKind::NotFound,
             _ => false,
         }
     }
 
-    /// Whether the file changed on the server while it was read: open it again.
+    /// Whether the file changed on the server while it was read. Open it again.
     pub fn is_changed(&self) -> bool {
         matches!(self, Self::Changed { .. })
     }
 
-    /// Whether the bytes are missing and offline mode forbids to fetch them.
+    /// Whether bytes are missing and the file was opened offline.
     pub fn is_offline_miss(&self) -> bool {
         matches!(self, Self::OfflineMiss { .. })
     }
 
-    /// The cause in an error that a [`Reader`](crate::io::Reader) gave, if the file failed.
+    /// The file's failure in an error of a [`Reader`](crate::io::Reader), if that is what it holds.
     ///
     /// ```
     /// use kithara::file::FileError;
@@ -132,5 +131,26 @@ impl FileError {
             WaitError::Failed { source } => Some(source),
             WaitError::Interrupted => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error as _;
+
+    use super::*;
+
+    /// The top line names the cause, and the chain does not repeat it.
+    #[test]
+    fn an_error_that_only_carries_another_one_is_transparent() {
+        let net = || NetError::Connect {
+            url: "http://a/".to_owned(),
+            source: io::Error::from(io::ErrorKind::ConnectionRefused),
+        };
+        let error = FileError::from(net());
+        assert_eq!(error.to_string(), net().to_string());
+        let source = error.source().map(ToString::to_string);
+        assert_eq!(source, net().source().map(ToString::to_string));
+        assert!(source.is_some());
     }
 }

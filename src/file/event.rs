@@ -1,27 +1,32 @@
-//! What a file says beside its bytes.
+//! What a file tells the app beside its bytes.
 
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use async_channel::{Receiver, Sender};
+use futures_core::Stream;
 
 use crate::cache::CacheError;
 use crate::storage::StreamingError;
 
-/// A message of a [`FileSource`](super::FileSource), between its bytes.
+/// An event of a [`FileSource`](super::FileSource).
 #[non_exhaustive]
 #[derive(Debug, Clone)]
 pub enum FileControl {
-    /// The file is open; the first message.
+    /// The file is open. Always the first event.
     Opened {
         /// Where its bytes come from.
         origin: Origin,
         /// Its length in bytes, if it is known.
         len: Option<u64>,
     },
-    /// What is fetched from here on is not kept: it goes through a window in memory (C16).
+    /// What is downloaded from here on is not kept: it passes through a window in memory.
     CacheBypassed {
         /// Why.
         reason: Bypass,
     },
-    /// The file is complete in the cache: from now on it plays without a connection.
+    /// The file is complete in the cache. From now on it plays without a connection.
     Cached,
 }
 
@@ -33,7 +38,7 @@ pub enum Origin {
     Local,
     /// The cache alone.
     Cache,
-    /// The network, and what of the file the cache had.
+    /// The network, and the cache for the part of the file that it has.
     Network,
 }
 
@@ -41,17 +46,81 @@ pub enum Origin {
 #[non_exhaustive]
 #[derive(Debug, Clone)]
 pub enum Bypass {
-    /// There is no cache, or one in memory and the file is longer than
+    /// There is no cache. Or the cache is in memory and the file is longer than
     /// [`FileParams::window_bytes`](super::FileParams::window_bytes).
     NoCache,
-    /// The cache refused: it is full of what must not go, or failed.
+    /// The cache failed, or it is full of assets that must not be evicted.
     Refused(Arc<CacheError>),
-    /// The file could not be written, or not be read as it was written. With [`StreamingError::is_full`] cache or disk have
-    /// no room; with [`StreamingError::is_damaged`] some of it is fetched again and the file has left the cache.
+    /// The file could not be written, or could not be read back as it was written.
+    ///
+    /// [`StreamingError::is_full`]: the cache or the disk has no room. [`StreamingError::is_damaged`]: the damaged
+    /// blocks are downloaded again, and the file has left the cache.
     Failed(Arc<StreamingError>),
-    /// Another source of this process fetches the same file, and cannot be joined.
+    /// Another source of this process downloads the same file, and its download cannot be shared.
     InUse,
-    /// Its length is unknown and its end cannot be proven, or it is longer than
+    /// The length of the file is unknown and its end cannot be proven. Or the file is longer than
     /// [`FileParams::unknown_length_limit`](super::FileParams::unknown_length_limit).
     UnknownLength,
+}
+
+/// The events of one open file, in order.
+///
+/// A `Stream` that ends when the file has nothing more to tell: it is complete in the cache, its download has ended, or
+/// its last reader was dropped. Events wait in memory until they are taken; there are at most a handful for each open
+/// file. Dropping this changes nothing for the readers.
+///
+/// ```no_run
+/// # async fn run(source: kithara::file::FileSource) -> Result<(), kithara::file::FileError> {
+/// use kithara::file::{FileControl, OpenMode};
+///
+/// let mut parts = source.open_parts(OpenMode::Online).await?;
+/// let opened = parts.events.try_next();
+/// assert!(matches!(opened, Some(FileControl::Opened { .. })));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct FileEvents(Pin<Box<Receiver<FileControl>>>);
+
+impl FileEvents {
+    /// Unbounded: a download must not wait for an app that does not listen, and tells only a few things.
+    pub(super) fn channel() -> (Sender<FileControl>, Self) {
+        let (sender, receiver) = async_channel::unbounded();
+        (sender, Self(Box::pin(receiver)))
+    }
+
+    /// Takes the next event if it is there already. `None` says nothing about later ones: only the stream tells its end.
+    pub fn try_next(&mut self) -> Option<FileControl> {
+        self.0.try_recv().ok()
+    }
+}
+
+impl Stream for FileEvents {
+    type Item = FileControl;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<FileControl>> {
+        self.0.as_mut().poll_next(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_lite::future::block_on;
+    use futures_lite::stream::StreamExt as _;
+
+    use super::*;
+
+    #[test]
+    fn events_come_in_order_and_end_with_their_sender() {
+        let (sender, mut events) = FileEvents::channel();
+        assert!(events.try_next().is_none());
+        let (origin, len) = (Origin::Cache, None);
+        for event in [FileControl::Opened { origin, len }, FileControl::Cached] {
+            sender.try_send(event).expect("an unbounded channel");
+        }
+        drop(sender);
+        assert!(matches!(events.try_next(), Some(FileControl::Opened { .. })));
+        assert!(matches!(block_on(events.next()), Some(FileControl::Cached)));
+        assert!(block_on(events.next()).is_none());
+    }
 }

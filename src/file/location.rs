@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::net::{Url, redacted};
 
-/// A URL or a path.
+/// Where a file is: a URL or a path.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Location {
     /// `http` or `https`.
@@ -15,7 +15,7 @@ pub enum Location {
 }
 
 impl Location {
-    /// Takes what parses as a `http`, `https` or `file` URL for one, and anything else for a path.
+    /// Parses `text` as an `http`, `https` or `file` URL. Anything else is a path.
     ///
     /// ```
     /// use kithara::file::Location;

@@ -1,11 +1,16 @@
-//! What the cache has of a file, and where the rest will be put.
+//! What the cache has of a file, and the claim on the rest.
+//!
+//! A cache on the disk has a complete file or a partial entry, which one download at a time may write. A cache in memory
+//! takes a file whole or not at all: there the download gathers the file in its window first, and a file longer than the
+//! window is not kept ([`MemoryEntry`]).
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 
 use super::revalidate::StoredValidators;
-use super::sharing::{self, DownloadSettings, OpenLock, Subscribers};
+use super::sharing::{self, DownloadSettings, OpenLock, SharedDownload, Subscribers};
 use super::{Bypass, FileControl, FileError};
 use crate::cache::{AssetId, BlockingCache, CacheError, CachePath, PartialEntry};
 use crate::net::{Url, Validator, redacted};
@@ -14,37 +19,38 @@ use crate::storage::{Found, StreamingResource, Writer};
 
 pub(super) type Resource = StreamingResource<FileError>;
 
-/// Where the bytes will be kept, and what is there already.
-pub(super) struct DownloadTarget {
-    pub(super) resource: Resource,
-    pub(super) entry: Option<PartialEntry>,
-    pub(super) bypass: Option<Bypass>,
-    /// Of the source that it was joined to.
-    pub(super) settings: Option<Arc<DownloadSettings>>,
-    /// Where others may join.
-    pub(super) open_lock: Option<OpenLock>,
-    /// Those who joined this, or this one has joined.
-    pub(super) subscribers: Arc<Subscribers>,
-}
-
 /// What the cache has of a file.
 pub(super) enum CacheLookup {
-    Whole(Resource),
-    DownloadTarget(DownloadTarget),
-    /// It cannot tell.
+    Complete(Resource),
+    Incomplete(DownloadTarget),
+    /// The cache failed.
     Unknown(CacheError),
 }
 
+/// Where a download writes, and what is there already.
+pub(super) struct DownloadTarget {
+    pub(super) resource: Resource,
+    /// The claim on the cache's partial entry. `None` if bytes go to memory only.
+    pub(super) entry: Option<PartialEntry>,
+    /// Why there is no entry.
+    pub(super) bypass: Option<Bypass>,
+    /// Those of the source whose download this one shares.
+    pub(super) settings: Option<Arc<DownloadSettings>>,
+    /// Where sources that open the same file stand in line. `None` if the download cannot be shared.
+    pub(super) open_lock: Option<OpenLock>,
+    /// The sources that share the download.
+    pub(super) subscribers: Arc<Subscribers>,
+}
+
 impl CacheLookup {
-    /// `None` if the cache does not have the whole file.
-    pub(super) fn whole(cache: &BlockingCache, asset: &AssetId, path: &CachePath) -> Option<Self> {
+    /// `None` if the cache does not have the complete file. Blocks.
+    pub(super) fn complete(cache: &BlockingCache, asset: &AssetId, path: &CachePath) -> Option<Self> {
         let found = match cache.resource(asset, path) {
-            // It is there, in memory.
             Err(CacheError::NoFiles) => open_memory_entry(cache, asset, path),
             found => found,
         };
         match found {
-            Ok(Some(whole)) => Some(Self::Whole(whole)),
+            Ok(Some(complete)) => Some(Self::Complete(complete)),
             Ok(None) => None,
             Err(error) => Some(Self::Unknown(error)),
         }
@@ -52,17 +58,19 @@ impl CacheLookup {
 }
 
 impl DownloadTarget {
-    /// Joins who has the cache's partial entry, or claims it, or says why it has to do without.
-    pub(super) fn take(
+    /// Shares the download of the partial entry, or claims the entry. `Err` says why neither is possible. Blocks.
+    pub(super) fn find(
         cache: &BlockingCache,
         asset: &AssetId,
         path: &CachePath,
         settings: &Arc<DownloadSettings>,
-        whole: bool,
+        accepts_complete: bool,
     ) -> Result<CacheLookup, Bypass> {
+        // Held until the claim is registered. Between the claim and the registration another source would find the entry
+        // taken and nothing to share, and would download the file a second time.
         let _guard = sharing::lock_entry(asset, path);
         if let Some(shared) = sharing::find(cache, asset, path) {
-            return Ok(CacheLookup::DownloadTarget(Self::shared(shared)));
+            return Ok(CacheLookup::Incomplete(Self::shared(shared)));
         }
         let entry = match cache.partial(asset, path) {
             Ok(Some(entry)) => entry,
@@ -70,15 +78,16 @@ impl DownloadTarget {
             Err(CacheError::NoFiles) => return Err(Bypass::NoCache),
             Err(error) => return Err(Bypass::Refused(Arc::new(error))),
         };
-        // Whoever had the claim may have made the file whole.
-        if whole && let Some(found @ CacheLookup::Whole(_)) = CacheLookup::whole(cache, asset, path) {
+        // The last holder of the claim may have committed the file after it was looked for.
+        if accepts_complete
+            && let Some(found @ CacheLookup::Complete(_)) = CacheLookup::complete(cache, asset, path)
+        {
             return Ok(found);
         }
-        let opened = entry.open();
-        let resource = opened.map_err(|error| Bypass::Failed(Arc::new(error)))?;
+        let resource = entry.open().map_err(|error| Bypass::Failed(Arc::new(error)))?;
         let subscribers = Arc::default();
         let open_lock = sharing::register(&entry, &resource, settings, &subscribers);
-        Ok(CacheLookup::DownloadTarget(Self {
+        Ok(CacheLookup::Incomplete(Self {
             resource,
             entry: Some(entry),
             bypass: None,
@@ -88,7 +97,7 @@ impl DownloadTarget {
         }))
     }
 
-    fn shared(shared: sharing::SharedDownload) -> Self {
+    fn shared(shared: SharedDownload) -> Self {
         Self {
             resource: shared.resource,
             entry: Some(shared.entry),
@@ -110,24 +119,27 @@ impl DownloadTarget {
         }
     }
 
-    pub(super) fn is_whole(&self) -> Option<u64> {
+    /// The file's length, if all of its bytes are there.
+    pub(super) fn complete_len(&self) -> Option<u64> {
         let len = self.resource.len()?;
         self.resource.missing(0..len).is_empty().then_some(len)
     }
 
-    pub(super) fn missing(&self) -> Vec<std::ops::Range<u64>> {
+    /// The missing ranges. Empty if the length is unknown.
+    pub(super) fn missing(&self) -> Vec<Range<u64>> {
         match self.resource.len() {
             Some(len) => self.resource.missing(0..len),
             None => Vec::new(),
         }
     }
 
-    /// Which file the bytes are of, as an earlier session noted.
+    /// Which file the bytes are of, as an earlier session recorded it: the strong validator and the length.
     pub(super) fn identity(&self) -> Option<(Validator, u64)> {
         let tag = String::from_utf8(self.resource.tag()).ok()?;
         Some((Validator::parse(&tag)?, self.resource.len()?))
     }
 
+    /// Commits bytes that are all there. If that fails they can be read all the same.
     pub(super) async fn commit(self, len: u64) -> Resource {
         let Self { resource, entry, .. } = self;
         rt::unblock(move || {
@@ -142,7 +154,7 @@ impl DownloadTarget {
     }
 }
 
-/// The place of one file.
+/// Where the complete file goes in a cache in memory.
 pub(super) struct MemoryEntry {
     pub(super) cache: BlockingCache,
     pub(super) asset: AssetId,
@@ -150,14 +162,14 @@ pub(super) struct MemoryEntry {
 }
 
 impl MemoryEntry {
-    /// Puts the whole file there, and says whether it is kept.
+    /// Puts the complete file into the cache. Returns what there is to tell.
     pub(super) fn put(
         &self,
         writer: &Writer<FileError>,
         len: u64,
         validators: Option<StoredValidators>,
     ) -> FileControl {
-        let Some(bytes) = gather(writer, len) else {
+        let Some(bytes) = read_all(writer, len) else {
             return FileControl::CacheBypassed {
                 reason: Bypass::NoCache,
             };
@@ -178,19 +190,19 @@ impl MemoryEntry {
     }
 }
 
-fn gather(writer: &Writer<FileError>, len: u64) -> Option<Bytes> {
-    let mut whole = BytesMut::zeroed(usize::try_from(len).ok()?);
+/// `None` if a byte has left the window.
+fn read_all(writer: &Writer<FileError>, len: u64) -> Option<Bytes> {
+    let mut all = BytesMut::zeroed(usize::try_from(len).ok()?);
     let mut at = 0;
-    while at < whole.len() {
-        match writer.read_at(at as u64, whole.get_mut(at..)?) {
+    while at < all.len() {
+        match writer.read_at(at as u64, all.get_mut(at..)?) {
             Ok(Found::Bytes(count)) => at += count,
             _ => return None,
         }
     }
-    Some(whole.freeze())
+    Some(all.freeze())
 }
 
-/// The file as it stands there.
 fn open_memory_entry(
     cache: &BlockingCache,
     asset: &AssetId,

@@ -1,15 +1,27 @@
-//! From a location to a resource: the cache first, then what is left of an earlier session, then the network.
+//! Opening: from a location to a resource and its driver.
+//!
+//! The complete file in the cache comes first, then what an earlier session left of it, then the network:
+//!
+//! ```text
+//!   look up ──▶ complete ──▶ unchanged? ──▶ play from the cache (damage: repair)
+//!      │                         └ no ──┐
+//!      ├──▶ download target ◀───────────┘
+//!      │       │ every byte present: commit, play from the cache
+//!      │       │ offline: OfflineMiss
+//!      │       │ another source writes it: share its download
+//!      │       └ else: send the first request, hand out the driver
+//!      └──▶ the cache failed: download into memory; offline an error
+//! ```
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use async_channel::{Receiver, Sender};
+use async_channel::Sender;
 use futures_lite::future;
 use snafu::{OptionExt as _, ResultExt as _};
 
-use super::download::{Download, DownloadOptions, StopReason};
-use super::driver::FileDriver;
-use super::error::{CacheSnafu, LocalSnafu, NoClientSnafu, OfflineMissSnafu};
+use super::download::{Download, DownloadOptions, FileDriver, StopReason};
+use super::error::{LocalSnafu, NoClientSnafu, OfflineMissSnafu};
 use super::lookup::{CacheLookup, DownloadTarget, MemoryEntry, Resource};
 use super::remote::Remote;
 use super::repair;
@@ -17,32 +29,39 @@ use super::revalidate::{self, StoredValidators};
 use super::sharing::{self, DownloadSettings};
 use super::sink::Sink;
 use super::transfers::{CancelOnDrop, Transfers};
-use super::{Bypass, FileControl, FileError, FileParams, Location, Origin};
+use super::{Bypass, FileControl, FileError, FileEvents, FileParams, Location, OpenMode, Origin};
 use crate::cache::{AssetId, CachePath};
 use crate::net::{Url, redacted};
 use crate::rt;
 use crate::storage::{StreamingError, StreamingOptions};
 
-/// A file that is open.
+/// An open file.
 pub(super) struct OpenFile {
     pub(super) resource: Resource,
     pub(super) driver: FileDriver,
-    pub(super) control: Receiver<FileControl>,
+    pub(super) events: FileEvents,
 }
 
-/// A file that is open, and whose fetcher runs.
+/// An open file whose driver runs.
 pub(super) struct StartedFile {
     pub(super) resource: Resource,
-    pub(super) control: Receiver<FileControl>,
+    pub(super) events: FileEvents,
 }
 
-/// A file's location and how it is to be fetched.
+/// Where a file is and how it is downloaded: what a source hands to each open.
 #[derive(Debug)]
 pub(super) struct FileContext {
     pub(super) location: Location,
     pub(super) params: FileParams,
-    /// Those of another source, if this one has joined it.
+    /// Those of another source, once this one shares its download.
     settings: Mutex<Arc<DownloadSettings>>,
+}
+
+/// The name under which the cache keeps a file.
+#[derive(Clone)]
+struct EntryName {
+    asset: AssetId,
+    path: CachePath,
 }
 
 impl FileContext {
@@ -56,11 +75,11 @@ impl FileContext {
     }
 
     pub(super) fn settings(&self) -> Arc<DownloadSettings> {
-        // A pointer is whole whatever panics.
+        // The lock guards one pointer, which a panic cannot leave half written: poisoning says nothing.
         Arc::clone(&self.settings.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Opens the file for somebody who reads at `position` first, on a thread of its own that goes on to fetch it.
+    /// Opens the file for a reader that starts at `position`, on a thread of its own. The thread goes on as the driver.
     ///
     /// # Cancel safety
     ///
@@ -68,30 +87,31 @@ impl FileContext {
     pub(super) async fn start(
         self: &Arc<Self>,
         position: u64,
-        offline: bool,
+        mode: OpenMode,
     ) -> Result<StartedFile, FileError> {
         let (answer, started) = async_channel::bounded(1);
         let transfers = Arc::new(Transfers::default());
         let _cancel_on_drop = CancelOnDrop(Arc::clone(&transfers));
         let context = Arc::clone(self);
         rt::spawn_on_thread(async move {
-            let open_lock = async { Some(context.open(position, offline, transfers).await) };
-            let unwanted = async {
+            let open = async { Some(context.open(position, mode, transfers).await) };
+            let cancelled = async {
                 answer.closed().await;
                 None
             };
-            match future::or(open_lock, unwanted).await {
+            match future::or(open, cancelled).await {
                 None => {}
-                // Whoever asked may be gone by now: then the answer is dropped, and the fetcher finds nobody reading.
+                // The caller may be gone by now. Then the answer is dropped, and the driver finds that nobody reads.
                 Some(Err(error)) => drop(answer.try_send(Err(error))),
                 Some(Ok(opened)) => {
                     let OpenFile {
                         resource,
                         driver,
-                        control,
+                        events,
                     } = opened;
-                    drop(answer.try_send(Ok(StartedFile { resource, control })));
-                    // What nobody hears lives as long as the channel, and is a reader of what this is about to fetch.
+                    drop(answer.try_send(Ok(StartedFile { resource, events })));
+                    // An answer that is never received holds the resource, and that counts as a reader. It lives as long
+                    // as the channel: kept over the driver's run, it would keep the download going for nobody.
                     drop((answer, context));
                     if driver.serves_readers() {
                         driver.await;
@@ -102,23 +122,20 @@ impl FileContext {
         started.recv().await.unwrap_or(Err(FileError::Stopped))
     }
 
-    /// Opens the file for somebody who reads at `position` first. Its requests are put on `lines`.
+    /// Opens the file for a reader that starts at `position`. Its requests are made through `transfers`.
     pub(super) async fn open(
         &self,
         position: u64,
-        offline: bool,
+        mode: OpenMode,
         transfers: Arc<Transfers>,
     ) -> Result<OpenFile, FileError> {
         match &self.location {
             Location::Path(path) => {
                 let path = path.clone();
                 let resource = rt::unblock(move || local(&path)).await?;
-                Ok(OpenFile::whole(resource, Origin::Local).0)
+                Ok(OpenFile::complete(resource, Origin::Local).0)
             }
-            Location::Url(url) => {
-                let offline = offline || self.params.offline;
-                self.open_url(url, position, offline, transfers).await
-            }
+            Location::Url(url) => self.open_url(url, position, mode, transfers).await,
         }
     }
 
@@ -126,36 +143,38 @@ impl FileContext {
         &self,
         url: &Url,
         position: u64,
-        offline: bool,
+        mode: OpenMode,
         transfers: Arc<Transfers>,
     ) -> Result<OpenFile, FileError> {
-        let (asset, path) = self.entry_name(url);
-        let mut stale = false;
-        let target = match self.look_up(url, &asset, &path, true).await {
-            CacheLookup::Whole(whole) if offline || self.is_unchanged(url, &asset, &path, &whole).await? => {
-                return Ok(self.opened(whole, url, offline));
+        let name = self.entry_name(url);
+        let mut accepts_complete = true;
+        let target = match self.look_up(url, &name, accepts_complete).await {
+            CacheLookup::Complete(complete)
+                if mode.is_offline() || self.is_unchanged(url, &name, &complete).await? =>
+            {
+                return Ok(self.opened_complete(complete, url, mode));
             }
-            CacheLookup::Whole(whole) => {
-                log::info!("{}: changed on the server, fetching it anew", redacted(url));
-                // It stays in the cache until the new one is whole.
-                drop(whole);
-                stale = true;
-                match self.look_up(url, &asset, &path, false).await {
-                    CacheLookup::DownloadTarget(target) => target,
+            CacheLookup::Complete(complete) => {
+                log::info!("{}: changed on the server, downloading it anew", redacted(url));
+                // The old file stays in the cache until the new one is complete.
+                drop(complete);
+                accepts_complete = false;
+                match self.look_up(url, &name, accepts_complete).await {
+                    CacheLookup::Incomplete(target) => target,
                     _ => DownloadTarget::in_memory(url, Bypass::InUse),
                 }
             }
-            CacheLookup::Unknown(error) if offline => return Err(error).context(CacheSnafu),
-            // C16: what the cache cannot tell, the server can.
+            CacheLookup::Unknown(error) if mode.is_offline() => return Err(error.into()),
+            // C16: a cache that fails does not stop playback. The server has the file.
             CacheLookup::Unknown(error) => DownloadTarget::in_memory(url, Bypass::Refused(Arc::new(error))),
-            CacheLookup::DownloadTarget(target) => target,
+            CacheLookup::Incomplete(target) => target,
         };
-        if let Some(len) = target.is_whole() {
-            // The session that fetched the last byte was killed before its commit.
+        if let Some(len) = target.complete_len() {
+            // A process that was killed between the last byte and the commit left this.
             let resource = target.commit(len).await;
-            return Ok(self.opened(resource, url, offline));
+            return Ok(self.opened_complete(resource, url, mode));
         }
-        if offline {
+        if mode.is_offline() {
             return OfflineMissSnafu {
                 resource: redacted(url),
                 missing: target.missing(),
@@ -163,26 +182,25 @@ impl FileContext {
             }
             .fail();
         }
-        self.fetch(url, (&asset, &path), target, position, !stale, &transfers)
+        self.start_download(url, &name, target, position, accepts_complete, &transfers)
             .await
     }
 
-    /// The whole file as it is in the cache. What the disk has lost of it is fetched, if that is allowed.
-    fn opened(&self, whole: Resource, url: &Url, offline: bool) -> OpenFile {
-        let (opened, sender) = OpenFile::whole(whole, Origin::Cache);
-        if let Some(client) = self.params.client.as_ref().filter(|_| !offline) {
+    /// The complete file in the cache. Blocks that turn out to be damaged are downloaded again, unless offline.
+    fn opened_complete(&self, complete: Resource, url: &Url, mode: OpenMode) -> OpenFile {
+        let (opened, sender) = OpenFile::complete(complete, Origin::Cache);
+        if let Some(client) = self.params.client.as_ref().filter(|_| !mode.is_offline()) {
             repair::repair_on_damage(&opened.resource, client, url, sender);
         }
         opened
     }
 
-    /// Whether the whole file in the cache may be played as it is.
+    /// Whether the complete file in the cache may be played as it is.
     async fn is_unchanged(
         &self,
         url: &Url,
-        asset: &AssetId,
-        path: &CachePath,
-        whole: &Resource,
+        name: &EntryName,
+        complete: &Resource,
     ) -> Result<bool, FileError> {
         let FileParams {
             client,
@@ -190,21 +208,23 @@ impl FileContext {
             revalidate,
             ..
         } = &self.params;
-        let (Some(client), Some(cache), Some(len), true) = (client, cache, whole.len(), revalidate) else {
+        let (Some(client), Some(cache), Some(len), true) = (client, cache, complete.len(), revalidate) else {
             return Ok(true);
         };
-        let (cache, asset, path) = (cache.blocking().clone(), asset.clone(), path.clone());
+        let (cache, EntryName { asset, path }) = (cache.blocking().clone(), name.clone());
         let validators = rt::unblock(move || StoredValidators::load(&cache, &asset, &path)).await;
         revalidate::is_unchanged(client, url, validators.as_ref(), len).await
     }
 
-    async fn fetch(
+    /// Sends the first request, or shares the download of another source. Each round of the loop has a target; it starts
+    /// over where the target turns out to be of no use.
+    async fn start_download(
         &self,
         url: &Url,
-        (asset, path): (&AssetId, &CachePath),
+        name: &EntryName,
         target: DownloadTarget,
         position: u64,
-        whole: bool,
+        accepts_complete: bool,
         transfers: &Arc<Transfers>,
     ) -> Result<OpenFile, FileError> {
         let client = self
@@ -212,22 +232,27 @@ impl FileContext {
             .client
             .clone()
             .with_context(|| NoClientSnafu { url: redacted(url) })?;
-        let (sender, control) = async_channel::unbounded();
+        let (sender, events) = FileEvents::channel();
         let mut remote = Remote::new(client, url.clone());
         let mut found = Some(target);
         loop {
             transfers.clear();
             let mut target = match found.take() {
                 Some(target) => target,
-                // What was there is worthless, or somebody else's who has given up.
-                None => match self.look_up(url, asset, path, whole).await {
-                    CacheLookup::DownloadTarget(target) => target,
+                // The last target was discarded, or it was of another source that has given up.
+                None => match self.look_up(url, name, accepts_complete).await {
+                    CacheLookup::Incomplete(target) => target,
                     CacheLookup::Unknown(error) => {
                         DownloadTarget::in_memory(url, Bypass::Refused(Arc::new(error)))
                     }
-                    CacheLookup::Whole(whole) => return Ok(self.opened(whole, url, false)),
+                    CacheLookup::Complete(complete) => {
+                        return Ok(self.opened_complete(complete, url, OpenMode::Online));
+                    }
                 },
             };
+            // Fault C14. Sources that open one file at the same time stand in line here until one has its first
+            // response. Before that its download ends with its caller, and must not end with it for the others: the next
+            // in line then finds the writer free and takes over.
             let _open_lock = match &target.open_lock {
                 Some(open_lock) => Some(open_lock.lock_arc().await),
                 None => None,
@@ -235,18 +260,19 @@ impl FileContext {
             let writer = match target.resource.writer() {
                 Ok(writer) => writer,
                 Err(_) if sharing::has_started(&target.resource).await => {
-                    return Ok(OpenFile::shared(target, sender, control));
+                    return Ok(OpenFile::shared(target, sender, events));
                 }
                 Err(error) => {
+                    // Taken: the other download may have ended between the two looks, so this target is tried again.
                     found = Some(target).filter(|_| matches!(error, StreamingError::Taken { .. }));
                     continue;
                 }
             };
-            let known = target.identity();
-            let resumed = known.is_some();
-            match known {
+            let identity = target.identity();
+            let is_resumed = identity.is_some();
+            match identity {
                 Some((validator, len)) => remote.resume(validator, len),
-                // Bytes of which nobody can say what file they are of.
+                // Bytes without a validator: nothing can prove that the server's file is the same.
                 None if !target.resource.available().is_empty() || target.resource.len().is_some() => {
                     drop(writer.discard(FileError::Stopped));
                     continue;
@@ -259,38 +285,29 @@ impl FileContext {
                 sender.clone(),
                 Arc::clone(&target.subscribers),
             );
-            sink.resumable = resumed;
-            if let (Some(Bypass::NoCache), Some(cache)) = (&target.bypass, &self.params.cache) {
-                sink.memory_entry = Some(MemoryEntry {
-                    cache: cache.blocking().clone(),
-                    asset: asset.clone(),
-                    path: path.clone(),
-                });
-            }
-            let Some(mut fetch) = Download::new(remote, sink, self.options(), Arc::clone(transfers)) else {
+            sink.resumable = is_resumed;
+            sink.memory_entry = self.memory_entry(name, &target);
+            let Some(mut download) = Download::new(remote, sink, self.options(), Arc::clone(transfers))
+            else {
                 return Err(FileError::Stopped);
             };
-            match fetch.first(position).await {
+            match download.first_response(position).await {
                 Ok(()) => {}
-                Err(StopReason::Changed) if resumed => {
-                    log::info!("{}: changed on the server, fetching it anew", redacted(url));
-                    let cause = fetch.changed();
-                    let Download {
-                        remote: back, sink, ..
-                    } = fetch;
-                    rt::unblock(move || sink.discard(cause)).await;
-                    remote = back;
-                    remote.forget();
+                Err(StopReason::Changed) if is_resumed => {
+                    log::info!("{}: changed on the server, downloading it anew", redacted(url));
+                    remote = download.discard_changed().await;
                     continue;
                 }
-                Err(StopReason::Changed) => return Err(fetch.changed()),
+                Err(StopReason::Changed) => return Err(download.changed()),
                 // What an earlier session left can be played meanwhile.
-                Err(StopReason::Failed(error)) if resumed && error.is_transient() => {
+                Err(StopReason::Failed(error)) if is_resumed && error.is_transient() => {
                     log::warn!("{error}; starting with what is there");
                 }
                 Err(StopReason::Failed(error)) => return Err(error),
             }
-            // Still in line: from here on others join, and whoever asked is one reader of several.
+            // Under the open lock, before the next in line looks: from here on other sources share this download, and
+            // its caller is one reader of several. A caller that is gone by now must not leave them an open download that
+            // nothing drives.
             if !transfers.mark_open() {
                 return Err(FileError::Stopped);
             }
@@ -298,23 +315,33 @@ impl FileContext {
                 origin: Origin::Network,
                 len: target.resource.len(),
             };
-            // What fits a cache in memory is said to be cached, or not, once it is whole.
-            let bypass = target.bypass.filter(|_| !fetch.fits_memory_entry());
-            fetch.sink.announce(opened, bypass);
+            // A file that fits a cache in memory: whether it is kept is told when it is complete.
+            let bypass = target.bypass.filter(|_| !download.fits_memory_entry());
+            download.sink.announce(opened, bypass);
             return Ok(OpenFile {
                 resource: target.resource,
-                driver: FileDriver::of(fetch),
-                control,
+                driver: FileDriver::of(download),
+                events,
             });
         }
     }
 
-    fn entry_name(&self, url: &Url) -> (AssetId, CachePath) {
+    /// Where the complete file goes if the cache keeps no files: a cache in memory.
+    fn memory_entry(&self, name: &EntryName, target: &DownloadTarget) -> Option<MemoryEntry> {
+        let cache = self.params.cache.as_ref()?;
+        matches!(target.bypass, Some(Bypass::NoCache)).then(|| MemoryEntry {
+            cache: cache.blocking().clone(),
+            asset: name.asset.clone(),
+            path: name.path.clone(),
+        })
+    }
+
+    fn entry_name(&self, url: &Url) -> EntryName {
         let FileParams { asset, path, .. } = &self.params;
-        (
-            asset.clone().unwrap_or_else(|| AssetId::from_url(url)),
-            path.clone().unwrap_or_else(|| CachePath::from_url(url)),
-        )
+        EntryName {
+            asset: asset.clone().unwrap_or_else(|| AssetId::from_url(url)),
+            path: path.clone().unwrap_or_else(|| CachePath::from_url(url)),
+        }
     }
 
     fn options(&self) -> DownloadOptions {
@@ -328,27 +355,28 @@ impl FileContext {
         }
     }
 
-    /// Looks for the whole file in the cache (`whole`), and claims its partial entry otherwise: one hop to a thread that
+    /// Looks for the complete file, if that is accepted, and else for a target of its download. One hop to a thread that
     /// may block.
-    async fn look_up(&self, url: &Url, asset: &AssetId, path: &CachePath, whole: bool) -> CacheLookup {
+    async fn look_up(&self, url: &Url, name: &EntryName, accepts_complete: bool) -> CacheLookup {
         let Some(cache) = &self.params.cache else {
-            return CacheLookup::DownloadTarget(DownloadTarget::in_memory(url, Bypass::NoCache));
+            return CacheLookup::Incomplete(DownloadTarget::in_memory(url, Bypass::NoCache));
         };
-        let (cache, asset, path, url) = (cache.blocking().clone(), asset.clone(), path.clone(), url.clone());
+        let (cache, EntryName { asset, path }, url) = (cache.blocking().clone(), name.clone(), url.clone());
         let settings = self.settings();
         let found = rt::unblock(move || {
-            if whole && let Some(found) = CacheLookup::whole(&cache, &asset, &path) {
+            if accepts_complete && let Some(found) = CacheLookup::complete(&cache, &asset, &path) {
                 return found;
             }
-            DownloadTarget::take(&cache, &asset, &path, &settings, whole)
-                .unwrap_or_else(|why| CacheLookup::DownloadTarget(DownloadTarget::in_memory(&url, why)))
+            DownloadTarget::find(&cache, &asset, &path, &settings, accepts_complete)
+                .unwrap_or_else(|why| CacheLookup::Incomplete(DownloadTarget::in_memory(&url, why)))
         })
         .await;
-        if let CacheLookup::DownloadTarget(DownloadTarget {
+        if let CacheLookup::Incomplete(DownloadTarget {
             settings: Some(theirs),
             ..
         }) = &found
         {
+            // Of two look-aheads the wider counts. Later changes reach the download through its own settings.
             let mut ours = self.settings.lock().unwrap_or_else(PoisonError::into_inner);
             theirs.widen_to(&ours);
             *ours = Arc::clone(theirs);
@@ -358,41 +386,41 @@ impl FileContext {
 }
 
 impl OpenFile {
-    /// Fetched by another source.
-    fn shared(target: DownloadTarget, sender: Sender<FileControl>, control: Receiver<FileControl>) -> Self {
+    /// A file that another source downloads.
+    fn shared(target: DownloadTarget, sender: Sender<FileControl>, events: FileEvents) -> Self {
         let DownloadTarget {
             resource,
             subscribers,
             ..
         } = target;
         let (origin, len) = (Origin::Network, resource.len());
-        // The channel has no limit and its other end is here.
+        // Cannot fail: the channel has no limit, and `events` is its other end.
         let _ = sender.try_send(FileControl::Opened { origin, len });
         subscribers.subscribe(&sender);
         Self {
             driver: FileDriver::following(resource.watch(), sender),
             resource,
-            control,
+            events,
         }
     }
 
-    fn whole(resource: Resource, origin: Origin) -> (Self, Sender<FileControl>) {
-        // For two messages at most.
-        let (sender, control) = async_channel::unbounded();
+    /// A complete file, and the sender for what may still come up.
+    fn complete(resource: Resource, origin: Origin) -> (Self, Sender<FileControl>) {
+        let (sender, events) = FileEvents::channel();
         let len = resource.len();
-        // Its other end is here.
+        // Cannot fail: the channel has no limit, and `events` is its other end.
         let _ = sender.try_send(FileControl::Opened { origin, len });
         let opened = Self {
             resource,
             driver: FileDriver::idle(),
-            control,
+            events,
         };
         (opened, sender)
     }
 }
 
 fn local(path: &Path) -> Result<Resource, FileError> {
-    // Resolved first: what the storage floor opens must not be a symbolic link, what a user opens may be.
+    // An app may open a symbolic link, the storage refuses to: the link is resolved here.
     let resolved = path.canonicalize().context(LocalSnafu { path })?;
     let kind = resolved.metadata().context(LocalSnafu { path })?;
     if !kind.is_file() {

@@ -1,21 +1,39 @@
-//! How a file is fetched and kept.
+//! How a file is downloaded and kept.
 
 use std::time::Duration;
 
 use crate::cache::{AssetCache, AssetId, CachePath};
 use crate::net::HttpClient;
 
-/// How far ahead of its readers a file is fetched.
+/// Whether opening a file may use the network.
+#[non_exhaustive]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OpenMode {
+    /// The network is used for what the cache does not have.
+    #[default]
+    Online,
+    /// No connection is made. A complete file plays from the cache; any other is
+    /// [`FileError::OfflineMiss`](super::FileError::OfflineMiss).
+    Offline,
+}
+
+impl OpenMode {
+    pub(super) fn is_offline(self) -> bool {
+        self == Self::Offline
+    }
+}
+
+/// How far ahead of its readers a file is downloaded.
 #[non_exhaustive]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum LookAhead {
-    /// To the end, then what was skipped, in order. The cache has the whole file then.
+    /// To the end of the file, and then the ranges that were skipped, in order. The cache ends up with the whole file.
     #[default]
     Whole,
-    /// So many bytes.
+    /// This number of bytes.
     Bytes(u64),
-    /// So much playing time, at the rate that [`FileParams::bytes_per_second`] and
-    /// [`FileSource::set_bytes_per_second`](super::FileSource::set_bytes_per_second) tell.
+    /// This much playing time. [`FileParams::bytes_per_second`] and
+    /// [`FileSource::set_bytes_per_second`](super::FileSource::set_bytes_per_second) give the rate.
     Time(Duration),
 }
 
@@ -29,7 +47,6 @@ pub struct FileParams {
     pub(super) path: Option<CachePath>,
     pub(super) look_ahead: LookAhead,
     pub(super) bytes_per_second: u64,
-    pub(super) offline: bool,
     pub(super) revalidate: bool,
     pub(super) window: u64,
     pub(super) unknown_length_limit: u64,
@@ -37,7 +54,7 @@ pub struct FileParams {
 }
 
 impl FileParams {
-    /// Fetches with `client` and keeps what it fetches in `cache`.
+    /// Downloads with `client` and keeps the file in `cache`.
     pub fn new(client: HttpClient, cache: AssetCache) -> Self {
         Self {
             cache: Some(cache),
@@ -45,7 +62,7 @@ impl FileParams {
         }
     }
 
-    /// Fetches with `client` and keeps a window in memory.
+    /// Downloads with `client`. Keeps no more than a window in memory, see [`window_bytes`](Self::window_bytes).
     pub fn uncached(client: HttpClient) -> Self {
         Self {
             client: Some(client),
@@ -53,7 +70,7 @@ impl FileParams {
         }
     }
 
-    /// For local files.
+    /// For local files: no client and no cache. A URL is then [`FileError::NoClient`](super::FileError::NoClient).
     pub fn local() -> Self {
         Self {
             client: None,
@@ -62,7 +79,6 @@ impl FileParams {
             path: None,
             look_ahead: LookAhead::default(),
             bytes_per_second: 40_000,
-            offline: false,
             revalidate: false,
             window: 4 * 1024 * 1024,
             unknown_length_limit: 64 * 1024 * 1024,
@@ -70,66 +86,63 @@ impl FileParams {
         }
     }
 
-    /// Keeps the file as part of this asset. Without it, the URL without its query is the asset.
+    /// Keeps the file as part of this asset. By default the URL without its query names the asset.
     pub fn asset(mut self, asset: AssetId) -> Self {
         self.asset = Some(asset);
         self
     }
 
-    /// Keeps the file under this name. Without it, the whole URL names it, so that a token that changes in the query
-    /// makes another file.
+    /// Keeps the file under this name. By default the whole URL names it, query included: the same track under
+    /// another token in the query is then another file.
     pub fn cache_path(mut self, path: CachePath) -> Self {
         self.path = Some(path);
         self
     }
 
-    /// How far ahead of its readers the file is fetched; [`LookAhead::Whole`] unless set.
+    /// How far ahead of its readers the file is downloaded. Default: [`LookAhead::Whole`].
     pub fn look_ahead(mut self, look_ahead: LookAhead) -> Self {
         self.look_ahead = look_ahead;
         self
     }
 
-    /// What a second of playing takes, for [`LookAhead::Time`]; 40 000 bytes (320 kbit/s) unless set.
+    /// Bytes in one second of playing, for [`LookAhead::Time`]. Default: 40 000 (320 kbit/s).
     pub fn bytes_per_second(mut self, bytes: u64) -> Self {
         self.bytes_per_second = bytes;
         self
     }
 
-    /// Makes no connection at all: a complete file plays, anything else is
-    /// [`FileError::OfflineMiss`](super::FileError::OfflineMiss).
-    pub fn offline_mode(mut self, offline: bool) -> Self {
-        self.offline = offline;
-        self
-    }
-
-    /// Asks the server, each time that a file which is complete in the cache is opened, whether it is still the same
-    /// (`If-None-Match`, `If-Modified-Since`), and fetches it anew if not; not asked unless set. To be set from the
-    /// first download on: what the server said of the file then is compared, its length alone otherwise.
+    /// Asks the server each time a complete file is opened whether it is still the same (`If-None-Match`,
+    /// `If-Modified-Since`; RFC 9110 section 13.1), and downloads it anew if not. Default: `false`.
     ///
-    /// A server that cannot be reached, answers 5xx, or says nothing for three seconds does not keep the file from being
-    /// played. One that refuses (404, 403) is an error; the file stays in the cache.
+    /// Set it before the first download: the server's `ETag` and `Last-Modified` are then stored beside the file.
+    /// Otherwise only the length can be compared.
+    ///
+    /// The cached file plays if the server cannot be reached, answers 5xx, or does not answer within three seconds. If
+    /// the server refuses (403, 404), opening fails and the file stays in the cache.
     pub fn revalidate(mut self, ask: bool) -> Self {
         self.revalidate = ask;
         self
     }
 
-    /// How many bytes to hold in memory where there is no cache or no room in it; 4 MiB unless set, never less than
-    /// 512 KiB. A cache in memory keeps files up to this length, and no longer ones.
+    /// Bytes to hold in memory where there is no cache or no room in it. Default: 4 MiB; never less than 512 KiB. A
+    /// cache in memory keeps files up to this length.
     pub fn window_bytes(mut self, bytes: u64) -> Self {
-        // No less than the largest chunk, of which no byte may be let go before it was read.
+        // The window must hold the largest chunk: none of its bytes may be dropped before it was read.
         self.window = bytes.max(512 * 1024);
         self
     }
 
-    /// The most of a file of unknown length to put into the cache; 64 MiB unless set. What is longer may be a stream
-    /// without an end, which must not drive everything else out.
+    /// The most bytes of a file of unknown length to put into the cache. Default: 64 MiB. A longer one may be a stream
+    /// without an end, which would evict everything else.
     pub fn unknown_length_limit(mut self, bytes: u64) -> Self {
         self.unknown_length_limit = bytes;
         self
     }
 
-    /// Takes the close of a connection for the end of a file whose server announces neither a length nor chunks. A
-    /// failure on the way is then not told from the end; such a file is never kept.
+    /// Takes the close of a connection for the end of a file whose server announces neither a length nor chunks.
+    /// Default: `false`, and reading fails there with [`FileError::EndUnproven`](super::FileError::EndUnproven).
+    ///
+    /// With `true` a broken connection looks like the end of the file. Such a file is never kept.
     pub fn accept_unproven_end(mut self, accept: bool) -> Self {
         self.accept_unproven_end = accept;
         self

@@ -1,27 +1,28 @@
-//! The file on the server: which one it is, and how it may be asked for.
+//! The file on the server: which version it is, and how it can be requested.
 
 use super::FileError;
 use super::error::ChangedSnafu;
 use super::schedule::Span;
 use crate::net::{ByteRange, HttpClient, Request, Response, Url, Validator, redacted};
 
-/// A URL, and what its server has said of the file so far.
+/// A URL, and what its server has told of the file so far.
 pub(super) struct Remote {
     pub(super) client: HttpClient,
     url: Url,
-    /// What answered last, after redirects.
+    /// The URL that answered last, after redirects.
     answered_by: Url,
-    known: Option<Identity>,
-    /// Whether ranges are served, until the contrary is seen.
+    /// `None` before the first response.
+    identity: Option<Identity>,
+    /// Whether ranges are served. Believed until a response says otherwise.
     pub(super) ranges: bool,
 }
 
 /// What tells one version of the file from another.
 struct Identity {
-    /// Proves that another response is of the same file.
+    /// A strong validator proves that another response is of the same version.
     validator: Option<Validator>,
-    /// `ETag` and `Last-Modified` as sent. Where they prove nothing they can still contradict.
-    headers_said: [Option<Vec<u8>>; 2],
+    /// `ETag` and `Last-Modified` as sent. Weak ones prove nothing, but they can contradict.
+    header_values: [Option<Vec<u8>>; 2],
     total: Option<u64>,
 }
 
@@ -31,43 +32,46 @@ impl Remote {
             client,
             answered_by: url.clone(),
             url,
-            known: None,
+            identity: None,
             ranges: true,
         }
     }
 
+    /// The URL for errors and logs, redacted.
     pub(super) fn display_url(&self) -> String {
         redacted(&self.url)
     }
 
-    /// Takes up where an earlier session left off.
+    /// Goes on with the version that an earlier session has downloaded a part of.
     pub(super) fn resume(&mut self, validator: Validator, total: u64) {
-        self.known = Some(Identity {
+        self.identity = Some(Identity {
             validator: Some(validator),
-            headers_said: [None, None],
+            header_values: [None, None],
             total: Some(total),
         });
     }
 
+    /// The next response may be of any version.
     pub(super) fn forget(&mut self) {
-        self.known = None;
+        self.identity = None;
         self.ranges = true;
     }
 
     pub(super) fn validator(&self) -> Option<&Validator> {
-        self.known.as_ref()?.validator.as_ref()
+        self.identity.as_ref()?.validator.as_ref()
     }
 
+    /// The file's length, if it is known.
     pub(super) fn total(&self) -> Option<u64> {
-        self.known.as_ref()?.total
+        self.identity.as_ref()?.total
     }
 
-    /// Whether the file may be asked for again from its start: nothing is known of it, or what is known tells whether it
-    /// is the same.
+    /// Whether the file may be requested from its start again: nothing has been received yet, or a changed file would be
+    /// noticed.
     pub(super) fn may_start_over(&self) -> bool {
-        self.known.as_ref().is_none_or(|known| {
+        self.identity.as_ref().is_none_or(|known| {
             known.total.is_some()
-                && (known.validator.is_some() || known.headers_said.iter().any(Option::is_some))
+                && (known.validator.is_some() || known.header_values.iter().any(Option::is_some))
         })
     }
 
@@ -79,7 +83,7 @@ impl Remote {
                 None => ByteRange::from_start(span.next),
             });
         }
-        if let Some(known) = &self.known {
+        if let Some(known) = &self.identity {
             if let Some(validator) = known.validator.clone() {
                 request = request.if_range(validator);
             }
@@ -90,51 +94,52 @@ impl Remote {
         request
     }
 
-    /// Makes a connection to where the bytes come from, for the next request.
+    /// Makes a connection for the next request, to the host that answered last.
     pub(super) fn prepare(&self) -> impl Future<Output = ()> + Send + use<> {
         let (client, url) = (self.client.clone(), self.answered_by.clone());
         async move { client.preconnect(&url).await }
     }
 
-    /// Whether one more request need not wait for a connection.
+    /// Whether one more request would find a connection without waiting for another one to end.
     pub(super) fn has_room(&self) -> bool {
         self.client.has_room(&self.answered_by)
     }
 
-    /// Learns from a response what it says of the file.
+    /// Compares a response with the earlier ones, and learns from it. The first one sets the identity: whatever it does
+    /// not tell cannot be compared later.
     ///
     /// # Errors
     ///
-    /// [`FileError::Changed`] if it is not of the file that earlier responses were of.
+    /// [`FileError::Changed`] if the response is of another version.
     pub(super) fn check(&mut self, response: &Response) -> Result<(), FileError> {
         self.answered_by = response.url().clone();
         let header = |name| {
             let value = response.headers().get(name)?;
             Some(value.as_bytes().to_vec())
         };
-        let headers_said = [header("etag"), header("last-modified")];
+        let header_values = [header("etag"), header("last-modified")];
         let validator = response.validator();
         let total = response.total_length();
         if response.status() == 200 {
             self.ranges = false;
         }
-        let Some(known) = &mut self.known else {
-            self.known = Some(Identity {
+        let Some(known) = &mut self.identity else {
+            self.identity = Some(Identity {
                 validator,
-                headers_said,
+                header_values,
                 total,
             });
             return Ok(());
         };
         let differ = |before: &Option<Vec<u8>>, now: &Option<Vec<u8>>| matches!((before, now), (Some(before), Some(now)) if before != now);
         let other_validator = matches!((&known.validator, &validator), (Some(a), Some(b)) if a != b);
-        let other_words = known
-            .headers_said
+        let other_header = known
+            .header_values
             .iter()
-            .zip(&headers_said)
+            .zip(&header_values)
             .any(|(before, now)| differ(before, now));
         let other_length = matches!((known.total, total), (Some(a), Some(b)) if a != b);
-        if other_validator || other_words || other_length {
+        if other_validator || other_header || other_length {
             return ChangedSnafu {
                 url: redacted(&self.url),
             }

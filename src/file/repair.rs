@@ -1,9 +1,16 @@
-//! A complete file of which the disk has lost something.
+//! Repair: damaged blocks of a complete file are downloaded again while it plays.
 //!
-//! The rule: *what is damaged is missing*. Readers wait for it as for any byte that has not come yet, and it is asked for
-//! again, block by block, on a thread that lives as long as that takes. The bytes are taken only if they are what the
-//! block's checksum says, so they are of the same version whatever the server says of it. They stay in memory: the
-//! entry left the cache when the damage was found, and the next session fetches the file anew.
+//! A damaged block is missing. Readers wait for it as for any byte that has not come yet:
+//!
+//! ```text
+//!   reader ──▶ checksum differs ──▶ block is missing ──▶ damage callback
+//!                                        ▲                    │ a thread, for as long as blocks are missing
+//!                                        │                    ▼
+//!                  memory, if the checksum is right ◀── range request
+//! ```
+//!
+//! The stored checksum decides whether the bytes are of the same version, whatever the server says. Repaired blocks stay in
+//! memory: the entry left the cache when the damage was found, and the next session downloads the file anew.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -12,45 +19,47 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use async_channel::Sender;
 use bytes::Bytes;
 use futures_lite::future;
-use snafu::ResultExt as _;
 
-use super::error::{ChangedSnafu, NetSnafu};
+use super::error::ChangedSnafu;
 use super::{Bypass, FileControl, FileError};
-use crate::net::{ByteRange, HttpClient, Request, Url, redacted};
+use crate::net::{ByteRange, HttpClient, NetError, Request, Url, redacted};
 use crate::rt;
 use crate::storage::{BLOCK, StreamingResource, WeakResource, Writer};
 
-/// Has what is found damaged of `resource` fetched from `url`, and the first time said.
+/// Downloads blocks of `resource` from `url` when they turn out to be damaged. The first damage is told to the app.
 pub(super) fn repair_on_damage(
     resource: &StreamingResource<FileError>,
     client: &HttpClient,
     url: &Url,
-    control: Sender<FileControl>,
+    events: Sender<FileControl>,
 ) {
+    // Weak: the resource holds the callback, and would hold itself.
     let (weak, client, url) = (resource.downgrade(), client.clone(), url.clone());
-    let reported = AtomicBool::new(false);
+    let is_told = AtomicBool::new(false);
     resource.mend_with(Box::new(move |error| {
-        log::warn!("{error}; fetching them from {}", redacted(&url));
-        if !reported.swap(true, Ordering::Relaxed) {
+        log::warn!("{error}; downloading them from {}", redacted(&url));
+        if !is_told.swap(true, Ordering::Relaxed) {
             let reason = Bypass::Failed(Arc::new(error));
-            // Whoever does not listen is not told.
-            drop(control.try_send(FileControl::CacheBypassed { reason }));
+            // An error means that the app has dropped the events.
+            drop(events.try_send(FileControl::CacheBypassed { reason }));
         }
-        rt::spawn_on_thread(mend(weak.clone(), client.clone(), url.clone()));
+        // This runs on the thread that reads, which must not wait for the network.
+        rt::spawn_on_thread(repair(weak.clone(), client.clone(), url.clone()));
     }));
 }
 
-/// Fetches all that is missing, unless somebody is at it: then he looks again when he has done.
-async fn mend(weak: WeakResource<FileError>, client: HttpClient, url: Url) {
+/// Downloads all that is missing. Ends at once if another repair is under way: that one looks again when it is done, so a
+/// block found damaged meanwhile is not forgotten.
+async fn repair(weak: WeakResource<FileError>, client: HttpClient, url: Url) {
     while let Some(mut writer) = writer(&weak) {
         let mut demand = writer.demand();
         let unwanted = async {
             while demand.changed().await.is_some() {}
             None
         };
-        let fetched = async { Some(fetch_missing(&mut writer, &client, &url).await) };
-        // The connection closes as soon as the last reader is gone.
-        match future::or(unwanted, fetched).await {
+        let downloaded = async { Some(download_missing(&mut writer, &client, &url).await) };
+        // The last reader's drop closes the connection.
+        match future::or(unwanted, downloaded).await {
             None => return,
             Some(Ok(())) => {}
             Some(Err(cause)) => {
@@ -62,25 +71,24 @@ async fn mend(weak: WeakResource<FileError>, client: HttpClient, url: Url) {
     }
 }
 
-/// `None` if there is nothing to be done here.
+/// `None` if nothing is missing, nobody reads, or another repair has the writer.
 fn writer(weak: &WeakResource<FileError>) -> Option<Writer<FileError>> {
     let resource = weak.upgrade()?;
-    let lost = resource
+    let is_damaged = resource
         .len()
         .is_some_and(|len| !resource.missing(0..len).is_empty());
-    lost.then(|| resource.writer().ok()).flatten()
+    is_damaged.then(|| resource.writer().ok()).flatten()
 }
 
-async fn fetch_missing(
+async fn download_missing(
     writer: &mut Writer<FileError>,
     client: &HttpClient,
     url: &Url,
 ) -> Result<(), FileError> {
     while let Some(missing) = writer.first_missing(0..writer.end().unwrap_or_default()) {
+        // The checksum is of the whole block: a part of it could not be verified.
         let block = writer.stretch(missing.start).unwrap_or(missing);
-        let bytes = fetch_block(client, url, block.clone())
-            .await
-            .context(NetSnafu { url: redacted(url) })?;
+        let bytes = download_block(client, url, block.clone()).await?;
         if !matches!(writer.mend(block.start, &bytes), Ok(true)) {
             return ChangedSnafu { url: redacted(url) }.fail();
         }
@@ -88,11 +96,7 @@ async fn fetch_missing(
     Ok(())
 }
 
-async fn fetch_block(
-    client: &HttpClient,
-    url: &Url,
-    range: Range<u64>,
-) -> Result<Bytes, crate::net::NetError> {
+async fn download_block(client: &HttpClient, url: &Url, range: Range<u64>) -> Result<Bytes, NetError> {
     let request = Request::get(url.clone()).range(ByteRange::new(range.start, range.end));
     client.send(request).await?.bytes(BLOCK).await
 }

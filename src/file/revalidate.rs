@@ -1,86 +1,84 @@
-//! Whether a file that is complete in the cache is still the one on the server.
+//! Revalidation: asking the server whether a complete file in the cache is still the same.
 //!
-//! What the server said of the file when it was fetched stands beside the file, as a small entry of its own. It is
-//! written after the file: a session that is killed in between has a file fetched once too often, never an old one
-//! taken for the new.
+//! The server's validators at the time of the download are stored beside the file, as a small entry of its own. That entry is
+//! written after the file's commit: a process that is killed in between leaves a file that is downloaded once more than
+//! needed, and never an old file that passes for the new one.
 //!
-//! The question is the client's own request: it waits for one of the host's connections like any other, which counts as
-//! silence, and ends with whoever opens the file.
+//! The question is a request of the client like any other. It waits for a connection to the host, within the limit for the
+//! answer, and ends with the future that opens the file.
 
 use std::time::Duration;
 
 use bytes::Bytes;
-use snafu::IntoError as _;
 
 use super::FileError;
-use super::error::NetSnafu;
 use crate::cache::{AssetId, BlockingCache, CachePath};
-use crate::net::{ByteRange, HeaderMap, HttpClient, NetError, Request, Response, Url, redacted};
+use crate::net::{ByteRange, HeaderMap, HttpClient, NetError, Request, Response, Url};
 use crate::rt;
 
-/// A server that takes longer to say whether the file is the same is not waited for.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// The most time for the answer. A slower server counts as one that cannot be reached: the file in the cache plays.
+const ANSWER_LIMIT: Duration = Duration::from_secs(3);
 
-/// `ETag` and `Last-Modified`, as sent. Weak ones too: what is compared is what is shown, not bytes to be joined.
+/// `ETag` and `Last-Modified`, as sent. Weak ones count too: no bytes of two responses are joined here.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct StoredValidators {
-    tag: String,
-    modified: String,
+    etag: String,
+    last_modified: String,
 }
 
 impl StoredValidators {
-    /// `None` if the server says nothing that another response could contradict.
+    /// `None` if the server sent neither.
     pub(super) fn of(headers: &HeaderMap) -> Option<Self> {
         let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
-        let stored = Self {
-            tag: text("etag").unwrap_or_default().to_owned(),
-            modified: text("last-modified").unwrap_or_default().to_owned(),
+        let validators = Self {
+            etag: text("etag").unwrap_or_default().to_owned(),
+            last_modified: text("last-modified").unwrap_or_default().to_owned(),
         };
-        (stored.tag.len() + stored.modified.len() > 0).then_some(stored)
+        (validators.etag.len() + validators.last_modified.len() > 0).then_some(validators)
     }
 
     fn encode(&self) -> Bytes {
-        format!("{}\n{}", self.tag, self.modified).into()
+        format!("{}\n{}", self.etag, self.last_modified).into()
     }
 
     fn decode(bytes: &[u8]) -> Option<Self> {
-        let (tag, modified) = std::str::from_utf8(bytes).ok()?.split_once('\n')?;
+        let (etag, last_modified) = std::str::from_utf8(bytes).ok()?.split_once('\n')?;
         Some(Self {
-            tag: tag.to_owned(),
-            modified: modified.to_owned(),
+            etag: etag.to_owned(),
+            last_modified: last_modified.to_owned(),
         })
     }
 
-    /// Whether a response is of the file that this was said of. A tag decides alone.
+    /// Whether a response is of the same file. Two `ETag`s decide alone.
     fn matches(&self, headers: &HeaderMap) -> bool {
         let now = Self::of(headers);
-        now.is_some_and(|now| match (self.tag.is_empty(), now.tag.is_empty()) {
-            (false, false) => self.tag == now.tag,
-            _ => self.modified == now.modified,
+        now.is_some_and(|now| match (self.etag.is_empty(), now.etag.is_empty()) {
+            (false, false) => self.etag == now.etag,
+            _ => self.last_modified == now.last_modified,
         })
     }
 
-    /// Keeps it for later sessions. Blocks.
+    /// Stores them beside the file, for later sessions. Blocks.
     pub(super) fn store(&self, cache: &BlockingCache, asset: &AssetId, path: &CachePath) {
-        let load = beside(path).map(|beside| cache.put_atomic(asset, &beside, self.encode()));
-        if let Some(Err(error)) = load {
-            log::warn!("the file will be fetched again: {error}");
+        let stored = entry_path(path).map(|path| cache.put_atomic(asset, &path, self.encode()));
+        if let Some(Err(error)) = stored {
+            log::warn!("the file will be downloaded again: {error}");
         }
     }
 
-    /// What was kept. Blocks.
+    /// What an earlier session stored. Blocks.
     pub(super) fn load(cache: &BlockingCache, asset: &AssetId, path: &CachePath) -> Option<Self> {
-        Self::decode(&cache.get(asset, &beside(path)?).ok()??)
+        Self::decode(&cache.get(asset, &entry_path(path)?).ok()??)
     }
 }
 
-fn beside(path: &CachePath) -> Option<CachePath> {
+/// The name of the validators' entry, of which the file's name is the beginning.
+fn entry_path(path: &CachePath) -> Option<CachePath> {
     CachePath::parse(&format!("{}~http", path.as_str())).ok()
 }
 
-/// Asks, once, whether the file of `len` bytes of which `said` was said is still the one.
-///
-/// `true` as well if the server cannot be reached or is not well: the file that is there plays.
+/// Asks once whether the file of `len` bytes is still the same. `true` also if the server cannot be reached or is not
+/// well: then the file in the cache plays.
 ///
 /// # Errors
 ///
@@ -91,32 +89,32 @@ pub(super) async fn is_unchanged(
     stored: Option<&StoredValidators>,
     len: u64,
 ) -> Result<bool, FileError> {
-    // One byte, if the file is another one: the connection can be used again.
+    // A changed file comes as one byte, and its connection can be used again.
     let mut request = Request::get(url.clone()).range(ByteRange::new(0, 1));
     match stored {
-        Some(stored) if !stored.tag.is_empty() => request = request.header("if-none-match", &stored.tag),
-        Some(stored) => request = request.header("if-modified-since", &stored.modified),
+        Some(stored) if !stored.etag.is_empty() => request = request.header("if-none-match", &stored.etag),
+        Some(stored) => request = request.header("if-modified-since", &stored.last_modified),
         None => {}
     }
     let answer = async { Some(client.send_once(request).await) };
-    let patience = async {
-        rt::sleep(PATIENCE).await;
+    let limit = async {
+        rt::sleep(ANSWER_LIMIT).await;
         None
     };
-    let same = |response: &Response| {
+    let is_same = |response: &Response| {
         let same_validators = stored.is_none_or(|stored| stored.matches(response.headers()));
         same_validators && response.total_length().is_none_or(|total| total == len)
     };
-    match futures_lite::future::or(answer, patience).await {
+    match futures_lite::future::or(answer, limit).await {
         None | Some(Err(NetError::Status { status: 304, .. })) => Ok(true),
-        Some(Ok(response)) => Ok(same(&response)),
-        // Shorter than a byte by now, or no range can be had: it is another file than before.
+        Some(Ok(response)) => Ok(is_same(&response)),
+        // The first byte does not exist: the file on the server is empty now.
         Some(Err(NetError::RangeNotSatisfiable { .. })) => Ok(len == 0),
         Some(Err(error)) if error.is_transient() => {
-            log::info!("{error}; what is in the cache plays");
+            log::info!("{error}; the file in the cache plays");
             Ok(true)
         }
-        Some(Err(error)) => Err(NetSnafu { url: redacted(url) }.into_error(error)),
+        Some(Err(error)) => Err(error.into()),
     }
 }
 
@@ -135,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_said_reads_back_and_is_compared_by_its_tag() {
+    fn validators_read_back_and_two_etags_decide_alone() {
         assert_eq!(StoredValidators::of(&headers("", "")), None);
         let stored = StoredValidators::of(&headers("W/\"a\"", "Monday")).unwrap();
         assert_eq!(StoredValidators::decode(&stored.encode()), Some(stored.clone()));
@@ -143,7 +141,7 @@ mod tests {
         assert!(!stored.matches(&headers("W/\"b\"", "Monday")));
         assert!(stored.matches(&headers("", "Monday")));
         assert!(!stored.matches(&headers("", "Tuesday")));
-        assert!(!stored.matches(&headers("", "")), "nothing speaks for it");
+        assert!(!stored.matches(&headers("", "")), "nothing proves it");
         assert_eq!(StoredValidators::decode(b"nonsense"), None);
     }
 }

@@ -1,36 +1,52 @@
-//! What to fetch next. No I/O and no clock: from what is present and what is wanted to one step.
+//! What to request next. Pure: a [`Snapshot`] goes in, an [`Action`] comes out; no I/O and no clock.
 //!
-//! 1. A byte somebody waits for, the longest wait first.
-//! 2. Otherwise the first missing byte ahead of a reader, the nearest first.
-//! 3. Otherwise, if all of it is wanted, the first hole.
+//! The goal is one missing byte:
 //!
-//! A lane under way that comes by there soon reads on. A jump opens another: `side` if it is small (the tail that
-//! demuxers read) or another reader still follows `main`, which is parked meanwhile; else `main` moves, as it does where
-//! there is room for no other: what is parked keeps its connection.
+//! 1. one that a reader waits for, the longest wait first;
+//! 2. otherwise the first one within a reader's look-ahead, the nearest first;
+//! 3. otherwise, if the whole file is wanted, the first one of the file.
+//!
+//! A transfer under way that reaches the goal soon continues. A jump starts another one:
+//!
+//! ```text
+//!   is the gap small (the tail that demuxers read),
+//!   or does another reader still follow main?
+//!        │ yes                                │ no
+//!   a connection free, or side in use?        │
+//!        │ yes            │ no                │
+//!   side fetches it,      └────▶ main moves to the goal ◀┘
+//!   main is parked
+//! ```
+//!
+//! A parked transfer keeps its connection. So main moves where the side transfer would have to wait for that very one.
 
 use std::ops::Range;
 
 use crate::storage::Demand;
 
-/// A gap this small is read through rather than jumped over.
-const READ_ON: u64 = 64 * 1024;
-/// The most a side lane asks for.
-const SIDE: u64 = 2 * 1024 * 1024;
+/// A gap up to this many bytes is read through: that costs less than a request.
+const READ_THROUGH: u64 = 64 * 1024;
+/// The most bytes of a side transfer.
+const SIDE_LIMIT: u64 = 2 * 1024 * 1024;
 
-/// Less look-ahead than this would cost a request for each read.
-pub(super) const LEAST_AHEAD: u64 = 16 * 1024;
+/// The least look-ahead, in bytes. A shorter one would cost a request for each read.
+pub(super) const MIN_LOOK_AHEAD: u64 = 16 * 1024;
 
-/// Which of the two lanes.
+/// One of the two places for a transfer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Slot {
+    /// Reads ahead.
     Main,
+    /// Serves a small jump while main is parked.
     Side,
 }
 
-/// What a lane under way will bring.
+/// What a transfer will bring.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Span {
+    /// Where the next bytes belong.
     pub(super) next: u64,
+    /// Where the request ends. `None`: at the end of the file.
     pub(super) end: Option<u64>,
 }
 
@@ -39,55 +55,56 @@ impl Span {
         self.next <= position && self.end.is_none_or(|end| position < end)
     }
 
-    /// Whether all of it has come; its end is only still to be told.
+    /// Whether all bytes have come. Only the end is still to be told.
     pub(super) fn is_done(self) -> bool {
         self.end.is_some_and(|end| end <= self.next)
     }
 
     fn ends_soon(self) -> bool {
         self.end
-            .is_some_and(|end| end.saturating_sub(self.next) <= READ_ON)
+            .is_some_and(|end| end.saturating_sub(self.next) <= READ_THROUGH)
     }
 
     fn reaches_soon(self, position: u64) -> bool {
-        self.covers(position) && position - self.next <= READ_ON
+        self.covers(position) && position - self.next <= READ_THROUGH
     }
 }
 
-/// All that a step depends on, but the bytes present.
+/// All that a decision depends on, apart from which bytes are present.
 #[derive(Debug, Clone)]
 pub(super) struct Snapshot {
     pub(super) demand: Demand,
+    /// The file's length, if it is known.
     pub(super) len: Option<u64>,
     pub(super) main: Option<Span>,
     pub(super) side: Option<Span>,
     /// Bytes wanted ahead of each reader.
-    pub(super) ahead: u64,
-    /// Whether holes are to be filled.
+    pub(super) look_ahead: u64,
+    /// Whether the whole file is wanted.
     pub(super) fill: bool,
     /// Whether the server serves ranges, as far as is known.
     pub(super) ranges: bool,
 }
 
-/// One step.
+/// What to do until something changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Action {
-    /// Nothing is wanted now.
+    /// Nothing is wanted now. Transfers are parked.
     Wait,
-    /// Let lanes go on; the main one only if so.
+    /// The side transfer continues, and the main one if `main`.
     Continue { main: bool },
-    /// Ask for these bytes, to the end of the file without `end`.
+    /// Request these bytes; without `end` to the end of the file.
     Request {
         slot: Slot,
         start: u64,
         end: Option<u64>,
     },
-    /// The byte can only be had by reading the whole file again.
+    /// The byte at `position` can be had only by reading the file from its start again.
     Restart { position: u64 },
 }
 
-/// Decides, asking `missing` for the first missing range within one, and `has_room` whether there may be one connection
-/// more.
+/// Decides. `missing` gives the first missing range within a range; `has_room` tells whether one more connection may be
+/// used.
 pub(super) fn decide(
     snapshot: &Snapshot,
     missing: impl Fn(Range<u64>) -> Option<Range<u64>>,
@@ -95,7 +112,7 @@ pub(super) fn decide(
 ) -> Action {
     let Some(goal) = snapshot.goal(&missing) else {
         return match (snapshot.main, snapshot.side) {
-            // At its end the connection is free for the next request.
+            // Read to its end, a transfer leaves its connection to the next request. Abandoned, it closes it.
             (Some(main), _) if main.ends_soon() => Action::Continue { main: true },
             (_, Some(_)) => Action::Continue { main: false },
             (_, None) => Action::Wait,
@@ -116,17 +133,17 @@ pub(super) fn decide(
     let gap_end = missing(goal..u64::MAX)
         .map(|gap| gap.end)
         .filter(|end| *end != u64::MAX);
-    let small = gap_end.is_some_and(|end| end - goal <= SIDE);
-    // A side lane that is given up leaves its connection to the next one.
+    let is_small = gap_end.is_some_and(|end| end - goal <= SIDE_LIMIT);
+    // A side transfer that is replaced leaves its place among the connections to the next one.
     let may_park = |main| {
-        (small || snapshot.is_followed(main, goal, &missing)) && (snapshot.side.is_some() || has_room())
+        (is_small || snapshot.is_followed(main, goal, &missing)) && (snapshot.side.is_some() || has_room())
     };
     match snapshot.main {
         Some(main) if may_park(main) => Action::Request {
             slot: Slot::Side,
             start: goal,
-            end: Some(gap_end.map_or(goal.saturating_add(SIDE), |end| {
-                end.min(goal.saturating_add(SIDE))
+            end: Some(gap_end.map_or(goal.saturating_add(SIDE_LIMIT), |end| {
+                end.min(goal.saturating_add(SIDE_LIMIT))
             })),
         },
         _ => Action::Request {
@@ -138,6 +155,7 @@ pub(super) fn decide(
 }
 
 impl Snapshot {
+    /// The missing byte that is wanted first.
     fn goal(&self, missing: &impl Fn(Range<u64>) -> Option<Range<u64>>) -> Option<u64> {
         let waited = self
             .demand
@@ -148,7 +166,7 @@ impl Snapshot {
             return Some(range.start);
         }
         let ahead = |position: &u64| {
-            let gap = missing(*position..position.saturating_add(self.ahead))?;
+            let gap = missing(*position..position.saturating_add(self.look_ahead))?;
             Some((gap.start - position, gap.start))
         };
         let nearest = self.demand.positions.iter().filter_map(ahead).min();
@@ -168,35 +186,46 @@ impl Snapshot {
     ) -> bool {
         self.demand.positions.iter().any(|position| {
             *position != goal
-                && missing(*position..position.saturating_add(self.ahead))
+                && missing(*position..position.saturating_add(self.look_ahead))
                     .is_some_and(|gap| gap.start != goal && main.reaches_soon(gap.start))
         })
     }
 }
 
-/// The least to ask for: a request costs more than so many bytes.
-const LEAST: u64 = 64 * 1024;
-/// Who has come so far reads on.
-const MOST: u64 = 8 * 1024 * 1024;
-
-/// What was asked for last.
+/// The size of a request where the whole file is not wanted.
+///
+/// After a jump nobody knows how long the reader stays. A response without an end would fill the system's buffers with
+/// megabytes, and the next jump would throw them away, with the connection. So a jump requests the look-ahead; each request
+/// that starts where the last one ended asks for twice as much, and soon for the rest.
 #[derive(Debug, Default)]
 pub(super) struct ReadaheadRamp {
-    /// `None` as long as nobody jumps.
+    /// Bytes of the last request. `None` before the first jump and after the ramp's end: requests have no limit.
     len: Option<u64>,
+    /// Where the last request ends.
     end: u64,
 }
 
 impl ReadaheadRamp {
-    /// Where to let a request end that begins at `start`, `ahead` of a reader being wanted; not beyond `end`.
-    pub(super) fn next(&mut self, is_jump: bool, start: u64, ahead: u64, end: Option<u64>) -> Option<u64> {
-        let first = Some(ahead.max(LEAST));
+    /// The least bytes of a request: fewer cost more than they spare.
+    const MIN: u64 = 64 * 1024;
+    /// A reader that has come so far reads on.
+    const MAX: u64 = 8 * 1024 * 1024;
+
+    /// Where a request that begins at `start` ends; not behind `end`.
+    pub(super) fn request_end(
+        &mut self,
+        is_jump: bool,
+        start: u64,
+        look_ahead: u64,
+        end: Option<u64>,
+    ) -> Option<u64> {
+        let first = Some(look_ahead.max(Self::MIN));
         self.len = match self.len {
             _ if is_jump => first,
             Some(_) if start != self.end => first,
             len => len.map(|len| len.saturating_mul(2)),
         };
-        self.len = self.len.filter(|len| *len <= MOST);
+        self.len = self.len.filter(|len| *len <= Self::MAX);
         let Some(len) = self.len else { return end };
         self.end = start.saturating_add(len).min(end.unwrap_or(u64::MAX));
         Some(self.end)
@@ -208,7 +237,8 @@ impl ReadaheadRamp {
 mod tests {
     use super::*;
 
-    const MIB: u64 = 1024 * 1024;
+    const KIB: u64 = 1024;
+    const MIB: u64 = 1024 * KIB;
 
     /// A file of 100 MiB of which `present` is there.
     struct Case {
@@ -226,7 +256,7 @@ mod tests {
                 len: Some(100 * MIB),
                 main: None,
                 side: None,
-                ahead: u64::MAX,
+                look_ahead: u64::MAX,
                 fill: true,
                 ranges: true,
             },
@@ -275,31 +305,31 @@ mod tests {
         }
     }
 
-    fn open(slot: Slot, start: u64, end: Option<u64>) -> Action {
+    fn request(slot: Slot, start: u64, end: Option<u64>) -> Action {
         Action::Request { slot, start, end }
     }
 
     #[test]
-    fn a_fresh_file_is_asked_for_from_the_reader_on() {
-        assert_eq!(case(&[]).waiting(0..4096).decide(), open(Slot::Main, 0, None));
+    fn a_new_file_is_requested_from_the_reader_on() {
+        assert_eq!(case(&[]).waiting(0..4096).decide(), request(Slot::Main, 0, None));
         assert_eq!(
             case(&[]).waiting(50 * MIB..51 * MIB).decide(),
-            open(Slot::Main, 50 * MIB, None)
+            request(Slot::Main, 50 * MIB, None)
         );
     }
 
     #[test]
-    fn a_lane_that_comes_by_soon_reads_on() {
+    fn a_transfer_that_reaches_the_goal_soon_continues() {
         let case = case(&[0..MIB]).waiting(MIB + 1000..MIB + 2000).main(MIB, None);
         assert_eq!(case.decide(), Action::Continue { main: true });
     }
 
-    /// Fault B3, B16.
+    /// Faults B3, B16.
     #[test]
     fn the_tail_is_one_small_request_and_main_is_parked() {
         let tail = 100 * MIB - 8192;
         let jumped = case(&[0..MIB]).waiting(tail..tail + 4096).main(MIB, None);
-        assert_eq!(jumped.decide(), open(Slot::Side, tail, Some(100 * MIB)));
+        assert_eq!(jumped.decide(), request(Slot::Side, tail, Some(100 * MIB)));
         let under_way = case(&[0..MIB])
             .waiting(tail..tail + 4096)
             .main(MIB, None)
@@ -316,7 +346,7 @@ mod tests {
         let case = case(&[0..MIB, 60 * MIB..61 * MIB])
             .waiting(50 * MIB..51 * MIB)
             .main(MIB, None);
-        assert_eq!(case.decide(), open(Slot::Main, 50 * MIB, Some(60 * MIB)));
+        assert_eq!(case.decide(), request(Slot::Main, 50 * MIB, Some(60 * MIB)));
     }
 
     #[test]
@@ -325,31 +355,31 @@ mod tests {
             .reading(1000)
             .waiting(50 * MIB..51 * MIB)
             .main(MIB, None);
-        assert_eq!(case.decide(), open(Slot::Side, 50 * MIB, Some(52 * MIB)));
+        assert_eq!(case.decide(), request(Slot::Side, 50 * MIB, Some(52 * MIB)));
     }
 
-    /// What is parked would keep the connection that the side lane waits for.
+    /// A parked main transfer would keep the connection that the side transfer waits for.
     #[test]
     fn where_there_is_no_room_main_moves() {
         let tail = 100 * MIB - 8192;
         let mut jumped = case(&[0..MIB]).waiting(tail..tail + 4096).main(MIB, None);
         jumped.room = false;
-        assert_eq!(jumped.decide(), open(Slot::Main, tail, None));
+        assert_eq!(jumped.decide(), request(Slot::Main, tail, None));
         let mut followed = case(&[0..MIB])
             .reading(1000)
             .waiting(50 * MIB..51 * MIB)
             .main(MIB, None);
         followed.room = false;
-        assert_eq!(followed.decide(), open(Slot::Main, 50 * MIB, None));
+        assert_eq!(followed.decide(), request(Slot::Main, 50 * MIB, None));
         let replaced = followed.side(20 * MIB, 22 * MIB);
-        assert_eq!(replaced.decide(), open(Slot::Side, 50 * MIB, Some(52 * MIB)));
+        assert_eq!(replaced.decide(), request(Slot::Side, 50 * MIB, Some(52 * MIB)));
     }
 
     #[test]
-    fn what_was_skipped_is_fetched_afterwards_in_order() {
+    fn skipped_ranges_are_fetched_afterwards_in_order() {
         let holes = [0..MIB, 2 * MIB..3 * MIB, 4 * MIB..100 * MIB];
         let done = case(&holes).reading(50 * MIB);
-        assert_eq!(done.decide(), open(Slot::Main, MIB, Some(2 * MIB)));
+        assert_eq!(done.decide(), request(Slot::Main, MIB, Some(2 * MIB)));
         let mut sparing = case(&holes).reading(50 * MIB);
         sparing.snapshot.fill = false;
         assert_eq!(sparing.decide(), Action::Wait);
@@ -358,17 +388,17 @@ mod tests {
     #[test]
     fn look_ahead_ends_and_begins_again_as_the_reader_advances() {
         let mut case = case(&[0..2 * MIB]).reading(0).main(2 * MIB, None);
-        (case.snapshot.ahead, case.snapshot.fill) = (MIB, false);
+        (case.snapshot.look_ahead, case.snapshot.fill) = (MIB, false);
         assert_eq!(case.decide(), Action::Wait);
         case.snapshot.demand.positions = vec![MIB + 1];
         assert_eq!(case.decide(), Action::Continue { main: true });
     }
 
-    /// Its connection can then be used again.
+    /// Its connection can be used again then.
     #[test]
-    fn a_lane_with_little_left_is_read_to_its_end() {
+    fn a_transfer_with_little_left_is_read_to_its_end() {
         let mut case = case(&[0..2 * MIB]).reading(0).main(2 * MIB, Some(2 * MIB + 1000));
-        (case.snapshot.ahead, case.snapshot.fill) = (MIB, false);
+        (case.snapshot.look_ahead, case.snapshot.fill) = (MIB, false);
         assert_eq!(case.decide(), Action::Continue { main: true });
         case.snapshot.main = Some(Span {
             next: 2 * MIB,
@@ -377,7 +407,7 @@ mod tests {
         assert_eq!(case.decide(), Action::Wait);
     }
 
-    /// A jump on a server without ranges waits, and one back to bytes that are gone starts over.
+    /// A jump forward waits. A jump back to bytes that are gone starts over.
     #[test]
     fn without_ranges_there_is_only_forward() {
         let mut case = case(&[0..MIB]).waiting(90 * MIB..91 * MIB).main(MIB, None);
@@ -388,27 +418,22 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_wanted_of_a_whole_file() {
+    fn nothing_is_wanted_of_a_complete_file() {
         assert_eq!(case(&[0..100 * MIB]).reading(7).decide(), Action::Wait);
     }
-}
-
-#[cfg(test)]
-mod ramp_tests {
-    use super::*;
-
-    const KIB: u64 = 1024;
-    const MIB: u64 = 1024 * KIB;
 
     #[test]
-    fn who_never_jumps_asks_for_all_of_it() {
+    fn without_a_jump_a_request_has_no_limit() {
         let mut ramp = ReadaheadRamp::default();
-        assert_eq!(ramp.next(false, 0, 16 * KIB, None), None);
-        assert_eq!(ramp.next(false, MIB, 16 * KIB, Some(2 * MIB)), Some(2 * MIB));
+        assert_eq!(ramp.request_end(false, 0, 16 * KIB, None), None);
+        assert_eq!(
+            ramp.request_end(false, MIB, 16 * KIB, Some(2 * MIB)),
+            Some(2 * MIB)
+        );
     }
 
     #[test]
-    fn a_jump_asks_for_little_and_who_stays_for_more_and_more() {
+    fn a_jump_asks_for_little_and_each_contiguous_request_for_twice_as_much() {
         let mut ramp = ReadaheadRamp::default();
         let mut at = 100 * MIB;
         for part in [
@@ -421,26 +446,37 @@ mod ramp_tests {
             4 * MIB,
             8 * MIB,
         ] {
-            assert_eq!(ramp.next(part == 64 * KIB, at, 16 * KIB, None), Some(at + part));
+            assert_eq!(
+                ramp.request_end(part == 64 * KIB, at, 16 * KIB, None),
+                Some(at + part)
+            );
             at += part;
         }
-        assert_eq!(ramp.next(false, at, 16 * KIB, None), None);
-        assert_eq!(ramp.next(false, 0, 16 * KIB, None), None, "as before the jump");
+        assert_eq!(ramp.request_end(false, at, 16 * KIB, None), None);
+        assert_eq!(
+            ramp.request_end(false, 0, 16 * KIB, None),
+            None,
+            "as before the jump"
+        );
     }
 
     #[test]
-    fn a_jump_after_a_whole_answer_is_one_too() {
+    fn a_jump_after_a_finished_response_is_one_too() {
         let mut ramp = ReadaheadRamp::default();
-        assert_eq!(ramp.next(true, 0, MIB, None), Some(MIB));
-        assert_eq!(ramp.next(false, 50 * MIB, MIB, None), Some(51 * MIB));
-        assert_eq!(ramp.next(false, 51 * MIB, MIB, None), Some(53 * MIB));
+        assert_eq!(ramp.request_end(true, 0, MIB, None), Some(MIB));
+        assert_eq!(ramp.request_end(false, 50 * MIB, MIB, None), Some(51 * MIB));
+        assert_eq!(ramp.request_end(false, 51 * MIB, MIB, None), Some(53 * MIB));
     }
 
     #[test]
-    fn what_is_there_already_is_not_asked_for() {
+    fn present_bytes_are_not_requested() {
         let mut ramp = ReadaheadRamp::default();
-        assert_eq!(ramp.next(true, 0, MIB, Some(100 * KIB)), Some(100 * KIB));
-        assert_eq!(ramp.next(true, 0, 100 * MIB, Some(KIB)), Some(KIB));
-        assert_eq!(ramp.next(true, 0, 100 * MIB, None), None, "a long look-ahead");
+        assert_eq!(ramp.request_end(true, 0, MIB, Some(100 * KIB)), Some(100 * KIB));
+        assert_eq!(ramp.request_end(true, 0, 100 * MIB, Some(KIB)), Some(KIB));
+        assert_eq!(
+            ramp.request_end(true, 0, 100 * MIB, None),
+            None,
+            "a long look-ahead"
+        );
     }
 }

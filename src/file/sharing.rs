@@ -1,7 +1,19 @@
-//! Two sources of one file in one process: the second reads what the first fetches.
+//! One download for all sources of a file in the process.
 //!
-//! Whoever claims the cache's partial entry invites others. Who comes later finds the invitation and becomes one more
-//! reader of the same resource; the fetcher goes on until the last of them is gone.
+//! The source that claims the cache's partial entry registers its download. A later source of the same entry finds the
+//! registration and becomes a *subscriber*: one more reader of the same resource. The first one's driver serves both, and
+//! runs until the last reader is dropped.
+//!
+//! ```text
+//!   source A ── claims the entry ──▶ registration ◀── finds it ── source B
+//!       │                             (weak refs)                    │
+//!       │ opens, under the open lock                                 │ waits for the open lock,
+//!       ▼                                                            ▼ then reads along
+//!   Download ──────── writes ──────▶ StreamingResource ◀──── reads ──┘
+//! ```
+//!
+//! Until A has its first response, its download ends with A's caller (N5). B waits for the open lock until then: it shares
+//! the download if A succeeded, and becomes the downloading source if A gave up.
 
 use std::collections::HashMap;
 use std::mem;
@@ -17,7 +29,7 @@ use crate::cache::{
 };
 use crate::storage::{Condition, StatusWatch, StreamingResource, WeakResource};
 
-/// Of the process, as caches are: a root is open once.
+/// One for the process, as a cache root can be open only once in it.
 static REGISTRY: LazyLock<Registry> = LazyLock::new(Registry::default);
 
 #[derive(Default)]
@@ -26,7 +38,8 @@ struct Registry {
     registrations: Mutex<HashMap<(usize, AssetId, CachePath), Arc<Registration>>>,
 }
 
-/// Keeps neither the entry, which would then never end, nor the resource.
+/// A download that can be shared. All that would keep it alive is weak: the entry's claim and the resource end with their
+/// download and its readers, not with the registry.
 struct Registration {
     entry: WeakPartialEntry,
     resource: WeakResource<FileError>,
@@ -35,15 +48,13 @@ struct Registration {
     subscribers: Arc<Subscribers>,
 }
 
-/// Held by the one who opens the file. As long as it is not open its fetcher ends with whoever asked for it; then the
-/// next in line opens it.
+/// Held by the source that opens the file, until it has its first response or has given up.
 pub(super) type OpenLock = Arc<AsyncMutex<()>>;
 
-/// A file that somebody else has open.
+/// The download of another source.
 pub(super) struct SharedDownload {
     pub(super) resource: StreamingResource<FileError>,
     pub(super) entry: PartialEntry,
-    /// Those of the one who opened it.
     pub(super) settings: Arc<DownloadSettings>,
     pub(super) open_lock: OpenLock,
     pub(super) subscribers: Arc<Subscribers>,
@@ -51,17 +62,17 @@ pub(super) struct SharedDownload {
 
 impl Registry {
     fn registrations(&self) -> MutexGuard<'_, HashMap<(usize, AssetId, CachePath), Arc<Registration>>> {
-        // Each change is one call on the map, which a panic elsewhere does not break.
+        // Each change is one call on the map, which a panic elsewhere cannot leave half done.
         self.registrations.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// One at a time looks for somebody to join and, where there is nobody, claims the entry and invites.
+/// Held from the search for a download to share until the own one is registered. Blocks.
 pub(super) fn lock_entry(asset: &AssetId, path: &CachePath) -> EntryGuard<'static> {
     REGISTRY.locks.take(asset, path)
 }
 
-/// Lets others join, as long as `entry` is held.
+/// Lets other sources share the download, as long as `entry` is claimed.
 pub(super) fn register(
     entry: &PartialEntry,
     resource: &StreamingResource<FileError>,
@@ -84,14 +95,15 @@ pub(super) fn register(
     open_lock
 }
 
-/// What there is to join: somebody reads it, and it goes to the disk.
+/// The download to share, if there is one that still has a reader and still writes to the disk.
 pub(super) fn find(cache: &BlockingCache, asset: &AssetId, path: &CachePath) -> Option<SharedDownload> {
     let registration = REGISTRY
         .registrations()
         .get(&(cache.id(), asset.bare(), path.clone()))
         .cloned()?;
     let (entry, resource) = (registration.entry.upgrade()?, registration.resource.upgrade()?);
-    // Bytes that are let go again are fetched for those who came first.
+    // A download that keeps only a window fetches for the readers that it has: for one more, bytes that have left the
+    // window would have to come again and again.
     if resource.has_let_go() || matches!(resource.status().condition, Condition::Discarded(_)) {
         return None;
     }
@@ -104,7 +116,7 @@ pub(super) fn find(cache: &BlockingCache, asset: &AssetId, path: &CachePath) -> 
     })
 }
 
-/// Waits until it is known what the fetcher of a resource has to fetch. `false` if there is no fetcher any more.
+/// Waits until a shared download has its first response. `false` if it has ended.
 pub(super) async fn has_started(resource: &StreamingResource<FileError>) -> bool {
     let mut watch = resource.watch();
     loop {
@@ -118,14 +130,14 @@ pub(super) async fn has_started(resource: &StreamingResource<FileError>) -> bool
     }
 }
 
-/// Says when the file is complete, and ends then or when nobody fetches it any more.
-pub(super) async fn report_completion(mut watch: StatusWatch<FileError>, control: Sender<FileControl>) {
+/// What a subscriber's driver does: tells when the file is complete. Ends then, or with the download.
+pub(super) async fn report_completion(mut watch: StatusWatch<FileError>, events: Sender<FileControl>) {
     loop {
         match watch.changed().await.condition {
             Condition::Writing => {}
             Condition::Complete => {
-                // Whoever does not listen is not told.
-                let _ = control.try_send(FileControl::Cached);
+                // An error means that the app has dropped the events.
+                let _ = events.try_send(FileControl::Cached);
                 return;
             }
             Condition::Idle | Condition::Failed(_) | Condition::Discarded(_) => return,
@@ -133,63 +145,68 @@ pub(super) async fn report_completion(mut watch: StatusWatch<FileError>, control
     }
 }
 
-/// All who joined one fetcher.
+/// The sources that share one download, apart from the one that runs it.
 #[derive(Default)]
-pub(super) struct Subscribers(Mutex<Subscribed>);
+pub(super) struct Subscribers(Mutex<SubscriberList>);
 
 #[derive(Default)]
-struct Subscribed {
+struct SubscriberList {
     bypass: Option<Bypass>,
-    /// Weak: a channel ends with the source it is of.
-    subscribers: Vec<WeakSender<FileControl>>,
+    /// Weak, so that the events of a source end with that source.
+    senders: Vec<WeakSender<FileControl>>,
 }
 
 impl Subscribers {
-    /// Tells `sender` from now on, and at once if the file is not kept already.
+    /// Tells `sender` from now on; and at once if the file is bypassing the cache already.
     pub(super) fn subscribe(&self, sender: &Sender<FileControl>) {
         let mut list = self.lock();
-        // To let go of the last one of a channel wakes whoever listens, which is foreign code.
-        let there: Vec<_> = list.subscribers.iter().filter_map(WeakSender::upgrade).collect();
-        list.subscribers = there.iter().chain([sender]).map(Sender::downgrade).collect();
+        // Dropping the last sender of a channel wakes its receiver, and a waker is foreign code: it may come back here. So
+        // what was upgraded is dropped after the lock.
+        let live: Vec<_> = list.senders.iter().filter_map(WeakSender::upgrade).collect();
+        list.senders = live.iter().chain([sender]).map(Sender::downgrade).collect();
         let bypass = list.bypass.clone();
         drop(list);
-        drop(there);
+        drop(live);
         if let Some(reason) = bypass {
-            // Whoever does not listen is not told.
+            // An error means that the app has dropped the events.
             let _ = sender.try_send(FileControl::CacheBypassed { reason });
         }
     }
 
-    /// What is fetched from here on is not kept.
+    /// Tells all subscribers that what is downloaded from here on is not kept.
     pub(super) fn bypass(&self, reason: &Bypass) {
         let mut list = self.lock();
         list.bypass = Some(reason.clone());
-        // To send wakes whoever listens, which is foreign code.
-        let subscribers = mem::take(&mut list.subscribers);
+        // Sending wakes the receiver, which is foreign code: not under the lock. A subscriber that comes in between finds
+        // the bypass in the list, so each one is told, and told once.
+        let senders = mem::take(&mut list.senders);
         drop(list);
-        for sender in subscribers.iter().filter_map(WeakSender::upgrade) {
+        for sender in senders.iter().filter_map(WeakSender::upgrade) {
             let reason = reason.clone();
             let _ = sender.try_send(FileControl::CacheBypassed { reason });
         }
     }
 
-    /// Another fetcher goes on, and tries the cache again.
+    /// Another download takes over, and writes to the cache again.
     pub(super) fn reset(&self) {
         let before = mem::take(&mut *self.lock());
         drop(before);
     }
 
-    fn lock(&self) -> MutexGuard<'_, Subscribed> {
-        // Each change is one assignment, which a panic elsewhere does not break.
+    fn lock(&self) -> MutexGuard<'_, SubscriberList> {
+        // Each change is one assignment, which a panic elsewhere cannot leave half done.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// How far ahead of its readers a file is fetched: as far as whoever wants most of it.
+/// What may change while a file is downloaded: by the app, or by another source that shares the download. Of several
+/// look-aheads the widest counts.
 #[derive(Debug)]
 pub(super) struct DownloadSettings {
     bytes_per_second: AtomicU64,
+    /// The widest look-ahead in bytes; `u64::MAX` for the whole file.
     bytes: AtomicU64,
+    /// The widest look-ahead in microseconds.
     micros: AtomicU64,
 }
 
@@ -208,7 +225,7 @@ impl DownloadSettings {
         self.bytes_per_second.store(bytes, Ordering::Relaxed);
     }
 
-    /// From now on at least this.
+    /// Looks ahead at least so far from now on.
     pub(super) fn widen(&self, look_ahead: LookAhead) {
         match look_ahead {
             LookAhead::Whole => self.bytes.store(u64::MAX, Ordering::Relaxed),
@@ -220,7 +237,7 @@ impl DownloadSettings {
         }
     }
 
-    /// As much as `other` says, too.
+    /// Looks ahead at least as far as `other` from now on.
     pub(super) fn widen_to(&self, other: &Self) {
         self.bytes
             .fetch_max(other.bytes.load(Ordering::Relaxed), Ordering::Relaxed);
@@ -228,7 +245,7 @@ impl DownloadSettings {
             .fetch_max(other.micros.load(Ordering::Relaxed), Ordering::Relaxed);
     }
 
-    /// In bytes.
+    /// The look-ahead in bytes.
     pub(super) fn ahead(&self) -> u64 {
         let rate = u128::from(self.bytes_per_second.load(Ordering::Relaxed));
         let time = u128::from(self.micros.load(Ordering::Relaxed)) * rate / 1_000_000;
@@ -236,7 +253,7 @@ impl DownloadSettings {
         time.max(self.bytes.load(Ordering::Relaxed))
     }
 
-    /// Whether all of the file is wanted.
+    /// Whether the whole file is wanted.
     pub(super) fn is_whole(&self) -> bool {
         self.bytes.load(Ordering::Relaxed) == u64::MAX
     }
@@ -244,31 +261,26 @@ impl DownloadSettings {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
-    fn who_is_gone_is_forgotten_when_the_next_one_joins() {
+    fn a_subscriber_that_is_gone_is_forgotten_with_the_next_one() {
         let subscribers = Subscribers::default();
         let (stays, events) = async_channel::unbounded();
         subscribers.subscribe(&stays);
         for _ in 0..1000 {
             subscribers.subscribe(&async_channel::unbounded().0);
         }
-        assert!(subscribers.lock().subscribers.len() <= 2);
+        assert!(subscribers.lock().senders.len() <= 2);
         subscribers.bypass(&Bypass::UnknownLength);
-        let events = events.try_recv();
-        assert!(matches!(events, Ok(FileControl::CacheBypassed { .. })));
+        let event = events.try_recv();
+        assert!(matches!(event, Ok(FileControl::CacheBypassed { .. })));
     }
-}
-
-#[cfg(test)]
-mod settings_tests {
-    use std::time::Duration;
-
-    use super::*;
 
     #[test]
-    fn the_widest_wish_counts_at_the_rate_of_the_moment() {
+    fn the_widest_look_ahead_counts_at_the_rate_of_the_moment() {
         let settings = DownloadSettings::new(LookAhead::Time(Duration::from_millis(1500)), 1000);
         assert_eq!(settings.ahead(), 1500);
         settings.set_bytes_per_second(2000);

@@ -1,4 +1,19 @@
-//! Where the fetched bytes go: into the cache's partial entry, or where that fails into memory (C16).
+//! Where downloaded bytes are written: the cache's partial entry, or memory.
+//!
+//! Readers come first. A write goes to memory, where readers find it at once, and the file gets it later:
+//!
+//! ```text
+//!   write ──▶ memory pieces ──▶ presence: readers wake
+//!                  │
+//!                flush (when nothing else is to be done, or a piece is full)
+//!                  ▼
+//!             partial file ──▶ checkpoint: sync the data, then the record
+//!                  │
+//!                finish ─────▶ commit: footer, sync, rename ──▶ told as cached
+//! ```
+//!
+//! Where the file fails (no space, I/O error), the bytes stay in memory and the sink bypasses the cache from then on (C16):
+//! no reader notices.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -16,31 +31,34 @@ use crate::cache::PartialEntry;
 use crate::rt;
 use crate::storage::{Checkpoint, DemandWatch, StreamingError, Writer};
 
-/// Checkpoints follow each other at this distance at least: a fast download need not stop for the disk.
-const CHECKPOINT_AFTER: Duration = Duration::from_secs(2);
+/// The least time between two checkpoints: a fast download must not wait for the disk all the time.
+const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(2);
 
-/// The writer of a file, and what its bytes are to become. Dropped, it records what it has written, if that can be
-/// resumed, and ends every wait with [`FileError::Stopped`].
+/// The writer of a file, and what becomes of its bytes.
+///
+/// Dropping it records what was written, if a later session can go on from there, and ends every wait with
+/// [`FileError::Stopped`].
 pub(super) struct Sink {
-    /// `None` once it is over.
+    /// `None` once it has ended.
     writer: Option<Writer<FileError>>,
-    /// The cache's partial entry, if bytes go there.
+    /// The claim on the cache's partial entry, if bytes go there.
     entry: Option<PartialEntry>,
-    /// Whether bytes go to memory from now on.
+    /// Whether bytes go to memory only.
     pub(super) bypassed: bool,
-    /// Whether the next session can go on from what is written: it can prove that the file is the same.
+    /// Whether a later session can go on from what is written: it can prove that the server's file is the same.
     pub(super) resumable: bool,
-    /// Where the whole file goes instead, in a cache in memory.
+    /// Where the complete file goes in a cache in memory.
     pub(super) memory_entry: Option<MemoryEntry>,
-    /// What the server says of the file, if it is to be kept beside it.
+    /// The server's validators, if they are to be stored beside the file.
     pub(super) validators: Option<StoredValidators>,
-    control: Sender<FileControl>,
-    /// Those who read along.
+    events: Sender<FileControl>,
     subscribers: Arc<Subscribers>,
-    /// What is to be said once the file is announced as open.
+    /// Events of the time before the file is announced as open. `None` afterwards.
     pending_events: Option<Vec<FileControl>>,
+    /// Bytes written since the last checkpoint.
     unrecorded: u64,
-    checkpoint: Arc<AtomicBool>,
+    /// Whether a checkpoint is under way.
+    checkpoint_runs: Arc<AtomicBool>,
     checkpoint_at: Instant,
 }
 
@@ -48,7 +66,7 @@ impl Sink {
     pub(super) fn new(
         writer: Writer<FileError>,
         entry: Option<PartialEntry>,
-        control: Sender<FileControl>,
+        events: Sender<FileControl>,
         subscribers: Arc<Subscribers>,
     ) -> Self {
         subscribers.reset();
@@ -59,52 +77,52 @@ impl Sink {
             resumable: false,
             memory_entry: None,
             validators: None,
-            control,
+            events,
             subscribers,
             pending_events: Some(Vec::new()),
             unrecorded: 0,
-            checkpoint: Arc::default(),
+            checkpoint_runs: Arc::default(),
             checkpoint_at: Instant::now(),
         }
     }
 
-    /// Nothing if it is over.
+    /// `None` once the sink has ended.
     pub(super) fn writer(&mut self) -> Option<&mut Writer<FileError>> {
         self.writer.as_mut()
     }
 
-    /// Has `hook` run when the last reader is dropped, by whoever drops it.
+    /// Runs `hook` when the last reader is dropped, on the thread that drops it.
     pub(super) fn when_unwanted(&self, hook: impl FnOnce() + Send + 'static) {
         if let Some(writer) = &self.writer {
             writer.when_unwanted(hook);
         }
     }
 
-    pub(super) fn watch(&self) -> Option<DemandWatch<FileError>> {
+    pub(super) fn demand(&self) -> Option<DemandWatch<FileError>> {
         self.writer.as_ref().map(Writer::demand)
     }
 
-    fn emit(&mut self, control: FileControl) {
+    fn emit(&mut self, event: FileControl) {
         match &mut self.pending_events {
-            Some(pending_events) => pending_events.push(control),
-            // Whoever does not listen is not told.
-            None => drop(self.control.try_send(control)),
+            Some(pending) => pending.push(event),
+            // An error means that the app has dropped the events.
+            None => drop(self.events.try_send(event)),
         }
     }
 
-    /// Says that the file is open, and then what came up meanwhile.
+    /// Tells that the file is open, and then what came up before.
     pub(super) fn announce(&mut self, opened: FileControl, bypass: Option<Bypass>) {
-        let pending_events = self.pending_events.take().unwrap_or_default();
+        let pending = self.pending_events.take().unwrap_or_default();
         self.emit(opened);
         if let Some(reason) = bypass {
             self.emit(FileControl::CacheBypassed { reason });
         }
-        for control in pending_events {
-            self.emit(control);
+        for event in pending {
+            self.emit(event);
         }
     }
 
-    /// From now on bytes go to memory. What is on the disk stays readable.
+    /// Sends bytes to memory from now on. What is on the disk stays readable.
     pub(super) fn bypass(&mut self, reason: Bypass) {
         if !self.bypassed {
             self.bypassed = true;
@@ -114,7 +132,11 @@ impl Sink {
         }
     }
 
-    /// Takes bytes in. They reach readers at once and whatever the disk does.
+    /// Writes the consecutive `parts` at `at`. Readers find them when this returns, whatever the disk does.
+    ///
+    /// # Errors
+    ///
+    /// [`StreamingError::BeyondEnd`]: the server sent a byte behind the end that it announced.
     pub(super) fn write(&mut self, at: u64, parts: &[Bytes]) -> Result<(), StreamingError> {
         let Some(writer) = self.writer.as_mut() else {
             return Ok(());
@@ -133,9 +155,9 @@ impl Sink {
                 self.record_if_due();
                 Ok(())
             }
-            // Not the disk's fault: the server sends what cannot be.
+            // Says something about the server and nothing about the disk.
             Err(error @ StreamingError::BeyondEnd { .. }) => Err(error),
-            // In memory by now.
+            // The disk failed. The writer holds the bytes in memory, so that nothing is lost.
             Err(error) => {
                 self.bypass(Bypass::Failed(Arc::new(error)));
                 Ok(())
@@ -143,23 +165,22 @@ impl Sink {
         }
     }
 
-    /// Whether all that was taken in is where it is to stay.
+    /// Whether everything written is in the file, if it is to go there.
     pub(super) fn is_flushed(&self) -> bool {
         self.writer.as_ref().is_none_or(Writer::is_flushed)
     }
 
-    /// Brings what was taken in to the disk. To be called before waiting.
+    /// Moves what is held in memory to the file. Call it before waiting.
     ///
-    /// A slow link has it write in small pieces, and those are dearer to read later on: 16 MiB that came at 1 MiB/s are
-    /// read at 0.53 of a plain file's speed, those that came at once at 0.88 (`cargo bench --features file --bench file
-    /// -- slow`).
+    /// A slow connection leads to small writes, and the file is then slower to read: 16 MiB that came at 1 MiB/s read at
+    /// 0.53 of a plain file's speed, those that came at once at 0.88 (`cargo bench --features file --bench file -- slow`).
     pub(super) fn flush(&mut self) {
         if let Some(Err(error)) = self.writer.as_mut().map(Writer::flush) {
             self.bypass(Bypass::Failed(Arc::new(error)));
         }
     }
 
-    /// Lets the window go along with the readers, see [`kept`].
+    /// Drops from memory what lies outside [`ranges_to_keep`], once more than `window` bytes are held.
     pub(super) fn slide(&mut self, behind: u64, ahead: u64, window: u64, once: bool) {
         if let Some(writer) = self.writer.as_mut().filter(|writer| writer.held_bytes() > window) {
             writer.let_go(&ranges_to_keep(
@@ -171,10 +192,12 @@ impl Sink {
         }
     }
 
+    /// Starts a checkpoint if one is due. Not the checkpoint but the download runs on this thread: the disk's sync would
+    /// hold up the connection.
     fn record_if_due(&mut self) {
         if !self.resumable
-            || self.checkpoint_at.elapsed() < CHECKPOINT_AFTER
-            || self.checkpoint.load(Ordering::Acquire)
+            || self.checkpoint_at.elapsed() < CHECKPOINT_INTERVAL
+            || self.checkpoint_runs.load(Ordering::Acquire)
         {
             return;
         }
@@ -186,63 +209,67 @@ impl Sink {
         };
         self.unrecorded = 0;
         self.checkpoint_at = Instant::now();
-        self.checkpoint.store(true, Ordering::Release);
-        let (running, entry) = (Arc::clone(&self.checkpoint), entry.clone());
+        self.checkpoint_runs.store(true, Ordering::Release);
+        let (running, entry) = (Arc::clone(&self.checkpoint_runs), entry.clone());
         rt::unblock_detached(move || {
             record(&entry, checkpoint);
             running.store(false, Ordering::Release);
         });
     }
 
-    /// Makes the whole file an entry of the cache.
+    /// Makes the complete file an entry of the cache.
     pub(super) async fn finish(mut self, len: u64) {
         let Some(mut writer) = self.writer.take() else {
             return;
         };
         if let Some(memory_entry) = self.memory_entry.take() {
-            // No disk, so no hop. Every byte is there to be read, so nobody waits for a writer.
-            let control = memory_entry.put(&writer, len, self.validators.take());
-            self.emit(control);
+            // Memory only, so this blocks nobody. Every byte is present: no reader waits for the writer.
+            let event = memory_entry.put(&writer, len, self.validators.take());
+            self.emit(event);
             return;
         }
         let Some(entry) = self.entry.take() else {
             return;
         };
-        let (control, subscribers) = (self.control.clone(), Arc::clone(&self.subscribers));
+        let (events, subscribers) = (self.events.clone(), Arc::clone(&self.subscribers));
         let validators = self.validators.take();
         rt::unblock(move || match entry.commit(&mut writer, len) {
+            // The validators follow the file, and `Cached` follows both. Were the validators first, a kill in between
+            // would leave them beside the old file, which would then pass for the new one.
             Ok(()) => {
                 if let Some(validators) = validators {
                     entry.beside(|cache, asset, path| validators.store(cache, asset, path));
                 }
-                let _ = control.try_send(FileControl::Cached);
+                let _ = events.try_send(FileControl::Cached);
             }
             Err(error) => {
                 log::warn!("not kept in the cache: {error}");
                 let reason = Bypass::Failed(Arc::new(error));
                 subscribers.bypass(&reason);
-                let _ = control.try_send(FileControl::CacheBypassed { reason });
-                // Every byte is there to be read, so nobody waits and nobody meets this cause.
+                let _ = events.try_send(FileControl::CacheBypassed { reason });
+                // Every byte is present, so no reader waits and none gets this cause.
                 drop(writer.discard(FileError::Stopped));
             }
         })
         .await;
     }
 
-    /// Ends every wait with `cause`; what is written stays readable, and resumable if it was.
+    /// Ends every wait with `cause`. What is written stays readable, and resumable if it was.
     pub(super) fn fail(mut self, cause: FileError) {
         self.end(cause);
     }
 
-    /// Ends every wait with `cause` and removes what is written: it is of a file that is no more.
+    /// Ends every wait with `cause` and removes what is written: the server has another file now.
     pub(super) fn discard(mut self, cause: FileError) {
         if let Some(Err(error)) = self.writer.take().map(|writer| writer.discard(cause)) {
             log::warn!("cannot remove a partial file: {error}");
         }
     }
 
-    /// Nobody reads any more.
+    /// The last reader was dropped.
     pub(super) fn close(mut self) {
+        // Before the writer ends, which may take the disk's time: a source that opens the file meanwhile waits for the
+        // claim instead of being told that it is in use.
         if let Some(entry) = &self.entry {
             entry.closing();
         }
@@ -250,7 +277,7 @@ impl Sink {
     }
 
     fn end(&mut self, cause: FileError) {
-        // Nothing is left to be written where the driver was waiting when it was dropped.
+        // A driver that is dropped while it waits has flushed before: this blocks only where the download ends by itself.
         self.flush();
         let Some(mut writer) = self.writer.take() else {
             return;
@@ -264,11 +291,13 @@ impl Sink {
                 if let Err(error) = writer.discard(cause) {
                     log::warn!("cannot remove a partial file: {error}");
                 }
+                // The claim ends last: before the old bytes are gone nobody may write new ones.
                 drop(entry);
             });
         } else if self.unrecorded == 0 {
             writer.fail(cause);
         } else {
+            // Readers get their error now. The record follows in the background, under the claim that it holds.
             let checkpoint = writer.checkpoint();
             writer.fail(cause);
             rt::unblock_detached(move || record(&entry, checkpoint));
@@ -282,8 +311,9 @@ impl Drop for Sink {
     }
 }
 
-/// What readers keep of a window: each some bytes `behind` it and what comes up to so far `ahead`. Where bytes come `once`, the
-/// foremost keeps all that is still before it, which is no more than what came in one step beyond the look-ahead.
+/// The ranges of a window: for each reader some bytes `behind` it and some `ahead`. Where the server sends each byte only
+/// `once`, the foremost reader keeps everything ahead of it; that is no more than what came beyond the look-ahead in one
+/// read.
 fn ranges_to_keep(readers: &[u64], behind: u64, ahead: u64, once: bool) -> Vec<Range<u64>> {
     let foremost = readers.iter().max().filter(|_| once);
     let around = |at: &u64| {
@@ -293,14 +323,15 @@ fn ranges_to_keep(readers: &[u64], behind: u64, ahead: u64, once: bool) -> Vec<R
     readers.iter().map(around).collect()
 }
 
+/// Writes a checkpoint. Without one a restart downloads again, which is no error.
 fn record(entry: &PartialEntry, checkpoint: Checkpoint<FileError>) {
     match entry.reserve_record(&checkpoint) {
         Ok(()) => {
             if let Err(error) = checkpoint.run() {
-                log::warn!("a restart will fetch again: {error}");
+                log::warn!("a restart will download again: {error}");
             }
         }
-        Err(error) => log::warn!("a restart will fetch again: {error}"),
+        Err(error) => log::warn!("a restart will download again: {error}"),
     }
 }
 
@@ -308,7 +339,8 @@ fn record(entry: &PartialEntry, checkpoint: Checkpoint<FileError>) {
 mod tests {
     use super::*;
 
-    /// What comes only once is not let go before its reader comes to it, and a paused reader keeps no more than a window.
+    /// Without ranges a byte comes only once: it must stay until its reader has come to it. A paused reader keeps no more
+    /// than a window.
     #[test]
     fn what_comes_once_is_kept_for_the_foremost_reader() {
         let readers = [1000, 50];

@@ -1,43 +1,41 @@
-//! What an application makes of a location.
+//! What an app makes of a location: a reader, or a source of a stream.
 
 use std::fmt;
 use std::sync::Arc;
 
-use async_channel::Receiver;
-
 use super::open::{FileContext, OpenFile, StartedFile};
 use super::stream::{SharedReadState, file_items};
 use super::transfers::Transfers;
-use super::{FileControl, FileDriver, FileError, FileParams, FileReader, Location};
+use super::{FileControl, FileDriver, FileError, FileEvents, FileParams, FileReader, Location, OpenMode};
 use crate::stream::{Source, SourceStream, StreamError, StreamParams};
 
 /// A file, at a URL or on the disk: `Read + Seek` through [`open_reader`](Self::open_reader), or a
 /// [`Source`] of a [`Stream<Bytes>`](crate::stream::Stream).
 ///
-/// Both fetch on a thread of the crate's own, which ends when the reader or the stream is dropped. What is fetched is
-/// kept in the cache and resumed by the next one; the module's docs have the whole picture.
+/// Both download on a thread of the crate's own, which ends when the reader or the stream is dropped. What was
+/// downloaded stays in the cache, and the next source goes on from there. The [module](super) explains the rest.
 pub struct FileSource {
     context: Arc<FileContext>,
     position: u64,
-    /// What a seek hands from one opened stream to the next.
+    /// What one opened stream hands to the next, after a seek.
     read_state: SharedReadState,
 }
 
-/// A file open for random access, its fetcher, and what there is to say.
+/// An open file for random access, with its driver and its events.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct FileParts {
-    /// Reads the file. More readers of the same can be made of [`resource`](FileReader::resource).
+    /// Reads the file. [`resource`](FileReader::resource) makes more readers of it.
     pub reader: FileReader,
-    /// Fetches it; to be run.
+    /// Downloads the file. It has to be run.
     pub driver: FileDriver,
-    /// Origin, completion, and whether the cache could not keep it. Nobody has to listen.
-    pub control: Receiver<FileControl>,
+    /// Origin, completion, and whether the cache keeps the file. It need not be read.
+    pub events: FileEvents,
 }
 
 impl FileSource {
-    /// The file at `location`: a [`Url`](crate::net::Url), a path, or what [`Location::parse`] makes of a text. Does
-    /// nothing yet.
+    /// The file at `location`: a [`Url`](crate::net::Url), a path, or the result of [`Location::parse`]. Nothing is
+    /// opened yet.
     pub fn new(location: impl Into<Location>, params: FileParams) -> Self {
         Self {
             context: Arc::new(FileContext::new(location.into(), params)),
@@ -51,29 +49,31 @@ impl FileSource {
         &self.context.location
     }
 
-    /// What a second of playing takes, for [`LookAhead::Time`](super::LookAhead::Time): a decoder knows it once it has
-    /// seen the head of the file. Counts from the reader's next step on.
+    /// Sets the number of bytes in one second of playing, for [`LookAhead::Time`](super::LookAhead::Time). A decoder
+    /// knows it after it has parsed the head of the file. Takes effect with the next read.
     pub fn set_bytes_per_second(&self, bytes: u64) {
         self.context.settings().set_bytes_per_second(bytes);
     }
 
-    /// Opens the file for random access. When this returns the server has answered, and the reader knows the length if
-    /// the server does.
+    /// Opens the file for random access. When this returns, the server has answered, and the reader knows the length if
+    /// the server told it.
     ///
     /// # Errors
     ///
-    /// [`FileError::Net`], [`FileError::OfflineMiss`], [`FileError::Local`], [`FileError::NoClient`].
+    /// [`FileError::Net`] if the server cannot be reached or refuses; [`FileError::OfflineMiss`] and
+    /// [`FileError::Cache`] with [`OpenMode::Offline`]; [`FileError::Local`] for a path; [`FileError::NoClient`];
+    /// [`FileError::Changed`] if the server contradicts itself while the file is opened.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future closes the connection.
-    pub async fn open_reader(&self) -> Result<FileReader, FileError> {
-        let StartedFile { resource, .. } = self.context.start(0, false).await?;
+    /// Dropping the future closes the connection. What is in the cache stays there.
+    pub async fn open_reader(&self, mode: OpenMode) -> Result<FileReader, FileError> {
+        let StartedFile { resource, .. } = self.context.start(0, mode).await?;
         Ok(FileReader::new(&resource))
     }
 
-    /// As [`open_reader`](Self::open_reader), but hands out the fetcher, to be run where you like, and what the file
-    /// says beside its bytes.
+    /// As [`open_reader`](Self::open_reader), but hands out the driver, to be run on a thread or executor of your own,
+    /// and the events.
     ///
     /// # Errors
     ///
@@ -81,20 +81,18 @@ impl FileSource {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future closes the connection.
-    pub async fn open_parts(&self) -> Result<FileParts, FileError> {
+    /// As [`open_reader`](Self::open_reader).
+    pub async fn open_parts(&self, mode: OpenMode) -> Result<FileParts, FileError> {
+        let transfers = Arc::new(Transfers::default());
         let OpenFile {
             resource,
             driver,
-            control,
-        } = self
-            .context
-            .open(0, false, Arc::new(Transfers::default()))
-            .await?;
+            events,
+        } = self.context.open(0, mode, transfers).await?;
         Ok(FileParts {
             reader: FileReader::new(&resource),
             driver,
-            control,
+            events,
         })
     }
 }
@@ -107,11 +105,16 @@ impl Source for FileSource {
         &mut self,
         params: &StreamParams,
     ) -> Result<SourceStream<FileControl, FileError>, StreamError<FileError>> {
+        let mode = if params.is_offline() {
+            OpenMode::Offline
+        } else {
+            OpenMode::Online
+        };
         Ok(file_items(
             Arc::clone(&self.context),
             Arc::clone(&self.read_state),
             self.position,
-            params.is_offline(),
+            mode,
         ))
     }
 

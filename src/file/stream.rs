@@ -2,15 +2,13 @@
 
 use std::sync::Arc;
 
-use async_channel::Receiver;
 use async_lock::Mutex;
 use bytes::{Bytes, BytesMut};
 use futures_lite::stream;
-use snafu::ResultExt as _;
 
-use super::error::{ChangedSnafu, StoredSnafu};
+use super::error::ChangedSnafu;
 use super::open::{FileContext, StartedFile};
-use super::{FileControl, FileError};
+use super::{FileControl, FileError, FileEvents, OpenMode};
 use crate::rt;
 use crate::storage::{Found, StreamingError, StreamingResource, WaitError, Waiter};
 use crate::stream::{Message, SourceStream, StreamError};
@@ -18,37 +16,39 @@ use crate::stream::{Message, SourceStream, StreamError};
 /// The most bytes of an item.
 const CHUNK: usize = 128 * 1024;
 
-/// What a source keeps from one opened stream to the next. The lock is held while an item is looked for, also by the
-/// thread that reads for a stream that was dropped meanwhile.
+/// What one opened stream of a source hands to the next.
+///
+/// The lock is held while an item is made, by the thread that reads for a stream even if that stream was dropped meanwhile.
+/// So the next stream cannot read at another position with the same waiter before that thread is done.
 pub(super) type SharedReadState = Arc<Mutex<ReadState>>;
 
 #[derive(Default)]
 pub(super) struct ReadState {
     /// `None` before the first item and after an error.
     session: Option<ReadSession>,
-    /// Of which file bytes were given out.
+    /// The version of the file of which bytes were given out before the error.
     version: Option<FileVersion>,
 }
 
-/// A file being read. Its fetcher runs as long as it lives.
+/// One open file. It is a reader: its driver runs as long as this lives.
 struct ReadSession {
     waiter: Waiter<FileError>,
-    control: Receiver<FileControl>,
-    /// Whether bytes were read from it.
+    events: FileEvents,
+    /// Whether bytes were read.
     was_read: bool,
 }
 
 impl ReadState {
-    fn control(&self) -> Option<FileControl> {
-        self.session.as_ref()?.control.try_recv().ok()
+    fn event(&mut self) -> Option<FileControl> {
+        self.session.as_mut()?.events.try_next()
     }
 
-    /// What is there at `position`: nothing yet (`None`), or bytes; none of them at the end.
+    /// The bytes at `position`. `None`: they have not come yet. Empty: the end.
     fn read(&mut self, position: u64) -> Result<Option<Bytes>, FileError> {
         let Some(session) = &mut self.session else {
             return Ok(None);
         };
-        let found = read(&mut session.waiter, position).context(StoredSnafu)?;
+        let found = read(&mut session.waiter, position)?;
         session.was_read |= found.is_some();
         Ok(found)
     }
@@ -64,7 +64,8 @@ impl ReadState {
         }
     }
 
-    /// After an error that a seek has made void, the next session has to be of the same file.
+    /// Ends the session after an error. A seek makes the error void, and the stream goes on with a new session: that one
+    /// must be of the same version, as bytes of this one were given out.
     fn end(&mut self) {
         if let Some(session) = self.session.take().filter(|session| session.was_read) {
             self.version = Some(FileVersion::of(session.waiter.resource()));
@@ -96,28 +97,28 @@ struct FileItems {
     context: Arc<FileContext>,
     shared: SharedReadState,
     position: u64,
-    offline: bool,
+    mode: OpenMode,
     ended: bool,
 }
 
-/// A stream from `position` on, which goes on with the session of the one before if there is one. Until it is polled
-/// nothing happens.
+/// A stream from `position` on. It goes on with the session of the stream before it, if there is one. Nothing happens
+/// before the first poll.
 pub(super) fn file_items(
     context: Arc<FileContext>,
     shared: SharedReadState,
     position: u64,
-    offline: bool,
+    mode: OpenMode,
 ) -> SourceStream<FileControl, FileError> {
-    let file_items = FileItems {
+    let items = FileItems {
         context,
         shared,
         position,
-        offline,
+        mode,
         ended: false,
     };
-    Box::pin(stream::unfold(file_items, |mut file_items| async move {
-        let item = file_items.next().await.transpose()?;
-        Some((item, file_items))
+    Box::pin(stream::unfold(items, |mut items| async move {
+        let item = items.next().await.transpose()?;
+        Some((item, items))
     }))
 }
 
@@ -126,15 +127,15 @@ impl FileItems {
         if self.ended {
             return Ok(None);
         }
-        let mut ongoing = self.shared.lock_arc().await;
+        let mut state = self.shared.lock_arc().await;
         loop {
-            self.open(&mut ongoing).await.map_err(StreamError::source)?;
-            if let Some(control) = ongoing.control() {
-                return Ok(Some(Message::Control(control)));
+            self.open(&mut state).await.map_err(StreamError::source)?;
+            if let Some(event) = state.event() {
+                return Ok(Some(Message::Control(event)));
             }
             let position = self.position;
-            let (found, back) = rt::unblock(move || (ongoing.read(position), ongoing)).await;
-            ongoing = back;
+            let (found, back) = rt::unblock(move || (state.read(position), state)).await;
+            state = back;
             let failed = match found {
                 Ok(Some(bytes)) if bytes.is_empty() => {
                     self.ended = true;
@@ -144,25 +145,25 @@ impl FileItems {
                     self.position += bytes.len() as u64;
                     return Ok(Some(Message::Data(bytes)));
                 }
-                Ok(None) => match ongoing.wait(position).await {
+                Ok(None) => match state.wait(position).await {
                     Ok(()) => continue,
                     Err(error) => error,
                 },
                 Err(error) => error,
             };
-            ongoing.end();
+            state.end();
             return Err(StreamError::source(failed));
         }
     }
 
-    /// Goes on with the session there is, or begins one.
-    async fn open(&self, ongoing: &mut ReadState) -> Result<(), FileError> {
-        if ongoing.session.is_some() {
+    /// Begins a session, unless there is one.
+    async fn open(&self, state: &mut ReadState) -> Result<(), FileError> {
+        if state.session.is_some() {
             return Ok(());
         }
-        let StartedFile { resource, control } = self.context.start(self.position, self.offline).await?;
+        let StartedFile { resource, events } = self.context.start(self.position, self.mode).await?;
         let version = FileVersion::of(&resource);
-        if ongoing
+        if state
             .version
             .as_ref()
             .is_some_and(|known| known.contradicts(&version))
@@ -170,22 +171,22 @@ impl FileItems {
             let url = self.context.location.to_string();
             return ChangedSnafu { url }.fail();
         }
-        ongoing.session = Some(ReadSession {
+        state.session = Some(ReadSession {
             waiter: resource.reading(self.position),
-            control,
+            events,
             was_read: false,
         });
         Ok(())
     }
 }
 
-/// What is there at `position`: nothing yet (`None`), or bytes; none of them at the end.
+/// The bytes at `position`. `None`: they have not come yet. Empty: the end.
 fn read(waiter: &mut Waiter<FileError>, position: u64) -> Result<Option<Bytes>, StreamingError> {
     let mut chunk = BytesMut::zeroed(CHUNK);
     Ok(match waiter.read(position, &mut chunk)? {
         Found::Missing => None,
         Found::End => Some(Bytes::new()),
-        // A short chunk must not keep a long buffer.
+        // Copied: the consumer may keep it for long, and must not keep the whole buffer with it.
         Found::Bytes(count) if count < CHUNK / 2 => {
             Some(Bytes::copy_from_slice(chunk.get(..count).unwrap_or_default()))
         }

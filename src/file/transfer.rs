@@ -12,61 +12,64 @@ use crate::net::{Body, HttpClient, NetError, Request, Response};
 /// A request under way. Dropping it closes its connection.
 pub(super) struct Transfer {
     state: State,
-    /// Where the next bytes belong, and where they end as far as was asked.
+    /// Where the next bytes belong, and where the request ends.
     pub(super) span: Span,
-    /// Whether the response said itself that it is a part: its end is then not the file's.
+    /// Whether the response is a part (206). Its end is not the end of the file then.
     pub(super) partial: bool,
-    /// What came of it before it was asked for.
-    early: Option<TransferEvent>,
+    /// An event that [`ready_data`](Self::ready_data) found and could not give out.
+    deferred: Option<TransferEvent>,
 }
 
 enum State {
-    Asking(Pin<Box<dyn Future<Output = Result<Response, NetError>> + Send>>),
+    Requested(Pin<Box<dyn Future<Output = Result<Response, NetError>> + Send>>),
     Reading(Box<Body>),
 }
 
-/// What came of a lane.
 pub(super) enum TransferEvent {
-    /// The head of the response, to be judged. The lane goes on with [`Lane::read`].
+    /// The head of the response. Once it is checked, [`Transfer::read`] goes on with its body.
     Head(Box<Response>),
-    /// Bytes and their place.
+    /// Bytes and their position.
     Data(u64, Bytes),
-    /// The response is over; there is no more at this position.
-    End { at: u64, with_connection: bool },
-    /// It failed.
+    /// The body is over at the position `at`: `with_connection` if only the close of the connection says so.
+    End {
+        at: u64,
+        with_connection: bool,
+    },
     Failed(NetError),
 }
 
 impl Transfer {
-    pub(super) fn ask(client: &HttpClient, request: Request, span: Span) -> Self {
+    /// Makes the request. Nothing is sent before the first poll.
+    pub(super) fn start(client: &HttpClient, request: Request, span: Span) -> Self {
         let client = client.clone();
         Self {
-            state: State::Asking(Box::pin(async move { client.send(request).await })),
+            state: State::Requested(Box::pin(async move { client.send(request).await })),
             span,
             partial: false,
-            early: None,
+            deferred: None,
         }
     }
 
     /// Whether the head is still to come.
-    pub(super) fn is_asking(&self) -> bool {
-        matches!(self.state, State::Asking(_))
+    pub(super) fn waits_for_head(&self) -> bool {
+        matches!(self.state, State::Requested(_))
     }
 
-    /// Goes on with the body of the response that was found good.
+    /// Goes on with the body of the response, which was checked.
     pub(super) fn read(&mut self, body: Body) {
         self.state = State::Reading(Box::new(body));
     }
 
-    /// The next bytes, if they are here already. Whatever else is keeps until the next poll.
-    pub(super) fn ready_data(&mut self) -> Option<TransferEvent> {
-        if self.is_asking() {
+    /// The next bytes and their position, if they have come already. Any other event waits for the next poll.
+    pub(super) fn ready_data(&mut self) -> Option<(u64, Bytes)> {
+        if self.waits_for_head() {
             return None;
         }
+        // The waker of the last real poll is lost with this one. So the loop polls again before it sleeps.
         match self.poll(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(event @ TransferEvent::Data(..)) => Some(event),
+            Poll::Ready(TransferEvent::Data(at, bytes)) => Some((at, bytes)),
             Poll::Ready(event) => {
-                self.early = Some(event);
+                self.deferred = Some(event);
                 None
             }
             Poll::Pending => None,
@@ -74,11 +77,11 @@ impl Transfer {
     }
 
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<TransferEvent> {
-        if let Some(event) = self.early.take() {
+        if let Some(event) = self.deferred.take() {
             return Poll::Ready(event);
         }
         match &mut self.state {
-            State::Asking(asking) => Poll::Ready(match ready!(asking.as_mut().poll(cx)) {
+            State::Requested(response) => Poll::Ready(match ready!(response.as_mut().poll(cx)) {
                 Ok(response) => TransferEvent::Head(Box::new(response)),
                 Err(error) => TransferEvent::Failed(error),
             }),

@@ -1,8 +1,18 @@
-//! The connections of a fetch, where two can get at them: its driver, and whoever ends it.
+//! The transfers of a download, where two threads reach them: the driver's, and the one that ends the download.
 //!
-//! The driver has them only while it polls them, and not while it writes to the disk; so the thread that drops the
-//! last reader closes them there and then, whatever the driver is doing (N5). To poll them it takes them out: polling
-//! runs wakers, which are the executor's code and may come back here. What is out just then is hung up over its head.
+//! The driver holds transfers only while it polls them, and not while it writes to the disk. So the thread that drops the
+//! last reader closes them at once, whatever the driver is doing (N5):
+//!
+//! ```text
+//!   driver                          thread that drops the last reader
+//!   take the transfers out
+//!     poll them, no lock held       phase := CANCELLED
+//!   put them back                   close what is in
+//!   phase CANCELLED? close them     cancel the token: what is out loses its sockets
+//! ```
+//!
+//! The driver takes them out because polling runs wakers. Those are the executor's code and may come back here: under the
+//! lock that would be a deadlock.
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -15,16 +25,15 @@ use super::schedule::{Slot, Span};
 use super::transfer::{Transfer, TransferEvent};
 use crate::net::{CancelToken, Request};
 
-/// The file is being opened, for one who asked and may give up.
+/// A caller opens the file. Dropping the caller's future cancels.
 const OPENING: u8 = 0;
-/// It is open: others may read along, and only the last reader's drop ends it.
+/// The file is open. Other sources may share the download, and only the drop of the last reader cancels.
 const OPEN: u8 = 1;
 const CANCELLED: u8 = 2;
 
-/// What is under way, and whether it is called off.
 #[derive(Default)]
 pub(super) struct Transfers {
-    /// [`OPENING`] comes first, [`CALLED_OFF`] is the end.
+    /// [`OPENING`] comes first, [`CANCELLED`] is final.
     phase: AtomicU8,
     slots: Mutex<Slots>,
     cancel_token: CancelToken,
@@ -34,38 +43,36 @@ pub(super) struct Transfers {
 pub(super) struct Slots {
     pub(super) main: Option<Transfer>,
     pub(super) side: Option<Transfer>,
-    /// Given up, but for what it has received already.
+    /// Replaced by a jump. Kept for the bytes that it has received already.
     abandoned: Option<Transfer>,
-    /// A connection being made for the next jump.
+    /// A connection that is being made for the next jump.
     spare: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
 
 impl Slots {
-    pub(super) fn transfer(&mut self, slot: Slot) -> &mut Option<Transfer> {
+    pub(super) fn slot(&mut self, slot: Slot) -> &mut Option<Transfer> {
         match slot {
             Slot::Main => &mut self.main,
             Slot::Side => &mut self.side,
         }
     }
 
-    /// The side lane first; the main one only if so, or if its head is still to come.
+    /// The side transfer comes first. A parked main transfer is polled only as long as its head is to come.
     fn poll(&mut self, continue_main: bool, cx: &mut Context<'_>) -> Poll<(Slot, TransferEvent)> {
-        // First, as a fast lane is never out of bytes.
+        // Before the transfers: a fast one always has bytes, and the connection would never be made.
         if let Some(spare) = &mut self.spare
             && spare.as_mut().poll(cx).is_ready()
         {
             self.spare = None;
         }
-        if let Some(transfer) = &mut self.side
-            && let Poll::Ready(event) = transfer.poll(cx)
+        if let Some(side) = &mut self.side
+            && let Poll::Ready(event) = side.poll(cx)
         {
             return Poll::Ready((Slot::Side, event));
         }
-        if let Some(transfer) = self
-            .main
-            .as_mut()
-            .filter(|transfer| continue_main || transfer.is_asking())
-            && let Poll::Ready(event) = transfer.poll(cx)
+        let main = self.main.as_mut();
+        if let Some(main) = main.filter(|main| continue_main || main.waits_for_head())
+            && let Poll::Ready(event) = main.poll(cx)
         {
             return Poll::Ready((Slot::Main, event));
         }
@@ -74,91 +81,95 @@ impl Slots {
 }
 
 impl Transfers {
-    /// Works on the lanes, which are not here meanwhile. For the driver alone: of two at a time one would find none.
+    /// Works on the transfers, which are taken out meanwhile. For the driver alone: a second caller would find none.
     pub(super) fn with<T>(&self, work: impl FnOnce(&mut Slots) -> T) -> T {
         let mut slots = std::mem::take(&mut *self.lock());
         let value = work(&mut slots);
         *self.lock() = slots;
-        // Whoever called it off meanwhile has left the closing to this.
+        // A `cancel` that came meanwhile found nothing to close. It has left that to this check, which therefore follows
+        // the putting back.
         if self.is_cancelled() {
             self.cancel();
         }
         value
     }
 
-    /// For as long as it takes to move them.
+    /// Held only to move the transfers.
     fn lock(&self) -> MutexGuard<'_, Slots> {
-        // Lanes are moved whole, and no foreign code runs meanwhile.
+        // They are moved whole, and no foreign code runs under the lock: poisoning says nothing.
         self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn poll(&self, continue_main: bool, cx: &mut Context<'_>) -> Poll<(Slot, TransferEvent)> {
         let event = self.with(|slots| slots.poll(continue_main, cx));
-        // A connection that is hung up may look like one that came to the end of its file.
+        // A cancelled connection may look like one that came to the end of its file: the event says nothing.
         if self.is_cancelled() {
             return Poll::Pending;
         }
         event
     }
 
-    /// Has it end with the others when they are called off.
+    /// Makes `request` end when these are cancelled.
     pub(super) fn attach(&self, request: Request) -> Request {
         request.cancelled_by(self.cancel_token.clone())
     }
 
-    /// Where the lanes are.
+    /// The spans of main and side.
     pub(super) fn spans(&self) -> (Option<Span>, Option<Span>) {
         let span = |transfer: &Option<Transfer>| transfer.as_ref().map(|transfer| transfer.span);
         self.with(|slots| (span(&slots.main), span(&slots.side)))
     }
 
-    /// Starts a lane in the place of the one there, which is kept for [`rescue`](Self::rescue). Whether there was one, and it
-    /// had not come to its end.
+    /// Puts a transfer in the place of the one there, which is kept for [`salvage`](Self::salvage). Returns whether there
+    /// was one that was not done.
     pub(super) fn start(&self, slot: Slot, transfer: Transfer) -> bool {
         let (older, is_jump) = self.with(|slots| {
-            let stale = slots.transfer(slot).replace(transfer);
-            let stale = stale.filter(|transfer| !transfer.span.is_done());
-            let is_jump = stale.is_some();
-            (std::mem::replace(&mut slots.abandoned, stale), is_jump)
+            let abandoned = slots.slot(slot).replace(transfer);
+            let abandoned = abandoned.filter(|transfer| !transfer.span.is_done());
+            let is_jump = abandoned.is_some();
+            (std::mem::replace(&mut slots.abandoned, abandoned), is_jump)
         });
         drop(older);
         is_jump
     }
 
-    /// Has a connection made for the next jump, unless that is under way.
-    pub(super) fn prepare(&self, making: impl Future<Output = ()> + Send + 'static) {
+    /// Makes a connection for the next jump, unless one is being made.
+    pub(super) fn prepare(&self, connection: impl Future<Output = ()> + Send + 'static) {
         self.with(|slots| {
             if slots.spare.is_none() {
-                slots.spare = Some(Box::pin(making));
+                slots.spare = Some(Box::pin(connection));
             }
         });
     }
 
-    /// The next bytes that the lane given up has received already, and their place. Afterwards it is closed.
+    /// The next bytes of a transfer and their position, if they have come already.
+    pub(super) fn ready_data(&self, slot: Slot) -> Option<(u64, Bytes)> {
+        self.with(|slots| slots.slot(slot).as_mut()?.ready_data())
+    }
+
+    /// The next bytes that the abandoned transfer has received already, and their position. When there are none left, it
+    /// is closed.
     pub(super) fn salvage(&self) -> Option<(u64, Bytes)> {
-        let (bytes, stale) =
-            self.with(
-                |slots| match slots.abandoned.as_mut().and_then(Transfer::ready_data) {
-                    Some(TransferEvent::Data(at, bytes)) => (Some((at, bytes)), None),
-                    _ => (None, slots.abandoned.take()),
-                },
-            );
-        drop(stale);
-        bytes
+        let (data, done) = self.with(|slots| {
+            let data = slots.abandoned.as_mut().and_then(Transfer::ready_data);
+            let done = slots.abandoned.take_if(|_| data.is_none());
+            (data, done)
+        });
+        drop(done);
+        data
     }
 
-    /// Takes a lane out, to be closed.
+    /// Takes a transfer out, to be closed.
     pub(super) fn take(&self, slot: Slot) -> Option<Transfer> {
-        self.with(|slots| slots.transfer(slot).take())
+        self.with(|slots| slots.slot(slot).take())
     }
 
-    /// Closes all of them. Others may follow.
+    /// Closes all transfers. Others may follow.
     pub(super) fn clear(&self) {
         let slots = self.with(std::mem::take);
         drop(slots);
     }
 
-    /// Closes the lane given up.
     pub(super) fn close_abandoned(&self) {
         let abandoned = self.with(|slots| slots.abandoned.take());
         drop(abandoned);
@@ -168,11 +179,12 @@ impl Transfers {
         self.phase.load(Ordering::SeqCst) == CANCELLED
     }
 
-    /// Ends the opening. From now on whoever asked for it cannot call it off any more; `false` if he has.
+    /// The file is open: dropping the caller's future no longer cancels. `false` if it has done so.
     pub(super) fn mark_open(&self) -> bool {
         self.leave_opening_phase(OPEN)
     }
 
+    /// One exchange decides between the caller's drop and the opened file. Exactly one of the two succeeds.
     fn leave_opening_phase(&self, to: u8) -> bool {
         let left = self
             .phase
@@ -180,13 +192,15 @@ impl Transfers {
         left.is_ok()
     }
 
-    /// Closes all connections, now and from now on, without waiting. Those that the driver is at this moment are
-    /// cut off, and dropped as its next step.
+    /// Closes all connections, now and from now on, without waiting. A transfer that the driver holds at this moment loses
+    /// its socket at once, and is dropped when the driver puts it back.
     pub(super) fn cancel(&self) {
+        // The phase comes first: the driver checks it after it has put transfers back.
         self.phase.store(CANCELLED, Ordering::SeqCst);
         let slots = match self.slots.try_lock() {
             Ok(mut slots) => std::mem::take(&mut *slots),
             Err(TryLockError::Poisoned(poisoned)) => std::mem::take(&mut *poisoned.into_inner()),
+            // The driver is moving them, and sees the phase afterwards.
             Err(TryLockError::WouldBlock) => Slots::default(),
         };
         drop(slots);
@@ -194,7 +208,7 @@ impl Transfers {
     }
 }
 
-/// Of whoever asked for a file. Dropped while it opens, it calls the fetch off.
+/// Held by the caller that opens a file. Dropped while the file opens, it cancels.
 pub(super) struct CancelOnDrop(pub(super) Arc<Transfers>);
 
 impl Drop for CancelOnDrop {
@@ -217,7 +231,7 @@ mod tests {
     use super::*;
     use crate::net::{HttpClient, RetryPolicy, Url};
 
-    /// A lane whose connection is open and whose head never comes, and the server's end of it.
+    /// A main transfer whose connection is open and whose head never comes. Returns the server's end.
     fn connected(transfers: &Transfers) -> std::net::TcpStream {
         let server = TcpListener::bind("127.0.0.1:0").expect("a port");
         let url = format!("http://{}/", server.local_addr().expect("bound"));
@@ -228,7 +242,7 @@ mod tests {
             .expect("a client");
         transfers.start(
             Slot::Main,
-            Transfer::ask(&client, request, Span { next: 0, end: None }),
+            Transfer::start(&client, request, Span { next: 0, end: None }),
         );
         assert!(
             transfers
@@ -263,7 +277,7 @@ mod tests {
 
     /// N5, S1.
     #[test]
-    fn calling_off_closes_at_once_and_for_good() {
+    fn cancelling_closes_at_once_and_for_good() {
         let transfers = Transfers::default();
         let mut socket = connected(&transfers);
         transfers.cancel();
@@ -272,7 +286,7 @@ mod tests {
         let client = HttpClient::new().expect("a client");
         let request = Request::get(Url::parse("http://127.0.0.1:9/").expect("a url"));
         let span = Span { next: 0, end: None };
-        transfers.start(Slot::Side, Transfer::ask(&client, request, span));
+        transfers.start(Slot::Side, Transfer::start(&client, request, span));
         assert_eq!(
             transfers.spans(),
             (None, None),
@@ -280,9 +294,9 @@ mod tests {
         );
     }
 
-    /// N5: the driver is at the lanes while the last reader is dropped.
+    /// N5: the driver polls while the last reader is dropped.
     #[test]
-    fn lanes_are_closed_over_the_head_of_whoever_holds_them() {
+    fn transfers_are_closed_while_the_driver_holds_them() {
         let transfers = Transfers::default();
         let mut socket = connected(&transfers);
         transfers.with(|slots| {
@@ -293,9 +307,9 @@ mod tests {
         assert_eq!(transfers.spans(), (None, None), "and dropped next");
     }
 
-    /// Fault C14: others may have joined what is open.
+    /// Fault C14: other sources may share an open download.
     #[test]
-    fn who_asked_calls_off_what_is_opening_and_not_what_is_open() {
+    fn the_caller_cancels_a_file_that_opens_and_not_one_that_is_open() {
         let transfers = Arc::new(Transfers::default());
         let opener = CancelOnDrop(Arc::clone(&transfers));
         assert!(transfers.mark_open());
@@ -308,9 +322,9 @@ mod tests {
         assert!(transfers.is_cancelled() && !transfers.mark_open());
     }
 
-    /// A body without a length ends with its connection: one that was hung up would be taken for a whole file.
+    /// A body without a length ends with its connection. A cancelled one would pass for a complete file.
     #[test]
-    fn what_comes_of_a_lane_that_is_hung_up_is_not_told() {
+    fn events_of_a_cancelled_transfer_are_not_delivered() {
         let transfers = Transfers::default();
         let _socket = connected(&transfers);
         let event = transfers.with(|slots| {
@@ -331,7 +345,7 @@ mod tests {
 
     /// S1: nothing goes on after the drop.
     #[test]
-    fn calling_off_drops_the_connection_that_is_being_made() {
+    fn cancelling_drops_the_connection_that_is_being_made() {
         let transfers = Transfers::default();
         let (alive, dropped) = std::sync::mpsc::channel::<()>();
         transfers.prepare(async move {
@@ -348,52 +362,52 @@ mod tests {
         assert_eq!(dropped.try_recv(), gone);
     }
 
-    /// Fault C25: an executor's waker that is woken or dropped by a poll may come back here.
+    /// Fault C25: a poll wakes or drops an executor's waker, which may come back here.
     #[test]
     fn wakers_run_without_the_lock() {
-        struct Nosy {
+        struct ProbingWaker {
             transfers: Arc<Transfers>,
-            found: Arc<AtomicUsize>,
+            runs: Arc<AtomicUsize>,
             polled_on: ThreadId,
         }
-        impl Nosy {
-            fn check(&self) {
-                // The reactor's thread may come by while the test moves the lanes.
+        impl ProbingWaker {
+            fn probe(&self) {
+                // The reactor's thread may call this while the test moves the transfers.
                 let by_the_poll = thread::current().id() == self.polled_on;
                 assert!(!by_the_poll || self.transfers.slots.try_lock().is_ok());
-                self.found.fetch_add(1, Ordering::SeqCst);
+                self.runs.fetch_add(1, Ordering::SeqCst);
             }
         }
-        impl Wake for Nosy {
+        impl Wake for ProbingWaker {
             fn wake(self: Arc<Self>) {
-                self.check();
+                self.probe();
             }
         }
-        impl Drop for Nosy {
+        impl Drop for ProbingWaker {
             fn drop(&mut self) {
-                self.check();
+                self.probe();
             }
         }
         let transfers = Arc::new(Transfers::default());
         let _socket = connected(&transfers);
-        let found = Arc::new(AtomicUsize::new(0));
-        let nosy = |found: &Arc<AtomicUsize>| {
-            Waker::from(Arc::new(Nosy {
+        let runs = Arc::new(AtomicUsize::new(0));
+        let waker = |runs: &Arc<AtomicUsize>| {
+            Waker::from(Arc::new(ProbingWaker {
                 transfers: Arc::clone(&transfers),
-                found: Arc::clone(found),
+                runs: Arc::clone(runs),
                 polled_on: thread::current().id(),
             }))
         };
         assert!(
             transfers
-                .poll(true, &mut Context::from_waker(&nosy(&found)))
+                .poll(true, &mut Context::from_waker(&waker(&runs)))
                 .is_pending()
         );
-        let before = found.load(Ordering::SeqCst);
-        // The connection lets go of the first waker as it takes this one.
-        let last = nosy(&Arc::default());
+        let before = runs.load(Ordering::SeqCst);
+        // The connection drops the first waker when it takes this one.
+        let last = waker(&Arc::default());
         assert!(transfers.poll(true, &mut Context::from_waker(&last)).is_pending());
-        assert!(found.load(Ordering::SeqCst) > before, "run by the poll");
+        assert!(runs.load(Ordering::SeqCst) > before, "run by the poll");
         transfers.clear();
     }
 }

@@ -4,7 +4,7 @@ use std::io::{Read, Seek, SeekFrom};
 
 use futures_lite::StreamExt;
 use futures_lite::future::{block_on, poll_once};
-use kithara::file::{FileControl, FileError, FileParams, FileParts, FileSource, LookAhead, Origin};
+use kithara::file::{FileControl, FileError, FileParams, FileParts, FileSource, LookAhead, OpenMode, Origin};
 use kithara::stream::{Message, Source, Stream, StreamError, StreamParams};
 use kithara_test_support::{Content, Ended, Pattern, Rule};
 
@@ -97,7 +97,7 @@ fn a_jump_is_one_request_and_its_hole_is_filled_afterwards() {
 fn look_ahead_is_bounded_and_moves_with_the_reader() {
     let stage = Stage::new(64 * MIB);
     let params = stage.params().look_ahead(LookAhead::Bytes(256 * KIB));
-    let mut reader = block_on(FileSource::new(stage.url(), params).open_reader()).unwrap();
+    let mut reader = block_on(FileSource::new(stage.url(), params).open_reader(OpenMode::Online)).unwrap();
     let mut buffer = vec![0; 4096];
     for at in (0..4 * MIB).step_by(4096) {
         reader.read_exact(&mut buffer).unwrap();
@@ -122,7 +122,7 @@ fn look_ahead_in_time_follows_the_rate() {
         mut reader,
         mut driver,
         ..
-    } = block_on(source.open_parts()).unwrap();
+    } = block_on(source.open_parts(OpenMode::Online)).unwrap();
     let resource = reader.resource().clone();
     let reached = || resource.available().last().map_or(0, |last| last.end);
     // Until it takes nothing, again and again, of what the server has sent beyond.
@@ -169,7 +169,7 @@ fn a_local_file_is_read_without_client_or_cache() {
     let path = dir.path().join("a.bin");
     std::fs::write(&path, pattern().range(0, 100_000)).unwrap();
     let source = FileSource::new(path.as_path(), FileParams::local());
-    let mut reader = block_on(source.open_reader()).unwrap();
+    let mut reader = block_on(source.open_reader(OpenMode::Online)).unwrap();
     assert_eq!(reader.len(), Some(100_000));
     assert_at(&mut reader, 50_000, 1000);
     reader.seek(SeekFrom::Start(0)).unwrap();
@@ -179,14 +179,19 @@ fn a_local_file_is_read_without_client_or_cache() {
         let link = dir.path().join("link.bin");
         std::os::unix::fs::symlink(&path, &link).unwrap();
         let mut reader =
-            block_on(FileSource::new(link.as_path(), FileParams::local()).open_reader()).unwrap();
+            block_on(FileSource::new(link.as_path(), FileParams::local()).open_reader(OpenMode::Online))
+                .unwrap();
         assert_rest(&mut reader, 0, 100_000);
     }
     let absent = FileSource::new(dir.path().join("b.bin"), FileParams::local());
-    assert!(block_on(absent.open_reader()).unwrap_err().is_not_found());
+    assert!(
+        block_on(absent.open_reader(OpenMode::Online))
+            .unwrap_err()
+            .is_not_found()
+    );
     let folder = FileSource::new(dir.path(), FileParams::local());
     assert!(matches!(
-        block_on(folder.open_reader()).unwrap_err(),
+        block_on(folder.open_reader(OpenMode::Online)).unwrap_err(),
         FileError::Local { .. }
     ));
 }
@@ -195,7 +200,7 @@ fn a_local_file_is_read_without_client_or_cache() {
 fn what_is_not_there_is_said_at_open() {
     let stage = Stage::new(1000);
     let url = Url::parse(&stage.server.url("/b.bin?secret=1")).unwrap();
-    let error = block_on(FileSource::new(url, stage.params()).open_reader()).unwrap_err();
+    let error = block_on(FileSource::new(url, stage.params()).open_reader(OpenMode::Online)).unwrap_err();
     assert!(error.is_not_found() && !error.is_transient());
     assert!(!format!("{error} {error:?}").contains("secret"));
 }
@@ -231,7 +236,7 @@ fn who_drops_the_reader_closes_the_connection() {
     stage.server.rule("/a.bin", Rule::new().gate_after(MIB, &gate));
     let FileParts {
         reader, mut driver, ..
-    } = block_on(stage.source().open_parts()).unwrap();
+    } = block_on(stage.source().open_parts(OpenMode::Online)).unwrap();
     assert!(block_on(poll_once(&mut driver)).is_none());
     assert_eq!(stage.server.open_connections(), 1);
     drop(reader);
@@ -387,7 +392,7 @@ fn a_dropped_driver_ends_the_waits() {
     let stage = Stage::new(MIB);
     let gate = stage.server.gate();
     stage.server.rule("/a.bin", Rule::new().gate_after(1000, &gate));
-    let parts = block_on(stage.source().open_parts()).unwrap();
+    let mut parts = block_on(stage.source().open_parts(OpenMode::Online)).unwrap();
     let mut reader = parts.reader;
     drop(parts.driver);
     // What came with the head is there.
@@ -397,5 +402,5 @@ fn a_dropped_driver_ends_the_waits() {
         matches!(FileError::of(&error), Some(FileError::Stopped)),
         "{error:?}"
     );
-    assert!(!parts.control.is_empty());
+    assert!(parts.events.try_next().is_some());
 }

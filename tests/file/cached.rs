@@ -5,14 +5,14 @@ use std::io::{Read, Seek, SeekFrom};
 use futures_lite::StreamExt;
 use futures_lite::future::block_on;
 use kithara::cache::{AssetId, CachePath};
-use kithara::file::{Bypass, FileControl, FileError, FileParams, FileSource};
+use kithara::file::{Bypass, FileControl, FileError, FileParams, FileReader, FileSource, OpenMode};
 use kithara::stream::{Message, Stream, StreamParams};
 use kithara_test_support::{Content, Pattern, Rule};
 
 use crate::*;
 
-pub fn offline(stage: &Stage) -> FileSource {
-    FileSource::new(stage.url(), stage.params().offline_mode(true))
+pub fn open_offline(stage: &Stage) -> Result<FileReader, FileError> {
+    block_on(stage.source().open_reader(OpenMode::Offline))
 }
 
 fn names(stage: &Stage) -> (AssetId, CachePath) {
@@ -42,11 +42,7 @@ fn a_whole_file_plays_from_the_cache_without_a_connection() {
     assert_rest(&mut stage.reader(), 0, stage.len);
     stage.restart();
     stage.server.stop();
-    assert_rest(
-        &mut block_on(offline(&stage).open_reader()).unwrap(),
-        0,
-        stage.len,
-    );
+    assert_rest(&mut open_offline(&stage).unwrap(), 0, stage.len);
     block_on(async {
         let params = StreamParams::default().offline_mode(true);
         let mut stream = Stream::new(stage.source(), params);
@@ -61,11 +57,11 @@ fn a_whole_file_plays_from_the_cache_without_a_connection() {
     assert_eq!(stage.server.connections(), connections);
 }
 
-/// H5's rule for files: no connection, and what is missing is said.
+/// H5's rule for files: no connection, and what is missing is told.
 #[test]
 fn offline_an_incomplete_file_says_what_is_missing() {
     let mut stage = Stage::new(4 * MIB);
-    match block_on(offline(&stage).open_reader()) {
+    match open_offline(&stage) {
         Err(FileError::OfflineMiss {
             missing, len: None, ..
         }) => assert!(missing.is_empty()),
@@ -80,7 +76,7 @@ fn offline_an_incomplete_file_says_what_is_missing() {
     drop(reader);
     stage.restart();
     let connections = stage.server.connections();
-    match block_on(offline(&stage).open_reader()) {
+    match open_offline(&stage) {
         Err(error @ FileError::OfflineMiss { .. }) => {
             assert!(error.is_offline_miss());
             let FileError::OfflineMiss { missing, len, .. } = error else {
@@ -174,15 +170,15 @@ fn c19_a_full_cache_is_passed_by() {
     const LEN: u64 = 12 * MIB;
     for room in [2 * MIB, 40 * KIB] {
         let stage = Stage::with_cache(LEN, room);
-        let parts = block_on(stage.source().open_parts()).unwrap();
-        let (mut reader, control) = (parts.reader, parts.control);
+        let parts = block_on(stage.source().open_parts(OpenMode::Online)).unwrap();
+        let (mut reader, mut events) = (parts.reader, parts.events);
         let thread = std::thread::spawn(move || block_on(parts.driver));
         assert_rest(&mut reader, 0, LEN);
         assert_at(&mut reader, 100, 4096);
         assert_at(&mut reader, 9 * MIB, 4096);
         assert_at(&mut reader, 3 * MIB, 4096);
         let mut bypassed = false;
-        while let Ok(message) = control.try_recv() {
+        while let Some(message) = events.try_next() {
             if let FileControl::CacheBypassed { reason } = message {
                 bypassed = true;
                 match reason {
@@ -236,8 +232,8 @@ fn c16_a_cache_that_fails_never_stops_playback() {
             }
             Ruin::GoneMeanwhile => {}
         }
-        let parts = block_on(stage.source().open_parts()).unwrap();
-        let (mut reader, control) = (parts.reader, parts.control);
+        let parts = block_on(stage.source().open_parts(OpenMode::Online)).unwrap();
+        let (mut reader, mut events) = (parts.reader, parts.events);
         let thread = std::thread::spawn(move || block_on(parts.driver));
         assert_at(&mut reader, 0, 4096);
         if matches!(ruin, Ruin::GoneMeanwhile) {
@@ -253,12 +249,12 @@ fn c16_a_cache_that_fails_never_stops_playback() {
         assert_at(&mut reader, MIB, 4096);
         drop(reader);
         thread.join().unwrap();
-        let said = std::iter::from_fn(|| control.try_recv().ok()).collect::<Vec<_>>();
-        let bypassed = |said: &FileControl| matches!(said, FileControl::CacheBypassed { .. });
-        assert!(said.iter().any(bypassed), "{said:?}");
+        let told = std::iter::from_fn(|| events.try_next()).collect::<Vec<_>>();
+        let bypassed = |told: &FileControl| matches!(told, FileControl::CacheBypassed { .. });
+        assert!(told.iter().any(bypassed), "{told:?}");
         assert!(
-            !said.iter().any(|said| matches!(said, FileControl::Cached)),
-            "{said:?}"
+            !told.iter().any(|told| matches!(told, FileControl::Cached)),
+            "{told:?}"
         );
     }
 }
@@ -288,7 +284,7 @@ fn without_a_cache_a_window_is_held_in_memory() {
     let stage = Stage::new(24 * MIB);
     let params = FileParams::uncached(client()).window_bytes(MIB);
     let source = FileSource::new(stage.url(), params);
-    let mut reader = block_on(source.open_reader()).unwrap();
+    let mut reader = block_on(source.open_reader(OpenMode::Online)).unwrap();
     let mut buffer = vec![0; 10_000];
     let mut at = 0;
     loop {
@@ -314,7 +310,7 @@ fn an_endless_stream_is_heard_through_a_window() {
     let path = CachePath::parse("a").unwrap();
     block_on(stage.cache.put_atomic(&kept, &path, vec![1; 1024 * 1024].into())).unwrap();
     let params = stage.params().window_bytes(MIB).unknown_length_limit(2 * MIB);
-    let mut reader = block_on(FileSource::new(stage.url(), params).open_reader()).unwrap();
+    let mut reader = block_on(FileSource::new(stage.url(), params).open_reader(OpenMode::Online)).unwrap();
     let mut buffer = vec![0; 50_000];
     for at in (0..24 * MIB).step_by(buffer.len()) {
         reader.read_exact(&mut buffer).unwrap();
@@ -349,22 +345,22 @@ fn a_cache_in_memory_keeps_files_that_fit_the_window() {
     let cache = AssetCache::memory(64 * MIB);
     let params = || FileParams::new(client(), cache.clone());
     let play = |params: FileParams| {
-        let parts = block_on(FileSource::new(stage.url(), params).open_parts()).unwrap();
+        let parts = block_on(FileSource::new(stage.url(), params).open_parts(OpenMode::Online)).unwrap();
         let thread = std::thread::spawn(move || block_on(parts.driver));
         let mut reader = parts.reader;
         assert_at(&mut reader, 1000, 4096);
         assert_at(&mut reader, 2 * MIB, 4096);
-        (reader, thread, parts.control)
+        (reader, thread, parts.events)
     };
     // Longer than the window.
-    let (mut reader, thread, control) = play(params().window_bytes(MIB));
+    let (mut reader, thread, mut events) = play(params().window_bytes(MIB));
     reader.seek(SeekFrom::Start(0)).unwrap();
     assert_rest(&mut reader, 0, LEN);
     drop(reader);
     thread.join().unwrap();
-    let said = std::iter::from_fn(|| control.try_recv().ok()).collect::<Vec<_>>();
+    let told = std::iter::from_fn(|| events.try_next()).collect::<Vec<_>>();
     assert!(matches!(
-        said[..],
+        told[..],
         [
             FileControl::Opened { .. },
             FileControl::CacheBypassed {
@@ -373,31 +369,31 @@ fn a_cache_in_memory_keeps_files_that_fit_the_window() {
         ]
     ));
     // It fits, and is fetched to its end whoever reads.
-    let (mut reader, thread, control) = play(params());
+    let (mut reader, thread, mut events) = play(params());
     thread.join().unwrap();
-    let said = std::iter::from_fn(|| control.try_recv().ok()).collect::<Vec<_>>();
+    let told = std::iter::from_fn(|| events.try_next()).collect::<Vec<_>>();
     assert!(
-        matches!(said[..], [FileControl::Opened { .. }, FileControl::Cached]),
-        "{said:?}"
+        matches!(told[..], [FileControl::Opened { .. }, FileControl::Cached]),
+        "{told:?}"
     );
     reader.seek(SeekFrom::Start(0)).unwrap();
     assert_rest(&mut reader, 0, LEN);
     let connections = stage.server.connections();
     let mut offline =
-        block_on(FileSource::new(stage.url(), params().offline_mode(true)).open_reader()).unwrap();
+        block_on(FileSource::new(stage.url(), params()).open_reader(OpenMode::Offline)).unwrap();
     assert_rest(&mut offline, 0, LEN);
     assert_at(&mut offline, MIB, 4096);
     assert_eq!(stage.server.connections(), connections);
     // C16: one that is too small says so, and the music plays.
     let small = FileParams::new(client(), AssetCache::memory(MIB));
-    let (mut reader, thread, control) = play(small);
+    let (mut reader, thread, mut events) = play(small);
     thread.join().unwrap();
     reader.seek(SeekFrom::Start(0)).unwrap();
     assert_rest(&mut reader, 0, LEN);
-    let said = std::iter::from_fn(|| control.try_recv().ok()).collect::<Vec<_>>();
+    let told = std::iter::from_fn(|| events.try_next()).collect::<Vec<_>>();
     assert!(
         matches!(
-            said[..],
+            told[..],
             [
                 FileControl::Opened { .. },
                 FileControl::CacheBypassed {
@@ -405,6 +401,6 @@ fn a_cache_in_memory_keeps_files_that_fit_the_window() {
                 }
             ]
         ),
-        "{said:?}"
+        "{told:?}"
     );
 }

@@ -8,12 +8,13 @@ use std::path::{Path, PathBuf};
 use futures_lite::StreamExt;
 use futures_lite::future::block_on;
 use kithara::cache::{AssetId, CachePath};
-use kithara::file::{Bypass, FileControl, FileError, FileReader, FileSource};
+use kithara::file::{Bypass, FileControl, FileError, FileReader, OpenMode};
 use kithara::storage::{BLOCK, StreamingError};
 use kithara::stream::{Stream, StreamError, StreamParams};
 use kithara_test_support::{Content, Pattern, Recorded, Rule};
 use proptest::prelude::*;
 
+use crate::cached::open_offline;
 use crate::*;
 
 const BLOCK_LEN: u64 = BLOCK as u64;
@@ -47,7 +48,7 @@ fn cached() -> Stage {
 }
 
 fn fill(stage: &Stage) {
-    let mut parts = block_on(stage.source().open_parts()).unwrap();
+    let mut parts = block_on(stage.source().open_parts(OpenMode::Online)).unwrap();
     let thread = std::thread::spawn(move || block_on(parts.driver));
     assert_rest(&mut parts.reader, 0, LEN);
     thread.join().unwrap();
@@ -93,10 +94,6 @@ fn block_of(at: u64) -> Range<u64> {
     start..(start + BLOCK_LEN).min(LEN)
 }
 
-fn offline(stage: &Stage) -> FileSource {
-    FileSource::new(stage.url(), stage.params().offline_mode(true))
-}
-
 /// What the error says is damaged.
 fn damage(error: &std::io::Error) -> Range<u64> {
     assert_eq!(error.kind(), std::io::ErrorKind::InvalidData);
@@ -132,7 +129,7 @@ fn offline_a_turned_bit_is_an_error_that_names_the_block_and_never_an_end() {
             let stage = cached();
             turn_a_bit(&entry(&stage), at);
             assert!(contains(&stage), "nobody has looked at its bytes");
-            let mut reader = block_on(offline(&stage).open_reader()).unwrap();
+            let mut reader = open_offline(&stage).unwrap();
             let error = read_on(&mut reader, 0, step).unwrap_err();
             assert_eq!(damage(&error), block_of(at), "at {at} in steps of {step}");
             assert_eq!(reader.position(), block_of(at).start);
@@ -147,11 +144,7 @@ fn offline_a_turned_bit_is_an_error_that_names_the_block_and_never_an_end() {
                 }
             }
             drop(reader);
-            assert!(
-                block_on(offline(&stage).open_reader())
-                    .unwrap_err()
-                    .is_offline_miss()
-            );
+            assert!(open_offline(&stage).unwrap_err().is_offline_miss());
         }
     }
 }
@@ -197,12 +190,12 @@ fn a_turned_bit_in_the_footer_is_a_miss() {
     for at in (LEN..end).step_by(3) {
         let whole = std::fs::read(&file).unwrap();
         turn_a_bit(&file, at);
-        let missed = block_on(offline(&stage).open_reader());
+        let missed = open_offline(&stage);
         assert!(missed.unwrap_err().is_offline_miss(), "at {at}");
         assert!(!file.exists());
         std::fs::write(&file, whole).unwrap();
     }
-    let mut reader = block_on(offline(&stage).open_reader()).unwrap();
+    let mut reader = open_offline(&stage).unwrap();
     assert_rest(&mut reader, 0, LEN);
 }
 
@@ -223,7 +216,7 @@ fn c16_online_the_damaged_block_is_fetched_and_the_music_plays_on() {
             let stage = cached();
             turn_a_bit(&entry(&stage), at);
             let before = stage.requests();
-            let parts = block_on(stage.source().open_parts()).unwrap();
+            let mut parts = block_on(stage.source().open_parts(OpenMode::Online)).unwrap();
             block_on(parts.driver);
             let mut reader = parts.reader;
             assert_eq!(read_on(&mut reader, 0, step).unwrap(), LEN);
@@ -235,8 +228,11 @@ fn c16_online_the_damaged_block_is_fetched_and_the_music_plays_on() {
                 "at {at} in steps of {step}"
             );
             // And it is said.
-            assert!(matches!(parts.control.try_recv(), Ok(FileControl::Opened { .. })));
-            match parts.control.try_recv().unwrap() {
+            assert!(matches!(
+                parts.events.try_next(),
+                Some(FileControl::Opened { .. })
+            ));
+            match parts.events.try_next().unwrap() {
                 FileControl::CacheBypassed {
                     reason: Bypass::Failed(error),
                 } => assert!(error.is_damaged(), "{error}"),
@@ -246,7 +242,7 @@ fn c16_online_the_damaged_block_is_fetched_and_the_music_plays_on() {
             // The next session has all of it anew.
             assert!(!contains(&stage));
             fill(&stage);
-            assert_rest(&mut block_on(offline(&stage).open_reader()).unwrap(), 0, LEN);
+            assert_rest(&mut open_offline(&stage).unwrap(), 0, LEN);
         }
     }
 }
@@ -345,7 +341,7 @@ fn a_bit_turned_between_two_sessions_of_a_download_is_fetched_again() {
         assert_eq!(parts.len(), 1, "{parts:?}");
         turn_a_bit(&parts[0], at);
         let before = stage.requests();
-        let opened = block_on(stage.source().open_parts()).unwrap();
+        let opened = block_on(stage.source().open_parts(OpenMode::Online)).unwrap();
         let thread = std::thread::spawn(move || block_on(opened.driver));
         let mut reader = opened.reader;
         assert_eq!(read_on(&mut reader, 0, 50_000).unwrap(), LONG);
@@ -359,7 +355,7 @@ fn a_bit_turned_between_two_sessions_of_a_download_is_fetched_again() {
             "{requests:?}"
         );
         if offline_after {
-            let mut reader = block_on(offline(&stage).open_reader()).unwrap();
+            let mut reader = open_offline(&stage).unwrap();
             assert_eq!(read_on(&mut reader, 0, 50_000).unwrap(), LONG);
         }
         let (asset, path) = names(&stage);
@@ -411,9 +407,10 @@ proptest! {
     ) {
         let stage = cached();
         let file = entry(&stage);
-        let source = if online { stage.source() } else { offline(&stage) };
-        let mut readers = vec![block_on(source.open_reader()).unwrap()];
-        if let Ok(second) = block_on(source.open_reader()) {
+        let source = stage.source();
+        let mode = if online { OpenMode::Online } else { OpenMode::Offline };
+        let mut readers = vec![block_on(source.open_reader(mode)).unwrap()];
+        if let Ok(second) = block_on(source.open_reader(mode)) {
             readers.push(second);
         }
         let hold = std::fs::OpenOptions::new().write(true).read(true).open(&file).unwrap();
@@ -429,7 +426,7 @@ proptest! {
                     hold.write_all(&[byte[0] ^ 1]).unwrap();
                     // Once a block was found right it is not looked at again; so nobody has read it yet.
                     readers.clear();
-                    if let Ok(reader) = block_on(source.open_reader()) {
+                    if let Ok(reader) = block_on(source.open_reader(mode)) {
                         readers.push(reader);
                     }
                 }

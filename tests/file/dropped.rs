@@ -3,7 +3,7 @@
 use std::sync::{Mutex, PoisonError, mpsc};
 
 use futures_lite::future::{block_on, poll_once};
-use kithara::file::FileControl;
+use kithara::file::{FileControl, OpenMode};
 use kithara_test_support::Rule;
 
 use crate::*;
@@ -21,7 +21,7 @@ fn stuck() -> Stage {
 #[test]
 fn a_driver_that_is_never_polled_keeps_no_connection() {
     let stage = stuck();
-    let parts = block_on(stage.source().open_parts()).unwrap();
+    let parts = block_on(stage.source().open_parts(OpenMode::Online)).unwrap();
     assert_eq!(stage.server.open_connections(), 1);
     drop(parts.reader);
     stage.server.wait_until(|log| log.open_connections() == 0);
@@ -32,7 +32,7 @@ fn a_driver_that_is_never_polled_keeps_no_connection() {
 #[test]
 fn a_driver_that_is_dropped_keeps_no_connection() {
     let stage = stuck();
-    let mut parts = block_on(stage.source().open_parts()).unwrap();
+    let mut parts = block_on(stage.source().open_parts(OpenMode::Online)).unwrap();
     assert!(block_on(poll_once(&mut parts.driver)).is_none());
     assert_eq!(stage.server.open_connections(), 1);
     drop(parts.driver);
@@ -43,8 +43,8 @@ fn a_driver_that_is_dropped_keeps_no_connection() {
 #[test]
 fn one_reader_of_two_that_goes_leaves_the_connection_to_the_other() {
     let stage = Stage::new(4 * MIB);
-    let first = block_on(stage.source().open_parts()).unwrap();
-    let mut second = block_on(stage.source().open_parts()).unwrap();
+    let first = block_on(stage.source().open_parts(OpenMode::Online)).unwrap();
+    let mut second = block_on(stage.source().open_parts(OpenMode::Online)).unwrap();
     drop(first.reader);
     let mut driver = first.driver;
     assert!(block_on(poll_once(&mut driver)).is_none());
@@ -61,7 +61,7 @@ fn a_driver_that_waits_to_ask_again_ends_with_its_reader() {
     let stage = Stage::new(4 * MIB);
     let broken = Rule::new().first(1).without_validators().truncate_after(64 * KIB);
     stage.server.rule("/a.bin", broken);
-    let parts = block_on(stage.source().open_parts()).unwrap();
+    let parts = block_on(stage.source().open_parts(OpenMode::Online)).unwrap();
     stage.server.wait_until(|log| log.open_connections() == 0);
     let mut driver = parts.driver;
     while parts.reader.resource().available() != [0..64 * KIB] {
@@ -70,10 +70,10 @@ fn a_driver_that_waits_to_ask_again_ends_with_its_reader() {
     assert!(block_on(poll_once(&mut driver)).is_none());
     drop(parts.reader);
     assert!(block_on(poll_once(&mut driver)).is_some(), "over");
-    let next = block_on(stage.source().open_parts()).unwrap();
+    let mut next = block_on(stage.source().open_parts(OpenMode::Online)).unwrap();
     block_on(next.driver);
-    assert!(matches!(next.control.try_recv(), Ok(FileControl::Opened { .. })));
-    assert!(matches!(next.control.try_recv(), Ok(FileControl::Cached)));
+    assert!(matches!(next.events.try_next(), Some(FileControl::Opened { .. })));
+    assert!(matches!(next.events.try_next(), Some(FileControl::Cached)));
 }
 
 /// N5, S1: whoever asked for the file is gone before he hears that it is open. Nothing is left of it: the cache closes.
@@ -81,7 +81,7 @@ fn a_driver_that_waits_to_ask_again_ends_with_its_reader() {
 fn a_source_dropped_just_after_its_file_opened_leaves_nobody_fetching() {
     let mut stage = stuck();
     let source = stage.source();
-    let mut opening = Box::pin(source.open_reader());
+    let mut opening = Box::pin(source.open_reader(OpenMode::Online));
     poll_until_told(opening.as_mut());
     drop(opening);
     drop(source);
@@ -140,7 +140,7 @@ fn what_a_driver_is_busy_with_is_closed_over_its_head() {
     let stage = stuck();
     let (is_caught, go_on) = arm(&stage);
     let source = stage.source();
-    let mut opening = Box::pin(source.open_reader());
+    let mut opening = Box::pin(source.open_reader(OpenMode::Online));
     assert!(block_on(poll_once(&mut opening)).is_none());
     is_caught.recv_timeout(LONG).unwrap();
     drop(opening);

@@ -6,7 +6,9 @@ use std::task::Poll;
 
 use futures_lite::StreamExt;
 use futures_lite::future::{block_on, poll_once};
-use kithara::file::{Bypass, FileControl, FileError, FileParams, FileParts, FileSource, LookAhead, Origin};
+use kithara::file::{
+    Bypass, FileControl, FileError, FileParams, FileParts, FileSource, LookAhead, OpenMode, Origin,
+};
 use kithara::stream::{Stream, StreamParams};
 use kithara_test_support::{Content, Pattern, Rule};
 
@@ -66,7 +68,7 @@ fn sources_of_two_caches_do_not_meet() {
         .rule("/a.bin", Rule::new().gate_after(64 * KIB, &gate));
     let mut first = stage.reader();
     let params = FileParams::new(client(), other.cache.clone());
-    let mut second = block_on(FileSource::new(stage.url(), params).open_reader()).unwrap();
+    let mut second = block_on(FileSource::new(stage.url(), params).open_reader(OpenMode::Online)).unwrap();
     let mut third = stage.reader();
     gate.open();
     assert_rest(&mut first, 0, stage.len);
@@ -130,24 +132,24 @@ fn a_stream_joins_a_reader() {
 fn the_wider_look_ahead_counts() {
     let stage = Stage::new(8 * MIB);
     let sparing = stage.params().look_ahead(LookAhead::Bytes(64 * KIB));
-    let mut first = block_on(FileSource::new(stage.url(), sparing).open_reader()).unwrap();
+    let mut first = block_on(FileSource::new(stage.url(), sparing).open_reader(OpenMode::Online)).unwrap();
     assert_at(&mut first, 0, 1000);
     // Keeps the whole file without reading it.
     let FileParts {
         reader,
         driver,
-        control,
+        mut events,
         ..
-    } = block_on(stage.source().open_parts()).unwrap();
+    } = block_on(stage.source().open_parts(OpenMode::Online)).unwrap();
     block_on(driver);
     assert!(matches!(
-        control.try_recv(),
-        Ok(FileControl::Opened {
+        events.try_next(),
+        Some(FileControl::Opened {
             origin: Origin::Network,
             len: Some(_)
         })
     ));
-    assert!(matches!(control.try_recv(), Ok(FileControl::Cached)));
+    assert!(matches!(events.try_next(), Some(FileControl::Cached)));
     assert_eq!(reader.resource().available(), vec![0..stage.len]);
     assert_eq!(stage.requests(), 1);
 }
@@ -159,16 +161,16 @@ fn everybody_is_told_that_the_file_is_not_kept() {
     let (early, late) = (stage.server.gate(), stage.server.gate());
     let rule = Rule::new().gate_after(MIB, &early).gate_after(3 * MIB, &late);
     stage.server.rule("/a.bin", rule);
-    let first = block_on(stage.source().open_parts()).unwrap();
+    let mut first = block_on(stage.source().open_parts(OpenMode::Online)).unwrap();
     let driver = std::thread::spawn(move || block_on(first.driver));
-    let mut second = block_on(stage.source().open_parts()).unwrap();
+    let mut second = block_on(stage.source().open_parts(OpenMode::Online)).unwrap();
     early.open();
     // Told last, so that nobody waits here for what does not come.
-    let hear = || block_on(first.control.recv()).unwrap();
+    let mut hear = || block_on(first.events.next()).unwrap();
     assert_opened_and_bypassed(&[hear(), hear()]);
-    let third = block_on(stage.source().open_parts()).unwrap();
-    for control in [&second.control, &third.control] {
-        assert_opened_and_bypassed(&[control.try_recv().unwrap(), control.try_recv().unwrap()]);
+    let mut third = block_on(stage.source().open_parts(OpenMode::Online)).unwrap();
+    for events in [&mut second.events, &mut third.events] {
+        assert_opened_and_bypassed(&[events.try_next().unwrap(), events.try_next().unwrap()]);
     }
     late.open();
     drop(first.reader);
@@ -176,17 +178,19 @@ fn everybody_is_told_that_the_file_is_not_kept() {
     assert_eq!(stage.requests(), 1);
     drop((second.reader, third.reader));
     driver.join().unwrap();
-    // The channels end with those who speak.
+    // Their events end with them.
     drop((second.driver, third.driver));
-    assert!(second.control.is_closed() && third.control.is_closed());
+    for events in [&mut second.events, &mut third.events] {
+        assert!(matches!(block_on(poll_once(events.next())), Some(None)));
+    }
 }
 
 #[track_caller]
-fn assert_opened_and_bypassed(said: &[FileControl; 2]) {
+fn assert_opened_and_bypassed(told: &[FileControl; 2]) {
     let full = |reason: &Bypass| matches!(reason, Bypass::Failed(error) if error.is_full());
     assert!(
-        matches!(said, [FileControl::Opened { .. }, FileControl::CacheBypassed { reason }] if full(reason)),
-        "{said:?}"
+        matches!(told, [FileControl::Opened { .. }, FileControl::CacheBypassed { reason }] if full(reason)),
+        "{told:?}"
     );
 }
 
@@ -219,7 +223,7 @@ fn a_first_that_is_dropped_while_it_opens_leaves_the_file_to_the_second() {
     let gate = stage.server.gate();
     stage.server.rule("/a.bin", Rule::new().first(1).gate(&gate));
     let source = stage.source();
-    let mut first = Box::pin(source.open_reader());
+    let mut first = Box::pin(source.open_reader(OpenMode::Online));
     block_on(async {
         // Polled until its request is there.
         while gate.arrived() == 0 {
@@ -240,7 +244,7 @@ fn a_first_that_is_dropped_when_the_file_has_opened_leaves_the_download_to_the_s
     let gate = stage.server.gate();
     stage.server.rule("/a.bin", Rule::new().gate_after(MIB, &gate));
     let source = stage.source();
-    let mut first = Box::pin(source.open_reader());
+    let mut first = Box::pin(source.open_reader(OpenMode::Online));
     poll_until_told(first.as_mut());
     let mut second = stage.reader();
     drop(first);
@@ -263,7 +267,9 @@ fn nobody_reads_on_with_one_who_may_still_give_up() {
     let gate = stage.server.gate();
     stage.server.rule("/a.bin", Rule::new().gate(&gate));
     let sources = [stage.source(), stage.source(), stage.source()];
-    let mut waiting = sources.iter().map(|source| Box::pin(source.open_parts()));
+    let mut waiting = sources
+        .iter()
+        .map(|source| Box::pin(source.open_parts(OpenMode::Online)));
     let mut first = waiting.next().unwrap();
     for (asked, mut next) in (1..).zip(waiting) {
         block_on(async {
@@ -303,7 +309,7 @@ fn a_dropped_driver_ends_the_waits_of_those_who_joined() {
     stage
         .server
         .rule("/a.bin", Rule::new().first(1).gate_after(MIB, &gate));
-    let parts = block_on(stage.source().open_parts()).unwrap();
+    let parts = block_on(stage.source().open_parts(OpenMode::Online)).unwrap();
     let mut second = stage.reader();
     drop(parts.driver);
     second.seek(SeekFrom::Start(2 * MIB)).unwrap();

@@ -39,7 +39,7 @@ use std::time::Duration;
 
 use futures_lite::future::block_on;
 use kithara::cache::AssetCache;
-use kithara::file::{FileParams, FileReader, FileSource};
+use kithara::file::{FileParams, FileReader, FileSource, OpenMode};
 use kithara::net::{HttpClient, HttpClientBuilder, RetryPolicy, Url};
 use kithara_test_support::{Content, Pattern, Server};
 
@@ -110,7 +110,7 @@ impl Stage {
     }
 
     pub fn reader(&self) -> FileReader {
-        block_on(self.source().open_reader()).unwrap()
+        block_on(self.source().open_reader(OpenMode::Online)).unwrap()
     }
 
     /// Closes the cache and opens it again, as a new process would.

@@ -7,7 +7,7 @@ use std::io::{self, Read, Seek, SeekFrom};
 
 use futures_lite::StreamExt;
 use futures_lite::future::block_on;
-use kithara::file::{FileError, FileParams, FileSource};
+use kithara::file::{FileError, FileParams, FileSource, OpenMode};
 use kithara::net::NetError;
 use kithara::stream::{Stream, StreamParams};
 use kithara_test_support::{Content, Ended, Pattern, Rule};
@@ -35,7 +35,7 @@ fn cause(error: &io::Error) -> FileError {
 fn consume(consumer: Consumer, source: FileSource, len: u64) -> Result<(), FileError> {
     match consumer {
         Consumer::Sequential => {
-            let mut reader = block_on(source.open_reader())?;
+            let mut reader = block_on(source.open_reader(OpenMode::Online))?;
             let (mut buffer, mut at) = (vec![0; 50_000], 0);
             loop {
                 match reader.read(&mut buffer) {
@@ -54,7 +54,7 @@ fn consume(consumer: Consumer, source: FileSource, len: u64) -> Result<(), FileE
             assert_eq!(at, len, "a false end");
         }
         Consumer::Random => {
-            let mut reader = block_on(source.open_reader())?;
+            let mut reader = block_on(source.open_reader(OpenMode::Online))?;
             let mut state = 0x9e37_79b9_7f4a_7c15_u64;
             let mut next = |below: u64| {
                 state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
@@ -80,7 +80,7 @@ fn consume(consumer: Consumer, source: FileSource, len: u64) -> Result<(), FileE
                 at += bytes.len() as u64;
             }
             assert_eq!(at, len, "a false end");
-            Ok(())
+            Ok::<_, FileError>(())
         })?,
     }
     Ok(())

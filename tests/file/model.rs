@@ -4,7 +4,7 @@ use std::io::{Read, Seek, SeekFrom};
 use std::time::Instant;
 
 use futures_lite::future::block_on;
-use kithara::file::{FileError, FileParams, FileReader, FileSource};
+use kithara::file::{FileError, FileParams, FileReader, FileSource, OpenMode};
 use kithara_test_support::Rule;
 use proptest::prelude::*;
 
@@ -86,7 +86,7 @@ impl History {
             FileParams::uncached(client()).window_bytes(256 * 1024)
         };
         let source = FileSource::new(self.stage.url(), params);
-        let mut reader = block_on(source.open_reader()).unwrap();
+        let mut reader = block_on(source.open_reader(OpenMode::Online)).unwrap();
         reader.seek(SeekFrom::Start(self.position)).unwrap();
         self.reader = Some(reader);
     }

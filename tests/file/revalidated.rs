@@ -3,16 +3,16 @@
 use std::io::Read;
 
 use futures_lite::future::{block_on, poll_once};
-use kithara::file::{FileControl, FileSource, Origin};
+use kithara::file::{FileControl, FileSource, OpenMode, Origin};
 use kithara_test_support::{Content, Ended, Log, Pattern, Rule};
 
-use crate::cached::offline;
+use crate::cached::open_offline;
 use crate::*;
 
 /// Opens with the server asked, reads all and compares. Where the bytes came from.
 fn asked(stage: &Stage, content: &Pattern, len: u64) -> Origin {
     let source = FileSource::new(stage.url(), stage.params().revalidate(true));
-    let parts = block_on(source.open_parts()).unwrap();
+    let mut parts = block_on(source.open_parts(OpenMode::Online)).unwrap();
     let thread = std::thread::spawn(move || block_on(parts.driver));
     let mut reader = parts.reader;
     let mut bytes = Vec::new();
@@ -23,7 +23,7 @@ fn asked(stage: &Stage, content: &Pattern, len: u64) -> Origin {
     );
     // The driver ends when the file, and what was said of it, are kept.
     thread.join().unwrap();
-    match parts.control.try_recv().unwrap() {
+    match parts.events.try_next().unwrap() {
         FileControl::Opened { origin, .. } => origin,
         other => panic!("{other:?}"),
     }
@@ -65,10 +65,7 @@ fn a_complete_file_is_revalidated_where_that_is_asked_for() {
     assert_eq!(asked(&stage, &other, stage.len), Origin::Network);
     assert_eq!(asked(&stage, &other, stage.len), Origin::Cache);
     let mut kept = Vec::new();
-    block_on(offline(&stage).open_reader())
-        .unwrap()
-        .read_to_end(&mut kept)
-        .unwrap();
+    open_offline(&stage).unwrap().read_to_end(&mut kept).unwrap();
     assert_eq!(other.first_difference(0, &kept), None);
 }
 
@@ -121,11 +118,14 @@ fn a_server_that_cannot_say_does_not_stop_a_complete_file() {
     }
     let gone = stage.server.rule("/a.bin", Rule::new().answer(404, "gone"));
     let source = FileSource::new(stage.url(), stage.params().revalidate(true));
-    assert!(block_on(source.open_reader()).unwrap_err().is_not_found());
+    assert!(
+        block_on(source.open_reader(OpenMode::Online))
+            .unwrap_err()
+            .is_not_found()
+    );
     gone.remove();
     let connections = stage.server.connections();
-    let params = stage.params().revalidate(true).offline_mode(true);
-    let mut reader = block_on(FileSource::new(stage.url(), params).open_reader()).unwrap();
+    let mut reader = block_on(source.open_reader(OpenMode::Offline)).unwrap();
     assert_rest(&mut reader, 0, MIB);
     assert_eq!(stage.server.connections(), connections);
     stage.server.stop();
@@ -146,21 +146,13 @@ fn a_changed_file_stays_until_the_new_one_is_whole() {
         .server
         .rule("/a.bin", Rule::new().skip(1).gate_after(MIB, &gate));
     let source = FileSource::new(stage.url(), stage.params().revalidate(true));
-    let mut reader = block_on(source.open_reader()).unwrap();
+    let mut reader = block_on(source.open_reader(OpenMode::Online)).unwrap();
     let mut bytes = vec![0; 4096];
     reader.read_exact(&mut bytes).unwrap();
     assert_eq!(Pattern::new(77).first_difference(0, &bytes), None);
-    assert_rest(
-        &mut block_on(offline(&stage).open_reader()).unwrap(),
-        0,
-        stage.len,
-    );
+    assert_rest(&mut open_offline(&stage).unwrap(), 0, stage.len);
     drop(reader);
-    assert_rest(
-        &mut block_on(offline(&stage).open_reader()).unwrap(),
-        0,
-        stage.len,
-    );
+    assert_rest(&mut open_offline(&stage).unwrap(), 0, stage.len);
 }
 
 /// S1, N5: who gives up while the server is asked leaves no connection.
@@ -171,7 +163,7 @@ fn dropping_who_asks_closes_the_connection() {
     let gate = stage.server.gate();
     stage.server.rule("/a.bin", Rule::new().gate(&gate));
     let source = FileSource::new(stage.url(), stage.params().revalidate(true));
-    let mut opening = Box::pin(source.open_reader());
+    let mut opening = Box::pin(source.open_reader(OpenMode::Online));
     while gate.arrived() == 0 {
         assert!(block_on(poll_once(opening.as_mut())).is_none());
     }

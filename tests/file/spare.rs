@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use futures_lite::future::block_on;
-use kithara::file::{FileError, FileParams, FileSource, LookAhead};
+use kithara::file::{FileError, FileParams, FileSource, LookAhead, OpenMode};
 use kithara::net::{HttpClient, NetError, RetryPolicy, Url};
 use kithara_test_support::{Content, Rule, Server};
 
@@ -44,7 +44,7 @@ fn a_jump_leaves_a_connection_ready_for_the_next_one() {
     stuck(&stage);
     let client = client();
     let params = FileParams::new(client.clone(), stage.cache.clone());
-    let mut reader = block_on(FileSource::new(stage.url(), params).open_reader()).unwrap();
+    let mut reader = block_on(FileSource::new(stage.url(), params).open_reader(OpenMode::Online)).unwrap();
     assert_at(&mut reader, 0, 4096);
     assert_at(&mut reader, 10 * MIB, 4096);
     wait_for_spare(&client);
@@ -79,7 +79,7 @@ fn no_connection_outlives_source_and_client() {
     stuck(&stage);
     let client = client();
     let params = FileParams::new(client.clone(), stage.cache.clone());
-    let mut reader = block_on(FileSource::new(stage.url(), params).open_reader()).unwrap();
+    let mut reader = block_on(FileSource::new(stage.url(), params).open_reader(OpenMode::Online)).unwrap();
     assert_at(&mut reader, 10 * MIB, 4096);
     assert_at(&mut reader, 20 * MIB, 4096);
     wait_for_spare(&client);
@@ -95,7 +95,7 @@ fn a_spare_goes_where_the_redirect_led() {
     let front = Server::empty().unwrap();
     front.rule("/", Rule::new().redirect(302, stage.url().as_str()));
     let url = Url::parse(&front.url("/")).unwrap();
-    let mut reader = block_on(FileSource::new(url, stage.params()).open_reader()).unwrap();
+    let mut reader = block_on(FileSource::new(url, stage.params()).open_reader(OpenMode::Online)).unwrap();
     assert_at(&mut reader, 0, 4096);
     assert_at(&mut reader, 10 * MIB, 4096);
     stage.server.wait_until(|log| log.connections.len() == 3);
@@ -135,7 +135,7 @@ fn a_spare_that_the_server_has_closed_is_replaced_unseen() {
         let client = builder().retry(RetryPolicy::none()).build().unwrap();
         let params = FileParams::new(client.clone(), open_cache(cache.path(), 256 * MIB));
         let source = FileSource::new(Url::parse(&url).unwrap(), params);
-        let mut reader = block_on(source.open_reader()).unwrap();
+        let mut reader = block_on(source.open_reader(OpenMode::Online)).unwrap();
         assert_at(&mut reader, 0, 4096);
         assert_at(&mut reader, 10 * MIB, 4096);
         wait_for_spare(&client);
@@ -177,7 +177,7 @@ fn serve(mut stream: TcpStream, number: usize, log: &Mutex<Vec<usize>>) {
 fn short_jumps_share_their_connections_and_bring_no_more_than_is_wanted() {
     let stage = Stage::new(40 * MIB);
     let params = stage.params().look_ahead(LookAhead::Bytes(16 * KIB));
-    let mut reader = block_on(FileSource::new(stage.url(), params).open_reader()).unwrap();
+    let mut reader = block_on(FileSource::new(stage.url(), params).open_reader(OpenMode::Online)).unwrap();
     assert_at(&mut reader, 0, 4096);
     for jump in 1..=10 {
         let at = jump * 3 * MIB;
@@ -205,7 +205,7 @@ fn short_jumps_share_their_connections_and_bring_no_more_than_is_wanted() {
 fn who_reads_on_after_a_jump_asks_for_more_each_time() {
     let stage = Stage::new(40 * MIB);
     let params = stage.params().look_ahead(LookAhead::Bytes(16 * KIB));
-    let mut reader = block_on(FileSource::new(stage.url(), params).open_reader()).unwrap();
+    let mut reader = block_on(FileSource::new(stage.url(), params).open_reader(OpenMode::Online)).unwrap();
     assert_at(&mut reader, 0, 4096);
     reader.seek(SeekFrom::Start(10 * MIB)).unwrap();
     assert_rest(&mut reader, 10 * MIB, stage.len);
@@ -236,7 +236,7 @@ fn a_source_makes_do_with_one_connection() {
             })
             .into_iter()
             .take(count)
-            .map(|source| block_on(source.open_reader()).unwrap())
+            .map(|source| block_on(source.open_reader(OpenMode::Online)).unwrap())
             .collect::<Vec<_>>();
         in_time(move || {
             for at in [0, stage.len - 8 * KIB, 1000, 20 * MIB, stage.len - 4 * MIB, MIB] {
@@ -259,7 +259,7 @@ fn one_connection_serves_two_readers() {
         .build()
         .unwrap();
     let params = FileParams::new(client, stage.cache.clone());
-    let mut first = block_on(FileSource::new(stage.url(), params).open_reader()).unwrap();
+    let mut first = block_on(FileSource::new(stage.url(), params).open_reader(OpenMode::Online)).unwrap();
     let mut second = FileReader::new(first.resource());
     in_time(move || {
         let far = std::thread::spawn(move || {
@@ -281,7 +281,7 @@ fn a_small_jump_that_fails_is_asked_for_once_more() {
     stuck(&stage);
     let client = builder().retry(RetryPolicy::none()).build().unwrap();
     let params = FileParams::new(client, stage.cache.clone());
-    let mut reader = block_on(FileSource::new(stage.url(), params).open_reader()).unwrap();
+    let mut reader = block_on(FileSource::new(stage.url(), params).open_reader(OpenMode::Online)).unwrap();
     assert_at(&mut reader, 0, len);
     assert_at(&mut reader, tail, len);
     assert_eq!(refused.hits(), 1);
@@ -304,7 +304,7 @@ fn where_all_connections_rest_the_next_source_is_told_so() {
         let params =
             FileParams::new(client.clone(), stage.cache.clone()).look_ahead(LookAhead::Bytes(16 * KIB));
         let url = Url::parse(&stage.server.url(&path)).unwrap();
-        block_on(FileSource::new(url, params).open_reader())
+        block_on(FileSource::new(url, params).open_reader(OpenMode::Online))
     };
     let (first, second) = (open("b").unwrap(), open("c").unwrap());
     match open("d").err().unwrap() {

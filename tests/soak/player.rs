@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_lite::{StreamExt as _, future};
 use kithara::cache::{AssetCache, AssetId, CacheError, CachePath, Durability};
-use kithara::file::{FileParams, FileSource, LookAhead};
+use kithara::file::{FileParams, FileSource, LookAhead, OpenMode};
 use kithara::hls::{HlsParams, HlsSource};
 use kithara::net::{HttpClient, RetryPolicy, Url};
 use kithara::stream::{Source, Stream, StreamParams};
@@ -249,17 +249,19 @@ impl Player<'_> {
             2 => params.revalidate(true),
             _ => params,
         };
-        FileSource::new(
-            self.scene.url(&path(index)),
-            params.offline_mode(self.scene.offline),
-        )
+        FileSource::new(self.scene.url(&path(index)), params)
     }
 
     /// A file by `Read + Seek`.
     fn read(&mut self) -> Done {
         let index = self.random.below(FILES.len() as u64) as usize;
         let mut right = Right::of_file(index);
-        let mut reader = future::block_on(self.source(index).open_reader())?;
+        let mode = if self.scene.offline {
+            OpenMode::Offline
+        } else {
+            OpenMode::Online
+        };
+        let mut reader = future::block_on(self.source(index).open_reader(mode))?;
         assert!(reader.len().is_none_or(|len| len == right.len), "another length");
         let interrupter = reader.interrupter();
         if self.random.one_in(8) {

@@ -30,7 +30,7 @@ use std::time::{Duration, Instant};
 
 use futures_lite::future::block_on;
 use kithara::cache::AssetCache;
-use kithara::file::{FileError, FileParams, FileReader, FileSource, Location};
+use kithara::file::{FileError, FileParams, FileReader, FileSource, Location, OpenMode};
 use kithara::net::HttpClient;
 use kithara::storage::StreamingResource;
 use kithara_test_support::{Rule, Server, media};
@@ -85,9 +85,13 @@ fn run(options: &Options) -> Result<(), Failure> {
     let fresh = tempfile::tempdir()?;
     let folder = options.cache.as_deref().unwrap_or(fresh.path());
     let cache = AssetCache::builder(folder).open_blocking()?;
-    let params = FileParams::new(HttpClient::new()?, cache).offline_mode(options.offline);
+    let params = FileParams::new(HttpClient::new()?, cache);
     let start = Instant::now();
-    let reader = block_on(FileSource::new(location, params).open_reader())?;
+    let mode = match options.offline {
+        true => OpenMode::Offline,
+        false => OpenMode::Online,
+    };
+    let reader = block_on(FileSource::new(location, params).open_reader(mode))?;
     let resource = reader.resource().clone();
     let extension = text.rsplit_once('.').map(|(_, extension)| extension);
     match options.device {

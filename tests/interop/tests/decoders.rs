@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_lite::future::block_on;
-use kithara::file::{FileParams, FileReader, FileSource};
+use kithara::file::{FileParams, FileReader, FileSource, OpenMode};
 use kithara_test_support::{Content, Rule, Server, expected, media};
 use symphonia::core::codecs::audio::AudioDecoderOptions;
 use symphonia::core::formats::probe::Hint;
@@ -113,7 +113,7 @@ fn play(file: &str, bytes: &[u8], seconds: f64, seekable: bool) -> usize {
     let dir = tempfile::tempdir().unwrap();
     let local = dir.path().join(file);
     std::fs::write(&local, bytes).unwrap();
-    let reader = block_on(FileSource::new(local, FileParams::local()).open_reader()).unwrap();
+    let reader = block_on(FileSource::new(local, FileParams::local()).open_reader(OpenMode::Online)).unwrap();
     let from_disk = decode(boxed(reader, seekable), extension, || {});
     let mut due = bytes.len() as u64 / 10;
     // MP4 cannot be measured so where its index is at the end.
@@ -139,7 +139,7 @@ fn play(file: &str, bytes: &[u8], seconds: f64, seekable: bool) -> usize {
     // The gate's silence is none to give up on.
     let patient = builder().idle_timeout(Duration::from_secs(60)).build().unwrap();
     let source = FileSource::new(url, FileParams::new(patient, cache));
-    let reader = block_on(source.open_reader()).unwrap();
+    let reader = block_on(source.open_reader(OpenMode::Online)).unwrap();
     let (heard, late) = (AtomicBool::new(false), AtomicBool::new(false));
     let from_net = std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -238,12 +238,15 @@ fn rodio_decodes_the_reader_as_it_is() {
         let url = Url::parse(&server.url(&path)).unwrap();
         let net = FileSource::new(url, FileParams::new(client(), cache));
         let disk = FileSource::new(media().join("files").join(file), FileParams::local());
-        let from_net = heard(block_on(net.open_reader()).unwrap());
+        let from_net = heard(block_on(net.open_reader(OpenMode::Online)).unwrap());
         assert!(
             from_net.len() as f64 > 8_000.0 * seconds,
             "{file}: {}",
             from_net.len()
         );
-        assert!(from_net == heard(block_on(disk.open_reader()).unwrap()), "{file}");
+        assert!(
+            from_net == heard(block_on(disk.open_reader(OpenMode::Online)).unwrap()),
+            "{file}"
+        );
     }
 }

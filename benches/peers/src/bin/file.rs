@@ -18,7 +18,7 @@ use std::time::Instant;
 use futures_lite::StreamExt;
 use futures_lite::future::block_on;
 use kithara::cache::AssetCache;
-use kithara::file::{FileParams, FileSource};
+use kithara::file::{FileParams, FileSource, OpenMode};
 use kithara::net::{HttpClient, Url};
 use kithara_test_support::{Content, Pattern, Server};
 use stream_download::storage::StorageProvider;
@@ -131,7 +131,7 @@ fn kithara(url: &str, folder: &Path) -> u64 {
         .expect("a cache");
     let params = FileParams::new(HttpClient::new().expect("a client"), cache);
     let source = FileSource::new(Url::parse(url).expect("a url"), params);
-    drain(&mut block_on(source.open_reader()).expect("a reader"))
+    drain(&mut block_on(source.open_reader(OpenMode::Online)).expect("a reader"))
 }
 
 fn stream_download<P>(url: &str, storage: P) -> u64

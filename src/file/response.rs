@@ -1,0 +1,188 @@
+//! What the transfers of a [`Download`] bring: heads, bytes, ends and failures.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_lite::future;
+
+use super::download::{Download, StopReason};
+use super::error::EndUnprovenSnafu;
+use super::revalidate::StoredValidators;
+use super::schedule::Slot;
+use super::transfer::TransferEvent;
+use super::{Bypass, FileError};
+use crate::net::{NetError, Response};
+use crate::rt;
+
+/// How often in a row a body may break off where the client cannot resume it by itself.
+const MAX_BREAKS: u32 = 5;
+/// The wait after the first break. Each further one doubles it.
+const BREAK_WAIT: Duration = Duration::from_millis(200);
+/// A connection that brings chunks of this size has more bytes ready than one read takes.
+const FAST_CHUNK: usize = 128 * 1024;
+/// The most bytes to store at once from a fast connection: readers are woken once for all of them.
+const GATHER_LIMIT: usize = 1024 * 1024;
+
+impl Download {
+    pub(super) async fn handle_transfer(
+        &mut self,
+        slot: Slot,
+        event: TransferEvent,
+    ) -> Result<(), StopReason> {
+        match event {
+            TransferEvent::Head(response) => self.head(slot, *response),
+            TransferEvent::Data(at, bytes) => self.data(slot, at, bytes),
+            TransferEvent::End { at, with_connection } => self.ended(slot, at, with_connection),
+            TransferEvent::Failed(error) => self.failed(slot, error).await,
+        }
+    }
+
+    fn head(&mut self, slot: Slot, response: Response) -> Result<(), StopReason> {
+        // Before a byte of the body: bytes of two versions must not meet in one file.
+        self.remote.check(&response).map_err(|_| StopReason::Changed)?;
+        let total = self.remote.total();
+        if self.options.stores_validators {
+            self.sink.validators = StoredValidators::of(response.headers());
+        }
+        self.sink.resumable = total.is_some() && self.remote.validator().is_some();
+        let tag = self
+            .remote
+            .validator()
+            .map(|validator| validator.as_str().to_owned());
+        let partial = response.content_range().is_some();
+        let body = response.into_body();
+        if total.is_none() && body.ends_with_connection() {
+            self.sink.bypass(Bypass::UnknownLength);
+        }
+        let Some(writer) = self.sink.writer() else {
+            return Ok(());
+        };
+        if let Some(total) = total {
+            writer.set_len(total).map_err(|_| StopReason::Changed)?;
+            // An error means that the tag is too long to be recorded. The next session downloads again, no more.
+            let _ = writer.set_tag(tag.unwrap_or_default());
+        }
+        let start = body.position();
+        self.transfers.with(|slots| {
+            if let Some(transfer) = slots.slot(slot) {
+                transfer.span.next = start;
+                transfer.partial = partial;
+                transfer.read(body);
+            }
+        });
+        Ok(())
+    }
+
+    fn data(&mut self, slot: Slot, at: u64, bytes: Bytes) -> Result<(), StopReason> {
+        self.breaks = 0;
+        let chunks = self.gather(slot, bytes);
+        self.store(at, &chunks)?;
+        // One jump is likely to be followed by another, which would wait for the handshakes of its connection. It is made
+        // now, when the reader of this jump has its bytes and the link is free.
+        if self.jumped.take_if(|jumped| *jumped == slot).is_some() {
+            self.transfers.prepare(self.remote.prepare());
+        }
+        Ok(())
+    }
+
+    /// `first`, and on a fast connection the chunks that are ready behind it.
+    fn gather(&self, slot: Slot, first: Bytes) -> Vec<Bytes> {
+        let (mut last, mut sum) = (first.len(), first.len());
+        let mut chunks = vec![first];
+        // With a short look-ahead the schedule weighs each chunk: gathering would pass the look-ahead's end.
+        let limit = if self.look_ahead() > 4 * GATHER_LIMIT as u64 {
+            GATHER_LIMIT
+        } else {
+            0
+        };
+        while last >= FAST_CHUNK
+            && sum < limit
+            && let Some((_, bytes)) = self.transfers.ready_data(slot)
+        {
+            last = bytes.len();
+            sum += last;
+            chunks.push(bytes);
+        }
+        chunks
+    }
+
+    /// Stores the consecutive `chunks` at `at`.
+    pub(super) fn store(&mut self, at: u64, chunks: &[Bytes]) -> Result<(), StopReason> {
+        let len = chunks.iter().map(|chunk| chunk.len() as u64).sum();
+        let reached = at.saturating_add(len);
+        if self.remote.total().is_none() && reached > self.options.unknown_length_limit {
+            self.sink.bypass(Bypass::UnknownLength);
+        }
+        // A byte behind the end that the server announced belongs to another file.
+        self.sink.write(at, chunks).map_err(|_| StopReason::Changed)?;
+        if self.sink.bypassed {
+            let window = self.options.window;
+            // Twice the window ahead: one chunk may reach far beyond the look-ahead.
+            self.sink
+                .slide(window / 4, 2 * window, window, !self.remote.ranges);
+        }
+        Ok(())
+    }
+
+    fn ended(&mut self, slot: Slot, at: u64, with_connection: bool) -> Result<(), StopReason> {
+        // The end of a part proves nothing. What follows is requested: bytes, or the answer that there are none (fault
+        // D7).
+        let proves_end = self
+            .transfers
+            .take(slot)
+            .is_some_and(|transfer| transfer.span.end.is_none() && !transfer.partial);
+        if !proves_end || self.remote.total().is_some() {
+            return Ok(());
+        }
+        if with_connection && !self.options.accept_unproven_end {
+            let url = self.remote.display_url();
+            return Err(StopReason::Failed(EndUnprovenSnafu { url, position: at }.build()));
+        }
+        match self.sink.writer().map(|writer| writer.set_len(at)) {
+            Some(Err(_)) => Err(StopReason::Changed),
+            _ => Ok(()),
+        }
+    }
+
+    async fn failed(&mut self, slot: Slot, error: NetError) -> Result<(), StopReason> {
+        let transfer = self.transfers.take(slot);
+        let was_reading = transfer.is_some_and(|transfer| !transfer.waits_for_head());
+        match error {
+            NetError::Changed { .. } => return Err(StopReason::Changed),
+            // The server has the file, but not in ranges. The main transfer, or a new one, reads it from the start.
+            NetError::RangeIgnored { .. } if self.remote.ranges => {
+                self.remote.ranges = false;
+                return Ok(());
+            }
+            // The client resumes by itself where a validator proves the file to be the same. Without one it is requested
+            // again here, and `Remote::check` compares what there is to compare.
+            _ if was_reading
+                && error.is_transient()
+                && self.remote.validator().is_none()
+                && (self.remote.ranges || self.remote.may_start_over())
+                && self.breaks < MAX_BREAKS =>
+            {
+                let wait = BREAK_WAIT * 2_u32.pow(self.breaks);
+                self.breaks += 1;
+                log::debug!("{error}; going on in {wait:?}");
+                // The loop does not come to its own flush while this waits.
+                self.sink.flush();
+                // The last reader's drop ends the wait: the driver must not outlive its readers by a back-off.
+                let unwanted = async { while self.demand.changed().await.is_some() {} };
+                future::or(unwanted, rt::sleep(wait)).await;
+                return Ok(());
+            }
+            _ => {}
+        }
+        // The parked main transfer may keep the connection that this one needs, or the server may refuse a second one. With
+        // main closed, the schedule requests the same bytes in main's place.
+        if slot == Slot::Side
+            && let Some(parked) = self.transfers.take(Slot::Main)
+        {
+            log::debug!("{error}; once more, without the parked transfer");
+            drop(parked);
+            return Ok(());
+        }
+        Err(StopReason::Failed(FileError::from(error)))
+    }
+}

@@ -49,8 +49,6 @@ mod fs;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzzing;
-#[cfg(test)]
-mod hooked;
 mod id;
 mod index;
 mod lease;
@@ -64,6 +62,8 @@ mod progress;
 mod reader;
 mod single_flight;
 mod store;
+#[cfg(feature = "test-util")]
+pub mod testing;
 mod timestamp;
 mod trash_queue;
 mod writer;

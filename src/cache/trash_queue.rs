@@ -16,9 +16,9 @@ pub(crate) struct TrashQueue {
     state: Mutex<State>,
     emptied: Condvar,
     pushed: Condvar,
-    /// How many threads have waited for another one to empty trash.
-    #[cfg(test)]
-    pub(crate) waited: std::sync::atomic::AtomicUsize,
+    /// How often a thread has waited for another one to empty trash.
+    #[cfg(feature = "test-util")]
+    waits: std::sync::atomic::AtomicUsize,
 }
 
 #[derive(Debug, Default)]
@@ -108,10 +108,15 @@ impl TrashQueue {
         if state.busy == 0 {
             return false;
         }
-        #[cfg(test)]
-        self.waited.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        #[cfg(feature = "test-util")]
+        self.waits.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         drop(self.emptied.wait(state).unwrap_or_else(PoisonError::into_inner));
         true
+    }
+
+    #[cfg(feature = "test-util")]
+    pub(crate) fn waits(&self) -> usize {
+        self.waits.load(std::sync::atomic::Ordering::Relaxed)
     }
 
     /// Empties the queue, and waits for what other threads are emptying.

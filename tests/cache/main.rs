@@ -15,6 +15,8 @@ mod damage;
 #[cfg(unix)]
 mod faults;
 mod fetch;
+#[cfg(feature = "test-util")]
+mod layers;
 mod limit;
 mod model;
 mod partial;

@@ -132,7 +132,7 @@ impl<P> PolicyHandover<P> {
     }
 
     /// How many threads wait for the policy now.
-    #[cfg(test)]
+    #[cfg(feature = "test-util")]
     pub(super) fn waiting(&self) -> usize {
         self.waiting
     }

@@ -3,8 +3,6 @@
 mod evictor;
 mod handover;
 mod partial;
-#[cfg(test)]
-mod races;
 mod reservation;
 mod room;
 mod staged;
@@ -67,6 +65,11 @@ impl<S, P> EvictingStore<S, P> {
     /// The store below.
     pub fn inner(&self) -> &S {
         &self.evictor.inner
+    }
+
+    #[cfg(feature = "test-util")]
+    pub(super) fn policy_waiters(&self) -> usize {
+        self.evictor.lock().handover.waiting()
     }
 
     pub(crate) fn trash_queue(&self) -> &Arc<TrashQueue> {

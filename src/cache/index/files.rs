@@ -306,3 +306,160 @@ impl fmt::Debug for IndexFiles {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::super::IndexStore;
+    use super::*;
+    use crate::cache::fs::FsStore;
+    use crate::cache::id::AssetId;
+    use crate::cache::path::CachePath;
+    use crate::cache::store::Store as _;
+    use crate::cache::timestamp::Timestamp;
+    use crate::storage::testing::{FakeDisk, Fault, Later};
+
+    /// C3: what a scan writes down during an update does not say that the session ended in order.
+    #[test]
+    fn an_index_written_during_a_change_is_not_a_clean_end() {
+        for changing in [false, true] {
+            let disk = Arc::new(FakeDisk::default());
+            let files = FsStore::on(disk.clone(), Path::new("/"), Durability::Ordered).unwrap();
+            let dir = files.tree().layout.index();
+            let index = IndexStore::open(files, true).unwrap();
+            let asset = AssetId::from_key("a").unwrap();
+            let change = changing.then(|| index.accounts.update(&asset));
+            index.scan().unwrap();
+            let (_, loaded) = IndexFiles::load(disk, &dir);
+            assert_eq!(loaded.unwrap().clean, !changing);
+            drop(change);
+        }
+    }
+
+    /// C5: the index files do not shrink with the number of assets, and so neither do the bytes that count for them. Otherwise
+    /// the bytes would come back, over the limit, when the files are measured next.
+    #[test]
+    fn what_the_index_takes_counts_though_an_asset_has_gone() {
+        let disk = FakeDisk::default();
+        let files = || FsStore::on(Arc::new(disk.clone()), Path::new("/"), Durability::Full).unwrap();
+        let index = IndexStore::open(files(), true).unwrap();
+        index.scan().unwrap();
+        let (asset, path) = (
+            |n: u8| AssetId::from_key(&n.to_string()).unwrap(),
+            CachePath::parse("x").unwrap(),
+        );
+        for n in 0..6 {
+            index.put(&asset(n), &path, Bytes::from_static(b"bytes")).unwrap();
+        }
+        index.seal();
+        let index = IndexStore::open(files(), true).unwrap();
+        index.scan().unwrap();
+        drop(files().remove(&asset(5)).unwrap());
+        index.accounts.refresh(&asset(5));
+        let healed = index.used_bytes().unwrap();
+        index.accounts.flush();
+        assert_eq!(index.used_bytes().unwrap(), healed);
+        drop(index.remove(&asset(4)).unwrap());
+        drop(index);
+        // Not sealed: the journal says that one asset has gone, and the snapshot is as long as it was.
+        let index = IndexStore::open(files(), true).unwrap();
+        let found = index.used_bytes().unwrap();
+        index.accounts.flush();
+        assert_eq!(index.used_bytes().unwrap(), found);
+    }
+
+    /// C3, C8: files that do not belong together, as a crash between two steps of a compaction leaves them, are no clean end.
+    /// And an old journal is not replayed after a newer snapshot.
+    #[test]
+    fn a_snapshot_without_its_journal_is_no_clean_end_and_an_old_journal_is_none() {
+        let disk = Arc::new(FakeDisk::default());
+        let files = FsStore::on(disk.clone(), Path::new("/"), Durability::Ordered).unwrap();
+        let dir = files.tree().layout.index();
+        let index = IndexStore::open(files, true).unwrap();
+        index.scan().unwrap();
+        let (asset, path) = (AssetId::from_key("a").unwrap(), CachePath::parse("x").unwrap());
+        index.put(&asset, &path, Bytes::from_static(b"bytes")).unwrap();
+        let load = |disk: FakeDisk| IndexFiles::load(Arc::new(disk), &dir).1.unwrap();
+        let journal = dir.join("journal");
+        let old = disk.open(&journal).unwrap();
+        let len = old.metadata().unwrap().len;
+        let old = durable::read_range(&*old, 0, len).unwrap();
+        assert_eq!(load(disk.settled()).changes.len(), 1);
+        index.accounts.compact(false).unwrap();
+
+        let crashed = disk.settled();
+        crashed.remove_file(&journal).unwrap();
+        assert!(!load(crashed).clean);
+        let crashed = disk.settled();
+        crashed.remove_file(&journal).unwrap();
+        crashed.create_new(&journal).unwrap().append(&[old]).unwrap();
+        let loaded = load(crashed);
+        assert!(loaded.changes.is_empty() && !loaded.clean);
+        index.seal();
+        assert!(load(disk.settled()).clean);
+    }
+
+    /// C8: a change that waited for the journal is not appended after a snapshot that holds it and what came later.
+    #[test]
+    fn a_change_that_a_snapshot_says_is_not_told_after_it() {
+        let disk = Arc::new(FakeDisk::default());
+        let files = |disk| FsStore::on(disk, Path::new("/"), Durability::Ordered).unwrap();
+        let index = IndexStore::open(files(disk.clone()), true).unwrap();
+        index.scan().unwrap();
+        let (asset, path) = (AssetId::from_key("a").unwrap(), CachePath::parse("x").unwrap());
+        index.put(&asset, &path, Bytes::from_static(b"bytes")).unwrap();
+        let busy = index.accounts.lock_files();
+        index.put(&asset, &path, Bytes::from_static(b"other")).unwrap();
+        drop(busy);
+        assert!(!index.accounts.lock().pending.is_empty());
+        let last = Timestamp(Timestamp::now().0 + 1);
+        index.touch(&asset, last);
+        index.accounts.compact(false).unwrap();
+        index.accounts.flush();
+        let found = IndexStore::open(files(Arc::new(disk.settled())), true).unwrap();
+        assert_eq!(found.asset(&asset).unwrap().unwrap().last_access, last);
+    }
+
+    /// C8, C11: a checkpoint writes what could not be written before, or fails.
+    #[test]
+    fn a_checkpoint_after_a_write_that_failed_writes_everything() {
+        let disk = Arc::new(FakeDisk::default());
+        let files = |disk| FsStore::on(disk, Path::new("/"), Durability::Ordered).unwrap();
+        let index = IndexStore::open(files(disk.clone()), true).unwrap();
+        index.scan().unwrap();
+        let (asset, path) = (AssetId::from_key("a").unwrap(), CachePath::parse("x").unwrap());
+        index.put(&asset, &path, Bytes::from_static(b"bytes")).unwrap();
+        let last = Timestamp(Timestamp::now().0 + 1);
+        index.touch(&asset, last);
+        let fail_next = || {
+            let (at, later, error) = (disk.calls(), Later::Work, libc::EIO);
+            disk.set_fault(Some(Fault { at, later, error }));
+        };
+        fail_next();
+        index.accounts.compact(false).unwrap_err();
+        fail_next();
+        index.checkpoint().unwrap_err();
+        index.checkpoint().unwrap();
+        let found = IndexStore::open(files(Arc::new(disk.settled())), true).unwrap();
+        assert_eq!(found.asset(&asset).unwrap().unwrap().last_access, last);
+    }
+
+    /// C4, C5: the journal of an asset that is written to again and again never grows beyond its allowed length, and a checkpoint
+    /// leaves half of that to the puts that come.
+    #[test]
+    fn a_journal_does_not_grow_with_the_changes() {
+        let disk = Arc::new(FakeDisk::default());
+        let files = FsStore::on(disk.clone(), Path::new("/"), Durability::Ordered).unwrap();
+        let index = IndexStore::open(files, true).unwrap();
+        index.scan().unwrap();
+        let (asset, path) = (AssetId::from_key("a").unwrap(), CachePath::parse("x").unwrap());
+        for _ in 0..200 {
+            index.put(&asset, &path, Bytes::from_static(b"bytes")).unwrap();
+            assert!(disk.bytes_in("/index") <= most_bytes(1));
+        }
+        for _ in 0..50 {
+            index.put(&asset, &path, Bytes::from_static(b"bytes")).unwrap();
+            index.checkpoint().unwrap();
+            assert!(disk.bytes_in("/index/journal") <= journal_cap(1) / 2);
+        }
+    }
+}

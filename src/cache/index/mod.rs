@@ -5,8 +5,6 @@ mod files;
 mod partial;
 mod scan;
 mod table;
-#[cfg(test)]
-mod tests;
 
 use std::fmt;
 use std::sync::Arc;
@@ -34,13 +32,13 @@ use super::timestamp::Timestamp;
 /// differ, the inner store is asked again: after opening, on a miss, after a failed write, and after overlapping changes of
 /// one asset.
 pub struct IndexStore<S> {
-    shared: Arc<Accounts<S>>,
+    accounts: Arc<Accounts<S>>,
 }
 
 impl<S> Clone for IndexStore<S> {
     fn clone(&self) -> Self {
         Self {
-            shared: Arc::clone(&self.shared),
+            accounts: Arc::clone(&self.accounts),
         }
     }
 }
@@ -73,70 +71,78 @@ impl<S> IndexStore<S> {
         progress: Progress,
     ) -> Self {
         Self {
-            shared: Arc::new(Accounts::new(inner, table, files, ready, scan, progress)),
+            accounts: Arc::new(Accounts::new(inner, table, files, ready, scan, progress)),
         }
     }
 
     /// The store below.
     pub fn inner(&self) -> &S {
-        &self.shared.inner
+        &self.accounts.inner
+    }
+
+    #[cfg(feature = "test-util")]
+    pub(super) fn refresh(&self, asset: &AssetId)
+    where
+        S: Store,
+    {
+        self.accounts.refresh(asset);
     }
 
     /// The latest access of any asset.
     pub(super) fn newest(&self) -> Timestamp {
-        let table = self.shared.lock();
+        let table = self.accounts.lock();
         let uses = table.assets.values().map(|account| account.last_access);
         uses.max().unwrap_or_default()
     }
 
     /// How far the scan after opening has come.
     pub fn progress(&self) -> &Progress {
-        &self.shared.progress
+        &self.accounts.progress
     }
 }
 
 impl<S: Store> Store for IndexStore<S> {
     fn open(&self, asset: &AssetId, path: &CachePath) -> Result<Option<Entry>, CacheError> {
-        let entry = self.shared.inner.open(asset, path)?;
+        let entry = self.accounts.inner.open(asset, path)?;
         if entry.is_none() {
-            self.shared.missed(asset);
+            self.accounts.missed(asset);
         }
         Ok(entry)
     }
 
     fn get(&self, asset: &AssetId, path: &CachePath) -> Result<Option<Bytes>, CacheError> {
-        let bytes = self.shared.inner.get(asset, path)?;
+        let bytes = self.accounts.inner.get(asset, path)?;
         if bytes.is_none() {
-            self.shared.missed(asset);
+            self.accounts.missed(asset);
         }
         Ok(bytes)
     }
 
     fn contains(&self, asset: &AssetId, path: &CachePath) -> Result<bool, CacheError> {
-        self.shared.inner.contains(asset, path)
+        self.accounts.inner.contains(asset, path)
     }
 
     fn stage(&self, asset: &AssetId, path: &CachePath) -> Result<Box<dyn Staged>, CacheError> {
-        self.shared.begin();
-        let inner = self.shared.inner.stage(asset, path)?;
+        self.accounts.begin();
+        let inner = self.accounts.inner.stage(asset, path)?;
         Ok(Box::new(IndexStaged {
             inner,
             asset: asset.clone(),
-            shared: Arc::clone(&self.shared),
+            accounts: Arc::clone(&self.accounts),
         }))
     }
 
     fn partial(&self, asset: &AssetId, path: &CachePath) -> Result<Option<Box<dyn Partial>>, CacheError> {
-        self.shared.begin();
-        let inner = self.shared.inner.partial(asset, path)?;
-        Ok(inner.map(|inner| Box::new(IndexPartial::new(inner, asset, &self.shared)) as Box<dyn Partial>))
+        self.accounts.begin();
+        let inner = self.accounts.inner.partial(asset, path)?;
+        Ok(inner.map(|inner| Box::new(IndexPartial::new(inner, asset, &self.accounts)) as Box<dyn Partial>))
     }
 
     fn remove_entry(&self, asset: &AssetId, path: &CachePath) -> Result<Option<u64>, CacheError> {
-        let shared = &self.shared;
-        let change = shared.update(asset);
-        let removed = shared.inner.remove_entry(asset, path)?;
-        let modified = shared.inner.modified(asset).unwrap_or(None);
+        let accounts = &self.accounts;
+        let change = accounts.update(asset);
+        let removed = accounts.inner.remove_entry(asset, path)?;
+        let modified = accounts.inner.modified(asset).unwrap_or(None);
         change.account(|account| {
             match removed {
                 Some(bytes) => account.take_out(bytes),
@@ -149,25 +155,25 @@ impl<S: Store> Store for IndexStore<S> {
     }
 
     fn remove_damaged(&self, asset: &AssetId, path: &CachePath) -> Result<Option<u64>, CacheError> {
-        self.shared.begin();
-        let removed = self.shared.inner.remove_damaged(asset, path)?;
+        self.accounts.begin();
+        let removed = self.accounts.inner.remove_damaged(asset, path)?;
         if removed.is_some() {
             // The damaged file need not be as long as the entry that was counted.
-            self.shared.refresh(asset);
-            self.shared.flush();
+            self.accounts.refresh(asset);
+            self.accounts.flush();
         }
         Ok(removed)
     }
 
     fn remove(&self, asset: &AssetId) -> Result<Option<Trash>, CacheError> {
-        let change = self.shared.update(asset);
-        let trash = self.shared.inner.remove(asset)?;
+        let change = self.accounts.update(asset);
+        let trash = self.accounts.inner.remove(asset)?;
         let bytes = change.removed(trash.is_some());
-        let shared = Arc::clone(&self.shared);
+        let accounts = Arc::clone(&self.accounts);
         Ok(trash.map(|trash| {
             Trash::new(move || {
                 trash.empty()?;
-                let mut table = shared.lock();
+                let mut table = accounts.lock();
                 table.trash = table.trash.saturating_sub(bytes);
                 Ok(())
             })
@@ -175,10 +181,10 @@ impl<S: Store> Store for IndexStore<S> {
     }
 
     fn set_pinned(&self, asset: &AssetId, pinned: bool) -> Result<(), CacheError> {
-        let shared = &self.shared;
-        let change = shared.update(asset);
-        shared.inner.set_pinned(asset, pinned)?;
-        let modified = shared.inner.modified(asset).unwrap_or(None);
+        let accounts = &self.accounts;
+        let change = accounts.update(asset);
+        accounts.inner.set_pinned(asset, pinned)?;
+        let modified = accounts.inner.modified(asset).unwrap_or(None);
         change.account_last(|account| {
             account.pinned = pinned;
             account.modified = modified;
@@ -188,7 +194,7 @@ impl<S: Store> Store for IndexStore<S> {
 
     fn asset(&self, asset: &AssetId) -> Result<Option<AssetInfo>, CacheError> {
         Ok(self
-            .shared
+            .accounts
             .lock()
             .assets
             .get(asset)
@@ -196,12 +202,12 @@ impl<S: Store> Store for IndexStore<S> {
     }
 
     fn modified(&self, asset: &AssetId) -> Result<Option<Timestamp>, CacheError> {
-        self.shared.inner.modified(asset)
+        self.accounts.inner.modified(asset)
     }
 
     fn assets(&self) -> Result<Vec<AssetInfo>, CacheError> {
         Ok(self
-            .shared
+            .accounts
             .lock()
             .assets
             .iter()
@@ -210,11 +216,11 @@ impl<S: Store> Store for IndexStore<S> {
     }
 
     fn entries(&self, asset: &AssetId) -> Result<Vec<EntryInfo>, CacheError> {
-        self.shared.inner.entries(asset)
+        self.accounts.inner.entries(asset)
     }
 
     fn used_bytes(&self) -> Result<u64, CacheError> {
-        let table = self.shared.lock();
+        let table = self.accounts.lock();
         Ok(table
             .bytes
             .saturating_add(table.trash)
@@ -222,32 +228,32 @@ impl<S: Store> Store for IndexStore<S> {
     }
 
     fn overhead(&self, asset: &AssetId, path: Option<&CachePath>, payload: u64) -> u64 {
-        let table = self.shared.lock();
+        let table = self.accounts.lock();
         let new = table.persist && !table.assets.contains_key(asset);
         drop(table);
         let index = if new { most_bytes(1) - most_bytes(0) } else { 0 };
-        let inner = self.shared.inner.overhead(asset, path, payload);
+        let inner = self.accounts.inner.overhead(asset, path, payload);
         inner.saturating_add(index)
     }
 
     fn ready(&self) -> Result<(), CacheError> {
-        let shared = &self.shared;
-        if shared.ready.load(Ordering::Acquire) {
+        let accounts = &self.accounts;
+        if accounts.ready.load(Ordering::Acquire) {
             return Ok(());
         }
-        let _scanning = shared.lock_scan();
-        if !shared.ready.load(Ordering::Acquire) {
-            shared.inner.ready()?;
-            if let Some(scan) = shared.scan {
-                scan(shared)?;
+        let _scanning = accounts.lock_scan();
+        if !accounts.ready.load(Ordering::Acquire) {
+            accounts.inner.ready()?;
+            if let Some(scan) = accounts.scan {
+                scan(accounts)?;
             }
-            shared.ready.store(true, Ordering::Release);
+            accounts.ready.store(true, Ordering::Release);
         }
         Ok(())
     }
 
     fn touch(&self, asset: &AssetId, at: Timestamp) -> bool {
-        let mut table = self.shared.lock();
+        let mut table = self.accounts.lock();
         let persist = table.persist;
         let Some(account) = table.assets.get_mut(asset) else {
             return false;
@@ -260,11 +266,11 @@ impl<S: Store> Store for IndexStore<S> {
     }
 
     fn is_held(&self, asset: &AssetId) -> Result<bool, CacheError> {
-        self.shared.inner.is_held(asset)
+        self.accounts.inner.is_held(asset)
     }
 
     fn changes(&self) -> Result<Vec<(AssetId, Timestamp)>, CacheError> {
-        let mut table = self.shared.lock();
+        let mut table = self.accounts.lock();
         let changes = std::mem::take(&mut table.changes);
         Ok(changes
             .into_iter()
@@ -276,25 +282,25 @@ impl<S: Store> Store for IndexStore<S> {
     }
 
     fn checkpoint(&self) -> Result<(), CacheError> {
-        let shared = &self.shared;
-        shared.inner.checkpoint()?;
-        shared.refresh_unread();
-        if shared.is_noted() {
+        let accounts = &self.accounts;
+        accounts.inner.checkpoint()?;
+        accounts.refresh_unread();
+        if accounts.is_noted() {
             return Ok(());
         }
-        shared.begin();
-        shared.lock().note_touches();
-        let Some(files) = shared.lock_files() else {
+        accounts.begin();
+        accounts.lock().note_touches();
+        let Some(files) = accounts.lock_files() else {
             return Ok(());
         };
-        let fits = shared.append(files);
-        let Some(mut files) = shared.lock_files() else {
+        let fits = accounts.append(files);
+        let Some(mut files) = accounts.lock_files() else {
             return Ok(());
         };
-        let compact = !fits || files.wants_compaction(shared.lock().assets.len() as u64);
+        let compact = !fits || files.wants_compaction(accounts.lock().assets.len() as u64);
         let written = if compact {
             drop(files);
-            shared.compact(false)
+            accounts.compact(false)
         } else {
             files.sync()
         };
@@ -316,8 +322,8 @@ pub(super) fn replay(rows: Vec<super::codec::Row>, changes: Vec<super::codec::Ch
 impl<S: fmt::Debug> fmt::Debug for IndexStore<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("IndexStore")
-            .field("inner", &self.shared.inner)
-            .field("assets", &self.shared.lock().assets.len())
+            .field("inner", &self.accounts.inner)
+            .field("assets", &self.accounts.lock().assets.len())
             .finish()
     }
 }
@@ -326,7 +332,7 @@ impl<S: fmt::Debug> fmt::Debug for IndexStore<S> {
 struct IndexStaged<S> {
     inner: Box<dyn Staged>,
     asset: AssetId,
-    shared: Arc<Accounts<S>>,
+    accounts: Arc<Accounts<S>>,
 }
 
 impl<S: Store> Staged for IndexStaged<S> {
@@ -335,8 +341,12 @@ impl<S: Store> Staged for IndexStaged<S> {
     }
 
     fn commit(self: Box<Self>) -> Result<Committed, CacheError> {
-        let Self { inner, asset, shared } = *self;
-        shared.committing(&asset, || inner.commit())
+        let Self {
+            inner,
+            asset,
+            accounts,
+        } = *self;
+        accounts.committing(&asset, || inner.commit())
     }
 }
 

@@ -67,16 +67,16 @@ impl IndexStore<FsStore> {
     ///
     /// [`CacheError::Io`] if a directory cannot be read.
     pub fn scan(&self) -> Result<(), CacheError> {
-        if self.shared.ready.load(Ordering::Acquire) {
-            let _scanning = self.shared.lock_scan();
-            return self.shared.scan();
+        if self.accounts.ready.load(Ordering::Acquire) {
+            let _scanning = self.accounts.lock_scan();
+            return self.accounts.scan();
         }
         self.ready()
     }
 
     /// Writes everything down at the end of a session.
     pub(in crate::cache) fn seal(&self) {
-        if let Err(error) = self.shared.seal() {
+        if let Err(error) = self.accounts.seal() {
             log::warn!("cannot write the cache's index: {error}");
         }
     }

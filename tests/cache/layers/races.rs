@@ -1,20 +1,22 @@
 //! What may happen between two steps of an eviction or a removal, made to happen.
 
+use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use kithara::cache::{
+    AssetId, CacheError, Durability, EvictingStore, EvictionPolicy, FsStore, IndexStore, LeaseStore, Lru,
+    MemoryStore, Store, Timestamp, testing,
+};
 
-use super::*;
-use crate::cache::fs::FsStore;
-use crate::cache::hooked::{Hook, Hooked, Hooks, Next};
-use crate::cache::index::IndexStore;
-use crate::cache::lease::LeaseStore;
-use crate::cache::memory::MemoryStore;
-use crate::cache::policy::Lru;
-use crate::storage::Durability;
+use super::hooked::{Hook, Hooked, Hooks, Next};
+use crate::{asset as id, path};
+
+/// How long a thread waits for the policy, as [`EvictionPolicy`] says.
+const POLICY_TIMEOUT: Duration = Duration::from_secs(10);
 
 struct Scene {
     store: Arc<EvictingStore<Hooked<LeaseStore<MemoryStore>>, Lru>>,
@@ -29,14 +31,6 @@ impl Scene {
     }
 }
 
-fn id(asset: &str) -> AssetId {
-    AssetId::from_key(asset).unwrap()
-}
-
-fn path(name: &str) -> CachePath {
-    CachePath::parse(name).unwrap()
-}
-
 fn put<S: Store>(store: &S, asset: &str, bytes: usize) -> Result<(), CacheError> {
     let bytes = Bytes::from(vec![1; bytes]);
     store.put(&id(asset), &path("x"), bytes).map(drop)
@@ -46,15 +40,15 @@ fn is_there<S: Store>(store: &S, asset: &str) -> bool {
     store.asset(&id(asset)).unwrap().is_some()
 }
 
-/// C6, fault C10: while victims are on their way out, who needs room too waits for them: the policy has nobody left to name,
-/// and still the cache is not full.
+/// C6, fault C10: while victims are on their way out, a thread that needs room too waits for them. The policy knows no other
+/// victim, and still the cache is not full.
 #[test]
 fn a_second_writer_waits_for_victims_on_their_way() {
     let scene = Scene::new(1000);
     put(&*scene.store, "old", 800).unwrap();
     let (on_its_way, first_removes) = mpsc::channel::<()>();
     let (go_on, second_waits) = mpsc::channel::<()>();
-    scene.hooks.before.set(move || {
+    scene.hooks.before_removal.set(move || {
         on_its_way.send(()).unwrap();
         second_waits.recv().unwrap();
     });
@@ -62,8 +56,8 @@ fn a_second_writer_waits_for_victims_on_their_way() {
         let first = scope.spawn(|| put(&*scene.store, "first", 300));
         first_removes.recv().unwrap();
         let second = scope.spawn(|| put(&*scene.store, "second", 300));
-        // It waits for its turn, or has given up.
-        while scene.store.evictor.lock().handover.waiting() == 0 && !second.is_finished() {
+        // It waits for the policy, or has given up.
+        while testing::policy_waiters(&scene.store) == 0 && !second.is_finished() {
             thread::yield_now();
         }
         let start = Instant::now();
@@ -71,23 +65,23 @@ fn a_second_writer_waits_for_victims_on_their_way() {
         first.join().unwrap().unwrap();
         second.join().unwrap().unwrap();
         assert!(
-            start.elapsed() < handover::POLICY_TIMEOUT / 2,
-            "it was not told that the turn is free"
+            start.elapsed() < POLICY_TIMEOUT / 2,
+            "it was not told that the policy is free"
         );
     });
     assert!(!is_there(&*scene.store, "old"));
     assert!(is_there(&*scene.store, "first") && is_there(&*scene.store, "second"));
 }
 
-/// C6: an asset that is made anew while it is being removed is known to the policy afterwards, which would else never name
-/// it again.
+/// C6: an asset that is made anew while it is being removed is known to the policy afterwards. Otherwise it could never be
+/// evicted.
 #[test]
 fn an_asset_made_anew_while_it_is_removed_can_be_evicted() {
     let scene = Scene::new(1000);
     put(&*scene.store, "a", 300).unwrap();
     let store = Arc::clone(&scene.store);
     let anew = move || put(&*store, "a", 600).unwrap();
-    scene.hooks.after.set(anew);
+    scene.hooks.after_removal.set(anew);
     let removed = scene.store.remove(&id("a")).unwrap();
     removed.unwrap().empty().unwrap();
     assert!(is_there(&*scene.store, "a"));
@@ -95,7 +89,7 @@ fn an_asset_made_anew_while_it_is_removed_can_be_evicted() {
     assert!(!is_there(&*scene.store, "a") && is_there(&*scene.store, "b"));
 }
 
-/// C6: as many as needed go, and of those that are not only what fits in the slack, a part of the limit.
+/// C6: as many assets are evicted as needed, and beyond that only what fits in the slack, a part of the limit.
 #[test]
 fn no_more_is_evicted_than_is_needed_and_fits_in_the_slack() {
     let names: Vec<_> = (0..32).map(|n| n.to_string()).collect();
@@ -113,8 +107,8 @@ fn no_more_is_evicted_than_is_needed_and_fits_in_the_slack() {
     assert_eq!(left(800, 801), 2);
 }
 
-/// C6, fault C24: one victim is written to by two since it was picked. It stays, and goes first when it is free: that it was
-/// written to is no use of it.
+/// C6, fault C24: a victim is written to twice after the policy named it. It stays, and goes first when it is free: a write
+/// is no access.
 #[test]
 fn a_victim_that_is_written_to_since_it_was_picked_keeps_its_place() {
     let scene = Scene::new(1000);
@@ -123,7 +117,7 @@ fn a_victim_that_is_written_to_since_it_was_picked_keeps_its_place() {
     }
     let (store, staged) = (Arc::clone(&scene.store), Arc::new(Mutex::new(None)));
     let keep = Arc::clone(&staged);
-    scene.hooks.before.set(move || {
+    scene.hooks.before_removal.set(move || {
         *keep.lock().unwrap() = Some(store.stage(&id("old"), &path("y")).unwrap());
     });
     put(&*scene.store, "first", 300).unwrap();
@@ -137,7 +131,7 @@ fn a_victim_that_is_written_to_since_it_was_picked_keeps_its_place() {
     assert!(!is_there(&*scene.store, "old") && is_there(&*scene.store, "new"));
 }
 
-/// C11: a victim that cannot be removed, or looked at, fails the write, and is a victim again.
+/// C11: a victim that cannot be removed, or whose figures cannot be read, fails the write and can be named again.
 #[test]
 fn a_victim_that_could_not_be_removed_is_tried_again() {
     for removal in [true, false] {
@@ -161,9 +155,9 @@ fn a_victim_that_could_not_be_removed_is_tried_again() {
     }
 }
 
-/// C5: the bytes of a partial file that is let go count all the while: they are promised until the index counts them.
+/// C5: the bytes of a partial file count all the while its claim ends: they are reserved until the index counts them.
 #[test]
-fn a_partial_file_that_is_let_go_counts_all_the_while() {
+fn a_partial_file_whose_claim_ends_counts_all_the_while() {
     let root = tempfile::tempdir().unwrap();
     let (hooked, hooks) = Hooked::over(FsStore::open(root.path(), Durability::Ordered).unwrap());
     let index = IndexStore::scanned(hooked).unwrap();
@@ -193,7 +187,7 @@ fn a_partial_file_that_is_let_go_counts_all_the_while() {
     assert_eq!(store.used_bytes().unwrap(), used);
 }
 
-/// C5: what a partial entry has given back is not given back again, out of what others were promised.
+/// C5: what a partial entry has released is not released again, out of what others have reserved.
 #[test]
 fn a_partial_entry_gives_back_only_what_it_has() {
     let root = tempfile::tempdir().unwrap();
@@ -219,7 +213,7 @@ fn a_staged_entry_that_is_dropped_counts_until_it_is_gone() {
     let mut staged = scene.store.stage(&id("a"), &path("x")).unwrap();
     staged.write(&[vec![1; 300].into()]).unwrap();
     let (reads, (tell, told)) = (Arc::clone(&scene.store), mpsc::channel());
-    scene.hooks.dropping.set(move || {
+    scene.hooks.before_end.set(move || {
         tell.send(reads.used_bytes().unwrap()).unwrap();
     });
     drop(staged);
@@ -227,7 +221,7 @@ fn a_staged_entry_that_is_dropped_counts_until_it_is_gone() {
     assert_eq!(scene.store.used_bytes().unwrap(), 0);
 }
 
-/// C2, C5: what was refused a part is not committed without it, whatever is written afterwards.
+/// C2, C5: an entry whose write was refused is not committed without those bytes, whatever is written afterwards.
 #[test]
 fn a_staged_entry_that_was_refused_a_part_cannot_be_committed() {
     let scene = Scene::new(1000);
@@ -247,8 +241,7 @@ fn a_staged_entry_that_was_refused_a_part_cannot_be_committed() {
     }
 }
 
-/// C5: what was put under a larger limit, and could not be evicted when the cache was opened with a smaller one, goes with
-/// the next call.
+/// C5: assets over a smaller limit that could not be evicted when the cache was opened are evicted by the next call.
 #[test]
 fn a_smaller_limit_that_could_not_take_effect_at_once_does_later() {
     let (hooked, hooks) = Hooked::over(LeaseStore::new(MemoryStore::new()));
@@ -260,11 +253,11 @@ fn a_smaller_limit_that_could_not_take_effect_at_once_does_later() {
     store.ready().unwrap_err();
     assert_eq!(store.assets().unwrap().len(), 2);
     store.ready().unwrap();
-    store.trash_queue().empty();
+    store.checkpoint().unwrap();
     assert!(store.used_bytes().unwrap() <= 1000);
 }
 
-/// An LRU that does something when it is next asked who goes, or told who went.
+/// An LRU that runs a hook when it is next asked for a victim, or told of a removal.
 #[derive(Debug, Default)]
 struct Acting {
     lru: Lru,
@@ -307,7 +300,7 @@ impl EvictionPolicy for Acting {
     }
 }
 
-/// Two assets that the app has, one of which it removes; nobody but a writer empties the trash queue.
+/// A store with two assets, one of which the app removes. Only a writer empties the trash queue.
 struct Removal {
     store: Arc<EvictingStore<Hooked<IndexStore<FsStore>>, Acting>>,
     hooks: Arc<Hooks>,
@@ -333,7 +326,7 @@ impl Removal {
         }
     }
 
-    /// There is room for it where "gone" was.
+    /// Puts an asset that fits where "gone" was.
     fn put_new(&self) {
         put(&*self.store, "new", 50_000).unwrap();
         self.check();
@@ -345,16 +338,16 @@ impl Removal {
     }
 }
 
-/// C5, C6: what the app removes is waited for on its way to the trash queue, where it counts already: nothing else goes for a write
-/// that has room without it.
+/// C5, C6: a write waits for an asset that the app has removed and that is not in the trash queue yet, though its bytes count
+/// already. No other asset is evicted for that room.
 #[test]
-fn what_the_app_removes_makes_room_before_it_is_in_the_bin() {
+fn what_the_app_removes_makes_room_before_it_is_in_the_trash_queue() {
     let removal = Removal::new();
     let (store, (tell, told)) = (Arc::clone(&removal.store), mpsc::channel());
-    removal.hooks.after.set(move || {
+    removal.hooks.after_removal.set(move || {
         let writer = Arc::clone(&store);
         let puts = thread::spawn(move || put(&*writer, "new", 50_000));
-        while store.trash_queue().waited.load(Ordering::Relaxed) == 0 && !puts.is_finished() {
+        while testing::trash_waits(&store) == 0 && !puts.is_finished() {
             thread::yield_now();
         }
         tell.send(puts).unwrap();
@@ -364,7 +357,7 @@ fn what_the_app_removes_makes_room_before_it_is_in_the_bin() {
     removal.check();
 }
 
-/// C5, C6, fault C25: what the app removes makes room also if the policy panics when it hears of it.
+/// C5, C6, fault C25: what the app removes makes room even if the policy panics when it is told.
 #[test]
 fn what_the_app_removes_makes_room_though_the_policy_panics() {
     let removal = Removal::new();
@@ -374,9 +367,9 @@ fn what_the_app_removes_makes_room_though_the_policy_panics() {
     removal.put_new();
 }
 
-/// C6: what the app removes while victims are picked makes room, and they stay.
+/// C6: what the app removes while victims are named makes room, and the victims stay.
 #[test]
-fn what_the_app_removes_while_victims_are_picked_makes_room() {
+fn what_the_app_removes_while_victims_are_named_makes_room() {
     let removal = Removal::new();
     let store = Arc::clone(&removal.store);
     let remove = move || drop(store.remove(&id("gone")).unwrap().unwrap());

@@ -1,18 +1,17 @@
-//! A store that lets a test act in the middle of a call, or fail it.
+//! A store that lets a test act in the middle of a call, or fail the call.
 
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 
-use super::entry::Entry;
-use super::error::CacheError;
-use super::id::AssetId;
-use super::path::CachePath;
-use super::store::{AssetInfo, Committed, EntryInfo, Partial, Staged, Store, Trash};
-use super::timestamp::Timestamp;
+use kithara::cache::{
+    AssetId, AssetInfo, CacheError, CachePath, Committed, Entry, EntryInfo, Partial, Staged, Store,
+    Timestamp, Trash,
+};
 
-/// Runs hooks about the next removal of an asset, the next look at one, and the end of the next staged entry.
+/// Runs hooks around the next removal of an asset, the next reading of one's figures, the next pin, and the end of the next
+/// staged entry.
 pub(super) struct Hooked<S> {
     inner: S,
     hooks: Arc<Hooks>,
@@ -20,19 +19,25 @@ pub(super) struct Hooked<S> {
 
 #[derive(Default)]
 pub(super) struct Hooks {
-    /// When it is to be removed.
-    pub(super) before: Next<Hook>,
-    /// Before whoever removes it has heard that it is gone.
-    pub(super) after: Next<Hook>,
-    /// Before the scan.
+    /// Before an asset is removed.
+    pub(super) before_removal: Next<Hook>,
+    /// When an asset was removed, before the caller knows.
+    pub(super) after_removal: Next<Hook>,
+    /// Before an asset's figures are read.
     pub(super) before_info: Next<Hook>,
-    /// Before whoever looks has heard what is there.
+    /// When an asset's figures were read, before the caller knows them.
     pub(super) after_info: Next<Hook>,
-    /// Before a staged entry is gone, or committed.
-    pub(super) dropping: Next<Hook>,
-    /// What the next removal answers, without being tried.
+    /// When an asset was pinned or unpinned, before the caller knows.
+    pub(super) after_pin: Next<Hook>,
+    /// When an entry was removed, before the caller knows.
+    pub(super) after_entry_removal: Next<Hook>,
+    /// Before a staged entry is discarded or committed.
+    pub(super) before_end: Next<Hook>,
+    /// When a staged entry was committed, before the caller knows.
+    pub(super) after_commit: Next<Hook>,
+    /// The error of the next removal, which is not tried then.
     pub(super) removal_fails: Next<CacheError>,
-    /// What the next look answers.
+    /// The error of the next reading of an asset's figures.
     pub(super) info_fails: Next<CacheError>,
 }
 
@@ -103,7 +108,7 @@ impl<S: Store> Store for Hooked<S> {
 
     fn stage(&self, asset: &AssetId, path: &CachePath) -> Result<Box<dyn Staged>, CacheError> {
         Ok(Box::new(HookedStaged {
-            dropping: Dropping(Arc::clone(&self.hooks)),
+            before_end: BeforeEnd(Arc::clone(&self.hooks)),
             inner: self.inner.stage(asset, path)?,
         }))
     }
@@ -113,21 +118,25 @@ impl<S: Store> Store for Hooked<S> {
     }
 
     fn remove_entry(&self, asset: &AssetId, path: &CachePath) -> Result<Option<u64>, CacheError> {
-        self.inner.remove_entry(asset, path)
+        let removed = self.inner.remove_entry(asset, path);
+        self.hooks.after_entry_removal.run();
+        removed
     }
 
     fn remove(&self, asset: &AssetId) -> Result<Option<Trash>, CacheError> {
-        self.hooks.before.run();
+        self.hooks.before_removal.run();
         if let Some(error) = self.hooks.removal_fails.take() {
             return Err(error);
         }
         let removed = self.inner.remove(asset);
-        self.hooks.after.run();
+        self.hooks.after_removal.run();
         removed
     }
 
     fn set_pinned(&self, asset: &AssetId, pinned: bool) -> Result<(), CacheError> {
-        self.inner.set_pinned(asset, pinned)
+        let pinned = self.inner.set_pinned(asset, pinned);
+        self.hooks.after_pin.run();
+        pinned
     }
 
     fn asset(&self, asset: &AssetId) -> Result<Option<AssetInfo>, CacheError> {
@@ -181,17 +190,17 @@ impl<S: Store> Store for Hooked<S> {
     }
 }
 
-/// Dropped before the staged entry it goes with.
-struct Dropping(Arc<Hooks>);
+/// Dropped before the staged entry that it belongs to.
+struct BeforeEnd(Arc<Hooks>);
 
-impl Drop for Dropping {
+impl Drop for BeforeEnd {
     fn drop(&mut self) {
-        self.0.dropping.run();
+        self.0.before_end.run();
     }
 }
 
 struct HookedStaged {
-    dropping: Dropping,
+    before_end: BeforeEnd,
     inner: Box<dyn Staged>,
 }
 
@@ -207,8 +216,11 @@ impl Staged for HookedStaged {
     }
 
     fn commit(self: Box<Self>) -> Result<Committed, CacheError> {
-        let Self { dropping, inner } = *self;
-        drop(dropping);
-        inner.commit()
+        let Self { before_end, inner } = *self;
+        let hooks = Arc::clone(&before_end.0);
+        drop(before_end);
+        let committed = inner.commit();
+        hooks.after_commit.run();
+        committed
     }
 }

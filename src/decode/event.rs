@@ -8,6 +8,10 @@ use super::Format;
 pub enum DecodeEvent {
     /// From here on the track is encoded, or trimmed, like this. The first event of all.
     FormatChanged(Format),
+    /// The next track of the queue begins.
+    TrackChanged,
+    /// The last track is over.
+    Ended,
     /// A packet could not be decoded. Silence of its length stands in its place, so that what follows keeps its time.
     #[non_exhaustive]
     Damaged {

@@ -12,16 +12,24 @@
 #![allow(dead_code, reason = "the parts come one by one; what joins them comes last")]
 
 mod codec;
+mod convert;
+mod decoder;
 mod demux;
 mod error;
 mod event;
+mod file;
 mod format;
 mod mix;
+mod open;
 mod packet;
+mod params;
 mod resample;
 mod source;
 mod trim;
 
+pub use decoder::{DecodeInterrupter, Decoder};
 pub use error::DecodeError;
 pub use event::DecodeEvent;
 pub use format::{ChannelLayout, Codec, Container, Format, Spec, Trim, TrimRule};
+pub use params::DecodeParams;
+pub use source::Block;

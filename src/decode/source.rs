@@ -2,16 +2,70 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{DecodeError, DecodeEvent, Format, Spec};
+use super::{ChannelLayout, DecodeError, DecodeEvent, Format, Spec};
 
 /// Some consecutive frames of PCM.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Block {
-    /// Interleaved.
+pub struct Block {
     pub(crate) samples: Vec<f32>,
     pub(crate) spec: Spec,
-    /// Its first frame, counted in frames of `spec.sample_rate` from the start of the track.
     pub(crate) position: u64,
+}
+
+impl Block {
+    pub(crate) fn empty() -> Self {
+        Self {
+            samples: Vec::new(),
+            spec: Spec {
+                sample_rate: 0,
+                channels: ChannelLayout::from_count(0),
+            },
+            position: 0,
+        }
+    }
+
+    /// The samples, interleaved: whole frames of [`spec`](Self::spec). Full scale is -1 to 1; a track may exceed it.
+    pub fn samples(&self) -> &[f32] {
+        &self.samples
+    }
+
+    /// The samples, to be kept without a copy.
+    pub fn into_samples(self) -> Vec<f32> {
+        self.samples
+    }
+
+    /// Sample rate and channels.
+    pub fn spec(&self) -> Spec {
+        self.spec
+    }
+
+    /// How many frames there are.
+    pub fn frames(&self) -> usize {
+        self.samples.len() / usize::from(self.spec.channels.count()).max(1)
+    }
+
+    /// Its first frame, counted from the start of the track in frames of this sample rate.
+    pub fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// When its first frame is heard, counted from the start of the track.
+    pub fn time(&self) -> Duration {
+        time_of(self.position, self.spec.sample_rate)
+    }
+}
+
+/// When a frame begins, to the nanosecond.
+pub(crate) fn time_of(frames: u64, rate: u32) -> Duration {
+    let rate = u64::from(rate.max(1));
+    let nanos = u128::from(frames % rate) * 1_000_000_000 / u128::from(rate);
+    Duration::from_secs(frames / rate) + Duration::from_nanos(u64::try_from(nanos).unwrap_or(0))
+}
+
+/// The frame nearest to `time`.
+pub(crate) fn frames_at(time: Duration, rate: u32) -> u64 {
+    let billions = time.as_nanos() * u128::from(rate);
+    u64::try_from((billions + 500_000_000) / 1_000_000_000).unwrap_or(u64::MAX)
 }
 
 /// What a [`PcmSource`] gives next.
@@ -57,5 +111,9 @@ pub(crate) trait PcmSource: Send {
     /// How long the track plays, trimmed, where that is known.
     fn duration(&self) -> Option<Duration>;
 
+    /// Whether [`seek`](Self::seek) is worth calling.
+    fn is_seekable(&self) -> bool;
+
+    /// What gives up a wait, for another thread to call.
     fn interrupt(&self) -> Interrupt;
 }

@@ -1,5 +1,6 @@
 //! Codecs: packets in, frames out. One adapter in a file of its own for each library.
 
+pub(super) mod pcm;
 mod symphonia;
 
 use super::{
@@ -7,7 +8,7 @@ use super::{
     error::UnsupportedCodecSnafu,
     packet::{CodecParams, Packet},
 };
-pub(crate) use symphonia::SymphoniaDecoder;
+pub(crate) use symphonia::{SymphoniaDecoder, layout};
 
 /// Why a packet gave no frames.
 #[derive(Debug, Clone)]
@@ -49,6 +50,7 @@ pub(crate) fn open(params: &CodecParams) -> Result<Box<dyn PacketDecoder>, Decod
             let codec = params.codec.to_string();
             UnsupportedCodecSnafu { codec }.fail()
         }
+        Codec::Pcm => Ok(Box::new(pcm::PcmDecoder::new(params)?)),
         _ => Ok(Box::new(SymphoniaDecoder::new(params)?)),
     }
 }

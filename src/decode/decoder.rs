@@ -1,0 +1,573 @@
+//! One track after another as blocks of PCM, in the output's sample rate and channels.
+//!
+//! ```text
+//!   tracks   [ heard │ … │ decoding │ … │ queued ]
+//!                              │ steps: blocks, events, the end
+//!                          converter
+//!                              │
+//!   out      [ frames ─── mark ─── frames ─── mark ─ … ]   ──▶ next_block: up to the next mark
+//! ```
+//!
+//! A mark is what happens between two output frames: an event, another spec, the next track. A resampler holds some frames
+//! back, so marks are placed by the output frame that the next input frame will become, and passed when that comes.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::mem;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use super::{
+    Block, DecodeError, DecodeEvent, Format, Spec,
+    convert::{Converter, Target},
+    resample::scaled,
+    source::{Interrupt, PcmSource, Step, frames_at, time_of},
+};
+
+/// The most events kept for an app that does not ask for them.
+const EVENTS: usize = 256;
+
+/// Decodes a track, and those [queued](Self::then) behind it, on the thread that asks.
+///
+/// A call may block: it reads. For an audio callback there is [`Output`](super::Output), which decodes on a thread of its own.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use kithara::decode::{DecodeParams, Decoder};
+///
+/// # let file = std::fs::File::open("tests/media/files/piece.flac")?;
+/// let mut track = Decoder::from_reader(file, &DecodeParams::new())?;
+/// let mut loudest = 0.0_f32;
+/// while let Some(block) = track.next_block()? {
+///     loudest = block.samples().iter().fold(loudest, |most, sample| most.max(sample.abs()));
+/// }
+/// assert!(loudest > 0.1);
+/// # Ok(())
+/// # }
+/// ```
+pub struct Decoder {
+    target: Target,
+    /// The first one is the one that is heard.
+    tracks: VecDeque<Track>,
+    /// Which of them is decoded.
+    decoding: usize,
+    converter: Converter,
+    raw: Block,
+    /// The position of the next block, if it follows the last one.
+    expected: Option<u64>,
+    /// Output frames not given out yet, from `given_out` on.
+    out: Vec<f32>,
+    given_out: usize,
+    block: Block,
+    marks: VecDeque<(u64, Mark)>,
+    /// Output frames are counted over all tracks, from the last seek on: those given out, those made, and those made before
+    /// the converter last started.
+    emitted: u64,
+    made: u64,
+    started: u64,
+    /// The output frame `0` has position `1` in the track that is heard.
+    anchor: (u64, u64),
+    spec: Spec,
+    format: Format,
+    /// After a seek: what is before this position is dropped.
+    skip_to: Option<u64>,
+    ended: bool,
+    events: VecDeque<DecodeEvent>,
+    interrupter: DecodeInterrupter,
+}
+
+/// A track of the queue.
+struct Track {
+    source: Box<dyn PcmSource>,
+    /// What was decoded ahead when it was opened.
+    ahead: VecDeque<Ahead>,
+    /// It was decoded, and has to begin anew when it is its turn.
+    used: bool,
+    format: Format,
+}
+
+enum Ahead {
+    Block(Block),
+    Event(DecodeEvent),
+    Ended,
+}
+
+/// What happens between two output frames.
+enum Mark {
+    Event(DecodeEvent),
+    /// From here on the output is like this.
+    Spec(Spec),
+    /// The next output frame has this position.
+    Position(u64),
+    /// The next track begins.
+    Track,
+    /// The last track is over.
+    End,
+}
+
+impl Decoder {
+    /// Decodes ahead to the first block, so that what cannot be decoded is known now.
+    pub(super) fn with_source(source: Box<dyn PcmSource>, target: Target) -> Result<Self, DecodeError> {
+        let track = Track::open(source)?;
+        let format = track.format.clone();
+        let converter = Converter::new(target, format.spec)?;
+        Ok(Self {
+            target,
+            spec: converter.spec(),
+            interrupter: DecodeInterrupter::new(track.source.interrupt()),
+            tracks: VecDeque::from([track]),
+            decoding: 0,
+            converter,
+            raw: Block::empty(),
+            expected: None,
+            out: Vec::new(),
+            given_out: 0,
+            block: Block::empty(),
+            marks: VecDeque::new(),
+            emitted: 0,
+            made: 0,
+            started: 0,
+            anchor: (0, 0),
+            format,
+            skip_to: None,
+            ended: false,
+            events: VecDeque::new(),
+        })
+    }
+
+    /// The next frames; `None` at the end of the last track. A track [queued](Self::then) after that goes on.
+    ///
+    /// What happens between two blocks is told by [`next_event`](Self::next_event) before the block it concerns is returned.
+    ///
+    /// # Errors
+    ///
+    /// [`DecodeError::Interrupted`], after which the next call goes on; [`DecodeError::Io`], [`DecodeError::Hls`],
+    /// [`DecodeError::Malformed`] and [`DecodeError::UnsupportedCodec`], after which a [seek](Self::seek) may.
+    pub fn next_block(&mut self) -> Result<Option<&Block>, DecodeError> {
+        loop {
+            self.pass_marks();
+            let ready = self.made - self.emitted;
+            let until = self
+                .marks
+                .front()
+                .map_or(ready, |(at, _)| ready.min(at - self.emitted));
+            if until == 0 {
+                if self.ended {
+                    return Ok(None);
+                }
+                self.pull()?;
+                continue;
+            }
+            let early = self
+                .skip_to
+                .map_or(0, |to| to.saturating_sub(self.next_position()));
+            if early > 0 {
+                self.drop_frames(early.min(until));
+                continue;
+            }
+            self.skip_to = None;
+            self.give(until);
+            return Ok(Some(&self.block));
+        }
+    }
+
+    /// Goes to `time` of the track that is heard: the next block begins with the frame nearest to it. At or past the end, the
+    /// track is over, and the next one of the queue begins.
+    ///
+    /// # Errors
+    ///
+    /// [`DecodeError::SeekUnsupported`] for what can only be read in order: it goes on as before. Else as
+    /// [`next_block`](Self::next_block); after an error another seek may help.
+    pub fn seek(&mut self, time: Duration) -> Result<(), DecodeError> {
+        let Some(heard) = self.tracks.front_mut() else {
+            return Err(DecodeError::SeekUnsupported);
+        };
+        if !heard.source.is_seekable() {
+            return Err(DecodeError::SeekUnsupported);
+        }
+        // Where in a chain the place is, and so its sample rate, is known only when the source is there. The rate of what was
+        // heard last serves: should it be another one, a change of format is told, and the place is still right.
+        let from = heard.format.spec;
+        if self.converter.from() != from {
+            self.converter = Converter::new(self.target, from)?;
+        }
+        self.converter.reset();
+        let rate = self.converter.spec().sample_rate;
+        let frame = frames_at(time, rate);
+        let (start, _) = self.converter.start_for(frame);
+        // Where the rate stays, frames of the track are frames of the output.
+        let exact = !self.converter.resamples();
+        for track in self.tracks.iter_mut().take(self.decoding + 1) {
+            track.used = true;
+        }
+        self.enter(0);
+        self.out.clear();
+        self.given_out = 0;
+        self.marks.clear();
+        (self.emitted, self.made, self.started) = (0, 0, 0);
+        self.anchor = (0, frame);
+        self.expected = None;
+        self.skip_to = (!exact).then_some(frame);
+        self.ended = false;
+        if self.spec != self.converter.spec() {
+            self.marks.push_back((0, Mark::Spec(self.converter.spec())));
+        }
+        let Some(heard) = self.tracks.front_mut() else {
+            return Ok(());
+        };
+        heard.ahead.clear();
+        heard.used = false;
+        heard.source.seek(if exact {
+            time
+        } else {
+            time_of(start, from.sample_rate)
+        })
+    }
+
+    /// Queues `next`: its first frame follows the last one of what is queued before it, without a frame between them. It is
+    /// heard in the sample rate and channels that this decoder was opened with; if those are the tracks' own, a change is
+    /// told.
+    ///
+    /// `next` was decoded ahead when it was opened.
+    pub fn then(&mut self, next: Self) {
+        self.tracks.extend(next.tracks);
+        if mem::take(&mut self.ended) {
+            self.begin_next();
+        }
+    }
+
+    /// Leaves the track that is heard for the next one of the queue; whether there is one.
+    ///
+    /// # Errors
+    ///
+    /// As [`next_block`](Self::next_block).
+    pub fn skip(&mut self) -> Result<bool, DecodeError> {
+        if self.tracks.len() < 2 {
+            return Ok(false);
+        }
+        for track in self.tracks.iter_mut().take(self.decoding + 1) {
+            track.used = true;
+        }
+        self.out.clear();
+        self.given_out = 0;
+        self.marks.clear();
+        (self.emitted, self.made, self.started) = (0, 0, 0);
+        (self.expected, self.skip_to, self.ended) = (None, None, false);
+        self.converter.reset();
+        self.enter(1);
+        self.marks.push_back((0, Mark::Track));
+        Ok(true)
+    }
+
+    /// What happened since the last call, in order: it concerns what comes after the last block but one, and before the last
+    /// one. The last 256 events are kept.
+    pub fn next_event(&mut self) -> Option<DecodeEvent> {
+        self.events.pop_front()
+    }
+
+    /// When the next block is heard, counted from the start of its track.
+    pub fn position(&self) -> Duration {
+        let position = self.skip_to.unwrap_or_else(|| self.next_position());
+        time_of(position, self.spec.sample_rate)
+    }
+
+    /// How long the track plays, priming and padding left out, where that is known.
+    pub fn duration(&self) -> Option<Duration> {
+        self.tracks.front().and_then(|track| track.source.duration())
+    }
+
+    /// Sample rate and channels of the blocks.
+    pub fn spec(&self) -> Spec {
+        self.spec
+    }
+
+    /// What the track is: codec, container, its own sample rate and channels, and what is left out of it.
+    pub fn format(&self) -> &Format {
+        &self.format
+    }
+
+    /// Whether [`seek`](Self::seek) is worth calling.
+    pub fn is_seekable(&self) -> bool {
+        self.tracks
+            .front()
+            .is_some_and(|track| track.source.is_seekable())
+    }
+
+    /// A handle that ends a wait for bytes from another thread.
+    pub fn interrupter(&self) -> DecodeInterrupter {
+        self.interrupter.clone()
+    }
+
+    fn next_position(&self) -> u64 {
+        self.anchor.1 + (self.emitted - self.anchor.0)
+    }
+
+    fn channels(&self) -> usize {
+        usize::from(self.spec.channels.count()).max(1)
+    }
+
+    /// Passes the marks before the next output frame.
+    fn pass_marks(&mut self) {
+        while self.marks.front().is_some_and(|(at, _)| *at <= self.emitted) {
+            let Some((_, mark)) = self.marks.pop_front() else {
+                return;
+            };
+            match mark {
+                Mark::Event(event) => {
+                    if let DecodeEvent::FormatChanged(format) = &event {
+                        self.format = format.clone();
+                    }
+                    self.tell(event);
+                }
+                Mark::Spec(spec) => self.spec = spec,
+                Mark::Position(position) => self.anchor = (self.emitted, position),
+                Mark::Track => {
+                    self.tracks.pop_front();
+                    self.decoding = self.decoding.saturating_sub(1);
+                    self.anchor = (self.emitted, 0);
+                    self.tell(DecodeEvent::TrackChanged);
+                }
+                Mark::End => self.tell(DecodeEvent::Ended),
+            }
+        }
+    }
+
+    fn tell(&mut self, event: DecodeEvent) {
+        if self.events.len() == EVENTS {
+            self.events.pop_front();
+        }
+        self.events.push_back(event);
+    }
+
+    fn drop_frames(&mut self, frames: u64) {
+        self.emitted += frames;
+        self.given_out += usize::try_from(frames).unwrap_or(0) * self.channels();
+    }
+
+    /// Puts the next frames into the block.
+    fn give(&mut self, frames: u64) {
+        self.block.spec = self.spec;
+        self.block.position = self.next_position();
+        let samples = usize::try_from(frames).unwrap_or(0) * self.channels();
+        let end = self.given_out + samples;
+        if self.given_out == 0 && end == self.out.len() {
+            mem::swap(&mut self.block.samples, &mut self.out);
+            self.out.clear();
+        } else {
+            self.block.samples.clear();
+            let given = self.out.get(self.given_out..end).unwrap_or_default();
+            self.block.samples.extend_from_slice(given);
+            self.given_out = end;
+            if end == self.out.len() {
+                self.out.clear();
+                self.given_out = 0;
+            }
+        }
+        self.emitted += frames;
+    }
+
+    /// One step of the track that is decoded.
+    fn pull(&mut self) -> Result<(), DecodeError> {
+        if self.given_out == self.out.len() {
+            self.out.clear();
+            self.given_out = 0;
+        }
+        let Some(track) = self.tracks.get_mut(self.decoding) else {
+            self.ended = true;
+            return Ok(());
+        };
+        self.interrupter.check()?;
+        let step = track.next(&mut self.raw);
+        if matches!(step, Err(DecodeError::Interrupted)) {
+            self.interrupter.answered();
+        }
+        match step? {
+            Step::Event(DecodeEvent::FormatChanged(format)) => {
+                track.format = format.clone();
+                self.take_spec(format.spec)?;
+                self.mark(Mark::Event(DecodeEvent::FormatChanged(format)));
+            }
+            Step::Event(event) => self.mark(Mark::Event(event)),
+            Step::Block => self.take_block(),
+            Step::Ended if self.decoding + 1 < self.tracks.len() => self.begin_next(),
+            Step::Ended => {
+                self.finish();
+                self.mark(Mark::End);
+                self.ended = true;
+            }
+        }
+        Ok(())
+    }
+
+    /// The track that is decoded is over. The converter goes on: a resampler that joins two tracks adds nothing between them.
+    fn begin_next(&mut self) {
+        self.mark(Mark::Track);
+        self.expected = None;
+        self.enter(self.decoding + 1);
+    }
+
+    fn enter(&mut self, track: usize) {
+        self.decoding = track;
+        if let Some(track) = self.tracks.get(track) {
+            self.interrupter.follow(track.source.interrupt());
+        }
+    }
+
+    fn take_block(&mut self) {
+        if self.expected != Some(self.raw.position) {
+            let rates = (
+                u64::from(self.raw.spec.sample_rate),
+                u64::from(self.converter.spec().sample_rate),
+            );
+            self.mark(Mark::Position(scaled(self.raw.position, rates.0, rates.1)));
+        }
+        self.expected = Some(self.raw.position + self.raw.frames() as u64);
+        if self.converter.is_identity() && self.out.is_empty() {
+            self.converter.count(self.raw.frames() as u64);
+            mem::swap(&mut self.out, &mut self.raw.samples);
+        } else {
+            self.converter.push(&self.raw.samples, &mut self.out);
+        }
+        self.made = self.started + self.converter.given();
+    }
+
+    /// From the next block on the track's frames are like this.
+    fn take_spec(&mut self, spec: Spec) -> Result<(), DecodeError> {
+        let from = self.converter.from();
+        if spec == from {
+            return Ok(());
+        }
+        let before = self.converter.spec();
+        self.finish();
+        self.converter = Converter::new(self.target, spec)?;
+        if self.converter.spec() != before {
+            self.mark(Mark::Spec(self.converter.spec()));
+        }
+        self.expected = None;
+        Ok(())
+    }
+
+    /// Takes what is left in the converter.
+    fn finish(&mut self) {
+        self.started += self.converter.due();
+        self.converter.finish(&mut self.out);
+        self.made = self.started;
+    }
+
+    fn mark(&mut self, mark: Mark) {
+        self.marks.push_back((self.started + self.converter.due(), mark));
+    }
+}
+
+impl Track {
+    fn open(mut source: Box<dyn PcmSource>) -> Result<Self, DecodeError> {
+        let mut ahead = VecDeque::new();
+        let mut format = None;
+        loop {
+            let mut block = Block::empty();
+            match source.next(&mut block)? {
+                Step::Event(event) => {
+                    if let DecodeEvent::FormatChanged(told) = &event {
+                        format.get_or_insert_with(|| told.clone());
+                    }
+                    ahead.push_back(Ahead::Event(event));
+                }
+                Step::Block => ahead.push_back(Ahead::Block(block)),
+                Step::Ended => ahead.push_back(Ahead::Ended),
+            }
+            if !matches!(ahead.back(), Some(Ahead::Event(_))) {
+                break;
+            }
+        }
+        // Its first step tells the format: that is its contract.
+        let format = format.ok_or(DecodeError::Malformed { what: "track" })?;
+        Ok(Self {
+            source,
+            ahead,
+            used: false,
+            format,
+        })
+    }
+
+    fn next(&mut self, block: &mut Block) -> Result<Step, DecodeError> {
+        if self.used {
+            self.source.seek(Duration::ZERO)?;
+            self.ahead.clear();
+            self.ahead
+                .push_back(Ahead::Event(DecodeEvent::FormatChanged(self.format.clone())));
+            self.used = false;
+        }
+        match self.ahead.pop_front() {
+            Some(Ahead::Block(ahead)) => {
+                *block = ahead;
+                Ok(Step::Block)
+            }
+            Some(Ahead::Event(event)) => Ok(Step::Event(event)),
+            Some(Ahead::Ended) => Ok(Step::Ended),
+            None => self.source.next(block),
+        }
+    }
+}
+
+impl fmt::Debug for Decoder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Decoder")
+            .field("format", &self.format)
+            .field("spec", &self.spec)
+            .field("position", &self.position())
+            .field("queued", &self.tracks.len().saturating_sub(1))
+            .finish_non_exhaustive()
+    }
+}
+
+/// Ends the wait of a [`Decoder`] for bytes, from another thread.
+#[derive(Clone)]
+pub struct DecodeInterrupter {
+    shared: Arc<Interrupted>,
+}
+
+struct Interrupted {
+    asked: AtomicBool,
+    current: Mutex<Interrupt>,
+}
+
+impl DecodeInterrupter {
+    fn new(interrupt: Interrupt) -> Self {
+        Self {
+            shared: Arc::new(Interrupted {
+                asked: AtomicBool::new(false),
+                current: Mutex::new(interrupt),
+            }),
+        }
+    }
+
+    /// The call that waits, or else the next one that would, returns [`DecodeError::Interrupted`]. Nothing is lost.
+    pub fn interrupt(&self) {
+        // Before the source is told: a decoder that goes over to another source right now finds the flag instead.
+        self.shared.asked.store(true, Ordering::SeqCst);
+        let current = Arc::clone(&self.shared.current.lock().unwrap_or_else(PoisonError::into_inner));
+        current();
+    }
+
+    fn follow(&self, interrupt: Interrupt) {
+        *self.shared.current.lock().unwrap_or_else(PoisonError::into_inner) = interrupt;
+    }
+
+    fn check(&self) -> Result<(), DecodeError> {
+        if self.shared.asked.swap(false, Ordering::SeqCst) {
+            return Err(DecodeError::Interrupted);
+        }
+        Ok(())
+    }
+
+    fn answered(&self) {
+        self.shared.asked.store(false, Ordering::SeqCst);
+    }
+}
+
+impl fmt::Debug for DecodeInterrupter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DecodeInterrupter").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,49 @@
+//! Files as PCM: whatever can be read at any position, or from its start on.
+//!
+//! ```text
+//!   input ── sniff ──▶ frames (MP3, ADTS) ─┐
+//!                      mp4                 │
+//!                      flac, ogg           ├── packets, placed ──▶ track: decoded, trimmed
+//!                      pcm (WAVE, AIFF)  ──┘
+//! ```
+
+mod chain;
+mod flac;
+mod input;
+mod ogg;
+mod pcm;
+mod reader;
+mod sniff;
+mod track;
+
+pub(super) use input::Input;
+pub(super) use track::FileTrack;
+
+use self::{
+    flac::FlacPackets,
+    ogg::OggPackets,
+    pcm::PcmPackets,
+    reader::PacketReader,
+    sniff::{FileKind, Sniffed, sniff},
+};
+use super::{DecodeError, error::UnsupportedContainerSnafu};
+
+/// Opens whatever `input` is.
+///
+/// # Errors
+///
+/// `UnsupportedContainer` and `UnsupportedCodec`, named; `Malformed`, `Io`, `Interrupted`.
+pub(super) fn open(input: &Input) -> Result<FileTrack, DecodeError> {
+    let Sniffed { kind, start, .. } = sniff(input)?;
+    let reader: Box<dyn PacketReader> = match kind {
+        FileKind::Flac => Box::new(FlacPackets::open(input.clone(), start)?),
+        FileKind::Ogg => Box::new(OggPackets::open(input.clone(), start)?),
+        FileKind::Wave => Box::new(PcmPackets::wave(input.clone(), start)?),
+        FileKind::Aiff => Box::new(PcmPackets::aiff(input.clone(), start)?),
+        FileKind::Mp4 | FileKind::Ts | FileKind::Frames => {
+            let container = "an unknown kind of file";
+            return UnsupportedContainerSnafu { container }.fail();
+        }
+    };
+    FileTrack::new(reader, input.interrupt())
+}

@@ -10,10 +10,10 @@ use crate::decode::{
 };
 
 /// A box's type.
-pub(super) type Kind = [u8; 4];
+pub(crate) type Kind = [u8; 4];
 
 /// The boxes in `bytes`, one after another, each with its body. Ends at the first one that does not fit.
-pub(super) fn boxes(bytes: &Bytes) -> impl Iterator<Item = (Kind, Bytes)> + use<> {
+pub(crate) fn boxes(bytes: &Bytes) -> impl Iterator<Item = (Kind, Bytes)> + use<> {
     let mut rest = bytes.clone();
     std::iter::from_fn(move || {
         let header = Header::read(&rest)?;
@@ -30,34 +30,34 @@ pub(super) fn boxes(bytes: &Bytes) -> impl Iterator<Item = (Kind, Bytes)> + use<
 }
 
 /// The first box of a type.
-pub(super) fn child(bytes: &Bytes, kind: &Kind) -> Option<Bytes> {
+pub(crate) fn child(bytes: &Bytes, kind: &Kind) -> Option<Bytes> {
     boxes(bytes)
         .find(|(found, _)| found == kind)
         .map(|(_, body)| body)
 }
 
 /// A box at the end of a path of types.
-pub(super) fn descendant(bytes: &Bytes, path: &[&Kind]) -> Option<Bytes> {
+pub(crate) fn descendant(bytes: &Bytes, path: &[&Kind]) -> Option<Bytes> {
     path.iter()
         .try_fold(bytes.clone(), |bytes, kind| child(&bytes, kind))
 }
 
 /// What stands before a box's body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Header {
-    pub(super) kind: Kind,
+pub(crate) struct Header {
+    pub(crate) kind: Kind,
     /// Of the header itself.
-    pub(super) length: usize,
+    pub(crate) length: usize,
     /// Of the whole box; `None` if it goes on to the end.
-    pub(super) size: Option<u64>,
+    pub(crate) size: Option<u64>,
 }
 
 impl Header {
     /// The longest header.
-    pub(super) const LONGEST: usize = 16;
+    pub(crate) const LONGEST: usize = 16;
 
     /// `None` if there are too few bytes, or it says that it is shorter than itself.
-    pub(super) fn read(bytes: &[u8]) -> Option<Self> {
+    pub(crate) fn read(bytes: &[u8]) -> Option<Self> {
         let mut fields = Fields(bytes);
         let size = fields.u32()?;
         let kind = fields.bytes(4)?.try_into().ok()?;
@@ -72,21 +72,21 @@ impl Header {
 }
 
 /// A full box's version, flags and rest.
-pub(super) fn full(bytes: &[u8]) -> Option<(u8, u32, Fields<'_>)> {
+pub(crate) fn full(bytes: &[u8]) -> Option<(u8, u32, Fields<'_>)> {
     let mut fields = Fields(bytes);
     let word = fields.u32()?;
     Some(((word >> 24) as u8, word & 0x00ff_ffff, fields))
 }
 
 /// `mdhd` and `mvhd`: units per second.
-pub(super) fn time_scale(header: &[u8]) -> Option<u32> {
+pub(crate) fn time_scale(header: &[u8]) -> Option<u32> {
     let (version, _, mut fields) = full(header)?;
     fields.bytes(if version == 1 { 16 } else { 8 })?;
     fields.u32().filter(|scale| *scale > 0)
 }
 
 /// `tkhd`: the track's number.
-pub(super) fn track_id(header: &[u8]) -> Option<u32> {
+pub(crate) fn track_id(header: &[u8]) -> Option<u32> {
     let (version, _, mut fields) = full(header)?;
     fields.bytes(if version == 1 { 16 } else { 8 })?;
     fields.u32()
@@ -94,7 +94,7 @@ pub(super) fn track_id(header: &[u8]) -> Option<u32> {
 
 /// `elst`: where the first edit that is not empty begins, in the track's time scale, and how long it is, in the movie's;
 /// 0 if it goes on to the end. `None` if there is none, or more than one: then the track is put together of pieces.
-pub(super) fn edit(list: &[u8]) -> Option<(i64, u64)> {
+pub(crate) fn edit(list: &[u8]) -> Option<(i64, u64)> {
     let (version, _, mut fields) = full(list)?;
     let count = fields.u32()?;
     let mut edit = None;
@@ -115,7 +115,7 @@ pub(super) fn edit(list: &[u8]) -> Option<(i64, u64)> {
 }
 
 /// `sgpd` of type `roll`: how many packets before a place have to be decoded for it.
-pub(super) fn roll(description: &[u8]) -> Option<u16> {
+pub(crate) fn roll(description: &[u8]) -> Option<u16> {
     let (version, _, mut fields) = full(description)?;
     if fields.bytes(4)? != b"roll" {
         return None;
@@ -140,7 +140,7 @@ pub(super) fn roll(description: &[u8]) -> Option<u16> {
 /// # Errors
 ///
 /// `UnsupportedCodec` by name, `Malformed`.
-pub(super) fn sample_entry(description: &Bytes) -> Result<CodecParams, DecodeError> {
+pub(crate) fn sample_entry(description: &Bytes) -> Result<CodecParams, DecodeError> {
     let what = "sample description";
     let entries = description
         .get(8..)

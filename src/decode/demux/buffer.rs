@@ -6,7 +6,7 @@ use bytes::{Bytes, BytesMut};
 
 /// A queue of bytes that keeps the chunks it was given: what lies within one chunk is taken without a copy.
 #[derive(Debug, Default)]
-pub(super) struct Buffer {
+pub(crate) struct Buffer {
     chunks: VecDeque<Bytes>,
     len: usize,
     /// How many bytes were taken before the first one here.
@@ -14,24 +14,24 @@ pub(super) struct Buffer {
 }
 
 impl Buffer {
-    pub(super) fn push(&mut self, bytes: Bytes) {
+    pub(crate) fn push(&mut self, bytes: Bytes) {
         if !bytes.is_empty() {
             self.len += bytes.len();
             self.chunks.push_back(bytes);
         }
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.len
     }
 
     /// How many bytes were taken so far.
-    pub(super) fn position(&self) -> u64 {
+    pub(crate) fn position(&self) -> u64 {
         self.position
     }
 
     /// The first `length` bytes in one piece; `None` if there are fewer.
-    pub(super) fn peek(&mut self, length: usize) -> Option<&[u8]> {
+    pub(crate) fn peek(&mut self, length: usize) -> Option<&[u8]> {
         if length > self.len {
             return None;
         }
@@ -43,12 +43,12 @@ impl Buffer {
     }
 
     /// All bytes that lie in one piece at the front: at least one, unless there are none.
-    pub(super) fn front(&self) -> &[u8] {
+    pub(crate) fn front(&self) -> &[u8] {
         self.chunks.front().map_or(&[], |chunk| chunk)
     }
 
     /// Takes the first `length` bytes; `None`, and nothing taken, if there are fewer.
-    pub(super) fn take(&mut self, length: usize) -> Option<Bytes> {
+    pub(crate) fn take(&mut self, length: usize) -> Option<Bytes> {
         if length > self.len {
             return None;
         }
@@ -65,7 +65,7 @@ impl Buffer {
     }
 
     /// Drops up to `length` bytes; how many.
-    pub(super) fn skip(&mut self, length: u64) -> u64 {
+    pub(crate) fn skip(&mut self, length: u64) -> u64 {
         let length = usize::try_from(length).unwrap_or(usize::MAX).min(self.len);
         let mut left = length;
         while left > 0 {
@@ -84,7 +84,7 @@ impl Buffer {
     }
 
     /// Drops everything.
-    pub(super) fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.skip(u64::MAX);
     }
 

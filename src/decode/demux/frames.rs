@@ -16,13 +16,13 @@ const SEARCHED: usize = 2 * 8192;
 
 /// Which kind of frame is looked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     Adts,
     Mpeg,
 }
 
 impl Kind {
-    pub(super) fn container(self) -> Container {
+    pub(crate) fn container(self) -> Container {
         match self {
             Self::Adts => Container::Adts,
             Self::Mpeg => Container::Mpeg,
@@ -32,13 +32,13 @@ impl Kind {
 
 /// What a frame's header says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Header {
+pub(crate) struct Header {
     /// The whole frame, header included.
-    pub(super) length: usize,
+    pub(crate) length: usize,
     /// The header that is no part of the packet.
     strip: usize,
-    pub(super) frames: u32,
-    pub(super) sample_rate: u32,
+    pub(crate) frames: u32,
+    pub(crate) sample_rate: u32,
     shape: Shape,
 }
 
@@ -59,7 +59,7 @@ enum Shape {
 
 impl Header {
     /// Reads a header at the start of `bytes`; `None` if there is none.
-    pub(super) fn read(kind: Kind, bytes: &[u8]) -> Option<Self> {
+    pub(crate) fn read(kind: Kind, bytes: &[u8]) -> Option<Self> {
         match kind {
             Kind::Adts => Self::adts(bytes),
             Kind::Mpeg => Self::mpeg(bytes),
@@ -131,7 +131,7 @@ impl Header {
     }
 
     /// Whether two frames can be of one encoder run.
-    pub(super) fn agrees(&self, other: &Self) -> bool {
+    pub(crate) fn agrees(&self, other: &Self) -> bool {
         self.sample_rate == other.sample_rate && self.shape == other.shape
     }
 
@@ -140,7 +140,7 @@ impl Header {
     /// # Errors
     ///
     /// `UnsupportedCodec`.
-    pub(super) fn params(&self) -> Result<CodecParams, DecodeError> {
+    pub(crate) fn params(&self) -> Result<CodecParams, DecodeError> {
         let unsupported = |codec: &str| UnsupportedCodecSnafu { codec }.fail();
         match self.shape {
             Shape::Adts { blocks: 1.., .. } => unsupported("ADTS with several blocks in a frame"),
@@ -186,14 +186,14 @@ fn kbits(first: bool, layer: u32, index: u32) -> Option<u32> {
 
 /// One frame of the stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Frame {
-    pub(super) header: Header,
+pub(crate) struct Frame {
+    pub(crate) header: Header,
     /// Where it began in the buffer.
-    pub(super) position: u64,
+    pub(crate) position: u64,
     /// How many frames before it could not be found, judged by the bytes in their place.
-    pub(super) lost: u64,
+    pub(crate) lost: u64,
     /// Without what is stripped.
-    pub(super) data: Bytes,
+    pub(crate) data: Bytes,
 }
 
 /// What stands behind a frame.
@@ -210,7 +210,7 @@ enum Behind {
 
 /// Finds frames in a buffer, also behind garbage.
 #[derive(Debug)]
-pub(super) struct Frames {
+pub(crate) struct Frames {
     kind: Kind,
     /// The last frame's header, if that frame ended where the buffer begins.
     last: Option<Header>,
@@ -222,7 +222,7 @@ pub(super) struct Frames {
 }
 
 impl Frames {
-    pub(super) fn new(kind: Kind) -> Self {
+    pub(crate) fn new(kind: Kind) -> Self {
         Self {
             kind,
             last: None,
@@ -233,17 +233,17 @@ impl Frames {
     }
 
     /// The bytes from here on do not follow those before.
-    pub(super) fn restart(&mut self) {
+    pub(crate) fn restart(&mut self) {
         (self.last, self.skipped) = (None, 0);
     }
 
     /// Bytes are missing here.
-    pub(super) fn miss(&mut self, bytes: u64) {
+    pub(crate) fn miss(&mut self, bytes: u64) {
         (self.last, self.skipped) = (None, self.skipped + bytes);
     }
 
     /// The next whole frame. With `all` no more bytes will follow those in the buffer.
-    pub(super) fn next(&mut self, buffer: &mut Buffer, all: bool) -> Option<Frame> {
+    pub(crate) fn next(&mut self, buffer: &mut Buffer, all: bool) -> Option<Frame> {
         loop {
             let head = buffer.peek(LONGEST_HEADER.min(buffer.len()))?;
             if head.len() < if all { SHORTEST_HEADER } else { LONGEST_HEADER } {
@@ -358,7 +358,7 @@ impl Frames {
 }
 
 /// Whether an MPEG audio frame holds no sound but a `Xing`, `Info` or `VBRI` header.
-pub(super) fn is_info(frame: &[u8]) -> bool {
+pub(crate) fn is_info(frame: &[u8]) -> bool {
     Lame::read(frame).is_some() || frame.get(36..40) == Some(b"VBRI")
 }
 

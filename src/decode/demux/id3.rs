@@ -3,7 +3,7 @@
 use super::bits::Fields;
 
 /// The header of a tag.
-pub(super) const HEADER: usize = 10;
+pub(crate) const HEADER: usize = 10;
 
 /// The owner of the private frame that holds a segment's timestamp (RFC 8216, 3.4).
 const TIMESTAMP_OWNER: &[u8] = b"com.apple.streaming.transportStreamTimestamp\0";
@@ -15,7 +15,7 @@ fn synchsafe(bytes: &[u8]) -> Option<usize> {
 }
 
 /// The length of the tag at the start of `bytes`, header and footer included; `None` if there is no tag.
-pub(super) fn length(bytes: &[u8]) -> Option<usize> {
+pub(crate) fn length(bytes: &[u8]) -> Option<usize> {
     let header = bytes.get(..HEADER)?;
     let (magic, rest) = header.split_at_checked(3)?;
     let [major, revision, flags, size @ ..] = rest else {
@@ -29,7 +29,7 @@ pub(super) fn length(bytes: &[u8]) -> Option<usize> {
 }
 
 /// The 33-bit timestamp in a whole tag, in units of 90 kHz. Its upper bits are not always zero, and mean nothing.
-pub(super) fn timestamp(tag: &[u8]) -> Option<i64> {
+pub(crate) fn timestamp(tag: &[u8]) -> Option<i64> {
     let major = *tag.get(3)?;
     let mut fields = Fields(tag.get(HEADER..)?);
     loop {
@@ -58,7 +58,7 @@ pub(super) fn timestamp(tag: &[u8]) -> Option<i64> {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::*;
 
     /// A tag of version 2.4 with one private frame.

@@ -4,13 +4,13 @@
 //! track's, and its headers came with another file.
 
 mod aac;
-mod bits;
-mod boxes;
-mod buffer;
+pub(super) mod bits;
+pub(super) mod boxes;
+pub(super) mod buffer;
 mod clock;
 mod fmp4;
-mod frames;
-mod id3;
+pub(super) mod frames;
+pub(super) mod id3;
 mod packed;
 mod psi;
 mod ts;

@@ -150,11 +150,11 @@ impl PacketReader for OggPackets {
                 }
                 Ok(Some(_)) => {}
                 Ok(None) => break,
-                Err(Error::ResetRequired) if self.streamed => {
+                // A part that was not found before, as it has the serial numbers of this one.
+                Err(Error::ResetRequired) => {
                     self.sound = Sound::find(&self.reader)?;
                     return Ok(Next::Chained);
                 }
-                Err(Error::ResetRequired) => break,
                 // Cut off: what was there has been played.
                 Err(Error::IoError(error)) if error.kind() == std::io::ErrorKind::UnexpectedEof => break,
                 Err(Error::IoError(error)) => return Err(read_error(error)),
@@ -201,7 +201,8 @@ impl PacketReader for OggPackets {
     }
 
     fn is_chained(&self) -> bool {
-        self.streamed || self.parts.len() > 1
+        // One never knows: parts with the same serial numbers are met only where they begin.
+        true
     }
 
     fn chain_duration(&self) -> Option<Duration> {
@@ -272,6 +273,9 @@ impl Sound {
                     extra_data: params.extra_data.clone().unwrap_or_default().into(),
                 },
                 time_scale: sample_rate,
+                wraps: false,
+                first_pts: None,
+                roll: 0,
                 trim: Trim {
                     start: priming,
                     end: total.map(|_| padding),

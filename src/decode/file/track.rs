@@ -262,7 +262,7 @@ impl PcmSource for FileTrack {
             .saturating_add(frames_at(time, rate).saturating_sub(self.base));
         self.begun = true;
         self.ended = false;
-        if !self.reader.is_chained() && self.end().is_some_and(|end| self.next >= end) {
+        if self.duration().is_some_and(|duration| time >= duration) {
             self.next = self.end().unwrap_or(self.next);
             // Whatever the reader stands at, it is read no more.
             self.ended = true;

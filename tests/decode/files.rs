@@ -1,0 +1,159 @@
+//! P1: files as they are, against what is known of them.
+
+use std::io::Cursor;
+
+use kithara::decode::{Codec, Container, DecodeError, DecodeEvent, DecodeParams, Decoder, TrimRule};
+use kithara_test_support::expected;
+use tempfile::tempdir;
+
+use crate::pcm::{bundled, difference, ffmpeg, ffmpeg_pcm, has, open, rest, sha256_s16, whole};
+
+#[test]
+fn p1_lossless_files_are_bit_for_bit_what_was_encoded() {
+    for name in ["piece.flac", "piece.wav"] {
+        let pcm = &expected()["files"][name]["pcm"];
+        let (samples, spec) = whole(&bundled(name));
+        assert_eq!((spec.sample_rate, spec.channels.count()), (22_050, 2));
+        assert_eq!(
+            samples.len() as u64 / 2,
+            pcm["samples"].as_u64().unwrap(),
+            "{name}"
+        );
+        assert_eq!(pcm["sha256"], sha256_s16(&samples), "{name}");
+    }
+}
+
+#[test]
+fn p1_lossy_files_have_the_frames_that_were_encoded() {
+    for name in ["piece.ogg"] {
+        let pcm = &expected()["files"][name]["pcm"];
+        let (samples, _) = whole(&bundled(name));
+        assert_eq!(
+            samples.len() as u64 / 2,
+            pcm["samples"].as_u64().unwrap(),
+            "{name}"
+        );
+        if has("ffmpeg") {
+            let off = difference(&samples, &ffmpeg_pcm(&bundled(name)));
+            assert!(off <= 1e-4, "{name}: {off}");
+        }
+    }
+}
+
+#[test]
+fn p1_every_depth_of_lossless_sound_is_exact() {
+    if !has("ffmpeg") {
+        return;
+    }
+    let dir = tempdir().unwrap();
+    let piece = bundled("piece.flac");
+    let piece = piece.to_str().unwrap();
+    // Each file's samples as doubles, from ffmpeg: exact for all of them.
+    for (name, arguments) in [
+        ("u8.wav", &["-c:a", "pcm_u8"][..]),
+        ("s16.wav", &["-c:a", "pcm_s16le"]),
+        ("s24.wav", &["-c:a", "pcm_s24le", "-af", "volume=0.77"]),
+        ("s32.wav", &["-c:a", "pcm_s32le", "-af", "volume=0.77"]),
+        ("f32.wav", &["-c:a", "pcm_f32le", "-af", "volume=0.77"]),
+        ("f64.wav", &["-c:a", "pcm_f64le", "-af", "volume=0.77"]),
+        ("alaw.wav", &["-c:a", "pcm_alaw"]),
+        ("mulaw.wav", &["-c:a", "pcm_mulaw"]),
+        ("six.wav", &["-c:a", "pcm_s24le", "-ac", "6"]),
+        ("rf64.wav", &["-c:a", "pcm_s16le", "-rf64", "always"]),
+        ("s16.aiff", &["-c:a", "pcm_s16be"]),
+        ("s24.aiff", &["-c:a", "pcm_s24be", "-af", "volume=0.77"]),
+        ("sowt.aifc", &["-c:a", "pcm_s16le", "-f", "aiff"]),
+        ("f32.aifc", &["-c:a", "pcm_f32be", "-f", "aiff"]),
+        (
+            "s24.flac",
+            &["-c:a", "flac", "-sample_fmt", "s32", "-af", "volume=0.77"],
+        ),
+        ("mono.flac", &["-c:a", "flac", "-ac", "1"]),
+        ("six.flac", &["-c:a", "flac", "-ac", "6"]),
+        ("s16.oga", &["-c:a", "flac"]),
+    ] {
+        let file = dir.path().join(name);
+        ffmpeg(&[&["-i", piece], arguments].concat(), &file);
+        let (samples, spec) = whole(&file);
+        assert_eq!(difference(&samples, &ffmpeg_pcm(&file)), 0.0, "{name}");
+        assert_eq!(
+            samples.len(),
+            132_300 * usize::from(spec.channels.count()),
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn p1_a_chain_plays_all_its_parts() {
+    let part = std::fs::read(bundled("piece.ogg")).unwrap();
+    let (samples, _) = whole(&bundled("piece.ogg"));
+    // With the same serial number, as `cat` makes it.
+    let twice = [&part[..], &part].concat();
+    let mut decoder = Decoder::from_reader(Cursor::new(twice), &DecodeParams::new()).unwrap();
+    let heard = rest(&mut decoder);
+    assert_eq!(heard.len(), 2 * samples.len());
+    assert_eq!(heard[..samples.len()], samples);
+    assert_eq!(heard[samples.len()..], samples);
+}
+
+#[test]
+fn p1_a_chain_of_different_parts_tells_each_format() {
+    if !has("ffmpeg") {
+        return;
+    }
+    let dir = tempdir().unwrap();
+    let piece = bundled("piece.flac");
+    let second = dir.path().join("second.oga");
+    ffmpeg(&["-i", piece.to_str().unwrap(), "-c:a", "flac"], &second);
+    let chain = [
+        std::fs::read(bundled("piece.ogg")).unwrap(),
+        std::fs::read(&second).unwrap(),
+    ]
+    .concat();
+    let mut decoder = Decoder::from_reader(Cursor::new(chain), &DecodeParams::new()).unwrap();
+    assert_eq!(decoder.duration().unwrap().as_secs(), 26);
+    let mut rates = Vec::new();
+    let mut frames = 0;
+    while let Some(block) = decoder.next_block().unwrap() {
+        frames += block.frames();
+        while let Some(event) = decoder.next_event() {
+            if let DecodeEvent::FormatChanged(format) = event {
+                rates.push((format.codec, format.spec.sample_rate));
+            }
+        }
+    }
+    assert_eq!(rates, [(Codec::Vorbis, 44_100), (Codec::Flac, 22_050)]);
+    assert_eq!(frames, 882_000 + 132_300);
+}
+
+#[test]
+fn what_a_track_is_and_what_was_left_out_can_be_read() {
+    let ogg = open(&bundled("piece.ogg"), &DecodeParams::new());
+    let format = ogg.format();
+    assert_eq!((format.codec, format.container), (Codec::Vorbis, Container::Ogg));
+    assert_eq!(
+        (format.trim.rule, format.trim.end),
+        (TrimRule::OggGranule, Some(624))
+    );
+    assert_eq!(ogg.duration().unwrap().as_millis(), 20_000);
+    assert!((60_000..90_000).contains(&format.bit_rate.unwrap()));
+
+    let flac = open(&bundled("piece.flac"), &DecodeParams::new());
+    assert_eq!(flac.format().bits_per_sample, Some(16));
+    assert_eq!(flac.duration().unwrap().as_millis(), 6_000);
+}
+
+#[test]
+fn p6_what_cannot_be_decoded_is_refused_by_name_before_the_first_frame() {
+    let refused = |bytes: &'static [u8]| {
+        Decoder::from_reader(Cursor::new(bytes), &DecodeParams::new())
+            .map(drop)
+            .unwrap_err()
+    };
+    assert!(matches!(
+        refused(b"\x1a\x45\xdf\xa3 and so on"),
+        DecodeError::UnsupportedContainer { container } if container == "Matroska or WebM"
+    ));
+    assert!(matches!(refused(b"fLaC"), DecodeError::Malformed { .. }));
+}

@@ -1,0 +1,18 @@
+//! From bytes to PCM: what comes out is what the encoder was given.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    clippy::cast_sign_loss,
+    clippy::float_cmp,
+    missing_docs,
+    reason = "a test fails by panicking"
+)]
+
+mod files;
+mod pcm;
+mod queue;
+mod seeks;

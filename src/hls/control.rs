@@ -45,6 +45,9 @@ pub enum HlsControl {
         variant: usize,
         /// The segment's Media Sequence Number.
         media_sequence: u64,
+        /// Its Discontinuity Sequence Number: segments with the same one have one line of timestamps, in every Variant
+        /// Stream.
+        discontinuity_sequence: u64,
         /// How long it plays.
         duration: Duration,
         /// When it starts, counted from the start of the track.

@@ -43,6 +43,7 @@ pub(super) struct Part {
     /// When the segment starts that this is, or is needed for.
     time: Duration,
     duration: Duration,
+    discontinuity_sequence: u64,
     /// The Discontinuity Sequence Number that begins here.
     discontinuity: Option<u64>,
 }
@@ -78,7 +79,8 @@ impl Track {
         let mut current: Option<Arc<InitializationSection>> = None;
         for segment in playlist.segments {
             let (media_sequence, duration) = (segment.sequence, segment.duration);
-            let mut discontinuity = segment.discontinuity.then_some(segment.discontinuity_sequence);
+            let discontinuity_sequence = segment.discontinuity_sequence;
+            let mut discontinuity = segment.discontinuity.then_some(discontinuity_sequence);
             if segment.discontinuity {
                 // A decoder may begin anew here, and a new decoder needs the section (H13, fault W34). If the segment is a
                 // gap the section waits for the next one that has bytes.
@@ -89,6 +91,7 @@ impl Track {
                 parts.push(Part {
                     media,
                     media_sequence,
+                    discontinuity_sequence,
                     time,
                     duration,
                     discontinuity,
@@ -299,6 +302,7 @@ impl Track {
     ) -> impl Iterator<Item = HlsControl> + use<> {
         let Part {
             media_sequence,
+            discontinuity_sequence,
             time,
             duration,
             discontinuity,
@@ -316,6 +320,7 @@ impl Track {
             Some(_) => HlsControl::SegmentStart {
                 variant,
                 media_sequence,
+                discontinuity_sequence,
                 duration,
                 time,
                 origin,

@@ -219,6 +219,18 @@ fn the_section_in_force_comes_before_the_segment_sought_by_time() {
             starts.map_or(bytes.is_empty(), plays_then),
             "from {seconds} s: {starts:?}"
         );
+        // Each segment names its run of timestamps, whether or not the tag before it was played.
+        let runs = tape.controls.iter().filter_map(|control| match control {
+            HlsControl::SegmentStart {
+                media_sequence,
+                discontinuity_sequence,
+                ..
+            } => Some((*media_sequence, *discontinuity_sequence)),
+            _ => None,
+        });
+        for (segment, run) in runs {
+            assert_eq!(run, [0, 0, 1, 1, 2, 2, 2][usize::try_from(segment).unwrap()]);
+        }
         let told: Vec<_> = tape.story.into_iter().take(4).collect();
         assert_eq!(told.join(", "), story, "from {seconds} s");
     }

@@ -173,6 +173,7 @@ impl Download {
                 // The server ignores ranges: the transfer was given up, and the whole file is asked for.
                 None => self.request(Slot::Main, 0, None),
             }
+            // Whether the demand ends does not matter here: the caller waits for this, and its drop cancels.
             let event = self.next_event(true).await;
             self.handle(event).await?;
         }
@@ -235,11 +236,13 @@ impl Download {
             ranges,
         };
         let remote = &self.remote;
+        // `has_room` asks the client's pool, and only for a small jump: it takes the pool's lock.
         let action = schedule::decide(
             &snapshot,
             |range| writer.first_missing(range),
             || remote.has_room(),
         );
+        // Remembered, so that the next snapshot has the shorter look-ahead: the download rests until a quarter is read.
         self.is_full = action == Action::Wait;
         match action {
             Action::Wait => Ok(false),
@@ -400,6 +403,7 @@ impl Future for FileDriver {
             return Poll::Ready(());
         };
         let done = work.as_mut().poll(cx);
+        // Dropped at once: the driver may be kept for long, and must not hold the resource or the events with it.
         if done.is_ready() {
             self.work = None;
         }

@@ -15,6 +15,8 @@ use crate::storage::{StreamingError, WaitError};
 ///
 /// Cheap to clone: one failure ends the wait of every reader, and they share its cause. URLs in it show no query and no
 /// credentials.
+// A variant that only carries another error is transparent: its text and its source are those of the other, so that the
+// first line which a user sees names the cause.
 #[non_exhaustive]
 #[derive(Debug, Clone, Snafu)]
 #[snafu(visibility(pub(super)))]
@@ -145,7 +147,7 @@ mod tests {
     fn an_error_that_only_carries_another_one_is_transparent() {
         let net = || NetError::Connect {
             url: "http://a/".to_owned(),
-            source: io::Error::from(io::ErrorKind::ConnectionRefused),
+            source: io::Error::from(io::ErrorKind::ConnectionRefused).into(),
         };
         let error = FileError::from(net());
         assert_eq!(error.to_string(), net().to_string());

@@ -30,6 +30,7 @@ impl Location {
                 Ok(path) => Self::Path(path),
                 Err(()) => Self::Path(text.into()),
             },
+            // Any other scheme is none of ours, and may be no scheme: `C:\music` parses as a URL of the scheme `c`.
             _ => Self::Path(text.into()),
         }
     }

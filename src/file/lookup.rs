@@ -46,6 +46,7 @@ impl CacheLookup {
     /// `None` if the cache does not have the complete file. Blocks.
     pub(super) fn complete(cache: &BlockingCache, asset: &AssetId, path: &CachePath) -> Option<Self> {
         let found = match cache.resource(asset, path) {
+            // A cache in memory has entries and no files to read them from.
             Err(CacheError::NoFiles) => open_memory_entry(cache, asset, path),
             found => found,
         };
@@ -135,6 +136,7 @@ impl DownloadTarget {
 
     /// Which file the bytes are of, as an earlier session recorded it: the strong validator and the length.
     pub(super) fn identity(&self) -> Option<(Validator, u64)> {
+        // Both or none. The length alone proves nothing, and without it the server's total could not be compared.
         let tag = String::from_utf8(self.resource.tag()).ok()?;
         Some((Validator::parse(&tag)?, self.resource.len()?))
     }
@@ -142,6 +144,7 @@ impl DownloadTarget {
     /// Commits bytes that are all there. If that fails they can be read all the same.
     pub(super) async fn commit(self, len: u64) -> Resource {
         let Self { resource, entry, .. } = self;
+        // The writer may be taken: another source is committing the same bytes then, and there is nothing to do.
         rt::unblock(move || {
             if let (Some(entry), Ok(mut writer)) = (entry, resource.writer())
                 && let Err(error) = entry.commit(&mut writer, len)

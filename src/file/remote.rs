@@ -46,6 +46,7 @@ impl Remote {
     pub(super) fn resume(&mut self, validator: Validator, total: u64) {
         self.identity = Some(Identity {
             validator: Some(validator),
+            // Not recorded. The validator is one of the two, and says more.
             header_values: [None, None],
             total: Some(total),
         });
@@ -77,12 +78,15 @@ impl Remote {
 
     pub(super) fn request(&self, span: Span) -> Request {
         let mut request = Request::get(self.url.clone());
+        // A range from 0 too: only its answer shows whether the server serves ranges.
         if self.ranges {
             request = request.range(match span.end {
                 Some(end) => ByteRange::new(span.next, end),
                 None => ByteRange::from_start(span.next),
             });
         }
+        // A changed file then comes whole instead of in part, or with another length. Either is noticed before a byte of it
+        // is stored.
         if let Some(known) = &self.identity {
             if let Some(validator) = known.validator.clone() {
                 request = request.if_range(validator);
@@ -120,6 +124,7 @@ impl Remote {
         let header_values = [header("etag"), header("last-modified")];
         let validator = response.validator();
         let total = response.total_length();
+        // A 200 is the whole file, even where it answers a range. Asking for ranges again would get the start again.
         if response.status() == 200 {
             self.ranges = false;
         }
@@ -131,6 +136,8 @@ impl Remote {
             });
             return Ok(());
         };
+        // Only what both responses have can contradict. A value that is missing in one of them is no evidence: servers behind
+        // one name differ in what they send.
         let differ = |before: &Option<Vec<u8>>, now: &Option<Vec<u8>>| matches!((before, now), (Some(before), Some(now)) if before != now);
         let other_validator = matches!((&known.validator, &validator), (Some(a), Some(b)) if a != b);
         let other_header = known
@@ -145,6 +152,7 @@ impl Remote {
             }
             .fail();
         }
+        // Learned late, where the first response was chunked or its total was `*`.
         known.total = known.total.or(total);
         Ok(())
     }

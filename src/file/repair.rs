@@ -62,6 +62,7 @@ async fn repair(weak: WeakResource<FileError>, client: HttpClient, url: Url) {
         match future::or(unwanted, downloaded).await {
             None => return,
             Some(Ok(())) => {}
+            // Readers of the lost bytes get the cause, all others read on.
             Some(Err(cause)) => {
                 log::warn!("{cause}");
                 writer.fail(cause);

@@ -51,6 +51,7 @@ impl StoredValidators {
 
     /// Whether a response is of the same file. Two `ETag`s decide alone.
     fn matches(&self, headers: &HeaderMap) -> bool {
+        // A server that tells neither any more proves nothing: the file is downloaded anew.
         let now = Self::of(headers);
         now.is_some_and(|now| match (self.etag.is_empty(), now.etag.is_empty()) {
             (false, false) => self.etag == now.etag,
@@ -96,6 +97,7 @@ pub(super) async fn is_unchanged(
         Some(stored) => request = request.header("if-modified-since", &stored.last_modified),
         None => {}
     }
+    // Once: retries would only delay a file that is there to be played.
     let answer = async { Some(client.send_once(request).await) };
     let limit = async {
         rt::sleep(ANSWER_LIMIT).await;

@@ -118,6 +118,7 @@ pub(super) fn decide(
             (_, None) => Action::Wait,
         };
     };
+    // One response, from the first byte to the last. A goal ahead of its position comes in time, one behind it never does.
     if !snapshot.ranges {
         return match snapshot.main {
             Some(main) if main.next <= goal => Action::Continue { main: true },
@@ -130,6 +131,7 @@ pub(super) fn decide(
     if snapshot.side.is_some_and(|side| side.reaches_soon(goal)) {
         return Action::Continue { main: false };
     }
+    // The gap ends at bytes that are present, or at the end of the file if its length is known.
     let gap_end = missing(goal..u64::MAX)
         .map(|gap| gap.end)
         .filter(|end| *end != u64::MAX);
@@ -157,6 +159,7 @@ pub(super) fn decide(
 impl Snapshot {
     /// The missing byte that is wanted first.
     fn goal(&self, missing: &impl Fn(Range<u64>) -> Option<Range<u64>>) -> Option<u64> {
+        // A wait comes before any look-ahead: a decoder stands still until its byte is there.
         let waited = self
             .demand
             .waiting
@@ -219,6 +222,7 @@ impl ReadaheadRamp {
         look_ahead: u64,
         end: Option<u64>,
     ) -> Option<u64> {
+        // A request that does not start where the last one ended is a jump too, after a response that came to its end.
         let first = Some(look_ahead.max(Self::MIN));
         self.len = match self.len {
             _ if is_jump => first,

@@ -69,6 +69,7 @@ impl Sink {
         events: Sender<FileControl>,
         subscribers: Arc<Subscribers>,
     ) -> Self {
+        // A new download tries the cache again. The bypass of the last one must not be told to its subscribers.
         subscribers.reset();
         Self {
             writer: Some(writer),
@@ -103,6 +104,7 @@ impl Sink {
     }
 
     fn emit(&mut self, event: FileControl) {
+        // `Opened` is the first event of a file. What comes up while the file opens waits for it.
         match &mut self.pending_events {
             Some(pending) => pending.push(event),
             // An error means that the app has dropped the events.
@@ -261,6 +263,7 @@ impl Sink {
 
     /// Ends every wait with `cause` and removes what is written: the server has another file now.
     pub(super) fn discard(mut self, cause: FileError) {
+        // Not in the background: what follows may claim the entry, and would find the old bytes.
         if let Some(Err(error)) = self.writer.take().map(|writer| writer.discard(cause)) {
             log::warn!("cannot remove a partial file: {error}");
         }

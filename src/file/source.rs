@@ -119,6 +119,8 @@ impl Source for FileSource {
     }
 
     fn seek_bytes(&mut self, position: u64) -> Result<(), StreamError<FileError>> {
+        // The next `open` goes there. The session of the last stream stays in `read_state`: the new one goes on with the
+        // same file and the same download.
         self.position = position;
         Ok(())
     }

@@ -127,12 +127,17 @@ impl FileItems {
         if self.ended {
             return Ok(None);
         }
+        // Taken for each item and not for the stream's life: a stream that was replaced by a seek keeps it no longer than its
+        // last read takes.
         let mut state = self.shared.lock_arc().await;
         loop {
             self.open(&mut state).await.map_err(StreamError::source)?;
+            // Events first: `Opened` was sent before the first byte came, and is delivered before it.
             if let Some(event) = state.event() {
                 return Ok(Some(Message::Control(event)));
             }
+            // The read may wait for the disk, which the consumer's thread must not. The lock goes along, and is released there
+            // if this future is dropped meanwhile.
             let position = self.position;
             let (found, back) = rt::unblock(move || (state.read(position), state)).await;
             state = back;
@@ -162,6 +167,7 @@ impl FileItems {
             return Ok(());
         }
         let StartedFile { resource, events } = self.context.start(self.position, self.mode).await?;
+        // Before the first byte. The session is dropped with its download if the file is another one by now.
         let version = FileVersion::of(&resource);
         if state
             .version

@@ -86,6 +86,8 @@ impl Transfer {
                 Err(error) => TransferEvent::Failed(error),
             }),
             State::Reading(body) => Poll::Ready(match ready!(Pin::new(&mut **body).poll_next(cx)) {
+                // The body counts its position itself, over resumed connections too: it is what the bytes belong to, and not
+                // what was asked for.
                 Some(Ok(bytes)) => {
                     let at = body.position() - bytes.len() as u64;
                     self.span.next = body.position();

@@ -123,6 +123,7 @@ impl Transfers {
     /// Puts a transfer in the place of the one there, which is kept for [`salvage`](Self::salvage). Returns whether there
     /// was one that was not done.
     pub(super) fn start(&self, slot: Slot, transfer: Transfer) -> bool {
+        // One abandoned transfer at a time: a reader that jumps about must not gather connections.
         let (older, is_jump) = self.with(|slots| {
             let abandoned = slots.slot(slot).replace(transfer);
             let abandoned = abandoned.filter(|transfer| !transfer.span.is_done());

@@ -23,7 +23,7 @@ use super::progress::Progress;
 use super::store::{AssetInfo, EntryInfo, Staged, Store, Trash};
 use super::timestamp::Timestamp;
 use super::trash_queue::TrashQueue;
-use crate::storage::{Alarm, StreamingResource};
+use crate::storage::{DamageCallback, StreamingResource};
 
 /// The calls of [`AssetCache`](super::AssetCache) under the same names, for decode threads and tools. Each may block on the
 /// disk.
@@ -141,13 +141,13 @@ impl BlockingCache {
     /// [`CacheError::Io`].
     pub fn open(&self, asset: &AssetId, path: &CachePath) -> Result<Option<Entry>, CacheError> {
         let entry = self.stack.store.open(asset, path)?;
-        Ok(entry.map(|entry| entry.with_alarm(self.alarm(asset, path))))
+        Ok(entry.map(|entry| entry.on_damage(self.damage_callback(asset, path))))
     }
 
     /// Removes an entry in which a read finds damage. Holds the cache weakly: a reader does not keep the cache open.
-    pub(super) fn alarm(&self, asset: &AssetId, path: &CachePath) -> Alarm {
+    pub(super) fn damage_callback(&self, asset: &AssetId, path: &CachePath) -> DamageCallback {
         let (stack, asset, path) = (Arc::downgrade(&self.stack), asset.clone(), path.clone());
-        Alarm::new(move || {
+        DamageCallback::new(move || {
             let Some(stack) = stack.upgrade() else {
                 return;
             };

@@ -11,7 +11,7 @@ use super::error::{CacheError, IoSnafu};
 use super::footer::{BLOCK, Footer};
 use super::id::AssetId;
 use super::path::CachePath;
-use crate::storage::Alarm;
+use crate::storage::DamageCallback;
 use crate::storage::durable::{DiskFile, read_range};
 
 /// Bytes read at once where the caller does not ask for all of them.
@@ -36,7 +36,7 @@ pub(super) struct EntryFile {
     pub(super) path: PathBuf,
     pub(super) footer: Footer,
     /// Lets the cache it was opened from remove it.
-    pub(super) alarm: Alarm,
+    pub(super) on_damage: DamageCallback,
 }
 
 impl Entry {
@@ -59,15 +59,15 @@ impl Entry {
                 file,
                 path: file_path.to_owned(),
                 footer,
-                alarm: Alarm::default(),
+                on_damage: DamageCallback::default(),
             }),
         }))
     }
 
-    /// Has `alarm` called for damage that a read finds.
-    pub(super) fn with_alarm(mut self, alarm: Alarm) -> Self {
+    /// Has `callback` called for damage that a read finds.
+    pub(super) fn on_damage(mut self, callback: DamageCallback) -> Self {
         if let Content::File(file) = &mut self.content {
-            file.alarm = alarm;
+            file.on_damage = callback;
         }
         self
     }
@@ -145,7 +145,7 @@ impl Entry {
             Content::File(file) if file.footer.is_of(asset, path) => {
                 let right = file.is_right()?;
                 if !right {
-                    file.alarm.sound();
+                    file.on_damage.call();
                 }
                 Ok(right)
             }
@@ -157,7 +157,7 @@ impl Entry {
 impl EntryFile {
     fn told(&self, error: &CacheError) {
         if error.is_damaged() {
-            self.alarm.sound();
+            self.on_damage.call();
         }
     }
 

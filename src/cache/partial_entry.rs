@@ -114,8 +114,12 @@ impl PartialEntry {
             .partial(&place.partial)
             .durability(place.durability)
             .budget(Arc::clone(&self.claim) as Arc<dyn Budget>)
-            .alarm(self.claim.cache.alarm(&self.claim.asset, &self.claim.path))
-            .made_late()
+            .on_damage(
+                self.claim
+                    .cache
+                    .damage_callback(&self.claim.asset, &self.claim.path),
+            )
+            .create_lazily()
             .open()
     }
 
@@ -266,11 +270,11 @@ pub(super) fn open_finished<E>(entry: EntryFile, lease: Lease) -> StreamingResou
         file,
         path,
         footer,
-        alarm,
+        on_damage,
     } = entry;
     StreamingOptions::new(path)
         .budget(Arc::new(Leased(lease)))
-        .alarm(alarm)
+        .on_damage(on_damage)
         .open_checked(file, footer.payload, &footer.sums())
 }
 

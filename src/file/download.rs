@@ -115,7 +115,7 @@ impl Download {
     pub(super) fn run(self) -> impl Future<Output = ()> + Send + use<> {
         // Weak: readers own the hook, and must not keep the connections of a driver that was dropped.
         let transfers = Arc::downgrade(&self.transfers);
-        self.sink.when_unwanted(move || {
+        self.sink.when_unused(move || {
             if let Some(transfers) = transfers.upgrade() {
                 transfers.cancel();
             }

@@ -217,7 +217,7 @@ fn open_memory_entry(
     let resource = Resource::in_memory(path.as_str());
     let filled = resource.writer().and_then(|mut writer| {
         writer.set_len(bytes.len() as u64)?;
-        writer.hold(0, &bytes)
+        writer.keep_in_memory(0, &bytes)
     });
     Ok(filled.is_ok().then_some(resource))
 }

@@ -36,7 +36,7 @@ pub(super) fn repair_on_damage(
     // Weak: the resource holds the callback, and would hold itself.
     let (weak, client, url) = (resource.downgrade(), client.clone(), url.clone());
     let is_told = AtomicBool::new(false);
-    resource.mend_with(Box::new(move |error| {
+    resource.repair_with(Box::new(move |error| {
         log::warn!("{error}; downloading them from {}", redacted(&url));
         if !is_told.swap(true, Ordering::Relaxed) {
             let reason = Bypass::Failed(Arc::new(error));
@@ -88,9 +88,9 @@ async fn download_missing(
 ) -> Result<(), FileError> {
     while let Some(missing) = writer.first_missing(0..writer.end().unwrap_or_default()) {
         // The checksum is of the whole block: a part of it could not be verified.
-        let block = writer.stretch(missing.start).unwrap_or(missing);
+        let block = writer.damaged_range(missing.start).unwrap_or(missing);
         let bytes = download_block(client, url, block.clone()).await?;
-        if !matches!(writer.mend(block.start, &bytes), Ok(true)) {
+        if !matches!(writer.repair(block.start, &bytes), Ok(true)) {
             return ChangedSnafu { url: redacted(url) }.fail();
         }
     }

@@ -104,7 +104,7 @@ pub(super) fn find(cache: &BlockingCache, asset: &AssetId, path: &CachePath) -> 
     let (entry, resource) = (registration.entry.upgrade()?, registration.resource.upgrade()?);
     // A download that keeps only a window fetches for the readers that it has: for one more, bytes that have left the
     // window would have to come again and again.
-    if resource.has_let_go() || matches!(resource.status().condition, Condition::Discarded(_)) {
+    if resource.has_freed_memory() || matches!(resource.status().condition, Condition::Discarded(_)) {
         return None;
     }
     Some(SharedDownload {

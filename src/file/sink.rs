@@ -93,9 +93,9 @@ impl Sink {
     }
 
     /// Runs `hook` when the last reader is dropped, on the thread that drops it.
-    pub(super) fn when_unwanted(&self, hook: impl FnOnce() + Send + 'static) {
+    pub(super) fn when_unused(&self, hook: impl FnOnce() + Send + 'static) {
         if let Some(writer) = &self.writer {
-            writer.when_unwanted(hook);
+            writer.when_unused(hook);
         }
     }
 
@@ -146,7 +146,7 @@ impl Sink {
         if self.bypassed {
             let mut at = at;
             for part in parts {
-                writer.hold(at, part)?;
+                writer.keep_in_memory(at, part)?;
                 at += part.len() as u64;
             }
             return Ok(());
@@ -184,8 +184,12 @@ impl Sink {
 
     /// Drops from memory what lies outside [`ranges_to_keep`], once more than `window` bytes are held.
     pub(super) fn slide(&mut self, behind: u64, ahead: u64, window: u64, once: bool) {
-        if let Some(writer) = self.writer.as_mut().filter(|writer| writer.held_bytes() > window) {
-            writer.let_go(&ranges_to_keep(
+        if let Some(writer) = self
+            .writer
+            .as_mut()
+            .filter(|writer| writer.memory_bytes() > window)
+        {
+            writer.free_memory(&ranges_to_keep(
                 &writer.demand_now().positions,
                 behind,
                 ahead,

@@ -9,30 +9,30 @@
 //!       └ durable   write, fsync, rename, fsync of the directory (private)
 //! ```
 
-mod alarm;
 mod atomic;
 mod block_on;
 #[cfg(any(feature = "cache", test, feature = "test-util"))]
 pub(crate) mod clock;
+mod damage;
 #[cfg_attr(
     not(feature = "test-util"),
     allow(unreachable_pub, reason = "`testing` shows the seam to tests")
 )]
 pub(crate) mod durable;
-mod streaming;
+mod partial;
 #[cfg(any(test, feature = "test-util"))]
 pub mod testing;
 
-#[cfg(feature = "cache")]
-pub(crate) use alarm::Alarm;
 pub use atomic::AtomicResource;
 #[cfg(all(feature = "io", feature = "stream"))]
 pub(crate) use block_on::block_on;
+#[cfg(feature = "cache")]
+pub(crate) use damage::DamageCallback;
 pub use durable::Durability;
-pub use streaming::{
+pub use partial::{
     BLOCK, Budget, Checkpoint, Condition, Demand, DemandWatch, Found, Interrupter, Payload, Status,
     StatusWatch, StreamingError, StreamingOptions, StreamingResource, TAG_LIMIT, WaitError, Waited, Waiter,
     WeakResource, Writer,
 };
 #[cfg(feature = "cache")]
-pub(crate) use streaming::{RECORD_SUFFIX, STAGED_SUFFIX};
+pub(crate) use partial::{RECORD_SUFFIX, STAGED_SUFFIX};

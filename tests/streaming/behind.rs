@@ -52,7 +52,7 @@ fn bytes_are_read_before_they_are_written_and_recorded_after() {
     writer.flush().unwrap();
     assert!(writer.is_flushed());
     assert_eq!(
-        writer.held_bytes(),
+        writer.memory_bytes(),
         0,
         "what is in the file is not kept in memory"
     );
@@ -76,9 +76,9 @@ fn long_runs_are_written_as_they_come() {
         let end = bytes.len().min(at + chunk);
         writer.put(at as u64, &[bytes.slice(at..end)]).unwrap();
         assert!(
-            writer.held_bytes() < 1 << 20,
+            writer.memory_bytes() < 1 << 20,
             "{} held at {end}",
-            writer.held_bytes()
+            writer.memory_bytes()
         );
         at = end;
     }

@@ -146,7 +146,7 @@ fn the_hook_runs_with_the_last_handle() {
     let writer = resource.writer().unwrap();
     let by = std::sync::Arc::new(std::sync::Mutex::new(None));
     let told = by.clone();
-    writer.when_unwanted(move || *told.lock().unwrap() = Some(std::thread::current().id()));
+    writer.when_unused(move || *told.lock().unwrap() = Some(std::thread::current().id()));
     let reader = resource.reading(0);
     drop(resource);
     assert_eq!(*by.lock().unwrap(), None);
@@ -157,7 +157,7 @@ fn the_hook_runs_with_the_last_handle() {
     let dropper = dropper.join().unwrap();
     assert_eq!(*by.lock().unwrap(), Some(dropper));
     let late = by.clone();
-    writer.when_unwanted(move || *late.lock().unwrap() = None);
+    writer.when_unused(move || *late.lock().unwrap() = None);
     assert_eq!(*by.lock().unwrap(), None, "nobody reads: at once");
 }
 

@@ -25,7 +25,7 @@ fn held_bytes_are_read_like_others_until_they_are_let_go() {
     let mut writer = resource.writer().unwrap();
     writer.set_len(12).unwrap();
     writer.write_at(0, b"abcd").unwrap();
-    writer.hold(2, b"xxefgh").unwrap();
+    writer.keep_in_memory(2, b"xxefgh").unwrap();
     writer.write_at(8, b"ij").unwrap();
     assert_eq!(resource.available(), [0..10]);
     assert_eq!(
@@ -35,13 +35,13 @@ fn held_bytes_are_read_like_others_until_they_are_let_go() {
     );
     assert_eq!(read(&resource, 5, 12).unwrap(), b"fgh");
     assert_eq!(read(&resource, 8, 12).unwrap(), b"ij");
-    assert_eq!(writer.held_bytes(), 4);
+    assert_eq!(writer.memory_bytes(), 4);
 
-    writer.let_go(&[5..6]);
-    assert_eq!(writer.held_bytes(), 4, "near what is kept");
-    assert!(!resource.has_let_go());
-    writer.let_go(&[0..4, 8..12]);
-    assert!(resource.has_let_go());
+    writer.free_memory(&[5..6]);
+    assert_eq!(writer.memory_bytes(), 4, "near what is kept");
+    assert!(!resource.has_freed_memory());
+    writer.free_memory(&[0..4, 8..12]);
+    assert!(resource.has_freed_memory());
     assert_eq!(resource.available(), [0..4, 8..10]);
     assert_eq!(read(&resource, 5, 12), Err(Found::Missing));
     assert_eq!(read(&resource, 0, 12).unwrap(), b"abcd");
@@ -57,7 +57,7 @@ fn a_commit_of_held_bytes_is_refused() {
     let resource: Resource = StreamingResource::open(&path).unwrap();
     let mut writer = resource.writer().unwrap();
     writer.write_at(0, b"ab").unwrap();
-    writer.hold(2, b"cd").unwrap();
+    writer.keep_in_memory(2, b"cd").unwrap();
     writer.checkpoint().run().unwrap();
     assert!(writer.commit(4).is_err());
     drop((writer, resource));
@@ -72,10 +72,10 @@ fn a_resource_in_memory_has_no_files() {
     let mut writer = resource.writer().unwrap();
     for at in 0..100_u64 {
         writer
-            .hold(at * 1000, &[u8::try_from(at).unwrap(); 1000])
+            .keep_in_memory(at * 1000, &[u8::try_from(at).unwrap(); 1000])
             .unwrap();
-        writer.let_go(&[at.saturating_sub(3) * 1000..u64::MAX]);
-        assert!(writer.held_bytes() <= 5000);
+        writer.free_memory(&[at.saturating_sub(3) * 1000..u64::MAX]);
+        assert!(writer.memory_bytes() <= 5000);
     }
     assert_eq!(read(&resource, 99_500, 1000).unwrap(), [99; 500]);
     assert_eq!(read(&resource, 0, 1000), Err(Found::Missing));
@@ -117,8 +117,8 @@ fn a_reader_beside_a_moving_window_never_reads_a_wrong_byte() {
         for round in (0_u64..).take_while(|round| *round < 3000 || !seen()) {
             let at = round * 48 % 4096;
             let bytes: Vec<u8> = (at..(at + 96).min(4096)).map(byte).collect();
-            writer.hold(at, &bytes).unwrap();
-            writer.let_go(&[at.saturating_sub(200)..at + 100]);
+            writer.keep_in_memory(at, &bytes).unwrap();
+            writer.free_memory(&[at.saturating_sub(200)..at + 100]);
         }
         done.store(true, Ordering::Relaxed);
     });

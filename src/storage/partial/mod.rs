@@ -23,24 +23,24 @@
 //!                 └ checked: what earlier sessions left is read against its checksums
 //! ```
 
-mod bell;
-mod checked;
 mod checksum;
 mod error;
-mod held;
-#[cfg(test)]
-mod held_model;
+mod file;
 mod inner;
-mod late;
+mod lazy;
+mod memory;
+#[cfg(test)]
+mod memory_model;
 #[cfg(test)]
 mod model;
+mod notify;
 mod options;
 mod presence;
-mod progress;
+mod record;
 mod recorder;
-mod sparse;
 mod state;
-mod wait;
+mod verify;
+mod waiter;
 mod watch;
 mod writer;
 
@@ -51,20 +51,20 @@ use std::sync::{Arc, Mutex, OnceLock, Weak};
 
 use rangemap::RangeSet;
 
-use self::held::Held;
-use self::inner::{Desk, Inner, Mender};
+use self::file::NamedFile;
+use self::inner::{Inner, RepairCallback, WriterState};
+use self::memory::MemoryPieces;
 use self::presence::Presence;
-use self::progress::Record;
+use self::record::Record;
 use self::recorder::Recorder;
-use self::sparse::Sparse;
-use super::alarm::Alarm;
+use super::damage::DamageCallback;
 
 pub use self::checksum::BLOCK;
 pub use self::error::{StreamingError, WaitError};
 pub use self::options::{Budget, StreamingOptions};
 #[cfg(feature = "cache")]
 pub(crate) use self::recorder::{RECORD_SUFFIX, STAGED_SUFFIX};
-pub use self::wait::{Interrupter, Waited, Waiter};
+pub use self::waiter::{Interrupter, Waited, Waiter};
 pub use self::watch::{Condition, Demand, DemandWatch, Status, StatusWatch};
 pub use self::writer::{Checkpoint, Payload, Writer};
 
@@ -129,21 +129,21 @@ impl<E> StreamingResource<E> {
         StreamingOptions::new(target).open()
     }
 
-    /// A resource without a file: its writer [holds](Writer::hold) bytes in memory and lets them go again. It cannot be
+    /// A resource without a file: its writer [keeps](Writer::keep_in_memory) bytes in memory and lets them go again. It cannot be
     /// written to, committed or resumed. `name` is what errors call it.
     pub fn in_memory(name: impl Into<PathBuf>) -> Self {
         let name = name.into();
         Self::new(Inner {
             presence: Presence::new(RangeSet::new(), None, false),
-            file: Sparse::none(name.clone()),
-            held: Held::default(),
+            file: NamedFile::none(name.clone()),
+            memory: MemoryPieces::default(),
             checkpoint_every: u64::MAX,
             budget: None,
-            desk: Mutex::new(Desk::resume(Record::default())),
+            writer_state: Mutex::new(WriterState::resume(Record::default())),
             recorder: Mutex::new(Recorder::none(name.clone())),
             target: name,
-            alarm: Alarm::default(),
-            mender: OnceLock::new(),
+            on_damage: DamageCallback::default(),
+            repair: OnceLock::new(),
         })
     }
 
@@ -159,9 +159,9 @@ impl<E> StreamingResource<E> {
         WeakResource(Arc::downgrade(&self.inner))
     }
 
-    /// Whether bytes that were there are gone: the writer [let them go](Writer::let_go).
-    pub fn has_let_go(&self) -> bool {
-        self.inner.held.has_let_go()
+    /// Whether bytes that were there are gone: the writer [let them go](Writer::free_memory).
+    pub fn has_freed_memory(&self) -> bool {
+        self.inner.memory.has_freed()
     }
 
     /// Where the resource stands once it is complete.
@@ -196,7 +196,7 @@ impl<E> StreamingResource<E> {
 
     /// What the last [`Writer::set_tag`] left, in this process or (as of the last checkpoint) an earlier one.
     pub fn tag(&self) -> Vec<u8> {
-        self.inner.desk().tag.clone()
+        self.inner.writer_state().tag.clone()
     }
 
     /// Has what is found damaged fetched again: `mend` is told of each block, on the thread that reads it, and must see to
@@ -205,8 +205,8 @@ impl<E> StreamingResource<E> {
         not(feature = "file"),
         expect(dead_code, reason = "`file` fetches what is lost")
     )]
-    pub(crate) fn mend_with(&self, mend: Mender) {
-        let _ = self.inner.mender.set(mend);
+    pub(crate) fn repair_with(&self, repair: RepairCallback) {
+        let _ = self.inner.repair.set(repair);
     }
 
     /// Reads what is present at `offset`, up to the first missing byte; never waits for bytes. What an earlier session
@@ -270,7 +270,7 @@ impl<E> StreamingResource<E> {
         StatusWatch::new(self.inner.clone())
     }
 
-    /// Takes the writer's role. After a failure this clears it: waits wait again.
+    /// Takes the writer's role. Deferred a failure this clears it: waits wait again.
     ///
     /// # Errors
     ///

@@ -10,7 +10,7 @@ use loom::future::block_on;
 use loom::sync::Arc;
 use loom::thread;
 
-use super::{Condition, Demand, Status, WaitError, Waited, bell, state};
+use super::{Condition, Demand, Status, WaitError, Waited, notify, state};
 
 mod sync {
     pub(super) use loom::sync::{Mutex, MutexGuard};
@@ -40,9 +40,9 @@ fn empty() -> Arc<Presence> {
 }
 
 fn wait(presence: &Presence, range: Range<u64>) -> Result<Waited, WaitError<&'static str>> {
-    let seat = presence.sit(None);
-    let answer = block_on(poll_fn(|cx| presence.poll_range(seat, &range, &range, cx)));
-    presence.leave(seat);
+    let waiter = presence.register(None);
+    let answer = block_on(poll_fn(|cx| presence.poll_range(waiter, &range, &range, cx)));
+    presence.unregister(waiter);
     answer
 }
 
@@ -121,16 +121,16 @@ fn a_failure_reaches_who_waits_even_if_the_next_writer_comes_at_once() {
     model(|| {
         let presence = empty();
         presence.take_role().unwrap();
-        let seat = presence.sit(None);
+        let waiter = presence.register(None);
         let range = 0..10;
         // Waiting for certain before the failure.
         let waits = block_on(poll_fn(|cx| {
-            std::task::Poll::Ready(presence.poll_range(seat, &range, &range, cx).is_pending())
+            std::task::Poll::Ready(presence.poll_range(waiter, &range, &range, cx).is_pending())
         }));
         assert!(waits);
         let waiter = {
             let presence = presence.clone();
-            thread::spawn(move || block_on(poll_fn(|cx| presence.poll_range(seat, &(0..10), &(0..10), cx))))
+            thread::spawn(move || block_on(poll_fn(|cx| presence.poll_range(waiter, &(0..10), &(0..10), cx))))
         };
         presence.fail(std::sync::Arc::new("reset"), false);
         presence.take_role().unwrap();
@@ -155,13 +155,13 @@ fn a_failure_ends_a_wait_that_begins_meanwhile() {
 fn an_interrupt_is_not_lost_however_early_it_comes() {
     model(|| {
         let presence = empty();
-        let seat = presence.sit(Some(0));
+        let waiter = presence.register(Some(0));
         let interrupter = {
             let presence = presence.clone();
-            thread::spawn(move || presence.set_interrupted(seat, true))
+            thread::spawn(move || presence.set_interrupted(waiter, true))
         };
         let range = 0..10;
-        let answer = block_on(poll_fn(|cx| presence.poll_range(seat, &range, &range, cx)));
+        let answer = block_on(poll_fn(|cx| presence.poll_range(waiter, &range, &range, cx)));
         assert!(answer.unwrap_err().is_interrupted());
         interrupter.join().unwrap();
     });
@@ -171,15 +171,15 @@ fn an_interrupt_is_not_lost_however_early_it_comes() {
 fn a_wait_given_up_takes_no_wake_up_from_another() {
     model(|| {
         let presence = empty();
-        let seat = presence.sit(None);
+        let waiter = presence.register(None);
         let range = 0..10;
         block_on(poll_fn(|cx| {
-            std::task::Poll::Ready(presence.poll_range(seat, &range, &range, cx).is_ready())
+            std::task::Poll::Ready(presence.poll_range(waiter, &range, &range, cx).is_ready())
         }));
         let other = waiting(&presence, 0..10);
         let leaver = {
             let presence = presence.clone();
-            thread::spawn(move || presence.leave(seat))
+            thread::spawn(move || presence.unregister(waiter))
         };
         presence.insert(0..10);
         assert!(other.join().unwrap().is_ok());

@@ -1,7 +1,7 @@
 //! Every interleaving of a reader with a window of held bytes that moves (R2, R4, fault B1): what it reads are the file's
 //! bytes, or nothing.
 //!
-//! `held.rs` and `presence.rs` are compiled once more here, on loom's locks, so what is modelled is the code that runs.
+//! `memory.rs` and `presence.rs` are compiled once more here, on loom's locks, so what is modelled is the code that runs.
 
 use std::io;
 
@@ -9,8 +9,8 @@ use bytes::Bytes;
 use loom::sync::{Arc, Mutex};
 use loom::thread;
 
-use super::sparse::Sparse;
-use super::{Condition, Demand, Found, Status, WaitError, Waited, bell, checked, state};
+use super::file::NamedFile;
+use super::{Condition, Demand, Found, Status, WaitError, Waited, notify, state, verify};
 use crate::storage::durable::{DiskFile, Meta};
 
 mod sync {
@@ -18,8 +18,8 @@ mod sync {
     pub(super) use loom::sync::{Mutex, MutexGuard};
 }
 
-mod sparse {
-    pub(super) use super::Sparse;
+mod file {
+    pub(super) use super::NamedFile;
 }
 
 #[path = "presence.rs"]
@@ -30,9 +30,9 @@ mod sparse {
 )]
 mod presence;
 
-#[path = "held.rs"]
+#[path = "memory.rs"]
 #[allow(dead_code, clippy::duplicate_mod, reason = "as above")]
-mod held;
+mod memory;
 
 type Presence = presence::Presence<&'static str>;
 
@@ -74,8 +74,8 @@ impl DiskFile for Zeros {
 /// A resource as far as a reader and a writer share it.
 struct Scene {
     presence: Presence,
-    held: held::Held,
-    file: Sparse,
+    memory: memory::MemoryPieces,
+    file: NamedFile,
 }
 
 /// What the file has upstream.
@@ -85,25 +85,25 @@ impl Scene {
     fn new() -> Self {
         Self {
             presence: Presence::new(rangemap::RangeSet::new(), None, false),
-            held: held::Held::default(),
-            file: Sparse::new(Box::new(Zeros(Mutex::new([0; 16]))), "file".into()),
+            memory: memory::MemoryPieces::default(),
+            file: NamedFile::new(Box::new(Zeros(Mutex::new([0; 16]))), "file".into()),
         }
     }
 
     fn hold(&self, from: u64, to: u64) {
-        self.held.hold(&self.presence, from, part(from, to));
+        self.memory.copy_in(&self.presence, from, part(from, to));
     }
 
     /// Shows before it writes, in two steps.
     fn put(&self, from: u64, to: u64) {
         let bytes = Bytes::from_static(part(from, to));
-        self.held
-            .share(&self.presence, from..to, &[(from, bytes.clone())]);
+        self.memory
+            .take_in(&self.presence, from..to, &[(from, bytes.clone())]);
         let (half, rest) = (from + 1, bytes.slice(1..));
         self.file.write_at(from, part(from, half)).expect("written");
-        self.held.shorten(from, (half, rest));
+        self.memory.shorten(from, (half, rest));
         self.file.write_at(half, part(half, to)).expect("written");
-        self.held.stored(half);
+        self.memory.written(half);
     }
 
     fn write(&self, from: u64, to: u64) {
@@ -116,7 +116,7 @@ impl Scene {
         let mut buffer = [0xee; 16];
         let ahead = self.presence.ahead(offset, buffer.len() as u64);
         let found = self
-            .held
+            .memory
             .read(&self.presence, &self.file, ahead, offset, &mut buffer, false);
         match found.expect("a file that can be read") {
             Found::Bytes(count) => {
@@ -157,7 +157,7 @@ fn a_piece_that_goes_is_read_whole_or_not_at_all() {
     model(
         |scene| {
             scene.hold(0, 4);
-            scene.held.let_go(&scene.presence, &[]);
+            scene.memory.free(&scene.presence, &[]);
         },
         |scene| {
             scene.read(1);
@@ -171,7 +171,7 @@ fn a_piece_may_come_back_in_the_file() {
     model(
         |scene| {
             scene.hold(4, 8);
-            scene.held.let_go(&scene.presence, &[]);
+            scene.memory.free(&scene.presence, &[]);
             scene.write(4, 8);
         },
         |scene| {
@@ -188,7 +188,7 @@ fn a_run_across_file_and_window_is_read_piece_by_piece() {
             scene.write(0, 4);
             scene.hold(4, 8);
             scene.write(8, 12);
-            scene.held.let_go(&scene.presence, &[]);
+            scene.memory.free(&scene.presence, &[]);
         },
         |scene| {
             scene.read(2);
@@ -204,7 +204,7 @@ fn the_window_takes_nothing_of_the_file_with_it() {
         |scene| {
             scene.write(0, 4);
             scene.hold(4, 8);
-            scene.held.let_go(&scene.presence, &[]);
+            scene.memory.free(&scene.presence, &[]);
         },
         |scene| {
             let before = scene.presence.available().iter().any(|there| there.contains(&0));
@@ -233,7 +233,7 @@ fn a_piece_is_written_beside_a_window_that_moves() {
         |scene| {
             scene.hold(0, 4);
             scene.put(4, 8);
-            scene.held.let_go(&scene.presence, &[]);
+            scene.memory.free(&scene.presence, &[]);
         },
         |scene| {
             scene.read(2);

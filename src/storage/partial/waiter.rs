@@ -25,13 +25,13 @@ pub enum Waited {
 /// well, and whose place the fetcher is told, from [`StreamingResource::reading`].
 pub struct Waiter<E> {
     resource: StreamingResource<E>,
-    seat: u64,
+    id: u64,
 }
 
 impl<E> Waiter<E> {
     pub(super) fn new(resource: StreamingResource<E>, reads_at: Option<u64>) -> Self {
-        let seat = resource.inner.presence.sit(reads_at);
-        Self { resource, seat }
+        let id = resource.inner.presence.register(reads_at);
+        Self { resource, id }
     }
 
     /// Resolves when all of `range` is present, or at a proven end; see [`StreamingResource::wait_range`].
@@ -60,7 +60,7 @@ impl<E> Waiter<E> {
     pub fn interrupter(&self) -> Interrupter<E> {
         Interrupter {
             inner: Arc::downgrade(&self.resource.inner),
-            seat: self.seat,
+            waiter: self.id,
         }
     }
 
@@ -79,9 +79,7 @@ impl<E> Waiter<E> {
             return Ok(Found::Bytes(0));
         }
         let inner = &self.resource.inner;
-        let ahead = inner
-            .presence
-            .read_ahead(self.seat, position, buffer.len() as u64);
+        let ahead = inner.presence.read_ahead(self.id, position, buffer.len() as u64);
         inner.read(ahead, position, buffer)
     }
 
@@ -122,7 +120,7 @@ impl<E> Waiter<E> {
 
 impl<E> Drop for Waiter<E> {
     fn drop(&mut self) {
-        self.resource.inner.presence.leave(self.seat);
+        self.resource.inner.presence.unregister(self.id);
     }
 }
 
@@ -140,7 +138,7 @@ impl<E> fmt::Debug for Waiter<E> {
 /// wait is not lost.
 pub struct Interrupter<E> {
     inner: Weak<Inner<E>>,
-    seat: u64,
+    waiter: u64,
 }
 
 impl<E> Interrupter<E> {
@@ -156,7 +154,7 @@ impl<E> Interrupter<E> {
 
     fn set(&self, interrupted: bool) {
         if let Some(inner) = self.inner.upgrade() {
-            inner.presence.set_interrupted(self.seat, interrupted);
+            inner.presence.set_interrupted(self.waiter, interrupted);
         }
     }
 }
@@ -165,7 +163,7 @@ impl<E> Clone for Interrupter<E> {
     fn clone(&self) -> Self {
         Self {
             inner: self.inner.clone(),
-            seat: self.seat,
+            waiter: self.waiter,
         }
     }
 }
@@ -188,7 +186,7 @@ impl<E> Future for Wait<'_, E> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let presence = &self.waiter.resource.inner.presence;
-        let answer = presence.poll_range(self.waiter.seat, &self.needed, &self.asked, cx);
+        let answer = presence.poll_range(self.waiter.id, &self.needed, &self.asked, cx);
         self.over = answer.is_ready();
         answer
     }
@@ -197,7 +195,7 @@ impl<E> Future for Wait<'_, E> {
 impl<E> Drop for Wait<'_, E> {
     fn drop(&mut self) {
         if !self.over {
-            self.waiter.resource.inner.presence.stop_waiting(self.waiter.seat);
+            self.waiter.resource.inner.presence.stop_waiting(self.waiter.id);
         }
     }
 }

@@ -8,17 +8,17 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use bytes::Bytes;
 use snafu::{OptionExt, ResultExt};
 
-use super::checked::Trouble;
 use super::checksum::Checksums;
 use super::error::{CommittedSnafu, DiscardedSnafu, IncompleteSnafu, IoSnafu, TakenSnafu};
-use super::held::Held;
+use super::file::NamedFile;
+use super::memory::MemoryPieces;
 use super::presence::{Loss, Presence};
-use super::progress::Record;
+use super::record::Record;
 use super::recorder::Recorder;
-use super::sparse::Sparse;
 use super::state::{Ahead, RoleRefused};
+use super::verify::ReadFault;
 use super::{Budget, Found, Payload, StreamingError};
-use crate::storage::alarm::Alarm;
+use crate::storage::damage::DamageCallback;
 
 /// Bytes that came in a row are written together up to a multiple of this place in the file: a page cache that is
 /// filled in long, aligned steps is read a fifth faster later on, and costs less to fill (a tenth of a download's time
@@ -26,29 +26,29 @@ use crate::storage::alarm::Alarm;
 pub(super) const STEP: u64 = 1024 * 1024;
 
 /// Is given the error for each stretch that is lost, on the thread that reads and under no lock.
-pub(crate) type Mender = Box<dyn Fn(StreamingError) + Send + Sync>;
+pub(crate) type RepairCallback = Box<dyn Fn(StreamingError) + Send + Sync>;
 
 pub(super) struct Inner<E> {
     pub(super) presence: Presence<E>,
-    pub(super) file: Sparse,
-    pub(super) held: Held,
+    pub(super) file: NamedFile,
+    pub(super) memory: MemoryPieces,
     pub(super) target: PathBuf,
     pub(super) checkpoint_every: u64,
     pub(super) budget: Option<Arc<dyn Budget>>,
-    pub(super) desk: Mutex<Desk>,
+    pub(super) writer_state: Mutex<WriterState>,
     pub(super) recorder: Mutex<Recorder>,
     /// Told of damage to what was complete.
-    pub(super) alarm: Alarm,
+    pub(super) on_damage: DamageCallback,
     /// Fetches what is lost of what was complete; without it who reads that gets the error.
-    pub(super) mender: OnceLock<Mender>,
+    pub(super) repair: OnceLock<RepairCallback>,
 }
 
 /// What a writer leaves to the next one.
-pub(super) struct Desk {
+pub(super) struct WriterState {
     pub(super) sums: Checksums,
     pub(super) tag: Vec<u8>,
     /// What is shown and not written yet.
-    pub(super) behind: Behind,
+    pub(super) unwritten: UnwrittenRun,
     /// Bytes written since the last checkpoint.
     pub(super) unsynced: u64,
     pub(super) checkpoints: u64,
@@ -56,13 +56,13 @@ pub(super) struct Desk {
 
 /// A run of bytes in the order in which they came, each part a piece of what is held.
 #[derive(Default)]
-pub(super) struct Behind {
+pub(super) struct UnwrittenRun {
     start: u64,
     len: u64,
     parts: Vec<Bytes>,
 }
 
-impl Behind {
+impl UnwrittenRun {
     pub(super) fn end(&self) -> u64 {
         self.start + self.len
     }
@@ -81,12 +81,12 @@ impl Behind {
     }
 }
 
-impl Desk {
+impl WriterState {
     pub(super) fn resume(record: Record) -> Self {
         Self {
             sums: Checksums::recorded(record.runs),
             tag: record.tag,
-            behind: Behind::default(),
+            unwritten: UnwrittenRun::default(),
             unsynced: 0,
             checkpoints: 0,
         }
@@ -128,16 +128,19 @@ impl<E> Inner<E> {
         offset: u64,
         buffer: &mut [u8],
     ) -> Result<Found, StreamingError> {
-        let mut looked = false;
+        let mut seen_after_loss = false;
         loop {
             let (presence, file) = (&self.presence, &self.file);
-            match self.held.read(presence, file, ahead, offset, buffer, looked) {
+            match self
+                .memory
+                .read(presence, file, ahead, offset, buffer, seen_after_loss)
+            {
                 Ok(found) => return Ok(found),
-                Err(Trouble::Failed(error)) => return Err(error),
-                Err(Trouble::Harmed { range, error }) => self.lose(range, error)?,
-                Err(Trouble::Lost) => {}
+                Err(ReadFault::Failed(error)) => return Err(error),
+                Err(ReadFault::Damaged { range, error }) => self.lose(range, error)?,
+                Err(ReadFault::Lost) => {}
             }
-            looked = true;
+            seen_after_loss = true;
             ahead = presence.ahead(offset, buffer.len() as u64);
         }
     }
@@ -148,36 +151,36 @@ impl<E> Inner<E> {
         let first = || {
             let first = self.file.lose(range.start);
             if first {
-                self.desk().sums.forget(range.start);
+                self.writer_state().sums.forget(range.start);
             }
             first
         };
-        let mender = self.mender.get();
-        match self.presence.lose(range.clone(), mender.is_some(), first) {
+        let repair = self.repair.get();
+        match self.presence.lose(range.clone(), repair.is_some(), first) {
             Loss::Refused => {
-                self.sound(&error);
+                self.report_damage(&error);
                 return Err(error);
             }
-            Loss::Before => {}
-            Loss::Now => {
-                if let Some(mend) = mender {
-                    self.sound(&error);
-                    mend(error);
+            Loss::Known => {}
+            Loss::New => {
+                if let Some(repair) = repair {
+                    self.report_damage(&error);
+                    repair(error);
                 }
             }
         }
         Ok(())
     }
 
-    fn sound(&self, error: &StreamingError) {
+    fn report_damage(&self, error: &StreamingError) {
         if error.is_damaged() {
-            self.alarm.sound();
+            self.on_damage.call();
         }
     }
 
     /// Poison is ignored: each step under this lock leaves the desk whole.
-    pub(super) fn desk(&self) -> MutexGuard<'_, Desk> {
-        self.desk.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn writer_state(&self) -> MutexGuard<'_, WriterState> {
+        self.writer_state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Poison is ignored: each step under this lock ends with its own flag set.
@@ -202,9 +205,9 @@ impl<E> Inner<E> {
             let (done, left) = rest.split_at_checked(written).unwrap_or((rest, &[]));
             let end = offset + done.len() as u64;
             {
-                let mut desk = self.desk();
-                desk.sums.add(offset, done);
-                desk.unsynced += done.len() as u64;
+                let mut state = self.writer_state();
+                state.sums.add(offset, done);
+                state.unsynced += done.len() as u64;
             }
             self.presence.insert(offset..end);
             offset = end;
@@ -236,17 +239,17 @@ impl<E> Inner<E> {
             }
             start = end;
         }
-        self.held.share(&self.presence, gap, &pieces);
+        self.memory.take_in(&self.presence, gap, &pieces);
         for (at, piece) in pieces {
             let follows = {
-                let desk = self.desk();
-                desk.behind.is_empty() || desk.behind.end() == at
+                let state = self.writer_state();
+                state.unwritten.is_empty() || state.unwritten.end() == at
             };
             if !follows {
                 self.flush()?;
             }
             let end = at + piece.len() as u64;
-            self.desk().behind.push(at, piece);
+            self.writer_state().unwritten.push(at, piece);
             if end.is_multiple_of(STEP) {
                 self.flush()?;
             }
@@ -256,7 +259,7 @@ impl<E> Inner<E> {
 
     /// Writes what is shown and not written yet. What cannot be written stays held, and is not tried again.
     pub(super) fn flush(&self) -> Result<(), StreamingError> {
-        let Behind { start, len, parts } = std::mem::take(&mut self.desk().behind);
+        let UnwrittenRun { start, len, parts } = std::mem::take(&mut self.writer_state().unwritten);
         if parts.is_empty() {
             return Ok(());
         }
@@ -291,15 +294,15 @@ impl<E> Inner<E> {
                 return;
             }
             {
-                let mut desk = self.desk();
-                desk.sums.add(at, done);
-                desk.unsynced += done.len() as u64;
+                let mut state = self.writer_state();
+                state.sums.add(at, done);
+                state.unsynced += done.len() as u64;
             }
             let done = done.len();
             if done < part.len() {
-                self.held.shorten(at, (at + done as u64, part.slice(done..)));
+                self.memory.shorten(at, (at + done as u64, part.slice(done..)));
             } else {
-                self.held.stored(at);
+                self.memory.written(at);
             }
             at += done as u64;
         }
@@ -311,7 +314,7 @@ impl<E> Inner<E> {
         len: u64,
         footer: impl FnOnce(Payload) -> F,
     ) -> Result<(), StreamingError> {
-        let blocks = self.desk().sums.blocks(len).context(IncompleteSnafu {
+        let blocks = self.writer_state().sums.blocks(len).context(IncompleteSnafu {
             path: &self.target,
             missing: 0..len,
         })?;

@@ -5,18 +5,18 @@ use std::sync::Arc;
 use std::task::Waker;
 
 /// What to do when nobody reads any more.
-pub(super) type Hook = Box<dyn FnOnce() + Send>;
+pub(super) type UnusedHook = Box<dyn FnOnce() + Send>;
 
 /// What a change of the shared state owes to others: a hook to run, wakers to wake and values to drop. All run code
-/// that is not ours, so [`run`](After::run) comes after the lock is gone.
-pub(super) struct After<E> {
-    pub(super) hook: Option<Hook>,
+/// that is not ours, so [`run`](Deferred::run) comes after the lock is gone.
+pub(super) struct Deferred<E> {
+    pub(super) hook: Option<UnusedHook>,
     pub(super) wakers: Vec<Waker>,
     pub(super) stale: Vec<Waker>,
     pub(super) causes: Vec<Arc<E>>,
 }
 
-impl<E> After<E> {
+impl<E> Deferred<E> {
     pub(super) fn new() -> Self {
         Self {
             hook: None,
@@ -39,12 +39,12 @@ impl<E> After<E> {
 
 /// Tells any number of watchers that something changed. Each watcher remembers the version it saw, so a change between
 /// two looks is never lost, and changes it slept through count as one.
-pub(super) struct Bell {
+pub(super) struct Notify {
     version: u64,
     watchers: BTreeMap<u64, Waker>,
 }
 
-impl Bell {
+impl Notify {
     pub(super) fn new() -> Self {
         Self {
             version: 1,
@@ -52,35 +52,35 @@ impl Bell {
         }
     }
 
-    pub(super) fn ring<E>(&mut self, after: &mut After<E>) {
+    pub(super) fn notify<E>(&mut self, deferred: &mut Deferred<E>) {
         self.version += 1;
-        after
+        deferred
             .wakers
             .extend(std::mem::take(&mut self.watchers).into_values());
     }
 
     /// The version to remember if it is not `seen`; else leaves `waker` for the next ring.
-    pub(super) fn look<E>(
+    pub(super) fn changed_since<E>(
         &mut self,
         watcher: u64,
         seen: u64,
         waker: Waker,
-        after: &mut After<E>,
+        deferred: &mut Deferred<E>,
     ) -> Option<u64> {
         if self.version == seen {
-            self.wait(watcher, waker, after);
+            self.register(watcher, waker, deferred);
             return None;
         }
-        after.stale.push(waker);
+        deferred.stale.push(waker);
         Some(self.version)
     }
 
     /// Leaves `waker` for the next ring.
-    pub(super) fn wait<E>(&mut self, watcher: u64, waker: Waker, after: &mut After<E>) {
-        after.stale.extend(self.watchers.insert(watcher, waker));
+    pub(super) fn register<E>(&mut self, watcher: u64, waker: Waker, deferred: &mut Deferred<E>) {
+        deferred.stale.extend(self.watchers.insert(watcher, waker));
     }
 
-    pub(super) fn leave<E>(&mut self, watcher: u64, after: &mut After<E>) {
-        after.stale.extend(self.watchers.remove(&watcher));
+    pub(super) fn unregister<E>(&mut self, watcher: u64, deferred: &mut Deferred<E>) {
+        deferred.stale.extend(self.watchers.remove(&watcher));
     }
 }

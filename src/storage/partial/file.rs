@@ -8,29 +8,29 @@ use std::path::PathBuf;
 use bytes::Bytes;
 use snafu::ResultExt;
 
-use super::checked::{Checked, Trouble};
 use super::error::{CutSnafu, DamagedSnafu, IoSnafu, StreamingError};
+use super::verify::{ReadFault, Verifier};
 use crate::storage::durable::{DiskFile, Meta};
 
 /// An open file with the name it was opened under; a rename does not end the reads.
-pub(super) struct Sparse {
+pub(super) struct NamedFile {
     file: Box<dyn DiskFile>,
     path: PathBuf,
-    checked: Option<Checked>,
+    verifier: Option<Verifier>,
 }
 
-impl Sparse {
+impl NamedFile {
     pub(super) fn new(file: Box<dyn DiskFile>, path: PathBuf) -> Self {
         Self {
             file,
             path,
-            checked: None,
+            verifier: None,
         }
     }
 
     /// Has what an earlier session wrote checked before it is read.
-    pub(super) fn checked(mut self, checked: Option<Checked>) -> Self {
-        self.checked = checked;
+    pub(super) fn verified_by(mut self, verifier: Option<Verifier>) -> Self {
+        self.verifier = verifier;
         self
     }
 
@@ -63,30 +63,37 @@ impl Sparse {
         self.named("sync", self.file.sync())
     }
 
-    /// Fills some of `buffer`, at least one byte, from bytes known to be there: none would be a false end. `looked`: that
+    /// Fills some of `buffer`, at least one byte, from bytes known to be there: none would be a false end. `seen_after_loss`: that
     /// they are there was seen after they had been lost.
-    pub(super) fn read_at(&self, offset: u64, buffer: &mut [u8], looked: bool) -> Result<usize, Trouble> {
-        match &self.checked {
-            Some(checked) => checked.read(self, offset, buffer, looked),
+    pub(super) fn read_at(
+        &self,
+        offset: u64,
+        buffer: &mut [u8],
+        seen_after_loss: bool,
+    ) -> Result<usize, ReadFault> {
+        match &self.verifier {
+            Some(verifier) => verifier.read(self, offset, buffer, seen_after_loss),
             None => Ok(self.read_some(offset, buffer)?),
         }
     }
 
     /// Gives up the bytes that are checked with the one at `start`; `false` if that was done before.
     pub(super) fn lose(&self, start: u64) -> bool {
-        self.checked.as_ref().is_some_and(|checked| checked.lose(start))
+        self.verifier
+            .as_ref()
+            .is_some_and(|verifier| verifier.lose(start))
     }
 
     /// The bytes that are checked with the one at `offset`.
-    pub(super) fn stretch(&self, offset: u64) -> Option<Range<u64>> {
-        self.checked.as_ref()?.range(offset)
+    pub(super) fn checked_range(&self, offset: u64) -> Option<Range<u64>> {
+        self.verifier.as_ref()?.range(offset)
     }
 
     /// Whether `bytes` are what was written at `start`, as far as one checksum goes.
-    pub(super) fn is_stretch(&self, start: u64, bytes: &[u8]) -> bool {
-        self.checked
+    pub(super) fn matches_checksum(&self, start: u64, bytes: &[u8]) -> bool {
+        self.verifier
             .as_ref()
-            .is_some_and(|checked| checked.is_stretch(start, bytes))
+            .is_some_and(|verifier| verifier.matches_checksum(start, bytes))
     }
 
     pub(super) fn damaged(&self, range: Range<u64>) -> StreamingError {
@@ -187,8 +194,8 @@ impl DiskFile for NoFile {
     }
 }
 
-impl fmt::Debug for Sparse {
+impl fmt::Debug for NamedFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Sparse").field(&self.path).finish()
+        f.debug_tuple("NamedFile").field(&self.path).finish()
     }
 }

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::error::{BeyondEndSnafu, EndConflictSnafu, IncompleteSnafu, TagTooLongSnafu};
-use super::progress::Record;
+use super::record::Record;
 use super::state::EndConflict;
 use super::{Demand, DemandWatch, Found, Inner, StreamingError, TAG_LIMIT};
 use bytes::Bytes;
@@ -79,8 +79,8 @@ impl<E> Writer<E> {
     /// Runs `hook` when the last reader and the last handle are gone, on the thread that drops it, before anybody who
     /// watches the demand hears of it; at once if that is so already. It must not wait for anything. There is one hook:
     /// the last one that was set.
-    pub fn when_unwanted(&self, hook: impl FnOnce() + Send + 'static) {
-        self.inner.presence.when_unwanted(Box::new(hook));
+    pub fn when_unused(&self, hook: impl FnOnce() + Send + 'static) {
+        self.inner.presence.when_unused(Box::new(hook));
     }
 
     /// What readers need, to watch.
@@ -112,7 +112,7 @@ impl<E> Writer<E> {
     /// # Errors
     ///
     /// As [`write_at`](Self::write_at), but after [`StreamingError::Io`] all is present nevertheless, as if it had been
-    /// given to [`hold`](Self::hold).
+    /// given to [`keep_in_memory`](Self::keep_in_memory).
     pub fn put(&mut self, offset: u64, parts: &[Bytes]) -> Result<u64, StreamingError> {
         let len = parts.iter().map(|part| part.len() as u64).sum();
         let mut new = 0;
@@ -131,8 +131,8 @@ impl<E> Writer<E> {
         not(feature = "file"),
         expect(dead_code, reason = "`file` fetches what is lost")
     )]
-    pub(crate) fn stretch(&self, offset: u64) -> Option<Range<u64>> {
-        self.inner.file.stretch(offset)
+    pub(crate) fn damaged_range(&self, offset: u64) -> Option<Range<u64>> {
+        self.inner.file.checked_range(offset)
     }
 
     /// Takes in `bytes` in the place of what was lost at `offset`, and holds them, if they are what was there.
@@ -140,11 +140,11 @@ impl<E> Writer<E> {
         not(feature = "file"),
         expect(dead_code, reason = "`file` fetches what is lost")
     )]
-    pub(crate) fn mend(&mut self, offset: u64, bytes: &[u8]) -> Result<bool, StreamingError> {
-        if !self.inner.file.is_stretch(offset, bytes) {
+    pub(crate) fn repair(&mut self, offset: u64, bytes: &[u8]) -> Result<bool, StreamingError> {
+        if !self.inner.file.matches_checksum(offset, bytes) {
             return Ok(false);
         }
-        self.hold(offset, bytes).map(|_| true)
+        self.keep_in_memory(offset, bytes).map(|_| true)
     }
 
     /// Writes what was [put](Self::put) and is not written yet. To be called before waiting for more.
@@ -152,14 +152,14 @@ impl<E> Writer<E> {
     /// # Errors
     ///
     /// [`StreamingError::Io`] from the file system or the [`Budget`](super::Budget): what could not be written stays
-    /// in memory, as if it had been given to [`hold`](Self::hold).
+    /// in memory, as if it had been given to [`keep_in_memory`](Self::keep_in_memory).
     pub fn flush(&mut self) -> Result<(), StreamingError> {
         self.inner.flush()
     }
 
     /// Whether there is nothing to [flush](Self::flush).
     pub fn is_flushed(&self) -> bool {
-        self.inner.desk().behind.is_empty()
+        self.inner.writer_state().unwritten.is_empty()
     }
 
     /// The parts of `bytes` that are missing, each with its place.
@@ -195,23 +195,23 @@ impl<E> Writer<E> {
     /// # Errors
     ///
     /// [`StreamingError::BeyondEnd`], [`StreamingError::Committed`]; nothing is taken in.
-    pub fn hold(&mut self, offset: u64, bytes: &[u8]) -> Result<u64, StreamingError> {
+    pub fn keep_in_memory(&mut self, offset: u64, bytes: &[u8]) -> Result<u64, StreamingError> {
         let mut new = 0;
         for (gap, piece) in self.gaps(offset, bytes)? {
-            self.inner.held.hold(&self.inner.presence, gap.start, piece);
+            self.inner.memory.copy_in(&self.inner.presence, gap.start, piece);
             new += piece.len() as u64;
         }
         Ok(new)
     }
 
-    /// How many bytes are [held](Self::hold).
-    pub fn held_bytes(&self) -> u64 {
-        self.inner.held.bytes()
+    /// How many bytes are [held](Self::keep_in_memory).
+    pub fn memory_bytes(&self) -> u64 {
+        self.inner.memory.bytes()
     }
 
     /// Lets all held bytes go that are not near any of `keep`, in pieces of up to 64 KiB. They are missing from now on.
-    pub fn let_go(&mut self, keep: &[Range<u64>]) {
-        self.inner.held.let_go(&self.inner.presence, keep);
+    pub fn free_memory(&mut self, keep: &[Range<u64>]) {
+        self.inner.memory.free(&self.inner.presence, keep);
     }
 
     /// States where the end is. The caller vouches for it: readers take it as proven.
@@ -242,14 +242,14 @@ impl<E> Writer<E> {
         if tag.len() > TAG_LIMIT {
             return TagTooLongSnafu { len: tag.len() }.fail();
         }
-        self.inner.desk().tag = tag;
+        self.inner.writer_state().tag = tag;
         Ok(())
     }
 
     /// A checkpoint, if enough bytes are new since the last one. Run it here or on another thread; writing can go on
     /// meanwhile.
     pub fn due_checkpoint(&mut self) -> Option<Checkpoint<E>> {
-        let due = self.inner.desk().unsynced >= self.inner.checkpoint_every;
+        let due = self.inner.writer_state().unsynced >= self.inner.checkpoint_every;
         due.then(|| self.checkpoint())
     }
 
@@ -257,16 +257,16 @@ impl<E> Writer<E> {
     /// fetch anything again.
     pub fn checkpoint(&mut self) -> Checkpoint<E> {
         let len = self.inner.presence.len();
-        let mut desk = self.inner.desk();
-        desk.unsynced = 0;
-        desk.checkpoints += 1;
+        let mut state = self.inner.writer_state();
+        state.unsynced = 0;
+        state.checkpoints += 1;
         Checkpoint {
             record: Record {
                 len,
-                tag: desk.tag.clone(),
-                runs: desk.sums.runs().collect(),
+                tag: state.tag.clone(),
+                runs: state.sums.runs().collect(),
             },
-            number: desk.checkpoints,
+            number: state.checkpoints,
             inner: self.inner.clone(),
         }
     }
@@ -313,7 +313,7 @@ impl<E> Writer<E> {
     }
 
     /// Gives up with `cause`: every wait for a missing byte ends with it, now and until the next writer. What is
-    /// present stays readable, and resumable. After a commit it does nothing.
+    /// present stays readable, and resumable. Deferred a commit it does nothing.
     pub fn fail(mut self, cause: impl Into<Arc<E>>) {
         self.holds_role = false;
         self.inner.presence.fail(cause.into(), false);

@@ -12,8 +12,8 @@ use std::sync::Arc;
 use snafu::ResultExt;
 
 use super::error::{IoSnafu, StreamingError, SyncLostSnafu};
-use super::progress::{RECORD_LIMIT, Record};
-use super::sparse::Sparse;
+use super::file::NamedFile;
+use super::record::{RECORD_LIMIT, Record};
 use crate::storage::durable::{self, Disk, Durability, OsDisk};
 
 /// Added to the name of a partial file for its record.
@@ -39,7 +39,7 @@ pub(super) struct Recorder {
     name_synced: bool,
     /// Committed or discarded: the names may belong to the next resource already.
     closed: bool,
-    /// After a failed sync the next one says Ok of pages that are lost.
+    /// Deferred a failed sync the next one says Ok of pages that are lost.
     sync_lost: bool,
     /// There is nothing to record or to remove.
     without_files: bool,
@@ -97,7 +97,7 @@ impl Recorder {
             action: "open",
             path: record,
         })?;
-        let file = Sparse::new(file, record.clone());
+        let file = NamedFile::new(file, record.clone());
         file.set_len(0)?;
         self.sync_names(record)?;
         file.sync()?;
@@ -106,7 +106,7 @@ impl Recorder {
 
     pub(super) fn checkpoint(
         &mut self,
-        file: &Sparse,
+        file: &NamedFile,
         number: u64,
         record: &Record,
     ) -> Result<(), StreamingError> {
@@ -133,7 +133,7 @@ impl Recorder {
     }
 
     /// Gives the file its final name. `Ok` or not, [`is_closed`](Self::is_closed) tells whether it has it.
-    pub(super) fn finish(&mut self, file: &Sparse, target: &Path) -> Result<(), StreamingError> {
+    pub(super) fn finish(&mut self, file: &NamedFile, target: &Path) -> Result<(), StreamingError> {
         self.sync(file)?;
         self.disk
             .replace(&self.partial, target, Durability::Ordered)
@@ -181,7 +181,7 @@ impl Recorder {
         }
     }
 
-    fn sync(&mut self, file: &Sparse) -> Result<(), StreamingError> {
+    fn sync(&mut self, file: &NamedFile) -> Result<(), StreamingError> {
         self.refuse_sync_lost()?;
         let synced = file.sync();
         self.sync_lost = synced.is_err();

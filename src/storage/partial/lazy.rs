@@ -10,14 +10,14 @@ use crate::storage::durable::{Disk, DiskFile, Kind, Meta};
 
 /// Empty until the first write makes it: to make a file, and perhaps its directory, takes longer than a server nearby
 /// takes to answer.
-pub(super) struct LateFile {
+pub(super) struct LazyFile {
     disk: Arc<dyn Disk>,
     path: PathBuf,
     file: OnceLock<Box<dyn DiskFile>>,
     making: Mutex<()>,
 }
 
-impl LateFile {
+impl LazyFile {
     pub(super) fn new(disk: Arc<dyn Disk>, path: PathBuf) -> Self {
         Self {
             disk,
@@ -27,7 +27,7 @@ impl LateFile {
         }
     }
 
-    fn made(&self) -> io::Result<&dyn DiskFile> {
+    fn created(&self) -> io::Result<&dyn DiskFile> {
         if self.file.get().is_none() {
             // Nothing is kept under this lock but the turn.
             let _making = self.making.lock().unwrap_or_else(PoisonError::into_inner);
@@ -44,7 +44,7 @@ impl LateFile {
     }
 }
 
-impl DiskFile for LateFile {
+impl DiskFile for LazyFile {
     fn metadata(&self) -> io::Result<Meta> {
         match self.file.get() {
             Some(file) => file.metadata(),
@@ -65,17 +65,17 @@ impl DiskFile for LateFile {
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
-        self.made()?.write_at(bytes, offset)
+        self.created()?.write_at(bytes, offset)
     }
 
     fn write_parts_at(&self, parts: &[io::IoSlice<'_>], offset: u64) -> io::Result<usize> {
-        self.made()?.write_parts_at(parts, offset)
+        self.created()?.write_parts_at(parts, offset)
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
         match self.file.get() {
             None if len == 0 => Ok(()),
-            _ => self.made()?.set_len(len),
+            _ => self.created()?.set_len(len),
         }
     }
 

@@ -9,16 +9,16 @@ use rangemap::RangeSet;
 use snafu::ResultExt;
 
 use super::StreamingResource;
-use super::checked::Checked;
 use super::error::{InUseSnafu, IoSnafu, StreamingError};
-use super::held::Held;
-use super::inner::{Desk, Inner};
-use super::late::LateFile;
+use super::file::NamedFile;
+use super::inner::{Inner, WriterState};
+use super::lazy::LazyFile;
+use super::memory::MemoryPieces;
 use super::presence::Presence;
-use super::progress::Record;
+use super::record::Record;
 use super::recorder::{Recorder, with_suffix};
-use super::sparse::Sparse;
-use crate::storage::alarm::Alarm;
+use super::verify::Verifier;
+use crate::storage::damage::DamageCallback;
 use crate::storage::durable::{Disk, DiskFile, Durability, OsDisk};
 
 /// Says whether the partial file may grow. The owner of a limited space gives one to
@@ -48,8 +48,8 @@ pub struct StreamingOptions {
     durability: Durability,
     budget: Option<Arc<dyn Budget>>,
     disk: Arc<dyn Disk>,
-    made_late: bool,
-    alarm: Alarm,
+    create_lazily: bool,
+    on_damage: DamageCallback,
 }
 
 impl StreamingOptions {
@@ -64,8 +64,8 @@ impl StreamingOptions {
             durability: Durability::default(),
             budget: None,
             disk: OsDisk::shared(),
-            made_late: false,
-            alarm: Alarm::default(),
+            create_lazily: false,
+            on_damage: DamageCallback::default(),
         }
     }
 
@@ -75,8 +75,8 @@ impl StreamingOptions {
         not(feature = "cache"),
         expect(dead_code, reason = "the cache keeps claims on its files")
     )]
-    pub(crate) fn made_late(mut self) -> Self {
-        self.made_late = true;
+    pub(crate) fn create_lazily(mut self) -> Self {
+        self.create_lazily = true;
         self
     }
 
@@ -85,8 +85,8 @@ impl StreamingOptions {
         not(feature = "cache"),
         expect(dead_code, reason = "the cache takes away what is damaged")
     )]
-    pub(crate) fn alarm(mut self, alarm: Alarm) -> Self {
-        self.alarm = alarm;
+    pub(crate) fn on_damage(mut self, callback: DamageCallback) -> Self {
+        self.on_damage = callback;
         self
     }
 
@@ -97,7 +97,7 @@ impl StreamingOptions {
         self
     }
 
-    /// After how many new bytes a [checkpoint](super::Writer::due_checkpoint) falls due; 8 MiB without it. Fewer
+    /// Deferred how many new bytes a [checkpoint](super::Writer::due_checkpoint) falls due; 8 MiB without it. Fewer
     /// bytes are fetched again after a crash, at the price of more syncs.
     pub fn checkpoint_every(mut self, bytes: u64) -> Self {
         self.checkpoint_every = bytes;
@@ -138,19 +138,19 @@ impl StreamingOptions {
             Err(error) => error.kind() == io::ErrorKind::NotFound,
             Ok(_) => false,
         };
-        if self.made_late && absent(partial) && absent(&recorder.record) {
-            let file = LateFile::new(Arc::clone(&recorder.disk), partial.clone());
+        if self.create_lazily && absent(partial) && absent(&recorder.record) {
+            let file = LazyFile::new(Arc::clone(&recorder.disk), partial.clone());
             return Ok(StreamingResource::new(Inner {
                 presence: Presence::new(RangeSet::new(), None, false),
-                file: Sparse::new(Box::new(file), partial.clone()),
-                held: Held::default(),
+                file: NamedFile::new(Box::new(file), partial.clone()),
+                memory: MemoryPieces::default(),
                 target: self.target,
                 checkpoint_every: self.checkpoint_every,
                 budget: self.budget,
-                desk: Mutex::new(Desk::resume(Record::default())),
+                writer_state: Mutex::new(WriterState::resume(Record::default())),
                 recorder: Mutex::new(recorder),
-                alarm: self.alarm,
-                mender: OnceLock::new(),
+                on_damage: self.on_damage,
+                repair: OnceLock::new(),
             }));
         }
         let file = match recorder.disk.open_partial(partial) {
@@ -163,7 +163,7 @@ impl StreamingOptions {
             })?,
         };
         // From here on the file is ours alone.
-        let file = Sparse::new(file, partial.clone());
+        let file = NamedFile::new(file, partial.clone());
         let on_disk = file.len()?;
         let record = match recorder.read() {
             // A record that reaches beyond its file belongs to one that is gone; it must not be believed of this one,
@@ -179,15 +179,15 @@ impl StreamingOptions {
         }
         Ok(StreamingResource::new(Inner {
             presence: Presence::new(record.present(), record.len, false),
-            file: file.checked(Checked::of_runs(record.runs.iter().copied())),
-            held: Held::default(),
+            file: file.verified_by(Verifier::of_runs(record.runs.iter().copied())),
+            memory: MemoryPieces::default(),
             target: self.target,
             checkpoint_every: self.checkpoint_every,
             budget: self.budget,
-            desk: Mutex::new(Desk::resume(record)),
+            writer_state: Mutex::new(WriterState::resume(record)),
             recorder: Mutex::new(recorder),
-            alarm: self.alarm,
-            mender: OnceLock::new(),
+            on_damage: self.on_damage,
+            repair: OnceLock::new(),
         }))
     }
 
@@ -202,7 +202,7 @@ impl StreamingOptions {
             action: "open",
             path: &self.target,
         })?;
-        let file = Sparse::new(file, self.target.clone());
+        let file = NamedFile::new(file, self.target.clone());
         let on_disk = file.len()?;
         let len = len.unwrap_or(on_disk);
         file.expect_len(on_disk, len)?;
@@ -221,11 +221,11 @@ impl StreamingOptions {
         len: u64,
         blocks: &[u32],
     ) -> StreamingResource<E> {
-        let file = Sparse::new(file, self.target.clone()).checked(Checked::of_blocks(blocks, len));
+        let file = NamedFile::new(file, self.target.clone()).verified_by(Verifier::of_blocks(blocks, len));
         self.finished(file, len)
     }
 
-    fn finished<E>(self, file: Sparse, len: u64) -> StreamingResource<E> {
+    fn finished<E>(self, file: NamedFile, len: u64) -> StreamingResource<E> {
         let present = Some(0..len)
             .into_iter()
             .filter(|whole| !whole.is_empty())
@@ -233,14 +233,14 @@ impl StreamingOptions {
         StreamingResource::new(Inner {
             presence: Presence::new(present, Some(len), true),
             file,
-            held: Held::default(),
+            memory: MemoryPieces::default(),
             target: self.target,
             checkpoint_every: self.checkpoint_every,
             budget: self.budget,
-            desk: Mutex::new(Desk::resume(Record::default())),
+            writer_state: Mutex::new(WriterState::resume(Record::default())),
             recorder: Mutex::new(Recorder::new(self.disk, self.durability, self.partial)),
-            alarm: self.alarm,
-            mender: OnceLock::new(),
+            on_damage: self.on_damage,
+            repair: OnceLock::new(),
         })
     }
 }

@@ -12,27 +12,27 @@ use std::sync::PoisonError;
 use bytes::Bytes;
 
 use super::Found;
-use super::checked::Trouble;
+use super::file::NamedFile;
 use super::presence::Presence;
-use super::sparse::Sparse;
 use super::state::Ahead;
 use super::sync::{AtomicBool, Mutex, MutexGuard, Ordering};
+use super::verify::ReadFault;
 
 /// Longer pieces are split, so that a window moves in steps of this many bytes.
 const PIECE: usize = 64 * 1024;
 
 #[derive(Default)]
-pub(super) struct Held {
+pub(super) struct MemoryPieces {
     /// Spares everybody else the lock.
     used: AtomicBool,
     /// Whether pieces were let go.
-    moved: AtomicBool,
+    freed: AtomicBool,
     pieces: Mutex<BTreeMap<u64, Bytes>>,
 }
 
-impl Held {
-    pub(super) fn has_let_go(&self) -> bool {
-        self.moved.load(Ordering::Acquire)
+impl MemoryPieces {
+    pub(super) fn has_freed(&self) -> bool {
+        self.freed.load(Ordering::Acquire)
     }
 
     /// A map is whole after every call made on it, also after a panic between two.
@@ -45,7 +45,7 @@ impl Held {
     }
 
     /// Takes in copies of `bytes`, none of which is present, and then shows them.
-    pub(super) fn hold<E>(&self, presence: &Presence<E>, offset: u64, bytes: &[u8]) {
+    pub(super) fn copy_in<E>(&self, presence: &Presence<E>, offset: u64, bytes: &[u8]) {
         self.used.store(true, Ordering::Release);
         let mut at = offset;
         for piece in bytes.chunks(PIECE) {
@@ -56,7 +56,7 @@ impl Held {
     }
 
     /// Takes in `pieces` as they are, which make up `range`, and then shows them; none is present.
-    pub(super) fn share<E>(&self, presence: &Presence<E>, range: Range<u64>, pieces: &[(u64, Bytes)]) {
+    pub(super) fn take_in<E>(&self, presence: &Presence<E>, range: Range<u64>, pieces: &[(u64, Bytes)]) {
         self.used.store(true, Ordering::Release);
         for (at, piece) in pieces {
             self.pieces().insert(*at, piece.clone());
@@ -74,16 +74,16 @@ impl Held {
     }
 
     /// Drops a piece that is in the file by now.
-    pub(super) fn stored(&self, start: u64) {
-        let stored = self.pieces().remove(&start);
-        drop(stored);
+    pub(super) fn written(&self, start: u64) {
+        let stale = self.pieces().remove(&start);
+        drop(stale);
     }
 
     /// Withdraws the pieces that lie in none of `keep`, and then drops them.
-    pub(super) fn let_go<E>(&self, presence: &Presence<E>, keep: &[Range<u64>]) {
+    pub(super) fn free<E>(&self, presence: &Presence<E>, keep: &[Range<u64>]) {
         for piece in self.outside(keep) {
             let start = piece.start;
-            self.moved.store(true, Ordering::Release);
+            self.freed.store(true, Ordering::Release);
             presence.withdraw(piece);
             self.pieces().remove(&start);
         }
@@ -102,28 +102,28 @@ impl Held {
         ranges.filter(|piece| !wanted(piece)).collect()
     }
 
-    /// Reads what was seen to lie `ahead` of `offset`: from the file as long as nothing was ever held. `looked`: it was
+    /// Reads what was seen to lie `ahead` of `offset`: from the file as long as nothing was ever held. `seen_after_loss`: it was
     /// seen after the byte there had been lost.
     pub(super) fn read<E>(
         &self,
         presence: &Presence<E>,
-        file: &Sparse,
+        file: &NamedFile,
         ahead: Ahead,
         offset: u64,
         buffer: &mut [u8],
-        looked: bool,
-    ) -> Result<Found, Trouble> {
+        seen_after_loss: bool,
+    ) -> Result<Found, ReadFault> {
         match ahead {
             Ahead::Missing => Ok(Found::Missing),
             Ahead::End => Ok(Found::End),
             // What is finished is all in the file.
             Ahead::Bytes(_) if self.used.load(Ordering::Acquire) && !presence.is_finished() => {
-                self.read_either(presence, file, offset, buffer, looked)
+                self.read_either(presence, file, offset, buffer, seen_after_loss)
             }
             Ahead::Bytes(count) => {
                 let count = usize::try_from(count).unwrap_or(usize::MAX).min(buffer.len());
                 let part = buffer.get_mut(..count).unwrap_or_default();
-                file.read_at(offset, part, looked).map(Found::Bytes)
+                file.read_at(offset, part, seen_after_loss).map(Found::Bytes)
             }
         }
     }
@@ -132,11 +132,11 @@ impl Held {
     fn read_either<E>(
         &self,
         presence: &Presence<E>,
-        file: &Sparse,
+        file: &NamedFile,
         offset: u64,
         buffer: &mut [u8],
-        looked: bool,
-    ) -> Result<Found, Trouble> {
+        seen_after_loss: bool,
+    ) -> Result<Found, ReadFault> {
         let pieces = self.pieces();
         let count = match presence.ahead(offset, buffer.len() as u64) {
             Ahead::Missing => return Ok(Found::Missing),
@@ -171,7 +171,11 @@ impl Held {
         let count = usize::try_from(count.min(next - offset))
             .unwrap_or(usize::MAX)
             .min(buffer.len());
-        file.read_at(offset, buffer.get_mut(..count).unwrap_or_default(), looked)
-            .map(Found::Bytes)
+        file.read_at(
+            offset,
+            buffer.get_mut(..count).unwrap_or_default(),
+            seen_after_loss,
+        )
+        .map(Found::Bytes)
     }
 }

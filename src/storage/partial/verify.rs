@@ -12,15 +12,15 @@ use crc32fast::Hasher;
 
 use super::StreamingError;
 use super::checksum::{BLOCK, Run};
-use super::sparse::Sparse;
+use super::file::NamedFile;
 
 /// Why a read of the file gave no bytes.
 #[derive(Debug)]
-pub(super) enum Trouble {
+pub(super) enum ReadFault {
     /// The file itself.
     Failed(StreamingError),
     /// These bytes are not what was written, or cannot be read to see.
-    Harmed {
+    Damaged {
         range: Range<u64>,
         error: StreamingError,
     },
@@ -28,54 +28,54 @@ pub(super) enum Trouble {
     Lost,
 }
 
-impl From<StreamingError> for Trouble {
+impl From<StreamingError> for ReadFault {
     fn from(error: StreamingError) -> Self {
         Self::Failed(error)
     }
 }
 
-/// The stretches that have a checksum. None is longer than a [`BLOCK`].
-pub(super) struct Checked {
+/// The runs that have a checksum. None is longer than a [`BLOCK`].
+pub(super) struct Verifier {
     /// Ascending and apart.
-    stretches: Vec<Stretch>,
-    kept: Mutex<Kept>,
+    runs: Vec<CheckedRun>,
+    tail: Mutex<Tail>,
 }
 
-struct Stretch {
+struct CheckedRun {
     start: u64,
     run: Run,
     state: AtomicU8,
 }
 
 /// Not read yet, or found wrong by somebody who left it there.
-const UNSEEN: u8 = 0;
-const RIGHT: u8 = 1;
+const UNVERIFIED: u8 = 0;
+const VERIFIED: u8 = 1;
 /// Given up. What is there now this session has put there.
 const LOST: u8 = 2;
 
 /// Bytes that were checked last and not given out yet: who reads in order gets them from here, still warm.
 #[derive(Default)]
-struct Kept {
+struct Tail {
     start: u64,
     /// How much of the buffer that is.
     len: usize,
     buffer: Vec<u8>,
 }
 
-impl Checked {
+impl Verifier {
     /// `None` if nothing is to be checked.
     pub(super) fn of_runs(runs: impl IntoIterator<Item = (u64, Run)>) -> Option<Self> {
-        let stretches: Vec<_> = runs
+        let runs: Vec<_> = runs
             .into_iter()
-            .map(|(start, run)| Stretch {
+            .map(|(start, run)| CheckedRun {
                 start,
                 run,
-                state: AtomicU8::new(UNSEEN),
+                state: AtomicU8::new(UNVERIFIED),
             })
             .collect();
-        (!stretches.is_empty()).then(|| Self {
-            stretches,
-            kept: Mutex::default(),
+        (!runs.is_empty()).then(|| Self {
+            runs,
+            tail: Mutex::default(),
         })
     }
 
@@ -89,29 +89,29 @@ impl Checked {
     }
 
     /// The stretch that holds a byte, or where the next one starts.
-    fn stretch(&self, offset: u64) -> Result<&Stretch, u64> {
-        let after = self.stretches.partition_point(|stretch| stretch.start <= offset);
-        let before = after.checked_sub(1).and_then(|at| self.stretches.get(at));
+    fn run_at(&self, offset: u64) -> Result<&CheckedRun, u64> {
+        let after = self.runs.partition_point(|stretch| stretch.start <= offset);
+        let before = after.checked_sub(1).and_then(|at| self.runs.get(at));
         before
             .filter(|stretch| offset < stretch.run.end)
-            .ok_or_else(|| self.stretches.get(after).map_or(u64::MAX, |next| next.start))
+            .ok_or_else(|| self.runs.get(after).map_or(u64::MAX, |next| next.start))
     }
 
-    /// Fills some of `buffer`, at least one byte. `looked`: that the bytes are present was seen after they had been lost.
+    /// Fills some of `buffer`, at least one byte. `seen_after_loss`: that the bytes are present was seen after they had been lost.
     pub(super) fn read(
         &self,
-        file: &Sparse,
+        file: &NamedFile,
         offset: u64,
         buffer: &mut [u8],
-        looked: bool,
-    ) -> Result<usize, Trouble> {
+        seen_after_loss: bool,
+    ) -> Result<usize, ReadFault> {
         let mut filled = 0;
         while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
-            match self.read_some(file, offset + filled as u64, rest, looked) {
+            match self.read_some(file, offset + filled as u64, rest, seen_after_loss) {
                 Ok(read) => filled += read,
                 // Who reads on meets it again.
                 Err(_) if filled > 0 => break,
-                Err(trouble) => return Err(trouble),
+                Err(fault) => return Err(fault),
             }
         }
         Ok(filled)
@@ -120,12 +120,12 @@ impl Checked {
     /// As far as one stretch goes, or to the next.
     fn read_some(
         &self,
-        file: &Sparse,
+        file: &NamedFile,
         offset: u64,
         buffer: &mut [u8],
-        looked: bool,
-    ) -> Result<usize, Trouble> {
-        let stretch = self.stretch(offset);
+        seen_after_loss: bool,
+    ) -> Result<usize, ReadFault> {
+        let stretch = self.run_at(offset);
         let end = stretch
             .as_ref()
             .map_or_else(|next| *next, |stretch| stretch.run.end);
@@ -136,97 +136,103 @@ impl Checked {
             return Ok(file.read_some(offset, buffer)?);
         };
         match stretch.state.load(Ordering::Acquire) {
-            LOST if !looked => Err(Trouble::Lost),
+            LOST if !seen_after_loss => Err(ReadFault::Lost),
             LOST => Ok(file.read_some(offset, buffer)?),
-            RIGHT => {
-                let kept = mem::take(&mut *self.kept());
-                let read = kept.give(offset, buffer);
-                self.keep(kept);
+            VERIFIED => {
+                let tail = mem::take(&mut *self.tail());
+                let read = tail.copy_to(offset, buffer);
+                self.put_back(tail);
                 match read {
                     0 => Ok(file.read_some(offset, buffer)?),
                     read => Ok(read),
                 }
             }
             _ => {
-                let mut kept = mem::take(&mut *self.kept());
-                let read = stretch.read(file, offset, buffer, &mut kept);
-                self.keep(kept);
+                let mut tail = mem::take(&mut *self.tail());
+                let read = stretch.read(file, offset, buffer, &mut tail);
+                self.put_back(tail);
                 read
             }
         }
     }
 
     pub(super) fn range(&self, offset: u64) -> Option<Range<u64>> {
-        let stretch = self.stretch(offset).ok()?;
+        let stretch = self.run_at(offset).ok()?;
         Some(stretch.start..stretch.run.end)
     }
 
     /// Gives the stretch that starts there up; `false` if that was done before.
     pub(super) fn lose(&self, start: u64) -> bool {
-        let stretch = self.stretch(start);
+        let stretch = self.run_at(start);
         stretch.is_ok_and(|stretch| stretch.state.swap(LOST, Ordering::AcqRel) != LOST)
     }
 
     /// Whether `bytes` are what the stretch that starts there has to be.
-    pub(super) fn is_stretch(&self, start: u64, bytes: &[u8]) -> bool {
-        self.stretch(start).is_ok_and(|stretch| {
+    pub(super) fn matches_checksum(&self, start: u64, bytes: &[u8]) -> bool {
+        self.run_at(start).is_ok_and(|stretch| {
             let len = stretch.run.end - start;
             stretch.start == start && len == bytes.len() as u64 && stretch.run.crc32 == crc32fast::hash(bytes)
         })
     }
 
-    fn kept(&self) -> MutexGuard<'_, Kept> {
+    fn tail(&self) -> MutexGuard<'_, Tail> {
         // It is taken out and put back whole.
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+        self.tail.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn keep(&self, kept: Kept) {
-        let stale = mem::replace(&mut *self.kept(), kept);
+    fn put_back(&self, tail: Tail) {
+        let stale = mem::replace(&mut *self.tail(), tail);
         drop(stale);
     }
 }
 
-impl Stretch {
+impl CheckedRun {
     /// Reads all of the stretch and gives out what is wanted of it: the beginning goes where it is wanted at once.
-    fn read(&self, file: &Sparse, offset: u64, buffer: &mut [u8], kept: &mut Kept) -> Result<usize, Trouble> {
-        let harmed = |error| Trouble::Harmed {
+    fn read(
+        &self,
+        file: &NamedFile,
+        offset: u64,
+        buffer: &mut [u8],
+        tail: &mut Tail,
+    ) -> Result<usize, ReadFault> {
+        let fault = |error| ReadFault::Damaged {
             range: self.start..self.run.end,
             error,
         };
         let at_once = if offset == self.start { buffer.len() } else { 0 };
         let first = buffer.get_mut(..at_once).unwrap_or_default();
-        file.read_exact(self.start, first).map_err(harmed)?;
+        file.read_exact(self.start, first).map_err(fault)?;
         let rest = self.start + at_once as u64;
         // No longer than a block.
         let len = usize::try_from(self.run.end - rest).unwrap_or_default();
-        kept.len = 0;
-        kept.buffer.resize(len, 0);
-        file.read_exact(rest, &mut kept.buffer).map_err(harmed)?;
+        tail.len = 0;
+        tail.buffer.resize(len, 0);
+        file.read_exact(rest, &mut tail.buffer).map_err(fault)?;
         let mut hasher = Hasher::new();
         hasher.update(first);
-        hasher.update(&kept.buffer);
+        hasher.update(&tail.buffer);
         if hasher.finalize() != self.run.crc32 {
-            return Err(harmed(file.damaged(self.start..self.run.end)));
+            return Err(fault(file.damaged(self.start..self.run.end)));
         }
         // Whoever found it wrong a moment ago has told others.
         let seen = self
             .state
-            .compare_exchange(UNSEEN, RIGHT, Ordering::AcqRel, Ordering::Acquire);
+            .compare_exchange(UNVERIFIED, VERIFIED, Ordering::AcqRel, Ordering::Acquire);
         if seen == Err(LOST) {
-            return Err(Trouble::Lost);
+            return Err(ReadFault::Lost);
         }
-        (kept.start, kept.len) = (rest, len);
+        (tail.start, tail.len) = (rest, len);
         Ok(if at_once > 0 {
             at_once
         } else {
-            kept.give(offset, buffer)
+            tail.copy_to(offset, buffer)
         })
     }
 }
 
-impl Kept {
+impl Tail {
     /// How many bytes were here to be copied.
-    fn give(&self, offset: u64, buffer: &mut [u8]) -> usize {
+    fn copy_to(&self, offset: u64, buffer: &mut [u8]) -> usize {
         let within = offset
             .checked_sub(self.start)
             .and_then(|at| usize::try_from(at).ok());

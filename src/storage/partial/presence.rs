@@ -12,7 +12,7 @@ use std::task::{Context, Poll};
 
 use rangemap::RangeSet;
 
-use super::bell::{After, Hook};
+use super::notify::{Deferred, UnusedHook};
 use super::state::{Ahead, EndConflict, RoleRefused, State};
 use super::sync::{Mutex, MutexGuard};
 use super::{Condition, Demand, Status, WaitError, Waited};
@@ -32,8 +32,8 @@ pub(super) enum Loss {
     /// Nobody would fetch it again: it counts as there.
     Refused,
     /// It was lost before.
-    Before,
-    Now,
+    Known,
+    New,
 }
 
 impl<E> Presence<E> {
@@ -49,10 +49,10 @@ impl<E> Presence<E> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn change<T>(&self, work: impl FnOnce(&mut State<E>, &mut After<E>) -> T) -> T {
-        let mut after = After::new();
-        let value = work(&mut self.lock(), &mut after);
-        after.run();
+    fn change<T>(&self, work: impl FnOnce(&mut State<E>, &mut Deferred<E>) -> T) -> T {
+        let mut deferred = Deferred::new();
+        let value = work(&mut self.lock(), &mut deferred);
+        deferred.run();
         value
     }
 
@@ -99,7 +99,7 @@ impl<E> Presence<E> {
         self.lock().snapshot_status()
     }
 
-    // Handles and seats.
+    // Handles and waiters.
 
     pub(super) fn add_handle(&self) {
         self.lock().handles += 1;
@@ -114,23 +114,23 @@ impl<E> Presence<E> {
     }
 
     pub(super) fn drop_handle(&self) {
-        self.change(|state, after| {
+        self.change(|state, deferred| {
             state.handles = state.handles.saturating_sub(1);
             if state.handles == 0 {
-                after.hook = state.unwanted.take();
-                state.demand.ring(after);
+                deferred.hook = state.on_unused.take();
+                state.demand.notify(deferred);
             }
         });
     }
 
     /// Has `hook` run when the last handle is dropped; handles come from handles, so none follows it.
-    pub(super) fn when_unwanted(&self, hook: Hook) {
-        let old = self.change(|state, after| {
+    pub(super) fn when_unused(&self, hook: UnusedHook) {
+        let old = self.change(|state, deferred| {
             if state.handles == 0 {
-                after.hook = Some(hook);
+                deferred.hook = Some(hook);
                 return None;
             }
-            state.unwanted.replace(hook)
+            state.on_unused.replace(hook)
         });
         drop(old);
     }
@@ -141,29 +141,29 @@ impl<E> Presence<E> {
     }
 
     /// A seat for one who waits; with `reads_at`, for a reader whose place is told to the fetcher.
-    pub(super) fn sit(&self, reads_at: Option<u64>) -> u64 {
-        self.change(|state, after| state.sit(reads_at, after))
+    pub(super) fn register(&self, reads_at: Option<u64>) -> u64 {
+        self.change(|state, deferred| state.register(reads_at, deferred))
     }
 
-    pub(super) fn leave(&self, seat: u64) {
-        self.change(|state, after| {
-            state.end_wait(seat, after);
-            if let Some(gone) = state.seats.remove(&seat) {
-                after.causes.extend(gone.failed);
-                state.demand.ring(after);
+    pub(super) fn unregister(&self, waiter: u64) {
+        self.change(|state, deferred| {
+            state.end_wait(waiter, deferred);
+            if let Some(gone) = state.waiters.remove(&waiter) {
+                deferred.causes.extend(gone.failed);
+                state.demand.notify(deferred);
             }
         });
     }
 
     /// What a reader finds at `position`, and the note of where it reads: a jump is told to the fetcher at once, an
     /// advance in steps.
-    pub(super) fn read_ahead(&self, seat: u64, position: u64, limit: u64) -> Ahead {
+    pub(super) fn read_ahead(&self, waiter: u64, position: u64, limit: u64) -> Ahead {
         if self.is_finished() {
             return self.ahead(position, limit);
         }
-        self.change(|state, after| {
+        self.change(|state, deferred| {
             let ahead = state.ahead(position, limit);
-            state.note_read(seat, position, ahead, after);
+            state.note_read(waiter, position, ahead, deferred);
             ahead
         })
     }
@@ -171,44 +171,44 @@ impl<E> Presence<E> {
     /// Resolves when `needed` is settled; meanwhile the fetcher is told of `asked`.
     pub(super) fn poll_range(
         &self,
-        seat: u64,
+        waiter: u64,
         needed: &Range<u64>,
         asked: &Range<u64>,
         cx: &Context<'_>,
     ) -> Poll<Result<Waited, WaitError<E>>> {
         let waker = cx.waker().clone();
-        self.change(|state, after| {
-            if let Some(answer) = state.answer(seat, needed, after) {
-                after.stale.push(waker);
-                state.end_wait(seat, after);
+        self.change(|state, deferred| {
+            if let Some(answer) = state.answer(waiter, needed, deferred) {
+                deferred.stale.push(waker);
+                state.end_wait(waiter, deferred);
                 return Poll::Ready(answer);
             }
-            state.begin_wait(seat, needed, asked, after);
-            if let Some(seat) = state.seats.get_mut(&seat) {
-                after.stale.extend(seat.waker.replace(waker));
+            state.begin_wait(waiter, needed, asked, deferred);
+            if let Some(waiter) = state.waiters.get_mut(&waiter) {
+                deferred.stale.extend(waiter.waker.replace(waker));
             }
             Poll::Pending
         })
     }
 
     /// The wait of `seat` was given up.
-    pub(super) fn stop_waiting(&self, seat: u64) {
-        self.change(|state, after| {
-            state.end_wait(seat, after);
-            if let Some(seat) = state.seats.get_mut(&seat) {
-                after.causes.extend(seat.failed.take());
+    pub(super) fn stop_waiting(&self, waiter: u64) {
+        self.change(|state, deferred| {
+            state.end_wait(waiter, deferred);
+            if let Some(waiter) = state.waiters.get_mut(&waiter) {
+                deferred.causes.extend(waiter.failed.take());
             }
         });
     }
 
-    /// From now on (or no longer) the waits of `seat` end at once. Kept, so that an interrupt a moment before the
+    /// From now on (or no longer) the waits of `seat` end at once. Tail, so that an interrupt a moment before the
     /// wait is not lost.
-    pub(super) fn set_interrupted(&self, seat: u64, interrupted: bool) {
-        self.change(|state, after| {
-            if let Some(seat) = state.seats.get_mut(&seat) {
-                seat.interrupted = interrupted;
+    pub(super) fn set_interrupted(&self, waiter: u64, interrupted: bool) {
+        self.change(|state, deferred| {
+            if let Some(waiter) = state.waiters.get_mut(&waiter) {
+                waiter.interrupted = interrupted;
                 if interrupted {
-                    after.wakers.extend(seat.waker.take());
+                    deferred.wakers.extend(waiter.waker.take());
                 }
             }
         });
@@ -217,12 +217,12 @@ impl<E> Presence<E> {
     // The writer.
 
     pub(super) fn take_role(&self) -> Result<(), RoleRefused> {
-        self.change(|state, after| match state.condition {
+        self.change(|state, deferred| match state.condition {
             Condition::Writing => Err(RoleRefused::Taken),
             Condition::Complete => Err(RoleRefused::Complete),
             Condition::Discarded(_) => Err(RoleRefused::Discarded),
             Condition::Idle | Condition::Failed(_) => {
-                state.set_condition(Condition::Writing, after);
+                state.set_condition(Condition::Writing, deferred);
                 Ok(())
             }
         })
@@ -231,29 +231,29 @@ impl<E> Presence<E> {
     /// Takes the role as soon as nobody has it.
     pub(super) fn poll_role(&self, watcher: u64, cx: &Context<'_>) -> Poll<Result<(), RoleRefused>> {
         let waker = cx.waker().clone();
-        self.change(|state, after| match state.condition {
+        self.change(|state, deferred| match state.condition {
             Condition::Writing => {
-                state.role.wait(watcher, waker, after);
+                state.role.register(watcher, waker, deferred);
                 Poll::Pending
             }
             Condition::Complete => Poll::Ready(Err(RoleRefused::Complete)),
             Condition::Discarded(_) => Poll::Ready(Err(RoleRefused::Discarded)),
             Condition::Idle | Condition::Failed(_) => {
-                state.set_condition(Condition::Writing, after);
+                state.set_condition(Condition::Writing, deferred);
                 Poll::Ready(Ok(()))
             }
         })
     }
 
     pub(super) fn leave_role_queue(&self, watcher: u64) {
-        self.change(|state, after| state.role.leave(watcher, after));
+        self.change(|state, deferred| state.role.unregister(watcher, deferred));
     }
 
     /// The writer is gone. A resource it neither committed nor failed can be taken up by the next one.
     pub(super) fn leave_role(&self) {
-        self.change(|state, after| {
+        self.change(|state, deferred| {
             if matches!(state.condition, Condition::Writing) {
-                state.set_condition(Condition::Idle, after);
+                state.set_condition(Condition::Idle, deferred);
             }
         });
     }
@@ -263,10 +263,10 @@ impl<E> Presence<E> {
         if range.is_empty() {
             return;
         }
-        self.change(|state, after| {
+        self.change(|state, deferred| {
             state.present.insert(range);
-            state.wake_settled(after);
-            state.status.ring(after);
+            state.wake_settled(deferred);
+            state.status.notify(deferred);
         });
     }
 
@@ -275,9 +275,9 @@ impl<E> Presence<E> {
         if range.is_empty() {
             return;
         }
-        self.change(|state, after| {
+        self.change(|state, deferred| {
             state.present.remove(range);
-            state.status.ring(after);
+            state.status.notify(deferred);
         });
     }
 
@@ -285,21 +285,21 @@ impl<E> Presence<E> {
     /// resource that is so with `reopen`. `first` says under the lock whether it is the first to hear of it: whoever
     /// knows of the loss and looks here afterwards finds the range missing, or replaced.
     pub(super) fn lose(&self, range: Range<u64>, reopen: bool, first: impl FnOnce() -> bool) -> Loss {
-        self.change(|state, after| {
+        self.change(|state, deferred| {
             let complete = matches!(state.condition, Condition::Complete);
             if state.sealed || complete && !reopen {
                 return Loss::Refused;
             }
             if complete {
-                state.set_condition(Condition::Idle, after);
+                state.set_condition(Condition::Idle, deferred);
                 self.finished.store(UNFINISHED, Ordering::Release);
             }
             if !first() {
-                return Loss::Before;
+                return Loss::Known;
             }
             state.present.remove(range);
-            state.status.ring(after);
-            Loss::Now
+            state.status.notify(deferred);
+            Loss::New
         })
     }
 
@@ -317,7 +317,7 @@ impl<E> Presence<E> {
     }
 
     pub(super) fn set_len(&self, len: u64) -> Result<(), EndConflict> {
-        self.change(|state, after| {
+        self.change(|state, deferred| {
             let reached = state.present.last().map_or(0, |last| last.end);
             match state.len {
                 Some(known) if known != len => Err(EndConflict { known }),
@@ -325,9 +325,9 @@ impl<E> Presence<E> {
                 None if reached > len => Err(EndConflict { known: reached }),
                 None => {
                     state.len = Some(len);
-                    state.wake_settled(after);
-                    state.status.ring(after);
-                    state.demand.ring(after);
+                    state.wake_settled(deferred);
+                    state.status.notify(deferred);
+                    state.demand.notify(deferred);
                     Ok(())
                 }
             }
@@ -335,10 +335,10 @@ impl<E> Presence<E> {
     }
 
     pub(super) fn complete(&self) {
-        self.change(|state, after| {
+        self.change(|state, deferred| {
             state.sealed = false;
-            state.set_condition(Condition::Complete, after);
-            state.demand.ring(after);
+            state.set_condition(Condition::Complete, deferred);
+            state.demand.notify(deferred);
             if let Some(len) = state.len {
                 self.finished.store(len, Ordering::Release);
             }
@@ -347,21 +347,25 @@ impl<E> Presence<E> {
 
     /// Ends every wait there is with `cause`, for good (`discarded`) or until the next writer. What is complete stays so.
     pub(super) fn fail(&self, cause: Arc<E>, discarded: bool) {
-        self.change(|state, after| {
+        self.change(|state, deferred| {
             if matches!(state.condition, Condition::Complete) {
-                after.causes.push(cause);
+                deferred.causes.push(cause);
                 return;
             }
-            for seat in state.seats.values_mut().filter(|seat| seat.want.is_some()) {
-                after.causes.extend(seat.failed.replace(cause.clone()));
-                after.wakers.extend(seat.waker.take());
+            for waiter in state
+                .waiters
+                .values_mut()
+                .filter(|waiter| waiter.awaits.is_some())
+            {
+                deferred.causes.extend(waiter.failed.replace(cause.clone()));
+                deferred.wakers.extend(waiter.waker.take());
             }
             let condition = if discarded {
                 Condition::Discarded(cause)
             } else {
                 Condition::Failed(cause)
             };
-            state.set_condition(condition, after);
+            state.set_condition(condition, deferred);
         });
     }
 
@@ -370,12 +374,12 @@ impl<E> Presence<E> {
     /// The demand if it changed since `seen`; none once nobody reads any more.
     pub(super) fn poll_demand(&self, watcher: u64, seen: &mut u64, cx: &Context<'_>) -> Poll<Option<Demand>> {
         let waker = cx.waker().clone();
-        self.change(|state, after| {
+        self.change(|state, deferred| {
             if state.handles == 0 {
-                after.stale.push(waker);
+                deferred.stale.push(waker);
                 return Poll::Ready(None);
             }
-            match state.demand.look(watcher, *seen, waker, after) {
+            match state.demand.changed_since(watcher, *seen, waker, deferred) {
                 None => Poll::Pending,
                 Some(version) => {
                     *seen = version;
@@ -392,7 +396,7 @@ impl<E> Presence<E> {
     pub(super) fn poll_status(&self, watcher: u64, seen: &mut u64, cx: &Context<'_>) -> Poll<Status<E>> {
         let waker = cx.waker().clone();
         self.change(
-            |state, after| match state.status.look(watcher, *seen, waker, after) {
+            |state, deferred| match state.status.changed_since(watcher, *seen, waker, deferred) {
                 None => Poll::Pending,
                 Some(version) => {
                     *seen = version;
@@ -403,9 +407,9 @@ impl<E> Presence<E> {
     }
 
     pub(super) fn stop_watching(&self, watcher: u64) {
-        self.change(|state, after| {
-            state.demand.leave(watcher, after);
-            state.status.leave(watcher, after);
+        self.change(|state, deferred| {
+            state.demand.unregister(watcher, deferred);
+            state.status.unregister(watcher, deferred);
         });
     }
 }

@@ -1,6 +1,6 @@
 //! The table under the lock of `presence`: what is there, who sits and waits, and the one rule by which a wait ends.
 //!
-//! Plain data; nothing here locks, wakes or drops what is foreign. What a change owes goes into [`After`].
+//! Plain data; nothing here locks, wakes or drops what is foreign. What a change owes goes into [`Deferred`].
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -9,11 +9,11 @@ use std::task::Waker;
 
 use rangemap::RangeSet;
 
-use super::bell::{After, Bell, Hook};
+use super::notify::{Deferred, Notify, UnusedHook};
 use super::{Condition, Demand, Status, WaitError, Waited};
 
 /// A reader's steady advance is told to the demand watchers each time it amounts to this many bytes.
-const ADVANCE_TOLD: u64 = 64 * 1024;
+const ADVANCE_ANNOUNCED: u64 = 64 * 1024;
 
 pub(super) struct State<E> {
     pub(super) present: RangeSet<u64>,
@@ -21,37 +21,37 @@ pub(super) struct State<E> {
     pub(super) condition: Condition<E>,
     /// A commit is under way.
     pub(super) sealed: bool,
-    pub(super) seats: BTreeMap<u64, Seat<E>>,
+    pub(super) waiters: BTreeMap<u64, Registration<E>>,
     /// Names seats and watchers; never used twice, so a late call for one that left meets nobody.
     pub(super) next_id: u64,
     /// Handles and waiters of the reading side; at none, demand is over.
     pub(super) handles: usize,
     /// Runs when demand is over.
-    pub(super) unwanted: Option<Hook>,
+    pub(super) on_unused: Option<UnusedHook>,
     pub(super) stalls: u64,
-    pub(super) demand: Bell,
-    pub(super) status: Bell,
-    pub(super) role: Bell,
+    pub(super) demand: Notify,
+    pub(super) status: Notify,
+    pub(super) role: Notify,
 }
 
 /// One who may wait, and if it reads in order, where it reads.
-pub(super) struct Seat<E> {
-    pub(super) place: Option<Place>,
-    pub(super) want: Option<Want>,
+pub(super) struct Registration<E> {
+    pub(super) reader: Option<ReaderPosition>,
+    pub(super) awaits: Option<AwaitedRange>,
     pub(super) waker: Option<Waker>,
     /// The failure that met this seat waiting, kept until it is delivered: a new writer does not undo it.
     pub(super) failed: Option<Arc<E>>,
     pub(super) interrupted: bool,
 }
 
-pub(super) struct Place {
+pub(super) struct ReaderPosition {
     position: u64,
     /// Where the next read starts if it does not jump.
     expected: u64,
-    told: u64,
+    announced: u64,
 }
 
-pub(super) struct Want {
+pub(super) struct AwaitedRange {
     /// Must be present for the wait to end.
     needed: Range<u64>,
     /// Told to the fetcher: what will be read as soon as it can be.
@@ -94,14 +94,14 @@ impl<E> State<E> {
                 Condition::Idle
             },
             sealed: false,
-            seats: BTreeMap::new(),
+            waiters: BTreeMap::new(),
             next_id: 0,
             handles: 0,
-            unwanted: None,
+            on_unused: None,
             stalls: 0,
-            demand: Bell::new(),
-            status: Bell::new(),
-            role: Bell::new(),
+            demand: Notify::new(),
+            status: Notify::new(),
+            role: Notify::new(),
         }
     }
 
@@ -111,41 +111,45 @@ impl<E> State<E> {
     }
 
     /// A seat; with `reads_at`, a reader's.
-    pub(super) fn sit(&mut self, reads_at: Option<u64>, after: &mut After<E>) -> u64 {
+    pub(super) fn register(&mut self, reads_at: Option<u64>, deferred: &mut Deferred<E>) -> u64 {
         let id = self.new_id();
         if reads_at.is_some() {
-            self.demand.ring(after);
+            self.demand.notify(deferred);
         }
-        let place = reads_at.map(|position| Place {
+        let reader = reads_at.map(|position| ReaderPosition {
             position,
             expected: position,
-            told: position,
+            announced: position,
         });
-        let seat = Seat {
-            place,
-            want: None,
+        let waiter = Registration {
+            reader,
+            awaits: None,
             waker: None,
             failed: None,
             interrupted: false,
         };
-        self.seats.insert(id, seat);
+        self.waiters.insert(id, waiter);
         id
     }
 
     /// The reader on `seat` is at `position` and finds what lies `ahead`.
-    pub(super) fn note_read(&mut self, seat: u64, position: u64, ahead: Ahead, after: &mut After<E>) {
-        let Some(place) = self.seats.get_mut(&seat).and_then(|seat| seat.place.as_mut()) else {
+    pub(super) fn note_read(&mut self, waiter: u64, position: u64, ahead: Ahead, deferred: &mut Deferred<E>) {
+        let Some(reader) = self
+            .waiters
+            .get_mut(&waiter)
+            .and_then(|waiter| waiter.reader.as_mut())
+        else {
             return;
         };
-        let jumped = position != place.expected;
-        place.position = position;
-        place.expected = match ahead {
+        let jumped = position != reader.expected;
+        reader.position = position;
+        reader.expected = match ahead {
             Ahead::Bytes(count) => position + count,
             Ahead::Missing | Ahead::End => position,
         };
-        if jumped || position.saturating_sub(place.told) >= ADVANCE_TOLD {
-            place.told = position;
-            self.demand.ring(after);
+        if jumped || position.saturating_sub(reader.announced) >= ADVANCE_ANNOUNCED {
+            reader.announced = position;
+            self.demand.notify(deferred);
         }
     }
 
@@ -184,30 +188,30 @@ impl<E> State<E> {
     }
 
     /// Wakes each waiter whose own range is settled now, and nobody else.
-    pub(super) fn wake_settled(&mut self, after: &mut After<E>) {
+    pub(super) fn wake_settled(&mut self, deferred: &mut Deferred<E>) {
         let mut woken: Vec<u64> = Vec::new();
-        for (id, seat) in &self.seats {
-            if let (Some(want), Some(_)) = (&seat.want, &seat.waker)
-                && self.verdict(&want.needed).is_some()
+        for (id, waiter) in &self.waiters {
+            if let (Some(awaits), Some(_)) = (&waiter.awaits, &waiter.waker)
+                && self.verdict(&awaits.needed).is_some()
             {
                 woken.push(*id);
             }
         }
         for id in woken {
-            if let Some(seat) = self.seats.get_mut(&id) {
-                after.wakers.extend(seat.waker.take());
+            if let Some(waiter) = self.waiters.get_mut(&id) {
+                deferred.wakers.extend(waiter.waker.take());
             }
         }
     }
 
-    pub(super) fn set_condition(&mut self, condition: Condition<E>, after: &mut After<E>) {
+    pub(super) fn set_condition(&mut self, condition: Condition<E>, deferred: &mut Deferred<E>) {
         if let Condition::Failed(cause) | Condition::Discarded(cause) =
             std::mem::replace(&mut self.condition, condition)
         {
-            after.causes.push(cause);
+            deferred.causes.push(cause);
         }
-        self.status.ring(after);
-        self.role.ring(after);
+        self.status.notify(deferred);
+        self.role.notify(deferred);
     }
 
     /// How the wait of `id` for `needed` ends, if it ends now.
@@ -215,13 +219,13 @@ impl<E> State<E> {
         &mut self,
         id: u64,
         needed: &Range<u64>,
-        after: &mut After<E>,
+        deferred: &mut Deferred<E>,
     ) -> Option<Result<Waited, WaitError<E>>> {
         let verdict = self.verdict(needed);
-        let seat = self.seats.get_mut(&id)?;
-        let failed = seat.failed.take();
+        let waiter = self.waiters.get_mut(&id)?;
+        let failed = waiter.failed.take();
         if let Some(waited) = verdict {
-            after.causes.extend(failed);
+            deferred.causes.extend(failed);
             return Some(Ok(waited));
         }
         let standing = match &self.condition {
@@ -230,7 +234,7 @@ impl<E> State<E> {
         };
         match failed.or(standing) {
             Some(source) => Some(Err(WaitError::Failed { source })),
-            None => seat.interrupted.then_some(Err(WaitError::Interrupted)),
+            None => waiter.interrupted.then_some(Err(WaitError::Interrupted)),
         }
     }
 
@@ -239,50 +243,57 @@ impl<E> State<E> {
         id: u64,
         needed: &Range<u64>,
         asked: &Range<u64>,
-        after: &mut After<E>,
+        deferred: &mut Deferred<E>,
     ) {
-        let Some(seat) = self.seats.get_mut(&id) else {
+        let Some(waiter) = self.waiters.get_mut(&id) else {
             return;
         };
-        if seat.want.as_ref().is_some_and(|want| want.asked == *asked) {
+        if waiter
+            .awaits
+            .as_ref()
+            .is_some_and(|awaits| awaits.asked == *asked)
+        {
             return;
         }
         let since = self.new_id();
-        let Some(seat) = self.seats.get_mut(&id) else {
+        let Some(waiter) = self.waiters.get_mut(&id) else {
             return;
         };
-        let begins = seat.want.is_none();
-        seat.want = Some(Want {
+        let begins = waiter.awaits.is_none();
+        waiter.awaits = Some(AwaitedRange {
             needed: needed.clone(),
             asked: asked.clone(),
             since,
         });
-        self.demand.ring(after);
-        if begins && seat.place.is_some() {
+        self.demand.notify(deferred);
+        if begins && waiter.reader.is_some() {
             self.stalls += 1;
-            self.status.ring(after);
+            self.status.notify(deferred);
         }
     }
 
-    pub(super) fn end_wait(&mut self, id: u64, after: &mut After<E>) {
-        if let Some(seat) = self.seats.get_mut(&id) {
-            after.stale.extend(seat.waker.take());
-            if seat.want.take().is_some() && seat.place.is_some() {
-                self.status.ring(after);
+    pub(super) fn end_wait(&mut self, id: u64, deferred: &mut Deferred<E>) {
+        if let Some(waiter) = self.waiters.get_mut(&id) {
+            deferred.stale.extend(waiter.waker.take());
+            if waiter.awaits.take().is_some() && waiter.reader.is_some() {
+                self.status.notify(deferred);
             }
         }
     }
 
     pub(super) fn snapshot_demand(&self) -> Demand {
-        let mut wants: Vec<&Want> = self
-            .seats
+        let mut awaited: Vec<&AwaitedRange> = self
+            .waiters
             .values()
-            .filter_map(|seat| seat.want.as_ref())
+            .filter_map(|waiter| waiter.awaits.as_ref())
             .collect();
-        wants.sort_by_key(|want| want.since);
+        awaited.sort_by_key(|awaits| awaits.since);
         Demand {
-            waiting: wants.iter().flat_map(|want| self.missing(&want.asked)).collect(),
-            positions: self.places().map(|place| place.position).collect(),
+            waiting: awaited
+                .iter()
+                .flat_map(|awaits| self.missing(&awaits.asked))
+                .collect(),
+            positions: self.readers().map(|reader| reader.position).collect(),
         }
     }
 
@@ -292,16 +303,16 @@ impl<E> State<E> {
             len: self.len,
             condition: self.condition.clone(),
             stalled_at: self
-                .seats
+                .waiters
                 .values()
-                .filter_map(|seat| Some((seat.place.as_ref()?.position, seat.want.as_ref()?)))
+                .filter_map(|waiter| Some((waiter.reader.as_ref()?.position, waiter.awaits.as_ref()?)))
                 .map(|(position, _)| position)
                 .collect(),
             stalls: self.stalls,
         }
     }
 
-    pub(super) fn places(&self) -> impl Iterator<Item = &Place> {
-        self.seats.values().filter_map(|seat| seat.place.as_ref())
+    pub(super) fn readers(&self) -> impl Iterator<Item = &ReaderPosition> {
+        self.waiters.values().filter_map(|waiter| waiter.reader.as_ref())
     }
 }

@@ -36,14 +36,9 @@ mod asset_cache;
 mod blocking;
 mod builder;
 mod codec;
-#[cfg(test)]
-#[cfg(unix)]
-mod disk_tests;
 mod entry;
 mod error;
 mod evict;
-#[cfg(test)]
-mod faults;
 mod footer;
 mod fs;
 #[cfg(fuzzing)]

@@ -12,6 +12,8 @@
 
 mod contract;
 mod damage;
+#[cfg(all(unix, feature = "test-util"))]
+mod disk;
 #[cfg(unix)]
 mod faults;
 mod fetch;

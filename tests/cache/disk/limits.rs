@@ -30,7 +30,7 @@ fn on_a_full_disk_assets_are_evicted_and_the_put_tried_once_more() {
 fn on_a_full_disk_room_is_made_for_more_than_one_put_and_the_asset_it_is_for_is_spared() {
     let disk = FakeDisk::default();
     disk.set_room(Some(300_000));
-    let files = FsStore::on(Arc::new(disk.clone()), Path::new("/"), Durability::Ordered).unwrap();
+    let files = store_on(&disk, Durability::Ordered).unwrap();
     let index = IndexStore::open(files, true).unwrap();
     index.scan().unwrap();
     let store = EvictingStore::new(LeaseStore::new(index), Lru::new(), 340_000);
@@ -58,7 +58,7 @@ fn a_crowd_never_takes_the_disk_above_the_limit() {
     let session = open(&disk, Durability::Ordered).unwrap();
     thread::scope(|scope| {
         for worker in 0..8 {
-            let cache = &session.cache;
+            let cache = &*session;
             scope.spawn(move || {
                 let mut dice = Dice(worker);
                 for round in 0..150 {
@@ -83,18 +83,13 @@ fn a_crowd_never_takes_the_disk_above_the_limit() {
     accounts(&disk, &session, "after the crowd");
 }
 
-/// C4, fault C18: opening asks the disk about folders, a removal is a rename, and what a change has made of an asset is known
-/// without a scan at it. None of it looks at files, however many there are.
+/// C4, fault C18: opening asks the disk about folders, a removal is a rename, and what an update did to an asset is known
+/// without reading its folder. None of it costs more where an asset has more files.
 #[test]
 fn all_that_is_done_to_an_asset_costs_the_same_with_many_files() {
     let costs = [2, 60].map(|files| {
         let disk = FakeDisk::default();
-        let store = || {
-            let files = FsStore::on(Arc::new(disk.clone()), Path::new("/"), Durability::Full).unwrap();
-            let index = IndexStore::open(files, true).unwrap();
-            index.scan().unwrap();
-            index
-        };
+        let store = || scanned_index(&disk);
         let index = store();
         set_clock_back(Duration::from_secs(3600));
         for number in 0..ASSETS {
@@ -104,20 +99,20 @@ fn all_that_is_done_to_an_asset_costs_the_same_with_many_files() {
             }
         }
         set_clock_back(Duration::ZERO);
-        index.seal();
+        testing::seal(&index);
         drop(index);
-        // What a session has changed the next one looks at once more.
-        store().seal();
+        // What a session has changed, the next one reads once more.
+        testing::seal(&store());
         let mut calls = disk.calls();
         let mut cost = || disk.calls() - std::mem::replace(&mut calls, disk.calls());
         let index = store();
         assert_eq!(index.assets().unwrap().len(), usize::from(ASSETS));
         let opened = cost();
         let (id, path) = (asset(0), CachePath::parse("seg-0").unwrap());
-        // A miss looks again at an asset that has changed behind the store's back, and only then.
+        // A miss reads an asset again that has changed from outside, and only then.
         let none = CachePath::parse("none").unwrap();
         let missed = || assert!(index.get(&id, &none).unwrap().is_none());
-        // Let go, a partial entry is looked at, once.
+        // The end of a claim reads the asset, once.
         drop(index.partial(&id, &path).unwrap());
         let _ = cost();
         index.put(&id, &path, content(0, 200)).unwrap();

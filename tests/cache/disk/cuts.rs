@@ -7,7 +7,7 @@ use std::thread;
 use std::time::Instant;
 
 use super::*;
-use crate::storage::durable::{self, Disk as _};
+use kithara::storage::testing::read_range;
 
 impl Run {
     /// Checks what a machine finds that lost power after `changes` changes.
@@ -193,29 +193,27 @@ fn a_power_cut_in_a_random_session_leaves_a_sound_cache() {
 fn survives(disk: &FakeDisk, asset: &AssetId, path: &CachePath) -> bool {
     (0..100).all(|seed| {
         let found = disk.power_cut(disk.changes(), &mut Dice(seed));
-        let store = FsStore::on(Arc::new(found), Path::new("/"), Durability::Full).unwrap();
+        let store = store_on(&found, Durability::Full).unwrap();
         store.contains(asset, path).unwrap()
     })
 }
 
-/// C2, faults C13, C20: a folder that disappeared behind our back, or that something else took the place of, and was made
-/// anew for a put, is durable like the first one.
+/// C2, faults C13, C20: a folder that was removed or replaced from outside, and made anew for a put, is durable like the first
+/// one.
 #[test]
 fn a_put_into_a_folder_made_anew_survives_a_power_cut() {
     let (a, x) = (asset(0), path(0));
-    let folders: [fn(&FsStore, &AssetId) -> PathBuf; 3] = [
-        |store, a| store.tree().layout.asset(a),
-        |store, a| store.tree().layout.shard(a),
-        |store, _| store.tree().layout.assets(),
-    ];
+    // The asset's own, its shard, and the one of all assets.
+    let asset_dir = PathBuf::from(dir_of(&a));
+    let folders: Vec<_> = asset_dir.ancestors().take(3).collect();
     for (folder, replaced) in [(0, false), (0, true), (1, false), (2, false)] {
         let disk = FakeDisk::default();
-        let store = FsStore::on(Arc::new(disk.clone()), Path::new("/"), Durability::Full).unwrap();
+        let store = store_on(&disk, Durability::Full).unwrap();
         store.put(&a, &x, content(1, 100)).unwrap();
-        let dir = folders[folder](&store, &a);
-        disk.remove_dir_all(&dir).unwrap();
+        let dir = folders[folder];
+        disk.remove_dir_all(dir).unwrap();
         if replaced {
-            drop(disk.create_new(&dir).unwrap());
+            drop(disk.create_new(dir).unwrap());
         }
         disk.sync_dir(dir.parent().unwrap()).unwrap();
         store.put(&a, &x, content(2, 100)).unwrap();
@@ -227,18 +225,18 @@ fn a_put_into_a_folder_made_anew_survives_a_power_cut() {
 #[test]
 fn a_committed_partial_entry_survives_a_power_cut() {
     let disk = FakeDisk::default();
-    let store = FsStore::on(Arc::new(disk.clone()), Path::new("/"), Durability::Full).unwrap();
+    let store = store_on(&disk, Durability::Full).unwrap();
     let (a, x) = (asset(0), path(0));
     let partial = store.partial(&a, &x).unwrap().unwrap();
     partial.prepare().unwrap();
     let place = partial.place().clone();
     // What a whole entry looks like, footer and all.
     let whole = FakeDisk::default();
-    let other = FsStore::on(Arc::new(whole.clone()), Path::new("/"), Durability::Full).unwrap();
+    let other = store_on(&whole, Durability::Full).unwrap();
     other.put(&a, &x, content(1, 100)).unwrap();
     let entry = whole.open(&place.target).unwrap();
     let len = entry.metadata().unwrap().len;
-    let bytes = durable::read_range(&*entry, 0, len).unwrap();
+    let bytes = read_range(&*entry, 0, len).unwrap();
     let mut file = disk.create_new(&place.partial).unwrap();
     file.append(&[bytes]).unwrap();
     file.sync().unwrap();

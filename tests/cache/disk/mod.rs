@@ -1,27 +1,28 @@
-//! The whole cache on a fake disk: one that loses its power after every change, that fails at every call, that is full,
-//! and whose clock is wrong.
+//! The whole cache on a fake disk: one that loses its power after every change, that fails at every call, that is full, and
+//! whose clock is wrong. Needs `test-util`.
 //!
-//! What was done is recorded with the number of changes the disk had seen before and after. For each power cut that
-//! says exactly which versions of each entry may be found afterwards.
+//! Each step is recorded with the number of changes that the disk had seen before and after it. For each power cut that tells
+//! exactly which versions of each entry may be found afterwards.
 
+mod calls;
 mod clock;
 mod cuts;
 mod failing;
 mod limits;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::{Deref, Range};
+use std::ops::Range;
 use std::path::Path;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use bytes::Bytes;
-
-use super::{
+use kithara::cache::testing::{self, ManualCache};
+use kithara::cache::{
     AssetId, BlockingCache, CacheError, CachePath, Durability, EvictingStore, FsStore, IndexStore, Lease,
     LeaseStore, Lru, Store as _,
 };
-use crate::storage::testing::{Dice, FakeDisk, set_clock_back};
+use kithara::storage::testing::{Dice, Disk as _, FakeDisk, set_clock_back};
 
 const MAX_BYTES: u64 = 6000 + INDEX;
 /// What the index is allowed to take.
@@ -111,50 +112,35 @@ fn version(bytes: &Bytes) -> u64 {
 struct Run {
     disk: FakeDisk,
     durability: Durability,
-    cache: Option<Opened>,
+    cache: Option<ManualCache>,
     leases: Vec<Lease>,
     taken: Vec<Taken>,
     next_version: u64,
 }
 
-/// A cache whose keeper is the test: what its thread does is done here, in order.
-struct Opened {
-    cache: BlockingCache,
-    index: IndexStore<FsStore>,
+fn store_on(disk: &FakeDisk, durability: Durability) -> Result<FsStore, CacheError> {
+    testing::fs_store(Arc::new(disk.clone()), Path::new("/"), durability)
 }
 
-impl Drop for Opened {
-    fn drop(&mut self) {
-        self.cache.tidy();
-        self.index.seal();
-    }
+/// An index over the disk, scanned.
+fn scanned_index(disk: &FakeDisk) -> IndexStore<FsStore> {
+    let index = IndexStore::open(store_on(disk, Durability::Full).unwrap(), true).unwrap();
+    index.scan().unwrap();
+    index
 }
 
-impl Deref for Opened {
-    type Target = BlockingCache;
-
-    fn deref(&self) -> &BlockingCache {
-        &self.cache
-    }
+fn dir_of(asset: &AssetId) -> String {
+    format!("/assets/{}/{asset}", &asset.name()[..2])
 }
 
-fn open(disk: &FakeDisk, durability: Durability) -> Result<Opened, CacheError> {
-    let files = FsStore::on(Arc::new(disk.clone()), Path::new("/"), durability)?;
-    let index = IndexStore::open(files, true)?;
-    let protected = LeaseStore::new(index.clone());
-    let leases = protected.leases().clone();
-    let store = EvictingStore::new(protected, Lru::new(), MAX_BYTES).starting_after(index.newest());
-    // What fails here is tried again by the first write.
-    let _ = index.scan().and_then(|()| store.ready());
-    let cache = BlockingCache::without_maintenance(store, leases);
-    cache.tidy();
-    Ok(Opened { cache, index })
+fn open(disk: &FakeDisk, durability: Durability) -> Result<ManualCache, CacheError> {
+    ManualCache::open(store_on(disk, durability)?, MAX_BYTES)
 }
 
 fn view(cache: &BlockingCache) -> View {
     let mut view = View::default();
     for name in names() {
-        if let Some(bytes) = cache.get_untouched(&asset(name.0), &path(name.1)) {
+        if let Some(bytes) = get_untouched(cache, &asset(name.0), &path(name.1)) {
             view.entries.insert(name, version(&bytes));
         }
     }
@@ -170,12 +156,10 @@ fn view(cache: &BlockingCache) -> View {
     view
 }
 
-impl BlockingCache {
-    fn get_untouched(&self, asset: &AssetId, path: &CachePath) -> Option<Bytes> {
-        self.contains(asset, path)
-            .unwrap()
-            .then(|| self.get(asset, path).unwrap().unwrap())
-    }
+/// The entry, without an access if it is absent.
+fn get_untouched(cache: &BlockingCache, asset: &AssetId, path: &CachePath) -> Option<Bytes> {
+    let there = cache.contains(asset, path).unwrap();
+    there.then(|| cache.get(asset, path).unwrap().unwrap())
 }
 
 impl Run {
@@ -192,7 +176,7 @@ impl Run {
     }
 
     fn cache(&self) -> &BlockingCache {
-        &self.cache.as_ref().unwrap().cache
+        self.cache.as_ref().unwrap()
     }
 
     fn take(&mut self, step: Step) -> Result<(), CacheError> {
@@ -220,14 +204,14 @@ impl Run {
         match step {
             Step::Put((a, p), len) => cache.put_atomic(&asset(a), &path(p), content(version, len))?,
             Step::Stream((a, p), len) | Step::Drop((a, p), len) => {
-                let mut staged = cache.stage(&asset(a), &path(p))?;
+                let mut staged = testing::stage(&cache, &asset(a), &path(p))?;
                 let bytes = content(version, len);
                 let (head, tail) = (bytes.slice(..bytes.len() / 3), bytes.slice(bytes.len() / 3..));
                 staged.write(&[head])?;
                 staged.write(&[tail])?;
                 if let Step::Stream(..) = step {
                     staged.commit()?;
-                    cache.tidy();
+                    testing::tidy(&cache);
                 }
             }
             Step::RemoveEntry((a, p)) => drop(cache.remove_entry(&asset(a), &path(p))?),
@@ -269,7 +253,7 @@ fn accounts(disk: &FakeDisk, cache: &BlockingCache, when: &str) {
     );
 }
 
-/// Nothing of ours is left over, the accounts equal the disk, what is listed can be read, and the cache works.
+/// Nothing of the cache's own is left over, the accounts equal the disk, what is listed can be read, and the cache works.
 fn sound(disk: &FakeDisk, cache: &BlockingCache) {
     let files = disk.files();
     let leftovers: Vec<_> = files
@@ -342,8 +326,7 @@ fn story() -> Vec<Step> {
     ]
 }
 
-/// Takes all steps; refusals of the limit are fine.
-/// Takes the steps, `pace` apart, the last one so long ago.
+/// Takes the steps, `pace` apart, the last one so long ago. A step may be refused by the limit.
 fn run(steps: &[Step], durability: Durability, pace: Duration) -> Run {
     let ago = |left: usize| set_clock_back(pace * u32::try_from(left).unwrap());
     ago(steps.len() + 1);

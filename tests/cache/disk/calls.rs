@@ -9,8 +9,11 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 
-use super::*;
-use crate::storage::durable::{Disk, DiskFile, Meta, OsDisk};
+use kithara::cache::{
+    AssetId, CacheError, CachePath, Durability, EvictingStore, FsStore, IndexStore, LeaseStore, Lru,
+    Store as _, Trash, testing,
+};
+use kithara::storage::testing::{Disk, DiskFile, Meta, OsDisk};
 
 /// A call that changes the disk, or any call at all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -188,7 +191,7 @@ fn bytes(len: usize, seed: u8) -> Bytes {
 }
 
 fn open(root: &Path, disk: Arc<dyn Disk>) -> Result<(Stack, IndexStore<FsStore>), CacheError> {
-    let index = IndexStore::open(FsStore::on(disk, root, Durability::Full)?, true)?;
+    let index = IndexStore::open(testing::fs_store(disk, root, Durability::Full)?, true)?;
     Ok((
         EvictingStore::new(LeaseStore::new(index.clone()), Lru::new(), LIMIT),
         index,
@@ -228,7 +231,7 @@ fn prepare(root: &Path) {
             .unwrap();
     }
     store.set_pinned(&asset("kept"), true).unwrap();
-    index.seal();
+    testing::seal(index);
 }
 
 /// Everything that changes something, in one session. Each step may fail; the next is tried all the same.
@@ -253,7 +256,7 @@ fn session(store: &Stack, index: &IndexStore<FsStore>) -> Vec<CacheError> {
             .and_then(|trash| trash.map_or(Ok(()), Trash::empty)),
     );
     note(store.checkpoint());
-    index.seal();
+    testing::seal(index);
     errors
 }
 

@@ -1,9 +1,7 @@
 //! A clock that goes back, and one that ran ahead.
 
 use super::*;
-use crate::cache::policy::MaxAge;
-use crate::cache::store::AssetInfo;
-use crate::cache::timestamp::Timestamp;
+use kithara::cache::{AssetInfo, MaxAge, MemoryStore, Timestamp};
 
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -33,7 +31,7 @@ fn uses_recorded_by_a_clock_that_ran_ahead_are_older_than_uses_now() {
         session
             .put_atomic(&asset(number), &path(0), content(number.into(), 1700))
             .unwrap();
-        session.index.touch(&asset(number), Timestamp(tomorrow));
+        session.index().touch(&asset(number), Timestamp(tomorrow));
     }
     drop(session);
     let session = open(&disk, Durability::Full).unwrap();
@@ -47,7 +45,7 @@ fn uses_recorded_by_a_clock_that_ran_ahead_are_older_than_uses_now() {
 /// C8: the same where the layers are put together by hand, as soon as they know what is there.
 #[test]
 fn uses_now_are_newer_than_any_that_the_layers_below_tell_of() {
-    let index = IndexStore::scanned(super::super::MemoryStore::new()).unwrap();
+    let index = IndexStore::scanned(MemoryStore::new()).unwrap();
     let tomorrow = Timestamp::now().0 + u64::try_from(DAY.as_micros()).unwrap();
     index.put(&asset(0), &path(0), content(0, 100)).unwrap();
     index.touch(&asset(0), Timestamp(tomorrow));
@@ -141,7 +139,6 @@ fn files_from_the_future_are_older_than_uses_now() {
     }
     drop(session);
     disk.aside(|| {
-        use crate::storage::durable::Disk as _;
         disk.remove_file(Path::new("/index/snapshot")).unwrap();
     });
     set_clock_back(DAY * 3);
@@ -160,7 +157,7 @@ fn a_change_behind_our_back_is_found_though_we_wrote_after_it() {
     for scanned in [false, true] {
         let disk = FakeDisk::default();
         let index = || {
-            let files = FsStore::on(Arc::new(disk.clone()), Path::new("/"), Durability::Full).unwrap();
+            let files = store_on(&disk, Durability::Full).unwrap();
             IndexStore::open(files, true).unwrap()
         };
         let put = |index: &IndexStore<FsStore>, file| {
@@ -170,22 +167,21 @@ fn a_change_behind_our_back_is_found_though_we_wrote_after_it() {
         let first = index();
         first.scan().unwrap();
         put(&first, 0);
-        first.seal();
+        testing::seal(&first);
         set_clock_back(Duration::from_secs(90));
         let second = index();
         if scanned {
             second.scan().unwrap();
         }
         disk.aside(|| {
-            use crate::storage::durable::Disk as _;
-            let dir = format!("/assets/{}/{}", &asset(0).to_string()[..2], asset(0));
+            let dir = dir_of(&asset(0));
             let mut foreign = disk.create_new(&Path::new(&dir).join("foreign")).unwrap();
             foreign.append(&[content(1, 300)]).unwrap();
         });
         set_clock_back(Duration::from_secs(80));
         put(&second, 1);
         set_clock_back(Duration::ZERO);
-        second.seal();
+        testing::seal(&second);
         let third = index();
         third.scan().unwrap();
         let bytes = |info: Option<AssetInfo>| info.unwrap().bytes;
@@ -197,18 +193,12 @@ fn a_change_behind_our_back_is_found_though_we_wrote_after_it() {
 /// C3, C5: a partial file grows in place, and its folder's time does not tell.
 #[test]
 fn a_partial_file_that_grew_is_counted_though_the_index_did_not_hear_of_it() {
-    use crate::storage::durable::Disk as _;
     let disk = FakeDisk::default();
-    let index = || {
-        let files = FsStore::on(Arc::new(disk.clone()), Path::new("/"), Durability::Full).unwrap();
-        let index = IndexStore::open(files, true).unwrap();
-        index.scan().unwrap();
-        index
-    };
+    let index = || scanned_index(&disk);
     set_clock_back(Duration::from_secs(1000));
     let first = index();
     first.put(&asset(0), &path(0), content(1, 500)).unwrap();
-    let dir = format!("/assets/{}/{}", &asset(0).to_string()[..2], asset(0));
+    let dir = dir_of(&asset(0));
     let partial = Path::new(&dir).join(".part-seg");
     disk.aside(|| {
         let record = partial.with_file_name(".part-seg~ranges");
@@ -216,9 +206,9 @@ fn a_partial_file_that_grew_is_counted_though_the_index_did_not_hear_of_it() {
             disk.create_new(file).unwrap().append(&[content(1, len)]).unwrap();
         }
     });
-    first.seal();
+    testing::seal(&first);
     set_clock_back(Duration::from_secs(500));
-    index().seal();
+    testing::seal(&index());
     disk.aside(|| {
         disk.open_partial(&partial)
             .unwrap()
@@ -236,7 +226,7 @@ fn a_partial_file_that_grew_is_counted_though_the_index_did_not_hear_of_it() {
 #[test]
 fn a_clock_set_back_makes_nothing_too_old() {
     let store = EvictingStore::new(
-        IndexStore::scanned(super::super::MemoryStore::new()).unwrap(),
+        IndexStore::scanned(MemoryStore::new()).unwrap(),
         MaxAge::new(DAY / 2),
         MAX_BYTES,
     );

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use super::*;
-use crate::cache::timestamp::Timestamp;
-use crate::storage::testing::{Fault, Later};
+use kithara::cache::Timestamp;
+use kithara::storage::testing::{Fault, Later};
 
 /// Runs the story with a fault, and checks after each step what a failed call may and may not have done.
 fn fail_story(steps: &[Step], fault: Fault) {
@@ -85,7 +85,7 @@ fn fail_story(steps: &[Step], fault: Fault) {
 #[test]
 fn a_staged_entry_that_a_write_failed_for_is_never_committed() {
     let disk = FakeDisk::default();
-    let store = FsStore::on(Arc::new(disk.clone()), Path::new("/"), Durability::Full).unwrap();
+    let store = store_on(&disk, Durability::Full).unwrap();
     let mut staged = store.stage(&asset(0), &path(0)).unwrap();
     staged.write(&[content(1, 100)]).unwrap();
     disk.set_room(Some(100));
@@ -103,7 +103,7 @@ fn a_staged_entry_that_a_write_failed_for_is_never_committed() {
 /// be synced, is found as any other: with a time, and gone when room is needed.
 #[test]
 fn an_asset_whose_first_put_failed_in_the_end_may_go() {
-    let put = |session: &Opened, number, len| {
+    let put = |session: &ManualCache, number, len| {
         session.put_atomic(&asset(number), &path(0), content(number.into(), len))
     };
     let whole = FakeDisk::default();

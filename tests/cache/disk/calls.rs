@@ -224,14 +224,14 @@ fn names(dir: &Path) -> Vec<String> {
 
 /// What is there before the fault: as much as fits but 15 000 bytes.
 fn prepare(root: &Path) {
-    let (store, index) = open(root, OsDisk::shared()).unwrap();
+    let (store, index) = open(root, Arc::new(OsDisk)).unwrap();
     for (n, name) in ["old", "older", "kept"].into_iter().enumerate() {
         store
             .put(&asset(name), &x(), bytes(13_000, u8::try_from(n).unwrap()))
             .unwrap();
     }
     store.set_pinned(&asset("kept"), true).unwrap();
-    testing::seal(index);
+    testing::seal(&index);
 }
 
 /// Everything that changes something, in one session. Each step may fail; the next is tried all the same.
@@ -335,7 +335,7 @@ fn run(calls: Calls, fault: Option<(u64, io::ErrorKind, bool)>) -> (u64, Vec<Cac
         };
         assert_eq!(source.kind(), kind, "{what}");
     }
-    let (store, index) = open(root, OsDisk::shared()).unwrap();
+    let (store, index) = open(root, Arc::new(OsDisk)).unwrap();
     index.scan().unwrap();
     check(root, &store, &format!("{what}, reopened"));
     store.put(&asset("after"), &x(), bytes(9000, 20)).unwrap();

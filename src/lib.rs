@@ -40,8 +40,8 @@
 //! | `net` | [`net`], http only | hyper, async-std, url, flate2, socket2, rustix |
 //! | `tls` | https with the platform's certificates | rustls, ring (a C compiler) |
 //! | `webpki-roots` | https with Mozilla's certificates compiled in | webpki-roots |
-//! | `file` | [`mod@file`]: HTTP and local files, random access while they arrive | `stream`, `cache`, `net`, `io` |
-//! | `hls` | [`hls`] | `stream`, `cache`, `net`, quick-m3u8, aes, cbc |
+//! | `file` | [`mod@file`]: HTTP and local files, random access while they arrive; [`media`] | `stream`, `cache`, `net`, `io` |
+//! | `hls` | [`hls`]; [`media`] | `stream`, `cache`, `net`, quick-m3u8, aes, cbc |
 //! | `decode` | [`decode`] | `io`, `stream`, symphonia |
 //! | `test-util` | [`stream::contract`], checks for sources of one's own; `storage::testing`, a disk that fails | |
 //! | `full` | all but `webpki-roots` and `test-util` | |
@@ -65,6 +65,8 @@ pub mod file;
 pub mod hls;
 #[cfg(feature = "io")]
 pub mod io;
+#[cfg(any(feature = "file", feature = "hls"))]
+pub mod media;
 #[cfg(feature = "net")]
 pub mod net;
 #[cfg(feature = "storage")]

@@ -70,24 +70,39 @@ impl CachePath {
     ///
     /// Different URLs are different entries. The query counts, but cannot be read from the name.
     pub fn from_url(url: &Url) -> Self {
-        Self::hashed(url, "")
+        Self::of_url(url, "")
     }
 
     /// The entry of a byte range of a URL. It differs from [`from_url`](Self::from_url) and from every other range.
     pub fn from_url_range(url: &Url, range: Range<u64>) -> Self {
-        Self::hashed(url, &format!("{}-{}", range.start, range.end))
+        Self::of_url(url, &format!("{}-{}", range.start, range.end))
     }
 
-    fn hashed(url: &Url, range: &str) -> Self {
+    /// The entry of a key that the app made of a URL, or of a range of its bytes. Never one of
+    /// [`from_url`](Self::from_url): no URL begins as these do.
+    #[cfg(any(feature = "file", feature = "hls"))]
+    pub(crate) fn from_key(key: &str, range: Option<Range<u64>>) -> Self {
+        let range = range.map_or_else(String::new, |range| format!("{}-{}", range.start, range.end));
+        // A query may be a secret: it counts, but cannot be read back.
+        let file = key.split(['?', '#']).next().unwrap_or_default();
+        Self::hashed(&format!("key {key}"), &range, file)
+    }
+
+    fn of_url(url: &Url, range: &str) -> Self {
         let mut whole = url.clone();
         whole.set_fragment(None);
+        Self::hashed(whole.as_str(), range, url.path())
+    }
+
+    /// A hash of `identity` and `range`, and a readable tail: what follows the last slash of `readable`.
+    fn hashed(identity: &str, range: &str, readable: &str) -> Self {
         let mut hasher = Sha256::new();
         hasher.update(range);
         hasher.update([0]);
-        hasher.update(whole.as_str());
+        hasher.update(identity);
         let mut text = hex(&hasher.finalize());
         text.truncate(URL_HASH_DIGITS);
-        let file = url.path().rsplit('/').next().unwrap_or_default();
+        let file = readable.rsplit('/').next().unwrap_or_default();
         let tail: String = file
             .chars()
             .map(|c| c.to_ascii_lowercase())

@@ -1,14 +1,12 @@
 //! What a file tells the app beside its bytes.
 
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use async_channel::{Receiver, Sender};
 use futures_core::Stream;
 
-use crate::cache::CacheError;
-use crate::storage::StreamingError;
+use crate::media::{Bypass, Origin};
 
 /// An event of a [`FileSource`](super::FileSource).
 #[non_exhaustive]
@@ -28,39 +26,6 @@ pub enum FileControl {
     },
     /// The file is complete in the cache. From now on it plays without a connection.
     Cached,
-}
-
-/// Where the bytes of a file come from.
-#[non_exhaustive]
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Origin {
-    /// A local file.
-    Local,
-    /// The cache alone.
-    Cache,
-    /// The network, and the cache for the part of the file that it has.
-    Network,
-}
-
-/// Why a file is not kept in the cache.
-#[non_exhaustive]
-#[derive(Debug, Clone)]
-pub enum Bypass {
-    /// There is no cache. Or the cache is in memory and the file is longer than
-    /// [`FileParams::window_bytes`](super::FileParams::window_bytes).
-    NoCache,
-    /// The cache failed, or it is full of assets that must not be evicted.
-    Refused(Arc<CacheError>),
-    /// The file could not be written, or could not be read back as it was written.
-    ///
-    /// [`StreamingError::is_full`]: the cache or the disk has no room. [`StreamingError::is_damaged`]: the damaged
-    /// blocks are downloaded again, and the file has left the cache.
-    Failed(Arc<StreamingError>),
-    /// Another source of this process downloads the same file, and its download cannot be shared.
-    InUse,
-    /// The length of the file is unknown and its end cannot be proven. Or the file is longer than
-    /// [`FileParams::unknown_length_limit`](super::FileParams::unknown_length_limit).
-    UnknownLength,
 }
 
 /// The events of one open file, in order.

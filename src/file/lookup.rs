@@ -77,7 +77,7 @@ impl DownloadTarget {
             Ok(Some(entry)) => entry,
             Ok(None) => return Err(Bypass::InUse),
             Err(CacheError::NoFiles) => return Err(Bypass::NoCache),
-            Err(error) => return Err(Bypass::Refused(Arc::new(error))),
+            Err(error) => return Err(Bypass::Refused(error)),
         };
         // The last holder of the claim may have committed the file after it was looked for.
         if accepts_complete
@@ -186,7 +186,7 @@ impl MemoryEntry {
             }
             Err(error) => {
                 log::warn!("not kept in the cache: {error}");
-                let reason = Bypass::Refused(Arc::new(error));
+                let reason = Bypass::Refused(error);
                 FileControl::CacheBypassed { reason }
             }
         }

@@ -108,9 +108,10 @@ mod stream;
 mod transfer;
 mod transfers;
 
+pub use crate::media::{Access, Bypass, EntryNames, Origin};
 pub use download::FileDriver;
 pub use error::FileError;
-pub use event::{Bypass, FileControl, FileEvents, Origin};
+pub use event::{FileControl, FileEvents};
 pub use location::Location;
 pub use params::{FileParams, LookAhead, OpenMode};
 pub use source::{FileParts, FileSource};

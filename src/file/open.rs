@@ -166,7 +166,7 @@ impl FileContext {
             }
             CacheLookup::Unknown(error) if mode.is_offline() => return Err(error.into()),
             // C16: a cache that fails does not stop playback. The server has the file.
-            CacheLookup::Unknown(error) => DownloadTarget::in_memory(url, Bypass::Refused(Arc::new(error))),
+            CacheLookup::Unknown(error) => DownloadTarget::in_memory(url, Bypass::Refused(error)),
             CacheLookup::Incomplete(target) => target,
         };
         if let Some(len) = target.complete_len() {
@@ -189,8 +189,9 @@ impl FileContext {
     /// The complete file in the cache. Blocks that turn out to be damaged are downloaded again, unless offline.
     fn opened_complete(&self, complete: Resource, url: &Url, mode: OpenMode) -> OpenFile {
         let (opened, sender) = OpenFile::complete(complete, Origin::Cache);
-        if let Some(client) = self.params.client.as_ref().filter(|_| !mode.is_offline()) {
-            repair::repair_on_damage(&opened.resource, client, url, sender);
+        let access = &self.params.access;
+        if let Some(client) = access.client.as_ref().filter(|_| !mode.is_offline()) {
+            repair::repair_on_damage(&opened.resource, client, access.headers_of(url), url, sender);
         }
         opened
     }
@@ -203,17 +204,17 @@ impl FileContext {
         complete: &Resource,
     ) -> Result<bool, FileError> {
         let FileParams {
-            client,
-            cache,
-            revalidate,
-            ..
+            access, revalidate, ..
         } = &self.params;
-        let (Some(client), Some(cache), Some(len), true) = (client, cache, complete.len(), revalidate) else {
+        let (Some(client), Some(cache), Some(len), true) =
+            (&access.client, &access.cache, complete.len(), revalidate)
+        else {
             return Ok(true);
         };
         let (cache, EntryName { asset, path }) = (cache.blocking().clone(), name.clone());
         let validators = rt::unblock(move || StoredValidators::load(&cache, &asset, &path)).await;
-        revalidate::is_unchanged(client, url, validators.as_ref(), len).await
+        let request = access.headers_of(url).request(url.clone());
+        revalidate::is_unchanged(client, request, validators.as_ref(), len).await
     }
 
     /// Sends the first request, or shares the download of another source. Each round of the loop has a target; it starts
@@ -227,13 +228,13 @@ impl FileContext {
         accepts_complete: bool,
         transfers: &Arc<Transfers>,
     ) -> Result<OpenFile, FileError> {
-        let client = self
-            .params
+        let access = &self.params.access;
+        let client = access
             .client
             .clone()
             .with_context(|| NoClientSnafu { url: redacted(url) })?;
         let (sender, events) = FileEvents::channel();
-        let mut remote = Remote::new(client, url.clone());
+        let mut remote = Remote::new(client, access.headers_of(url), url.clone());
         let mut found = Some(target);
         loop {
             transfers.clear();
@@ -242,9 +243,7 @@ impl FileContext {
                 // The last target was discarded, or it was of another source that has given up.
                 None => match self.look_up(url, name, accepts_complete).await {
                     CacheLookup::Incomplete(target) => target,
-                    CacheLookup::Unknown(error) => {
-                        DownloadTarget::in_memory(url, Bypass::Refused(Arc::new(error)))
-                    }
+                    CacheLookup::Unknown(error) => DownloadTarget::in_memory(url, Bypass::Refused(error)),
                     CacheLookup::Complete(complete) => {
                         return Ok(self.opened_complete(complete, url, OpenMode::Online));
                     }
@@ -328,7 +327,7 @@ impl FileContext {
 
     /// Where the complete file goes if the cache keeps no files: a cache in memory.
     fn memory_entry(&self, name: &EntryName, target: &DownloadTarget) -> Option<MemoryEntry> {
-        let cache = self.params.cache.as_ref()?;
+        let cache = self.params.access.cache.as_ref()?;
         matches!(target.bypass, Some(Bypass::NoCache)).then(|| MemoryEntry {
             cache: cache.blocking().clone(),
             asset: name.asset.clone(),
@@ -337,10 +336,10 @@ impl FileContext {
     }
 
     fn entry_name(&self, url: &Url) -> EntryName {
-        let FileParams { asset, path, .. } = &self.params;
+        let FileParams { access, path, .. } = &self.params;
         EntryName {
-            asset: asset.clone().unwrap_or_else(|| AssetId::from_url(url)),
-            path: path.clone().unwrap_or_else(|| CachePath::from_url(url)),
+            asset: access.asset_of(url),
+            path: path.clone().unwrap_or_else(|| access.names.entry(url, None)),
         }
     }
 
@@ -358,7 +357,7 @@ impl FileContext {
     /// Looks for the complete file, if that is accepted, and else for a target of its download. One hop to a thread that
     /// may block.
     async fn look_up(&self, url: &Url, name: &EntryName, accepts_complete: bool) -> CacheLookup {
-        let Some(cache) = &self.params.cache else {
+        let Some(cache) = &self.params.access.cache else {
             return CacheLookup::Incomplete(DownloadTarget::in_memory(url, Bypass::NoCache));
         };
         let (cache, EntryName { asset, path }, url) = (cache.blocking().clone(), name.clone(), url.clone());

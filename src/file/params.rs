@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::cache::{AssetCache, AssetId, CachePath};
+use crate::media::{Access, EntryNames};
 use crate::net::HttpClient;
 
 /// Whether opening a file may use the network.
@@ -41,9 +42,7 @@ pub enum LookAhead {
 #[derive(Debug, Clone)]
 #[must_use]
 pub struct FileParams {
-    pub(super) client: Option<HttpClient>,
-    pub(super) cache: Option<AssetCache>,
-    pub(super) asset: Option<AssetId>,
+    pub(super) access: Access,
     pub(super) path: Option<CachePath>,
     pub(super) look_ahead: LookAhead,
     pub(super) bytes_per_second: u64,
@@ -56,26 +55,24 @@ pub struct FileParams {
 impl FileParams {
     /// Downloads with `client` and keeps the file in `cache`.
     pub fn new(client: HttpClient, cache: AssetCache) -> Self {
-        Self {
-            cache: Some(cache),
-            ..Self::uncached(client)
-        }
+        Self::with_access(Access::new(client, cache))
     }
 
     /// Downloads with `client`. Keeps no more than a window in memory, see [`window_bytes`](Self::window_bytes).
     pub fn uncached(client: HttpClient) -> Self {
-        Self {
-            client: Some(client),
-            ..Self::local()
-        }
+        Self::with_access(Access::default().client(client))
     }
 
     /// For local files: no client and no cache. A URL is then [`FileError::NoClient`](super::FileError::NoClient).
     pub fn local() -> Self {
+        Self::with_access(Access::default())
+    }
+
+    /// Downloads and keeps as `access` says. Without a client only local files and what the cache has can be opened.
+    /// Without a cache no more than a window in memory is kept.
+    pub fn with_access(access: Access) -> Self {
         Self {
-            client: None,
-            cache: None,
-            asset: None,
+            access,
             path: None,
             look_ahead: LookAhead::default(),
             bytes_per_second: 40_000,
@@ -86,14 +83,26 @@ impl FileParams {
         }
     }
 
-    /// Keeps the file as part of this asset. By default the URL without its query names the asset.
+    /// Keeps the file as part of this asset: see [`Access::asset`].
     pub fn asset(mut self, asset: AssetId) -> Self {
-        self.asset = Some(asset);
+        self.access = self.access.asset(asset);
         self
     }
 
-    /// Keeps the file under this name. By default the whole URL names it, query included: the same track under
-    /// another token in the query is then another file.
+    /// Adds a header to requests to the origin of the file's URL: see [`Access::header`].
+    pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.access = self.access.header(name, value);
+        self
+    }
+
+    /// How the file's URL becomes the name of its entry: see [`Access::entry_names`].
+    pub fn entry_names(mut self, names: EntryNames) -> Self {
+        self.access = self.access.entry_names(names);
+        self
+    }
+
+    /// Keeps the file under this name, whatever its URL. By default [`entry_names`](Self::entry_names) make the name of
+    /// the URL.
     pub fn cache_path(mut self, path: CachePath) -> Self {
         self.path = Some(path);
         self

@@ -3,11 +3,13 @@
 use super::FileError;
 use super::error::ChangedSnafu;
 use super::schedule::Span;
+use crate::media::SourceHeaders;
 use crate::net::{ByteRange, HttpClient, Request, Response, Url, Validator, redacted};
 
 /// A URL, and what its server has told of the file so far.
 pub(super) struct Remote {
     pub(super) client: HttpClient,
+    headers: SourceHeaders,
     url: Url,
     /// The URL that answered last, after redirects.
     answered_by: Url,
@@ -27,9 +29,10 @@ struct Identity {
 }
 
 impl Remote {
-    pub(super) fn new(client: HttpClient, url: Url) -> Self {
+    pub(super) fn new(client: HttpClient, headers: SourceHeaders, url: Url) -> Self {
         Self {
             client,
+            headers,
             answered_by: url.clone(),
             url,
             identity: None,
@@ -77,7 +80,7 @@ impl Remote {
     }
 
     pub(super) fn request(&self, span: Span) -> Request {
-        let mut request = Request::get(self.url.clone());
+        let mut request = self.headers.request(self.url.clone());
         // A range from 0 too: only its answer shows whether the server serves ranges.
         if self.ranges {
             request = request.range(match span.end {

@@ -22,6 +22,7 @@ use futures_lite::future;
 
 use super::error::ChangedSnafu;
 use super::{Bypass, FileControl, FileError};
+use crate::media::SourceHeaders;
 use crate::net::{ByteRange, HttpClient, NetError, Request, Url, redacted};
 use crate::rt;
 use crate::storage::{BLOCK, StreamingResource, WeakResource, Writer};
@@ -30,6 +31,7 @@ use crate::storage::{BLOCK, StreamingResource, WeakResource, Writer};
 pub(super) fn repair_on_damage(
     resource: &StreamingResource<FileError>,
     client: &HttpClient,
+    headers: SourceHeaders,
     url: &Url,
     events: Sender<FileControl>,
 ) {
@@ -44,20 +46,20 @@ pub(super) fn repair_on_damage(
             drop(events.try_send(FileControl::CacheBypassed { reason }));
         }
         // This runs on the thread that reads, which must not wait for the network.
-        rt::spawn_on_thread(repair(weak.clone(), client.clone(), url.clone()));
+        rt::spawn_on_thread(repair(weak.clone(), client.clone(), headers.clone(), url.clone()));
     }));
 }
 
 /// Downloads all that is missing. Ends at once if another repair is under way: that one looks again when it is done, so a
 /// block found damaged meanwhile is not forgotten.
-async fn repair(weak: WeakResource<FileError>, client: HttpClient, url: Url) {
+async fn repair(weak: WeakResource<FileError>, client: HttpClient, headers: SourceHeaders, url: Url) {
     while let Some(mut writer) = writer(&weak) {
         let mut demand = writer.demand();
         let unwanted = async {
             while demand.changed().await.is_some() {}
             None
         };
-        let downloaded = async { Some(download_missing(&mut writer, &client, &url).await) };
+        let downloaded = async { Some(download_missing(&mut writer, &client, &headers, &url).await) };
         // The last reader's drop closes the connection.
         match future::or(unwanted, downloaded).await {
             None => return,
@@ -84,12 +86,13 @@ fn writer(weak: &WeakResource<FileError>) -> Option<Writer<FileError>> {
 async fn download_missing(
     writer: &mut Writer<FileError>,
     client: &HttpClient,
+    headers: &SourceHeaders,
     url: &Url,
 ) -> Result<(), FileError> {
     while let Some(missing) = writer.first_missing(0..writer.end().unwrap_or_default()) {
         // The checksum is of the whole block: a part of it could not be verified.
         let block = writer.damaged_range(missing.start).unwrap_or(missing);
-        let bytes = download_block(client, url, block.clone()).await?;
+        let bytes = download_block(client, headers.request(url.clone()), block.clone()).await?;
         if !matches!(writer.repair(block.start, &bytes), Ok(true)) {
             return ChangedSnafu { url: redacted(url) }.fail();
         }
@@ -97,7 +100,7 @@ async fn download_missing(
     Ok(())
 }
 
-async fn download_block(client: &HttpClient, url: &Url, range: Range<u64>) -> Result<Bytes, NetError> {
-    let request = Request::get(url.clone()).range(ByteRange::new(range.start, range.end));
+async fn download_block(client: &HttpClient, request: Request, range: Range<u64>) -> Result<Bytes, NetError> {
+    let request = request.range(ByteRange::new(range.start, range.end));
     client.send(request).await?.bytes(BLOCK).await
 }

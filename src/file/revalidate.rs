@@ -13,7 +13,7 @@ use bytes::Bytes;
 
 use super::FileError;
 use crate::cache::{AssetId, BlockingCache, CachePath};
-use crate::net::{ByteRange, HeaderMap, HttpClient, NetError, Request, Response, Url};
+use crate::net::{ByteRange, HeaderMap, HttpClient, NetError, Request, Response};
 use crate::rt;
 
 /// The most time for the answer. A slower server counts as one that cannot be reached: the file in the cache plays.
@@ -86,12 +86,12 @@ fn entry_path(path: &CachePath) -> Option<CachePath> {
 /// [`FileError::Net`] if the server refuses, or has no such file any more.
 pub(super) async fn is_unchanged(
     client: &HttpClient,
-    url: &Url,
+    request: Request,
     stored: Option<&StoredValidators>,
     len: u64,
 ) -> Result<bool, FileError> {
     // A changed file comes as one byte, and its connection can be used again.
-    let mut request = Request::get(url.clone()).range(ByteRange::new(0, 1));
+    let mut request = request.range(ByteRange::new(0, 1));
     match stored {
         Some(stored) if !stored.etag.is_empty() => request = request.header("if-none-match", &stored.etag),
         Some(stored) => request = request.header("if-modified-since", &stored.last_modified),

@@ -1,13 +1,13 @@
 //! What a track says beside its bytes.
 
-use std::{fmt, time::Duration};
+use std::time::Duration;
 
 use super::{Resource, StartPoint};
-use crate::cache::CacheError;
+use crate::media::{Bypass, Origin};
 
 /// A message that stands in the stream at the place it speaks of.
 #[non_exhaustive]
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum HlsControl {
     /// From here on the bytes are those of this Variant Stream. The first message of all, and again the first after a seek,
     /// unless there is neither a byte nor a gap from there on.
@@ -80,34 +80,6 @@ pub enum HlsControl {
         /// What was not cached.
         resource: Resource,
         /// Why.
-        reason: BypassReason,
+        reason: Bypass,
     },
-}
-
-/// Where a segment's bytes come from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Origin {
-    /// The cache on this machine.
-    Cache,
-    /// The server.
-    Network,
-}
-
-/// Why the cache was left out.
-#[non_exhaustive]
-#[derive(Debug)]
-pub enum BypassReason {
-    /// The cache failed, or is full.
-    Cache(CacheError),
-    /// The server announced no length, so that a broken connection would look like the end.
-    LengthUnknown,
-}
-
-impl fmt::Display for BypassReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Cache(error) => error.fmt(f),
-            Self::LengthUnknown => f.write_str("the server announced no length"),
-        }
-    }
 }

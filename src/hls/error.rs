@@ -89,6 +89,21 @@ pub enum HlsError {
         /// What is wrong with it.
         source: CryptError,
     },
+    /// Two resources of a track's playlists have one name in the cache: what the app's
+    /// [`EntryNames`](crate::media::EntryNames) leave out is what tells them apart.
+    #[snafu(display("{first} and {second} have the same name in the cache"))]
+    SameName {
+        /// The one that a playlist names first.
+        first: Resource,
+        /// The other one.
+        second: Resource,
+    },
+    /// Something has to be fetched, and the parameters hold no client.
+    #[snafu(display("{resource} needs an HTTP client"))]
+    NoClient {
+        /// What is missing.
+        resource: Resource,
+    },
     /// The playlist has no Variant Stream of the number asked for.
     #[snafu(display("there is no variant stream {index}: the playlist has {count}"))]
     NoSuchVariant {

@@ -10,17 +10,20 @@ use bytes::{Bytes, BytesMut};
 use snafu::ResultExt;
 
 use super::{
-    control::BypassReason,
     crypt::Key,
-    error::{HlsError, KeyLengthSnafu, KeySnafu, NetworkSnafu, PlaylistSnafu, Resource, ResourceKind},
+    error::{
+        HlsError, KeyLengthSnafu, KeySnafu, NetworkSnafu, NoClientSnafu, PlaylistSnafu, Resource,
+        ResourceKind,
+    },
     fetch_context::FetchContext,
     params::{HlsParams, KeyContext},
     playlist::{self, Locator, Playlist, References, Variables},
     stored,
 };
 use crate::{
-    cache::{AssetId, CachePath, EntryReader},
-    net::{Request, Url},
+    cache::{AssetCache, AssetId, CachePath, EntryReader},
+    media::{Bypass, SourceHeaders},
+    net::{Request, Response, Url},
 };
 
 /// The largest playlist, before and after decompression: 100 000 segments fit.
@@ -31,90 +34,132 @@ const KEY_LIMIT: usize = 64 << 10;
 /// Everything the parts of a track are fetched with, shared by all streams of one source.
 pub(super) struct Fetcher {
     pub(super) params: HlsParams,
+    /// The source's own URL.
+    pub(super) url: Url,
+    headers: SourceHeaders,
     pub(super) asset: AssetId,
-    /// Keys by URL: each is fetched once.
-    keys: Mutex<HashMap<Url, Key>>,
+    /// Keys by entry: each is fetched once.
+    keys: Mutex<HashMap<CachePath, Key>>,
+}
+
+/// Which key decrypts a resource, and how.
+pub(super) struct KeyReference {
+    pub(super) locator: Locator,
+    pub(super) path: CachePath,
+    pub(super) iv: [u8; 16],
 }
 
 impl Fetcher {
-    pub(super) fn new(params: HlsParams, asset: AssetId) -> Self {
+    pub(super) fn new(params: HlsParams, url: Url) -> Self {
         Self {
+            asset: params.access.asset_of(&url),
+            headers: params.access.headers_of(&url),
             params,
-            asset,
+            url,
             keys: Mutex::default(),
         }
+    }
+
+    pub(super) fn cache(&self) -> Option<&AssetCache> {
+        self.params.access.cache.as_ref()
+    }
+
+    /// A request for `url`, with the headers that are for its host.
+    pub(super) fn request(&self, url: Url) -> Request {
+        self.headers.request(url)
+    }
+
+    /// Sends a request, if the network may be used.
+    ///
+    /// # Errors
+    ///
+    /// `OfflineMiss`, `NoClient`, `Network`.
+    pub(super) async fn send(
+        &self,
+        context: &mut FetchContext,
+        resource: &Resource,
+        request: Request,
+    ) -> Result<Response, HlsError> {
+        context.online(resource)?;
+        let Some(client) = &self.params.access.client else {
+            return NoClientSnafu {
+                resource: resource.clone(),
+            }
+            .fail();
+        };
+        let response = client.send(request).await;
+        response.with_context(|_| NetworkSnafu {
+            resource: resource.clone(),
+        })
     }
 
     /// A playlist, parsed. One from the cache that does not parse is fetched once more.
     ///
     /// # Errors
     ///
-    /// `Playlist`, `Network`, `OfflineMiss`, `OfflineCache`.
+    /// `Playlist`, `Network`, `NoClient`, `OfflineMiss`, `OfflineCache`.
     pub(super) async fn playlist(
         &self,
         context: &mut FetchContext,
         url: &Url,
+        path: &CachePath,
         imports: Option<&Variables>,
     ) -> Result<Playlist, HlsError> {
         let resource = Resource::new(ResourceKind::Playlist, url);
-        let path = CachePath::from_url(url);
         let parse = |body: &[u8], url: &Url| {
             let base = self.params.base_url.as_ref().unwrap_or(url);
             playlist::parse(body, &References { url, base, imports })
         };
-        let entry = self.cached(context, &resource, &path).await?;
+        let entry = self.cached(context, &resource, path).await?;
         if let Some((body, final_url)) = entry.as_ref().and_then(|entry| stored::unwrap(entry, url)) {
             match parse(body, &final_url) {
                 Ok(playlist) => return Ok(playlist),
                 Err(error) => log::warn!("{resource} in the cache is damaged: {error}"),
             }
         }
-        context.online(&resource)?;
-        let network = || NetworkSnafu {
-            resource: resource.clone(),
-        };
-        let request = Request::get(url.clone()).compressed();
-        let response = self
-            .params
-            .client
-            .send(request)
-            .await
-            .with_context(|_| network())?;
+        let request = self.request(url.clone()).compressed();
+        let response = self.send(context, &resource, request).await?;
         let final_url = response.url().clone();
-        let body = response.bytes(PLAYLIST_LIMIT).await.with_context(|_| network())?;
+        let body = response.bytes(PLAYLIST_LIMIT).await;
+        let body = body.with_context(|_| NetworkSnafu {
+            resource: resource.clone(),
+        })?;
         let playlist = parse(&body, &final_url).with_context(|_| PlaylistSnafu {
             resource: resource.clone(),
         })?;
-        self.keep(context, &resource, &path, stored::wrap(&body, url, &final_url));
+        self.keep(context, &resource, path, stored::wrap(&body, url, &final_url));
         Ok(playlist)
     }
 
-    /// A key, processed. Fetched once per URL, whatever the number of segments, seeks and IVs (fault E2).
+    /// A key, processed. Fetched once per entry, whatever the number of segments, seeks and IVs (fault E2).
     ///
     /// # Errors
     ///
-    /// `KeyLength`, `Key`, `Network`, `OfflineMiss`, `OfflineCache`.
-    pub(super) async fn key(&self, context: &mut FetchContext, locator: &Locator) -> Result<Key, HlsError> {
+    /// `KeyLength`, `Key`, `Network`, `NoClient`, `OfflineMiss`, `OfflineCache`.
+    pub(super) async fn key(
+        &self,
+        context: &mut FetchContext,
+        reference: &KeyReference,
+    ) -> Result<Key, HlsError> {
         let known = self
             .keys
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .get(&locator.url)
+            .get(&reference.path)
             .cloned();
         if let Some(key) = known {
             return Ok(key);
         }
-        let resource = Resource::new(ResourceKind::Key, &locator.url);
-        let path = CachePath::from_url(&locator.url);
-        let cached = self.cached(context, &resource, &path).await?;
+        let resource = Resource::new(ResourceKind::Key, &reference.locator.url);
+        let cached = self.cached(context, &resource, &reference.path).await?;
         let key = match cached.and_then(|entry| Key::new(&entry)) {
             Some(key) => key,
-            None => self.fetch_key(context, &resource, locator, &path).await?,
+            None => self.fetch_key(context, &resource, reference).await?,
         };
         self.keys
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .insert(locator.url.clone(), key.clone());
+            .insert(reference.path.clone(), key.clone());
         Ok(key)
     }
 
@@ -122,30 +167,24 @@ impl Fetcher {
         &self,
         context: &mut FetchContext,
         resource: &Resource,
-        locator: &Locator,
-        path: &CachePath,
+        reference: &KeyReference,
     ) -> Result<Key, HlsError> {
-        context.online(resource)?;
-        let network = || NetworkSnafu {
-            resource: resource.clone(),
-        };
-        let mut url = locator.url.clone();
+        let url = &reference.locator.url;
+        let mut asked = url.clone();
         if !self.params.key_query.is_empty() {
-            url.query_pairs_mut().extend_pairs(&self.params.key_query);
+            asked.query_pairs_mut().extend_pairs(&self.params.key_query);
         }
-        let mut request = Request::get(url);
+        let mut request = self.request(asked);
         for (name, value) in &self.params.key_headers {
             request = request.header(name, value);
         }
-        let response = self
-            .params
-            .client
-            .send(request)
-            .await
-            .with_context(|_| network())?;
-        let mut bytes = response.bytes(KEY_LIMIT).await.with_context(|_| network())?;
+        let response = self.send(context, resource, request).await?;
+        let bytes = response.bytes(KEY_LIMIT).await;
+        let mut bytes = bytes.with_context(|_| NetworkSnafu {
+            resource: resource.clone(),
+        })?;
         if let Some(process) = &self.params.key_processor {
-            let key_context = KeyContext::new(locator.url.clone());
+            let key_context = KeyContext::new(url.clone());
             bytes = process(bytes, &key_context).with_context(|_| KeySnafu {
                 resource: resource.clone(),
             })?;
@@ -157,21 +196,22 @@ impl Fetcher {
             }
             .fail();
         };
-        self.keep(context, resource, path, bytes);
+        self.keep(context, resource, &reference.path, bytes);
         Ok(key)
     }
 
     /// Forgets a key that did not decrypt. Its entry is the caller's to drop, once no write of it is under way.
-    pub(super) fn forget_key(&self, locator: &Locator) {
+    pub(super) fn forget_key(&self, reference: &KeyReference) {
         self.keys
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .remove(&locator.url);
+            .remove(&reference.path);
     }
 
     /// Drops an entry that turned out to be damaged.
     pub(super) async fn forget(&self, path: &CachePath) {
-        if let Err(error) = self.params.cache.remove_entry(&self.asset, path).await {
+        let Some(cache) = self.cache() else { return };
+        if let Err(error) = cache.remove_entry(&self.asset, path).await {
             log::debug!("a damaged entry stays in the cache: {error}");
         }
     }
@@ -203,18 +243,24 @@ impl Fetcher {
         resource: &Resource,
         path: &CachePath,
     ) -> Result<Option<EntryReader>, HlsError> {
-        match self.params.cache.open(&self.asset, path).await {
+        let Some(cache) = self.cache() else {
+            return Ok(None);
+        };
+        match cache.open(&self.asset, path).await {
             Ok(reader) => Ok(reader),
             Err(error) => context.unreadable(resource, error).map(|()| None),
         }
     }
 
     fn keep(&self, context: &mut FetchContext, resource: &Resource, path: &CachePath, bytes: Bytes) {
-        let (cache, asset) = (self.params.cache.clone(), self.asset.clone());
+        let Some(cache) = self.cache().cloned() else {
+            return context.bypass(resource, Bypass::NoCache);
+        };
+        let asset = self.asset.clone();
         let (resource, path) = (resource.clone(), path.clone());
         context.commits.push(async move {
             let error = cache.put_atomic(&asset, &path, bytes).await.err()?;
-            Some((resource, BypassReason::Cache(error)))
+            Some((resource, Bypass::Refused(error)))
         });
     }
 }

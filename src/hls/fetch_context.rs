@@ -3,11 +3,10 @@
 use snafu::ResultExt;
 
 use super::{
-    control::BypassReason,
     error::{HlsError, OfflineCacheSnafu, OfflineMissSnafu, Resource},
     pending_commits::PendingCommits,
 };
-use crate::cache::CacheError;
+use crate::{cache::CacheError, media::Bypass};
 
 /// What one stream knows: whether it may use the network, and what it has yet to say about the cache.
 pub(super) struct FetchContext {
@@ -25,7 +24,7 @@ impl FetchContext {
     }
 
     /// Notes that the cache failed.
-    pub(super) fn bypass(&mut self, resource: &Resource, reason: BypassReason) {
+    pub(super) fn bypass(&mut self, resource: &Resource, reason: Bypass) {
         self.commits
             .append(PendingCommits::failed((resource.clone(), reason)));
     }
@@ -47,7 +46,7 @@ impl FetchContext {
                 resource: resource.clone(),
             });
         }
-        self.bypass(resource, BypassReason::Cache(source));
+        self.bypass(resource, Bypass::Refused(source));
         Ok(())
     }
 

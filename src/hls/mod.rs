@@ -32,6 +32,7 @@ mod fetch_context;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzzing;
+mod names;
 mod params;
 mod pending_commits;
 mod player;
@@ -41,7 +42,8 @@ mod source;
 mod stored;
 mod track;
 
-pub use control::{BypassReason, HlsControl, Origin};
+pub use crate::media::{Access, Bypass, EntryNames, Origin};
+pub use control::HlsControl;
 pub use crypt::CryptError;
 pub use error::{HlsError, Resource, ResourceKind};
 pub use params::{HlsParams, KeyContext, KeyRejected, VariantChoice};

@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use crate::{
     cache::{AssetCache, AssetId},
+    media::{Access, EntryNames},
     net::{HttpClient, Url, redacted},
 };
 
@@ -40,12 +41,10 @@ pub(super) type KeyProcessor = Arc<dyn Fn(Bytes, &KeyContext) -> Result<Bytes, K
 /// ```
 #[derive(Clone)]
 pub struct HlsParams {
-    pub(super) client: HttpClient,
-    pub(super) cache: AssetCache,
+    pub(super) access: Access,
     pub(super) variant: VariantChoice,
     pub(super) language: Option<String>,
     pub(super) base_url: Option<Url>,
-    pub(super) asset: Option<AssetId>,
     pub(super) key_query: Vec<(String, String)>,
     pub(super) key_headers: Vec<(String, String)>,
     pub(super) key_processor: Option<KeyProcessor>,
@@ -54,13 +53,19 @@ pub struct HlsParams {
 impl HlsParams {
     /// The first Variant Stream, fetched by `client` and kept in `cache`.
     pub fn new(client: HttpClient, cache: AssetCache) -> Self {
+        Self::with_access(Access::new(client, cache))
+    }
+
+    /// The first Variant Stream, fetched and kept as `access` says.
+    ///
+    /// Without a client only what the cache has plays. Without a cache nothing is kept, which one
+    /// [`HlsControl::CacheBypassed`](super::HlsControl::CacheBypassed) says.
+    pub fn with_access(access: Access) -> Self {
         Self {
-            client,
-            cache,
+            access,
             variant: VariantChoice::default(),
             language: None,
             base_url: None,
-            asset: None,
             key_query: Vec::new(),
             key_headers: Vec::new(),
             key_processor: None,
@@ -90,11 +95,28 @@ impl HlsParams {
         self
     }
 
-    /// The asset under which the track is kept, in place of the one its URL stands for. For URLs that change from play to
-    /// play, or whose query says which track it is.
+    /// The asset under which the track is kept: see [`Access::asset`].
     #[must_use]
     pub fn asset(mut self, asset: AssetId) -> Self {
-        self.asset = Some(asset);
+        self.access = self.access.asset(asset);
+        self
+    }
+
+    /// Adds a header to requests to the origin of the track's own URL: see [`Access::header`].
+    #[must_use]
+    pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.access = self.access.header(name, value);
+        self
+    }
+
+    /// How the URLs of playlists, keys, initialization sections and segments become names of entries: see
+    /// [`Access::entry_names`].
+    ///
+    /// Two resources of a track's playlists under one name are [`HlsError::SameName`](super::HlsError::SameName) before
+    /// the first byte.
+    #[must_use]
+    pub fn entry_names(mut self, names: EntryNames) -> Self {
+        self.access = self.access.entry_names(names);
         self
     }
 
@@ -129,6 +151,7 @@ impl HlsParams {
 impl fmt::Debug for HlsParams {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("HlsParams")
+            .field("access", &self.access)
             .field("variant", &self.variant)
             .field("language", &self.language)
             .field("base_url", &self.base_url.as_ref().map(redacted))

@@ -9,10 +9,11 @@ use std::{
     task::{Context, Poll},
 };
 
-use super::{Resource, control::BypassReason};
+use super::Resource;
+use crate::media::Bypass;
 
 /// What was not kept, and why.
-pub(super) type Bypassed = (Resource, BypassReason);
+pub(super) type Bypassed = (Resource, Bypass);
 
 type Write = Pin<Box<dyn Future<Output = Option<Bypassed>> + Send>>;
 
@@ -87,7 +88,7 @@ mod tests {
         let kind = ResourceKind::Segment {
             media_sequence: number,
         };
-        (Resource::new(kind, &url), BypassReason::LengthUnknown)
+        (Resource::new(kind, &url), Bypass::UnknownLength)
     }
 
     fn number(failed: Option<Bypassed>) -> Option<ResourceKind> {

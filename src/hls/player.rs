@@ -15,7 +15,7 @@ use bytes::{Buf, Bytes};
 use snafu::ResultExt;
 
 use super::{
-    control::{HlsControl, Origin},
+    control::HlsControl,
     crypt::Decryptor,
     error::{DecryptSnafu, HlsError},
     fetch::Fetcher,
@@ -27,6 +27,7 @@ use super::{
 };
 use crate::{
     cache::{CachePath, Lease},
+    media::Origin,
     rt,
     stream::Message,
 };
@@ -69,7 +70,7 @@ pub(super) struct Player {
     queue: VecDeque<Message<HlsControl>>,
     ended: Option<Result<(), HlsError>>,
     /// Keeps the track from being evicted while it plays.
-    _lease: Lease,
+    _lease: Option<Lease>,
 }
 
 /// The part being read.
@@ -124,15 +125,15 @@ async fn try_open(
     media: &MediaResource,
     context: &mut FetchContext,
 ) -> Result<OpenPart, HlsError> {
-    let decryptor = match &media.encryption {
-        Some(encryption) => Some(Decryptor::new(
-            &fetcher.key(context, &encryption.key).await?,
-            &encryption.iv,
+    let decryptor = match &media.key {
+        Some(reference) => Some(Decryptor::new(
+            &fetcher.key(context, reference).await?,
+            &reference.iv,
         )),
         None => None,
     };
     let whole = |length: u64| decryptor.is_none() || (length > 0 && length.is_multiple_of(16));
-    let reader = ResourceReader::open(fetcher, context, media.resource(), &media.locator, whole).await?;
+    let reader = ResourceReader::open(fetcher, context, media, whole).await?;
     Ok(OpenPart {
         reader,
         decryptor,
@@ -143,7 +144,8 @@ async fn try_open(
 
 impl Player {
     pub(super) fn new(state: Arc<SourceState>, start: Start, offline: bool) -> Self {
-        let lease = state.fetcher.params.cache.lease(&state.fetcher.asset);
+        let cache = state.fetcher.cache();
+        let lease = cache.map(|cache| cache.lease(&state.fetcher.asset));
         Self {
             state,
             context: FetchContext::new(offline),
@@ -333,9 +335,9 @@ impl Player {
                 Err(source) => {
                     let resource = open.reader.resource.clone();
                     let media = track.part(self.next).and_then(|part| part.media.as_ref());
-                    if let Some(encryption) = media.and_then(|media| media.encryption.as_ref()) {
-                        self.state.fetcher.forget_key(&encryption.key);
-                        self.damaged.push(encryption.key.cache_path());
+                    if let Some(reference) = media.and_then(|media| media.key.as_ref()) {
+                        self.state.fetcher.forget_key(reference);
+                        self.damaged.push(reference.path.clone());
                     }
                     self.damaged.extend(open.reader.into_damaged());
                     return Err(source).context(DecryptSnafu { resource });

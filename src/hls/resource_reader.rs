@@ -8,15 +8,16 @@ use futures_lite::StreamExt;
 use snafu::ResultExt;
 
 use super::{
-    control::{BypassReason, Origin},
     error::{HlsError, LengthSnafu, NetworkSnafu, NotMediaSnafu, Resource},
     fetch::Fetcher,
     fetch_context::FetchContext,
     playlist::Locator,
+    track::MediaResource,
 };
 use crate::{
     cache::{CachePath, EntryReader, EntryWriter},
-    net::{Body, ByteRange, Request},
+    media::{Bypass, Origin},
+    net::{Body, ByteRange},
 };
 
 /// How many bytes are looked at before any is passed on.
@@ -55,15 +56,14 @@ impl ResourceReader {
     ///
     /// # Errors
     ///
-    /// `OfflineMiss`, `OfflineCache`, `Network`, `NotMedia`.
+    /// `OfflineMiss`, `OfflineCache`, `NoClient`, `Network`, `NotMedia`.
     pub(super) async fn open(
         fetcher: &Fetcher,
         context: &mut FetchContext,
-        resource: Resource,
-        locator: &Locator,
+        media: &MediaResource,
         whole: impl Fn(u64) -> bool,
     ) -> Result<Self, HlsError> {
-        let path = locator.cache_path();
+        let (resource, locator, path) = (media.resource(), &media.locator, media.path.clone());
         let length = locator.range.as_ref().map(|range| range.end - range.start);
         if let Some(reader) = fetcher.open(context, &resource, &path).await? {
             let expected = reader.len();
@@ -170,12 +170,12 @@ impl ResourceReader {
         let resource = self.resource;
         if network.body.ends_with_connection() && self.expected.is_none() {
             // The end of the connection proves nothing: it may have broken (C22).
-            context.bypass(&resource, BypassReason::LengthUnknown);
+            context.bypass(&resource, Bypass::UnknownLength);
             return;
         }
         context.commits.push(async move {
             let error = writer.commit().await.err()?;
-            Some((resource, BypassReason::Cache(error)))
+            Some((resource, Bypass::Refused(error)))
         });
     }
 
@@ -193,20 +193,14 @@ impl NetworkBody {
         locator: &Locator,
         path: &CachePath,
     ) -> Result<Self, HlsError> {
-        context.online(resource)?;
         let network = || NetworkSnafu {
             resource: resource.clone(),
         };
-        let mut request = Request::get(locator.url.clone());
+        let mut request = fetcher.request(locator.url.clone());
         if let Some(range) = &locator.range {
             request = request.range(ByteRange::new(range.start, range.end));
         }
-        let response = fetcher
-            .params
-            .client
-            .send(request)
-            .await
-            .with_context(|_| network())?;
+        let response = fetcher.send(context, resource, request).await?;
         let mut body = response.into_body();
         let mut first = Bytes::new();
         while first.len() < SNIFFED {
@@ -227,10 +221,17 @@ impl NetworkBody {
             }
             .fail();
         }
-        let writer = match fetcher.params.cache.writer(&fetcher.asset, path).await {
+        let writer = match fetcher.cache() {
+            None => Err(Bypass::NoCache),
+            Some(cache) => {
+                let writer = cache.writer(&fetcher.asset, path).await;
+                writer.map_err(Bypass::Refused)
+            }
+        };
+        let writer = match writer {
             Ok(writer) => Some(writer),
-            Err(error) => {
-                context.bypass(resource, BypassReason::Cache(error));
+            Err(reason) => {
+                context.bypass(resource, reason);
                 None
             }
         };
@@ -258,7 +259,7 @@ impl NetworkBody {
         if let (Some(chunk), Some(writer)) = (&chunk, &mut self.writer)
             && let Err(error) = writer.write(chunk.clone()).await
         {
-            context.bypass(resource, BypassReason::Cache(error));
+            context.bypass(resource, Bypass::Refused(error));
             self.writer = None;
         }
         Ok(chunk)

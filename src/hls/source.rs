@@ -69,7 +69,6 @@ const LAST_BLOCKS: u64 = 32;
 
 /// What all streams of a source share. A stream holds it, it holds no stream: no cycle (fault A11).
 pub(super) struct SourceState {
-    url: Url,
     pub(super) fetcher: Fetcher,
     /// Once found, the same for every stream of this source.
     track: Mutex<Option<Arc<Track>>>,
@@ -78,10 +77,8 @@ pub(super) struct SourceState {
 impl HlsSource {
     /// The track at `url`, which is a Multivariant Playlist or a Media Playlist.
     pub fn new(url: Url, params: HlsParams) -> Self {
-        let asset = params.asset.clone().unwrap_or_else(|| AssetId::from_url(&url));
         let state = SourceState {
-            url,
-            fetcher: Fetcher::new(params, asset),
+            fetcher: Fetcher::new(params, url),
             track: Mutex::default(),
         };
         Self {
@@ -133,7 +130,7 @@ impl Source for HlsSource {
 impl fmt::Debug for HlsSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("HlsSource")
-            .field("url", &redacted(&self.state.url))
+            .field("url", &redacted(&self.state.fetcher.url))
             .field("start", &self.start)
             .field("params", &self.state.fetcher.params)
             .finish_non_exhaustive()
@@ -147,7 +144,7 @@ impl SourceState {
         if let Some(track) = known {
             return Ok(track);
         }
-        let track = Arc::new(Track::load(&self.fetcher, context, &self.url).await?);
+        let track = Arc::new(Track::load(&self.fetcher, context).await?);
         // A poisoned lock holds what it held: each change is one store.
         *self.track.lock().unwrap_or_else(PoisonError::into_inner) = Some(track.clone());
         Ok(track)
@@ -159,21 +156,19 @@ impl SourceState {
             return known;
         }
         let media = track.part(index)?.media.as_ref()?;
-        let path = media.locator.cache_path();
         // What fails here fails again, and is told, when the part is opened.
         let mut entry = self
             .fetcher
-            .params
-            .cache
-            .open(&self.fetcher.asset, &path)
+            .cache()?
+            .open(&self.fetcher.asset, &media.path)
             .await
             .ok()??;
-        let size = match &media.encryption {
+        let size = match &media.key {
             None => entry.len(),
-            Some(encryption) => {
+            Some(reference) => {
                 let key = self
                     .fetcher
-                    .key(&mut FetchContext::new(true), &encryption.key)
+                    .key(&mut FetchContext::new(true), reference)
                     .await
                     .ok()?;
                 let start = entry.len().checked_sub(LAST_BLOCKS)?;

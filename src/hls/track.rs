@@ -9,17 +9,18 @@ use std::{
 use snafu::ResultExt;
 
 use super::{
-    control::{HlsControl, Origin},
+    control::HlsControl,
     error::{HlsError, NoSuchVariantSnafu, PlaylistSnafu, Resource, ResourceKind},
-    fetch::Fetcher,
+    fetch::{Fetcher, KeyReference},
     fetch_context::FetchContext,
+    names::ResourceNames,
     params::VariantChoice,
     playlist::{
         Encryption, InitializationSection, Locator, MediaPlaylist, MultivariantPlaylist, Playlist,
         PlaylistError, StartPoint,
     },
 };
-use crate::net::Url;
+use crate::{cache::CachePath, media::Origin};
 
 /// A Media Playlist ready to be read from any byte on.
 pub(super) struct Track {
@@ -52,10 +53,35 @@ pub(super) struct Part {
 pub(super) struct MediaResource {
     pub(super) kind: ResourceKind,
     pub(super) locator: Locator,
-    pub(super) encryption: Option<Encryption>,
+    /// The entry that keeps it, as it was fetched.
+    pub(super) path: CachePath,
+    /// `None` for plain text.
+    pub(super) key: Option<KeyReference>,
 }
 
 impl MediaResource {
+    fn new(
+        names: &mut ResourceNames<'_>,
+        kind: ResourceKind,
+        locator: Locator,
+        encryption: Option<Encryption>,
+    ) -> Result<Arc<Self>, HlsError> {
+        let key = match encryption {
+            None => None,
+            Some(Encryption { key: locator, iv }) => {
+                let path = names.entry(ResourceKind::Key, &locator)?;
+                Some(KeyReference { locator, path, iv })
+            }
+        };
+        let path = names.entry(kind, &locator)?;
+        Ok(Arc::new(Self {
+            kind,
+            locator,
+            path,
+            key,
+        }))
+    }
+
     /// Its name for errors and messages.
     pub(super) fn resource(&self) -> Resource {
         Resource::new(self.kind, &self.locator.url)
@@ -63,17 +89,16 @@ impl MediaResource {
 
     /// How many bytes of plaintext it has, where the playlist says.
     fn size(&self) -> Option<u64> {
-        let range = self
-            .locator
-            .range
-            .as_ref()
-            .filter(|_| self.encryption.is_none())?;
+        let range = self.locator.range.as_ref().filter(|_| self.key.is_none())?;
         Some(range.end - range.start)
     }
 }
 
 impl Track {
-    fn new(playlist: MediaPlaylist) -> Self {
+    /// # Errors
+    ///
+    /// `SameName`.
+    fn new(playlist: MediaPlaylist, names: &mut ResourceNames<'_>) -> Result<Self, HlsError> {
         let mut parts = Vec::with_capacity(playlist.segments.len() + 1);
         let mut time = Duration::ZERO;
         let mut current: Option<Arc<InitializationSection>> = None;
@@ -86,15 +111,14 @@ impl Track {
                 // gap the section waits for the next one that has bytes.
                 current = None;
             }
-            let mut push = |media: Option<MediaResource>| {
-                let (media, discontinuity) = (media.map(Arc::new), discontinuity.take());
+            let mut push = |media: Option<Arc<MediaResource>>| {
                 parts.push(Part {
                     media,
                     media_sequence,
                     discontinuity_sequence,
                     time,
                     duration,
-                    discontinuity,
+                    discontinuity: discontinuity.take(),
                 });
             };
             // A section is for the segments after it; it comes again after another one and after a discontinuity.
@@ -103,23 +127,24 @@ impl Track {
                 .filter(|map| !segment.gap && current.as_ref() != Some(map))
             {
                 let (locator, encryption) = (map.locator.clone(), map.encryption.clone());
-                push(Some(MediaResource {
-                    kind: ResourceKind::InitializationSection,
-                    locator,
-                    encryption,
-                }));
+                let kind = ResourceKind::InitializationSection;
+                push(Some(MediaResource::new(names, kind, locator, encryption)?));
                 current = Some(map);
             }
-            let (locator, encryption) = (segment.locator, segment.encryption);
-            let media = MediaResource {
-                kind: ResourceKind::Segment { media_sequence },
-                locator,
-                encryption,
-            };
-            push((!segment.gap).then_some(media));
+            push(if segment.gap {
+                None
+            } else {
+                let kind = ResourceKind::Segment { media_sequence };
+                Some(MediaResource::new(
+                    names,
+                    kind,
+                    segment.locator,
+                    segment.encryption,
+                )?)
+            });
             time += duration;
         }
-        Self {
+        Ok(Self {
             variant: 0,
             bandwidth: 0,
             codecs: None,
@@ -128,21 +153,23 @@ impl Track {
             duration: time,
             sizes: Mutex::new(vec![None; parts.len()]),
             parts,
-        }
+        })
     }
 
-    /// Finds what `url` leads to: the playlists are read and the choice is made, no media is touched.
+    /// Finds what the source's URL leads to: the playlists are read and the choice is made, no media is touched.
     ///
     /// # Errors
     ///
-    /// Those of [`Fetcher::playlist`], and `NoSuchVariant`.
-    pub(super) async fn load(
-        fetcher: &Fetcher,
-        context: &mut FetchContext,
-        url: &Url,
-    ) -> Result<Self, HlsError> {
+    /// Those of [`Fetcher::playlist`], `NoSuchVariant` and `SameName`.
+    pub(super) async fn load(fetcher: &Fetcher, context: &mut FetchContext) -> Result<Self, HlsError> {
         let choice = fetcher.params.variant;
-        let master = match fetcher.playlist(context, url, None).await? {
+        let mut names = ResourceNames::new(&fetcher.params.access.names);
+        let locator = Locator {
+            url: fetcher.url.clone(),
+            range: None,
+        };
+        let path = names.entry(ResourceKind::Playlist, &locator)?;
+        let master = match fetcher.playlist(context, &fetcher.url, &path, None).await? {
             Playlist::Multivariant(master) => master,
             Playlist::Media(playlist) => {
                 return match choice {
@@ -151,27 +178,32 @@ impl Track {
                         count: 1_usize,
                     }
                     .fail(),
-                    _ => Ok(Self::new(playlist)),
+                    _ => Self::new(playlist, &mut names),
                 };
             }
         };
+        // What is not played today may be played tomorrow, from the same cache.
+        for locator in master.locators() {
+            names.entry(ResourceKind::Playlist, locator)?;
+        }
         let candidates = candidates(&master, choice)?;
         let mut index = candidates.first().copied().unwrap_or_default();
         // Offline, the best that is whole; the asked one, if none is (H5, fault E11).
         if context.offline && candidates.len() > 1 {
             for candidate in candidates {
-                if Self::is_cached(fetcher, &master, candidate).await {
+                if Self::is_cached(fetcher, &names, &master, candidate).await {
                     index = candidate;
                     break;
                 }
             }
         }
-        Self::load_variant(fetcher, context, &master, index).await
+        Self::load_variant(fetcher, context, &names, &master, index).await
     }
 
     async fn load_variant(
         fetcher: &Fetcher,
         context: &mut FetchContext,
+        names: &ResourceNames<'_>,
         master: &MultivariantPlaylist,
         index: usize,
     ) -> Result<Self, HlsError> {
@@ -185,8 +217,10 @@ impl Track {
         let rendition = master.audio(variant, fetcher.params.language.as_deref());
         let separate = rendition.and_then(|rendition| Some((rendition, rendition.locator.as_ref()?)));
         let locator = separate.map_or(&variant.locator, |(_, locator)| locator);
+        let mut names = names.clone();
+        let path = names.entry(ResourceKind::Playlist, locator)?;
         let playlist = match fetcher
-            .playlist(context, &locator.url, Some(&master.variables))
+            .playlist(context, &locator.url, &path, Some(&master.variables))
             .await?
         {
             Playlist::Media(playlist) => playlist,
@@ -195,7 +229,7 @@ impl Track {
                 return Err(PlaylistError::Nested).context(PlaylistSnafu { resource });
             }
         };
-        let track = Self::new(playlist);
+        let track = Self::new(playlist, &mut names)?;
         Ok(Self {
             variant: index,
             bandwidth: variant.bandwidth,
@@ -207,22 +241,26 @@ impl Track {
     }
 
     /// Whether every last part of a Variant Stream is in the cache (fault E12).
-    async fn is_cached(fetcher: &Fetcher, master: &MultivariantPlaylist, index: usize) -> bool {
+    async fn is_cached(
+        fetcher: &Fetcher,
+        names: &ResourceNames<'_>,
+        master: &MultivariantPlaylist,
+        index: usize,
+    ) -> bool {
+        let Some(cache) = fetcher.cache() else {
+            return false;
+        };
         let mut context = FetchContext::new(true);
-        let Ok(track) = Self::load_variant(fetcher, &mut context, master, index).await else {
+        let Ok(track) = Self::load_variant(fetcher, &mut context, names, master, index).await else {
             return false;
         };
         for media in track.parts.iter().filter_map(|part| part.media.as_ref()) {
-            if let Some(encryption) = &media.encryption
-                && fetcher.key(&mut context, &encryption.key).await.is_err()
+            if let Some(reference) = &media.key
+                && fetcher.key(&mut context, reference).await.is_err()
             {
                 return false;
             }
-            let cached = fetcher
-                .params
-                .cache
-                .contains(&fetcher.asset, &media.locator.cache_path())
-                .await;
+            let cached = cache.contains(&fetcher.asset, &media.path).await;
             if !cached.unwrap_or(false) {
                 return false;
             }

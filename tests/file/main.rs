@@ -18,6 +18,7 @@
     reason = "a test fails by panicking; its helpers are public to its own modules and serve several of them"
 )]
 
+mod access;
 mod basics;
 mod cached;
 #[cfg(feature = "test-util")]

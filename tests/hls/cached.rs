@@ -4,7 +4,7 @@ use std::fs;
 
 use futures_lite::{StreamExt, future};
 use kithara::cache::{AssetId, CachePath};
-use kithara::hls::{BypassReason, HlsControl, HlsError, HlsSource, ResourceKind};
+use kithara::hls::{Bypass, HlsControl, HlsError, HlsSource, ResourceKind};
 use kithara::net::Url;
 use kithara::stream::Message;
 use kithara_test_support::{Rule, disk_bytes};
@@ -48,7 +48,7 @@ fn a_tiny_cache_plays_to_the_end() {
             let bypassed = tape.controls.iter().find_map(|control| match control {
                 HlsControl::CacheBypassed {
                     resource,
-                    reason: BypassReason::Cache(error),
+                    reason: Bypass::Refused(error),
                     ..
                 } => Some((resource, error)),
                 _ => None,

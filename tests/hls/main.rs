@@ -19,6 +19,7 @@
 //! | C21, C22 | `cached`: damaged playlists and keys, cut segments |
 //! | C5, C6, C7, C13 | `sessions`: what whole sessions leave on the disk, counted there |
 //! | D11 | `playlists`: redirects, offline too |
+//! | W6 | `access` |
 //! | W34 | `playlists` |
 #![cfg(feature = "hls")]
 #![allow(
@@ -30,6 +31,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod access;
 mod cached;
 #[cfg(feature = "test-util")]
 mod contract;

@@ -17,10 +17,7 @@ mod tests;
 
 use std::{fmt, ops::Range, time::Duration};
 
-use crate::{
-    cache::CachePath,
-    net::{Url, redacted},
-};
+use crate::net::{Url, redacted};
 
 pub use error::PlaylistError;
 pub(crate) use key::Encryption;
@@ -84,16 +81,6 @@ pub(crate) struct Locator {
     pub(crate) url: Url,
     /// `None` is the whole resource.
     pub(crate) range: Option<Range<u64>>,
-}
-
-impl Locator {
-    /// The entry that holds these bytes in the cache.
-    pub(crate) fn cache_path(&self) -> CachePath {
-        match &self.range {
-            Some(range) => CachePath::from_url_range(&self.url, range.clone()),
-            None => CachePath::from_url(&self.url),
-        }
-    }
 }
 
 /// Without query and credentials: those are secrets.

@@ -147,6 +147,13 @@ impl MultivariantPlaylist {
         Ok(())
     }
 
+    /// All Media Playlists that it names.
+    pub(crate) fn locators(&self) -> impl Iterator<Item = &Locator> {
+        let variants = self.variants.iter().map(|variant| &variant.locator);
+        let renditions = self.renditions.iter();
+        variants.chain(renditions.filter_map(|rendition| rendition.locator.as_ref()))
+    }
+
     /// The audio Rendition that plays with `variant`, exactly one (fault E19): the first in `language` if there is one,
     /// else the DEFAULT one, else the first AUTOSELECT, else the first (RFC 8216, 4.3.4.1).
     pub(crate) fn audio(&self, variant: &VariantStream, language: Option<&str>) -> Option<&Rendition> {

@@ -1,0 +1,107 @@
+//! What the resources of a playlist are called in the cache.
+
+use std::collections::HashMap;
+
+use super::{
+    error::{HlsError, Resource, ResourceKind, SameNameSnafu},
+    playlist::Locator,
+};
+use crate::{cache::CachePath, media::EntryNames};
+
+/// The entries of all resources that a track's playlists name.
+///
+/// The one rule: **two resources never have one name.** The app's [`EntryNames`] may leave out what tells them apart; the
+/// bytes of one would then be given out in the other's place.
+#[derive(Clone)]
+pub(super) struct ResourceNames<'a> {
+    names: &'a EntryNames,
+    known: HashMap<(Use, Locator), CachePath>,
+    taken: HashMap<CachePath, Resource>,
+}
+
+/// What an entry is read as. A key is kept after its processor, a playlist with the URL it came from.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Use {
+    Playlist,
+    Key,
+    Media,
+}
+
+impl<'a> ResourceNames<'a> {
+    pub(super) fn new(names: &'a EntryNames) -> Self {
+        Self {
+            names,
+            known: HashMap::new(),
+            taken: HashMap::new(),
+        }
+    }
+
+    /// The entry of a resource. The app's function runs once for each resource, not once for each line that names it.
+    ///
+    /// # Errors
+    ///
+    /// `SameName` if another resource has this entry.
+    pub(super) fn entry(&mut self, kind: ResourceKind, locator: &Locator) -> Result<CachePath, HlsError> {
+        let read_as = match kind {
+            ResourceKind::Playlist => Use::Playlist,
+            ResourceKind::Key => Use::Key,
+            ResourceKind::InitializationSection | ResourceKind::Segment { .. } => Use::Media,
+        };
+        let mut locator = locator.clone();
+        locator.url.set_fragment(None);
+        let identity = (read_as, locator);
+        if let Some(entry) = self.known.get(&identity) {
+            return Ok(entry.clone());
+        }
+        let (_, locator) = &identity;
+        let entry = self.names.entry(&locator.url, locator.range.clone());
+        // Whole URLs tell apart whatever there is to be told apart: nothing to look up for most apps.
+        if !self.names.is_whole_url() {
+            let second = Resource::new(kind, &locator.url);
+            if let Some(first) = self.taken.insert(entry.clone(), second.clone()) {
+                return SameNameSnafu { first, second }.fail();
+            }
+        }
+        self.known.insert(identity, entry.clone());
+        Ok(entry)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::Url;
+
+    const SEGMENT: ResourceKind = ResourceKind::Segment { media_sequence: 1 };
+
+    fn locator(url: &str, range: Option<std::ops::Range<u64>>) -> Locator {
+        let url = Url::parse(url).unwrap();
+        Locator { url, range }
+    }
+
+    /// H10: one resource may be named by many lines; two resources under one name are refused.
+    #[test]
+    fn two_resources_under_one_name_are_refused() {
+        let names = EntryNames::without_query();
+        let mut names = ResourceNames::new(&names);
+        let first = locator("http://h/a.mp4?t=1", Some(0..10));
+        let entry = names.entry(SEGMENT, &first).unwrap();
+        for kind in [SEGMENT, ResourceKind::InitializationSection] {
+            let again = locator("http://h/a.mp4?t=1#fragment", Some(0..10));
+            assert_eq!(names.entry(kind, &again).unwrap(), entry);
+        }
+        let other_range = locator("http://h/a.mp4?t=2", Some(10..20));
+        names.entry(SEGMENT, &other_range).unwrap();
+        for (kind, url) in [
+            (SEGMENT, "http://h/a.mp4?t=2"),
+            (ResourceKind::Key, "http://h/a.mp4?t=1"),
+        ] {
+            let mut names = names.clone();
+            let error = names.entry(kind, &locator(url, Some(0..10))).unwrap_err();
+            let HlsError::SameName { first, second } = error else {
+                panic!("{error}")
+            };
+            assert_eq!((first.kind(), second.kind()), (SEGMENT, kind));
+        }
+    }
+}

@@ -1,0 +1,27 @@
+//! What the sources of media share: where bytes come from, why they are not kept, and what a source needs to fetch and keep
+//! them.
+//!
+//! ```text
+//!   file   hls          sources: FileParams and HlsParams hold an Access
+//!     │     │
+//!     └──┬──┘
+//!      media            Access ── EntryNames      Origin, Bypass
+//!     ┌──┴──┐
+//!    net  cache         HttpClient, AssetCache
+//! ```
+//!
+//! Two rules are kept here, so that they are the same in every source:
+//!
+//! - A header that is given for a source goes to the origin (scheme, host, port) of the source's own URL and to no other.
+//! - What an entry of the cache is called depends on the URL and on [`EntryNames`], and on nothing else.
+
+mod access;
+mod bypass;
+mod entry_names;
+mod origin;
+
+pub use access::Access;
+pub(crate) use access::SourceHeaders;
+pub use bypass::Bypass;
+pub use entry_names::EntryNames;
+pub use origin::Origin;

@@ -21,30 +21,30 @@ use crate::rt;
 
 /// The bytes of a response as they come: a stream of chunks that ends only where the file or the range does.
 ///
-/// A body that breaks off is asked for again from where it stopped, as the client's
-/// [`RetryPolicy`](super::RetryPolicy) says, if the response had a strong [`Validator`] to prove that the rest is of the
-/// same file. Otherwise, and when the tries are used up, the stream yields the error and is over.
+/// **Resume.** A body that breaks off is asked for again from where it stopped, as the client's
+/// [`RetryPolicy`](super::RetryPolicy) says. That takes a strong [`Validator`], which proves that the rest is of the same
+/// file. Without one, and when the tries are used up, the stream yields the error and ends.
 ///
-/// The one end that nothing can prove is that of a body without a length on a connection that closes; see
+/// **End.** One end cannot be proven: that of a body without a length, on a connection that closes. See
 /// [`ends_with_connection`](Self::ends_with_connection).
 ///
-/// Read to its end, a body gives its connection back for the next request. Dropped before, it closes the connection at
-/// once.
+/// **Connection.** Read to its end, a body gives its connection back for the next request. Dropped before, it closes the
+/// connection at once.
 pub struct Body {
-    /// What a body needs to go on takes some 600 bytes, which consumers should not have to move.
+    /// Boxed: a consumer should not have to move some 600 bytes.
     inner: Box<Inner>,
 }
 
 struct Inner {
     state: State,
     client: HttpClient,
-    /// What to ask again when the body breaks off.
+    /// The request to resume from.
     request: Request,
     validator: Option<Validator>,
     delivery: Delivery,
     /// Position of the next byte delivered.
     position: u64,
-    /// Bytes still to be thrown away before it.
+    /// Bytes still to be skipped before it.
     skip: u64,
     /// Failures since the last byte.
     failures: u32,
@@ -87,8 +87,8 @@ impl Body {
         self.inner.position
     }
 
-    /// Whether the body has neither a length nor chunks, so that a close of the connection is all the end it has. Such an
-    /// end may as well be a failure; it proves nothing about the file's length.
+    /// Whether the body has neither a length nor chunks, so that it ends with the connection. Such an end may be a failure
+    /// as well. It proves nothing about the file's length.
     pub fn ends_with_connection(&self) -> bool {
         self.inner.unframed
     }
@@ -101,7 +101,7 @@ impl Body {
         self.inner.request.is_head()
     }
 
-    /// Asks for the whole again after a wait, if that is worth a try and the body could not be resumed.
+    /// Sends the whole request again after a wait, if `error` may pass and the body cannot be resumed.
     pub(super) async fn again(
         &mut self,
         error: &NetError,
@@ -135,18 +135,21 @@ impl Inner {
         let length = chunk.len() as u64;
         let skipped = self.skip.min(length);
         self.skip -= skipped;
-        // `skipped` is at most the chunk's length, and `room` is used only if it is less.
+        // Both conversions are exact: `skipped` is at most the chunk's length, and `room` is used only if it is less.
         let _ = chunk.split_to(usize::try_from(skipped).unwrap_or(usize::MAX));
         let bound = self.delivery.bound().unwrap_or(u64::MAX);
         let room = bound.saturating_sub(self.position);
         if chunk.len() as u64 > room {
+            // A server that was to stop by itself has sent more than its head announced. What follows a given stop is the
+            // rest of a whole file, of which a part was asked for.
             if self.delivery.stop.is_none() {
                 return RangeMismatchSnafu { url: self.url() }.fail();
             }
             chunk.truncate(usize::try_from(room).unwrap_or(usize::MAX));
         }
         if !chunk.is_empty() {
-            // Bytes that are thrown away are no progress.
+            // Skipped bytes are no progress. Otherwise a server that breaks off within the skipped part would be asked for
+            // ever (fault D5).
             self.failures = 0;
         }
         self.position += chunk.len() as u64;
@@ -165,7 +168,7 @@ impl Inner {
         }
     }
 
-    /// Judges the end of what the server sends.
+    /// Checks the end of the wire body against the delivery.
     fn ended(&self) -> Result<(), NetError> {
         let url = self.url();
         match self.delivery.last() {
@@ -178,6 +181,7 @@ impl Inner {
                 }
                 .fail()
             }
+            // The whole file was to be skipped up to the range, and ended before it.
             None if self.skip > 0 => {
                 let total = Some(self.position - self.skip);
                 RangeNotSatisfiableSnafu {
@@ -195,15 +199,16 @@ impl Inner {
         self.skip == 0 && self.delivery.bound() == Some(self.position)
     }
 
-    /// Ends the stream. The connection is kept if nothing but the framing's own end is left on it.
+    /// Ends the stream. The connection is kept if little is left on it, such as the framing's own end.
     fn finish(&mut self) {
         if let State::Reading(wire) = std::mem::replace(&mut self.state, State::Ended) {
             wire.settle();
         }
     }
 
-    /// Closes the connection and either sets out to ask for the rest, or gives the error back.
+    /// Closes the connection, and either begins to resume or gives the error back.
     fn failed(&mut self, error: NetError) -> Result<(), NetError> {
+        // The connection is closed here, before the wait: its permit is free for others meanwhile.
         self.state = State::Ended;
         self.failures += 1;
         let rest = self.rest().filter(|_| error.is_worth_a_retry());
@@ -223,7 +228,8 @@ impl Inner {
         Ok(())
     }
 
-    /// The request for what is missing, if the answer can be known to be of the same file.
+    /// The request for the missing rest, if a validator can prove that the answer is of the same file. Not for a gzipped
+    /// body: positions in it are not those of the file.
     fn rest(&self) -> Option<Request> {
         let validator = self.validator.clone().filter(|_| !self.delivery.gzip)?;
         let end = self
@@ -241,7 +247,8 @@ impl Inner {
     }
 
     fn resumed(&mut self, exchange: Exchange) {
-        // Where the file ends is not forgotten if only the first response told it.
+        // Start and range are those of the first response, which the consumer was told. The file's length is kept where
+        // only the first response had it.
         self.delivery = Delivery {
             start: self.delivery.start,
             total: exchange.delivery.total.or(self.delivery.total),

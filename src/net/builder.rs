@@ -17,7 +17,7 @@ use super::pool::Pool;
 use super::request::insert_header;
 use super::{NetError, RetryPolicy};
 
-/// What each request of a client has in common.
+/// What all requests of a client have in common.
 #[derive(Clone)]
 pub(super) struct Settings {
     pub(super) headers: HeaderMap,
@@ -28,14 +28,30 @@ pub(super) struct Settings {
     pub(super) max_skip: u64,
 }
 
-/// Settings of a client to be.
+/// Settings for an [`HttpClient`].
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use kithara::net::{HttpClient, NetError, RetryPolicy};
+///
+/// # fn run() -> Result<(), NetError> {
+/// let client = HttpClient::builder()
+///     .user_agent("player/1.0")
+///     .connect_timeout(Duration::from_secs(5))
+///     .retry(RetryPolicy::default().max_attempts(3))
+///     .build()?;
+/// # Ok(())
+/// # }
+/// # run().unwrap();
+/// ```
 #[derive(Clone)]
 #[must_use]
 pub struct HttpClientBuilder {
     settings: Settings,
     connector: Connector,
     user_agent: String,
-    /// The first header that HTTP does not allow; told when the client is made.
+    /// The first header that HTTP does not allow. `build` fails with it.
     invalid_header: Option<String>,
     max_connections_per_host: usize,
 }
@@ -66,84 +82,85 @@ impl Default for HttpClientBuilder {
 }
 
 impl HttpClientBuilder {
-    /// The most time to wait for one of the connections to a host while all that
-    /// [may be](Self::max_connections_per_host) are in use; 30 s by default. They may be held for longer than that by
-    /// bodies that nobody reads to their end.
+    /// The longest wait for a free connection, while all that
+    /// [may exist](Self::max_connections_per_host) to a host are in use. 30 s by default.
+    ///
+    /// A body holds its connection until it is read to its end or dropped, which may take longer than that.
     pub fn queue_timeout(mut self, limit: Duration) -> Self {
         self.settings.limits.queue = limit;
         self
     }
 
-    /// The most time to resolve a name, connect and shake hands; 10 s by default.
+    /// The longest time to resolve a name, connect and finish the TLS handshake. 10 s by default.
     pub fn connect_timeout(mut self, limit: Duration) -> Self {
         self.settings.limits.connect = limit;
         self
     }
 
-    /// The most time from sending a request to the head of its response; 15 s by default.
+    /// The longest time from sending a request to the head of its response. 15 s by default.
     pub fn head_timeout(mut self, limit: Duration) -> Self {
         self.settings.limits.head = limit;
         self
     }
 
-    /// The longest gap in a body that is being waited for; 15 s by default. There is no limit for a body as a whole.
+    /// The longest gap in a body while the consumer waits for it. 15 s by default. There is no limit for a whole body.
     pub fn idle_timeout(mut self, limit: Duration) -> Self {
         self.settings.limits.idle = limit;
         self
     }
 
-    /// How many redirects to follow; 10 by default.
+    /// How many redirects to follow. 10 by default.
     pub fn max_redirects(mut self, limit: u8) -> Self {
         self.settings.max_redirects = limit;
         self
     }
 
-    /// Whether to follow a redirect from `https` to `http`; refused by default.
+    /// Whether to follow a redirect from `https` to `http`. `false` by default.
     pub fn insecure_redirects(mut self, allowed: bool) -> Self {
         self.settings.insecure_redirects = allowed;
         self
     }
 
-    /// How many connections to hold to one host at most, idle ones included; 6 by default, never less than 1.
+    /// The most connections to one host, idle ones included. 6 by default, never less than 1.
     ///
-    /// A body keeps its connection until it is read to its end or dropped, also while its consumer pauses or its look-ahead is
-    /// full. Nobody takes it away: if as many bodies rest as there may be connections, a further request waits for
+    /// A body keeps its connection until it is read to its end or dropped, also while its consumer pauses. No other
+    /// request takes it. If all connections are held like that, a further request waits for
     /// [`queue_timeout`](Self::queue_timeout) and fails with [`NetError::NoneFree`].
     pub fn max_connections_per_host(mut self, limit: usize) -> Self {
         self.max_connections_per_host = limit;
         self
     }
 
-    /// How many bytes to read and throw away when a server answers a request for a range with the whole file; 256 KiB by
-    /// default.
+    /// How many bytes to skip when a server answers a request for a range with the whole file. 256 KiB by default.
     pub fn max_skip(mut self, bytes: u64) -> Self {
         self.settings.max_skip = bytes;
         self
     }
 
-    /// Adds a header to each request, in place of an earlier one of the same name. It is taken for a credential: a
-    /// redirect to another origin does not get it.
+    /// Adds a header to each request, in place of an earlier one of the same name. It is treated as a credential: it is
+    /// not sent to another origin after a redirect.
     pub fn header(mut self, name: &str, value: &str) -> Self {
+        // Kept for `build`, so that the calls of a builder can be chained. The first error is the one told.
         if let Err(name) = insert_header(&mut self.settings.headers, name, value) {
             self.invalid_header.get_or_insert(name);
         }
         self
     }
 
-    /// What the client calls itself; `kithara/` and the version by default.
+    /// The value of `User-Agent`. `kithara/` and the version by default.
     pub fn user_agent(mut self, name: &str) -> Self {
         name.clone_into(&mut self.user_agent);
         self
     }
 
-    /// When to try again; see [`RetryPolicy`].
+    /// When to try again: see [`RetryPolicy`].
     pub fn retry(mut self, policy: RetryPolicy) -> Self {
         self.settings.retry = policy;
         self
     }
 
     /// The app's own TLS settings, in place of those made from the platform's certificate store. The protocols they
-    /// offer (ALPN) are replaced by HTTP/1.1, the only one this client speaks.
+    /// offer (ALPN) are replaced by HTTP/1.1, the only one that this client speaks.
     #[cfg(feature = "tls")]
     pub fn tls_config(mut self, config: Arc<futures_rustls::rustls::ClientConfig>) -> Self {
         self.connector = Connector::new(Direct::with_tls_config(config));

@@ -1,8 +1,8 @@
-//! The rest of a long body whose length is known, read from the socket itself.
+//! The bulk reader: reads the rest of a long body of known length from the socket itself, without hyper.
 //!
-//! hyper reads into a buffer of its own, which it has to replace as long as a part of it is in use; whoever keeps chunks
-//! for a moment, to write several at once, then reads into memory that is new, cold and filled with zeros each time. Here
-//! the buffers are a body's own and are used again.
+//! hyper reads into a buffer of its own, and allocates a new one while a chunk of the old one is alive. A consumer that
+//! keeps chunks for a moment, to write several at once, makes hyper read into memory that is new, cold and zeroed each
+//! time. The bulk reader's buffers belong to the body and are reused.
 
 use std::io;
 use std::pin::Pin;
@@ -16,25 +16,25 @@ use self::buffers::Buffers;
 
 mod buffers;
 
-/// A body is long from here on.
+/// Bodies with at least so many bytes to come are read in bulk. For fewer, the hand-over costs more than it saves.
 pub(super) const MIN_LEN: u64 = 1024 * 1024;
 
 /// The largest chunk.
 const MAX_CHUNK: usize = 512 * 1024;
 
-/// The first chunk. Each one that comes full doubles the next: whoever wants only a little does not wait for much.
+/// The first chunk. Each full chunk doubles the next one, so that a consumer of a few bytes does not wait for many.
 const FIRST_CHUNK: usize = 32 * 1024;
 
-/// What is left of a body, and the socket that it comes from. Not a byte beyond the body is read.
+/// The rest of a body, and the socket it comes from. No byte behind the body's end is read from the socket.
 pub(super) struct BulkReader<S> {
     socket: S,
-    /// What was read before it came here, of this body and perhaps of what follows it.
+    /// What hyper had read already: bytes of this body, and perhaps bytes behind its end.
     front: Bytes,
     buffers: Arc<Buffers>,
     /// The buffer that is filled next.
     buffer: Option<Box<[u8]>>,
     chunk_len: usize,
-    /// Met behind bytes that are given out first.
+    /// The failure that ended the last read, behind bytes that are given out first.
     failure: Option<io::Error>,
 }
 
@@ -50,7 +50,7 @@ impl<S: AsyncRead + Unpin> BulkReader<S> {
         }
     }
 
-    /// The next of the bytes still to be given out, `left` of them and not none: all that are there, up to a chunk_len.
+    /// The next chunk: all bytes that are there, up to the chunk length. `left` bytes of the body are to come, at least 1.
     pub(super) fn poll_chunk(&mut self, left: u64, cx: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
         let left = usize::try_from(left).unwrap_or(usize::MAX);
         if !self.front.is_empty() {
@@ -59,12 +59,14 @@ impl<S: AsyncRead + Unpin> BulkReader<S> {
         if let Some(failure) = self.failure.take() {
             return Poll::Ready(Err(failure));
         }
+        // Never beyond the body: a byte of the next response could not be put back into the socket.
         let goal = left.min(self.chunk_len);
         let mut buffer = self.buffer.take().unwrap_or_else(|| self.buffers.take());
         let mut filled = 0;
         while filled < goal {
             let room = buffer.get_mut(filled..goal).unwrap_or_default();
             match Pin::new(&mut self.socket).poll_read(cx, room) {
+                // The length says that there is more, so a close is no end.
                 Poll::Ready(Ok(0)) => {
                     let cut = "end of file before message length reached";
                     self.failure = Some(io::Error::new(io::ErrorKind::UnexpectedEof, cut));
@@ -78,6 +80,7 @@ impl<S: AsyncRead + Unpin> BulkReader<S> {
                 Poll::Pending => break,
             }
         }
+        // Bytes that came before a failure are right. They go out first, the failure with the next poll.
         if filled > 0 {
             return Poll::Ready(Ok(self.give_out(buffer, filled)));
         }
@@ -95,13 +98,14 @@ impl<S: AsyncRead + Unpin> BulkReader<S> {
         if filled >= MAX_CHUNK / 2 {
             return self.buffers.give_out(buffer, filled);
         }
-        // A little is copied, so that whoever keeps it does not keep a buffer.
+        // Few bytes are copied. Otherwise a consumer that keeps them would keep a whole buffer alive.
         let copy = Bytes::copy_from_slice(buffer.get(..filled).unwrap_or_default());
         self.buffer = Some(buffer);
         copy
     }
 
-    /// The socket, once the body's last byte was given out, unless something came behind it.
+    /// The socket, for the next request, once the body's last byte was given out. None if hyper had read bytes behind the
+    /// body's end: they answer no request.
     pub(super) fn into_socket(self) -> Option<S> {
         self.front.is_empty().then_some(self.socket)
     }
@@ -215,7 +219,7 @@ mod tests {
         }
     }
 
-    /// N5: what a server sends after its response belongs to no response.
+    /// N5: what a server sends behind its response belongs to no response.
     #[test]
     fn nothing_is_read_beyond_the_end() {
         let all = content(100);
@@ -251,9 +255,9 @@ mod tests {
         });
     }
 
-    /// R5 and bounds: chunks grow to a step and no further; what is kept for ever is not waited for, and not kept twice.
+    /// R5: chunks grow to their limit and no further. A buffer that a consumer keeps is replaced, not waited for.
     #[test]
-    fn chunks_grow_to_a_step_and_their_buffers_are_used_again() {
+    fn chunks_grow_to_their_limit_and_their_buffers_are_used_again() {
         let all = content(8 * MAX_CHUNK);
         let mut bulk = bulk(&[], [Read::Bytes(all.clone())]);
         let mut at = 0;
@@ -272,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_keeps_a_little_keeps_no_buffer() {
+    fn a_kept_small_chunk_keeps_no_buffer() {
         let mut bulk = bulk(
             &[],
             [Read::Bytes(vec![1; 10]), Read::Nothing, Read::Bytes(vec![2; 10])],

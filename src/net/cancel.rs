@@ -1,8 +1,16 @@
-//! Closing a connection over the head of whoever is at it.
+//! Lets one thread cancel requests whose sockets another thread is using.
 //!
-//! A connection is closed by dropping it, and belongs to one thread at a time: while that one reads, no other has it to
-//! drop. But any thread may cut its socket off, if it knows which one that is. It knows from when the connection is taken
-//! for a request until it is given back, and not a moment longer: the next request on it is somebody else's.
+//! A connection is closed by dropping it. While a thread reads from it, no other thread has it to drop. But any thread can
+//! shut the socket down. A cancel token knows the sockets of its requests for that:
+//!
+//! ```text
+//! connection taken ───────── attach ──▶ the token knows the socket
+//!                                        │  cancel: all known sockets are shut down
+//! body read to its end ───── detach ──▶ forgotten, and only then back into the pool
+//! ```
+//!
+//! The order at the end matters. If the connection were in the pool first, it could serve another request already, and a
+//! late `cancel` would end that one.
 
 use std::net::Shutdown;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -10,26 +18,26 @@ use std::time::Duration;
 
 use crate::rt::TcpStream;
 
-/// Ends the requests that carry it, those on their way and those to come. Clones are the same.
+/// Cancels the requests that carry it, those under way and those to come. Clones are the same token.
 #[derive(Clone, Default)]
 pub(crate) struct CancelToken(Arc<Mutex<Attached>>);
 
 #[derive(Default)]
 struct Attached {
     cancelled: bool,
-    /// Weak: whoever has a connection closes it.
+    /// Sockets in use by requests. Weak, so that the token keeps no socket open.
     sockets: Vec<Weak<TcpStream>>,
 }
 
 impl CancelToken {
-    /// Cuts all requests that are on their way off, at once. What whoever reads them meets, an error or an end, means
-    /// nothing.
+    /// Shuts all sockets down, at once. A thread that reads from one gets an error or an end. Neither says anything about
+    /// the body.
     #[cfg(feature = "file")]
     pub(crate) fn cancel(&self) {
         let mut attached = self.lock();
         attached.cancelled = true;
-        // Under the lock, so that none is given back meanwhile. Let go of without it: the last owner of a socket drops
-        // wakers, which are foreign code.
+        // Shut down under the lock: otherwise a socket could be detached, and serve another request, before its turn.
+        // Dropped after the lock is released: the last owner of a socket drops wakers, which are foreign code.
         let sockets: Vec<_> = attached.sockets.iter().filter_map(Weak::upgrade).collect();
         for socket in &sockets {
             shut_down(socket);
@@ -41,12 +49,13 @@ impl CancelToken {
         self.lock().cancelled
     }
 
-    /// A request goes out on `socket`.
+    /// A request is about to go out on `socket`.
     pub(super) fn attach(&self, socket: &Weak<TcpStream>) {
         let mut attached = self.lock();
-        // The others were closed.
+        // Forget the sockets that were closed, so that the list does not grow with the requests.
         attached.sockets.retain(|socket| socket.strong_count() > 0);
         attached.sockets.push(Weak::clone(socket));
+        // Cancelled before this request had a socket: `cancel` could not shut it down, so it is done here.
         let too_late = attached.cancelled;
         drop(attached);
         if too_late && let Some(socket) = socket.upgrade() {
@@ -54,7 +63,7 @@ impl CancelToken {
         }
     }
 
-    /// From now on `socket` is no business of this one. Whether it never was cut off.
+    /// Forgets `socket`. True if it was not shut down, and may serve another request.
     pub(super) fn detach(&self, socket: &Weak<TcpStream>) -> bool {
         let mut attached = self.lock();
         attached.sockets.retain(|one| !Weak::ptr_eq(one, socket));
@@ -62,21 +71,21 @@ impl CancelToken {
     }
 
     fn lock(&self) -> MutexGuard<'_, Attached> {
-        // Each change is one call on the list or one assignment, which a panic elsewhere does not break.
+        // Each change is one call on the list or one assignment, so a panic elsewhere leaves it whole.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Ends a connection without its owner. It fails where the other end was faster.
+/// Ends a connection that another thread owns. Errors are ignored: they say that the peer has closed it already.
 fn shut_down(socket: &TcpStream) {
-    // A reset, which reaches a server that waits for room to write as well.
+    // Disconnecting sends a reset at once. It also reaches a server that waits for room to write.
     #[cfg(any(target_os = "linux", target_os = "android"))]
     if rustix::net::connect_unspec(socket).is_ok() {
         return;
     }
     let socket = socket2::SockRef::from(socket);
-    // The reset follows when the owner closes it. Without one, a server that was told there is no room waits for a minute:
-    // a socket that is shut down never tells it of any.
+    // Elsewhere the reset is sent when the owner closes the socket, thanks to a linger time of zero. Without a reset, a
+    // server that waits for room to write would wait for about a minute: a socket that was shut down announces no room.
     let _ = socket.set_linger(Some(Duration::ZERO));
     let _ = socket.shutdown(Shutdown::Both);
 }
@@ -123,13 +132,13 @@ mod tests {
         format!("{client:?}").contains(&format!("idle_connections: {count},"))
     }
 
-    /// S1: whoever has the body in hand, the server sees the close.
+    /// S1: whichever thread holds the body, the server sees the close.
     #[test]
-    fn a_body_that_nobody_polls_is_cut_off() {
+    fn a_body_that_no_thread_polls_is_cancelled() {
         let server = server();
         let gate = server.gate();
         server.rule("/short", Rule::new().gate_after(5, &gate));
-        // One waits for its server; for room in front of the other its server waits, where a reset can be sent at once.
+        // The first body waits for its server. The second one's server waits for room, where a reset can be sent at once.
         let blocked = cfg!(any(target_os = "linux", target_os = "android"));
         for path in ["/short", "/long"].into_iter().take(1 + usize::from(blocked)) {
             let token = CancelToken::default();
@@ -143,14 +152,14 @@ mod tests {
     }
 
     #[test]
-    fn a_handle_kept_does_nothing_to_the_next_request() {
+    fn a_token_does_nothing_to_the_next_request_on_its_connection() {
         let (server, client) = (server(), client());
         let token = CancelToken::default();
         let request = get(&server, "/short").cancelled_by(token.clone());
         let response = block_on(client.send(request)).expect("a head");
         assert_eq!(rest(&mut response.into_body()).expect("whole"), 10);
         token.cancel();
-        assert!(idle(&client, 1), "nor to the pool");
+        assert!(idle(&client, 1), "nor to a connection in the pool");
         let gate = server.gate();
         server.rule("/long", Rule::new().gate_after(1000, &gate));
         let response = block_on(client.send(get(&server, "/long"))).expect("a head");
@@ -161,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_cut_off_is_not_kept() {
+    fn a_cancelled_connection_is_not_kept() {
         let (server, client) = (server(), client());
         let token = CancelToken::default();
         let request = get(&server, "/short").cancelled_by(token.clone());
@@ -174,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn afterwards_nothing_is_asked_any_more() {
+    fn a_cancelled_token_lets_no_request_out() {
         let (server, client) = (server(), client());
         let token = CancelToken::default();
         token.cancel();

@@ -1,5 +1,16 @@
-//! What a response's head promises about its body, held against what was asked for. No I/O: every rule about status,
-//! ranges, lengths and encodings is here.
+//! The response check: holds a response's head against its request.
+//!
+//! Every rule about status, range, length and coding is here. No I/O. What passes becomes a [`Delivery`]: the plan by which
+//! [`Body`](super::Body) turns the bytes on the wire into bytes of the file.
+//!
+//! ```text
+//! asked for       answer   Content-Range        delivered
+//! whole           200      –                    all of it
+//! from 100        206      100-…, as asked      that part
+//! from 100        200      –                    all but 100 bytes, if few
+//! from 100        416      */100                nothing: that is the end
+//! anything else                                 an error
+//! ```
 
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE};
 use http::{HeaderMap, StatusCode};
@@ -12,29 +23,29 @@ use super::error::{
 use super::range::{ContentRange, parse_unsatisfied};
 use super::{ByteRange, NetError, Request, redacted, retry};
 
-/// How the bytes that follow become the bytes that are delivered. Positions are those of the file.
+/// How the bytes on the wire become the bytes delivered. Positions are those of the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Delivery {
-    /// Bytes to throw away first: the server sends more than was asked for.
+    /// Bytes to skip first: the server sends more than was asked for.
     pub(super) skip: u64,
     /// Position of the first byte delivered.
     pub(super) start: u64,
-    /// Position after the body's last byte, if it is known. Less is an error, and so is more.
+    /// Position after the last byte on the wire, if it is known. A shorter or a longer body is an error.
     pub(super) end: Option<u64>,
-    /// Where to stop although the body may go on.
+    /// Where to stop although the server may send more.
     pub(super) stop: Option<u64>,
     /// The file's length, if it is known.
     pub(super) total: Option<u64>,
-    /// Which part of the file this is, if it was asked for in parts.
+    /// Which part of the file this is, if the server sent a part.
     pub(super) range: Option<ContentRange>,
-    /// Whether the bytes are gzipped, as the request allowed.
+    /// Whether the bytes are gzipped. Only if the request allowed it.
     pub(super) gzip: bool,
 }
 
-/// Decides what a response is worth.
+/// Checks a response.
 ///
-/// `framed` is the length of the body that follows, as HTTP's framing has it: none for a chunked body, or one that ends
-/// with the connection. Up to `max_skip` bytes are skipped when the server ignores the range.
+/// `framed` is the length of the body by HTTP's framing. None for a chunked body, and for one that ends with the
+/// connection. Up to `max_skip` bytes are skipped if the server ignores the range.
 pub(super) fn check_response(
     request: &Request,
     url: &Url,
@@ -50,7 +61,7 @@ pub(super) fn check_response(
     };
     let delivery = match (status, request.range) {
         (StatusCode::PARTIAL_CONTENT, Some(asked)) => check.part(asked, framed)?,
-        // A part that nobody asked for cannot be told from the whole by whoever reads it.
+        // The consumer would take a part that was not asked for to be the whole (fault D8).
         (StatusCode::PARTIAL_CONTENT, None) => return RangeMismatchSnafu { url: redacted(url) }.fail(),
         (StatusCode::RANGE_NOT_SATISFIABLE, Some(asked)) => check.beyond_the_end(asked)?,
         (status, Some(asked)) if status.is_success() && !request.is_head() => {
@@ -68,7 +79,7 @@ pub(super) fn check_response(
         }
     };
     let gzip = check.encoding()?;
-    // The length of a compressed body says nothing of the file's.
+    // The length of a compressed body is not the file's, so it must not be compared with one.
     let delivery = if gzip {
         Delivery {
             gzip,
@@ -83,12 +94,12 @@ pub(super) fn check_response(
 }
 
 impl Delivery {
-    /// Position after the last byte that will be delivered, if it is known.
+    /// Position after the last byte to be delivered, if it is known.
     pub(super) fn last(&self) -> Option<u64> {
         self.end.map(|end| end.min(self.stop.unwrap_or(u64::MAX)))
     }
 
-    /// Position that no byte delivered is beyond, if there is one.
+    /// Position behind which nothing is delivered, if there is one.
     pub(super) fn bound(&self) -> Option<u64> {
         self.last().or(self.stop)
     }
@@ -110,13 +121,16 @@ impl Check<'_> {
             .header(CONTENT_RANGE)
             .and_then(ContentRange::parse)
             .filter(|range| range.answers(asked));
+        // The framing's own length must be that of the part, or bytes behind the part would be taken for the file's.
         let fits = |range: &ContentRange| framed.is_none_or(|length| length == range.end() - range.start());
+        // An answer to HEAD has no body, whatever length it announces.
         let Some(range) = range.filter(|range| self.request.is_head() || fits(range)) else {
             return RangeMismatchSnafu {
                 url: redacted(self.url),
             }
             .fail();
         };
+        // A 206 to If-Range says by itself that the validator held. Silence is fine, another validator is not.
         if self
             .request
             .if_range
@@ -131,6 +145,7 @@ impl Check<'_> {
         Ok(Delivery {
             skip: 0,
             start: range.start(),
+            // No byte follows the head of an answer to HEAD.
             end: Some(if self.request.is_head() {
                 range.start()
             } else {
@@ -143,7 +158,7 @@ impl Check<'_> {
         })
     }
 
-    /// The server does not do ranges, or the file is not the one that was meant.
+    /// The whole file, asked for in part: the server has no ranges, or the file has changed (If-Range).
     fn whole_for_part(
         &self,
         asked: ByteRange,
@@ -151,6 +166,8 @@ impl Check<'_> {
         max_skip: u64,
     ) -> Result<Delivery, NetError> {
         let start = asked.start();
+        // A 200 to If-Range says that the file changed, unless the server names the same validator. Then it has no
+        // ranges, and the bytes are the right ones.
         if self
             .request
             .if_range
@@ -164,6 +181,7 @@ impl Check<'_> {
         }
         match framed {
             Some(total) if start > total => self.not_satisfiable(start, Some(total)),
+            // As a 416 at the end: nothing is to come, so nothing has to be skipped.
             Some(total) if start == total && total > 0 => Ok(Self::nothing_at(total)),
             _ if start > max_skip => RangeIgnoredSnafu {
                 url: redacted(self.url),
@@ -183,6 +201,7 @@ impl Check<'_> {
     }
 
     fn whole(&self, framed: Option<u64>) -> Delivery {
+        // To HEAD the announced length is the file's, although no body follows.
         let announced = || self.header(CONTENT_LENGTH)?.parse().ok();
         let is_head = self.request.is_head();
         let total = if is_head { announced() } else { framed };
@@ -198,7 +217,7 @@ impl Check<'_> {
         }
     }
 
-    /// Fault D7: asked for what comes after the last byte, which is nothing, and no failure.
+    /// Fault D7: a range that starts exactly behind the last byte is empty, and no failure.
     fn beyond_the_end(&self, asked: ByteRange) -> Result<Delivery, NetError> {
         match self.header(CONTENT_RANGE).and_then(parse_unsatisfied) {
             Some(total) if total == asked.start() => Ok(Self::nothing_at(total)),
@@ -227,6 +246,7 @@ impl Check<'_> {
         }
     }
 
+    /// Fault D4: another length means another file.
     fn same_file(&self, delivery: &Delivery) -> Result<(), NetError> {
         match (self.request.expected_total, delivery.total) {
             (Some(expected), Some(total)) if expected != total => ChangedSnafu {
@@ -237,6 +257,7 @@ impl Check<'_> {
         }
     }
 
+    /// Whether the body is gzipped. A coding that was not asked for is an error: its bytes are not the file's (fault D10).
     fn encoding(&self) -> Result<bool, NetError> {
         let mut codings = self
             .headers
@@ -245,6 +266,7 @@ impl Check<'_> {
             .flat_map(|value| value.to_str().unwrap_or("?").split(','))
             .map(str::trim)
             .filter(|coding| !coding.is_empty() && !coding.eq_ignore_ascii_case("identity"));
+        // One coding at most is undone here. Of two, only the outer one is known to be what was asked for.
         match (codings.next(), codings.next()) {
             (None, _) => Ok(false),
             (Some(coding), None) if self.request.accepts_gzip() && is_gzip(coding) => Ok(true),

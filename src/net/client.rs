@@ -1,4 +1,11 @@
-//! The client: one exchange after another until there is a response worth having.
+//! The client. A request is a number of tries, a try a chain of redirects, and a link of the chain an exchange.
+//!
+//! ```text
+//! send      tries until one succeeds, with a wait between        RetryPolicy
+//!  attempt    follows redirects, checks the response             max_redirects, check
+//!   exchange    one request, one head; a dead connection is      Pool, Connector
+//!               replaced once
+//! ```
 
 use std::fmt;
 use std::sync::Arc;
@@ -19,7 +26,7 @@ use super::wire::WireBody;
 use super::{HttpClientBuilder, NetError, Request, Response, RetryPolicy, Traffic, redacted, redirect};
 use crate::rt;
 
-/// An HTTP/1.1 client for media, cheap to clone: clones share connections and settings.
+/// An HTTP/1.1 client for media. Cheap to clone: clones share connections and settings.
 ///
 /// ```no_run
 /// use kithara::net::{HttpClient, NetError, Request, Url};
@@ -44,14 +51,14 @@ struct Inner {
     pool: Arc<Pool>,
 }
 
-/// A response's head that was found good, and its body as the connection gives it.
+/// A response that passed the check: its head, and its wire body.
 pub(super) struct Exchange {
     pub(super) status: StatusCode,
     pub(super) headers: HeaderMap,
     pub(super) url: Url,
     pub(super) delivery: Delivery,
     pub(super) wire: WireBody,
-    /// Whether only the close of the connection ends the body.
+    /// Whether the body ends only with the connection.
     pub(super) unframed: bool,
 }
 
@@ -60,7 +67,7 @@ impl HttpClient {
     ///
     /// # Errors
     ///
-    /// None today; what a client needs from the system is set up at its first use.
+    /// None today. What a client needs from the system is set up at its first use.
     pub fn new() -> Result<Self, NetError> {
         Self::builder().build()
     }
@@ -87,28 +94,29 @@ impl HttpClient {
         HttpClientBuilder::default()
     }
 
-    /// What this client and its clones have cost the network so far.
+    /// The network traffic of this client and its clones so far.
     pub fn traffic(&self) -> Traffic {
         self.inner.connector.traffic()
     }
 
     /// Sends a request and waits for the head of the response.
     ///
-    /// Redirects are followed. What fails before the head comes, in a way that may pass, is tried again as the
-    /// [`RetryPolicy`] says. The status of what is returned is 2xx, or 416 for a range that starts exactly at the file's
-    /// end; its body is empty then. A server that ignores the range and sends the whole file is put up with as long as
-    /// few bytes are to be skipped ([`max_skip`](HttpClientBuilder::max_skip)).
-    ///
-    /// If the client has its fill of connections to the host, this waits for one, for
-    /// [a while](HttpClientBuilder::queue_timeout).
+    /// - Redirects are followed.
+    /// - A failure before the head that may pass is tried again, as the [`RetryPolicy`] says.
+    /// - The response's status is 2xx. Or it is 416, for a range that starts exactly at the file's end: the body is empty
+    ///   then.
+    /// - If the server ignores a range and sends the whole file, up to
+    ///   [`max_skip`](HttpClientBuilder::max_skip) bytes are skipped.
+    /// - If all connections that the client may have to the host are in use, this waits for one, up to
+    ///   [`queue_timeout`](HttpClientBuilder::queue_timeout).
     ///
     /// # Errors
     ///
     /// - [`InvalidHeader`](NetError::InvalidHeader), [`InvalidRange`](NetError::InvalidRange),
     ///   [`UnsupportedUrl`](NetError::UnsupportedUrl) and [`TlsDisabled`](NetError::TlsDisabled) before anything is sent.
     /// - [`Connect`](NetError::Connect), [`TlsHandshake`](NetError::TlsHandshake), [`Timeout`](NetError::Timeout),
-    ///   [`NoResponse`](NetError::NoResponse): no head came, tries included.
-    /// - [`NoneFree`](NetError::NoneFree): all connections to the host were in use all the time.
+    ///   [`NoResponse`](NetError::NoResponse): no head came, in none of the tries.
+    /// - [`NoneFree`](NetError::NoneFree): all connections to the host were in use for the whole wait.
     /// - [`Status`](NetError::Status): the last status that was not a success.
     /// - [`TooManyRedirects`](NetError::TooManyRedirects), [`InvalidRedirect`](NetError::InvalidRedirect),
     ///   [`InsecureRedirect`](NetError::InsecureRedirect).
@@ -118,7 +126,7 @@ impl HttpClient {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future closes its connection at once, whatever it waits for.
+    /// Dropping the future closes its connection at once.
     pub async fn send(&self, request: Request) -> Result<Response, NetError> {
         request.check()?;
         let mut failures = 0;
@@ -134,14 +142,15 @@ impl HttpClient {
                 .retry
                 .delay(failures, error.retry_after())
                 .filter(|_| error.is_worth_a_retry());
+            // No connection is held during the wait: `attempt` has dropped it with the failure.
             let Some(wait) = wait else { return Err(error) };
             log::debug!("{error}; trying again in {wait:?}");
             rt::sleep(wait).await;
         }
     }
 
-    /// As [`send`](Self::send), but tries once and no more: for a question whose answer is not worth a wait. The body
-    /// of the response is resumed as ever.
+    /// As [`send`](Self::send), but with one try. For a question whose answer is not worth a wait. The body of the response
+    /// is resumed all the same.
     ///
     /// # Errors
     ///
@@ -156,9 +165,8 @@ impl HttpClient {
         Ok(Response::new(self.clone(), request, exchange))
     }
 
-    /// Makes a connection to the host of `url` and keeps it, as any other that is idle, for the next request there. Does
-    /// nothing if one is idle already or the host has its fill. Nothing is sent, nothing is tried twice, and nobody is told
-    /// if it fails.
+    /// Makes a connection to the host of `url` and puts it into the pool, for the next request. Does nothing if one is idle
+    /// already, or if there may be no more. Sends nothing, tries once, and only logs a failure.
     ///
     /// # Cancel safety
     ///
@@ -178,6 +186,7 @@ impl HttpClient {
             .connect(pooled.peer(), url, settings.limits.connect)
             .await
         {
+            // Through the same door as a used connection, so that the pool's limits hold for it, too.
             Ok(connection) => {
                 pooled.open(connection);
                 pooled.give_back();
@@ -186,13 +195,13 @@ impl HttpClient {
         }
     }
 
-    /// Whether a request to the host of `url` would find a connection at once, as far as their number goes.
+    /// Whether a request to the host of `url` would not have to wait for another one to end.
     #[cfg(feature = "file")]
     pub(crate) fn has_room(&self, url: &Url) -> bool {
         self.inner.pool.has_room(url)
     }
 
-    /// Asks once, redirects and all.
+    /// One try: follows the redirects and checks the response.
     pub(super) async fn attempt(&self, request: &Request) -> Result<Exchange, NetError> {
         let Settings {
             max_redirects,
@@ -202,17 +211,22 @@ impl HttpClient {
         } = self.inner.settings;
         let mut url = request.url.clone();
         let mut same_origin = true;
+        // One exchange more than there may be redirects.
         for _ in 0..=max_redirects {
             let (head, wire) = self.exchange(request, &url, same_origin).await?;
             log::debug!("{} answers {}", redacted(&url), head.status.as_u16());
             if let Some(next) = redirect::target(&url, head.status, &head.headers, insecure_redirects)? {
+                // The page that comes with a redirect is not wanted, its connection may be.
                 wire.settle();
+                // Never true again: a chain that has left the origin may come back under the control of another one.
                 same_origin &= next.origin() == url.origin();
                 url = next;
                 continue;
             }
             return match check_response(request, &url, head.status, &head.headers, wire.framed(), max_skip) {
                 Ok(delivery) => {
+                    // hyper reports no length for a chunked body either, and that one has an end of its own. So the
+                    // headers decide (RFC 9112, section 6.3).
                     let framing = [CONTENT_LENGTH, TRANSFER_ENCODING];
                     let unframed = wire.framed().is_none()
                         && !framing.iter().any(|name| head.headers.contains_key(name));
@@ -238,7 +252,11 @@ impl HttpClient {
         .fail()
     }
 
-    /// One request, one response. A connection that was idle may turn out dead only now; then a fresh one is tried.
+    /// One request, one head.
+    ///
+    /// A server may close an idle connection at any time, and the client learns of it only by using it. So a failure on a
+    /// reused connection says nothing about the server, and the request is sent once more, on a fresh connection, without
+    /// counting as a try. On a fresh connection the failure counts. Only GET and HEAD are sent, so sending twice is safe.
     async fn exchange(
         &self,
         request: &Request,
@@ -251,12 +269,14 @@ impl HttpClient {
             user_agent,
             pool,
         } = &*self.inner;
+        // Made anew for each sending: a message is used up by it (fault D13).
         let message = || request.to_http(url, &settings.headers, user_agent, same_origin, NoBody);
         let mut pooled = pool
             .acquire(url, settings.limits.queue, request.cancel.clone())
             .await?;
         let reused = match pooled.reuse() {
             Some(connection) => match self.head(connection, message()?, url).await {
+                // Silence is no such failure: it has cost the whole limit already. Nor is a cancelled request.
                 Err(NetError::NoResponse { source, .. }) if !pooled.is_cancelled() => {
                     log::debug!("{}: kept connection was dead: {source}", redacted(url));
                     None
@@ -268,6 +288,7 @@ impl HttpClient {
         let response = if let Some(response) = reused {
             response
         } else {
+            // Closed before the next one is opened, as there is one permit.
             pooled.close();
             let connection = connector
                 .connect(pooled.peer(), url, settings.limits.connect)

@@ -1,9 +1,9 @@
 //! Connections are made here, behind one seam.
 //!
 //! ```text
-//! HttpClient ── peer, URL ──▶ Connector ──▶ dyn Connect ──▶ Socket: TCP, or TLS over it
-//!                             time limit    name, dial, TLS
-//!                             traffic       (Direct is the one there is)
+//! HttpClient ── peer, URL ──▶ Connector ──▶ dyn Connect ──▶ Socket: TCP, or
+//!                             time limit    name, dial, TLS   TLS over it
+//!                             traffic       (here: Direct)
 //! ```
 //!
 //! Client and pool know the [`Connector`]. A proxy is one more implementation of [`Connect`].

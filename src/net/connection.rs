@@ -1,11 +1,19 @@
-//! One HTTP/1.1 connection, driven by whoever waits for its bytes.
+//! One HTTP/1.1 connection, driven by the consumer that waits for its bytes.
 //!
 //! hyper splits a connection into a handle and a future that does the work, and expects the future to be spawned. Here
-//! it is polled in place: no task, no wake-up between socket and consumer, and dropping the one value that holds both
-//! closes the socket there and then.
+//! the future is polled in place. There is no task and no wake-up between socket and consumer. One value holds handle and
+//! future, and dropping it closes the socket at once.
 //!
-//! Heads and short bodies are hyper's. From a body that is [long](super::bulk) its connection is taken apart again, and
-//! what is left is read here; the socket that remains is as good as a new one for the next exchange.
+//! hyper reads heads and short bodies. For a long body its connection is taken apart, and the [bulk reader](super::bulk)
+//! reads the rest from the socket. Afterwards the socket takes the next request like a new one:
+//!
+//! ```text
+//!           exchange          long body            body's end
+//!  Bare ──────────────▶ Hyper ──────────▶ Bulk ───────────────▶ Bare
+//!                        │ ▲ body's end             if the server keeps it open
+//!                        └─┘
+//!  any stage ──▶ Closed: the connection failed, or the server does not keep it open
+//! ```
 
 use std::convert::Infallible;
 use std::future::poll_fn;
@@ -26,9 +34,9 @@ use super::limits::IdleTimer;
 use super::socket::Socket;
 use crate::rt::TcpStream;
 
-/// The most that hyper asks for in one read; also the largest head. It begins with 8 KiB and grows to it only while reads
-/// fill what it asks for. CPU time of a GiB on loopback, all of it read by hyper: 0.45 s with 64 KiB, 0.36 s with this, no
-/// less with more. That smol-hyper zeroes what it reads into was 0.03 s of it.
+/// The most that hyper asks for in one read, and the largest head. hyper begins with 8 KiB and grows only while reads fill
+/// what it asks for. CPU time of a GiB on loopback, read by hyper: 0.45 s with 64 KiB, 0.36 s with this, no less with
+/// more. 0.03 s of it is smol-hyper zeroing the memory it reads into.
 const READ_AT_ONCE: usize = 256 * 1024;
 
 /// A connection between exchanges, or within one.
@@ -37,14 +45,14 @@ pub(super) struct Connection {
     /// Whether the last response allows another.
     keep: bool,
     idle_timer: IdleTimer,
-    /// Whoever has the connection, the socket below it.
+    /// The socket below, for a cancel token. Weak: only the stage keeps the socket open.
     tcp: Weak<TcpStream>,
 }
 
 type Transport = Icy<Socket>;
 
 enum Stage {
-    /// Nobody is at it. The next exchange puts hyper there.
+    /// No hyper. The next exchange puts it there.
     Bare(Transport),
     Hyper(Hyper),
     Bulk(Box<BulkReader<Transport>>),
@@ -53,18 +61,20 @@ enum Stage {
 
 struct Hyper {
     requests: http1::SendRequest<NoBody>,
-    work: HyperConnection,
+    connection: HyperConnection,
 }
 
-/// What reads and writes, until it ends. It must not outlive its end: a request that was handed over just before would lie
-/// in it for ever, as only its drop tells the request's future that no answer will come.
+/// hyper's connection future, which reads and writes. `None` once it has ended.
+///
+/// It is dropped as soon as it ends. A request that was handed over just before would lie in the ended future for ever:
+/// only the drop tells the request's own future that no answer will come.
 struct HyperConnection {
-    /// Some 600 bytes, which would otherwise move with every body.
+    /// Boxed: these 600 bytes would otherwise move with every body.
     running: Option<Box<http1::Connection<FuturesIo<Transport>, NoBody>>>,
 }
 
 impl HyperConnection {
-    /// Gets on. Its error, the one time that it ends with one.
+    /// Polls the future. Returns its error, once.
     fn poll(&mut self, cx: &mut Context<'_>) -> Option<hyper::Error> {
         match Pin::new(self.running.as_mut()?).poll(cx) {
             Poll::Ready(outcome) => {
@@ -78,15 +88,16 @@ impl HyperConnection {
 
 impl Hyper {
     async fn at(transport: Transport) -> hyper::Result<Self> {
+        // It sends nothing: hyper's handshake makes the pair of handle and future.
         let mut builder = http1::Builder::new();
         let handshake = builder
             .max_buf_size(READ_AT_ONCE)
             .handshake(FuturesIo::new(transport));
-        let (requests, work) = handshake.await?;
-        let running = Some(Box::new(work));
+        let (requests, connection) = handshake.await?;
+        let running = Some(Box::new(connection));
         Ok(Self {
             requests,
-            work: HyperConnection { running },
+            connection: HyperConnection { running },
         })
     }
 }
@@ -94,15 +105,15 @@ impl Hyper {
 /// The part of a response that comes after its head.
 pub(super) type Incoming = hyper::body::Incoming;
 
-/// Why there was nothing to be had from a connection.
+/// Why a connection gave nothing.
 pub(super) enum Failure {
-    /// It kept silent for the whole limit.
+    /// It was silent for the whole limit.
     Silent,
     Broken(TransportError),
 }
 
 impl Connection {
-    /// `idle_timer` may have watched over the connecting already.
+    /// `idle_timer` may be the one that limited connecting.
     pub(super) fn new(socket: Socket, idle_timer: IdleTimer) -> Self {
         Self {
             tcp: socket.tcp(),
@@ -120,7 +131,7 @@ impl Connection {
     ///
     /// # Cancel safety
     ///
-    /// Not cancel safe: once this is dropped the connection is of no more use.
+    /// Not cancel safe: a connection whose exchange was dropped takes no other request. Drop the connection, too.
     pub(super) async fn exchange(
         &mut self,
         request: http::Request<NoBody>,
@@ -131,13 +142,14 @@ impl Connection {
             Stage::Bare(transport) => Stage::Hyper(Hyper::at(transport).await.map_err(broken)?),
             stage => stage,
         };
-        let Stage::Hyper(Hyper { requests, work }) = &mut self.stage else {
+        let Stage::Hyper(Hyper { requests, connection }) = &mut self.stage else {
             return Err(Failure::Broken(TransportError::closed()));
         };
         let mut response = pin!(requests.send_request(request));
+        // The connection future is polled first: it does the reading that lets the request's future end.
         let mut failure = None;
         let answered = poll_fn(|cx| {
-            failure = work.poll(cx).or(failure.take());
+            failure = connection.poll(cx).or(failure.take());
             response.as_mut().poll(cx)
         });
         let response = self
@@ -145,16 +157,18 @@ impl Connection {
             .within(limit, answered)
             .await
             .ok_or(Failure::Silent)?;
-        // A response that came counts, even if the connection failed behind it. Where none did, the work's own error
-        // says more than the handle's.
+        // A response that came counts, even if the connection failed behind it. Without a response, the connection's own
+        // error says more than the handle's, which is "connection closed".
         let response = response.map_err(|error| broken(failure.unwrap_or(error)))?;
+        // Noted now: hyper is gone when the bulk reader reaches the body's end.
         self.keep = may_stay(&response);
         Ok(response)
     }
 
-    /// The next chunk of the body that `incoming` belongs to, of which `left` bytes are still to come if it has a length,
-    /// waited for no longer than `limit`; `None` at an end that HTTP's framing proves, or at the close of a connection
-    /// whose body has no other end.
+    /// The next chunk of the body that `incoming` belongs to, waited for no longer than `limit`. `left` is how many bytes
+    /// of it are to come, if it has a length.
+    ///
+    /// `None` at an end that HTTP's framing proves, or at the close of a connection whose body has no other end.
     pub(super) fn poll_chunk(
         &mut self,
         incoming: &mut Incoming,
@@ -163,6 +177,7 @@ impl Connection {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Bytes, Failure>>> {
         let polled = self.poll_incoming(incoming, left, cx);
+        // Checked before the timer: bytes that are there count, also if the consumer comes late for them.
         if polled.is_ready() {
             self.idle_timer.reset();
             return polled.map(|ready| ready.map(|chunk| chunk.map_err(Failure::Broken)));
@@ -178,7 +193,7 @@ impl Connection {
         left: Option<u64>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Bytes, TransportError>>> {
-        let mut worked = false;
+        let mut has_polled = false;
         loop {
             if let (Stage::Bulk(bulk), Some(left)) = (&mut self.stage, left) {
                 return bulk
@@ -187,50 +202,57 @@ impl Connection {
             }
             match Pin::new(&mut *incoming).poll_frame(cx) {
                 Poll::Ready(Some(Ok(frame))) => {
+                    // Trailers are no bytes of the file.
                     if let Ok(chunk) = frame.into_data() {
                         return Poll::Ready(Some(Ok(chunk)));
                     }
                 }
                 Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(TransportError::new(error)))),
                 Poll::Ready(None) => return Poll::Ready(None),
-                Poll::Pending if worked => return Poll::Pending,
-                // All that hyper had given out was taken: the rest is in its buffer and in the socket.
+                // Both sides are pending, and hyper has registered the waker with the socket.
+                Poll::Pending if has_polled => return Poll::Pending,
+                // The hand-over. Only now is it safe: every chunk that hyper had queued was taken, so the rest of the body
+                // is in hyper's buffer, which comes along, and in the socket. A chunk still queued would be lost.
                 Poll::Pending if left.is_some_and(|left| left >= bulk::MIN_LEN) && self.take_over() => {}
                 Poll::Pending => {
-                    // An error of the work reaches `incoming` as well, and its end ends `incoming`.
+                    // An error here reaches `incoming` as well, and the end of this future ends `incoming`. So the next
+                    // round sees either.
                     if let Stage::Hyper(hyper) = &mut self.stage {
-                        let _ = hyper.work.poll(cx);
+                        let _ = hyper.connection.poll(cx);
                     }
-                    worked = true;
+                    has_polled = true;
                 }
             }
         }
     }
 
-    /// Takes the socket from hyper in the middle of a body, unless it has failed.
+    /// Takes the socket from hyper in the middle of a body. False if hyper's connection has failed or ended.
     fn take_over(&mut self) -> bool {
         let Stage::Hyper(hyper) = &mut self.stage else {
             return false;
         };
-        let Some(work) = hyper.work.running.take() else {
+        let Some(connection) = hyper.connection.running.take() else {
             return false;
         };
-        let http1::Parts { io, read_buf, .. } = work.into_parts();
+        // hyper's handle is dropped with the stage, and `incoming` is not polled any more.
+        let http1::Parts { io, read_buf, .. } = connection.into_parts();
         self.stage = Stage::Bulk(Box::new(BulkReader::new(io.into_inner(), read_buf)));
         true
     }
 
-    /// Whether the connection can take another request: its last response was read to the end and the server means to keep
-    /// it. Whether the server has closed it since, or sent something that nobody asked for, shows at the next
-    /// [`exchange`](Self::exchange), before anything is sent: hyper reads first.
+    /// Whether the connection can take another request: its last response was read to the end, and the server keeps the
+    /// connection open.
+    ///
+    /// It does not say whether the server has closed the connection since, or sent bytes that answer nothing. The next
+    /// [`exchange`](Self::exchange) finds that out before it sends anything, because hyper reads first.
     pub(super) fn is_reusable(&mut self) -> bool {
         self.stage = match std::mem::replace(&mut self.stage, Stage::Closed) {
             Stage::Hyper(mut hyper) => {
-                // hyper is ready as soon as it has read the end, unless the end came by itself.
+                // hyper needs one more poll where the body's end came in a read of its own, as a last chunk does.
                 if !hyper.requests.is_ready() {
-                    let _ = hyper.work.poll(&mut Context::from_waker(Waker::noop()));
+                    let _ = hyper.connection.poll(&mut Context::from_waker(Waker::noop()));
                 }
-                if hyper.work.running.is_some() && hyper.requests.is_ready() {
+                if hyper.connection.running.is_some() && hyper.requests.is_ready() {
                     Stage::Hyper(hyper)
                 } else {
                     Stage::Closed
@@ -244,8 +266,9 @@ impl Connection {
     }
 }
 
-/// Whether a server that answered so takes another request on the same connection (RFC 9112, 9.3).
+/// Whether the server takes another request on this connection (RFC 9112, section 9.3).
 fn may_stay<B>(response: &http::Response<B>) -> bool {
+    // An HTTP/1.0 server closes unless it says keep-alive. Its connection is not kept either way.
     let says = response.headers().get_all(http::header::CONNECTION);
     let mut words = says
         .iter()

@@ -234,9 +234,11 @@ impl NetError {
             | NetError::Timeout { .. }
             | NetError::NoneFree { .. }
             | NetError::Truncated { .. } => true,
+            // A server that speaks something else will do so again.
             NetError::Interrupted { source, .. } | NetError::NoResponse { source, .. } => {
                 !source.is_protocol()
             }
+            // A certificate does not become valid by trying again.
             NetError::TlsHandshake { source, .. } => is_connection_loss(source),
             NetError::Status { status, .. } => matches!(status, 408 | 429 | 500..=599),
             _ => false,

@@ -10,10 +10,10 @@ use url::Url;
 use super::error::{GunzipSnafu, TooLargeSnafu};
 use super::{NetError, redacted};
 
-/// What `compressed` holds, if that is no more than `limit` bytes.
+/// Decompresses `compressed`, if the result has at most `limit` bytes.
 pub(super) fn gunzip(compressed: &[u8], limit: usize, url: &Url) -> Result<Bytes, NetError> {
     let mut plain = Vec::new();
-    // One byte more than allowed is enough to see that there is more.
+    // Stops one byte behind the limit, so that a small body cannot make the result large.
     let mut decoder = MultiGzDecoder::new(compressed).take(limit as u64 + 1);
     decoder
         .read_to_end(&mut plain)

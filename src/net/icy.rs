@@ -1,7 +1,7 @@
-//! Shoutcast's greeting: old radio servers begin their response with `ICY 200 OK` where HTTP has its version.
+//! SHOUTcast's greeting. Old radio servers begin their response with `ICY 200 OK` in place of an HTTP version.
 //!
-//! What follows is an HTTP/1.0 response whose body ends with the connection, so that is what the parser is given. Nothing
-//! but the first line of a connection's first response is looked at.
+//! What follows is an HTTP/1.0 response whose body ends with the connection. So the parser is given `HTTP/1.0 200 OK`. Only
+//! the first line of a connection's first response is changed.
 
 use std::io;
 use std::pin::Pin;
@@ -13,11 +13,11 @@ const THEIRS: &[u8; 4] = b"ICY ";
 const OURS: &[u8; 9] = b"HTTP/1.0 ";
 const LONGER: usize = OURS.len() - THEIRS.len();
 
-/// A connection whose server may greet in its own way.
+/// A socket whose server may begin with SHOUTcast's greeting.
 #[derive(Debug)]
 pub(super) struct Icy<S> {
     inner: S,
-    /// The greeting as far as it has come; `None` once it is over.
+    /// The part of the greeting that has come. `None` once the first four bytes are known.
     greeting: Option<Greeting>,
 }
 
@@ -39,11 +39,13 @@ impl<S> Icy<S> {
 impl<S: AsyncRead + Unpin> AsyncRead for Icy<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
         let Self { inner, greeting } = &mut *self;
+        // hyper's first read has room for kilobytes. A buffer too small to lengthen the greeting in is left alone.
         let Some(begun) = greeting.as_mut().filter(|_| buf.len() >= 64) else {
             return Pin::new(inner).poll_read(cx, buf);
         };
         loop {
-            // What has come already is in front, and there is room to make it longer.
+            // The bytes that have come already are put in front. The end of the buffer stays free: the changed line is
+            // longer.
             let room = buf.len() - LONGER;
             let count = begun.count;
             if let (Some(front), Some(seen)) = (buf.get_mut(..count), begun.bytes.get(..count)) {
@@ -53,6 +55,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Icy<S> {
             let more = ready!(Pin::new(&mut *inner).poll_read(cx, part))?;
             let total = count + more;
             let seen = buf.get(..total).unwrap_or_default();
+            // It may be the greeting still. Its start is kept here: given to the parser it could not be taken back.
             if more > 0 && total < THEIRS.len() && THEIRS.starts_with(seen) {
                 if let Some(kept) = begun.bytes.get_mut(..total) {
                     kept.copy_from_slice(seen);

@@ -1,4 +1,4 @@
-//! Limits of time.
+//! Limits of time, and the timer that keeps them.
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use crate::rt;
 
-/// How long each step may take. There is none for a whole body.
+/// How long each step may take. There is no limit for a whole body.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
-    /// Until one of the host's connections is free.
+    /// The wait for one of the host's connections.
     pub(super) queue: Duration,
     pub(super) connect: Duration,
     pub(super) head: Duration,
@@ -19,9 +19,16 @@ pub(super) struct Limits {
 
 /// Tells when nothing has come for too long.
 ///
-/// To set a timer costs a system call and wakes the reactor, so there is one for the whole life of a connection, through
-/// all its exchanges. It is not set anew when something comes; it rings too early then and is set for the rest, once per
-/// limit at most and not once per chunk.
+/// Arming a timer costs a system call and wakes the reactor. So a connection has one timer for its whole life, and a chunk
+/// does not arm it anew. The timer fires too early then, and is armed for the rest of the wait: once per limit at most,
+/// not once per chunk.
+///
+/// ```text
+/// t0           a gap begins: armed for t0 + limit
+/// t1           a chunk comes, a new gap begins: the timer is left alone
+/// t0 + limit   it fires, too early for this gap: armed for t1 + limit
+/// t1 + limit   it fires: silence
+/// ```
 #[derive(Default)]
 pub(super) struct IdleTimer {
     waiting_since: Option<Instant>,
@@ -45,6 +52,10 @@ impl Timer {
 
 impl IdleTimer {
     /// The value of `work`, or `None` if it is not there after `limit`.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future drops `work`. The timer stays armed, which a later use allows for.
     pub(super) async fn within<T>(&mut self, limit: Duration, work: impl Future<Output = T>) -> Option<T> {
         let mut work = pin!(work);
         self.reset();
@@ -55,19 +66,21 @@ impl IdleTimer {
         .await
     }
 
-    /// Something came: the gap is over.
+    /// Ends the gap: something came.
     pub(super) fn reset(&mut self) {
         self.waiting_since = None;
     }
 
-    /// Resolves when nothing came for all of `limit`, counted from the first poll of this gap.
+    /// Ready when nothing came for `limit`, counted from the first poll of this gap. So time in which the consumer does not
+    /// poll before its first wait does not count.
     pub(super) fn poll_silence(&mut self, limit: Duration, cx: &mut Context<'_>) -> Poll<()> {
         let since = *self.waiting_since.get_or_insert_with(Instant::now);
-        // A limit beyond what the clock can tell is none.
+        // A limit that the clock cannot express is no limit.
         let Some(deadline) = since.checked_add(limit) else {
             return Poll::Pending;
         };
         loop {
+            // Armed for a longer limit: it would fire too late.
             if self.timer.as_ref().is_some_and(|timer| timer.fires_at > deadline) {
                 self.timer = None;
             }
@@ -110,7 +123,7 @@ mod tests {
         future::block_on(async {
             let mut idle_timer = IdleTimer::default();
             assert!(poll_once(silence(&mut idle_timer, SHORT)).await.is_none());
-            // The timer that was set for the first gap rings during the second.
+            // The timer that was armed for the first gap fires during the second.
             rt::sleep(SHORT / 2).await;
             idle_timer.reset();
             let started = Instant::now();

@@ -1,27 +1,33 @@
-//! An HTTP/1.1 client for media: bytes come whole, from the right place, of one and the same file, or not at all.
+//! An HTTP/1.1 client for media.
+//!
+//! Bytes come whole, from the right place, of one and the same file; or there is an error.
 //!
 //! ```text
-//! HttpClient ── send(Request) ──▶ Response ── into_body() ──▶ Body: Stream<Item = Result<Bytes, NetError>>
-//!     │                              │
-//!   Pool of connections           bytes(limit): whole, gunzipped
+//! HttpClient ── send(Request) ──▶ Response ── into_body() ──▶ Body
+//!    │                               │                        a Stream of
+//!   Pool of connections           bytes(limit)                Result<Bytes, NetError>
+//!    │                            whole, gunzipped
+//!   Connector: name, dial, TLS
 //! ```
 //!
 //! - **No false end.** A body ends where its file or its range does. A reset, a short body, a wrong `Content-Range`, a
-//!   file that changed, an error page: each is a [`NetError`], never an end and never other bytes.
-//! - **It goes on.** What may pass (no connection, silence, 408, 429, 5xx) is tried again with a growing wait; a body
-//!   that broke off is resumed where it stopped, if the server gave a [`Validator`] that proves it is the same file.
-//! - **Everything is limited** but the time that a whole body takes: connecting, waiting for the head, gaps, redirects,
-//!   connections, bodies read whole.
-//! - **Dropping is cancelling.** No task stands between a body and its socket, so dropping a body, or the future of a
-//!   request, closes the socket at once. (One task in the background closes idle connections, while there are any.)
-//! - **Nothing is told on.** Errors, logs and `Debug` show no query, no credentials and no header values; custom headers
-//!   go to the origin that they were given for and to no other.
-//! - **Old radio plays.** Shoutcast's `ICY 200 OK` is taken for the HTTP/1.0 response that it is.
+//!   file that changed, an error page: each is a [`NetError`]. None is an end, and none yields other bytes.
+//! - **Retries.** What may pass (no connection, silence, status 408, 429, 5xx) is tried again, with a growing wait. A
+//!   body that breaks off is resumed where it stopped, if the server gave a [`Validator`]: it proves that the rest is of
+//!   the same file.
+//! - **Limits** for connecting, for the head of a response, for each gap in a body, for redirects, for connections, and
+//!   for bodies read whole. There is no limit for the time of a whole body.
+//! - **Dropping cancels.** No task stands between a body and its socket. Dropping a body, or the future of a request,
+//!   closes the socket at once. (One background task closes idle connections, while there are any.)
+//! - **No secrets in errors, logs or `Debug`**: no query, no credentials, no header values. Custom headers go to the
+//!   origin they were given for, and to no other.
+//! - **Old radio servers**: `ICY 200 OK`, SHOUTcast's greeting, is read as HTTP/1.0.
 //!
-//! `https` needs the feature `tls`: rustls with the platform's certificates, or Mozilla's with `webpki-roots`. There are
-//! no cookies, no proxies and no HTTP/2. For this work, long bodies and one range after the other, HTTP/2 costs and gains nothing:
-//! of 512 MiB over loopback hyper's client reads 3 378 MiB/s from nginx by HTTP/1.1 and 1 169 by HTTP/2, for 0.20 and 0.63 s of
-//! CPU time a GiB, and of ranges of 4 KiB each takes 87 and 111 µs (`--bin http2` of `benches/peers`).
+//! `https` needs the feature `tls`: rustls with the platform's certificates, or with Mozilla's (`webpki-roots`).
+//!
+//! There are no cookies, no proxies and no HTTP/2. HTTP/2 gains nothing for long bodies and one range after the other,
+//! and costs more: over loopback, hyper reads 512 MiB from nginx at 3 378 MiB/s by HTTP/1.1 and at 1 169 MiB/s by HTTP/2,
+//! for 0.20 s and 0.63 s of CPU time a GiB. A range of 4 KiB takes 87 µs and 111 µs (`--bin http2` of `benches/peers`).
 
 mod body;
 mod builder;

@@ -1,8 +1,16 @@
-//! Connections kept for the next request, and how many there may be.
+//! The pool: idle connections kept for the next request, and a limit for each host.
 //!
-//! A permit is held by each exchange, from before it looks for a connection until its body ends or is dropped; a new
-//! connection is opened only by a permit's holder who found none idle. So a host never has more connections than
-//! permits, and whoever waits for a permit finds the connection that its last holder gave back.
+//! ```text
+//! request ─▶ permit ─▶ idle connection, ─▶ body ─▶ end: first the connection is idle,
+//!            waits if   else a new one                  then the permit is released
+//!            none left
+//! ```
+//!
+//! Each exchange holds a permit, from before it looks for a connection until its body ends or is dropped. Only the holder
+//! of a permit opens a connection, and only if none is idle. So a host never has more connections than permits.
+//!
+//! The order at the end: the connection is put back first, the permit is released second. A request that waits for the
+//! permit then finds the connection. In the other order it would open a new one, and there would be one too many.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -21,10 +29,11 @@ use super::peer::Peer;
 use super::{NetError, redacted};
 use crate::rt;
 
-/// How long a connection may wait for its next request. Servers commonly close after 60 to 75 s.
+/// How long a connection may be idle. Servers commonly close idle connections after 60 to 75 s, and a request on a
+/// connection that was just closed costs a try.
 const MAX_IDLE: Duration = Duration::from_secs(50);
 
-/// How many connections may wait in all.
+/// How many connections may be idle, over all hosts.
 const MAX_IDLE_CONNECTIONS: usize = 32;
 
 pub(super) struct Pool {
@@ -35,13 +44,13 @@ pub(super) struct Pool {
 #[derive(Default)]
 struct Peers {
     known: HashMap<Peer, Known>,
-    /// Whether the task that closes old connections runs. It does while there are any, and no longer.
+    /// Whether the task that closes old connections runs. It runs while there are idle connections.
     sweeping: bool,
 }
 
 struct Known {
     permits: Arc<Semaphore>,
-    /// Oldest first.
+    /// The longest idle first.
     idle: Vec<(Connection, Instant)>,
 }
 
@@ -53,12 +62,12 @@ impl Pool {
         }
     }
 
-    /// Waits until the peer has a connection to spare, no longer than `limit`: the others may be held by bodies whose
-    /// consumers pause.
+    /// The right to one connection to the host of `url`. Waits for it, no longer than `limit`: all connections may be held
+    /// by bodies whose consumers pause.
     ///
     /// # Cancel safety
     ///
-    /// Cancel safe: dropped, it gives its place in the queue up.
+    /// Dropping the future leaves the queue.
     pub(super) async fn acquire(
         self: &Arc<Self>,
         url: &Url,
@@ -86,12 +95,13 @@ impl Pool {
         })
     }
 
-    /// The right to one connection that no request waits for: `None` if one is idle already, or the host has its fill.
+    /// The right to one connection ahead of need. `None` if one is idle already, or the host has no permit left.
     #[cfg(feature = "file")]
     pub(super) fn try_acquire_spare(self: &Arc<Self>, url: &Url) -> Option<PooledConnection> {
         let peer = Peer::of(url).ok()?;
         let permit = self.permits(&peer).try_acquire_arc()?;
-        // Looked for after the permit is there: whatever is given back from now on brings its own room along.
+        // The permit first, the look second. A connection given back after the look came with a permit of its own, so the
+        // limit holds.
         let is_needed = |known: &Known| known.idle.is_empty();
         if !self.lock().known.get(&peer).is_some_and(is_needed) {
             return None;
@@ -105,7 +115,7 @@ impl Pool {
         })
     }
 
-    /// Whether whoever asks now need not wait for others.
+    /// Whether a request now would find a permit.
     #[cfg(feature = "file")]
     pub(super) fn has_room(&self, url: &Url) -> bool {
         Peer::of(url).is_ok_and(|peer| self.permits(&peer).try_acquire_arc().is_some())
@@ -116,6 +126,7 @@ impl Pool {
         if let Some(known) = peers.known.get(peer) {
             return Arc::clone(&known.permits);
         }
+        // Here, where the map grows, so that it does not grow with every host ever asked.
         peers.known.retain(|_, known| !known.is_unused());
         let permits = Arc::new(Semaphore::new(self.per_host));
         let known = Known {
@@ -126,10 +137,10 @@ impl Pool {
         permits
     }
 
-    /// The connection that was given back last. It may be dead; whoever uses it must reckon with that.
+    /// The connection that was given back last. The server may have closed it since: only the next request finds out.
     fn take(&self, peer: &Peer) -> Option<Connection> {
         let (connection, since) = self.lock().known.get_mut(peer)?.idle.pop()?;
-        // The others are older still, and go with the next sweep.
+        // Too old: then the others are older still, and the next sweep closes them.
         (since.elapsed() < MAX_IDLE).then_some(connection)
     }
 
@@ -142,6 +153,7 @@ impl Pool {
         let surplus = peers.take_surplus();
         let start_sweeping = !std::mem::replace(&mut peers.sweeping, true);
         drop(peers);
+        // Outside the lock: closing a connection drops wakers, which are foreign code.
         drop(surplus);
         if start_sweeping {
             rt::spawn(sweep(Arc::downgrade(self)));
@@ -149,13 +161,15 @@ impl Pool {
     }
 
     fn lock(&self) -> MutexGuard<'_, Peers> {
-        // Each change under the lock is one call on a collection, so a panic elsewhere leaves nothing half done.
+        // Each change under the lock is one call on a collection, so a panic elsewhere leaves it whole.
         self.peers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Known {
     fn is_unused(&self) -> bool {
+        // The count is 1 when no request holds or awaits a permit. It is read under the lock, and a new reference is only
+        // made under the lock, so it cannot grow meanwhile.
         self.idle.is_empty() && Arc::strong_count(&self.permits) == 1
     }
 }
@@ -165,7 +179,7 @@ impl Peers {
         self.known.values().map(|known| known.idle.len()).sum()
     }
 
-    /// Takes the oldest connection out if there are more than may wait.
+    /// Takes the longest idle connection out if there are too many.
     fn take_surplus(&mut self) -> Option<Connection> {
         if self.idle() <= MAX_IDLE_CONNECTIONS {
             return None;
@@ -178,7 +192,7 @@ impl Peers {
         Some(with_oldest.idle.remove(0).0)
     }
 
-    /// Takes out what has waited too long.
+    /// Takes out the connections that were idle for too long.
     fn take_expired(&mut self) -> Vec<Connection> {
         let mut expired = Vec::new();
         for known in self.known.values_mut() {
@@ -193,13 +207,15 @@ impl Peers {
     }
 }
 
-/// Closes connections that waited too long, until none is left or the client is gone.
+/// Closes connections that were idle for too long, until none is left or the client is gone.
 async fn sweep(pool: Weak<Pool>) {
     loop {
         rt::sleep(MAX_IDLE).await;
         let Some(pool) = pool.upgrade() else { return };
         let mut peers = pool.lock();
         let expired = peers.take_expired();
+        // Decided and recorded under one lock. Otherwise a connection could come in just before this task ends, and no task
+        // would close it.
         let go_on = peers.sweeping;
         drop(peers);
         drop(expired);
@@ -218,11 +234,12 @@ impl fmt::Debug for Pool {
     }
 }
 
-/// The right to one connection to a peer, and that connection once there is one. Dropped, it closes the connection and
-/// then lets the next one in.
+/// The right to one connection to a peer, and that connection once there is one. Dropped, it closes the connection, and
+/// then releases the permit.
 pub(super) struct PooledConnection {
+    // Dropped before the permit: the limit counts connections that are still open.
     connection: Option<Connection>,
-    /// What may end the requests that it is for.
+    /// The request's token. It knows the connection's socket while the request runs.
     cancel: Option<CancelToken>,
     _permit: SemaphoreGuardArc,
     pool: Arc<Pool>,
@@ -240,17 +257,17 @@ impl PooledConnection {
         Some(self.open(kept))
     }
 
-    /// Whether no other connection is of any use.
+    /// Whether the request was cancelled, so that no other connection is of use.
     pub(super) fn is_cancelled(&self) -> bool {
         self.cancel.as_ref().is_some_and(CancelToken::is_cancelled)
     }
 
-    /// Closes the connection and keeps the right to one.
+    /// Closes the connection and keeps the right to another.
     pub(super) fn close(&mut self) {
         self.connection = None;
     }
 
-    /// Takes a new connection in.
+    /// Takes a connection for the request, and makes it known to the request's token.
     pub(super) fn open(&mut self, connection: Connection) -> &mut Connection {
         if let Some(cancel) = &self.cancel {
             cancel.attach(connection.tcp());
@@ -262,10 +279,12 @@ impl PooledConnection {
         self.connection.as_mut()
     }
 
-    /// Keeps the connection for the next request if it can take one.
+    /// Gives the connection back to the pool, if it can take another request.
     pub(super) fn give_back(mut self) {
         if let Some(mut connection) = self.connection.take()
             && connection.is_reusable()
+            // Detached before it is in the pool: a cancel that comes later must not shut down another request's socket.
+            // One that came before has shut it down, so it is not kept.
             && self
                 .cancel
                 .as_ref()

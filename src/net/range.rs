@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// The bytes of a file that a request asks for: from `start` up to, not including, `end`, or to the file's end.
+/// The bytes of a file that a request asks for: from `start` up to, but not including, `end`; or up to the file's end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ByteRange {
     start: u64,
@@ -18,7 +18,7 @@ impl ByteRange {
         }
     }
 
-    /// All bytes from `start` on.
+    /// The bytes from `start` to the file's end.
     pub const fn from_start(start: u64) -> Self {
         Self { start, end: None }
     }
@@ -28,7 +28,7 @@ impl ByteRange {
         self.start
     }
 
-    /// The position after the last byte, or `None` for the file's end.
+    /// The position after the last byte. `None` for the file's end.
     pub const fn end(self) -> Option<u64> {
         self.end
     }
@@ -55,7 +55,7 @@ impl fmt::Display for ByteRange {
     }
 }
 
-/// Which bytes of the file a response holds, from its `Content-Range`.
+/// Which bytes of the file a response holds, from its `Content-Range` (RFC 9110, section 14.4).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ContentRange {
     start: u64,
@@ -79,7 +79,7 @@ impl ContentRange {
         self.total
     }
 
-    /// No byte at the end of a file of `total` bytes.
+    /// The empty range at the end of a file of `total` bytes.
     pub(super) const fn at_end(total: u64) -> Self {
         Self {
             start: total,
@@ -88,7 +88,8 @@ impl ContentRange {
         }
     }
 
-    /// Reads `bytes 0-99/1000` and `bytes 0-99/*`; `None` for anything else, inverted or outside of the file.
+    /// Reads `bytes 0-99/1000` and `bytes 0-99/*`. `None` for a range that is inverted or leaves the file, and for other
+    /// text.
     pub(super) fn parse(value: &str) -> Option<Self> {
         let (range, total) = after_unit(value)?.split_once('/')?;
         let (first, last) = range.split_once('-')?;
@@ -98,12 +99,14 @@ impl ContentRange {
             "*" => None,
             number => Some(digits(number)?),
         };
+        // The wire is inclusive, so a range has at least one byte, and its last byte is within the file.
         let possible = start < end && total.is_none_or(|total| end <= total);
         possible.then_some(Self { start, end, total })
     }
 
-    /// Whether this is all of `asked` that the file has.
+    /// Whether this is all that the file has of `asked`.
     pub(super) fn answers(self, asked: ByteRange) -> bool {
+        // A server may stop at the file's end, and nowhere before it.
         let whole = match (asked.end, self.total) {
             (Some(end), Some(total)) => self.end == end.min(total),
             (Some(end), None) => self.end == end,
@@ -124,7 +127,7 @@ fn after_unit(value: &str) -> Option<&str> {
     unit.eq_ignore_ascii_case("bytes").then(|| rest.trim())
 }
 
-/// A plain decimal number; unlike `parse`, no sign.
+/// A plain decimal number. `parse` alone would take a sign.
 fn digits(text: &str) -> Option<u64> {
     let text = text.trim();
     text.bytes()

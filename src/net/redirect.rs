@@ -1,4 +1,4 @@
-//! Where a response sends us.
+//! Where a redirect leads.
 
 use http::header::LOCATION;
 use http::{HeaderMap, StatusCode};
@@ -8,8 +8,8 @@ use url::Url;
 use super::error::{InsecureRedirectSnafu, InvalidRedirectSnafu};
 use super::{NetError, redacted};
 
-/// The URL to ask instead, if the status is a redirect. Only GET and HEAD are ever sent, so each kind of redirect keeps
-/// the method.
+/// The URL to ask instead, if the status is a redirect. Only GET and HEAD are sent, so every kind of redirect keeps the
+/// method.
 pub(super) fn target(
     from: &Url,
     status: StatusCode,
@@ -20,13 +20,14 @@ pub(super) fn target(
         return Ok(None);
     }
     let invalid = || InvalidRedirectSnafu { url: redacted(from) };
-    // Servers send UTF-8 here as it is, so the bytes are not held to ASCII.
+    // Not `to_str`, which takes ASCII only: servers send unescaped UTF-8 here.
     let location = headers
         .get(LOCATION)
         .and_then(|value| std::str::from_utf8(value.as_bytes()).ok());
     let to = location
         .and_then(|location| from.join(location).ok())
         .with_context(invalid)?;
+    // Only http and https: a redirect must not lead to a file of this machine.
     match (from.scheme(), to.scheme()) {
         ("https", "http") if !insecure => InsecureRedirectSnafu { url: redacted(from) }.fail(),
         (_, "http" | "https") => Ok(Some(to)),

@@ -1,4 +1,4 @@
-//! What is asked for. A request is a description; each try sends a fresh one made from it.
+//! Requests. A [`Request`] is a description: each try sends a fresh message made from it.
 
 use std::fmt;
 
@@ -24,7 +24,7 @@ pub struct Request {
     method: Method,
     pub(super) url: Url,
     headers: HeaderMap,
-    /// The first header that HTTP does not allow; told when the request is sent.
+    /// The first header that HTTP does not allow. Sending fails with it.
     invalid_header: Option<String>,
     pub(super) range: Option<ByteRange>,
     pub(super) if_range: Option<Validator>,
@@ -58,8 +58,8 @@ impl Request {
         }
     }
 
-    /// Adds a header, in place of the client's of the same name. It is taken for a credential: a redirect to another
-    /// origin does not get it. A name or value that HTTP does not allow is told when the request is sent.
+    /// Adds a header, in place of the client's of the same name. It is treated as a credential: it is not sent to another
+    /// origin after a redirect. If HTTP does not allow its name or value, sending the request fails.
     #[must_use]
     pub fn header(mut self, name: &str, value: &str) -> Self {
         if let Err(name) = insert_header(&mut self.headers, name, value) {
@@ -75,30 +75,31 @@ impl Request {
         self
     }
 
-    /// Accepts a range only of the file that `validator` belongs to; of another one the answer is
-    /// [`NetError::Changed`]. Has no effect without [`range`](Self::range).
+    /// Accepts a range only of the file that `validator` belongs to. Of another file, the request fails with
+    /// [`NetError::Changed`]. No effect without [`range`](Self::range).
     #[must_use]
     pub fn if_range(mut self, validator: Validator) -> Self {
         self.if_range = Some(validator);
         self
     }
 
-    /// Accepts only a file of this length; if the server tells another one, the answer is [`NetError::Changed`].
+    /// Accepts only a file of this length. If the server tells another length, the request fails with
+    /// [`NetError::Changed`].
     #[must_use]
     pub fn expect_total(mut self, total: u64) -> Self {
         self.expected_total = Some(total);
         self
     }
 
-    /// Allows the server to send the body gzipped, for text that is read whole with
-    /// [`Response::bytes`](super::Response::bytes). Media is never asked for so; nor is a range.
+    /// Allows the server to send the body gzipped. For text that is read whole, with
+    /// [`Response::bytes`](super::Response::bytes). No effect on a request for a range.
     #[must_use]
     pub fn compressed(mut self) -> Self {
         self.compressed = true;
         self
     }
 
-    /// Lets `cancel` end it, and what it becomes when its body is resumed.
+    /// Lets `cancel` cancel the request, and those by which its body is resumed.
     #[cfg(feature = "file")]
     pub(crate) fn cancelled_by(mut self, cancel: CancelToken) -> Self {
         self.cancel = Some(cancel);
@@ -118,7 +119,7 @@ impl Request {
         self.compressed && self.range.is_none()
     }
 
-    /// Refuses what could never be sent.
+    /// Refuses what cannot be sent.
     pub(super) fn check(&self) -> Result<(), NetError> {
         if let Some(name) = &self.invalid_header {
             return InvalidHeaderSnafu { name }.fail();
@@ -129,8 +130,8 @@ impl Request {
         }
     }
 
-    /// The message for `url`, which is this request's or one that it was redirected to. `client_headers` and the
-    /// request's own go only where the caller sent them: to another origin goes nothing but the protocol's own.
+    /// The message for `url`: this request's URL, or one that it was redirected to. `client_headers` and the request's own
+    /// headers go only to the origin that the caller asked. Another origin gets the protocol's own headers only.
     pub(super) fn to_http<B>(
         &self,
         url: &Url,
@@ -140,6 +141,7 @@ impl Request {
         body: B,
     ) -> Result<http::Request<B>, NetError> {
         let unsupported = || UnsupportedUrlSnafu { url: redacted(url) }.build();
+        // The fragment stays here, and credentials go into a header, not into the request line.
         let target: Uri = url[Position::BeforePath..Position::AfterQuery]
             .parse()
             .map_err(|_| unsupported())?;
@@ -151,6 +153,7 @@ impl Request {
         headers.insert(header::HOST, host);
         headers.insert(header::USER_AGENT, user_agent.clone());
         headers.insert(header::ACCEPT, HeaderValue::from_static("*/*"));
+        // Before the caller's headers: an Authorization header given on purpose replaces the URL's credentials.
         if let Some(credentials) = basic_credentials(url) {
             headers.insert(header::AUTHORIZATION, credentials);
         }
@@ -159,7 +162,7 @@ impl Request {
                 headers.insert(name, value.clone());
             }
         }
-        // What the body's bytes mean depends on these three, so nobody else's headers replace them.
+        // After the caller's headers, which must not replace these three: the meaning of the body's bytes depends on them.
         let encoding = if self.accepts_gzip() { "gzip" } else { "identity" };
         headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static(encoding));
         headers.remove(header::RANGE);
@@ -196,18 +199,19 @@ impl fmt::Debug for Request {
     }
 }
 
-/// Puts a header into `headers`, its value marked as sensitive; gives the name back if HTTP does not allow it.
+/// Puts a header into `headers`, its value marked as sensitive. The error is the name, if HTTP does not allow the header.
 pub(super) fn insert_header(headers: &mut HeaderMap, name: &str, value: &str) -> Result<(), String> {
     let parsed = HeaderName::from_bytes(name.as_bytes())
         .ok()
         .zip(HeaderValue::from_str(value).ok());
     let (key, mut value) = parsed.ok_or_else(|| name.to_owned())?;
+    // Sensitive values are hidden by `Debug` of `http`'s types, hyper's logs included.
     value.set_sensitive(true);
     headers.insert(key, value);
     Ok(())
 }
 
-/// `Authorization` for the user and password in a URL, as podcasts for subscribers have them.
+/// `Authorization` (RFC 7617) for the user and password in a URL, as podcasts for subscribers have them.
 fn basic_credentials(url: &Url) -> Option<HeaderValue> {
     if url.username().is_empty() && url.password().is_none() {
         return None;
@@ -226,6 +230,7 @@ fn percent_decoded(text: &str) -> Vec<u8> {
     while let Some(byte) = bytes.next() {
         let mut rest = bytes.clone();
         let hex = |digit: Option<u8>| digit.and_then(|digit| char::from(digit).to_digit(16));
+        // A percent sign without two digits stands for itself, as in the URL standard.
         match (byte, hex(rest.next()), hex(rest.next())) {
             (b'%', Some(high), Some(low)) => {
                 decoded.extend(u8::try_from(high * 16 + low));
@@ -237,6 +242,7 @@ fn percent_decoded(text: &str) -> Vec<u8> {
     decoded
 }
 
+// Twenty lines in place of a dependency.
 fn base64(bytes: &[u8]) -> String {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);

@@ -1,4 +1,4 @@
-//! A response: its head, and the way to its bytes.
+//! Responses: the head, and the body behind it.
 
 use std::fmt;
 
@@ -11,9 +11,9 @@ use super::client::{Exchange, HttpClient};
 use super::error::TooLargeSnafu;
 use super::{Body, ContentRange, NetError, Request, Validator, gunzip, redacted};
 
-/// The head of a response that is what was asked for, and its [`Body`].
+/// A response that is what was asked for: its head, and its [`Body`].
 ///
-/// Dropped, it closes the connection unless the body was empty.
+/// Dropping it closes the connection, unless the body is empty.
 pub struct Response {
     status: u16,
     headers: HeaderMap,
@@ -23,6 +23,7 @@ pub struct Response {
 
 impl Response {
     pub(super) fn new(client: HttpClient, request: Request, mut exchange: Exchange) -> Self {
+        // Only the first exchange's headers are kept. Those of a resumed body say nothing new to the caller.
         let headers = std::mem::take(&mut exchange.headers);
         let url = exchange.url.clone();
         Self {
@@ -33,7 +34,7 @@ impl Response {
         }
     }
 
-    /// The status code: 2xx, or 416 for a range that starts exactly at the end of the file.
+    /// The status code: 2xx, or 416 for a range that starts exactly at the file's end.
     pub fn status(&self) -> u16 {
         self.status
     }
@@ -43,14 +44,14 @@ impl Response {
         &self.headers
     }
 
-    /// The URL that answered, after redirects: what relative URLs in the body are relative to.
+    /// The URL that answered, after redirects. Relative URLs in the body are relative to it.
     pub fn url(&self) -> &Url {
         &self.url
     }
 
-    /// How many bytes the body will yield, if it is known. Of the response to [`Request::head`]: how many it would.
+    /// How many bytes the body will yield, if it is known. For [`Request::head`]: how many it would yield.
     ///
-    /// It is what the server says; nothing should be allocated from it.
+    /// The server says so, and it may be wrong. Allocate nothing from it.
     pub fn content_length(&self) -> Option<u64> {
         let delivery = self.body.delivery();
         if self.body.is_for_head() {
@@ -62,7 +63,7 @@ impl Response {
         Some(delivery.last()?.saturating_sub(delivery.start))
     }
 
-    /// Which part of the file this is; `None` for the whole.
+    /// Which part of the file this is. `None` for the whole.
     pub fn content_range(&self) -> Option<ContentRange> {
         self.body.delivery().range
     }
@@ -72,26 +73,27 @@ impl Response {
         self.body.delivery().total
     }
 
-    /// What later requests can use to make sure that they get bytes of the same file.
+    /// The validator by which later requests get bytes of the same file, if the server gave a strong one.
     pub fn validator(&self) -> Option<Validator> {
         Validator::of(&self.headers)
     }
 
-    /// The body, to be read as it comes. If [`Request::compressed`] allowed it and the server did so, the bytes are
-    /// gzipped, as `Content-Encoding` says.
+    /// The body, to be read as it comes. If [`Request::compressed`] allowed it, the bytes may be gzipped: see
+    /// `Content-Encoding`.
     pub fn into_body(self) -> Body {
         self.body
     }
 
-    /// Reads the body whole, at most `limit` bytes of it, and decompresses it if the server compressed it.
+    /// Reads the whole body, of at most `limit` bytes, and decompresses it if the server compressed it.
     ///
     /// A body that breaks off and cannot be resumed is asked for again from its start, as the client's
-    /// [`RetryPolicy`](super::RetryPolicy) says: nobody has seen a byte of it yet.
+    /// [`RetryPolicy`](super::RetryPolicy) says.
     ///
     /// # Errors
     ///
-    /// [`NetError::TooLarge`] if it is larger than `limit`, as sent or decompressed, or says so; [`NetError::Gunzip`] if
-    /// the compression is damaged; otherwise what [`Body`] yields.
+    /// - [`NetError::TooLarge`]: the body is larger than `limit`, as sent or decompressed, or its head says so.
+    /// - [`NetError::Gunzip`]: the compressed body is damaged.
+    /// - What [`HttpClient::send`] fails with and what [`Body`] yields.
     ///
     /// # Cancel safety
     ///
@@ -104,11 +106,12 @@ impl Response {
                 Ok(whole) => return Ok(whole),
                 Err(error) => error,
             };
+            // Nobody has been given a byte yet, so the whole may start over where a resume is not possible.
             failures += 1;
             let Some(again) = self.body.again(&error, failures).await else {
                 return Err(error);
             };
-            // The caller may have drawn on this response's URL already, which the bytes must not contradict.
+            // The caller may have used this response's URL already, to resolve other URLs. The bytes must belong to it.
             match again? {
                 again if redacted(&again.url) == redacted(&self.url) => self = again,
                 _ => return Err(error),
@@ -121,11 +124,14 @@ impl Response {
             url: redacted(&self.url),
             limit,
         };
+        // Refused before a byte is read, where the head says it.
         if self.content_length().is_some_and(|length| length > limit as u64) {
             return too_large().fail();
         }
+        // Grows with what comes, never from the announced length (R5).
         let mut whole = BytesMut::new();
         while let Some(chunk) = self.body.try_next().await? {
+            // And checked all the same: the head may be wrong, or say nothing.
             if chunk.len() > limit - whole.len() {
                 return too_large().fail();
             }

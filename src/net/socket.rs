@@ -1,4 +1,4 @@
-//! The bytes' way in: a TCP socket, with or without TLS, tuned for replies.
+//! The socket that HTTP is spoken over: TCP, with or without TLS, tuned for replies.
 
 use std::io;
 use std::pin::Pin;
@@ -10,13 +10,13 @@ use futures_lite::io::{AsyncRead, AsyncWrite};
 use super::traffic::Meter;
 use crate::rt::TcpStream;
 
-/// A TCP socket that acknowledges at once what it is about to wait behind.
+/// A TCP socket that acknowledges what it has received before it waits for more.
 ///
-/// A server that corks its reply (`tcp_nopush` in nginx, a common default) sends the last, short part only after
-/// the parts before it are acknowledged, and Linux delays that by 40 ms unless it is told, before each wait, not to.
+/// A server that corks its reply (`tcp_nopush` in nginx, a common default) sends the last, short part only after the parts
+/// before it are acknowledged. Linux delays acknowledgements by up to 40 ms. So each small reply would take 40 ms longer.
 #[derive(Debug)]
 pub(super) struct Tcp {
-    /// Shared with nobody but for the moment in which it is shut down.
+    /// The only strong reference, except while a cancel token shuts the socket down.
     inner: Arc<TcpStream>,
     meter: Arc<Meter>,
     /// Whether something was read since the last acknowledgement.
@@ -25,6 +25,7 @@ pub(super) struct Tcp {
 
 impl Tcp {
     pub(super) fn new(inner: TcpStream, meter: Arc<Meter>) -> io::Result<Self> {
+        // A request is one small write. Nagle's algorithm would hold it back until the last one is acknowledged.
         inner.set_nodelay(true)?;
         Ok(Self {
             inner: Arc::new(inner),
@@ -35,7 +36,8 @@ impl Tcp {
 
     #[cfg(any(target_os = "linux", target_os = "android"))]
     fn acknowledge(&self) {
-        // Only a delay is lost if this fails.
+        // The kernel forgets the option as it sees fit, so it is set before each wait and not once. A failure costs a delay
+        // and nothing else.
         let _ = socket2::SockRef::from(&*self.inner).set_tcp_quickack(true);
     }
 
@@ -51,6 +53,8 @@ impl AsyncRead for Tcp {
                 self.meter.received(*bytes);
                 self.unacknowledged = true;
             }
+            // Not after each read: while bytes come, the kernel acknowledges every second segment anyway, and each call
+            // would cost a system call.
             Poll::Pending if std::mem::take(&mut self.unacknowledged) => self.acknowledge(),
             Poll::Ready(Err(_)) | Poll::Pending => {}
         }
@@ -81,7 +85,7 @@ pub(super) enum Socket {
 }
 
 impl Socket {
-    /// What is below, for whoever wants it shut.
+    /// The TCP socket below, for a cancel token.
     pub(super) fn tcp(&self) -> Weak<TcpStream> {
         let tcp = match self {
             Self::Plain(tcp) => tcp,

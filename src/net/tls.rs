@@ -1,5 +1,5 @@
-//! TLS through rustls with ring. The provider is named in each configuration; the process-wide default is neither read
-//! nor set, so an app may use another.
+//! TLS through rustls with ring. Each configuration names its crypto provider. The process-wide default is neither read
+//! nor set, so an app may use another one.
 
 use std::fmt;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use super::socket::{Socket, Tcp};
 use super::{NetError, redacted};
 use crate::rt;
 
-/// The settings of every handshake of a client: the app's own, or made at the first handshake.
+/// The TLS settings of a client: the app's own, or made at the first handshake.
 #[derive(Clone, Default)]
 pub(super) struct Tls {
     config: Arc<OnceCell<Arc<ClientConfig>>>,
@@ -41,7 +41,8 @@ impl Tls {
     pub(super) async fn handshake(&self, peer: &Peer, url: &Url, tcp: Tcp) -> Result<Socket, NetError> {
         let name =
             server_name(&peer.host).ok_or_else(|| UnsupportedUrlSnafu { url: redacted(url) }.build())?;
-        // Certificate stores are files, and many.
+        // On a thread that may block: a platform's certificate store is many files. Once: the cell lets one caller make the
+        // settings, and the others wait. If that caller is cancelled, another one makes them.
         let config = self
             .config
             .get_or_try_init(|| rt::unblock(default_config))
@@ -89,7 +90,7 @@ fn trusting(builder: WantsVerifier, _: Arc<CryptoProvider>) -> Result<ClientConf
     Ok(builder.with_root_certificates(roots).with_no_client_auth())
 }
 
-/// The same settings, offering HTTP/1.1 and nothing that this client does not speak.
+/// The same settings, offering HTTP/1.1 only. With `h2` in the offer a server could choose what this client does not speak.
 fn http1_only(config: Arc<ClientConfig>) -> Arc<ClientConfig> {
     let mut config = Arc::unwrap_or_clone(config);
     config.alpn_protocols = vec![b"http/1.1".to_vec()];

@@ -1,18 +1,18 @@
-//! What a client has cost the network so far.
+//! Counts a client's network traffic.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// What a client and its clones have asked of the network since it was made.
+/// The network traffic of a client and its clones since it was made.
 #[non_exhaustive]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Traffic {
-    /// How often a connection was tried, with or without success. A host's several addresses count as one.
+    /// Connections tried, with or without success. Several addresses of one host count as one.
     pub connections: u64,
-    /// Bytes received, everything above TCP counted: heads, bodies, and TLS where there is any.
+    /// Bytes received above TCP: heads, bodies, and TLS.
     pub received_bytes: u64,
 }
 
-/// Sums that say nothing about an order, so relaxed ones will do.
+/// The counters. Relaxed, as no decision depends on the order of two of them.
 #[derive(Debug, Default)]
 pub(super) struct Meter {
     connections: AtomicU64,

@@ -1,27 +1,28 @@
-//! What proves that two responses hold bytes of the same file.
+//! Validators: they prove that two responses hold bytes of the same file.
 
 use http::HeaderMap;
 use http::header::{DATE, ETAG, LAST_MODIFIED};
 
-/// How much older than the response a modification must be for its date to tell two versions apart: RFC 9110,
-/// 8.8.2.2 asks for a difference that makes unequal clocks unlikely, and RFC 7232 named this figure.
+/// How much older than the response a modification date must be to count as strong. A file may change twice within a second,
+/// and clocks differ. RFC 9110 (section 8.8.2.2) asks for a safe distance, RFC 7232 named 60 s.
 const STRONG_AFTER_SECS: u64 = 60;
 
-/// A strong validator of a file: an `ETag`, or a `Last-Modified` old enough to count as strong (RFC 9110, 8.8.2.2).
+/// A strong validator of a file: an `ETag`, or a `Last-Modified` old enough to count as strong (RFC 9110, section
+/// 8.8.2.2).
 ///
-/// Sent back as `If-Range` it makes the server answer a request for a range with bytes of the same file or not at all.
-/// Weak validators allow bytes to differ, so there is no way to make one.
+/// Sent back as `If-Range`, it makes the server answer a request for a range with bytes of the same file, or with the whole
+/// of the new one. A weak validator cannot be made into a `Validator`: it may stay the same while bytes change.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Validator(String);
 
 impl Validator {
-    /// Reads back what [`as_str`](Self::as_str) gave; `None` for a weak entity tag or for anything else.
+    /// Reads a validator that [`as_str`](Self::as_str) gave. `None` for a weak entity tag, and for other text.
     pub fn parse(text: &str) -> Option<Self> {
         let known = is_strong_tag(text) || httpdate::parse_http_date(text).is_ok();
         known.then(|| Self(text.to_owned()))
     }
 
-    /// The validator as it stands in an `If-Range` header, fit to be stored.
+    /// The validator as an `If-Range` header has it. It may be stored.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -29,6 +30,7 @@ impl Validator {
     /// The strongest validator of a response.
     pub(super) fn of(headers: &HeaderMap) -> Option<Self> {
         let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+        // A weak tag says that bytes may differ. A date beside it does not take that back.
         if let Some(tag) = text(ETAG) {
             return is_strong_tag(tag).then(|| Self(tag.to_owned()));
         }
@@ -39,7 +41,7 @@ impl Validator {
         (age.as_secs() >= STRONG_AFTER_SECS).then(|| Self(modified.to_owned()))
     }
 
-    /// Whether a response with these headers says that it is of another file. Silence is no contradiction.
+    /// Whether a response with these headers names another validator. Silence is no contradiction.
     pub(super) fn contradicted_by(&self, headers: &HeaderMap) -> bool {
         let name = if self.0.starts_with('"') {
             ETAG
@@ -51,7 +53,7 @@ impl Validator {
             .is_some_and(|value| value.as_bytes() != self.0.as_bytes())
     }
 
-    /// Whether a response with these headers says that it is of the same file.
+    /// Whether a response with these headers names this validator.
     pub(super) fn confirmed_by(&self, headers: &HeaderMap) -> bool {
         let name = if self.0.starts_with('"') {
             ETAG

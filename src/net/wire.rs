@@ -1,4 +1,4 @@
-//! A body as the connection gives it, and the connection with it.
+//! The wire body: a body as the connection gives it, together with the connection.
 
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -9,15 +9,15 @@ use http_body::Body as _;
 use super::connection::{Failure, Incoming};
 use super::pool::PooledConnection;
 
-/// What is read and thrown away to keep a connection, as long as it is there already.
+/// How many bytes are read and dropped to save a connection. Only bytes that have arrived are read.
 const SETTLE_BYTES: usize = 16 * 1024;
 
-/// A body on its way in. Read to the end it gives the connection back; dropped, it closes it.
+/// A body on its way in. Read to its end, it gives the connection back to the pool. Dropped before, it closes it.
 pub(super) struct WireBody {
-    /// Gone once the connection was given back.
+    /// `None` once the connection was given back.
     pooled: Option<PooledConnection>,
     incoming: Incoming,
-    /// How many bytes are still to come, as HTTP's framing has it.
+    /// How many bytes are to come, by HTTP's framing.
     left: Option<u64>,
 }
 
@@ -32,7 +32,7 @@ impl WireBody {
         wire
     }
 
-    /// How many bytes are still to come, as HTTP's framing has it.
+    /// How many bytes are to come, by HTTP's framing.
     pub(super) fn framed(&self) -> Option<u64> {
         self.left
     }
@@ -52,13 +52,17 @@ impl WireBody {
                 self.give_back_at_end();
             }
             Poll::Ready(None) => self.give_back(),
+            // Closed at once. Its position in the stream of bytes is unknown, so it can serve no other request.
             Poll::Ready(Some(Err(_))) => self.pooled = None,
             Poll::Pending => {}
         }
         polled
     }
 
-    /// Gives the connection back if the rest of the body is short and there, and closes it otherwise.
+    /// Gives the connection back if the rest of the body is short and has arrived. Otherwise closes it.
+    ///
+    /// For bodies that are not wanted, those of redirects and errors: reading a few bytes costs less than a new connection,
+    /// waiting for them may cost more.
     pub(super) fn settle(mut self) {
         let mut cx = Context::from_waker(Waker::noop());
         let mut left = SETTLE_BYTES;
@@ -71,7 +75,8 @@ impl WireBody {
     }
 
     fn give_back_at_end(&mut self) {
-        // With a length the last chunk says itself that it is the last.
+        // At the last chunk, not at the `None` behind it: a consumer that knows the length never polls for that, and the
+        // connection would be closed with the body.
         if self.left == Some(0) || self.incoming.is_end_stream() {
             self.give_back();
         }

@@ -179,6 +179,7 @@ impl<S: Source> futures_core::Stream for Stream<S> {
     type Item = Result<Bytes, StreamError<S::Error>>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        // Limited, because a run of control messages could otherwise keep the executor's thread for ever.
         for _ in 0..TURNS {
             match ready!(futures_core::Stream::poll_next(Pin::new(&mut self.messages), cx)) {
                 Some(Ok(Message::Data(data))) => return Poll::Ready(Some(Ok(data))),
@@ -247,6 +248,7 @@ impl<S: Source> Messages<S> {
     /// assert_eq!(next, Message::Data("re ".into()));
     /// ```
     pub fn handle(&self) -> Handle<S::Error> {
+        // Weak: a handle that outlives the consumer must not keep source or queue alive (S1, fault A10).
         match &self.feed {
             Feed::Queued { intake, mailbox } => {
                 let runner: Weak<dyn Nudge> = Arc::downgrade(intake.link()) as _;

@@ -95,6 +95,7 @@ impl Cursor {
     /// An item of so many bytes was received; a control message, an error and the end have none.
     #[inline]
     pub(super) fn advance(&mut self, bytes: u64) {
+        // The item begins where everything received before it ends.
         self.before = self.received;
         self.received += bytes;
     }

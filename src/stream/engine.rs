@@ -123,6 +123,8 @@ impl<S: Source> Engine<S> {
             Opened::Refused(_) => Item::End,
             Opened::NotYet | Opened::Finished => return Poll::Pending,
         };
+        // An end or an error: the opened stream is dropped now, not with the engine, as its sockets are of no more use. A
+        // seek may still come and needs only the source.
         Poll::Ready(match std::mem::replace(&mut self.opened, Opened::Finished) {
             Opened::Refused(error) => Item::Failed(error),
             _ => item,

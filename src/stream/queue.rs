@@ -97,6 +97,7 @@ impl<C, E: Error + 'static> Outlet<C, E> {
                 return Some(item);
             }
             match item {
+                // The source may yield it, but it tells the consumer nothing, and would cost a place in the queue.
                 Item::Data(data) if data.is_empty() => return None,
                 Item::Data(mut data) if data.len() > self.max_bytes => {
                     if self.push_one(Item::Data(data.slice(..self.max_bytes))).is_none() {
@@ -117,6 +118,7 @@ impl<C, E: Error + 'static> Outlet<C, E> {
         };
         let bytes = envelope.item.bytes();
         match self.link.sender.try_send(envelope) {
+            // Counted after it is in the queue. The consumer may be faster and subtract first; the gauge allows for that.
             Ok(()) => {
                 self.link.gauge.queued(bytes);
                 None
@@ -174,6 +176,7 @@ impl<C, E: Error + 'static> Outlet<C, E> {
 
 impl<C, E: Error + 'static> Drop for Outlet<C, E> {
     fn drop(&mut self) {
+        // Closed first, woken second: a consumer that is woken before it would find the queue empty, and sleep again.
         self.link.sender.close();
         self.link.gauge.wake_consumer();
     }
@@ -214,11 +217,14 @@ impl<C, E: Error + 'static> Intake<C, E> {
                         return Poll::Ready(item);
                     }
                 }
+                // A driver that ends in order leaves an end or an error in the queue, which `finish` has taken. So this one
+                // has vanished.
                 Err(TryRecvError::Closed) => {
                     self.close();
                     let panic = self.link.panic.get().cloned();
                     return Poll::Ready(Some(Err(StreamError::DriverGone { panic })));
                 }
+                // Empty twice, with the flag raised in between: whatever comes from now on wakes the consumer.
                 Err(TryRecvError::Empty) if asleep => return Poll::Pending,
                 Err(TryRecvError::Empty) => {
                     self.link.gauge.consumer_sleeps(cx.waker());
@@ -285,6 +291,7 @@ impl<C, E: Error + 'static> Intake<C, E> {
 
     fn close(&mut self) {
         self.ended = true;
+        // As above: the driver, once awake, must find the queue closed. It drops the source then.
         self.link.sender.close();
         self.link.gauge.wake_driver();
     }

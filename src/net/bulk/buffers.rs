@@ -1,16 +1,14 @@
-//! Memory that is read into again and again: as long as a body runs, its buffers stay warm, and none is filled with zeros
-//! more than once.
+//! Buffers that a body reuses. They stay warm in the processor's cache, and each is zeroed once.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use bytes::Bytes;
 
-/// How many buffers wait for their next use: one is being filled, another is on its way to the disk, and a third was let
-/// go by the last of its readers.
+/// How many spare buffers a body keeps. While one is filled, another is written to disk and a third has just come back.
 const SPARE: usize = 3;
 
-/// The spare buffers of one body, all of the same size. What was given out comes back when the last part of it is
-/// dropped, by whoever drops it; if the body is over by then, or has spares enough, it is freed.
+/// The spare buffers of one body, all of one size. A buffer comes back when the last part of it is dropped, on whatever
+/// thread. It is freed if the body is gone by then, or has enough spares.
 #[derive(Debug)]
 pub(super) struct Buffers {
     size: usize,
@@ -25,14 +23,15 @@ impl Buffers {
         })
     }
 
-    /// A buffer with anything in it.
+    /// A buffer, with arbitrary contents.
     pub(super) fn take(&self) -> Box<[u8]> {
         let spare = self.spare().pop();
         spare.unwrap_or_else(|| vec![0; self.size].into_boxed_slice())
     }
 
-    /// The first `len` bytes of `buffer`, which comes back afterwards.
+    /// The first `len` bytes of `buffer`. The buffer comes back when they are dropped.
     pub(super) fn give_out(self: &Arc<Self>, buffer: Box<[u8]>, len: usize) -> Bytes {
+        // Weak: chunks may be kept for long, and must not keep the spare buffers of a finished body.
         let home = Arc::downgrade(self);
         Bytes::from_owner(Lent { buffer, len, home })
     }
@@ -44,8 +43,8 @@ impl Buffers {
         }
     }
 
-    /// A list is whole after every call made on it, also after a panic between two.
     fn spare(&self) -> MutexGuard<'_, Vec<Box<[u8]>>> {
+        // Each change is one call on the list, so a panic between two leaves it whole.
         self.spare.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -110,7 +109,7 @@ mod tests {
         let spares = Arc::downgrade(&buffers);
         let bytes = buffers.give_out(buffers.take(), 8);
         drop(buffers);
-        assert!(spares.upgrade().is_none(), "nobody waits for it");
+        assert!(spares.upgrade().is_none(), "no chunk keeps them");
         assert_eq!(&bytes[..], &[0; 8]);
     }
 }

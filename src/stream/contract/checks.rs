@@ -14,6 +14,7 @@ impl<S: Source> Contract<S> {
     /// The bytes, in order, then the end; raw and in each way to run a stream.
     pub(super) async fn plays_to_its_end(&self) -> Result<(), Violation> {
         const RULE: &str = "plays to its end";
+        // Without a stream around it first: a failure here is the source's own.
         let mut source = (self.make)();
         self.expect(RULE, 0, self.open(RULE, &mut source)?).await?;
         for way in WAYS {
@@ -34,6 +35,7 @@ impl<S: Source> Contract<S> {
             let middle = self.length() / 2;
             seek(RULE, &mut source, middle)?;
             self.expect(RULE, middle, self.open(RULE, &mut source)?).await?;
+            // The second open finds out whether the first one has used the position up.
             self.expect(RULE, middle, self.open(RULE, &mut source)?).await?;
         }
         Ok(())
@@ -42,6 +44,7 @@ impl<S: Source> Contract<S> {
     /// Dropped after any number of items, a source opens again as if nothing had been.
     pub(super) async fn can_be_dropped_anywhere(&self) -> Result<(), Violation> {
         const RULE: &str = "can be dropped anywhere";
+        // Past the beginning of a source, where it may do things that it does once.
         const POINTS: usize = 32;
         let mut source = (self.make)();
         for items in 0..POINTS {
@@ -75,6 +78,7 @@ impl<S: Source> Contract<S> {
             1.min(length),
             length,
         ] {
+            // Whatever it yields: `before` is here because a driver opens the new stream while the old one is open.
             let _ = next(&mut before).await;
             seek(RULE, &mut source, position)?;
             self.expect(RULE, position, self.open(RULE, &mut source)?).await?;
@@ -86,6 +90,7 @@ impl<S: Source> Contract<S> {
     /// Past the end there is nothing: refused, failed, or ended at once. And a refusal moves nothing.
     pub(super) async fn ends_behind_its_end(&self) -> Result<(), Violation> {
         const RULE: &str = "has nothing behind its end";
+        // The largest position finds sums that overflow.
         for position in [self.length() + 1, u64::MAX] {
             let mut source = (self.make)();
             let middle = self.length() / 2;
@@ -116,6 +121,8 @@ impl<S: Source> Contract<S> {
         const RULE: &str = "seeks while it plays";
         let length = self.length();
         for way in WAYS {
+            // Nothing is read between the seeks. So each one finds items of the one before in the queue, at last an end
+            // that was made and not read, and none of it may be delivered.
             let mut run = way.run((self.make)(), self.params.clone());
             let handle = run.stream.handle();
             for position in [length / 2, 0, length, length / 3] {
@@ -136,6 +143,7 @@ impl<S: Source> Contract<S> {
     pub(super) async fn refuses_what_it_cannot(&self) -> Result<(), Violation> {
         const RULE: &str = "refuses a seek it cannot do";
         let mut source = (self.make)();
+        // Opened before the refusal, and read to its end after it.
         let opened = self.open(RULE, &mut source)?;
         match source.seek_bytes(self.length() / 2) {
             Err(StreamError::SeekNotSupported) => {}
@@ -150,6 +158,7 @@ impl<S: Source> Contract<S> {
     pub(super) async fn seeks_by_time(&self) -> Result<(), Violation> {
         const RULE: &str = "seeks by time, or says it cannot";
         let mut source = (self.make)();
+        // Away from the start, so that a seek to time 0 has something to do.
         if source.supports_seek() {
             seek(RULE, &mut source, self.length() / 2)?;
         }
@@ -187,6 +196,7 @@ impl<S: Source> Contract<S> {
         let Some((make, does)) = &self.offline else {
             return Ok(());
         };
+        // Attempts count, not only connections that were made: offline nothing is to be tried.
         let connections = || self.connections.as_ref().map_or(0, |count| count());
         let before = connections();
         for way in WAYS {

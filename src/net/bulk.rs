@@ -154,7 +154,7 @@ mod tests {
         }
     }
 
-    /// Bytes that differ from their neighbours, whatever the chunk_len.
+    /// Bytes that differ from their neighbours, whatever the length of a chunk.
     fn content(len: usize) -> Vec<u8> {
         (0..len).map(|at| u8::try_from(at % 251).unwrap()).collect()
     }

@@ -1,4 +1,4 @@
-//! SHOUTcast's greeting. Old radio servers begin their response with `ICY 200 OK` in place of an HTTP version.
+//! Shoutcast's greeting. Old radio servers begin their response with `ICY 200 OK` in place of an HTTP version.
 //!
 //! What follows is an HTTP/1.0 response whose body ends with the connection. So the parser is given `HTTP/1.0 200 OK`. Only
 //! the first line of a connection's first response is changed.
@@ -13,7 +13,7 @@ const THEIRS: &[u8; 4] = b"ICY ";
 const OURS: &[u8; 9] = b"HTTP/1.0 ";
 const LONGER: usize = OURS.len() - THEIRS.len();
 
-/// A socket whose server may begin with SHOUTcast's greeting.
+/// A socket whose server may begin with Shoutcast's greeting.
 #[derive(Debug)]
 pub(super) struct Icy<S> {
     inner: S,

@@ -21,7 +21,7 @@
 //!   closes the socket at once. (One background task closes idle connections, while there are any.)
 //! - **No secrets in errors, logs or `Debug`**: no query, no credentials, no header values. Custom headers go to the
 //!   origin they were given for, and to no other.
-//! - **Old radio servers**: `ICY 200 OK`, SHOUTcast's greeting, is read as HTTP/1.0.
+//! - **Old radio servers**: `ICY 200 OK`, Shoutcast's greeting, is read as HTTP/1.0.
 //!
 //! `https` needs the feature `tls`: rustls with the platform's certificates, or with Mozilla's (`webpki-roots`).
 //!

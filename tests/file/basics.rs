@@ -108,7 +108,7 @@ fn look_ahead_is_bounded_and_moves_with_the_reader() {
     assert_eq!(stage.requests(), 1);
 }
 
-/// In seconds, at the rate that the parameters say and then the decoder, who knows better. The driver is stepped by
+/// In seconds, at the rate that the parameters say and then the decoder, which knows better. The driver is stepped by
 /// hand, so it is known when it rests.
 #[test]
 fn look_ahead_in_time_follows_the_rate() {
@@ -213,7 +213,7 @@ fn an_empty_file_ends_at_once() {
     assert_eq!(reader.len(), Some(0));
 }
 
-/// S1, N5: the connection is closed when the last reader goes, whatever the fetcher does.
+/// S1, N5: the connection is closed when the last reader goes, whatever the driver does.
 #[test]
 fn dropping_the_reader_closes_the_connection() {
     let stage = Stage::new(512 * MIB);
@@ -228,9 +228,9 @@ fn dropping_the_reader_closes_the_connection() {
     stage.server.wait_until(|log| log.open_connections() == 0);
 }
 
-/// N5: by the thread that drops it, although the fetcher does not get to run.
+/// N5: by the thread that drops it, although the driver does not get to run.
 #[test]
-fn who_drops_the_reader_closes_the_connection() {
+fn the_thread_that_drops_the_reader_closes_the_connection() {
     let stage = Stage::new(512 * MIB);
     let gate = stage.server.gate();
     stage.server.rule("/a.bin", Rule::new().gate_after(MIB, &gate));
@@ -285,7 +285,7 @@ fn a_stream_has_the_bytes_in_order_and_follows_seeks() {
     });
 }
 
-/// Fault D4: a seek goes on with the file whose bytes were heard, whatever the stream was doing, or says that it is no
+/// Fault D4: a seek goes on with the file whose bytes were given out, whatever the stream was doing, or fails because it is no
 /// more.
 #[test]
 fn a_stream_stays_with_its_file_when_it_seeks() {
@@ -333,7 +333,7 @@ fn a_stream_stays_with_its_file_when_it_seeks() {
 
 /// Fault D4: nor does a seek that comes before the error was read turn one file into another.
 #[test]
-fn a_failure_nobody_has_read_is_no_way_to_another_file() {
+fn an_unread_failure_is_no_way_to_another_file() {
     // More than the buffers of a connection hold: the cut must come before the last byte is sent.
     let stage = Stage::new(64 * MIB);
     let uncached = || FileSource::new(stage.url(), FileParams::uncached(client()));
@@ -363,7 +363,7 @@ fn a_failure_nobody_has_read_is_no_way_to_another_file() {
             matches!(&error, StreamError::Source { source } if source.is_changed()),
             "{error:?}"
         );
-        // Who begins anew gets the new one.
+        // A new source gets the new one.
         let mut anew = uncached().open(&params).unwrap();
         let bytes = loop {
             if let Message::Data(bytes) = anew.next().await.unwrap().unwrap() {

@@ -117,7 +117,7 @@ fn a_restart_resumes_from_what_was_fetched() {
     assert!(requests[0].header("if-range").is_some());
 }
 
-/// Fault D4: what changed while nobody looked is fetched anew.
+/// Fault D4: a file that changed between two sessions is downloaded anew.
 #[test]
 fn d4_a_file_that_changed_between_sessions_is_fetched_anew() {
     let mut stage = Stage::new(8 * MIB);
@@ -368,7 +368,7 @@ fn a_cache_in_memory_keeps_files_that_fit_the_window() {
             }
         ]
     ));
-    // It fits, and is fetched to its end whoever reads.
+    // It fits, and is fetched to its end whether or not it is read.
     let (mut reader, thread, mut events) = play(params());
     thread.join().unwrap();
     let told = std::iter::from_fn(|| events.try_next()).collect::<Vec<_>>();

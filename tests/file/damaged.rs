@@ -75,7 +75,7 @@ fn entry(stage: &Stage) -> PathBuf {
     found.into_iter().next().unwrap()
 }
 
-/// Turns a bit in the file as it stands, for whoever has it open too.
+/// Turns a bit in the file as it stands. Readers that have it open see it too.
 fn turn_a_bit(path: &Path, at: u64) {
     let mut file = std::fs::OpenOptions::new()
         .read(true)
@@ -128,7 +128,7 @@ fn offline_a_turned_bit_is_an_error_that_names_the_block_and_never_an_end() {
         for step in [4096, 100_000, BLOCK, 3 * BLOCK] {
             let stage = cached();
             turn_a_bit(&entry(&stage), at);
-            assert!(contains(&stage), "nobody has looked at its bytes");
+            assert!(contains(&stage), "its bytes were not looked at yet");
             let mut reader = open_offline(&stage).unwrap();
             let error = read_on(&mut reader, 0, step).unwrap_err();
             assert_eq!(damage(&error), block_of(at), "at {at} in steps of {step}");
@@ -208,7 +208,7 @@ fn header(range: &Range<u64>) -> String {
     format!("bytes={}-{}", range.start, range.end - 1)
 }
 
-/// C16: with a network the damaged block is asked for again, and nothing else; whoever reads sees nothing but the file.
+/// C16: with a network the damaged block is asked for again, and nothing else; readers see nothing but the file.
 #[test]
 fn c16_online_the_damaged_block_is_fetched_and_the_music_plays_on() {
     for at in PLACES {
@@ -227,7 +227,7 @@ fn c16_online_the_damaged_block_is_fetched_and_the_music_plays_on() {
                 [header(&block_of(at))],
                 "at {at} in steps of {step}"
             );
-            // And it is said.
+            // And the app is told.
             assert!(matches!(
                 parts.events.try_next(),
                 Some(FileControl::Opened { .. })
@@ -268,7 +268,7 @@ fn c16_online_a_stream_of_a_file_in_ruins_plays() {
     );
 }
 
-/// N5, A11: whoever stops reading meanwhile leaves nothing behind.
+/// N5, A11: a reader dropped meanwhile leaves nothing behind.
 #[test]
 fn what_is_fetched_again_ends_with_its_last_reader() {
     let stage = cached();
@@ -417,14 +417,14 @@ proptest! {
         for (n, act) in acts.into_iter().enumerate() {
             match act {
                 Act::Turn(at) => {
-                    // The name may be gone by now; whoever has the file open reads on.
+                    // The name may be gone by now; readers that have the file open read on.
                     let mut byte = [0];
                     let mut hold = &hold;
                     hold.seek(SeekFrom::Start(at)).unwrap();
                     hold.read_exact(&mut byte).unwrap();
                     hold.seek(SeekFrom::Start(at)).unwrap();
                     hold.write_all(&[byte[0] ^ 1]).unwrap();
-                    // Once a block was found right it is not looked at again; so nobody has read it yet.
+                    // Once a block was found right it is not looked at again; so no reader may have read it yet.
                     readers.clear();
                     if let Ok(reader) = block_on(source.open_reader(mode)) {
                         readers.push(reader);

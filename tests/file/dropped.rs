@@ -1,4 +1,4 @@
-//! Readers that are dropped while the fetcher is busy: the server sees it at once, whatever the fetcher is doing (S1, N5).
+//! Readers that are dropped while the driver is busy: the server sees it at once, whatever the driver is doing (S1, N5).
 
 use std::sync::{Mutex, PoisonError, mpsc};
 
@@ -28,7 +28,7 @@ fn a_driver_that_is_never_polled_keeps_no_connection() {
     block_on(parts.driver);
 }
 
-/// N5, S1: there is a reader still, but nobody to take in what comes.
+/// N5, S1: there is a reader still, but no driver.
 #[test]
 fn a_driver_that_is_dropped_keeps_no_connection() {
     let stage = stuck();
@@ -54,7 +54,7 @@ fn one_reader_of_two_that_goes_leaves_the_connection_to_the_other() {
     assert_eq!(stage.requests(), 1);
 }
 
-/// Nobody waits for what nobody wants: not before a body without a validator is asked for again either. The next source
+/// A driver without readers does not wait: not before a body without a validator is asked for again either. The next source
 /// finds the cache's entry free.
 #[test]
 fn a_driver_that_waits_to_ask_again_ends_with_its_reader() {
@@ -76,20 +76,20 @@ fn a_driver_that_waits_to_ask_again_ends_with_its_reader() {
     assert!(matches!(next.events.try_next(), Some(FileControl::Cached)));
 }
 
-/// N5, S1: whoever asked for the file is gone before he hears that it is open. Nothing is left of it: the cache closes.
+/// N5, S1: the caller is gone before it receives the open file. Nothing is left of it: the cache closes.
 #[test]
-fn a_source_dropped_just_after_its_file_opened_leaves_nobody_fetching() {
+fn a_source_dropped_just_after_its_file_opened_leaves_no_driver() {
     let mut stage = stuck();
     let source = stage.source();
     let mut opening = Box::pin(source.open_reader(OpenMode::Online));
-    poll_until_told(opening.as_mut());
+    poll_until_woken(opening.as_mut());
     drop(opening);
     drop(source);
     stage.server.wait_until(|log| log.open_connections() == 0);
     in_time(move || stage.restart());
 }
 
-/// Stops whoever logs a text, in the midst of what he is doing.
+/// Stops the thread that logs a certain text, in the middle of its work.
 struct Trap(Mutex<Option<Set>>);
 
 struct Set {

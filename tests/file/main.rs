@@ -25,11 +25,11 @@ mod cached;
 mod contract;
 mod damaged;
 mod dropped;
-mod joined;
 mod matrix;
 mod model;
 mod revalidated;
 mod seeks;
+mod shared;
 mod spare;
 
 use std::io::{Read, Seek, SeekFrom};
@@ -146,10 +146,10 @@ pub fn assert_at(reader: &mut FileReader, at: u64, len: usize) {
     assert_eq!(pattern().first_difference(at, &bytes), None);
 }
 
-/// Beyond this nothing is waited for.
+/// No test waits longer for anything.
 pub const LONG: Duration = Duration::from_secs(20);
 
-/// Does what may wait for ever if it is wrong.
+/// Does what would wait for ever if the code were wrong.
 #[track_caller]
 pub fn in_time<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     let (done, is_done) = mpsc::channel();
@@ -157,20 +157,20 @@ pub fn in_time<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> 
     is_done.recv_timeout(LONG).unwrap()
 }
 
-struct Bell(mpsc::Sender<()>);
+struct SendOnWake(mpsc::Sender<()>);
 
-impl Wake for Bell {
+impl Wake for SendOnWake {
     fn wake(self: Arc<Self>) {
         // An error if the test is over.
         let _ = self.0.send(());
     }
 }
 
-/// Polls once, and waits until what it is to hear is there; but it does not hear it.
+/// Polls once, and waits until the future is woken. It is not polled again: what it waits for is there, and not yet received.
 #[track_caller]
-pub fn poll_until_told<F: Future>(future: Pin<&mut F>) {
-    let (bell, rung) = mpsc::channel();
-    let waker = Waker::from(Arc::new(Bell(bell)));
+pub fn poll_until_woken<F: Future>(future: Pin<&mut F>) {
+    let (woken, is_woken) = mpsc::channel();
+    let waker = Waker::from(Arc::new(SendOnWake(woken)));
     assert!(future.poll(&mut Context::from_waker(&waker)).is_pending());
-    rung.recv_timeout(LONG).unwrap();
+    is_woken.recv_timeout(LONG).unwrap();
 }

@@ -419,7 +419,7 @@ fn d14_silence_after_the_head_is_not_waited_for() {
     );
 }
 
-/// B6, B7, fault C22: a length that nobody announced is known at the proven end, and the file is kept; a close proves
+/// B6, B7, fault C22: a length that was not announced is known at the proven end, and the file is kept; a close proves
 /// nothing.
 #[test]
 fn b6_an_unknown_length_ends_where_it_is_proven() {

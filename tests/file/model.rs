@@ -23,7 +23,7 @@ enum Step {
     Reopen,
     /// So is the cache.
     Restart,
-    /// Nobody reads for a moment: the fetcher runs ahead.
+    /// No read for a moment: the driver runs ahead.
     Pause,
 }
 

@@ -21,7 +21,7 @@ fn asked(stage: &Stage, content: &Pattern, len: u64) -> Origin {
         (bytes.len() as u64, content.first_difference(0, &bytes)),
         (len, None)
     );
-    // The driver ends when the file, and what was said of it, are kept.
+    // The driver ends when the file, and its validators, are kept.
     thread.join().unwrap();
     match parts.events.try_next().unwrap() {
         FileControl::Opened { origin, .. } => origin,
@@ -100,8 +100,8 @@ fn a_complete_file_is_revalidated_by_what_there_is() {
     assert_eq!(asked(&stage, &other, MIB + 1), Origin::Network);
 }
 
-/// Who asks is not kept from the music by a server that is away or unwell, and not by one that keeps silent; one that has
-/// no such file any more is heard. Offline nobody is asked.
+/// A server that is away, unwell or silent does not keep the file from being played. One that has no such file any more
+/// does. Offline no server is asked.
 #[test]
 fn a_server_that_cannot_say_does_not_stop_a_complete_file() {
     let stage = Stage::new(MIB);
@@ -132,7 +132,7 @@ fn a_server_that_cannot_say_does_not_stop_a_complete_file() {
     assert_eq!(asked(&stage, pattern(), MIB), Origin::Cache);
 }
 
-/// The old file is played until the new one is whole: a download that breaks off costs nobody his track.
+/// The old file is played until the new one is whole: a download that breaks off takes no track away.
 #[test]
 fn a_changed_file_stays_until_the_new_one_is_whole() {
     let stage = Stage::new(4 * MIB);
@@ -155,9 +155,9 @@ fn a_changed_file_stays_until_the_new_one_is_whole() {
     assert_rest(&mut open_offline(&stage).unwrap(), 0, stage.len);
 }
 
-/// S1, N5: who gives up while the server is asked leaves no connection.
+/// S1, N5: a caller that gives up while the server is asked leaves no connection.
 #[test]
-fn dropping_who_asks_closes_the_connection() {
+fn dropping_the_caller_closes_the_connection() {
     let stage = Stage::new(MIB);
     asked(&stage, pattern(), MIB);
     let gate = stage.server.gate();

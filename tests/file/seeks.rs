@@ -50,7 +50,7 @@ fn d12_scrubbing_holds_few_connections() {
     }
 }
 
-/// B2 with two readers of one file, which the fetcher serves in turn.
+/// B2 with two readers of one file, which the driver serves in turn.
 #[test]
 fn two_readers_of_one_file_do_not_starve_each_other() {
     let stage = Stage::new(24 * MIB);

@@ -1,4 +1,4 @@
-//! The connection that a source which jumps keeps in hand for its next jump.
+//! The connection that a source has ready for its next jump.
 
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::net::{TcpListener, TcpStream};
@@ -87,7 +87,7 @@ fn no_connection_outlives_source_and_client() {
     stage.server.wait_until(|log| log.open_connections() == 0);
 }
 
-/// Whatever the host in front redirects to is where the bytes come from, and where the next jump goes.
+/// The bytes come from where the front host redirects to, and so do those of the next jump.
 #[test]
 fn a_spare_goes_where_the_redirect_led() {
     let stage = Stage::new(40 * MIB);
@@ -103,7 +103,7 @@ fn a_spare_goes_where_the_redirect_led() {
     assert_eq!(front.connections(), 1);
 }
 
-/// A server that has no patience with connections on which nothing is asked: some say 408 before they close.
+/// A server closes a connection without requests early. Some send a 408 before.
 #[test]
 fn a_spare_that_the_server_has_closed_is_replaced_unseen() {
     for farewell in [
@@ -116,7 +116,7 @@ fn a_spare_that_the_server_has_closed_is_replaced_unseen() {
         let (close, told) = mpsc::channel::<()>();
         let (closed, is_closed) = mpsc::channel();
         let log = Arc::clone(&asked);
-        // Ends with the process: it serves whoever comes.
+        // Ends with the process: it serves every connection.
         std::thread::spawn(move || {
             for (number, stream) in listener.incoming().enumerate() {
                 let mut stream = stream.unwrap();
@@ -200,9 +200,9 @@ fn short_jumps_share_their_connections_and_bring_no_more_than_is_wanted() {
     );
 }
 
-/// Whoever stays after a jump is not made to ask again and again.
+/// A reader that stays after a jump costs few requests.
 #[test]
-fn who_reads_on_after_a_jump_asks_for_more_each_time() {
+fn each_contiguous_request_after_a_jump_asks_for_more() {
     let stage = Stage::new(40 * MIB);
     let params = stage.params().look_ahead(LookAhead::Bytes(16 * KIB));
     let mut reader = block_on(FileSource::new(stage.url(), params).open_reader(OpenMode::Online)).unwrap();
@@ -287,9 +287,9 @@ fn a_small_jump_that_fails_is_asked_for_once_more() {
     assert_eq!(refused.hits(), 1);
 }
 
-/// Sources at rest keep their connections: who finds none free is told so in time, and comes in when one is dropped.
+/// Sources at rest keep their connections. A source that finds none free fails in time, and opens when one is dropped.
 #[test]
-fn where_all_connections_rest_the_next_source_is_told_so() {
+fn where_all_connections_rest_the_next_source_fails_in_time() {
     let stage = Stage::new(40 * MIB);
     let client = builder()
         .max_connections_per_host(2)

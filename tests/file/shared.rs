@@ -74,7 +74,7 @@ fn sources_of_two_caches_do_not_meet() {
     assert_rest(&mut first, 0, stage.len);
     assert_rest(&mut second, 0, stage.len);
     assert_rest(&mut third, 0, stage.len);
-    assert_eq!(stage.requests(), 2, "the third has joined the first");
+    assert_eq!(stage.requests(), 2, "the third shares the first one's");
 }
 
 /// The download goes on until the last of them is gone.
@@ -107,7 +107,7 @@ fn many_that_open_at_once_make_one_download() {
 }
 
 #[test]
-fn a_stream_joins_a_reader() {
+fn a_stream_shares_the_download_of_a_reader() {
     let stage = Stage::new(4 * MIB);
     let gate = stage.server.gate();
     stage.server.rule("/a.bin", Rule::new().gate_after(MIB, &gate));
@@ -127,7 +127,7 @@ fn a_stream_joins_a_reader() {
     assert_eq!(stage.requests(), 1);
 }
 
-/// Who wants more of the file than the first does gets it, and is told when it is complete.
+/// A source that wants more of the file than the first one gets it, and is told when it is complete.
 #[test]
 fn the_wider_look_ahead_counts() {
     let stage = Stage::new(8 * MIB);
@@ -154,9 +154,9 @@ fn the_wider_look_ahead_counts() {
     assert_eq!(stage.requests(), 1);
 }
 
-/// C16: who reads along learns that the cache has no room, also if he comes when it is so already.
+/// C16: a subscriber is told that the cache has no room, also if it comes when that is known already.
 #[test]
-fn everybody_is_told_that_the_file_is_not_kept() {
+fn each_source_is_told_that_the_file_is_not_kept() {
     let stage = Stage::with_cache(8 * MIB, 2 * MIB);
     let (early, late) = (stage.server.gate(), stage.server.gate());
     let rule = Rule::new().gate_after(MIB, &early).gate_after(3 * MIB, &late);
@@ -165,9 +165,9 @@ fn everybody_is_told_that_the_file_is_not_kept() {
     let driver = std::thread::spawn(move || block_on(first.driver));
     let mut second = block_on(stage.source().open_parts(OpenMode::Online)).unwrap();
     early.open();
-    // Told last, so that nobody waits here for what does not come.
-    let mut hear = || block_on(first.events.next()).unwrap();
-    assert_opened_and_bypassed(&[hear(), hear()]);
+    // The first one is told last, so no read below waits for an event that does not come.
+    let mut next = || block_on(first.events.next()).unwrap();
+    assert_opened_and_bypassed(&[next(), next()]);
     let mut third = block_on(stage.source().open_parts(OpenMode::Online)).unwrap();
     for events in [&mut second.events, &mut third.events] {
         assert_opened_and_bypassed(&[events.try_next().unwrap(), events.try_next().unwrap()]);
@@ -216,7 +216,7 @@ fn after_a_failure_the_next_one_goes_on() {
     assert_at(&mut first, MIB - 1000, 4096);
 }
 
-/// Fault C14: one who gives up while he asks does not fail the other, who asks himself.
+/// Fault C14: a caller that gives up while its request runs does not fail the second one, which makes its own.
 #[test]
 fn a_first_that_is_dropped_while_it_opens_leaves_the_file_to_the_second() {
     let stage = Stage::new(MIB);
@@ -237,7 +237,7 @@ fn a_first_that_is_dropped_while_it_opens_leaves_the_file_to_the_second() {
     });
 }
 
-/// Fault C14: and one who gives up when the file has opened, unheard, leaves the download to those who joined it.
+/// Fault C14: a caller that gives up when the file has opened, before it received it, leaves the download to the others.
 #[test]
 fn a_first_that_is_dropped_when_the_file_has_opened_leaves_the_download_to_the_second() {
     let stage = Stage::new(4 * MIB);
@@ -245,7 +245,7 @@ fn a_first_that_is_dropped_when_the_file_has_opened_leaves_the_download_to_the_s
     stage.server.rule("/a.bin", Rule::new().gate_after(MIB, &gate));
     let source = stage.source();
     let mut first = Box::pin(source.open_reader(OpenMode::Online));
-    poll_until_told(first.as_mut());
+    poll_until_woken(first.as_mut());
     let mut second = stage.reader();
     drop(first);
     gate.open();
@@ -256,7 +256,7 @@ fn a_first_that_is_dropped_when_the_file_has_opened_leaves_the_download_to_the_s
 
 /// Fault C14: the same where an earlier session left enough to be read at once. Each of them in turn is dropped.
 #[test]
-fn nobody_reads_on_with_one_who_may_still_give_up() {
+fn no_source_shares_a_download_that_may_still_be_given_up() {
     let mut stage = Stage::new(4 * MIB);
     let left = stage
         .server
@@ -279,10 +279,7 @@ fn nobody_reads_on_with_one_who_may_still_give_up() {
         });
         let mut polls = 0;
         block_on(poll_fn(|cx| {
-            assert!(
-                next.as_mut().poll(cx).is_pending(),
-                "nothing was heard of the server"
-            );
+            assert!(next.as_mut().poll(cx).is_pending(), "the server has not answered");
             polls += 1;
             // Polled again once it has looked into the cache.
             if polls == 2 {
@@ -301,9 +298,9 @@ fn nobody_reads_on_with_one_who_may_still_give_up() {
     });
 }
 
-/// A driver of the application's own serves those who joined as long as it runs.
+/// A driver that the app runs serves the subscribers as long as it runs.
 #[test]
-fn a_dropped_driver_ends_the_waits_of_those_who_joined() {
+fn a_dropped_driver_ends_the_waits_of_subscribers() {
     let stage = Stage::new(4 * MIB);
     let gate = stage.server.gate();
     stage
@@ -322,9 +319,9 @@ fn a_dropped_driver_ends_the_waits_of_those_who_joined() {
     assert_rest(&mut stage.reader(), 0, stage.len);
 }
 
-/// Fault D4: a file that changed is the new one for whoever opens it next, although somebody holds the old one open.
+/// Fault D4: the next source to open a changed file gets the new one, although a reader holds the old one open.
 #[test]
-fn nobody_joins_a_file_that_is_no_more() {
+fn no_source_shares_a_file_that_is_no_more() {
     let stage = Stage::new(8 * MIB);
     let gate = stage.server.gate();
     stage
@@ -349,9 +346,9 @@ fn nobody_joins_a_file_that_is_no_more() {
     assert_at(&mut first, 0, 4096);
 }
 
-/// One who comes as the last one leaves finds somebody who fetches, or fetches himself.
+/// A source that comes as the last one leaves finds a download, or starts its own.
 #[test]
-fn who_comes_as_the_last_one_leaves_is_served() {
+fn a_source_that_comes_as_the_last_one_leaves_is_served() {
     let stage = Stage::new(2 * MIB);
     let gate = stage.server.gate();
     stage
@@ -367,7 +364,7 @@ fn who_comes_as_the_last_one_leaves_is_served() {
     }
 }
 
-/// Somebody has read the file and left, and it is on its way into the cache: who comes now waits for it there.
+/// A reader has read the file and left, and the commit is under way. The next source waits for it.
 #[test]
 fn a_file_that_becomes_whole_is_not_fetched_again() {
     for round in 0..30 {

@@ -92,6 +92,8 @@ pub(crate) fn itun_smpb(text: &str, decoded: Option<u64>) -> Option<Trim> {
 pub(crate) struct Lame {
     /// How many frames of sound follow it, each of 1 152 or 576 frames of PCM, where it says so.
     pub(crate) packets: Option<u32>,
+    /// How many bytes it and they have, where it says so.
+    pub(crate) bytes: Option<u32>,
     /// Priming and padding as the encoder counts them, where it says so.
     pub(crate) delays: Option<(u16, u16)>,
 }
@@ -112,6 +114,8 @@ impl Lame {
         let word = |at: usize| Some(u32::from_be_bytes(rest.get(at..at + 4)?.try_into().ok()?));
         let flags = word(0)?;
         let packets = if flags & 1 == 0 { None } else { word(4) };
+        let after = if flags & 1 == 0 { 4 } else { 8 };
+        let bytes = if flags & 2 == 0 { None } else { word(after) };
         let widths = [(1, 4), (2, 4), (4, 100), (8, 4)];
         let fields: usize = widths
             .iter()
@@ -126,7 +130,11 @@ impl Lame {
             let [high, middle, low]: [u16; 3] = [high, middle, low].map(u16::from);
             named.then_some((high << 4 | middle >> 4, (middle & 15) << 8 | low))
         });
-        Some(Self { packets, delays })
+        Some(Self {
+            packets,
+            bytes,
+            delays,
+        })
     }
 
     /// The frames to be left out.
@@ -280,6 +288,7 @@ mod tests {
             lame,
             Lame {
                 packets: Some(767),
+                bytes: Some(0),
                 delays: Some((576, 1584))
             }
         );

@@ -71,6 +71,11 @@ fn p2_vorbis() {
     seek_about(&bundled("piece.ogg"), 60, 1e-4);
 }
 
+#[test]
+fn p2_mp3() {
+    seek_about(&bundled("piece.mp3"), 60, 1e-4);
+}
+
 /// Symphonia's reader alone stops, or plays from elsewhere, after every second of these.
 #[test]
 fn p2_flac_with_a_dense_seek_table() {

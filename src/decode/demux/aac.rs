@@ -156,7 +156,7 @@ pub(super) fn config_of_adts(object: u32, rate_index: u32, configuration: u32) -
 /// ADTS cannot announce it, and MP4 need not. A decoder that does not know it plays half the rate without an error, so the
 /// packet itself is asked. Its elements cannot be told apart without decoding them, but their end can: a fill element says
 /// how long it is, and ends where the end mark stands. One packet in hundreds matches by chance; ask several.
-pub(super) fn ends_with_sbr(packet: &[u8]) -> bool {
+pub(crate) fn ends_with_sbr(packet: &[u8]) -> bool {
     let bits = packet.len() * 8;
     (0..bits).any(|at| is_last_fill(packet, at, bits) == Some(true))
 }

@@ -2,7 +2,7 @@
 
 /// Bytes read from the front.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Fields<'a>(pub(super) &'a [u8]);
+pub(crate) struct Fields<'a>(pub(crate) &'a [u8]);
 
 impl<'a> Fields<'a> {
     pub(crate) fn bytes(&mut self, length: usize) -> Option<&'a [u8]> {

@@ -163,6 +163,12 @@ impl Header {
     }
 }
 
+/// The bit rate in a frame of MPEG audio, in thousands of bits per second.
+pub(crate) fn kbits_of(frame: &[u8]) -> Option<u32> {
+    let word = u32::from_be_bytes(frame.get(..4)?.try_into().ok()?);
+    kbits(word >> 19 & 3 == 3, 4 - (word >> 17 & 3), word >> 12 & 15)
+}
+
 fn kbits(first: bool, layer: u32, index: u32) -> Option<u32> {
     const TABLES: [[u32; 14]; 5] = [
         [32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448],

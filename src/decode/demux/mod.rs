@@ -3,7 +3,7 @@
 //! Symphonia's readers read files. A Media Segment is none: it begins in the middle of a track, its timestamps are the
 //! track's, and its headers came with another file.
 
-mod aac;
+pub(super) mod aac;
 pub(super) mod bits;
 pub(super) mod boxes;
 pub(super) mod buffer;

@@ -153,6 +153,42 @@ impl Input {
     }
 }
 
+/// Some bytes of an input, for a reader that takes it in small pieces one after another.
+#[derive(Debug, Default)]
+pub(super) struct Window {
+    start: u64,
+    bytes: Bytes,
+}
+
+impl Window {
+    /// `length` bytes at `at`; fewer at the end alone. Waits for no more than these.
+    ///
+    /// # Errors
+    ///
+    /// `Interrupted`, `Io`.
+    pub(super) fn get(&mut self, input: &Input, at: u64, length: usize) -> Result<Bytes, DecodeError> {
+        let inside = at
+            .checked_sub(self.start)
+            .and_then(|offset| usize::try_from(offset).ok())
+            .filter(|offset| *offset < self.bytes.len());
+        let mut bytes = inside.map_or_else(Bytes::new, |offset| self.bytes.slice(offset..));
+        while bytes.len() < length {
+            let more = input.some_at(at + bytes.len() as u64, CHUNK)?;
+            if more.is_empty() {
+                break;
+            }
+            bytes = if bytes.is_empty() {
+                more
+            } else {
+                [bytes, more].concat().into()
+            };
+        }
+        let wanted = bytes.slice(..length.min(bytes.len()));
+        (self.start, self.bytes) = (at, bytes);
+        Ok(wanted)
+    }
+}
+
 impl Inner {
     fn read_at(&mut self, position: u64, buffer: &mut [u8]) -> io::Result<usize> {
         // A source that can go back is asked again: its bytes are in a cache.

@@ -9,10 +9,13 @@
 
 mod chain;
 mod flac;
+mod frames;
 mod input;
+mod mp4;
 mod ogg;
 mod pcm;
 mod reader;
+mod samples;
 mod sniff;
 mod track;
 
@@ -21,6 +24,8 @@ pub(super) use track::FileTrack;
 
 use self::{
     flac::FlacPackets,
+    frames::FramePackets,
+    mp4::{Movie, Mp4Packets},
     ogg::OggPackets,
     pcm::PcmPackets,
     reader::PacketReader,
@@ -40,7 +45,12 @@ pub(super) fn open(input: &Input) -> Result<FileTrack, DecodeError> {
         FileKind::Ogg => Box::new(OggPackets::open(input.clone(), start)?),
         FileKind::Wave => Box::new(PcmPackets::wave(input.clone(), start)?),
         FileKind::Aiff => Box::new(PcmPackets::aiff(input.clone(), start)?),
-        FileKind::Mp4 | FileKind::Ts | FileKind::Frames => {
+        FileKind::Frames => Box::new(FramePackets::open(input.clone(), start)?),
+        FileKind::Mp4 => {
+            let movie = Movie::find(input, start)?;
+            Box::new(Mp4Packets::open(input.clone(), &movie.header)?)
+        }
+        FileKind::Ts => {
             let container = "an unknown kind of file";
             return UnsupportedContainerSnafu { container }.fail();
         }

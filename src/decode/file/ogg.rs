@@ -205,7 +205,7 @@ impl PacketReader for OggPackets {
         true
     }
 
-    fn chain_duration(&self) -> Option<Duration> {
+    fn duration(&self) -> Option<Duration> {
         self.parts.iter().map(|part| part.plays).sum()
     }
 

@@ -77,8 +77,8 @@ pub(super) trait PacketReader: Send {
         false
     }
 
-    /// How long all parts of a chain play, where that is known.
-    fn chain_duration(&self) -> Option<Duration> {
+    /// How long it plays, where [`total`](Self::total) does not say: all parts of a chain, or an estimate.
+    fn duration(&self) -> Option<Duration> {
         None
     }
 

@@ -262,7 +262,12 @@ impl PcmSource for FileTrack {
             .saturating_add(frames_at(time, rate).saturating_sub(self.base));
         self.begun = true;
         self.ended = false;
-        if self.duration().is_some_and(|duration| time >= duration) {
+        let ends = if self.reader.is_chained() {
+            self.duration().is_some_and(|duration| time >= duration)
+        } else {
+            self.end().is_some_and(|end| self.next >= end)
+        };
+        if ends {
             self.next = self.end().unwrap_or(self.next);
             // Whatever the reader stands at, it is read no more.
             self.ended = true;
@@ -276,7 +281,7 @@ impl PcmSource for FileTrack {
     }
 
     fn duration(&self) -> Option<Duration> {
-        self.reader.chain_duration().or_else(|| {
+        self.reader.duration().or_else(|| {
             let frames = self.end()?.saturating_sub(self.format.trim.start);
             Some(time_of(frames, self.format.spec.sample_rate))
         })

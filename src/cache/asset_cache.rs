@@ -217,10 +217,13 @@ impl AssetCache {
         if let Some(bytes) = self.get_or_miss(asset, path).await {
             return Ok(bytes);
         }
+        // Asked before waiting: the permit is held further up this very stack, and waiting for it would never end.
         if self.single_flight.is_polled_here(asset, path) {
             return fetch().await;
         }
         let mut permit = self.single_flight.permit(asset, path).await;
+        // The caller before this one may have filled the cell. It is asked before the cache: what could not be stored is in
+        // the cell all the same, and is not fetched twice.
         if let Some(bytes) = &*permit.fetched {
             return Ok(bytes.clone());
         }
@@ -229,6 +232,7 @@ impl AssetCache {
             return Ok(bytes);
         }
         let bytes = permit.run(fetch()).await?;
+        // Filled before the put, so that a caller that takes over while the put is cancelled has the bytes.
         *permit.fetched = Some(bytes.clone());
         if let Err(error) = self.put_atomic(asset, path, bytes.clone()).await {
             log::warn!("cannot keep a fetched entry: {error}");

@@ -94,6 +94,8 @@ impl BlockingCache {
         max_bytes: u64,
     ) -> Result<Self, CacheError> {
         let protected = LeaseStore::new(index.clone());
+        // Taken before the layers above hide them: the facade leases without a call through the stack, and the maintenance
+        // thread scans the index itself.
         let (leases, progress) = (protected.leases().clone(), index.progress().clone());
         let store = EvictingStore::new(protected, policy, max_bytes).starting_after(index.newest());
         let trash_queue = Arc::clone(store.trash_queue());
@@ -148,6 +150,7 @@ impl BlockingCache {
     pub(super) fn damage_callback(&self, asset: &AssetId, path: &CachePath) -> DamageCallback {
         let (stack, asset, path) = (Arc::downgrade(&self.stack), asset.clone(), path.clone());
         DamageCallback::new(move || {
+            // Closed meanwhile. The damage is found again in the next session.
             let Some(stack) = stack.upgrade() else {
                 return;
             };
@@ -165,6 +168,7 @@ impl BlockingCache {
     /// from a cache in memory, [`CacheError::Io`].
     pub fn partial(&self, asset: &AssetId, path: &CachePath) -> Result<Option<PartialEntry>, CacheError> {
         let partial = self.stack.store.partial(asset, path)?;
+        // An access by itself: a claim without a write leaves nothing that a later call could count as one.
         self.stack.store.touch(asset, Timestamp::default());
         Ok(partial.map(|partial| PartialEntry::new(partial, self, asset, path)))
     }
@@ -185,6 +189,8 @@ impl BlockingCache {
         asset: &AssetId,
         path: &CachePath,
     ) -> Result<Option<StreamingResource<E>>, CacheError> {
+        // Leased before it is opened. The other way round the asset could be evicted in between, and the lease would protect
+        // nothing.
         let lease = self.lease(asset);
         let Some(entry) = self.open(asset, path)? else {
             return Ok(None);
@@ -242,6 +248,7 @@ impl BlockingCache {
         self.stack.store.ready()?;
         let mut kept = 0;
         for info in self.stack.store.assets()? {
+            // Leased or pinned since it was listed, or before: it stays, and the others still go.
             match self.stack.store.remove(&info.id) {
                 Err(CacheError::InUse { .. }) => kept += 1,
                 removed => drop(removed?),
@@ -254,6 +261,7 @@ impl BlockingCache {
     /// As [`AssetCache::lease`](super::AssetCache::lease).
     pub fn lease(&self, asset: &AssetId) -> Lease {
         let lease = self.stack.leases.take(asset);
+        // After the lease: the policy may evict in this call, and must not evict this asset.
         self.stack.store.touch(asset, Timestamp::default());
         lease
     }
@@ -369,6 +377,7 @@ impl BlockingCache {
 
     /// Drops this handle; if it was the last one and there is something to wait for, says how.
     pub(super) fn release(self) -> Option<Receiver<()>> {
+        // One of several handles dropped at once gets the stack, and only that one waits.
         let stack = Arc::into_inner(self.stack)?;
         stack.maintenance.as_ref().map(Maintenance::closed)
     }

@@ -76,6 +76,7 @@ impl AssetCacheBuilder {
     ///
     /// As [`open`](Self::open).
     pub fn open_blocking(self) -> Result<AssetCache, CacheError> {
+        // The root's lock comes first, and everything after it is undone by dropping the store if a later step fails.
         let files = FsStore::open(&self.root, self.durability)?;
         let index = IndexStore::open(files, self.max_bytes >= MIN_INDEXED)?;
         Ok(AssetCache::over(BlockingCache::with_maintenance(

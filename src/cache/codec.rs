@@ -181,6 +181,7 @@ pub(super) fn encode_journal(generation: u64) -> Vec<u8> {
 
 pub(super) fn encode_change(change: &Change, out: &mut Vec<u8>) {
     let start = out.len();
+    // Room for length and checksum, which are known when the change is encoded.
     out.extend_from_slice(&[0; 8]);
     encode(change, out);
     let Some((head, body)) = out
@@ -221,6 +222,7 @@ pub(super) fn decode_journal(bytes: &[u8], generation: u64) -> Option<Vec<Change
 }
 
 fn next_change(rest: &mut &[u8]) -> Option<Change> {
+    // The length is read before its checksum, and only compared with what is there: nothing is allocated from it.
     let (len, after) = rest.split_first_chunk()?;
     let (crc, after) = after.split_first_chunk()?;
     let (mut body, after) = after.split_at_checked(usize::try_from(u32::from_le_bytes(*len)).ok()?)?;

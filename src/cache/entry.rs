@@ -104,6 +104,7 @@ impl Entry {
         let start = offset.min(end);
         match &self.content {
             Content::Memory(bytes) => Ok(slice(bytes, 0, start, end)),
+            // Damage is reported after the read, with no lock held: the cache reads the entry again before it removes it.
             Content::File(file) => file.read(start, end).inspect_err(|error| file.told(error)),
         }
     }
@@ -162,6 +163,7 @@ impl EntryFile {
     }
 
     fn read(&self, start: u64, end: u64) -> Result<Bytes, CacheError> {
+        // Whole blocks, since a checksum covers one.
         let first = start / BLOCK_LEN * BLOCK_LEN;
         let blocks = self.exactly(first, end.next_multiple_of(BLOCK_LEN).min(self.footer.payload))?;
         if self.are_blocks(first, &blocks) {
@@ -198,6 +200,7 @@ impl EntryFile {
             action: "read",
             path: &self.path,
         })?;
+        // The file may have been cut short since its footer was read. That must not look like the end of the entry.
         if bytes.len() as u64 == end - start {
             Ok(bytes)
         } else {

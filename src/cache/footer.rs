@@ -64,6 +64,7 @@ impl Sums {
 
     /// The checksum of each block.
     pub(super) fn blocks(mut self) -> Vec<u32> {
+        // Also of an empty last block: every payload has one block at least, and so one checksum.
         self.ended.push(self.last.finalize());
         self.ended
     }
@@ -94,6 +95,8 @@ pub(super) fn encode(asset: &AssetId, path: &CachePath, payload: u64, sums: &[u3
     }
     out.put_slice(path);
     out.put_slice(key);
+    // Two checksums: this one covers checksums and names, which may be long. The other covers the fixed part alone, so that
+    // a file is told to be an entry by its last bytes.
     let crc = crc32fast::hash(&out);
     let fixed = out.len();
     out.put_u64_le(payload);
@@ -155,6 +158,7 @@ impl Footer {
         let Ok(start) = usize::try_from(fixed.payload) else {
             return Ok(None);
         };
+        // The read may have returned less than the length said, if the file was cut short in between.
         if start > payload.len() {
             return Ok(None);
         }
@@ -236,6 +240,8 @@ impl Fixed {
         };
         let names = u64::from(found.path_len) + u64::from(u16::from_le_bytes(*key_len));
         let body = u64::from(found.blocks) * SUM as u64 + names;
+        // All lengths together must be the file's. So none of them is used that the file does not bear out, and nothing is
+        // allocated from a length that was made up.
         let whole = found.payload.checked_add(body + FIXED as u64) == Some(len);
         // An older version wrote one checksum for all of an entry that came piece by piece. No reader can check that block
         // by block, so such an entry is a miss and is fetched anew.

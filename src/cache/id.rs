@@ -49,6 +49,7 @@ impl AssetId {
         // Fails only for URLs that cannot hold credentials.
         let _ = canonical.set_username("");
         let _ = canonical.set_password(None);
+        // The kind is hashed along, so that a key which reads like a URL is another asset.
         Self::hashed("url", canonical.as_str())
     }
 

@@ -193,6 +193,7 @@ impl<S: Store> LeaseStore<S> {
 
 impl<S: Store> Store for LeaseStore<S> {
     fn open(&self, asset: &AssetId, path: &CachePath) -> Result<Option<Entry>, CacheError> {
+        // A removal that begins after this line does no harm: the reader gets the entry whole, or none.
         if self.leases.is_removing(asset) {
             Ok(None)
         } else {
@@ -249,6 +250,7 @@ impl<S: Store> Store for LeaseStore<S> {
             state.refused.insert(asset.bare());
             return InUseSnafu { asset: asset.name() }.fail();
         }
+        // Marked, and the lock released: the rename takes as long as the disk does, and other assets go on meanwhile.
         state.removing.insert(asset.bare());
         drop(state);
         // Checked once more: a pin may have been set since the first check. Pinning takes a claim, which waits for this
@@ -259,6 +261,7 @@ impl<S: Store> Store for LeaseStore<S> {
             return InUseSnafu { asset: asset.name() }.fail();
         }
         let removed = self.inner.remove(asset);
+        // Writers that waited make the asset anew from here on, in a directory of its own.
         drop(removing);
         removed
     }
@@ -289,6 +292,7 @@ impl<S: Store> Store for LeaseStore<S> {
     }
 
     fn assets(&self) -> Result<Vec<AssetInfo>, CacheError> {
+        // Listed without the lock, which every lease of the app takes.
         let mut assets = self.inner.assets()?;
         let state = self.leases.table.lock();
         for info in &mut assets {
@@ -331,6 +335,7 @@ impl<S: Store> Store for LeaseStore<S> {
     }
 
     fn changes(&self) -> Result<Vec<(AssetId, Timestamp)>, CacheError> {
+        // Taken before the inner store is asked. An asset that is freed after this line is reported by the next call.
         let freed = std::mem::take(&mut self.leases.table.lock().freed);
         let mut changes = self.inner.changes()?;
         for asset in freed {
@@ -362,6 +367,7 @@ impl Staged for LeaseStaged {
     fn commit(self: Box<Self>) -> Result<Committed, CacheError> {
         let Self { inner, claim } = *self;
         let committed = inner.commit();
+        // Held over the commit: the asset cannot be moved to the trash between its directory and the rename into it.
         drop(claim);
         committed
     }

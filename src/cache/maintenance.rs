@@ -48,8 +48,11 @@ impl Maintenance {
         let (trash_queue, closing) = (Arc::clone(trash_queue), Arc::clone(&maintenance.closing));
         let work = move || {
             run(&index, &*store, &trash_queue, CHECKPOINT_EVERY);
+            // Sealed when nothing can change any more: a change after it would not be in the index, and the next session
+            // would trust the index without a scan.
             index.seal();
             let policy = store.retire();
+            // The last reference to the store. Dropping it frees the root's lock.
             drop((store, index));
             // The root's lock is free: a thread that waits to open the root may go on.
             drop(lock(&closing).take());
@@ -84,7 +87,9 @@ fn run(index: &IndexStore<FsStore>, store: &dyn Store, trash_queue: &TrashQueue,
     scan(index, store);
     let mut last = Instant::now();
     loop {
+        // Never sleeps past the next checkpoint, however much trash comes (C8).
         match trash_queue.wait(every.saturating_sub(last.elapsed())) {
+            // One piece, then the clock is asked again: a large asset takes long to unlink.
             Wake::Trash => {
                 trash_queue.empty_one();
             }
@@ -114,6 +119,7 @@ fn scan(index: &IndexStore<FsStore>, store: &dyn Store) {
 
 impl Drop for Maintenance {
     fn drop(&mut self) {
+        // Marked as closing before the thread is told to end, so that the mark is there for as long as the lock is held.
         *lock(&self.closing) = Some(Closing::new(&self.root));
         self.trash_queue.close();
     }

@@ -117,6 +117,7 @@ impl Store for MemoryStore {
     }
 
     fn remove(&self, asset: &AssetId) -> Result<Option<Trash>, CacheError> {
+        // Readers hold the bytes themselves, so a removed asset is gone at once and reads on where it is open.
         let mut tree = self.lock();
         let removed = tree.assets.remove(asset);
         tree.bytes -= removed.as_ref().map_or(0, Asset::bytes);
@@ -239,6 +240,7 @@ impl Staged for MemoryStaged {
         let bytes = self.content.len() as u64;
         // A copy of exactly that length. The buffer grew by doubling and may hold twice the bytes that count.
         let content = Bytes::copy_from_slice(&self.content);
+        // One lock for entry and sum: a reader sees both as before the commit or as after it.
         let mut tree = self.store.lock();
         let asset = tree.assets.entry(self.asset.clone()).or_insert_with(|| Asset {
             last_access: Timestamp::now(),

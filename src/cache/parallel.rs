@@ -19,6 +19,7 @@ pub(super) fn for_each<T: Sync>(
 ) -> Result<(), CacheError> {
     let next = AtomicUsize::new(0);
     let failed = Mutex::new(None);
+    // Each thread takes the next item when it is free: directories differ much in size.
     let run = || {
         while let Some(item) = items.get(next.fetch_add(1, Ordering::Relaxed)) {
             if let Err(error) = work(item) {

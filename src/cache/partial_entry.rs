@@ -176,6 +176,8 @@ impl PartialEntry {
             }
         };
         let committed = self.claim.partial.commit(&mut rename);
+        // After a commit all of the reservation is given up at once. After a failure the file stays partial and goes on
+        // reserving, so only the footer's part is released.
         let unspent = mem::take(&mut *self.claim.for_footer());
         if committed.is_err() {
             self.claim.partial.release(unspent);
@@ -237,6 +239,7 @@ fn as_io(error: CacheError) -> io::Error {
 
 impl Budget for Claim {
     fn reserve(&self, bytes: u64) -> io::Result<()> {
+        // Room that is reserved for the footer is spent first: the commit asks for it, byte by byte, as for any other.
         let mut paid = self.for_footer();
         let (left, bytes) = (paid.saturating_sub(bytes), bytes.saturating_sub(*paid));
         *paid = left;
@@ -244,6 +247,7 @@ impl Budget for Claim {
         if bytes == 0 {
             return Ok(());
         }
+        // The directory is created with the first byte. Another thread may create it at the same time, which does no harm.
         let prepared = if self.prepared.load(Ordering::Acquire) {
             Ok(())
         } else {

@@ -96,6 +96,7 @@ impl CachePath {
 
     /// A hash of `identity` and `range`, and a readable tail: what follows the last slash of `readable`.
     fn hashed(identity: &str, range: &str, readable: &str) -> Self {
+        // A zero between the two: no range and URL together read like another range and URL.
         let mut hasher = Sha256::new();
         hasher.update(range);
         hasher.update([0]);

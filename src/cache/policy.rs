@@ -102,6 +102,7 @@ impl fmt::Debug for Lru {
 
 impl EvictionPolicy for Lru {
     fn used(&mut self, asset: &AssetId, at: Timestamp) {
+        // One lookup for a known asset, which is the common case of a touch.
         if let Some(last) = self.order.to_back(asset) {
             *last = at;
         } else {
@@ -116,6 +117,7 @@ impl EvictionPolicy for Lru {
     }
 
     fn restored(&mut self, mut assets: Vec<(AssetId, Timestamp)>) {
+        // A known asset was used or written to since it was found, and keeps the place that gave it.
         assets.retain(|(asset, _)| !self.order.contains_key(asset));
         assets.sort_by_key(|&(_, at)| at);
         let hottest = assets.last().map(|&(_, at)| at);

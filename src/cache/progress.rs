@@ -35,6 +35,7 @@ impl Progress {
 
     /// Directories scanned so far, and how many there are. Both are 0 until the scan begins.
     pub fn directories(&self) -> (u64, u64) {
+        // Two counters without a lock: a scan that begins again sets one after the other, so `done` is capped.
         let total = self.state.total.load(Ordering::Relaxed);
         (self.state.done.load(Ordering::Relaxed).min(total), total)
     }

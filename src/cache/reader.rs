@@ -79,6 +79,7 @@ impl EntryReader {
         }
         let (entry, position) = (Arc::clone(&self.entry), self.position);
         let chunk = rt::unblock(move || entry.chunk(position)).await?;
+        // Moved only now: if this future is dropped before, the next call reads the same chunk.
         self.position = position + chunk.len() as u64;
         Ok(Some(chunk))
     }

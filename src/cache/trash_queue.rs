@@ -63,6 +63,7 @@ impl TrashQueue {
 
     pub(crate) fn push(&self, trash: Trash) {
         self.lock().waiting.push_back(trash);
+        // Only the maintenance thread waits for trash. Threads that need room ask for it.
         self.pushed.notify_one();
     }
 
@@ -73,6 +74,7 @@ impl TrashQueue {
             .pushed
             .wait_timeout_while(self.lock(), timeout, idle)
             .unwrap_or_else(PoisonError::into_inner);
+        // Trash first, also after the close: what is queued is emptied before the cache is closed.
         match (state.waiting.is_empty(), state.closed) {
             (false, _) => Wake::Trash,
             (true, true) => Wake::Closed,
@@ -96,6 +98,7 @@ impl TrashQueue {
     pub(crate) fn empty_one(&self) -> bool {
         let mut state = self.lock();
         if let Some(trash) = state.waiting.pop_front() {
+            // Counted as busy under the same lock that took it out: it must not look as if no trash were pending.
             state.busy += 1;
             drop(state);
             let _busy = Busy(self);

@@ -68,6 +68,8 @@ impl EntryWriter {
         if self.batched < BATCH && self.batch.len() < MAX_PARTS {
             return Ok(());
         }
+        // Taken out for the hop. If this future is dropped meanwhile, the entry is not put back: part of the batch may be
+        // written, and a commit would miss the rest.
         let Some(mut staged) = self.staged.take() else {
             return Err(CacheError::Abandoned);
         };
@@ -111,6 +113,7 @@ impl EntryWriter {
 
 impl Drop for EntryWriter {
     fn drop(&mut self) {
+        // Removing the staged file blocks, and a drop may run in an async task.
         if let Some(staged) = self.staged.take() {
             self.cache.discard(staged);
         }

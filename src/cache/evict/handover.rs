@@ -101,6 +101,8 @@ impl PendingNotes {
                 }
             }
             PolicyNote::Removed => {
+                // What was noted of the asset before is void. It stays noted as removed even if it comes back, since the
+                // policy may know of the old one.
                 let removed = true;
                 self.assets.insert(asset, AssetNotes { removed, since: None });
             }
@@ -139,6 +141,7 @@ impl<P> PolicyHandover<P> {
 
     /// The pending notes; `None` if there are none.
     fn take_pending(&mut self) -> Option<PendingNotes> {
+        // Merged only if there is something to merge with. Accesses alone are few and are told as they came.
         if !self.pending.assets.is_empty() {
             self.pending.merge_uses();
         }
@@ -206,6 +209,8 @@ impl<S, P: EvictionPolicy> Evictor<S, P> {
     /// Tells the policy now, after the pending notes, or leaves a note if another thread has it.
     pub(super) fn tell(&self, mut state: MutexGuard<'_, State<P>>, asset: &AssetId, note: PolicyNote) {
         let uses = &mut state.handover.pending.uses;
+        // An access is the hot path: one push under a lock that is held anyway. Writes and removals are told at once, after
+        // the accesses before them, so that the policy hears of everything in its order.
         if let PolicyNote::Used(at) = note
             && uses.len() + 1 < USES_TOGETHER
         {
@@ -282,6 +287,7 @@ impl<S: Store, P: EvictionPolicy> PolicyGuard<'_, S, P> {
         let mut state = self.evictor.lock();
         self.evictor.take_changes(&mut state)?;
         let pending = state.handover.take_pending();
+        // No earlier than the last access, also if the clock was set back since: ages are never negative.
         let now = state.last.max(Timestamp::now());
         drop(state);
         self.tell_pending(pending);
@@ -300,6 +306,7 @@ impl<S, P> Drop for PolicyGuard<'_, S, P> {
         let mut state = self.evictor.lock();
         state.handover.policy = self.policy.take();
         state.handover.holder = None;
+        // Notified after the lock is released: a woken thread would only wait for it.
         let awaited = state.handover.waiting > 0;
         drop(state);
         if awaited {

@@ -87,6 +87,7 @@ impl<S, P: EvictionPolicy> EvictingStore<S, P> {
 impl<S: Store, P: EvictionPolicy> Store for EvictingStore<S, P> {
     fn open(&self, asset: &AssetId, path: &CachePath) -> Result<Option<Entry>, CacheError> {
         let entry = self.evictor.inner.open(asset, path)?;
+        // A miss is no access: what is not there has no recency.
         if entry.is_some() {
             self.evictor.used(asset, Timestamp::default());
         }
@@ -140,6 +141,7 @@ impl<S: Store, P: EvictionPolicy> Store for EvictingStore<S, P> {
 
     fn partial(&self, asset: &AssetId, path: &CachePath) -> Result<Option<Box<dyn Partial>>, CacheError> {
         self.ready()?;
+        // Asked before the claim: claiming makes the asset known, and its place in the index would no longer count as new.
         let overhead = self.evictor.inner.overhead(asset, Some(path), 0);
         let Some(inner) = self.evictor.inner.partial(asset, path)? else {
             return Ok(None);
@@ -162,6 +164,7 @@ impl<S: Store, P: EvictionPolicy> Store for EvictingStore<S, P> {
     fn remove(&self, asset: &AssetId) -> Result<Option<Trash>, CacheError> {
         self.ready()?;
         let trash_queue = &self.evictor.trash_queue;
+        // Announced first: from the removal to the push the bytes count as trash, and no other thread could free them.
         let expected = trash_queue.expect();
         let Some(trash) = self.evictor.inner.remove(asset)? else {
             return Ok(None);
@@ -194,6 +197,7 @@ impl<S: Store, P: EvictionPolicy> Store for EvictingStore<S, P> {
         let reservation = Reservation::unchecked(0, evictor);
         reservation.grow(evictor.inner.overhead(asset, None, 0))?;
         evictor.inner.set_pinned(asset, true)?;
+        // The pin counts in the inner store by now, so its reservation goes.
         drop(reservation);
         self.touch(asset, Timestamp::default());
         Ok(())
@@ -216,6 +220,7 @@ impl<S: Store, P: EvictionPolicy> Store for EvictingStore<S, P> {
     }
 
     fn used_bytes(&self) -> Result<u64, CacheError> {
+        // Under the lock, as in `try_reserve`: a commit's bytes must not be missing from both figures.
         let state = self.evictor.lock();
         Ok(self.evictor.inner.used_bytes()?.saturating_add(state.reserved))
     }
@@ -226,6 +231,7 @@ impl<S: Store, P: EvictionPolicy> Store for EvictingStore<S, P> {
 
     fn ready(&self) -> Result<(), CacheError> {
         self.evictor.inner.ready()?;
+        // One caller trims; the others need not wait for it, since each reserves its own room.
         if !self.evictor.trimmed.swap(true, Ordering::AcqRel) {
             // The cache may have been opened with a smaller limit than before. Pinned assets may keep it above that;
             // writes are then refused.
@@ -261,6 +267,7 @@ impl<S: Store, P: EvictionPolicy> Store for EvictingStore<S, P> {
         // If the policy is busy, it is asked at the next checkpoint.
         if let Ok(mut guard) = self.evictor.take_policy() {
             let now = guard.catch_up()?;
+            // All names first, then the removals. The policy forgets what it names, so this ends.
             let expired = std::iter::from_fn(|| guard.expired(now)).collect();
             self.evictor.evict(&mut guard, expired)?;
         }

@@ -22,6 +22,8 @@ pub(super) struct EvictingPartial<S: Store, P: EvictionPolicy> {
 
 impl<S: Store, P: EvictionPolicy> EvictingPartial<S, P> {
     pub(super) fn new(inner: Box<dyn Partial>, asset: &AssetId, evictor: &Arc<Evictor<S, P>>) -> Self {
+        // Reserved first, then taken over: for a moment the bytes count twice. The other way round they would not count, and
+        // another write could take their room (C5).
         let reservation = Reservation::unchecked(inner.stored(), evictor);
         inner.taken_over();
         Self {

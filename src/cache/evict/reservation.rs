@@ -30,6 +30,7 @@ impl<S, P> Reservation<S, P> {
     }
 
     pub(super) fn release(&self, bytes: u64) {
+        // Its own lock is let go before the evictor's is taken: no thread ever holds both.
         let mut reserved = self.lock();
         *reserved = reserved.saturating_sub(bytes);
         drop(reserved);
@@ -46,6 +47,7 @@ impl<S, P> Reservation<S, P> {
 impl<S: Store, P: EvictionPolicy> Reservation<S, P> {
     /// Reserves so many bytes more, evicting as needed.
     pub(super) fn grow(&self, bytes: u64) -> Result<(), CacheError> {
+        // Under no lock: this may wait for the policy, and for the disk to empty trash.
         self.evictor.reserve(bytes)?;
         *self.lock() += bytes;
         Ok(())
@@ -53,6 +55,7 @@ impl<S: Store, P: EvictionPolicy> Reservation<S, P> {
 
     /// Ends the reservation with a commit: the bytes count as an entry's by now.
     pub(super) fn commit(&self, asset: &AssetId, committed: Committed) {
+        // Taken out, so that the drop of this reservation does not give the same bytes up again.
         let bytes = std::mem::take(&mut *self.lock());
         self.evictor.committed(asset, bytes, committed);
     }

@@ -92,6 +92,7 @@ impl<S: Store, P: EvictionPolicy> Evictor<S, P> {
                 Ok(Some(info)) => info,
                 Ok(None) => continue,
                 Err(error) => {
+                    // Told to the caller, unless the victims so far are enough: then the error was not in the way.
                     guard.restored(vec![(asset, at)]);
                     failed = Some(error);
                     break;
@@ -108,6 +109,7 @@ impl<S: Store, P: EvictionPolicy> Evictor<S, P> {
             freed = freed.saturating_add(info.bytes);
             victims.push((asset, at));
         }
+        // The spared asset and the victims in vain go back to the policy: it forgot them when it named them.
         guard.restored(kept.into_iter().collect());
         if freed >= shortfall.over {
             return Ok(victims);
@@ -167,6 +169,7 @@ impl<S: Store, P: EvictionPolicy> Evictor<S, P> {
                     self.lock().skipped.insert(asset);
                 }
                 Err(error) => {
+                    // Stops no other victim: each one that goes makes room.
                     guard.restored(vec![(asset, at)]);
                     result = Err(error);
                 }

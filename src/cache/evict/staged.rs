@@ -84,6 +84,7 @@ impl<S: Store, P: EvictionPolicy> Staged for EvictingStaged<S, P> {
             asset,
             ..
         } = *self;
+        // If the commit fails, dropping the reservation gives its room up: the staged file is gone by then.
         let committed = inner.commit()?;
         reservation.commit(&asset, committed);
         Ok(committed)

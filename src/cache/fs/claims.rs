@@ -43,6 +43,8 @@ impl Claims {
         let start = Instant::now();
         let mut held = self.lock();
         while let Some(now) = held.get(file) {
+            // Asked anew each round: the holder may have begun to close since, and the wait is then worth more. Measured from
+            // the first round, so that a row of short holders does not keep this thread for ever.
             let limit = if now.closing { CLOSE } else { GRACE };
             let left = limit.checked_sub(start.elapsed())?;
             held = self
@@ -56,6 +58,7 @@ impl Claims {
 
     /// As [`take`](Self::take), without waiting.
     pub(super) fn try_take(self: &Arc<Self>, file: &Path) -> Option<PartClaim> {
+        // For the scan, which must not wait for a source: a claimed file is in use and is left alone.
         let held = self.lock();
         (!held.contains_key(file)).then(|| self.hold(held, file))
     }
@@ -85,6 +88,7 @@ impl PartClaim {
         if let Some(held) = self.claims.lock().get_mut(&self.file) {
             held.closing = true;
         }
+        // The waiting threads wait with the longer limit from here on.
         self.claims.changed.notify_all();
     }
 

@@ -29,6 +29,7 @@ pub(crate) struct EntryGuard<'a> {
 impl EntryLocks {
     /// Locks an entry, waiting while another thread has it.
     pub(crate) fn take(&self, asset: &AssetId, path: &CachePath) -> EntryGuard<'_> {
+        // A set of what is locked, and not a lock for each entry: an entry that is not being changed costs nothing.
         let entry = (asset.bare(), path.clone());
         let mut taken = self.lock();
         while !taken.insert(entry.clone()) {

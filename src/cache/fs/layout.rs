@@ -38,6 +38,7 @@ pub(crate) struct Layout {
 
 impl Layout {
     pub(crate) fn new(root: &Path) -> Self {
+        // From the operating system's randomness, by way of the hasher's key. A counter or a process id could repeat.
         let session = RandomState::new().build_hasher().finish();
         Self {
             root: root.to_owned(),
@@ -107,6 +108,7 @@ impl Layout {
 
     /// Which file of a partial entry this name is, if it is one.
     pub(crate) fn part(name: &str) -> Option<Part> {
+        // Checked to the end: a foreign file that merely begins like one of these is none of the cache's, and stays.
         let entry = Self::bytes_of(name).strip_prefix(PART)?;
         let part = match name.strip_prefix(PART)?.strip_prefix(entry)? {
             "" => Part::Bytes,
@@ -125,6 +127,7 @@ impl Layout {
 
     /// A free name in the trash.
     pub(crate) fn discarded(&self, asset: &AssetId) -> PathBuf {
+        // Numbered: an asset may be removed, made anew and removed again while its first trash is still being emptied.
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         self.trash()
             .join(format!("{}-{}-{number}", asset.name(), self.session))

@@ -25,6 +25,7 @@ pub(in crate::cache) struct RootLock {
 impl RootLock {
     /// Takes the lock. Waits for a cache of this process that is closing, and for no other.
     pub(in crate::cache) fn take(root: &Path) -> Result<Self, CacheError> {
+        // By its real path, since the same root may be opened under two names.
         let canonical = fs::canonicalize(root).context(IoSnafu {
             action: "find",
             path: root,

@@ -73,6 +73,7 @@ impl FsStore {
         }
         let disk = OsDisk::shared();
         make_dir(&*disk, root)?;
+        // Before anything else under the root is touched: another process may have it open.
         let lock = RootLock::take(root)?;
         Ok(Self {
             _lock: Some(lock),
@@ -145,6 +146,7 @@ impl Store for FsStore {
         {
             Ok(entry) => Ok(entry),
             Err(Some(error)) => Err(error),
+            // Something else stands there, or the file changed while it was read: the check is made again under the lock.
             Err(None) => self.tree.heal(asset, path),
         }
     }
@@ -190,6 +192,7 @@ impl Store for FsStore {
         let Some(meta) = tree.meta(&file)? else {
             return Ok(None);
         };
+        // A directory under an entry's name is no entry, but it is in the way of one.
         if meta.kind == Kind::Dir {
             tree.displace(asset, &file)?;
             return Ok(None);
@@ -209,6 +212,7 @@ impl Store for FsStore {
     fn remove(&self, asset: &AssetId) -> Result<Option<Trash>, CacheError> {
         let tree = Arc::clone(&self.tree);
         let dir = tree.layout.asset(asset);
+        // Forgotten before the rename: a put that makes the directory anew right after it must sync it again.
         tree.known_durable().remove(&dir);
         let discarded = tree.discard(asset, &dir)?;
         Ok(discarded.map(|discarded| {
@@ -225,6 +229,7 @@ impl Store for FsStore {
         let tree = &self.tree;
         let pin = tree.layout.asset(asset).join(PIN);
         let dir = if pinned {
+            // Durable whatever the entries are: a pin is a promise that outlives a power cut.
             let dir = tree.ready_dir(asset, Durability::Full)?;
             match tree.disk.create_new(&pin) {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
@@ -235,6 +240,7 @@ impl Store for FsStore {
             }
             dir
         } else {
+            // Synced below, as the pin itself is: after a power cut an unpinned asset must not be kept for ever.
             let removed = absent(tree.disk.remove_file(&pin)).context(IoSnafu {
                 action: "remove",
                 path: &pin,
@@ -270,6 +276,7 @@ impl Store for FsStore {
         })?;
         let mut entries = Vec::new();
         for name in names.unwrap_or_default() {
+            // Pins, staged and partial files, and foreign names are no entries.
             let Some(name) = name.to_str().filter(|name| CachePath::is_file_name(name)) else {
                 continue;
             };
@@ -313,6 +320,7 @@ impl Store for FsStore {
     }
 
     fn changes(&self) -> Result<Vec<(AssetId, Timestamp)>, CacheError> {
+        // Holds nothing and scans nothing, so only the first call has something to report.
         if self.reported.swap(true, Ordering::Relaxed) {
             return Ok(Vec::new());
         }

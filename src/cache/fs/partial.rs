@@ -37,6 +37,7 @@ impl FsPartial {
         let Some(claim) = tree.claims.take(&partial) else {
             return Ok(None);
         };
+        // Measured under the claim, so that nothing grows or removes the file meanwhile.
         Ok(Some(Self {
             stored: tree.part_bytes(&partial)?,
             place: PartialPlace::new(tree.layout.entry(asset, path), partial, tree.durability),
@@ -122,6 +123,7 @@ impl Tree {
         if is_of_use()? {
             return self.allocated(&file);
         }
+        // The other file may be about to be written by a claim that began since: asked again below, under the claim.
         // Claimed for the removal. Otherwise a source could claim and open the file just before it is removed, and write
         // to a file without a name.
         let Some(_claim) = self.claims.try_take(&partial) else {

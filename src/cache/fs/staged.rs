@@ -85,6 +85,7 @@ impl Staged for FsStaged {
         let payload = sums.payload();
         let footer = footer::encode(&self.asset, &self.path, payload, &sums.blocks());
         let bytes = payload + footer.len() as u64;
+        // The footer is the last thing written. A file without it is no entry, wherever a crash leaves it.
         self.write(&[footer])?;
         let Some(file) = self.file.take() else {
             return Err(CacheError::Abandoned);
@@ -93,8 +94,11 @@ impl Staged for FsStaged {
             action: "sync",
             path: &self.staged,
         })?;
+        // Closed before the rename, which some systems refuse for an open file.
         drop(file);
 
+        // Locked from here to the end of the rename, and not while the bytes are synced: two commits of one entry sync side by
+        // side and rename one after the other.
         let tree = &self.tree;
         let target = tree.layout.entry(&self.asset, &self.path);
         let _locked = tree.entry_locks.take(&self.asset, &self.path);
@@ -104,6 +108,8 @@ impl Staged for FsStaged {
                 action: "rename to",
                 path: &target,
             })?;
+            // Set only if the rename succeeded for certain. After an error it may have happened too: removing the staged name
+            // then finds nothing.
             self.placed = true;
             Ok(bytes)
         };

@@ -154,6 +154,8 @@ impl Tree {
     /// `path`.
     pub(super) fn discard(&self, asset: &AssetId, path: &Path) -> Result<Option<PathBuf>, CacheError> {
         let action = "move to the trash";
+        // One rename takes the whole directory out of sight. Unlinked in place, a reader would find some of its entries and
+        // miss others, and a crash would leave an asset with holes.
         let discarded = self.layout.discarded(asset);
         let renamed = absent(self.disk.rename(path, &discarded)).context(IoSnafu { action, path })?;
         if renamed.is_none() {
@@ -163,6 +165,7 @@ impl Tree {
             // `path` exists, so it is the trash directory that is missing.
             self.make_trash()?;
             let renamed = self.disk.rename(path, &discarded);
+            // Another thread may have moved it meanwhile.
             if renamed.is_err() && self.meta(path)?.is_none() {
                 return Ok(None);
             }
@@ -204,6 +207,7 @@ impl Tree {
         target: &Path,
         rename: impl FnOnce() -> Result<u64, CacheError>,
     ) -> Result<Committed, CacheError> {
+        // Measured just before the rename, under the entry's lock: these are the bytes that the rename replaces.
         let found = self.meta(target)?;
         let displaced = found.as_ref().is_some_and(|meta| meta.kind == Kind::Dir);
         if displaced {
@@ -245,6 +249,7 @@ impl Tree {
                 make_dir(&*self.disk, missing)?;
             }
         }
+        // From the asset's directory up: each one's name stands in its parent, and a parent that is synced once stays so.
         if durability == Durability::Full {
             // An existing directory may be another thread's that has not synced yet, or a killed session's that never did.
             // Only a sync by this session counts.
@@ -306,6 +311,7 @@ impl Tree {
         let _locked = self.entry_locks.take(asset, path);
         let file = self.layout.entry(asset, path);
         match self.with_entry(&file, |opened| Entry::file(opened, &file, asset, path)) {
+            // A commit was faster: this is its entry, or there is none.
             Ok(entry) => return Ok(entry),
             Err(Some(error)) => return Err(error),
             Err(None) => {}
@@ -392,6 +398,7 @@ impl Tree {
                 }
                 None => {}
             }
+            // Before the other files: a claimed partial file counts with its claim, and an unusable one is removed.
             if let Some(part) = Layout::part(&text) {
                 info.bytes += self.scan_part(asset, &text, part)?;
                 // A partial file grows, and after a power cut shrinks, without a change of the directory's time.
@@ -418,6 +425,7 @@ impl Tree {
                 let names = absent(self.disk.read_dir(path)).context(IoSnafu { action: "list", path })?;
                 let mut bytes = 0;
                 for name in names.unwrap_or_default() {
+                    // What is being written counts as reserved, above.
                     if self.layout.is_staged_now(&name.to_string_lossy()) == Some(true) {
                         continue;
                     }
@@ -441,6 +449,7 @@ impl Tree {
             .unwrap_or_default()
             .into_iter()
             .filter_map(|name| AssetId::parse_name(name.to_str()?));
+        // An asset under another shard's name is not found by its id, so it is none.
         Ok(ids.filter(|id| self.layout.shard(id) == shard).collect())
     }
 }

@@ -91,6 +91,7 @@ impl<S: Store> Accounts<S> {
 
     /// Appends the collected changes to the journal. If another thread is writing to it, they go with its next append.
     pub(super) fn flush(&self) {
+        // Never waits: a put would otherwise wait for another thread's compaction, which grows with the number of assets.
         let files = match self.files.as_ref().map(Mutex::try_lock) {
             None | Some(Err(TryLockError::WouldBlock)) => return,
             Some(Ok(files)) => files,
@@ -176,6 +177,7 @@ impl<S: Store> Accounts<S> {
     /// Begins an update of an asset. Until it has ended no refresh of the asset is believed.
     pub(super) fn update<'a>(&'a self, asset: &'a AssetId) -> Update<'a, S> {
         self.begin();
+        // An unknown asset gets an account without figures: its `busy` keeps refreshes away until the update has ended.
         let mut table = self.lock();
         let account = table.assets.entry(asset.bare()).or_default();
         account.busy += 1;
@@ -193,6 +195,7 @@ impl<S: Store> Accounts<S> {
         asset: &AssetId,
         commit: impl FnOnce() -> Result<Committed, CacheError>,
     ) -> Result<Committed, CacheError> {
+        // Asked before the update begins, which makes an account of its own.
         let known = self
             .lock()
             .assets
@@ -246,6 +249,7 @@ impl<S: Store> Accounts<S> {
             let mut table = self.lock();
             let version = match table.assets.get_mut(asset) {
                 Some(account) => {
+                    // Stays set if the reading below fails or is overtaken; the end of the next update then reads again.
                     account.stale = true;
                     if account.busy > 0 {
                         return Ok(());
@@ -256,6 +260,8 @@ impl<S: Store> Accounts<S> {
             };
             let removals = table.removals;
             drop(table);
+            // Read without the lock, since it takes as long as the disk does. Whatever happens meanwhile is told by the
+            // version.
             let info = self.inner.asset(asset)?;
             let mut table = self.lock();
             let now = table
@@ -300,6 +306,7 @@ impl<S: Store> Update<'_, S> {
         apply(account);
         let after = account.bytes;
         account.sure = false;
+        // A new asset. Without a time it would be the first to be evicted, as older than everything.
         if account.last_access == Timestamp::default() {
             account.last_access = Timestamp::now();
         }
@@ -359,6 +366,7 @@ impl<S: Store> Drop for Update<'_, S> {
             table.note_removed(self.asset);
         }
         drop(table);
+        // Outside the lock: a refresh reads the disk.
         if stale {
             self.accounts.refresh(self.asset);
         }

@@ -122,6 +122,8 @@ impl IndexFiles {
         files.generation = snapshot.generation;
         let journal = files.read("journal");
         let changes = journal.and_then(|bytes| codec::decode_journal(&bytes, snapshot.generation));
+        // A journal of this generation, even an empty one, means that something was about to change. An unsealed snapshot
+        // without its journal is what a crash between the two steps of a compaction leaves.
         let clean = snapshot.sealed && changes.is_none();
         (
             files,
@@ -187,6 +189,7 @@ impl IndexFiles {
         let Some(journal) = self.journal.as_mut().filter(|_| !changes.is_empty()) else {
             return true;
         };
+        // Its length is what was allowed for under the limit (C5), so it is checked before the write.
         let len = self.sizes.journal + changes.len() as u64;
         if len > journal_cap(assets) {
             return false;
@@ -225,6 +228,8 @@ impl IndexFiles {
             rows,
         }));
         let written = self
+            // Its name need not be durable at once. A power cut may take it back and leave an older index, which the scan
+            // after the next open puts right.
             .write("snapshot", snapshot, Durability::Ordered)
             .and_then(|(_, len)| {
                 // From the rename on the old journal is of another generation and counts for nothing, whether or not it

@@ -123,6 +123,7 @@ impl<S: Store> Store for IndexStore<S> {
     }
 
     fn stage(&self, asset: &AssetId, path: &CachePath) -> Result<Box<dyn Staged>, CacheError> {
+        // Before anything is created: a staged file already changes its directory's time.
         self.accounts.begin();
         let inner = self.accounts.inner.stage(asset, path)?;
         Ok(Box::new(IndexStaged {
@@ -140,6 +141,7 @@ impl<S: Store> Store for IndexStore<S> {
 
     fn remove_entry(&self, asset: &AssetId, path: &CachePath) -> Result<Option<u64>, CacheError> {
         let accounts = &self.accounts;
+        // If the removal fails, dropping the update reads the asset anew: part of it may be done.
         let change = accounts.update(asset);
         let removed = accounts.inner.remove_entry(asset, path)?;
         let modified = accounts.inner.modified(asset).unwrap_or(None);
@@ -168,10 +170,12 @@ impl<S: Store> Store for IndexStore<S> {
     fn remove(&self, asset: &AssetId) -> Result<Option<Trash>, CacheError> {
         let change = self.accounts.update(asset);
         let trash = self.accounts.inner.remove(asset)?;
+        // The bytes move from the asset to the trash in one step under the table's lock, so that they count all the while.
         let bytes = change.removed(trash.is_some());
         let accounts = Arc::clone(&self.accounts);
         Ok(trash.map(|trash| {
             Trash::new(move || {
+                // They stop to count when they are off the disk, and go on counting if that fails (C5).
                 trash.empty()?;
                 let mut table = accounts.lock();
                 table.trash = table.trash.saturating_sub(bytes);
@@ -184,6 +188,8 @@ impl<S: Store> Store for IndexStore<S> {
         let accounts = &self.accounts;
         let change = accounts.update(asset);
         accounts.inner.set_pinned(asset, pinned)?;
+        // Read after the pin, which is a file in the asset's directory and changes its time. With an older time the next scan
+        // would read the asset for nothing, and so it does if the time cannot be read.
         let modified = accounts.inner.modified(asset).unwrap_or(None);
         change.account_last(|account| {
             account.pinned = pinned;
@@ -229,6 +235,7 @@ impl<S: Store> Store for IndexStore<S> {
 
     fn overhead(&self, asset: &AssetId, path: Option<&CachePath>, payload: u64) -> u64 {
         let table = self.accounts.lock();
+        // A new asset takes a row in the index.
         let new = table.persist && !table.assets.contains_key(asset);
         drop(table);
         let index = if new { most_bytes(1) - most_bytes(0) } else { 0 };
@@ -241,6 +248,7 @@ impl<S: Store> Store for IndexStore<S> {
         if accounts.ready.load(Ordering::Acquire) {
             return Ok(());
         }
+        // The first caller scans, the others wait for it here and find the store ready.
         let _scanning = accounts.lock_scan();
         if !accounts.ready.load(Ordering::Acquire) {
             accounts.inner.ready()?;
@@ -259,6 +267,7 @@ impl<S: Store> Store for IndexStore<S> {
             return false;
         };
         account.last_access = at;
+        // Noted in memory, once between two checkpoints: an access writes nothing to disk (C4).
         if persist && !std::mem::replace(&mut account.touched, true) {
             table.touched.push(asset.bare());
         }
@@ -270,6 +279,7 @@ impl<S: Store> Store for IndexStore<S> {
     }
 
     fn changes(&self) -> Result<Vec<(AssetId, Timestamp)>, CacheError> {
+        // An asset that was removed since it was noted is no change any more.
         let mut table = self.accounts.lock();
         let changes = std::mem::take(&mut table.changes);
         Ok(changes
@@ -288,6 +298,7 @@ impl<S: Store> Store for IndexStore<S> {
         if accounts.is_noted() {
             return Ok(());
         }
+        // Accesses alone have not started a journal yet. Without one there is nowhere to append them.
         accounts.begin();
         accounts.lock().note_touches();
         let Some(files) = accounts.lock_files() else {

@@ -29,6 +29,7 @@ impl IndexStore<FsStore> {
     ///
     /// [`CacheError::Io`] if the trash cannot be listed. An unreadable index is no error.
     pub fn open(inner: FsStore, persist: bool) -> Result<Self, CacheError> {
+        // Leftover trash counts under the limit and is in no account, so it must be gone before the first write.
         let leftovers = inner.tree().has_leftovers()?;
         let (disk, dir) = (Arc::clone(&inner.tree().disk), inner.tree().layout.index());
         let (files, loaded) = IndexFiles::load(disk, &dir);
@@ -67,6 +68,7 @@ impl IndexStore<FsStore> {
     ///
     /// [`CacheError::Io`] if a directory cannot be read.
     pub fn scan(&self) -> Result<(), CacheError> {
+        // A session that may write at once scans all the same: files may have been changed from outside.
         if self.accounts.ready.load(Ordering::Acquire) {
             let _scanning = self.accounts.lock_scan();
             return self.accounts.scan();
@@ -86,6 +88,7 @@ impl Accounts<FsStore> {
     fn scan(&self) -> Result<(), CacheError> {
         let round = {
             let mut table = self.lock();
+            // Every asset seen from here on gets this number. Those without it in the end were not seen.
             table.round = table.round.wrapping_add(1);
             table.round
         };
@@ -113,6 +116,7 @@ impl Accounts<FsStore> {
                 .map(|(id, _)| id.clone())
                 .collect()
         };
+        // Read once more each: an asset may have been made after its shard was listed, and is then not gone.
         for id in &gone {
             self.try_refresh(id)?;
         }
@@ -138,6 +142,7 @@ impl Accounts<FsStore> {
         }
         self.try_refresh(id)?;
         self.flush();
+        // An account that the refresh made has no number yet.
         if let Some(account) = self.lock().assets.get_mut(id) {
             account.round = round;
         }

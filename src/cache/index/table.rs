@@ -109,6 +109,7 @@ impl Account {
 
     /// Takes an entry of `bytes` out of the figures.
     pub(super) fn take_out(&mut self, bytes: u64) {
+        // Checked: with overlapping updates a part may be taken out before it was put in.
         let rest = (self.bytes.checked_sub(bytes), self.files.checked_sub(1));
         // The entry is not in the figures: its own update is still to come, or the figures are wrong.
         self.stale |= rest.0.is_none() || rest.1.is_none();
@@ -141,6 +142,7 @@ impl Table {
         }
         for change in changes {
             match change {
+                // Changed in the last session, so its directory's time may be too young to show everything.
                 Change::Set(row) => table.set(&row.with_sure(false)),
                 Change::Removed(id) => drop(table.assets.remove(&AssetId::from_hash(id))),
                 Change::Touched(touches) => {
@@ -152,6 +154,7 @@ impl Table {
                 }
             }
         }
+        // Summed from the rows: a sum on disk could contradict them.
         table.bytes = table
             .assets
             .values()

@@ -34,6 +34,14 @@ pub enum DecodeError {
         #[snafu(source(from(io::Error, Arc::new)))]
         source: Arc<io::Error>,
     },
+    /// The file cannot be fetched, or not be opened.
+    #[cfg(feature = "file")]
+    #[snafu(transparent)]
+    File {
+        /// Why.
+        #[snafu(source(from(crate::file::FileError, Arc::new)))]
+        source: Arc<crate::file::FileError>,
+    },
     /// The HLS track stopped.
     #[cfg(feature = "hls")]
     #[snafu(transparent)]

@@ -2,7 +2,15 @@
 
 use std::io::{Read, Seek};
 
-use super::{DecodeError, DecodeParams, Decoder, file};
+use super::{DecodeError, DecodeParams, Decoder, file, source::PcmSource};
+#[cfg(feature = "file")]
+use crate::file::{FileSource, Location};
+use crate::{
+    io::StreamReader,
+    stream::{Source, Stream},
+};
+#[cfg(any(feature = "file", feature = "hls"))]
+use crate::{media::OpenMode, rt};
 
 impl Decoder {
     /// Decodes a file in memory, an open file, or any other reader that can seek, from its start.
@@ -15,7 +23,106 @@ impl Decoder {
         reader: impl Read + Seek + Send + 'static,
         params: &DecodeParams,
     ) -> Result<Self, DecodeError> {
-        let input = file::Input::from_reader(reader)?;
-        Self::with_source(Box::new(file::open(&input)?), params.target())
+        Self::from_input(&file::Input::from_reader(reader)?, params)
     }
+
+    /// Decodes the bytes of a stream, in order: a station, or a source of the app's own. There are no seeks, and no
+    /// duration. Blocks until there is sound.
+    ///
+    /// # Errors
+    ///
+    /// As [`from_reader`](Self::from_reader).
+    pub fn from_stream<S: Source>(stream: Stream<S>, params: &DecodeParams) -> Result<Self, DecodeError> {
+        Self::from_input(&file::Input::from_stream(StreamReader::new(stream)), params)
+    }
+
+    /// Decodes the track at `location`: a URL or a path, of a file or of an HLS playlist. What it is, its name and its first
+    /// bytes tell. When this returns, the first sound has been decoded.
+    ///
+    /// ```no_run
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// use kithara::{cache::AssetCache, decode::{DecodeParams, Decoder}};
+    /// use kithara::{media::{Access, OpenMode}, net::HttpClient};
+    ///
+    /// let cache = AssetCache::builder("music").max_bytes(1 << 30).open().await?;
+    /// let params = DecodeParams::new().access(Access::new(HttpClient::new()?, cache));
+    /// let url = "https://example.com/episode.mp3";
+    /// let mut track = Decoder::open(url, &params, OpenMode::Online).await?;
+    /// # let _ = track.next_block()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`DecodeError::File`] and [`DecodeError::Hls`] where it cannot be fetched; else as
+    /// [`from_reader`](Self::from_reader).
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future closes the connections. What was fetched is kept.
+    #[cfg(feature = "file")]
+    pub async fn open(
+        location: impl Into<Location>,
+        params: &DecodeParams,
+        mode: OpenMode,
+    ) -> Result<Self, DecodeError> {
+        let location = location.into();
+        let source = FileSource::new(location, params.file_params());
+        Self::from_file(&source, params, mode).await
+    }
+
+    /// Decodes a file, which is downloaded meanwhile. When this returns, the first sound has been decoded.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`open`](Self::open).
+    #[cfg(feature = "file")]
+    pub async fn from_file(
+        source: &FileSource,
+        params: &DecodeParams,
+        mode: OpenMode,
+    ) -> Result<Self, DecodeError> {
+        let input = file::Input::from_resource(source.open_reader(mode).await?);
+        let interrupt = input.interrupt();
+        let params = params.clone();
+        let opened = unblock(interrupt, move || Self::from_input(&input, &params)).await?;
+        // A look-ahead in time needs to know what a second takes.
+        if let Some(bits) = opened.format().bit_rate {
+            source.set_bytes_per_second(bits.div_ceil(8));
+        }
+        Ok(opened)
+    }
+
+    fn from_input(input: &file::Input, params: &DecodeParams) -> Result<Self, DecodeError> {
+        let track: Box<dyn PcmSource> = Box::new(file::open(input)?);
+        Self::with_source(track, params.target())
+    }
+}
+
+/// Runs `work` where it may block; whoever stops waiting for it has it give up.
+#[cfg(any(feature = "file", feature = "hls"))]
+async fn unblock<T: Send + 'static>(
+    interrupt: super::source::Interrupt,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> T {
+    /// A wait of the work ends when nobody wants its result any more: with it go its connections.
+    struct GiveUp(Option<super::source::Interrupt>);
+
+    impl Drop for GiveUp {
+        fn drop(&mut self) {
+            if let Some(interrupt) = self.0.take() {
+                interrupt();
+            }
+        }
+    }
+
+    let mut give_up = GiveUp(Some(interrupt));
+    let result = rt::unblock(work).await;
+    give_up.0 = None;
+    result
 }

@@ -1,8 +1,14 @@
 //! How a track is decoded.
 
 use super::{ChannelLayout, convert::Target};
+#[cfg(feature = "file")]
+use crate::file::FileParams;
+#[cfg(feature = "hls")]
+use crate::hls::HlsParams;
+#[cfg(any(feature = "file", feature = "hls"))]
+use crate::media::Access;
 
-/// What the output is to be like, and how tracks are fetched.
+/// What the output is to be like, and how tracks are fetched and kept.
 ///
 /// ```
 /// use kithara::decode::DecodeParams;
@@ -15,11 +21,18 @@ use super::{ChannelLayout, convert::Target};
 #[must_use]
 pub struct DecodeParams {
     target: Target,
+    #[cfg(any(feature = "file", feature = "hls"))]
+    access: Access,
+    #[cfg(feature = "file")]
+    file: Option<FileParams>,
+    #[cfg(feature = "hls")]
+    hls: Option<HlsParams>,
 }
 
 impl DecodeParams {
     /// The track's own sample rate and channels. A change of them is told by
-    /// [`FormatChanged`](super::DecodeEvent::FormatChanged).
+    /// [`FormatChanged`](super::DecodeEvent::FormatChanged). Nothing is fetched: for local files, until
+    /// [`access`](Self::access) is set.
     pub fn new() -> Self {
         Self::default()
     }
@@ -42,7 +55,40 @@ impl DecodeParams {
         self
     }
 
+    /// The client that fetches tracks, and the cache that keeps them.
+    #[cfg(any(feature = "file", feature = "hls"))]
+    pub fn access(mut self, access: Access) -> Self {
+        self.access = access;
+        self
+    }
+
+    /// How files are fetched, in all detail; its own access counts, and [`access`](Self::access) does not.
+    #[cfg(feature = "file")]
+    pub fn file(mut self, params: FileParams) -> Self {
+        self.file = Some(params);
+        self
+    }
+
+    /// How HLS tracks are fetched, in all detail; its own access counts, and [`access`](Self::access) does not.
+    #[cfg(feature = "hls")]
+    pub fn hls(mut self, params: HlsParams) -> Self {
+        self.hls = Some(params);
+        self
+    }
+
     pub(super) fn target(&self) -> Target {
         self.target
+    }
+
+    #[cfg(feature = "file")]
+    pub(super) fn file_params(&self) -> FileParams {
+        let file = self.file.clone();
+        file.unwrap_or_else(|| FileParams::with_access(self.access.clone()))
+    }
+
+    #[cfg(feature = "hls")]
+    pub(super) fn hls_params(&self) -> HlsParams {
+        let hls = self.hls.clone();
+        hls.unwrap_or_else(|| HlsParams::with_access(self.access.clone()))
     }
 }

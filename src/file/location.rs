@@ -42,6 +42,13 @@ impl From<Url> for Location {
     }
 }
 
+/// As [`Location::parse`].
+impl From<&str> for Location {
+    fn from(text: &str) -> Self {
+        Self::parse(text)
+    }
+}
+
 impl From<PathBuf> for Location {
     fn from(path: PathBuf) -> Self {
         Self::Path(path)

@@ -108,12 +108,12 @@ mod stream;
 mod transfer;
 mod transfers;
 
-pub use crate::media::{Access, Bypass, EntryNames, Origin};
+pub use crate::media::{Access, Bypass, EntryNames, OpenMode, Origin};
 pub use download::FileDriver;
 pub use error::FileError;
 pub use event::{FileControl, FileEvents};
 pub use location::Location;
-pub use params::{FileParams, LookAhead, OpenMode};
+pub use params::{FileParams, LookAhead};
 pub use source::{FileParts, FileSource};
 
 /// An [`io::Reader`](crate::io::Reader) over a file that a [`FileSource`] downloads.

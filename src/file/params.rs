@@ -6,24 +6,6 @@ use crate::cache::{AssetCache, AssetId, CachePath};
 use crate::media::{Access, EntryNames};
 use crate::net::HttpClient;
 
-/// Whether opening a file may use the network.
-#[non_exhaustive]
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum OpenMode {
-    /// The network is used for what the cache does not have.
-    #[default]
-    Online,
-    /// No connection is made. A complete file plays from the cache; any other is
-    /// [`FileError::OfflineMiss`](super::FileError::OfflineMiss).
-    Offline,
-}
-
-impl OpenMode {
-    pub(super) fn is_offline(self) -> bool {
-        self == Self::Offline
-    }
-}
-
 /// How far ahead of its readers a file is downloaded.
 #[non_exhaustive]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

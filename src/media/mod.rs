@@ -18,10 +18,12 @@
 mod access;
 mod bypass;
 mod entry_names;
+mod mode;
 mod origin;
 
 pub use access::Access;
 pub(crate) use access::SourceHeaders;
 pub use bypass::Bypass;
 pub use entry_names::EntryNames;
+pub use mode::OpenMode;
 pub use origin::Origin;

@@ -9,7 +9,8 @@ use symphonia::core::io::MediaSource;
 
 use crate::{
     decode::{DecodeError, source::Interrupt},
-    io::{Reader, WaitError},
+    io::{Reader, StreamReadError, StreamReader, WaitError},
+    stream,
 };
 
 /// How much is read at once.
@@ -32,11 +33,20 @@ impl std::error::Error for GivenUp {}
 
 /// A read's error, told apart from one that was asked for.
 pub(super) fn read_error(error: io::Error) -> DecodeError {
-    if error.get_ref().is_some_and(|inner| inner.is::<GivenUp>()) {
-        DecodeError::Interrupted
-    } else {
-        error.into()
+    let Some(inner) = error.get_ref() else {
+        return error.into();
+    };
+    if inner.is::<GivenUp>() {
+        return DecodeError::Interrupted;
     }
+    // What a file's source says is worth more than that a read failed.
+    #[cfg(feature = "file")]
+    if let Some(WaitError::Failed { source }) = inner.downcast_ref::<WaitError<crate::file::FileError>>() {
+        return DecodeError::File {
+            source: Arc::clone(source),
+        };
+    }
+    error.into()
 }
 
 /// Bytes with a position.
@@ -92,6 +102,12 @@ impl Input {
         Self::new(Arriving { reader }, Arc::new(move || interrupter.interrupt()))
     }
 
+    /// Bytes that can be read in order only. A read that waits can be given up.
+    pub(crate) fn from_stream<S: stream::Source>(reader: StreamReader<S>) -> Self {
+        let interrupter = reader.interrupter();
+        Self::new(Streamed { reader }, Arc::new(move || interrupter.interrupt()))
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
         // A panic inside a reader leaves a position that does not fit: the next read seeks to its own.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
@@ -107,7 +123,7 @@ impl Input {
         inner.source.is_seekable() && inner.source.len().is_some()
     }
 
-    pub(super) fn interrupt(&self) -> Interrupt {
+    pub(crate) fn interrupt(&self) -> Interrupt {
         Arc::clone(&self.interrupt)
     }
 
@@ -299,6 +315,39 @@ impl<E: std::error::Error + Send + Sync + 'static> Source for Arriving<E> {
 
     fn len(&self) -> Option<u64> {
         self.reader.len()
+    }
+}
+
+struct Streamed<S: stream::Source> {
+    reader: StreamReader<S>,
+}
+
+impl<S: stream::Source> Read for Streamed<S> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.reader.read(buffer).map_err(|error| {
+            let read = error
+                .get_ref()
+                .and_then(|inner| inner.downcast_ref::<StreamReadError<S::Error>>());
+            if read.is_some_and(StreamReadError::is_interrupted) {
+                self.reader.interrupter().clear();
+                return io::Error::other(GivenUp);
+            }
+            error
+        })
+    }
+}
+
+impl<S: stream::Source> Source for Streamed<S> {
+    fn go_to(&mut self, _: u64) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn is_seekable(&self) -> bool {
+        false
+    }
+
+    fn len(&self) -> Option<u64> {
+        None
     }
 }
 

@@ -6,6 +6,9 @@ use crate::decode::{Container, DecodeError, error::UnsupportedContainerSnafu};
 /// How far a frame of MPEG audio or ADTS is looked for.
 pub(super) const SEARCH: usize = 64 * 1024;
 
+/// What a playlist is called: HLS, if it came by a URL.
+pub(crate) const PLAYLIST: &str = "a playlist";
+
 /// What a file is, and where that begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Sniffed {
@@ -94,8 +97,8 @@ fn known(head: &[u8]) -> Option<FileKind> {
 /// The name of what is none of ours, so that an app can say it.
 fn foreign(head: &[u8]) -> Option<&'static str> {
     const NAMES: [(&[u8], &str); 18] = [
-        (b"#EXTM3U", "a playlist"),
-        (b"[playlist]", "a playlist"),
+        (b"#EXTM3U", PLAYLIST),
+        (b"[playlist]", "a list of stations"),
         (b"\x1a\x45\xdf\xa3", "Matroska or WebM"),
         (b"caff", "Core Audio Format"),
         (b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", "Windows Media"),

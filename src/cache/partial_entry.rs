@@ -148,7 +148,7 @@ impl PartialEntry {
     /// [`StreamingError::Io`].
     pub fn commit<E>(&self, writer: &mut Writer<E>, len: u64) -> Result<(), StreamingError> {
         // All room is reserved before the entry's lock is taken. Reserving may run the eviction policy, which may use this
-        // very entry and would wait for the lock (C25). Flushing comes before the footer's room is reserved, for the flushed
+        // very entry and would wait for the lock (fault C25). Flushing comes before the footer's room is reserved, for the flushed
         // bytes would use that up.
         writer.flush()?;
         self.claim

@@ -169,7 +169,7 @@ impl ResourceReader {
         let Some(writer) = network.writer else { return };
         let resource = self.resource;
         if network.body.ends_with_connection() && self.expected.is_none() {
-            // The end of the connection proves nothing: it may have broken (C22).
+            // The end of the connection proves nothing: it may have broken (fault C22).
             context.bypass(&resource, Bypass::UnknownLength);
             return;
         }

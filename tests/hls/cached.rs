@@ -93,7 +93,7 @@ fn a_cache_without_room_is_bypassed() {
     assert_eq!((tape.story.len(), tape.bypasses()), (1, 1), "{:?}", tape.story);
 }
 
-/// C16, C19: the cache's directory is replaced by a file while the track plays: nothing can be written any more.
+/// C16, fault C19: the cache's directory is replaced by a file while the track plays: nothing can be written any more.
 #[test]
 fn a_cache_that_cannot_write_is_bypassed() {
     let track = Track::plain(&[30_000; 4]);
@@ -106,7 +106,7 @@ fn a_cache_that_cannot_write_is_bypassed() {
     assert_eq!(tape.bypasses(), 1, "{:?}", tape.story);
 }
 
-/// C20, C21, B1: every entry, damaged in every way, is read past: the bytes are right, and the entry is good again.
+/// Faults C20, C21, B1: every entry, damaged in every way, is read past: the bytes are right, and the entry is good again.
 #[test]
 fn damaged_entries_are_fetched_again() {
     for track in [
@@ -154,7 +154,7 @@ fn damaged_entries_are_fetched_again() {
     }
 }
 
-/// C21: what stands in the cache as a playlist and is none is fetched once more, and no more than once.
+/// Fault C21: what stands in the cache as a playlist and is none is fetched once more, and no more than once.
 #[test]
 fn a_corrupt_playlist_is_fetched_once_more() {
     let track = Track::plain(&[1000, 1000]);
@@ -189,7 +189,7 @@ fn a_corrupt_playlist_is_fetched_once_more() {
     assert_eq!(track.requests("/t/list.m3u8"), before + 1);
 }
 
-/// C21: a key of the wrong length in the cache.
+/// Fault C21: a key of the wrong length in the cache.
 #[test]
 fn a_corrupt_key_is_fetched_once_more() {
     let track = Track::encrypted(&[1000, 1000]);
@@ -218,7 +218,7 @@ fn a_corrupt_key_is_fetched_once_more() {
     );
 }
 
-/// C22: a cached segment that cannot be whole ciphertext is fetched again before any byte of it is passed on.
+/// Fault C22: a cached segment that cannot be whole ciphertext is fetched again before any byte of it is passed on.
 #[test]
 fn a_cached_segment_of_an_impossible_length_is_fetched_again() {
     let track = Track::encrypted(&[1000, 1000]);
@@ -257,7 +257,7 @@ fn cached_ciphertext_is_passed_over_unread() {
     assert!(tape.failed().is_offline_miss());
 }
 
-/// C17: a playing track is leased: another that needs the room is bypassed instead of evicting it.
+/// Fault C17: a playing track is leased: another that needs the room is bypassed instead of evicting it.
 #[test]
 fn a_playing_track_is_not_evicted() {
     let (first, second) = (Track::plain(&[40_000]), Track::plain(&[40_000]));
@@ -287,7 +287,7 @@ fn a_playing_track_is_not_evicted() {
     );
 }
 
-/// E15, C21: a page that says 200 is neither played nor kept.
+/// Faults E15, C21: a page that says 200 is neither played nor kept.
 #[test]
 fn a_web_page_is_not_a_segment() {
     let track = Track::plain(&[1000, 1000]);
@@ -308,7 +308,7 @@ fn a_web_page_is_not_a_segment() {
     );
 }
 
-/// C16, C20: an entry cut short while it is being read is read on from the network, at the byte where it failed.
+/// C16, fault C20: an entry cut short while it is being read is read on from the network, at the byte where it failed.
 #[test]
 fn an_entry_that_fails_halfway_is_read_on_from_the_network() {
     for track in [Track::plain(&[900_000, 1000]), Track::encrypted(&[900_000, 1000])] {

@@ -101,7 +101,7 @@ fn a_fault_that_stays_ends_in_a_typed_error() {
     }
 }
 
-/// C22, D1: a server that does not say how long the segment is, and breaks: nothing to resume with, nothing kept.
+/// Faults C22, D1: a server that does not say how long the segment is, and breaks: nothing to resume with, nothing kept.
 #[test]
 fn a_break_without_a_length_is_never_kept() {
     let track = Track::plain(&LENGTHS);

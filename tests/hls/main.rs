@@ -15,8 +15,8 @@
 //! | E17 | cannot happen: nothing estimates bandwidth; `SegmentStart` says where the bytes come from |
 //! | E18 | cannot happen: packed audio passes through byte for byte (`playback`), no timestamp is read |
 //! | A11 | `playback`: the cache handle is the last one after a drop |
-//! | C15, C16, C19 | `cached`: tiny caches, a cache that cannot write |
-//! | C21, C22 | `cached`: damaged playlists and keys, cut segments |
+//! | C16, faults C15, C19 | `cached`: tiny caches, a cache that cannot write |
+//! | faults C21, C22 | `cached`: damaged playlists and keys, cut segments |
 //! | C5, C6, C7, C13 | `sessions`: what whole sessions leave on the disk, counted there |
 //! | D11 | `playlists`: redirects, offline too |
 //! | W6 | `access` |

@@ -24,7 +24,7 @@ fn refused(body: &str) -> PlaylistError {
     }
 }
 
-/// H2, E7, E16, C21.
+/// H2, E7, E16, fault C21.
 #[test]
 fn what_is_no_vod_playlist_is_refused_and_not_kept() {
     let PlaylistError::NotAPlaylist { begins } = refused("<!DOCTYPE html><title>Log in") else {

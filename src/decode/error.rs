@@ -50,6 +50,12 @@ pub enum DecodeError {
         #[snafu(source(from(crate::hls::HlsError, Arc::new)))]
         source: Arc<crate::hls::HlsError>,
     },
+    /// The task that reads the track is gone: it panicked, or its executor was shut down.
+    #[snafu(display("the task that reads the track is gone{}", panic.as_ref().map(|text| format!(": {text}")).unwrap_or_default()))]
+    DriverGone {
+        /// The text of the panic.
+        panic: Option<String>,
+    },
     /// This track cannot be sought in.
     #[snafu(display("this track cannot be sought in"))]
     SeekUnsupported,

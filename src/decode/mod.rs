@@ -19,6 +19,8 @@ mod error;
 mod event;
 mod file;
 mod format;
+#[cfg(feature = "hls")]
+mod hls;
 mod mix;
 mod open;
 mod packet;

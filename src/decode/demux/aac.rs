@@ -50,6 +50,8 @@ struct Config {
     /// The rate after spectral band replication, if that is announced.
     extension_rate: Option<u32>,
     parametric_stereo: bool,
+    /// Whether it says that there is replication, or that there is none.
+    explicit: bool,
 }
 
 fn config(bytes: &[u8]) -> Option<Config> {
@@ -57,10 +59,10 @@ fn config(bytes: &[u8]) -> Option<Config> {
     let mut object = object_type(&mut bits)?;
     let core_rate = explicit_rate(&mut bits)?;
     let configuration = bits.read(4)?;
-    let (mut extension_rate, mut parametric_stereo) = (None, false);
+    let (mut extension_rate, mut parametric_stereo, mut explicit) = (None, false, false);
     // Announced before the core's own type: HE-AAC is 5, with parametric stereo 29.
     if object == 5 || object == 29 {
-        parametric_stereo = object == 29;
+        (parametric_stereo, explicit) = (object == 29, true);
         extension_rate = Some(explicit_rate(&mut bits)?);
         object = object_type(&mut bits)?;
     }
@@ -78,6 +80,7 @@ fn config(bytes: &[u8]) -> Option<Config> {
     }
     // Announced behind the core's: old decoders stop before it.
     if extension_rate.is_none() && configuration != 0 && bits.left() >= 16 && bits.read(11)? == 0x2b7 {
+        explicit = true;
         if object_type(&mut bits)? == 5 && bits.read(1)? == 1 {
             extension_rate = Some(explicit_rate(&mut bits)?);
             if bits.left() >= 12 && bits.read(11)? == 0x548 {
@@ -92,7 +95,23 @@ fn config(bytes: &[u8]) -> Option<Config> {
         short_frames,
         extension_rate,
         parametric_stereo,
+        explicit,
     })
+}
+
+/// Whether AAC that says to be Low Complexity may be more: nothing says that there is no band replication.
+pub(crate) fn may_hide_sbr(params: &CodecParams) -> bool {
+    params.codec == Codec::AacLc && config(&params.extra_data).is_some_and(|config| !config.explicit)
+}
+
+/// The same AAC with band replication, which doubles its rate.
+pub(crate) fn with_sbr(params: &CodecParams) -> CodecParams {
+    CodecParams {
+        codec: Codec::HeAac,
+        sample_rate: params.sample_rate * 2,
+        frames_per_packet: params.frames_per_packet * 2,
+        ..params.clone()
+    }
 }
 
 /// What a decoder has to know, from an `AudioSpecificConfig`.
@@ -204,6 +223,9 @@ mod tests {
                 ),
                 (Codec::AacLc, 44_100, 2, 1024)
             );
+            assert_eq!(may_hide_sbr(&params), bytes.len() == 2);
+            let doubled = with_sbr(&params);
+            assert_eq!((doubled.codec, doubled.sample_rate), (Codec::HeAac, 88_200));
         }
     }
 

@@ -28,12 +28,13 @@ pub(crate) fn length(bytes: &[u8]) -> Option<usize> {
     Some(HEADER + synchsafe(size)? + footer)
 }
 
-/// The 33-bit timestamp in a whole tag, in units of 90 kHz. Its upper bits are not always zero, and mean nothing.
-pub(crate) fn timestamp(tag: &[u8]) -> Option<i64> {
-    let major = *tag.get(3)?;
-    let mut fields = Fields(tag.get(HEADER..)?);
-    loop {
-        let id = fields.bytes(4)?;
+/// The frames of a whole tag, each with its identifier.
+fn frames(tag: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+    let major = tag.get(3).copied().unwrap_or(0);
+    let mut fields = Fields(tag.get(HEADER..).unwrap_or_default());
+    std::iter::from_fn(move || {
+        // Behind the last one there may be padding.
+        let id = fields.bytes(4).filter(|id| *id != [0; 4])?;
         let size = fields.bytes(4)?;
         // Version 2.4 has seven bits in each byte of a size; some writers of it have eight.
         let plain = usize::try_from(u32::from_be_bytes(size.try_into().ok()?)).ok()?;
@@ -43,18 +44,25 @@ pub(crate) fn timestamp(tag: &[u8]) -> Option<i64> {
             plain
         };
         fields.bytes(2)?;
-        let body = fields.bytes(size)?;
-        if id == b"PRIV"
-            && let Some(value) = body.strip_prefix(TIMESTAMP_OWNER)
-        {
-            return Fields(value)
-                .u64()
-                .and_then(|value| i64::try_from(value & ((1 << 33) - 1)).ok());
-        }
-        if id == [0; 4] {
-            return None;
-        }
-    }
+        Some((id, fields.bytes(size)?))
+    })
+}
+
+fn timestamp_frame<'a>((id, body): (&[u8], &'a [u8])) -> Option<&'a [u8]> {
+    body.strip_prefix(TIMESTAMP_OWNER).filter(|_| id == b"PRIV")
+}
+
+/// The 33-bit timestamp in a whole tag, in units of 90 kHz. Its upper bits are not always zero, and mean nothing.
+pub(super) fn timestamp(tag: &[u8]) -> Option<i64> {
+    let value = frames(tag).find_map(timestamp_frame)?;
+    Fields(value)
+        .u64()
+        .and_then(|value| i64::try_from(value & ((1 << 33) - 1)).ok())
+}
+
+/// Whether a whole tag says nothing to a listener.
+pub(crate) fn is_only_a_timestamp(tag: &[u8]) -> bool {
+    frames(tag).all(|frame| timestamp_frame(frame).is_some())
 }
 
 #[cfg(test)]
@@ -80,6 +88,15 @@ pub(crate) mod tests {
         assert_eq!(timestamp(&tag), Some(7));
         let high = super::tests::tag(0x1_0000_0007);
         assert_eq!(timestamp(&high), Some(0x1_0000_0007));
+    }
+
+    #[test]
+    fn a_title_is_more_than_a_timestamp() {
+        let mut tag = tag(7);
+        assert!(is_only_a_timestamp(&tag));
+        tag.extend(b"TIT2\0\0\0\x02\0\0\x03A");
+        assert!(!is_only_a_timestamp(&tag));
+        assert_eq!(timestamp(&tag), Some(7));
     }
 
     #[test]

@@ -61,5 +61,6 @@ def describe(variant, parts):
     }
 
 
-rows = {variant["playlist"]: describe(variant, parts) for variant, parts in streams()}
-(MEDIA / "packets.json").write_text(json.dumps(rows, indent=1) + "\n")
+if __name__ == "__main__":
+    rows = {variant["playlist"]: describe(variant, parts) for variant, parts in streams()}
+    (MEDIA / "packets.json").write_text(json.dumps(rows, indent=1) + "\n")

@@ -1,0 +1,644 @@
+//! HLS as one piece of sound: segments of any container, Variant Stream and codec, joined to the frame.
+//!
+//! ```text
+//!   feed ── messages ──▶ demuxer ── packets ──▶ run ── frames ──▶ out
+//!              │          renewed at a            renewed at a discontinuity, another
+//!              │          discontinuity           codec, another Variant Stream
+//!              └─ where segments begin ──▶ time line: which frame a timestamp is
+//! ```
+//!
+//! A decoder is kept while packets follow each other, over any number of segments: a new one damages the first frames of a
+//! transform codec. Where two runs of the same sound overlap the second one is decoded from before the join and faded in; where
+//! they only touch, frames stand side by side.
+
+mod control;
+mod feed;
+mod run;
+mod sniff;
+mod timeline;
+
+#[cfg(test)]
+mod tests;
+
+use std::{collections::VecDeque, time::Duration};
+
+use bytes::{Bytes, BytesMut};
+
+use self::{
+    control::{Segment, Upcoming, Variant},
+    feed::{Feed, StreamFeed},
+    run::{Out, Outbox, Run},
+    timeline::{Anchor, Instant, Timeline, rescale},
+};
+use super::{
+    Block, ChannelLayout, Codec, DecodeError, DecodeEvent, Format, Spec,
+    codec::{self, PacketDecoder},
+    demux,
+    packet::{CodecParams, Demux, Packet, TimedTag, TrackInfo},
+    source::{Interrupt, PcmSource, Step, frames_at},
+};
+use crate::{hls::HlsSource, stream::StreamParams};
+
+/// Packets that are looked at before the first one is decoded: HE-AAC may not be announced.
+const PROBED: usize = 4;
+/// How often a seek begins further back, because what came was not early enough.
+const SEEKS: u32 = 4;
+/// Timed tags that may wait for the frames they belong to.
+const MAX_TAGS: usize = 64;
+/// Frames of one block of silence.
+const SILENT_FRAMES: u64 = 4096;
+
+/// An HLS track as PCM.
+pub(crate) struct HlsPcm {
+    feed: Box<dyn Feed>,
+    /// Bytes of which the container is not known yet.
+    unknown: BytesMut,
+    demux: Option<Box<dyn Demux>>,
+    /// What has been received, and waits for the demuxer to be empty.
+    upcoming: Option<Upcoming>,
+    segment: Option<Segment>,
+    variant: Option<Variant>,
+    /// A Variant Stream that the next run tells of.
+    untold: Option<Variant>,
+    /// The next packet begins a line of timestamps of its own.
+    discontinuity: bool,
+    /// Segments left out on purpose since the last packet.
+    gap: Duration,
+    /// Packets that are looked at before a run begins.
+    probe: Vec<Packet>,
+    run: Option<Run>,
+    /// A run that another Variant Stream or codec ends, until that one begins.
+    old: Option<Run>,
+    /// A decoder to be used again.
+    idle: Option<(CodecParams, Box<dyn PacketDecoder>)>,
+    timeline: Timeline,
+    /// The place behind the last frame of the last run, and its sample rate. `None` after a seek.
+    position: Option<(i64, u32)>,
+    target: Option<Target>,
+    silence: Option<Silence>,
+    /// The packets behind that silence.
+    waiting: VecDeque<Packet>,
+    tags: Vec<TimedTag>,
+    out: Outbox,
+    format: Option<Format>,
+    duration: Option<Duration>,
+    failed: Option<DecodeError>,
+    ended: bool,
+}
+
+/// Where a seek goes to.
+#[derive(Debug, Clone, Copy)]
+struct Target {
+    time: Duration,
+    /// What the source was asked for: the pre-roll before it.
+    asked: Duration,
+    tries: u32,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Silence {
+    at: u64,
+    left: u64,
+    spec: Spec,
+}
+
+impl HlsPcm {
+    /// Plays `source` from its start. It is read ahead, by a task of its own, from now on.
+    pub(crate) fn new(source: HlsSource, params: StreamParams) -> Self {
+        Self::with_feed(Box::new(StreamFeed::new(source, params)))
+    }
+
+    fn with_feed(feed: Box<dyn Feed>) -> Self {
+        Self {
+            feed,
+            unknown: BytesMut::new(),
+            demux: None,
+            upcoming: None,
+            segment: None,
+            variant: None,
+            untold: None,
+            discontinuity: false,
+            gap: Duration::ZERO,
+            probe: Vec::new(),
+            run: None,
+            old: None,
+            idle: None,
+            timeline: Timeline::default(),
+            position: None,
+            target: None,
+            silence: None,
+            waiting: VecDeque::new(),
+            tags: Vec::new(),
+            out: Outbox::default(),
+            format: None,
+            duration: None,
+            failed: None,
+            ended: false,
+        }
+    }
+
+    /// One packet, or one message.
+    fn advance(&mut self) -> Result<(), DecodeError> {
+        if let Some(packet) = self.waiting.pop_front() {
+            return self.place(packet);
+        }
+        if let Some(demux) = &mut self.demux {
+            if let Some(packet) = demux.next_packet()? {
+                return self.packet(packet);
+            }
+            while let Some(tag) = demux.next_tag() {
+                if self.tags.len() < MAX_TAGS && !demux::is_only_a_timestamp(&tag.id3) {
+                    self.tags.push(tag);
+                }
+            }
+        }
+        match &self.upcoming {
+            // Too few packets to look at are all there are. The run may begin with a seek further back, which forgets the
+            // message.
+            Some(upcoming) if !self.probe.is_empty() && self.ends_run(upcoming) => self.start(),
+            Some(_) => self.apply(),
+            None => self.receive(),
+        }
+    }
+
+    /// A packet of the demuxer. The first ones of a run are collected, until it is known what they are.
+    fn packet(&mut self, packet: Packet) -> Result<(), DecodeError> {
+        let told = self.demux.as_ref().and_then(|demux| demux.track());
+        if let (Some(run), Some(told)) = (&mut self.run, told)
+            && run.told != *told
+        {
+            if run.told.codec == told.codec {
+                run.renew(told);
+            } else {
+                self.end_for_another();
+            }
+        }
+        if self.run.is_some() {
+            return self.place(packet);
+        }
+        self.probe.push(packet);
+        let told = self.demux.as_ref().and_then(|demux| demux.track());
+        let doubtful = told.is_some_and(|told| demux::may_hide_sbr(&told.codec));
+        if doubtful && self.probe.len() < PROBED {
+            Ok(())
+        } else {
+            self.start()
+        }
+    }
+
+    /// Begins a run with the packets collected.
+    fn start(&mut self) -> Result<(), DecodeError> {
+        let packets = std::mem::take(&mut self.probe);
+        let told = self.demux.as_ref().and_then(|demux| demux.track()).cloned();
+        let (Some(first), Some(told)) = (packets.first(), told) else {
+            return Ok(());
+        };
+        let sbr = packets
+            .iter()
+            .filter(|packet| demux::ends_with_sbr(&packet.data))
+            .count();
+        let params = if demux::may_hide_sbr(&told.codec) && sbr * 4 >= packets.len() * 3 {
+            demux::with_sbr(&told.codec)
+        } else {
+            told.codec.clone()
+        };
+        if self.begin(first, told, params)? {
+            self.waiting.extend(packets);
+        }
+        Ok(())
+    }
+
+    /// Begins a run with this packet. `false` if the source was sought once more, because the packet lies too late.
+    fn begin(&mut self, first: &Packet, told: TrackInfo, params: CodecParams) -> Result<bool, DecodeError> {
+        let rate = params.sample_rate;
+        let segment = self.segment.unwrap_or_default();
+        let by_playlist = frames(segment.time, rate);
+        let here = self.position.map(|(place, from)| rescale(place, from, rate));
+        let instant = Run::instant(&told, first);
+        // Priming comes before the instant that the playlist names.
+        let heard = Instant {
+            pts: if told.first_pts.is_some() {
+                instant.pts.max(0)
+            } else {
+                instant.pts
+            },
+            ..instant
+        };
+        let anchor = self.anchor(heard, rate, here.map(|here| here + frames(self.gap, rate)));
+        let place = |instant| {
+            let place = anchor.frame_of(instant, rate, here.unwrap_or(by_playlist));
+            on_grid(place, &anchor, &told, &params)
+        };
+        let (mut at, mut first_heard) = (place(instant), place(heard));
+        let decoder = self.decoder(&params)?;
+        let target = self.target.map(|target| frames(target.time, rate));
+        if let (Some(target), None) = (target, here) {
+            let run = (decoder.pre_roll(), told.roll);
+            let pre_roll = u32::from(run.1)
+                .saturating_mul(params.frames_per_packet)
+                .max(run.0);
+            // At the start of a run there is nothing before it that could be decoded first.
+            let begins = self.discontinuity || segment.time.is_zero();
+            let wanted = target - if begins { 0 } else { i64::from(pre_roll) };
+            if at > wanted && self.gap.is_zero() && self.seek_earlier(at - wanted, rate)? {
+                self.idle = Some((params, decoder));
+                return Ok(false);
+            }
+        }
+        self.timeline.set(segment.discontinuity, anchor);
+        // What is heard next: the target of a seek, what follows the last frame, or at the start of all what is behind the
+        // priming.
+        let from = here.max(target).unwrap_or(first_heard);
+        // Clocks coarser than a frame are rounded.
+        let rounding = 1 + i64::from(rate / told.time_scale.max(1));
+        if here.is_some() && (first_heard - from).abs() <= rounding {
+            at += from - first_heard;
+            first_heard = from;
+        }
+        let mut run = Run::new(decoder, told, params, anchor, (at, from));
+        self.join(&mut run, here, at);
+        self.discontinuity = false;
+        let missing = first_heard - run.emit_from;
+        if missing > 0 {
+            run.emit_from = first_heard;
+        }
+        self.run = Some(run);
+        self.be_silent(from, missing);
+        self.gap = Duration::ZERO;
+        Ok(true)
+    }
+
+    /// Which frame a new run's timestamps are.
+    fn anchor(&self, heard: Instant, rate: u32, here: Option<i64>) -> Anchor {
+        let segment = self.segment.unwrap_or_default();
+        let by_playlist = frames(segment.time, rate);
+        let anchor = |at, frame| Anchor { at, frame, rate };
+        let known = self.timeline.get(segment.discontinuity);
+        let known = known.map(|line| (line, line.frame_of(heard, rate, here.unwrap_or(by_playlist))));
+        match (known, here) {
+            // What was played up to a discontinuity decides where it goes on; a second time that is the same place.
+            (Some((line, place)), Some(here)) if self.discontinuity && (place - here).abs() <= 1 => line,
+            (_, Some(here)) if self.discontinuity => anchor(heard, here),
+            (Some((line, place)), _) if segment.is_near(place, rate) => line,
+            (_, Some(here)) => anchor(heard, here),
+            // Sought before anything of this line was played. Most tracks count from 0.
+            _ => {
+                let zero = anchor(Instant { pts: 0, ..heard }, 0);
+                let off = zero.frame_of(heard, rate, by_playlist) - by_playlist;
+                let counts_from_zero =
+                    !heard.wraps && !segment.time.is_zero() && off.unsigned_abs() < u64::from(rate / 2);
+                if counts_from_zero {
+                    zero
+                } else {
+                    anchor(heard, by_playlist)
+                }
+            }
+        }
+    }
+
+    /// Joins a new run, whose first packet is at `at`, to what was played before.
+    fn join(&mut self, run: &mut Run, here: Option<i64>, at: i64) {
+        let Some(mut old) = self.old.take() else {
+            return;
+        };
+        let overlap = here.map_or(0, |here| here - at - i64::from(run.pre_roll()));
+        let same_sound = old.rate() == run.rate() && old.params.channels == run.params.channels;
+        // Packets of the same shape that follow each other: the transform's halves of two encodings of one sound still fit,
+        // which those of a decoder without the packet before would not.
+        let continues = here == Some(at) && old.params == run.params;
+        let keeps = matches!(run.params.codec, Codec::AacLc | Codec::HeAac | Codec::HeAacV2);
+        if continues && keeps {
+            old.give(true, &mut self.out);
+            run.follow(old.spec());
+            std::mem::swap(&mut run.decoder, &mut old.decoder);
+        } else if same_sound && overlap > 0 {
+            run.emit_from -= old.hand_over(run, overlap, &mut self.out);
+        } else {
+            old.give(true, &mut self.out);
+        }
+        self.idle = Some((old.params, old.decoder));
+    }
+
+    /// A decoder without a past.
+    fn decoder(&mut self, params: &CodecParams) -> Result<Box<dyn PacketDecoder>, DecodeError> {
+        match self.idle.take().filter(|(known, _)| known == params) {
+            Some((_, mut decoder)) => {
+                decoder.reset();
+                Ok(decoder)
+            }
+            None => codec::open(params),
+        }
+    }
+
+    /// Puts a packet in its place: behind the last one, behind silence in the place of what is missing, or over what came
+    /// twice.
+    fn place(&mut self, packet: Packet) -> Result<(), DecodeError> {
+        let Some(run) = &mut self.run else {
+            return Ok(());
+        };
+        let rate = run.rate();
+        let segment = self.segment.unwrap_or_default();
+        let mut jump = run.jump(&packet);
+        if jump != 0 && !segment.is_near(run.next + jump, rate) {
+            // Timestamps that begin anew without a word: what is played goes on.
+            let at = Run::instant(&run.told, &packet);
+            let frame = run.next;
+            run.anchor = Anchor { at, frame, rate };
+            self.timeline.set(segment.discontinuity, run.anchor);
+            jump = 0;
+        }
+        let heard = run.emit_from;
+        let missing = run.next + jump - heard;
+        run.next += jump;
+        if jump > 0 && missing > 0 {
+            run.lose(&mut self.out);
+            self.waiting.push_front(packet);
+            self.be_silent(heard, missing);
+            self.gap = Duration::ZERO;
+            return Ok(());
+        }
+        self.decode(&packet)
+    }
+
+    /// Silence in the place of frames that are missing.
+    fn be_silent(&mut self, at: i64, frames: i64) {
+        let told = self
+            .run
+            .as_ref()
+            .map(|run| (run.spec(), run.rate(), run.params.channels));
+        let (Some((spec, sample_rate, channels)), Ok(at), Ok(frames @ 1..)) =
+            (told, u64::try_from(at), u64::try_from(frames))
+        else {
+            return;
+        };
+        let spec = spec.unwrap_or(Spec {
+            sample_rate,
+            channels: ChannelLayout::from_count(channels),
+        });
+        self.tell_format(spec);
+        self.out.event(if self.gap.is_zero() {
+            DecodeEvent::Damaged { at, frames }
+        } else {
+            DecodeEvent::Gap { at, frames }
+        });
+        self.silence = Some(Silence {
+            at,
+            left: frames,
+            spec,
+        });
+    }
+
+    /// Silence for segments that are left out at the end.
+    fn silence_of_gap(&mut self) {
+        let gap = std::mem::take(&mut self.gap);
+        let (Some((at, rate)), Some(format)) = (self.position, &self.format) else {
+            return;
+        };
+        let (frames, spec) = (frames_at(gap, rate), format.spec);
+        if let (1.., Ok(at)) = (frames, u64::try_from(at)) {
+            self.out.event(DecodeEvent::Gap { at, frames });
+            self.silence = Some(Silence {
+                at,
+                left: frames,
+                spec,
+            });
+        }
+    }
+
+    fn decode(&mut self, packet: &Packet) -> Result<(), DecodeError> {
+        let Some(mut run) = self.run.take() else {
+            return Ok(());
+        };
+        let damage = run.decode(packet, &mut self.out);
+        if let Some(spec) = run.spec() {
+            self.tell_format_of(&run, spec);
+        }
+        if let Ok(Some(damage)) = damage {
+            let (at, frames) = (damage.at, damage.frames);
+            self.out.event(DecodeEvent::Damaged { at, frames });
+        }
+        self.tell_tags(&run);
+        run.give(false, &mut self.out);
+        self.run = Some(run);
+        damage.map(drop)
+    }
+
+    fn tell_format(&mut self, spec: Spec) {
+        if let Some(run) = self.run.take() {
+            self.tell_format_of(&run, spec);
+            self.run = Some(run);
+        }
+    }
+
+    /// Tells the format of the frames to come, if it is another one, and then the Variant Stream.
+    fn tell_format_of(&mut self, run: &Run, spec: Spec) {
+        let format = Format {
+            codec: run.params.codec,
+            container: run.told.container,
+            spec,
+            bits_per_sample: run.params.bits_per_sample,
+            bit_rate: self
+                .variant
+                .as_ref()
+                .map(|variant| variant.bandwidth)
+                .filter(|rate| *rate > 0),
+            trim: run.told.trim,
+        };
+        if self.format.as_ref() != Some(&format) {
+            self.format = Some(format.clone());
+            self.out.event(DecodeEvent::FormatChanged(format));
+        }
+        if let Some(variant) = self.untold.take() {
+            self.out.event(variant.event());
+        }
+    }
+
+    /// Tells the tags that hold from the frames about to go out.
+    fn tell_tags(&mut self, run: &Run) {
+        let (told, rate) = (&run.told, run.rate());
+        let place = |tag: &TimedTag| {
+            let pts = tag.pts.saturating_sub(told.first_pts.unwrap_or(0));
+            let at = Instant {
+                pts,
+                scale: told.time_scale,
+                wraps: told.wraps,
+            };
+            run.anchor.frame_of(at, rate, run.next)
+        };
+        for tag in self.tags.extract_if(.., |tag| place(tag) < run.next) {
+            let at = u64::try_from(place(&tag)).unwrap_or(0);
+            self.out.event(DecodeEvent::TimedId3 { at, tag: tag.id3 });
+        }
+    }
+
+    /// The run at hand ends here, whatever follows.
+    fn end_run(&mut self) {
+        for mut run in [self.old.take(), self.run.take()].into_iter().flatten() {
+            run.trim_end();
+            run.give(true, &mut self.out);
+            self.position = Some((run.next, run.rate()));
+            self.idle = Some((run.params, run.decoder));
+        }
+    }
+
+    /// The run at hand ends where another Variant Stream's, or another codec's, begins.
+    fn end_for_another(&mut self) {
+        if let Some(mut run) = self.run.take() {
+            run.trim_end();
+            self.position = Some((run.next, run.rate()));
+            self.old = Some(run);
+        }
+    }
+
+    /// Goes further back, so that enough comes before the target. `false` if that was tried often enough.
+    fn seek_earlier(&mut self, frames: i64, rate: u32) -> Result<bool, DecodeError> {
+        let (Some(mut target), Some(segment)) = (self.target, self.segment) else {
+            return Ok(false);
+        };
+        if target.tries >= SEEKS || segment.time.is_zero() {
+            return Ok(false);
+        }
+        let missing =
+            Duration::from_secs_f64(u32::try_from(frames).map_or(0.0, f64::from) / f64::from(rate.max(1)));
+        let before = segment.time.saturating_sub(Duration::from_millis(1));
+        target.asked = target.asked.saturating_sub(missing).min(before);
+        target.tries += 1;
+        self.forget();
+        self.target = Some(target);
+        self.feed.seek(target.asked)?;
+        Ok(true)
+    }
+
+    /// Forgets everything that belongs to the place where playing was.
+    fn forget(&mut self) {
+        if let Some(run) = self.run.take().or(self.old.take()) {
+            self.idle = Some((run.params, run.decoder));
+        }
+        (self.run, self.old, self.demux, self.upcoming, self.segment) = (None, None, None, None, None);
+        self.unknown.clear();
+        self.probe.clear();
+        self.tags.clear();
+        self.out.clear();
+        self.waiting.clear();
+        (self.silence, self.position, self.target) = (None, None, None);
+        (self.discontinuity, self.ended, self.gap, self.failed) = (false, false, Duration::ZERO, None);
+    }
+
+    /// A block of silence, if one is due.
+    fn silent_block(&mut self, block: &mut Block) -> bool {
+        let Some(silence) = &mut self.silence else {
+            return false;
+        };
+        let frames = silence.left.min(SILENT_FRAMES);
+        block.samples.clear();
+        let channels = u64::from(silence.spec.channels.count());
+        block
+            .samples
+            .resize(usize::try_from(frames * channels).unwrap_or(0), 0.0);
+        (block.spec, block.position) = (silence.spec, silence.at);
+        silence.at += frames;
+        silence.left -= frames;
+        if silence.left == 0 {
+            self.silence = None;
+        }
+        frames > 0
+    }
+}
+
+impl PcmSource for HlsPcm {
+    fn next(&mut self, block: &mut Block) -> Result<Step, DecodeError> {
+        loop {
+            match self.out.queue.pop_front() {
+                Some(Out::Block(mut next)) => {
+                    std::mem::swap(block, &mut next);
+                    self.out.recycle(next.samples);
+                    self.target = None;
+                    return Ok(Step::Block);
+                }
+                Some(Out::Event(event)) => return Ok(Step::Event(event)),
+                None => {}
+            }
+            if self.silent_block(block) {
+                self.target = None;
+                return Ok(Step::Block);
+            }
+            if let Some(error) = &self.failed {
+                return Err(error.clone());
+            }
+            if self.ended {
+                return Ok(Step::Ended);
+            }
+            match self.advance() {
+                Err(error) if !error.is_interrupted() => {
+                    // What was decoded before is right, and is heard before the error.
+                    for run in [&mut self.old, &mut self.run].into_iter().flatten() {
+                        run.give(true, &mut self.out);
+                    }
+                    self.failed = Some(error);
+                }
+                other => other?,
+            }
+        }
+    }
+
+    fn seek(&mut self, time: Duration) -> Result<(), DecodeError> {
+        let run = self.run.as_ref().or(self.old.as_ref());
+        let run = run.map(|run| (run.pre_roll(), run.rate()));
+        let idle = self
+            .idle
+            .as_ref()
+            .map(|(params, decoder)| (decoder.pre_roll(), params.sample_rate));
+        let (frames, rate) = run.or(idle).unwrap_or((0, 1));
+        let pre_roll = Duration::from_secs_f64(f64::from(frames) / f64::from(rate.max(1)));
+        // The playlist's times are rounded: a target at a segment's start may lie in the segment before.
+        let asked = time.saturating_sub(pre_roll + Duration::from_millis(1));
+        self.forget();
+        self.target = Some(Target {
+            time,
+            asked,
+            tries: 0,
+        });
+        self.feed.seek(asked)
+    }
+
+    fn format(&self) -> Option<&Format> {
+        self.format.as_ref()
+    }
+
+    fn duration(&self) -> Option<Duration> {
+        self.duration
+    }
+
+    fn is_seekable(&self) -> bool {
+        true
+    }
+
+    fn interrupt(&self) -> Interrupt {
+        self.feed.interrupt()
+    }
+}
+
+/// A time as frames.
+fn frames(time: Duration, rate: u32) -> i64 {
+    i64::try_from(frames_at(time, rate)).unwrap_or(i64::MAX)
+}
+
+/// A place that timestamps of MPEG's clock gave, to the frame: packets of a run lie a whole number of packets behind its
+/// start.
+fn on_grid(at: i64, anchor: &Anchor, told: &TrackInfo, params: &CodecParams) -> i64 {
+    let packet = i64::from(params.frames_per_packet);
+    if !told.wraps || packet == 0 || anchor.rate != params.sample_rate {
+        return at;
+    }
+    let off = (at - anchor.frame + packet / 2).rem_euclid(packet) - packet / 2;
+    if off.abs() <= 2 { at - off } else { at }
+}
+
+/// Joins chunks without a copy where there is only one.
+fn append(unknown: &mut BytesMut, bytes: &Bytes) -> Bytes {
+    if unknown.is_empty() {
+        return bytes.clone();
+    }
+    unknown.extend_from_slice(bytes);
+    unknown.split().freeze()
+}

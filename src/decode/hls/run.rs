@@ -1,0 +1,385 @@
+//! One encoder run: packets that belong together, their decoder, and the frames that are not given out yet.
+
+use std::collections::VecDeque;
+
+use super::timeline::{Anchor, Instant, rescale};
+use crate::decode::{
+    Block, ChannelLayout, Container, DecodeError, DecodeEvent, Spec,
+    codec::{PacketDecoder, PacketError},
+    packet::{CodecParams, Packet, TrackInfo},
+};
+
+/// What goes out, in order.
+#[derive(Debug)]
+pub(super) enum Out {
+    Block(Block),
+    Event(DecodeEvent),
+}
+
+/// The queue of what goes out, and buffers to be used again.
+#[derive(Debug, Default)]
+pub(super) struct Outbox {
+    pub(super) queue: VecDeque<Out>,
+    spare: Vec<Vec<f32>>,
+}
+
+/// Buffers kept for blocks to come.
+const SPARE: usize = 4;
+
+impl Outbox {
+    pub(super) fn event(&mut self, event: DecodeEvent) {
+        self.queue.push_back(Out::Event(event));
+    }
+
+    /// An empty buffer.
+    pub(super) fn buffer(&mut self) -> Vec<f32> {
+        self.spare.pop().unwrap_or_default()
+    }
+
+    pub(super) fn recycle(&mut self, mut buffer: Vec<f32>) {
+        if self.spare.len() < SPARE {
+            buffer.clear();
+            self.spare.push(buffer);
+        }
+    }
+
+    pub(super) fn clear(&mut self) {
+        while let Some(out) = self.queue.pop_front() {
+            if let Out::Block(block) = out {
+                self.recycle(block.samples);
+            }
+        }
+    }
+}
+
+/// The longest cross-fade, in parts of a second: 20 ms.
+const FADES_PER_SECOND: u32 = 50;
+
+/// An encoder run that is being decoded.
+///
+/// ```text
+///   packets ──▶ decoder ──▶ │ dropped: priming, pre-roll │ pending │
+///                           pending_at = emit_from ──────┘         └── next
+/// ```
+///
+/// The last packet's frames stay pending until the next packet comes: if none does, some of them may be padding. So do the
+/// last 20 ms, into which another Variant Stream may be faded.
+pub(super) struct Run {
+    pub(super) decoder: Box<dyn PacketDecoder>,
+    /// As the demuxer told it.
+    pub(super) told: TrackInfo,
+    /// What the decoder was made for.
+    pub(super) params: CodecParams,
+    pub(super) anchor: Anchor,
+    /// Frames of the decoder for one that the demuxer counts: 2 if it did not know of band replication.
+    scale: u32,
+    spec: Option<Spec>,
+    /// The place of the next packet's first frame.
+    pub(super) next: i64,
+    /// The timestamp of the last packet, and the frames it had.
+    last: Option<(i64, u32)>,
+    pending: Vec<f32>,
+    pending_at: i64,
+    /// Frames before this place are dropped.
+    pub(super) emit_from: i64,
+    /// Frames of the last packet beyond what the container declares.
+    beyond: usize,
+    /// Whether a packet was decoded: until then those before the pre-roll are passed over.
+    warm: bool,
+    /// The last frames of the run before, to be faded into the first ones of this one.
+    fade: Vec<f32>,
+}
+
+/// Silence in the place of a packet that could not be decoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Damage {
+    pub(super) at: u64,
+    pub(super) frames: u64,
+}
+
+impl Run {
+    pub(super) fn new(
+        decoder: Box<dyn PacketDecoder>,
+        told: TrackInfo,
+        params: CodecParams,
+        anchor: Anchor,
+        place: (i64, i64),
+    ) -> Self {
+        let scale = params.frames_per_packet / told.codec.frames_per_packet.max(1);
+        let (next, emit_from) = place;
+        Self {
+            decoder,
+            told,
+            params,
+            anchor,
+            scale: scale.max(1),
+            spec: None,
+            next,
+            last: None,
+            pending: Vec::new(),
+            pending_at: emit_from,
+            emit_from,
+            beyond: 0,
+            warm: false,
+            fade: Vec::new(),
+        }
+    }
+
+    /// Takes over the decoder's state of the run before, whose packets these follow.
+    pub(super) fn follow(&mut self, spec: Option<Spec>) {
+        (self.warm, self.spec) = (true, spec);
+    }
+
+    pub(super) fn rate(&self) -> u32 {
+        self.params.sample_rate
+    }
+
+    /// What the decoded frames mean, once there are some.
+    pub(super) fn spec(&self) -> Option<Spec> {
+        self.spec
+    }
+
+    /// A packet's presentation time.
+    pub(super) fn instant(told: &TrackInfo, packet: &Packet) -> Instant {
+        Instant {
+            pts: packet.pts.saturating_sub(told.first_pts.unwrap_or(0)),
+            scale: told.time_scale,
+            wraps: told.wraps,
+        }
+    }
+
+    fn frames(&self, packet: &Packet) -> u32 {
+        let frames = if packet.frames == 0 {
+            self.told.codec.frames_per_packet
+        } else {
+            packet.frames
+        };
+        frames.saturating_mul(self.scale)
+    }
+
+    /// How many frames lie between the last packet and this one; less than 0 if they overlap. A timestamp is rounded, and
+    /// clocks drift: less than half a packet is nothing.
+    pub(super) fn jump(&self, packet: &Packet) -> i64 {
+        let Some((pts, frames)) = self.last else {
+            return 0;
+        };
+        let at = Instant {
+            pts,
+            scale: self.told.time_scale,
+            wraps: self.told.wraps,
+        };
+        let anchor = Anchor {
+            at,
+            frame: 0,
+            rate: self.rate(),
+        };
+        let here = Instant {
+            pts: packet.pts,
+            ..at
+        };
+        let jump = anchor
+            .frame_of(here, self.rate(), 0)
+            .saturating_sub(frames.into());
+        if jump.unsigned_abs() < u64::from(self.frames(packet).max(2) / 2) {
+            0
+        } else {
+            jump
+        }
+    }
+
+    /// Decodes a packet whose first frame is at `next`. What could not be decoded is silent.
+    ///
+    /// # Errors
+    ///
+    /// What no packet of the run survives.
+    pub(super) fn decode(
+        &mut self,
+        packet: &Packet,
+        out: &mut Outbox,
+    ) -> Result<Option<Damage>, DecodeError> {
+        let declared = self.frames(packet);
+        let pre_roll = i64::from(self.pre_roll());
+        if !self.warm && self.next + i64::from(declared) <= self.emit_from - pre_roll {
+            self.next += i64::from(declared);
+            self.last = Some((packet.pts, declared));
+            return Ok(None);
+        }
+        self.warm = true;
+        let before = self.pending.len();
+        let mut damage = None;
+        let decoded = if packet.data.is_empty() {
+            Err(PacketError::Damaged("lost".into()))
+        } else {
+            self.decoder.decode(packet, &mut self.pending)
+        };
+        let frames = match decoded {
+            Ok(frames) => {
+                self.learn(self.decoder.spec(), before, out);
+                frames
+            }
+            Err(PacketError::Fatal(error)) => return Err(error),
+            Err(PacketError::Damaged(why)) => {
+                log::debug!("a packet of {} bytes is silent: {why}", packet.data.len());
+                // What follows the silence is another matter than what stood before it.
+                self.give(true, out);
+                let channels = ChannelLayout::from_count(self.params.channels);
+                let sample_rate = self.rate();
+                self.spec.get_or_insert(Spec {
+                    sample_rate,
+                    channels,
+                });
+                let silent = self.emit_from.max(self.next)..self.next + i64::from(declared);
+                let frames = u64::try_from(silent.end - silent.start).unwrap_or(0);
+                damage = u64::try_from(silent.start).ok().map(|at| Damage { at, frames });
+                self.pending.resize(declared as usize * self.channels(), 0.0);
+                declared as usize
+            }
+        };
+        self.last = Some((packet.pts, u32::try_from(frames).unwrap_or(declared)));
+        self.beyond = if packet.frames == 0 {
+            0
+        } else {
+            frames.saturating_sub(declared as usize)
+        };
+        self.place(frames);
+        Ok(damage.filter(|damage| damage.frames > 0))
+    }
+
+    /// Counts frames that were just appended, and drops those that are not to be heard.
+    fn place(&mut self, frames: usize) {
+        let channels = self.channels();
+        let end = self.next + i64::try_from(frames).unwrap_or(i64::MAX);
+        let appended = self.pending.len().saturating_sub(frames * channels);
+        // What is pending from before ends where `emit_from` was moved to, or at `next`.
+        let unheard = usize::try_from(self.emit_from.min(end) - self.next).unwrap_or(0);
+        if unheard > 0 {
+            self.pending.drain(appended..appended + unheard * channels);
+        }
+        if appended == 0 {
+            self.pending_at = self.next.max(self.emit_from.min(end));
+        }
+        self.next = end;
+        self.emit_from = self.emit_from.max(end);
+    }
+
+    /// The decoder says what its frames are: it may know better than the container.
+    fn learn(&mut self, spec: Spec, before: usize, out: &mut Outbox) {
+        if self.spec == Some(spec) {
+            return;
+        }
+        if self.spec.is_some() {
+            let fresh = self.pending.split_off(before);
+            self.give(true, out);
+            self.pending = fresh;
+        }
+        if spec.sample_rate != self.rate() && spec.sample_rate > 0 {
+            let from = self.rate();
+            for place in [&mut self.next, &mut self.emit_from, &mut self.pending_at] {
+                *place = rescale(*place, from, spec.sample_rate);
+            }
+            self.params.sample_rate = spec.sample_rate;
+        }
+        self.spec = Some(spec);
+    }
+
+    pub(super) fn channels(&self) -> usize {
+        let channels = self
+            .spec
+            .map_or(self.params.channels, |spec| spec.channels.count());
+        usize::from(channels).max(1)
+    }
+
+    pub(super) fn pre_roll(&self) -> u32 {
+        let roll = u32::from(self.told.roll).saturating_mul(self.params.frames_per_packet);
+        self.decoder.pre_roll().max(roll)
+    }
+
+    fn hold(&self) -> usize {
+        let fade = self.rate() / FADES_PER_SECOND;
+        let last = self.last.map_or(0, |(_, frames)| frames);
+        fade.max(last) as usize
+    }
+
+    /// Puts out what is pending: all of it, or what nothing to come can change.
+    pub(super) fn give(&mut self, all: bool, out: &mut Outbox) {
+        let channels = self.channels();
+        let keep = if all { 0 } else { self.hold() * channels };
+        let ready = self.pending.len().saturating_sub(keep);
+        let (Some(spec), Ok(position)) = (self.spec, u64::try_from(self.pending_at)) else {
+            return;
+        };
+        if ready == 0 || (!all && self.pending.len() < self.fade.len()) {
+            return;
+        }
+        self.mix(channels);
+        let mut kept = out.buffer();
+        kept.extend_from_slice(self.pending.get(ready..).unwrap_or_default());
+        let mut samples = std::mem::replace(&mut self.pending, kept);
+        samples.truncate(ready);
+        self.pending_at += i64::try_from(ready / channels).unwrap_or(0);
+        out.queue.push_back(Out::Block(Block {
+            samples,
+            spec,
+            position,
+        }));
+    }
+
+    /// Fades the run before into the first pending frames. Both are the same sound: their weights add up to 1.
+    fn mix(&mut self, channels: usize) {
+        let fade = std::mem::take(&mut self.fade);
+        let frames = fade.len() / channels;
+        let pairs = self
+            .pending
+            .chunks_exact_mut(channels)
+            .zip(fade.chunks_exact(channels));
+        for (at, (new, old)) in pairs.enumerate() {
+            #[expect(clippy::cast_precision_loss, reason = "a fade has less than 2²⁴ frames")]
+            let weight = (at as f32 + 0.5) / frames as f32;
+            for (new, old) in new.iter_mut().zip(old) {
+                *new = old + (*new - old) * weight;
+            }
+        }
+    }
+
+    /// Packets before the next one are lost: what is pending goes out, and the next frame that is heard is at `next`.
+    pub(super) fn lose(&mut self, out: &mut Outbox) {
+        self.give(true, out);
+        self.emit_from = self.next;
+        self.last = None;
+    }
+
+    /// No packet follows the last one: what it has beyond what the container declares is padding.
+    pub(super) fn trim_end(&mut self) {
+        // Other containers say nothing of it, and units coarser than a frame are rounded.
+        let unit = self.rate().div_ceil(self.told.time_scale.max(1)) as usize;
+        if self.told.container == Container::FragmentedMp4 && self.beyond >= unit {
+            let padding = self.beyond.min(self.pending.len() / self.channels());
+            self.pending
+                .truncate(self.pending.len() - padding * self.channels());
+            self.next -= i64::try_from(padding).unwrap_or(0);
+        }
+        self.beyond = 0;
+    }
+
+    /// Another initialization section of the same codec.
+    pub(super) fn renew(&mut self, told: &TrackInfo) {
+        let clock = |told: &TrackInfo| (told.time_scale, told.first_pts, told.wraps);
+        if clock(&self.told) != clock(told) {
+            self.last = None;
+        }
+        self.told = told.clone();
+    }
+
+    /// Ends in favour of a run that begins `overlap` frames before `next`: puts out what is pending but for the end, which
+    /// that one is to fade in. How many frames that end has.
+    pub(super) fn hand_over(&mut self, other: &mut Run, overlap: i64, out: &mut Outbox) -> i64 {
+        let channels = self.channels();
+        let longest = (self.rate() / FADES_PER_SECOND) as usize;
+        let frames = longest
+            .min(self.pending.len() / channels)
+            .min(usize::try_from(overlap).unwrap_or(0));
+        other.fade = self.pending.split_off(self.pending.len() - frames * channels);
+        self.give(true, out);
+        i64::try_from(frames).unwrap_or(0)
+    }
+}

@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::{HlsPcm, feed::Feed};
 use crate::{
     decode::{
-        Block, DecodeError, DecodeEvent, TrimRule,
+        Block, DecodeError, DecodeEvent,
         source::{Interrupt, PcmSource, Step},
     },
     hls::{HlsControl, Origin},

@@ -11,9 +11,17 @@ use futures_lite::future::block_on;
 use kithara::cache::{AssetCache, AssetId, CacheError, CachePath};
 
 fn main() -> ExitCode {
-    if std::env::args().any(|argument| argument == "--help" || argument == "-h") {
-        println!("usage: cache_only     fills a small cache beyond its limit; there is nothing to set");
-        return ExitCode::SUCCESS;
+    let asked = std::env::args().nth(1);
+    match asked.as_deref() {
+        None => {}
+        Some("--help" | "-h") => {
+            println!("usage: cache_only     fills a small cache beyond its limit; there is nothing to set");
+            return ExitCode::SUCCESS;
+        }
+        Some(other) => {
+            eprintln!("cache_only: unexpected argument {other:?}; it has none");
+            return ExitCode::FAILURE;
+        }
     }
     match run() {
         Ok(()) => ExitCode::SUCCESS,

@@ -49,9 +49,17 @@ impl Source for Counter {
 }
 
 fn main() -> ExitCode {
-    if std::env::args().any(|argument| argument == "--help" || argument == "-h") {
-        println!("usage: own_source     plays a source of its own, with a seek; there is nothing to set");
-        return ExitCode::SUCCESS;
+    let asked = std::env::args().nth(1);
+    match asked.as_deref() {
+        None => {}
+        Some("--help" | "-h") => {
+            println!("usage: own_source     plays a source of its own, with a seek; there is nothing to set");
+            return ExitCode::SUCCESS;
+        }
+        Some(other) => {
+            eprintln!("own_source: unexpected argument {other:?}; it has none");
+            return ExitCode::FAILURE;
+        }
     }
     match run() {
         Ok(()) => ExitCode::SUCCESS,

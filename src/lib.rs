@@ -43,7 +43,7 @@
 //! | `file` | [`mod@file`]: HTTP and local files, random access while they arrive; [`media`] | `stream`, `cache`, `net`, `io` |
 //! | `hls` | [`hls`]; [`media`] | `stream`, `cache`, `net`, quick-m3u8, aes, cbc |
 //! | `decode` | [`decode`] | `io`, `stream`, symphonia |
-//! | `test-util` | [`stream::contract`], checks for sources of one's own; `storage::testing`, a disk that fails | |
+//! | `test-util` | [`stream::contract`], checks for sources of one's own; `storage::testing` and `cache::testing`, a disk that fails and a cache on it | |
 //! | `full` | all but `webpki-roots` and `test-util` | |
 //!
 //! # What it does not do

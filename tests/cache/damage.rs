@@ -1,5 +1,5 @@
-//! What the disk does to entries behind our back (C3, faults C20 and C21): found by the read that would give it out, told,
-//! and gone from the cache.
+//! Entries that the disk damages (C3, faults C20 and C21): the read that would return the damage finds it and reports it, and
+//! the entry is removed from the cache.
 
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -102,9 +102,9 @@ fn flip_a_bit(file: &Path, at: u64) {
     file.write_all(&[byte[0] ^ 2]).unwrap();
 }
 
-/// C3: `contains` looks at the file and not at its bytes, until somebody does.
+/// C3: `contains` reads the footer and not the bytes. The first read of them finds the damage.
 #[test]
-fn whoever_finds_damage_takes_the_entry_away() {
+fn the_read_that_finds_damage_removes_the_entry() {
     type Find = fn(&Scene);
     let finds: [(&str, Find); 7] = [
         ("get", |it| {
@@ -174,7 +174,7 @@ fn damage_to_the_version_before_takes_nothing_away() {
     );
 }
 
-/// C3: an open resource outlives its cache; then there is nobody to tell.
+/// C3: an open resource outlives its cache, which can then remove nothing.
 #[test]
 fn damage_found_after_the_cache_is_closed_is_an_error_all_the_same() {
     let scene = scene();

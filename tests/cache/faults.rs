@@ -1,4 +1,4 @@
-//! What is done to a cache behind its back, and what it does then (table C of the faults).
+//! What is done to a cache's files from outside, and what the cache does then (table C of the faults).
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -224,7 +224,7 @@ fn a_directory_in_an_entrys_place_counts_until_it_is_taken_away() {
         fs::create_dir_all(file.join("full/of")).unwrap();
         fs::write(file.join("full/of/things"), bytes(1000, 1)).unwrap();
         let cache = ordered(root.path(), ROOM);
-        // Only the look at the disk finds it where the last session ended in order.
+        // If the last session ended in order, only the scan finds it.
         block_on(cache.progress().finished());
         cache.put_atomic(&a, &path("other"), bytes(10, 2)).unwrap();
         check(&cache, root.path());
@@ -325,9 +325,9 @@ fn a_put_displaces_a_directory_also_where_the_trash_is_none() {
     });
 }
 
-/// C10, C11: what is not ours beside the assets is not looked into, so it need not be readable.
+/// C10, C11: foreign directories beside the assets are not listed, so they need not be readable.
 #[test]
-fn what_cannot_be_listed_beside_the_assets_fails_no_look() {
+fn what_cannot_be_listed_beside_the_assets_fails_no_scan() {
     let root = tempfile::tempdir().unwrap();
     let assets = root.path().join("assets");
     fs::create_dir(&assets).unwrap();
@@ -427,7 +427,7 @@ fn a_change_within_a_tick_of_the_record_is_found() {
     check(&second, root.path());
 }
 
-/// C10: what is not ours stays, what a dead session left goes.
+/// C10: foreign files stay, and what a killed session left is removed.
 #[test]
 fn opening_sweeps_our_leftovers_and_nothing_else() {
     let root = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! C12: one fetch for all who want the same entry.
+//! C12: one fetch for all callers that want the same entry.
 
 use std::cell::Cell;
 use std::convert::Infallible;
@@ -79,7 +79,7 @@ fn a_dropped_fetch_hands_over_and_a_failed_one_does_not_poison() {
     );
 }
 
-/// C16: what cannot be kept is handed on, to those who wait too.
+/// C16: bytes that cannot be kept are returned, to waiting callers too.
 #[test]
 fn what_does_not_fit_is_fetched_and_returned() {
     let cache = AssetCache::memory(3);
@@ -94,7 +94,7 @@ fn what_does_not_fit_is_fetched_and_returned() {
     let get = || cache.get_or_fetch(&asset, &path, fetch);
     let (mut first, mut second) = (pin!(get()), pin!(get()));
     block_on(async {
-        // So many looks into the cache later both have looked too: one fetches and one waits.
+        // After so many reads of the cache both callers have read it too: one fetches and one waits.
         for _ in 0..50 {
             assert!(poll_once(first.as_mut()).await.is_none());
             assert!(poll_once(second.as_mut()).await.is_none());
@@ -141,7 +141,7 @@ fn a_fetch_that_asks_for_its_own_entry_does_not_wait_for_itself() {
     assert_eq!(between, "inner between");
 }
 
-/// Two who ask on one thread, neither from inside the other, share one fetch all the same.
+/// Two callers on one thread, neither inside the other, share one fetch all the same.
 #[test]
 fn callers_on_one_thread_are_not_taken_for_parts_of_each_other() {
     let cache = AssetCache::memory(1 << 20);

@@ -227,7 +227,7 @@ impl Model {
             if kept {
                 std::fs::create_dir(&old).unwrap();
                 for file in std::fs::read_dir(&index).unwrap().flatten() {
-                    // The keeper may put a new file in its place just now; half an old index is an old index too.
+                    // The maintenance thread may replace the file just now. Half an old index is an old index too.
                     match std::fs::copy(file.path(), old.join(file.file_name())) {
                         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
                         copied => drop(copied.unwrap()),
@@ -241,7 +241,7 @@ impl Model {
             }
             self.ordered = false;
             self.open();
-            // An old index is believed until the look at the disk has passed.
+            // An old index is believed until the scan has ended.
             block_on(self.cache().progress().finished());
         }
     }
@@ -324,7 +324,7 @@ impl Model {
             Op::ReopenWithOldIndex => self.reopen_without_index(true),
             Op::DeleteBehind { asset } => {
                 if let Some(root) = &self.root {
-                    // What goes while it is being looked at may be taken for there until the next miss.
+                    // Removed while it is scanned, an asset may be taken to be there until the next miss.
                     block_on(self.cache().progress().finished());
                     let _ = std::fs::remove_dir_all(dir_of(root, &id(asset)));
                     self.assets.remove(&asset);

@@ -127,7 +127,7 @@ fn growth_evicts_others_and_is_refused_where_nothing_can_go() {
         Err(CacheError::InUse { .. })
     ));
 
-    // Let go, it can be evicted like anything else.
+    // Without its claim it can be evicted like any other asset.
     drop((writer, resource, partial));
     cache
         .put_atomic(&asset("third"), &path, vec![1; 100_000].into())
@@ -186,7 +186,7 @@ fn a_partial_file_without_a_record_is_swept() {
     assert!(disk(root.path()) < 10_000);
 }
 
-/// Fault C12, C26: one has it, and the next gets it when he is gone.
+/// Fault C12, C26: one claim at a time; the next one is granted when it has ended.
 #[test]
 fn one_at_a_time_has_a_partial_entry() {
     let root = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! Fault C25: an eviction policy is somebody else's code, and may call the cache back.
+//! Fault C25: an eviction policy is foreign code, and may call the cache.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -26,7 +26,7 @@ fn bytes(len: usize) -> Bytes {
     crate::bytes(len, 0)
 }
 
-/// Nobody changes anything meanwhile.
+/// Nothing may change meanwhile.
 fn check(cache: &BlockingCache, root: &Path) {
     cache.checkpoint().unwrap();
     crate::check(cache, root);
@@ -215,7 +215,7 @@ fn a_policy_may_call_the_cache_from_each_of_its_methods() {
     });
 }
 
-/// C5, C10, fault C25: several at once, each of whom may find the policy taken.
+/// C5, C10, fault C25: several threads at once, each of which may find the policy taken.
 #[test]
 fn four_threads_and_a_policy_that_calls_back_keep_the_limit() {
     ends(|| {
@@ -251,7 +251,7 @@ fn four_threads_and_a_policy_that_calls_back_keep_the_limit() {
     });
 }
 
-/// Fault C25: from another thread the way back cannot be told from any other caller, who waits for the policy.
+/// Fault C25: a call that the policy makes from another thread looks like any other call, and waits for the policy.
 #[test]
 fn a_policy_that_waits_for_a_write_elsewhere_is_not_waited_for_without_end() {
     ends(|| {
@@ -279,7 +279,7 @@ fn a_policy_that_waits_for_a_write_elsewhere_is_not_waited_for_without_end() {
     });
 }
 
-/// Fault C25: room for the end of a partial entry, and for what is not written of it yet, is made before its turn is taken.
+/// Fault C25: room for the footer of a partial entry, and for its unwritten bytes, is made before its entry lock is taken.
 #[test]
 fn a_policy_may_remove_the_entry_that_room_is_made_for() {
     for behind in [0, 30_000] {
@@ -300,7 +300,7 @@ fn a_policy_may_remove_the_entry_that_room_is_made_for() {
             let all = bytes(100_000);
             let written = all.len() - behind;
             writer.write_at(0, &all[..written]).unwrap();
-            // Each too small for what is behind.
+            // Each too small for what comes behind it.
             for victim in ["victim", "another"] {
                 cache
                     .put_atomic(&asset(victim), &path("x"), bytes(20_000))
@@ -374,7 +374,7 @@ fn to_the_brim(cache: &AssetCache) -> EntryWriter {
     brim
 }
 
-/// A policy that panics loses its news, and no more: it is asked again, and the accounts are right.
+/// A policy that panics loses the notes it was being told, and no more: it is asked again, and the accounts are right.
 #[test]
 fn a_policy_that_panics_is_asked_again() {
     ends(|| {
@@ -524,7 +524,7 @@ fn uses_are_told_in_their_order_and_before_anything_else() {
     blocking.checkpoint().unwrap();
     assert_eq!(tells(), uses(&[0, 1, 2, 3, 4, 5]));
 
-    // One that nobody knows is not told of.
+    // An asset that is not there is not told.
     let order = [3, 1, 1, 4, 0];
     for n in [3, 1, 1, 99, 4, 0] {
         drop(blocking.lease(&name(n)));
@@ -565,8 +565,8 @@ fn uses_are_told_in_their_order_and_before_anything_else() {
     );
 }
 
-/// Fault C25: what the cache is asked to do while the policy is at work is told afterwards, and put together: who went,
-/// then who was used, the last one last.
+/// Fault C25: what happens while the policy is at work is told afterwards, merged: first removals, then accesses, the latest
+/// last.
 #[test]
 fn what_happens_while_a_policy_works_is_told_afterwards() {
     let root = tempfile::tempdir().unwrap();

@@ -84,7 +84,7 @@ fn recency_survives_a_close_exactly_and_a_kill_up_to_the_checkpoint() {
     first.close();
     let second = ordered(root.path(), ROOM);
     assert_eq!(order(&second), wanted);
-    // What the look at the disk writes down may say more than the checkpoint.
+    // What the scan writes down may say more than the checkpoint.
     block_on(second.progress().finished());
     second.get(&asset("5"), &path("x")).unwrap().unwrap();
     second.checkpoint().unwrap();

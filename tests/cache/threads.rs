@@ -15,9 +15,9 @@ use kithara::storage::{StreamingError, StreamingResource};
 
 use crate::{ROOM, asset, bytes, check, dir_of, ordered, path};
 
-/// Bytes of files that were all there at one instant, the one between a walk that opens them and a second look at what
-/// it opened: whatever is moved, removed or made meanwhile is not counted twice, nor what was never there together. An
-/// inode that is open is given to no other file.
+/// Bytes of files that were all there at one instant: between a walk that opens them and a second check of what it opened.
+/// Files that are moved, removed or created meanwhile are not counted twice, nor counted together if they never were there
+/// together. The inode of an open file is given to no other file.
 fn du_at_once(dir: &Path) -> u64 {
     use std::os::unix::fs::MetadataExt as _;
     fn walk(dir: &Path, files: &mut HashMap<u64, (fs::File, u64)>) {

@@ -9,7 +9,7 @@ use crate::scene::{SCENES, Scene, asset, close, content, open, path, prepare};
 
 const SCENE: &str = "KITHARA_SCENE";
 const ROOT: &str = "KITHARA_ROOT";
-/// A path that is looked at and never there: it shows in the trace.
+/// A path that is asked for and never there, so that it shows in the trace.
 pub(crate) const BEGIN: &str = "kithara-scene-begins";
 pub(crate) const END: &str = "kithara-scene-ends";
 /// Enough calls that the main thread, which starts the test's, never makes as many.
@@ -62,7 +62,7 @@ fn child() {
 fn play(scene: Scene, root: &Path) {
     if scene != Scene::Create {
         let cache = open(root).unwrap();
-        // Its look at the disk done, the cache's own thread makes no calls in between.
+        // After its scan the maintenance thread makes no calls in between.
         futures_lite::future::block_on(cache.progress().finished());
         prepare(cache.blocking());
         cache.blocking().checkpoint().unwrap();

@@ -205,7 +205,7 @@ fn view(cache: &BlockingCache) -> BTreeMap<(&'static str, &'static str), u8> {
     found
 }
 
-/// Nothing of ours is left over, the accounts equal the disk, the limit holds, and the cache works.
+/// Nothing of the cache's own is left over, the accounts equal the disk, the limit holds, and the cache works.
 pub(crate) fn sound(root: &Path, cache: &AssetCache) {
     futures_lite::future::block_on(cache.progress().finished());
     cache.blocking().checkpoint().unwrap();

@@ -361,7 +361,7 @@ fn each_changing_call_fails_once_in_each_way() {
             .1
             .len();
     }
-    // Some calls are for the index or the trash, which nobody waits for; a full disk is tried again after eviction.
+    // Some calls are for the index or the trash, and fail no step. After a full disk a put evicts and tries again.
     assert!(failed as u64 > calls, "{failed} of {calls}");
 }
 

@@ -150,10 +150,10 @@ fn files_from_the_future_are_older_than_uses_now() {
     sound(&disk, &session);
 }
 
-/// C3: what changed behind our back is found by the next session, also where this one wrote to the asset afterwards, and so
-/// gave its directory a new time.
+/// C3: a change from outside is found by the next session, also if this session wrote to the asset afterwards and so gave its
+/// directory a new time.
 #[test]
-fn a_change_behind_our_back_is_found_though_we_wrote_after_it() {
+fn a_change_from_outside_is_found_though_the_cache_wrote_after_it() {
     for scanned in [false, true] {
         let disk = FakeDisk::default();
         let index = || {

@@ -87,7 +87,7 @@ fn random_step(dice: &mut Dice) -> Step {
     }
 }
 
-/// Cuts the power `times` times after each change of a run, and says how many machines were looked at.
+/// Cuts the power `times` times after each change of a run, and returns how many machines were checked.
 fn cut(run: &Run, times: u64, seed: u64) -> u64 {
     let states = AtomicU64::new(0);
     let workers = thread::available_parallelism().map_or(1, NonZero::get);

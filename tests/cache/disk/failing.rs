@@ -99,8 +99,8 @@ fn a_staged_entry_that_a_write_failed_for_is_never_committed() {
     assert_eq!(disk.bytes(), 0);
 }
 
-/// C5, C8, C11, fault C10: a new asset whose first put failed when its entry was in place already, as its directory could not
-/// be synced, is found as any other: with a time, and gone when room is needed.
+/// C5, C8, C11, fault C10: the first put of an asset failed after the rename, because the directory could not be synced. The
+/// asset is like any other: it has a last access, and is evicted when room is needed.
 #[test]
 fn an_asset_whose_first_put_failed_in_the_end_may_go() {
     let put = |session: &ManualCache, number, len| {

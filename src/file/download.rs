@@ -113,6 +113,7 @@ impl Download {
     /// Downloads until the file is complete, fails, or nobody reads it. From this call on, whether or not the future is
     /// polled, dropping the last reader closes the connections.
     pub(super) fn run(self) -> impl Future<Output = ()> + Send + use<> {
+        // Not before the file is open: until then it is the caller that may give up, see `CancelOnDrop`.
         // Weak: readers own the hook, and must not keep the connections of a driver that was dropped.
         let transfers = Arc::downgrade(&self.transfers);
         self.sink.when_unused(move || {

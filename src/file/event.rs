@@ -44,6 +44,7 @@ pub enum FileControl {
 /// # Ok(())
 /// # }
 /// ```
+// Boxed, so that this is `Unpin`: a receiver registers itself where it stands, and must not move while it waits.
 #[derive(Debug)]
 pub struct FileEvents(Pin<Box<Receiver<FileControl>>>);
 

@@ -22,7 +22,7 @@
 //! # }
 //! ```
 //!
-//! To have a file offline, run its driver to the end. Nobody need read. The resource tells the progress:
+//! To have a file offline, run its driver to the end. No read is needed. The resource tells the progress:
 //!
 //! ```no_run
 //! # async fn keep(source: kithara::file::FileSource) -> Result<(), Box<dyn std::error::Error>> {

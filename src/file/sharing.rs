@@ -88,6 +88,8 @@ pub(super) fn register(
         subscribers: Arc::clone(subscribers),
     };
     let mut registrations = REGISTRY.registrations();
+    // A registration outlives its download unnoticed. So each new one removes those whose claim has ended: the map is never
+    // larger than the number of downloads.
     registrations.retain(|_, registration| registration.entry.is_held());
     entry.beside(|cache, asset, path| {
         registrations.insert((cache.id(), asset.bare(), path.clone()), Arc::new(registration));

@@ -1,4 +1,8 @@
 //! Power cuts after every change.
+#![allow(
+    clippy::print_stderr,
+    reason = "a failed check says which of the many cuts it was"
+)]
 
 use std::num::NonZero;
 use std::path::PathBuf;

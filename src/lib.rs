@@ -3,7 +3,9 @@
 #![cfg_attr(feature = "hls", doc = "```no_run")]
 #![cfg_attr(not(feature = "hls"), doc = "```ignore")]
 //! use futures_lite::StreamExt;
-//! use kithara::{cache::AssetCache, hls::{HlsParams, HlsSource}, net::{HttpClient, Url}};
+//! use kithara::cache::AssetCache;
+//! use kithara::hls::{HlsParams, HlsSource};
+//! use kithara::net::{HttpClient, Url};
 //! use kithara::stream::{Stream, StreamParams};
 //!
 //! # async fn play(url: Url, mut decode: impl FnMut(&[u8])) -> Result<(), Box<dyn std::error::Error>> {
@@ -20,13 +22,15 @@
 //! # The parts
 //!
 //! ```text
-//!   hls, file         HlsSource, FileSource: a track as a source of bytes; a file also as Read + Seek (io)
-//!    │  ├── net       HttpClient: bodies that end only where their file does
-//!    │  └── cache     AssetCache: assets under one byte limit, on storage: files that are whole or absent
-//!   stream            Stream: runs any source; bounded, typed, stop = drop, acknowledged seeks
+//!  decode            any source to PCM
+//!   ├── file         one file, over HTTP or local: a stream, or Read + Seek
+//!   └── hls          an HLS presentation: a stream of its media bytes
+//!        ├── net     an HTTP client: a body ends only where its file does
+//!        ├── cache   assets under one byte limit, on storage
+//!        └── stream  runs any source: bounded, typed, stop = drop
 //! ```
 //!
-//! `stream` and `cache` stand alone and know nothing of each other; a source of one's own needs only `stream`.
+//! `stream` and `cache` stand alone and know nothing of each other. A source of your own needs only `stream`.
 //!
 //! # Features
 //!

@@ -156,7 +156,7 @@ impl PartialEntry {
             .map_err(|source| StreamingError::Io {
                 action: "make room for",
                 path: self.claim.partial.place().target.clone(),
-                source,
+                source: source.into(),
             })?;
         let mut refusal = None;
         let mut rename = || {
@@ -189,7 +189,7 @@ impl PartialEntry {
             (None, Err(error)) => Err(StreamingError::Io {
                 action: "commit",
                 path: self.claim.partial.place().target.clone(),
-                source: as_io(error),
+                source: as_io(error).into(),
             }),
         }
     }
@@ -314,7 +314,7 @@ mod tests {
             let refused = StreamingError::Io {
                 action: "commit",
                 path: "x".into(),
-                source: as_io(error),
+                source: as_io(error).into(),
             };
             assert_eq!(refused.is_full(), is_full, "{refused}");
         }

@@ -1,17 +1,18 @@
-//! Whom to tell that stored bytes are no longer what was written.
+//! Telling the owner of a file that its stored bytes are damaged.
 
 use std::fmt;
 use std::sync::Arc;
 
-/// What the owner of a file wants to run when somebody who reads it finds damage: on that thread, under no lock. He looks
-/// for himself; it may be sounded more than once, and for nothing.
+/// Called on the reading thread, with no lock held, when stored bytes are not what was written.
+///
+/// It may be called repeatedly, and for bytes that are replaced already. The owner verifies.
 #[derive(Clone, Default)]
 pub(crate) struct DamageCallback(Option<Arc<dyn Fn() + Send + Sync>>);
 
 impl DamageCallback {
     #[cfg_attr(
         not(feature = "cache"),
-        expect(dead_code, reason = "the cache takes away what is damaged")
+        expect(dead_code, reason = "the cache removes damaged entries")
     )]
     pub(crate) fn new(callback: impl Fn() + Send + Sync + 'static) -> Self {
         Self(Some(Arc::new(callback)))

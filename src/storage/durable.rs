@@ -138,7 +138,7 @@ pub trait DiskFile: Send + Sync {
     }
     /// Cuts the file, or extends it by a gap.
     fn set_len(&self, len: u64) -> io::Result<()>;
-    /// Makes the content durable. Deferred an error the content must be given up: the next sync would say Ok.
+    /// Makes the content durable. After an error the content must be given up: the next sync would say Ok.
     fn sync(&self) -> io::Result<()>;
 }
 

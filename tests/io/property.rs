@@ -1,7 +1,6 @@
 //! A plain `Vec<u8>` as the model: whatever is written, read, sought, failed, recorded and killed, in whatever order,
 //! never a wrong byte and never a false end.
 
-use std::error::Error;
 use std::io::{Read, Seek, SeekFrom};
 use std::ops::Range;
 
@@ -202,9 +201,7 @@ impl World {
                     .unwrap()
                     .downcast_ref::<WaitError<Reset>>()
                     .unwrap();
-                let cause = wait
-                    .source()
-                    .map(|cause| cause.downcast_ref::<Reset>().unwrap().0);
+                let cause = wait.cause().map(|cause| cause.0);
                 assert_eq!(cause, model.failed);
                 assert_eq!(wait.is_interrupted(), model.failed.is_none());
             }

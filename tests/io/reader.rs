@@ -1,6 +1,5 @@
 //! R6, and B6 to B11 as a reader sees them.
 
-use std::error::Error;
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom};
 use std::thread;
 
@@ -220,10 +219,7 @@ fn b11_a_blocked_read_ends_with_the_typed_cause_and_the_rest_is_readable() {
         let blocked = blocked_at(&track, 4);
         writer.fail(Reset(5));
         let error = blocked.join().unwrap().unwrap_err();
-        assert_eq!(
-            wait_error(&error).source().unwrap().downcast_ref(),
-            Some(&Reset(5))
-        );
+        assert_eq!(wait_error(&error).cause(), Some(&Reset(5)));
         assert_ne!(
             error.kind(),
             ErrorKind::Interrupted,

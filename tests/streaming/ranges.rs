@@ -109,8 +109,7 @@ fn b11_after_a_failure_the_bytes_and_the_cause_are_kept() {
     writer.fail(Reset(7));
     assert_eq!(rings.count(), 1);
     let failed = poll(&mut wait, &waker).unwrap().unwrap_err();
-    let cause = failed.source().unwrap().downcast_ref::<Reset>();
-    assert_eq!(cause, Some(&Reset(7)), "the cause itself, typed");
+    assert_eq!(failed.cause(), Some(&Reset(7)), "the cause itself, typed");
 
     let mut read = vec![0; bytes.len()];
     assert_eq!(track.read_at(0, &mut read).unwrap(), Found::Bytes(bytes.len()));
@@ -273,7 +272,7 @@ fn an_end_that_contradicts_what_is_known_is_refused() {
         writer.set_len(5),
         Err(StreamingError::EndConflict {
             known: 6,
-            said: 5,
+            stated: 5,
             ..
         })
     ));
@@ -284,7 +283,7 @@ fn an_end_that_contradicts_what_is_known_is_refused() {
         writer.set_len(9),
         Err(StreamingError::EndConflict {
             known: 8,
-            said: 9,
+            stated: 9,
             ..
         })
     ));
@@ -307,5 +306,11 @@ fn wait_errors_can_be_cloned_and_told_apart() {
     let error = track.wait_range_blocking(0..1).unwrap_err();
     assert!(matches!(error.clone(), WaitError::Failed { source } if source.0 == 3));
     assert!(!error.is_interrupted());
-    assert_eq!(error.to_string(), "the missing bytes will not come");
+    assert_eq!(error.cause(), Some(&Reset(3)));
+    assert_eq!(
+        error.to_string(),
+        Reset(3).to_string(),
+        "the top line is the cause's"
+    );
+    assert!(error.source().is_none(), "and the chain does not repeat it");
 }

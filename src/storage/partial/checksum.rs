@@ -1,19 +1,29 @@
-//! CRC-32 of bytes that arrive in any order, block by block, so that a commit need not read the file again.
+//! CRC-32 of bytes that arrive in any order, for each block, so that a commit need not read the file again.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crc32fast::Hasher;
 
-/// Bytes that one checksum of a [`Payload`](super::Payload) covers; the last covers what is left. What reads a file in
-/// steps of so many bytes has each block checked where it is wanted, without a copy.
+/// How many bytes one checksum of a [`Payload`] covers. The last one covers the rest. A reader that reads in steps of this
+/// size, from a multiple of it, has each block verified in its own buffer, without a copy.
 pub const BLOCK: usize = 128 * 1024;
 
+/// What a commit hands to the maker of the footer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Payload {
+    /// Length of the content in bytes.
+    pub len: u64,
+    /// CRC-32 (ISO-HDLC, as in gzip) of each [`BLOCK`] of the content as it was written; one at least.
+    pub blocks: Vec<u32>,
+}
+
 /// The runs of bytes written so far, each with the checksum of exactly its bytes. No run goes on from one block into the
-/// next: what checks a file later reads no more than a block for a byte.
+/// next, so that a verifier reads no more than a block for a byte.
 ///
-/// The writer alone owns it. It covers the bytes that are in the file, and no byte twice: only what is missing is
-/// written, and what is in the file goes missing again only if it was recorded by an earlier session and is found
-/// damaged. So such a run stays by itself.
+/// It covers the bytes that are in the file, and no byte twice: only missing bytes are written. Bytes that are in the file go
+/// missing again only if an earlier session recorded them and they are found damaged. Therefore a recorded run is never merged
+/// with others: it can be forgotten alone.
 #[derive(Debug, Default, Clone)]
 pub(super) struct Checksums {
     runs: BTreeMap<u64, Run>,
@@ -21,7 +31,7 @@ pub(super) struct Checksums {
     recorded: BTreeSet<u64>,
 }
 
-/// A stretch of bytes and its CRC-32.
+/// Where a run of bytes ends, and its CRC-32.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Run {
     pub(super) end: u64,
@@ -54,7 +64,7 @@ impl Checksums {
         self.runs.iter().map(|(start, run)| (*start, *run))
     }
 
-    /// Takes in `bytes` at `offset`, none of which is known yet.
+    /// Adds `bytes` at `offset`, none of which is known yet.
     pub(super) fn add(&mut self, mut offset: u64, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             let room = usize::try_from(block_end(offset) - offset).unwrap_or(BLOCK);
@@ -86,7 +96,8 @@ impl Checksums {
             joined = next.end;
         }
         if start == offset {
-            // In the place of one that is about to be forgotten, if there is one.
+            // The bytes replace a recorded run that starts here and was lost. Were it still marked as recorded, a late
+            // `forget` would take the new run away.
             self.recorded.remove(&start);
         }
         self.runs.insert(
@@ -98,7 +109,7 @@ impl Checksums {
         );
     }
 
-    /// The checksums of the blocks of bytes `0..len`, if all of those are there and nothing else. No bytes are one block.
+    /// The checksums of the blocks of `0..len`, if exactly these bytes are covered. No bytes are one block.
     pub(super) fn blocks(&self, len: u64) -> Option<Vec<u32>> {
         if len == 0 && self.runs.is_empty() {
             return Some(vec![Hasher::new().finalize()]);

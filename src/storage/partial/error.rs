@@ -1,4 +1,4 @@
-//! What can go wrong with a streaming resource: [`StreamingError`] for its file, [`WaitError`] for a wait.
+//! What can go wrong with a streaming resource: [`StreamingError`] for its files, [`WaitError`] for a wait.
 
 use std::error::Error;
 use std::fmt;
@@ -11,44 +11,45 @@ use snafu::Snafu;
 
 /// Why an operation on a [`StreamingResource`](super::StreamingResource) was refused or failed.
 #[non_exhaustive]
-#[derive(Debug, Snafu)]
+#[derive(Debug, Clone, Snafu)]
 #[snafu(visibility(pub(super)))]
 pub enum StreamingError {
-    /// The file system, or the [`Budget`](super::Budget), said no.
+    /// The file system failed, or the [`Budget`](super::Budget) refused.
     #[snafu(display("cannot {action} {}", path.display()))]
     Io {
-        /// What was being done, as a verb.
+        /// What was tried, as a verb.
         action: &'static str,
-        /// The file it was done to.
+        /// The file it was tried on.
         path: PathBuf,
         /// What the system said.
-        source: io::Error,
+        #[snafu(source(from(io::Error, Arc::new)))]
+        source: Arc<io::Error>,
     },
-    /// A [`Writer`](super::Writer) of this resource exists.
+    /// The resource has a [`Writer`](super::Writer) already.
     #[snafu(display("{} is being written", path.display()))]
     Taken {
         /// Where the resource will stand.
         path: PathBuf,
     },
-    /// Another resource, of this process or another one, holds the partial file.
-    #[snafu(display("{} is held by another resource", path.display()))]
+    /// Another resource has the partial file open, in this process or another one.
+    #[snafu(display("{} is in use by another resource", path.display()))]
     InUse {
         /// The partial file.
         path: PathBuf,
     },
-    /// The resource is complete; nothing can be written any more.
+    /// The resource is complete. It cannot be written any more.
     #[snafu(display("{} is committed", path.display()))]
     Committed {
         /// Where the resource stands.
         path: PathBuf,
     },
-    /// The resource was discarded; open it anew.
+    /// The resource was discarded. Open it anew.
     #[snafu(display("{} was discarded", path.display()))]
     Discarded {
         /// Where the resource would have stood.
         path: PathBuf,
     },
-    /// A commit found bytes missing. The writer can go on and fetch them.
+    /// A commit found bytes missing. The writer can fetch them and commit again.
     #[snafu(display("{} lacks bytes {}..{}", path.display(), missing.start, missing.end))]
     Incomplete {
         /// Where the resource will stand.
@@ -56,15 +57,15 @@ pub enum StreamingError {
         /// The first missing range.
         missing: Range<u64>,
     },
-    /// An end was said that contradicts an earlier one, or bytes already there.
-    #[snafu(display("{} cannot end at {said}: {known} is known", path.display()))]
+    /// The stated end contradicts an earlier one, or bytes that are present.
+    #[snafu(display("{} cannot end at {stated}: {known} is known", path.display()))]
     EndConflict {
         /// Where the resource will stand.
         path: PathBuf,
         /// The end known before, or the end of the bytes present.
         known: u64,
-        /// The end that was said.
-        said: u64,
+        /// The end that was stated.
+        stated: u64,
     },
     /// A write reaches beyond the known end, or beyond what a file can hold.
     #[snafu(display("bytes {}..{} lie beyond the end of {}", range.start, range.end, path.display()))]
@@ -74,16 +75,16 @@ pub enum StreamingError {
         /// The bytes of the write.
         range: Range<u64>,
     },
-    /// The file has fewer bytes than were written to it: somebody else cut it.
-    #[snafu(display("{} was cut at {offset} behind our back", path.display()))]
+    /// The file has fewer bytes than were written to it: another program cut it.
+    #[snafu(display("{} ends at {offset}, before bytes that were written", path.display()))]
     Cut {
         /// The file.
         path: PathBuf,
-        /// The byte that is gone.
+        /// The first byte that is gone.
         offset: u64,
     },
-    /// These bytes are not what was written: the disk, or somebody else, changed them. What lies around them is checked
-    /// by itself.
+    /// These bytes are not what was written: the disk or another program changed them. The bytes around them have
+    /// checksums of their own.
     #[snafu(display("bytes {}..{} of {} are damaged", range.start, range.end, path.display()))]
     Damaged {
         /// The file.
@@ -91,8 +92,8 @@ pub enum StreamingError {
         /// The bytes that one checksum covers, of which at least one is wrong.
         range: Range<u64>,
     },
-    /// An earlier sync failed. What was not recorded before it may never reach the disk, whatever a later sync says,
-    /// so the resource can neither be recorded nor committed: discard it.
+    /// An earlier sync failed. What was not recorded before may never reach the disk, whatever a later sync answers. The
+    /// resource can be neither recorded nor committed: discard it.
     #[snafu(display("an earlier sync of {} failed", path.display()))]
     SyncLost {
         /// The partial file.
@@ -107,7 +108,7 @@ pub enum StreamingError {
 }
 
 impl StreamingError {
-    /// Whether stored bytes were found to be no longer what was written. Fetching them again mends it.
+    /// Whether stored bytes are no longer what was written. Fetching them again repairs it.
     pub fn is_damaged(&self) -> bool {
         matches!(self, Self::Damaged { .. } | Self::Cut { .. })
     }
@@ -121,14 +122,28 @@ impl StreamingError {
     }
 }
 
+/// Keeps the kind that the system gave. The error is inside, for `get_ref().downcast_ref()`.
+impl From<StreamingError> for io::Error {
+    fn from(error: StreamingError) -> Self {
+        let kind = match &error {
+            StreamingError::Io { source, .. } => source.kind(),
+            StreamingError::Cut { .. } | StreamingError::Damaged { .. } => io::ErrorKind::InvalidData,
+            StreamingError::Taken { .. } | StreamingError::InUse { .. } => io::ErrorKind::ResourceBusy,
+            _ => io::ErrorKind::Other,
+        };
+        Self::new(kind, error)
+    }
+}
+
 /// Why a wait ended without its range.
 ///
-/// [`source`](Error::source) of a failure is the cause itself, so `downcast_ref::<E>()` finds it.
+/// A failure is transparent: its text and its [`source`](Error::source) are the cause's. [`cause`](Self::cause) is the cause
+/// itself.
 #[non_exhaustive]
 pub enum WaitError<E> {
-    /// The resource failed: nobody fetches what is missing. Bytes already present stay readable.
+    /// The resource failed: nobody fetches what is missing. Bytes that are present stay readable.
     Failed {
-        /// The cause its writer gave.
+        /// The cause that its writer gave.
         source: Arc<E>,
     },
     /// [`Interrupter::interrupt`](super::Interrupter::interrupt) was called.
@@ -136,12 +151,21 @@ pub enum WaitError<E> {
 }
 
 impl<E> WaitError<E> {
-    /// Whether somebody on this side called the wait off.
+    /// Whether the wait was interrupted from this side.
     pub fn is_interrupted(&self) -> bool {
         matches!(self, Self::Interrupted)
     }
+
+    /// The cause that the resource's writer gave, if the resource failed.
+    pub fn cause(&self) -> Option<&E> {
+        match self {
+            Self::Failed { source } => Some(source),
+            Self::Interrupted => None,
+        }
+    }
 }
 
+// By hand, because derived ones would ask that `E` is `Clone`, `Debug` and `Display` for all uses.
 impl<E> Clone for WaitError<E> {
     fn clone(&self) -> Self {
         match self {
@@ -162,34 +186,20 @@ impl<E: fmt::Debug> fmt::Debug for WaitError<E> {
     }
 }
 
-impl<E> fmt::Display for WaitError<E> {
+impl<E: fmt::Display> fmt::Display for WaitError<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Failed { .. } => "the missing bytes will not come",
-            Self::Interrupted => "the wait was interrupted",
-        })
-    }
-}
-
-// By hand, because a derived `source()` would answer the `Arc`, which hides `E` from a downcast.
-impl<E: Error + 'static> Error for WaitError<E> {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
-            Self::Failed { source } => Some(&**source),
-            Self::Interrupted => None,
+            Self::Failed { source } => source.fmt(f),
+            Self::Interrupted => f.write_str("the wait was interrupted"),
         }
     }
 }
 
-/// Keeps the kind the system gave; the error is inside, for `get_ref().downcast_ref()`.
-impl From<StreamingError> for io::Error {
-    fn from(error: StreamingError) -> Self {
-        let kind = match &error {
-            StreamingError::Io { source, .. } => source.kind(),
-            StreamingError::Cut { .. } | StreamingError::Damaged { .. } => io::ErrorKind::InvalidData,
-            StreamingError::Taken { .. } | StreamingError::InUse { .. } => io::ErrorKind::ResourceBusy,
-            _ => io::ErrorKind::Other,
-        };
-        Self::new(kind, error)
+impl<E: Error> Error for WaitError<E> {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Failed { source } => source.source(),
+            Self::Interrupted => None,
+        }
     }
 }

@@ -4,15 +4,16 @@ use std::fmt;
 use std::io::{self, IoSlice};
 use std::ops::Range;
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use bytes::Bytes;
 use snafu::ResultExt;
 
 use super::error::{CutSnafu, DamagedSnafu, IoSnafu, StreamingError};
 use super::verify::{ReadFault, Verifier};
-use crate::storage::durable::{DiskFile, Meta};
+use crate::storage::durable::{Disk, DiskFile, Kind, Meta};
 
-/// An open file with the name it was opened under; a rename does not end the reads.
+/// An open file with the name under which it was opened. A rename does not end the reads.
 pub(super) struct NamedFile {
     file: Box<dyn DiskFile>,
     path: PathBuf,
@@ -28,7 +29,7 @@ impl NamedFile {
         }
     }
 
-    /// Has what an earlier session wrote checked before it is read.
+    /// Has what an earlier session wrote verified before it is given out.
     pub(super) fn verified_by(mut self, verifier: Option<Verifier>) -> Self {
         self.verifier = verifier;
         self
@@ -63,8 +64,8 @@ impl NamedFile {
         self.named("sync", self.file.sync())
     }
 
-    /// Fills some of `buffer`, at least one byte, from bytes known to be there: none would be a false end. `seen_after_loss`: that
-    /// they are there was seen after they had been lost.
+    /// Fills some of `buffer` from bytes known to be present, at least one byte: none would be a false end.
+    /// `seen_after_loss`: they were seen present after they had been lost.
     pub(super) fn read_at(
         &self,
         offset: u64,
@@ -77,23 +78,21 @@ impl NamedFile {
         }
     }
 
-    /// Gives up the bytes that are checked with the one at `start`; `false` if that was done before.
+    /// Gives up the bytes that are verified together with the one at `start`. `false` if that was done before.
     pub(super) fn lose(&self, start: u64) -> bool {
-        self.verifier
-            .as_ref()
-            .is_some_and(|verifier| verifier.lose(start))
+        let verifier = self.verifier.as_ref();
+        verifier.is_some_and(|verifier| verifier.lose(start))
     }
 
-    /// The bytes that are checked with the one at `offset`.
+    /// The bytes that are verified together with the one at `offset`.
     pub(super) fn checked_range(&self, offset: u64) -> Option<Range<u64>> {
         self.verifier.as_ref()?.range(offset)
     }
 
-    /// Whether `bytes` are what was written at `start`, as far as one checksum goes.
+    /// Whether `bytes` have the checksum of the range that starts at `start`.
     pub(super) fn matches_checksum(&self, start: u64, bytes: &[u8]) -> bool {
-        self.verifier
-            .as_ref()
-            .is_some_and(|verifier| verifier.matches_checksum(start, bytes))
+        let verifier = self.verifier.as_ref();
+        verifier.is_some_and(|verifier| verifier.matches_checksum(start, bytes))
     }
 
     pub(super) fn damaged(&self, range: Range<u64>) -> StreamingError {
@@ -113,7 +112,7 @@ impl NamedFile {
         Ok(())
     }
 
-    /// As [`read_at`](Self::read_at), unchecked.
+    /// As [`read_at`](Self::read_at), unverified.
     pub(super) fn read_some(&self, offset: u64, buffer: &mut [u8]) -> Result<usize, StreamingError> {
         loop {
             match self.file.read_at(buffer, offset) {
@@ -165,6 +164,91 @@ impl NamedFile {
     }
 }
 
+impl fmt::Debug for NamedFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("NamedFile").field(&self.path).finish()
+    }
+}
+
+/// A partial file that its first write creates; empty until then.
+///
+/// To create a file, and perhaps its directory, takes longer than a server nearby takes to answer. So a reader need not wait
+/// for it.
+pub(super) struct LazyFile {
+    disk: Arc<dyn Disk>,
+    path: PathBuf,
+    file: OnceLock<Box<dyn DiskFile>>,
+    creating: Mutex<()>,
+}
+
+impl LazyFile {
+    pub(super) fn new(disk: Arc<dyn Disk>, path: PathBuf) -> Self {
+        Self {
+            disk,
+            path,
+            file: OnceLock::new(),
+            creating: Mutex::new(()),
+        }
+    }
+
+    fn created(&self) -> io::Result<&dyn DiskFile> {
+        if self.file.get().is_none() {
+            // The lock guards no data: it lets one thread create the file while the others wait. Two that open it would
+            // refuse each other, as the file is claimed by who has it open.
+            let _creating = self.creating.lock().unwrap_or_else(PoisonError::into_inner);
+            if self.file.get().is_none() {
+                let file = self.disk.open_partial(&self.path)?;
+                if file.metadata()?.len > 0 {
+                    file.set_len(0)?;
+                }
+                let _ = self.file.set(file);
+            }
+        }
+        let created = self.file.get().ok_or(io::ErrorKind::NotFound)?;
+        Ok(&**created)
+    }
+}
+
+impl DiskFile for LazyFile {
+    fn metadata(&self) -> io::Result<Meta> {
+        match self.file.get() {
+            Some(file) => file.metadata(),
+            None => Ok(Meta {
+                kind: Kind::File,
+                len: 0,
+                modified: None,
+            }),
+        }
+    }
+
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.file.get().map_or(Ok(0), |file| file.read_at(buf, offset))
+    }
+
+    fn append(&mut self, _: &[Bytes]) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
+        self.created()?.write_at(bytes, offset)
+    }
+
+    fn write_parts_at(&self, parts: &[IoSlice<'_>], offset: u64) -> io::Result<usize> {
+        self.created()?.write_parts_at(parts, offset)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        match self.file.get() {
+            None if len == 0 => Ok(()),
+            _ => self.created()?.set_len(len),
+        }
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.file.get().map_or(Ok(()), |file| file.sync())
+    }
+}
+
 /// Refuses everything.
 struct NoFile;
 
@@ -191,11 +275,5 @@ impl DiskFile for NoFile {
 
     fn sync(&self) -> io::Result<()> {
         Err(io::ErrorKind::Unsupported.into())
-    }
-}
-
-impl fmt::Debug for NamedFile {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("NamedFile").field(&self.path).finish()
     }
 }

@@ -1,4 +1,14 @@
 //! What all handles of a resource share: the presence, the file, and what one writer leaves to the next.
+//!
+//! ```text
+//!   lock            taken by                         held for
+//!   memory pieces   readers, the writer              a few steps
+//!   presence        all                              a few steps, no I/O
+//!   writer state    the writer, readers that lose    a few steps
+//!   recorder        checkpoints, commits             the work of the disk; readers never wait for it
+//! ```
+//!
+//! The first three are taken in this order: one of them is never asked for under one that stands below it.
 
 use std::io::IoSlice;
 use std::ops::Range;
@@ -8,53 +18,59 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use bytes::Bytes;
 use snafu::{OptionExt, ResultExt};
 
-use super::checksum::Checksums;
-use super::error::{CommittedSnafu, DiscardedSnafu, IncompleteSnafu, IoSnafu, TakenSnafu};
+use super::checksum::{Checksums, Payload};
+use super::error::{CommittedSnafu, DiscardedSnafu, IncompleteSnafu, IoSnafu, StreamingError, TakenSnafu};
 use super::file::NamedFile;
 use super::memory::MemoryPieces;
+use super::options::Budget;
 use super::presence::{Loss, Presence};
 use super::record::Record;
 use super::recorder::Recorder;
 use super::state::{Ahead, RoleRefused};
+use super::status::Found;
 use super::verify::ReadFault;
-use super::{Budget, Found, Payload, StreamingError};
 use crate::storage::damage::DamageCallback;
 
-/// Bytes that came in a row are written together up to a multiple of this place in the file: a page cache that is
-/// filled in long, aligned steps is read a fifth faster later on, and costs less to fill (a tenth of a download's time
-/// beside half as much; `cargo bench --bench file --features file -- throughput`). Twice as much fills it no faster.
+/// Bytes that came in a row are written together, up to a multiple of this offset in the file. A page cache that is filled in
+/// long, aligned steps is read a fifth faster later on, and costs less to fill (a tenth of a download's time, compared with
+/// half as much; `cargo bench --bench file --features file -- throughput`). Twice as much fills it no faster.
 pub(super) const STEP: u64 = 1024 * 1024;
 
-/// Is given the error for each stretch that is lost, on the thread that reads and under no lock.
+/// Called with the error for each range that is lost, on the reading thread, with no lock held.
 pub(crate) type RepairCallback = Box<dyn Fn(StreamingError) + Send + Sync>;
+
+/// What is set when a resource is opened.
+pub(super) struct Settings {
+    pub(super) target: PathBuf,
+    pub(super) checkpoint_every: u64,
+    pub(super) budget: Option<Arc<dyn Budget>>,
+    /// Called for damage to a complete resource.
+    pub(super) on_damage: DamageCallback,
+}
 
 pub(super) struct Inner<E> {
     pub(super) presence: Presence<E>,
     pub(super) file: NamedFile,
     pub(super) memory: MemoryPieces,
-    pub(super) target: PathBuf,
-    pub(super) checkpoint_every: u64,
-    pub(super) budget: Option<Arc<dyn Budget>>,
-    pub(super) writer_state: Mutex<WriterState>,
-    pub(super) recorder: Mutex<Recorder>,
-    /// Told of damage to what was complete.
-    pub(super) on_damage: DamageCallback,
-    /// Fetches what is lost of what was complete; without it who reads that gets the error.
+    pub(super) settings: Settings,
+    /// Fetches what a complete resource has lost. Without it the reader gets the error.
     pub(super) repair: OnceLock<RepairCallback>,
+    writer_state: Mutex<WriterState>,
+    recorder: Mutex<Recorder>,
 }
 
 /// What a writer leaves to the next one.
 pub(super) struct WriterState {
     pub(super) sums: Checksums,
     pub(super) tag: Vec<u8>,
-    /// What is shown and not written yet.
+    /// Present, and not written yet.
     pub(super) unwritten: UnwrittenRun,
     /// Bytes written since the last checkpoint.
     pub(super) unsynced: u64,
     pub(super) checkpoints: u64,
 }
 
-/// A run of bytes in the order in which they came, each part a piece of what is held.
+/// A run of bytes in the order in which they came. Each part is a memory piece.
 #[derive(Default)]
 pub(super) struct UnwrittenRun {
     start: u64,
@@ -71,7 +87,7 @@ impl UnwrittenRun {
         self.parts.is_empty()
     }
 
-    /// Adds what follows the run, or begins it.
+    /// Adds what follows the run, or begins one.
     pub(super) fn push(&mut self, offset: u64, part: Bytes) {
         if self.parts.is_empty() {
             self.start = offset;
@@ -81,21 +97,33 @@ impl UnwrittenRun {
     }
 }
 
-impl WriterState {
-    pub(super) fn resume(record: Record) -> Self {
+impl<E> Inner<E> {
+    pub(super) fn new(
+        settings: Settings,
+        presence: Presence<E>,
+        file: NamedFile,
+        recorder: Recorder,
+        record: Record,
+    ) -> Self {
         Self {
-            sums: Checksums::recorded(record.runs),
-            tag: record.tag,
-            unwritten: UnwrittenRun::default(),
-            unsynced: 0,
-            checkpoints: 0,
+            presence,
+            file,
+            memory: MemoryPieces::default(),
+            settings,
+            repair: OnceLock::new(),
+            writer_state: Mutex::new(WriterState {
+                sums: Checksums::recorded(record.runs),
+                tag: record.tag,
+                unwritten: UnwrittenRun::default(),
+                unsynced: 0,
+                checkpoints: 0,
+            }),
+            recorder: Mutex::new(recorder),
         }
     }
-}
 
-impl<E> Inner<E> {
     pub(super) fn role(&self, taken: Result<(), RoleRefused>) -> Result<(), StreamingError> {
-        let path = &self.target;
+        let path = &self.settings.target;
         match taken {
             Ok(()) => Ok(()),
             Err(RoleRefused::Taken) => TakenSnafu { path }.fail(),
@@ -106,11 +134,24 @@ impl<E> Inner<E> {
 
     pub(super) fn refuse_committed(&self) -> Result<(), StreamingError> {
         if self.presence.is_complete() {
-            CommittedSnafu { path: &self.target }.fail()
+            let path = &self.settings.target;
+            CommittedSnafu { path }.fail()
         } else {
             Ok(())
         }
     }
+
+    /// Poison is ignored: each step under this lock leaves the state whole.
+    pub(super) fn writer_state(&self) -> MutexGuard<'_, WriterState> {
+        self.writer_state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Poison is ignored: each step under this lock ends with its own flag set.
+    pub(super) fn recorder(&self) -> MutexGuard<'_, Recorder> {
+        self.recorder.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    // Reading.
 
     /// Reads what is present at `offset`.
     pub(super) fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<Found, StreamingError> {
@@ -131,23 +172,26 @@ impl<E> Inner<E> {
         let mut seen_after_loss = false;
         loop {
             let (presence, file) = (&self.presence, &self.file);
-            match self
+            let read = self
                 .memory
-                .read(presence, file, ahead, offset, buffer, seen_after_loss)
-            {
+                .read(presence, file, ahead, offset, buffer, seen_after_loss);
+            match read {
                 Ok(found) => return Ok(found),
                 Err(ReadFault::Failed(error)) => return Err(error),
                 Err(ReadFault::Damaged { range, error }) => self.lose(range, error)?,
                 Err(ReadFault::Lost) => {}
             }
+            // What was seen present before the loss may be the lost bytes. What is seen present after it is not: either the
+            // loss was refused, or the bytes were replaced.
             seen_after_loss = true;
             ahead = presence.ahead(offset, buffer.len() as u64);
         }
     }
 
-    /// Takes `range`, which cannot be read as it was written, for missing, if there is somebody to fetch it.
+    /// Counts `range`, which cannot be read as it was written, as missing, if there is somebody to fetch it.
     fn lose(&self, range: Range<u64>, error: StreamingError) -> Result<(), StreamingError> {
-        // The writer never asks for presence while it has the desk.
+        // Runs under the lock of presence, and takes the writer state's. The other order would deadlock: the writer never
+        // asks for presence while it has its state locked.
         let first = || {
             let first = self.file.lose(range.start);
             if first {
@@ -174,21 +218,13 @@ impl<E> Inner<E> {
 
     fn report_damage(&self, error: &StreamingError) {
         if error.is_damaged() {
-            self.on_damage.call();
+            self.settings.on_damage.call();
         }
     }
 
-    /// Poison is ignored: each step under this lock leaves the desk whole.
-    pub(super) fn writer_state(&self) -> MutexGuard<'_, WriterState> {
-        self.writer_state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+    // Writing.
 
-    /// Poison is ignored: each step under this lock ends with its own flag set.
-    pub(super) fn recorder(&self) -> MutexGuard<'_, Recorder> {
-        self.recorder.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Writes `bytes`, none of which is present, piece by piece, so that readers see the first soon.
+    /// Writes `bytes`, none of which is present, in pieces, so that readers see the first ones soon.
     pub(super) fn write_missing(&self, mut offset: u64, bytes: &[u8]) -> Result<(), StreamingError> {
         const PIECE: usize = 256 * 1024;
         self.reserve(bytes.len() as u64)?;
@@ -209,6 +245,7 @@ impl<E> Inner<E> {
                 state.sums.add(offset, done);
                 state.unsynced += done.len() as u64;
             }
+            // Last: what is present can be read, and is in the checksums that a checkpoint records.
             self.presence.insert(offset..end);
             offset = end;
             rest = left;
@@ -216,8 +253,8 @@ impl<E> Inner<E> {
         Ok(())
     }
 
-    /// Takes in the bytes of `gap`, none of which is present, out of `parts`, which follow each other from `offset`:
-    /// shows them, and leaves them to [`flush`](Self::flush) unless they make a step full.
+    /// Takes the bytes of `gap`, none of which is present, out of `parts`, which follow each other from `offset`. They are
+    /// present at once, and written by [`flush`](Self::flush), or here if they fill a step.
     pub(super) fn put_missing(
         &self,
         gap: Range<u64>,
@@ -232,7 +269,7 @@ impl<E> Inner<E> {
             while at < end.min(gap.end) {
                 let stop = end.min(gap.end).min((at / STEP + 1) * STEP);
                 // Within the part, whose length is a `usize`.
-                let within = |place: u64| usize::try_from(place - start).unwrap_or(usize::MAX);
+                let within = |position: u64| usize::try_from(position - start).unwrap_or(usize::MAX);
                 let piece = part.slice(within(at)..within(stop));
                 pieces.push((at, piece));
                 at = stop;
@@ -257,7 +294,7 @@ impl<E> Inner<E> {
         Ok(())
     }
 
-    /// Writes what is shown and not written yet. What cannot be written stays held, and is not tried again.
+    /// Writes the unwritten run. What cannot be written stays in memory, and is not tried again.
     pub(super) fn flush(&self) -> Result<(), StreamingError> {
         let UnwrittenRun { start, len, parts } = std::mem::take(&mut self.writer_state().unwritten);
         if parts.is_empty() {
@@ -284,7 +321,7 @@ impl<E> Inner<E> {
         Ok(())
     }
 
-    /// Of `parts`, which follow each other from `start`, what lies before `end` is in the file.
+    /// Of `parts`, which follow each other from `start`, what lies before `end` is in the file now.
     fn written(&self, start: u64, end: u64, parts: &[Bytes]) {
         let mut at = start;
         for part in parts {
@@ -298,6 +335,7 @@ impl<E> Inner<E> {
                 state.sums.add(at, done);
                 state.unsynced += done.len() as u64;
             }
+            // After the write: until here readers find the bytes in memory, from here on in the file.
             let done = done.len();
             if done < part.len() {
                 self.memory.shorten(at, (at + done as u64, part.slice(done..)));
@@ -308,14 +346,16 @@ impl<E> Inner<E> {
         }
     }
 
-    /// Gives the file, of which all `len` bytes are there and stay, its footer and its final name.
+    /// Gives the file its footer and its final name. All `len` bytes are present and [sealed](Presence::seal).
     pub(super) fn commit<F: AsRef<[u8]>>(
         &self,
         len: u64,
         footer: impl FnOnce(Payload) -> F,
     ) -> Result<(), StreamingError> {
-        let blocks = self.writer_state().sums.blocks(len).context(IncompleteSnafu {
-            path: &self.target,
+        // Bytes that are present in memory only have no checksum: they stand in the way of a commit.
+        let blocks = self.writer_state().sums.blocks(len);
+        let blocks = blocks.context(IncompleteSnafu {
+            path: &self.settings.target,
             missing: 0..len,
         })?;
         let footer = footer(Payload { len, blocks });
@@ -325,7 +365,8 @@ impl<E> Inner<E> {
             .file
             .write_all_at(len, footer)
             .and_then(|()| self.file.set_len(len + footer.len() as u64))
-            .and_then(|()| self.recorder().finish(&self.file, &self.target));
+            .and_then(|()| self.recorder().finish(&self.file, &self.settings.target));
+        // Not `finished.is_ok()`: an error after the rename leaves a file that is committed, and perhaps not durable.
         if self.recorder().is_closed() {
             self.presence.complete();
         } else {
@@ -335,18 +376,16 @@ impl<E> Inner<E> {
     }
 
     pub(super) fn reserve(&self, bytes: u64) -> Result<(), StreamingError> {
-        let reserved = self
-            .budget
-            .as_ref()
-            .map_or(Ok(()), |budget| budget.reserve(bytes));
+        let budget = self.settings.budget.as_ref();
+        let reserved = budget.map_or(Ok(()), |budget| budget.reserve(bytes));
         reserved.context(IoSnafu {
             action: "make room for",
-            path: &self.target,
+            path: &self.settings.target,
         })
     }
 
     pub(super) fn release(&self, bytes: u64) {
-        if let Some(budget) = &self.budget {
+        if let Some(budget) = &self.settings.budget {
             budget.release(bytes);
         }
     }

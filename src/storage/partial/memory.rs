@@ -1,9 +1,18 @@
-//! Bytes that are in memory and not in the file: not yet, or because there is no file, or no room for it to grow.
+//! Memory pieces: bytes that are present and not in the file. They are not written yet, or there is no file, or no room for
+//! it to grow.
 //!
-//! Those for which there is no room can be let go again, which those in the file never are. A reader looks under this
-//! lock whether a byte is present and where it is; the writer shows bytes after it has put them here, and takes them
-//! away after they are in the file or their presence is withdrawn. So a reader that finds a byte present here and not
-//! among these finds it in the file, now and later, unless it turns out to be damaged there. `held_model.rs` walks through every interleaving.
+//! Pieces for which there is no room can be freed again; bytes in the file never go. So a reader must not take a hole of the
+//! file for bytes whose piece was freed between its look and its read:
+//!
+//! ```text
+//!   the writer shows      1. piece into the map       2. presence.insert
+//!   the writer stores     1. bytes into the file      2. piece out of the map
+//!   the writer frees      1. presence.withdraw        2. piece out of the map
+//!   a reader              under the map's lock: present? and where?
+//! ```
+//!
+//! A reader that finds a byte present under the map's lock, and no piece that has it, therefore finds it in the file, now and
+//! later, unless it is damaged there. `tests/interleavings` tries every interleaving of these steps.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -11,10 +20,10 @@ use std::sync::PoisonError;
 
 use bytes::Bytes;
 
-use super::Found;
 use super::file::NamedFile;
 use super::presence::Presence;
 use super::state::Ahead;
+use super::status::Found;
 use super::sync::{AtomicBool, Mutex, MutexGuard, Ordering};
 use super::verify::ReadFault;
 
@@ -23,10 +32,11 @@ const PIECE: usize = 64 * 1024;
 
 #[derive(Default)]
 pub(super) struct MemoryPieces {
-    /// Spares everybody else the lock.
+    /// Set with the first piece. Resources that never have one are read without the lock.
     used: AtomicBool,
-    /// Whether pieces were let go.
+    /// Whether pieces were freed.
     freed: AtomicBool,
+    /// By offset.
     pieces: Mutex<BTreeMap<u64, Bytes>>,
 }
 
@@ -35,7 +45,7 @@ impl MemoryPieces {
         self.freed.load(Ordering::Acquire)
     }
 
-    /// A map is whole after every call made on it, also after a panic between two.
+    /// Poison is ignored: the map is whole after every call made on it, also after a panic between two.
     fn pieces(&self) -> MutexGuard<'_, BTreeMap<u64, Bytes>> {
         self.pieces.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -44,8 +54,9 @@ impl MemoryPieces {
         self.pieces().values().map(|piece| piece.len() as u64).sum()
     }
 
-    /// Takes in copies of `bytes`, none of which is present, and then shows them.
+    /// Takes copies of `bytes`, none of which is present, and then shows them.
     pub(super) fn copy_in<E>(&self, presence: &Presence<E>, offset: u64, bytes: &[u8]) {
+        // Before the bytes are shown: a reader that sees them present has to see this, too.
         self.used.store(true, Ordering::Release);
         let mut at = offset;
         for piece in bytes.chunks(PIECE) {
@@ -55,7 +66,7 @@ impl MemoryPieces {
         presence.insert(offset..at);
     }
 
-    /// Takes in `pieces` as they are, which make up `range`, and then shows them; none is present.
+    /// Takes `pieces` as they are, which make up `range`, and then shows them. None is present.
     pub(super) fn take_in<E>(&self, presence: &Presence<E>, range: Range<u64>, pieces: &[(u64, Bytes)]) {
         self.used.store(true, Ordering::Release);
         for (at, piece) in pieces {
@@ -64,34 +75,37 @@ impl MemoryPieces {
         presence.insert(range);
     }
 
-    /// Of the piece that starts at `start` all before `rest` is in the file by now.
+    /// The piece that starts at `start` is in the file, but for `rest`.
     pub(super) fn shorten(&self, start: u64, rest: (u64, Bytes)) {
         let mut pieces = self.pieces();
+        // In one step under the lock: between the two a reader would look for the rest in the file.
         let stale = pieces.remove(&start);
         pieces.insert(rest.0, rest.1);
         drop(pieces);
         drop(stale);
     }
 
-    /// Drops a piece that is in the file by now.
+    /// The piece that starts at `start` is in the file.
     pub(super) fn written(&self, start: u64) {
         let stale = self.pieces().remove(&start);
         drop(stale);
     }
 
-    /// Withdraws the pieces that lie in none of `keep`, and then drops them.
+    /// Withdraws the pieces that overlap none of `keep`, and then drops them.
     pub(super) fn free<E>(&self, presence: &Presence<E>, keep: &[Range<u64>]) {
         for piece in self.outside(keep) {
             let start = piece.start;
             self.freed.store(true, Ordering::Release);
             presence.withdraw(piece);
-            self.pieces().remove(&start);
+            // Dropped after the lock is released: the destructor may be the app's.
+            let stale = self.pieces().remove(&start);
+            drop(stale);
         }
     }
 
-    /// The pieces that lie in none of `keep`.
+    /// The pieces that overlap none of `keep`.
     fn outside(&self, keep: &[Range<u64>]) -> Vec<Range<u64>> {
-        let wanted = |piece: &Range<u64>| {
+        let kept = |piece: &Range<u64>| {
             keep.iter()
                 .any(|kept| piece.start < kept.end && kept.start < piece.end)
         };
@@ -99,11 +113,11 @@ impl MemoryPieces {
         let ranges = pieces
             .iter()
             .map(|(start, piece)| *start..start + piece.len() as u64);
-        ranges.filter(|piece| !wanted(piece)).collect()
+        ranges.filter(|piece| !kept(piece)).collect()
     }
 
-    /// Reads what was seen to lie `ahead` of `offset`: from the file as long as nothing was ever held. `seen_after_loss`: it was
-    /// seen after the byte there had been lost.
+    /// Reads what was seen to lie `ahead` of `offset`: from the file as long as there never was a piece. `seen_after_loss`:
+    /// the byte there was seen present after it had been lost.
     pub(super) fn read<E>(
         &self,
         presence: &Presence<E>,
@@ -116,7 +130,7 @@ impl MemoryPieces {
         match ahead {
             Ahead::Missing => Ok(Found::Missing),
             Ahead::End => Ok(Found::End),
-            // What is finished is all in the file.
+            // A complete resource is all in the file.
             Ahead::Bytes(_) if self.used.load(Ordering::Acquire) && !presence.is_finished() => {
                 self.read_either(presence, file, offset, buffer, seen_after_loss)
             }
@@ -128,7 +142,7 @@ impl MemoryPieces {
         }
     }
 
-    /// Looks again, as what was seen may be gone, and reads what is present at `offset`, wherever it is.
+    /// Reads what is present at `offset`, from a piece or from the file.
     fn read_either<E>(
         &self,
         presence: &Presence<E>,
@@ -138,6 +152,7 @@ impl MemoryPieces {
         seen_after_loss: bool,
     ) -> Result<Found, ReadFault> {
         let pieces = self.pieces();
+        // Asked again under the map's lock: what was seen before may be freed by now.
         let count = match presence.ahead(offset, buffer.len() as u64) {
             Ahead::Missing => return Ok(Found::Missing),
             Ahead::End => return Ok(Found::End),
@@ -171,11 +186,7 @@ impl MemoryPieces {
         let count = usize::try_from(count.min(next - offset))
             .unwrap_or(usize::MAX)
             .min(buffer.len());
-        file.read_at(
-            offset,
-            buffer.get_mut(..count).unwrap_or_default(),
-            seen_after_loss,
-        )
-        .map(Found::Bytes)
+        let part = buffer.get_mut(..count).unwrap_or_default();
+        file.read_at(offset, part, seen_after_loss).map(Found::Bytes)
     }
 }

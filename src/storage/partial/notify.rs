@@ -1,18 +1,23 @@
-//! Wake-ups as data: collected under the lock, run after it.
+//! Notifying watchers of changes, and the effects that a change defers until its lock is released.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::task::Waker;
 
-/// What to do when nobody reads any more.
+/// Called when nobody uses the reading side any more.
 pub(super) type UnusedHook = Box<dyn FnOnce() + Send>;
 
-/// What a change of the shared state owes to others: a hook to run, wakers to wake and values to drop. All run code
-/// that is not ours, so [`run`](Deferred::run) comes after the lock is gone.
+/// Effects of a change of the shared state, collected under its lock and [run](Self::run) after it is released.
+///
+/// Each of them runs code of others: a hook, a waker, or the destructor of a waker or of a cause. Under the lock that code
+/// could call the resource again and deadlock.
 pub(super) struct Deferred<E> {
     pub(super) hook: Option<UnusedHook>,
+    /// To be woken.
     pub(super) wakers: Vec<Waker>,
+    /// Replaced or not needed: only to be dropped.
     pub(super) stale: Vec<Waker>,
+    /// To be dropped.
     pub(super) causes: Vec<Arc<E>>,
 }
 
@@ -26,8 +31,9 @@ impl<E> Deferred<E> {
         }
     }
 
-    /// Wakes and drops. Call it without any lock held.
+    /// Calls, wakes and drops. The caller holds no lock.
     pub(super) fn run(self) {
+        // The hook first: what it stops is stopped before a watcher learns that nobody reads any more.
         if let Some(hook) = self.hook {
             hook();
         }
@@ -37,8 +43,11 @@ impl<E> Deferred<E> {
     }
 }
 
-/// Tells any number of watchers that something changed. Each watcher remembers the version it saw, so a change between
-/// two looks is never lost, and changes it slept through count as one.
+/// A versioned notify for any number of watchers.
+///
+/// Each watcher remembers the version it saw last. A change between two looks is therefore seen, however late the second
+/// look comes; several changes in between count as one. Without the version a change after the look and before the
+/// registration of the waker would be lost.
 pub(super) struct Notify {
     version: u64,
     watchers: BTreeMap<u64, Waker>,
@@ -46,12 +55,14 @@ pub(super) struct Notify {
 
 impl Notify {
     pub(super) fn new() -> Self {
+        // A watcher begins at 0, so that its first look finds a change.
         Self {
             version: 1,
             watchers: BTreeMap::new(),
         }
     }
 
+    /// Something changed.
     pub(super) fn notify<E>(&mut self, deferred: &mut Deferred<E>) {
         self.version += 1;
         deferred
@@ -59,7 +70,7 @@ impl Notify {
             .extend(std::mem::take(&mut self.watchers).into_values());
     }
 
-    /// The version to remember if it is not `seen`; else leaves `waker` for the next ring.
+    /// The version to remember, if it is not `seen`. Otherwise `waker` is woken by the next change.
     pub(super) fn changed_since<E>(
         &mut self,
         watcher: u64,
@@ -75,7 +86,7 @@ impl Notify {
         Some(self.version)
     }
 
-    /// Leaves `waker` for the next ring.
+    /// Has `waker` woken by the next change.
     pub(super) fn register<E>(&mut self, watcher: u64, waker: Waker, deferred: &mut Deferred<E>) {
         deferred.stale.extend(self.watchers.insert(watcher, waker));
     }

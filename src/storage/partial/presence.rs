@@ -1,9 +1,33 @@
-//! Which bytes are there and who waits for which: the synchronising core, without any file.
+//! Which bytes are present and who waits for which: the synchronising core, without any file.
 //!
-//! One lock, one table. A check and the registration of its waker are one step under that lock, and each change looks
-//! at every waiter's own range, so a wait ends for exactly the reasons in [`State::verdict`] and no wake-up is lost.
-//! Wakers run and causes are dropped after the lock is gone. `model.rs` compiles this file a second time on loom's
-//! lock and walks through every interleaving.
+//! ```text
+//!             0       4       8      12      16      20
+//!   present   ├───────┤       ├───────┤                    0..4 and 8..12
+//!   waiter 1     ├──┤                                      1..3: present, does not wait
+//!   waiter 2     ├────────────────┤                        1..9: woken by the insert that closes 4..8
+//!   waiter 3                          ├───────────────┤    12..20: woken when all of it is present, or when
+//!                                                          the end is proven (at 16, say) and 12..16 is present
+//! ```
+//!
+//! One lock guards one [`State`]. A waiter checks and registers in one step under it; a writer changes and looks at every
+//! waiter in one step under it; wakers run after it is released.
+//!
+//! ```text
+//!   waiting task              under the lock               writer's thread
+//!   ────────────              ──────────────               ───────────────
+//!   poll_range(1..9) ──▶ ┌ is 1..9 present? no ┐
+//!                        └ register its waker  ┘
+//!                        ┌ present gains 4..8  ┐ ◀────────── insert(4..8)
+//!                        │ 1..9 settled: take  │
+//!                        └ its waker to defer  ┘
+//!                                                           lock released
+//!   poll_range(1..9) ◀────────────── wake ────────────────── Deferred::run
+//!     └────────────────▶   1..9 is present ──▶ Ready
+//! ```
+//!
+//! If the check and the registration were two steps, an insert between them would find no waker and the task would wait
+//! for ever. If wakers ran under the lock, one that polls its task at once would deadlock. `tests/interleavings` compiles
+//! this file on loom's lock and tries every interleaving.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,14 +36,16 @@ use std::task::{Context, Poll};
 
 use rangemap::RangeSet;
 
+use super::error::WaitError;
 use super::notify::{Deferred, UnusedHook};
 use super::state::{Ahead, EndConflict, RoleRefused, State};
+use super::status::{Condition, Demand, Status, Waited};
 use super::sync::{Mutex, MutexGuard};
-use super::{Condition, Demand, Status, WaitError, Waited};
 
 pub(super) struct Presence<E> {
     state: Mutex<State<E>>,
-    /// The end of a complete resource: its readers need no lock, and nobody their places. [`UNFINISHED`] of others.
+    /// The length of a complete resource, otherwise [`UNFINISHED`]. Reads of a complete resource take no lock, and their
+    /// positions interest no fetcher.
     finished: AtomicU64,
 }
 
@@ -29,9 +55,9 @@ const UNFINISHED: u64 = u64::MAX;
 /// What became of a [loss](Presence::lose).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Loss {
-    /// Nobody would fetch it again: it counts as there.
+    /// Nobody would fetch the bytes again: they count as present.
     Refused,
-    /// It was lost before.
+    /// They were reported before.
     Known,
     New,
 }
@@ -49,14 +75,16 @@ impl<E> Presence<E> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Changes the state under the lock and runs what that deferred after the lock is released.
     fn change<T>(&self, work: impl FnOnce(&mut State<E>, &mut Deferred<E>) -> T) -> T {
         let mut deferred = Deferred::new();
+        // The guard lives to the end of this statement.
         let value = work(&mut self.lock(), &mut deferred);
         deferred.run();
         value
     }
 
-    // What is there.
+    // What is present.
 
     pub(super) fn len(&self) -> Option<u64> {
         self.lock().len
@@ -86,7 +114,9 @@ impl<E> Presence<E> {
         }
     }
 
-    /// Whether it is complete, without the lock: a late answer is `false`, or comes before a loss is known.
+    /// Whether the resource is complete, without the lock. The answer may be out of date in either direction: `false` of a
+    /// resource that has just completed costs a lock, and `true` of one that has just lost bytes is corrected by the
+    /// verifier, which finds them lost.
     pub(super) fn is_finished(&self) -> bool {
         self.finished.load(Ordering::Acquire) != UNFINISHED
     }
@@ -105,7 +135,7 @@ impl<E> Presence<E> {
         self.lock().handles += 1;
     }
 
-    /// One more, unless nobody reads any more and the fetcher was told so.
+    /// Adds a handle, unless there is none left: then the fetcher was told to end, and it is too late.
     pub(super) fn join(&self) -> bool {
         let mut state = self.lock();
         let joined = state.handles > 0;
@@ -123,24 +153,24 @@ impl<E> Presence<E> {
         });
     }
 
-    /// Has `hook` run when the last handle is dropped; handles come from handles, so none follows it.
+    /// Has `hook` called when the last handle is dropped. Handles are made of handles, so that none can follow.
     pub(super) fn when_unused(&self, hook: UnusedHook) {
-        let old = self.change(|state, deferred| {
+        let replaced = self.change(|state, deferred| {
             if state.handles == 0 {
                 deferred.hook = Some(hook);
                 return None;
             }
             state.on_unused.replace(hook)
         });
-        drop(old);
+        drop(replaced);
     }
 
-    /// A name for a watcher.
+    /// An id for a watcher.
     pub(super) fn new_id(&self) -> u64 {
         self.lock().new_id()
     }
 
-    /// A seat for one who waits; with `reads_at`, for a reader whose place is told to the fetcher.
+    /// Registers a waiter and answers its id. With `reads_at` it is a reader, whose position the fetcher is told.
     pub(super) fn register(&self, reads_at: Option<u64>) -> u64 {
         self.change(|state, deferred| state.register(reads_at, deferred))
     }
@@ -155,7 +185,7 @@ impl<E> Presence<E> {
         });
     }
 
-    /// What a reader finds at `position`, and the note of where it reads: a jump is told to the fetcher at once, an
+    /// What a reader finds at `position`, which is noted as where it reads. The fetcher is told of a jump at once, of an
     /// advance in steps.
     pub(super) fn read_ahead(&self, waiter: u64, position: u64, limit: u64) -> Ahead {
         if self.is_finished() {
@@ -168,7 +198,7 @@ impl<E> Presence<E> {
         })
     }
 
-    /// Resolves when `needed` is settled; meanwhile the fetcher is told of `asked`.
+    /// Resolves when `needed` is settled. Meanwhile the fetcher is told of `asked`.
     pub(super) fn poll_range(
         &self,
         waiter: u64,
@@ -176,6 +206,7 @@ impl<E> Presence<E> {
         asked: &Range<u64>,
         cx: &Context<'_>,
     ) -> Poll<Result<Waited, WaitError<E>>> {
+        // Cloned before the lock: cloning a waker runs code of others.
         let waker = cx.waker().clone();
         self.change(|state, deferred| {
             if let Some(answer) = state.answer(waiter, needed, deferred) {
@@ -184,31 +215,31 @@ impl<E> Presence<E> {
                 return Poll::Ready(answer);
             }
             state.begin_wait(waiter, needed, asked, deferred);
-            if let Some(waiter) = state.waiters.get_mut(&waiter) {
-                deferred.stale.extend(waiter.waker.replace(waker));
+            if let Some(registration) = state.waiters.get_mut(&waiter) {
+                deferred.stale.extend(registration.waker.replace(waker));
             }
             Poll::Pending
         })
     }
 
-    /// The wait of `seat` was given up.
+    /// The wait of `waiter` was given up.
     pub(super) fn stop_waiting(&self, waiter: u64) {
         self.change(|state, deferred| {
             state.end_wait(waiter, deferred);
-            if let Some(waiter) = state.waiters.get_mut(&waiter) {
-                deferred.causes.extend(waiter.failed.take());
+            if let Some(registration) = state.waiters.get_mut(&waiter) {
+                deferred.causes.extend(registration.failed.take());
             }
         });
     }
 
-    /// From now on (or no longer) the waits of `seat` end at once. Tail, so that an interrupt a moment before the
-    /// wait is not lost.
+    /// Has each wait of `waiter` end at once, until it is cleared. It stays set: an interrupt a moment before the wait
+    /// would otherwise be lost.
     pub(super) fn set_interrupted(&self, waiter: u64, interrupted: bool) {
         self.change(|state, deferred| {
-            if let Some(waiter) = state.waiters.get_mut(&waiter) {
-                waiter.interrupted = interrupted;
+            if let Some(registration) = state.waiters.get_mut(&waiter) {
+                registration.interrupted = interrupted;
                 if interrupted {
-                    deferred.wakers.extend(waiter.waker.take());
+                    deferred.wakers.extend(registration.waker.take());
                 }
             }
         });
@@ -228,20 +259,24 @@ impl<E> Presence<E> {
         })
     }
 
-    /// Takes the role as soon as nobody has it.
+    /// Takes the writer's role as soon as it is free.
     pub(super) fn poll_role(&self, watcher: u64, cx: &Context<'_>) -> Poll<Result<(), RoleRefused>> {
         let waker = cx.waker().clone();
-        self.change(|state, deferred| match state.condition {
-            Condition::Writing => {
-                state.role.register(watcher, waker, deferred);
-                Poll::Pending
-            }
-            Condition::Complete => Poll::Ready(Err(RoleRefused::Complete)),
-            Condition::Discarded(_) => Poll::Ready(Err(RoleRefused::Discarded)),
-            Condition::Idle | Condition::Failed(_) => {
-                state.set_condition(Condition::Writing, deferred);
-                Poll::Ready(Ok(()))
-            }
+        self.change(|state, deferred| {
+            let answer = match state.condition {
+                Condition::Writing => {
+                    state.role.register(watcher, waker, deferred);
+                    return Poll::Pending;
+                }
+                Condition::Complete => Err(RoleRefused::Complete),
+                Condition::Discarded(_) => Err(RoleRefused::Discarded),
+                Condition::Idle | Condition::Failed(_) => {
+                    state.set_condition(Condition::Writing, deferred);
+                    Ok(())
+                }
+            };
+            deferred.stale.push(waker);
+            Poll::Ready(answer)
         })
     }
 
@@ -249,7 +284,7 @@ impl<E> Presence<E> {
         self.change(|state, deferred| state.role.unregister(watcher, deferred));
     }
 
-    /// The writer is gone. A resource it neither committed nor failed can be taken up by the next one.
+    /// The writer is gone. If it neither committed nor failed, the next one can go on.
     pub(super) fn leave_role(&self) {
         self.change(|state, deferred| {
             if matches!(state.condition, Condition::Writing) {
@@ -258,7 +293,7 @@ impl<E> Presence<E> {
         });
     }
 
-    /// `range` can be read from the file now.
+    /// `range` can be read from now on. Called after its bytes are where a read finds them.
     pub(super) fn insert(&self, range: Range<u64>) {
         if range.is_empty() {
             return;
@@ -270,7 +305,7 @@ impl<E> Presence<E> {
         });
     }
 
-    /// `range` cannot be read any more.
+    /// `range` cannot be read any more. Called before its bytes go.
     pub(super) fn withdraw(&self, range: Range<u64>) {
         if range.is_empty() {
             return;
@@ -281,9 +316,11 @@ impl<E> Presence<E> {
         });
     }
 
-    /// `range` was there and is damaged: it is missing from now on, if there is somebody to fetch it. Of a complete
-    /// resource that is so with `reopen`. `first` says under the lock whether it is the first to hear of it: whoever
-    /// knows of the loss and looks here afterwards finds the range missing, or replaced.
+    /// `range` was present and is damaged: it is missing from now on, if there is somebody to fetch it. A complete resource
+    /// loses bytes only with `reopen`.
+    ///
+    /// `first` answers, under the lock, whether this is the first report. It has to be asked under the lock: a reader that
+    /// knows of the loss and looks here afterwards then finds the range missing, or replaced, never still present.
     pub(super) fn lose(&self, range: Range<u64>, reopen: bool, first: impl FnOnce() -> bool) -> Loss {
         self.change(|state, deferred| {
             let complete = matches!(state.condition, Condition::Complete);
@@ -303,8 +340,10 @@ impl<E> Presence<E> {
         })
     }
 
-    /// From now on nothing is lost any more, if all of `0..len` is there: it becomes complete, or is
+    /// If all of `0..len` is present, nothing is lost from now on until the resource is complete or
     /// [unsealed](Self::unseal). `Err` is the first missing range.
+    ///
+    /// A commit works on the file without the lock. Without the seal a loss meanwhile would let it commit a damaged file.
     pub(super) fn seal(&self, len: u64) -> Result<(), Range<u64>> {
         let mut state = self.lock();
         state.missing(&(0..len)).into_iter().next().map_or(Ok(()), Err)?;
@@ -345,13 +384,14 @@ impl<E> Presence<E> {
         });
     }
 
-    /// Ends every wait there is with `cause`, for good (`discarded`) or until the next writer. What is complete stays so.
+    /// Ends every wait with `cause`, for good (`discarded`) or until the next writer. What is complete stays so.
     pub(super) fn fail(&self, cause: Arc<E>, discarded: bool) {
         self.change(|state, deferred| {
             if matches!(state.condition, Condition::Complete) {
                 deferred.causes.push(cause);
                 return;
             }
+            // Left with each waiter: the condition alone would be overwritten by a writer that comes before they look.
             for waiter in state
                 .waiters
                 .values_mut()
@@ -371,7 +411,7 @@ impl<E> Presence<E> {
 
     // Watching.
 
-    /// The demand if it changed since `seen`; none once nobody reads any more.
+    /// The demand, if it changed since `seen`; `None` once nobody reads any more.
     pub(super) fn poll_demand(&self, watcher: u64, seen: &mut u64, cx: &Context<'_>) -> Poll<Option<Demand>> {
         let waker = cx.waker().clone();
         self.change(|state, deferred| {

@@ -1,4 +1,4 @@
-//! The record beside a partial file: which of its bytes were on the disk before they were written down here.
+//! The record beside a partial file: which of its bytes were on the disk before the record was written.
 //!
 //! ```text
 //! "kithpart" | version u32 | end u64 (MAX: unknown) | tag length u32 | tag
@@ -7,16 +7,18 @@
 
 use rangemap::RangeSet;
 
-use super::TAG_LIMIT;
 use super::checksum::{Run, block_end};
+
+/// The most bytes that a [tag](super::Writer::set_tag) may have.
+pub const TAG_LIMIT: usize = 4096;
 
 const MAGIC: [u8; 8] = *b"kithpart";
 /// 2: no run goes on from one block into the next.
 const VERSION: u32 = 2;
 const RUN_BYTES: usize = 20;
-/// More runs are not recorded: what is left out is fetched again. Without holes they are 8 GiB.
+/// More runs are not recorded, and their bytes are fetched again. Without holes this many are 8 GiB.
 const RUNS_LIMIT: usize = 1 << 16;
-/// A longer file is none of ours; nothing is allocated for it.
+/// A longer file is no record: nothing is allocated for it.
 pub(super) const RECORD_LIMIT: usize = 64 + TAG_LIMIT + RUNS_LIMIT * RUN_BYTES;
 
 /// What survives a killed process.
@@ -35,7 +37,7 @@ impl Record {
         out.extend(MAGIC);
         out.extend(VERSION.to_le_bytes());
         out.extend(self.len.unwrap_or(u64::MAX).to_le_bytes());
-        // Both counts are below their limits, far from `u32::MAX`.
+        // Both numbers are below their limits, far from `u32::MAX`.
         out.extend(u32::try_from(self.tag.len()).unwrap_or(0).to_le_bytes());
         out.extend(&self.tag);
         out.extend(u32::try_from(runs.len()).unwrap_or(0).to_le_bytes());
@@ -53,7 +55,7 @@ impl Record {
         (64 + TAG_LIMIT + runs.min(RUNS_LIMIT) * RUN_BYTES) as u64
     }
 
-    /// `None` for anything but a whole, unharmed record: then nothing is trusted.
+    /// `None` for anything but a whole, undamaged record: nothing of it is trusted then.
     pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
         let (body, check) = bytes.split_last_chunk::<4>()?;
         if crc32fast::hash(body) != u32::from_le_bytes(*check) {

@@ -1,9 +1,14 @@
-//! The names of a partial resource: its record, its removal, its final name.
+//! The files of a partial resource: its record, its removal, its final name.
 //!
-//! The order of steps is the whole point, here as in `durable`:
-//! - record: sync the file and its name, then write down the ranges that were written before the sync began;
-//! - give up: the record goes, durably, then its file. No record may ever be found beside another file than its own;
-//! - commit: sync the file, rename it, and the record goes.
+//! ```text
+//!   checkpoint   sync the file's name · sync the file · replace the record     of ranges written before the sync
+//!   discard      empty the record · sync it · remove it · remove the file
+//!   commit       sync the file · rename it to the target · remove the record · sync the directory
+//! ```
+//!
+//! A power cut can come after each step. Two rules follow. A record never tells of bytes that a power cut can take: so it is
+//! written after the sync. And no record is ever found beside another file than its own: so it is gone, durably, before its
+//! file goes, and the file's name is durable before it comes.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -16,16 +21,16 @@ use super::file::NamedFile;
 use super::record::{RECORD_LIMIT, Record};
 use crate::storage::durable::{self, Disk, Durability, OsDisk};
 
-/// Added to the name of a partial file for its record.
+/// Added to the name of a partial file, this names its record.
 pub(crate) const RECORD_SUFFIX: &str = "~ranges";
-/// Added to it for the record's next version, while that is written.
+/// Added to it, this names the record's next version while that is written.
 pub(crate) const STAGED_SUFFIX: &str = "~staged";
 
-/// Its lock is held over the disk's work: the writer and its checkpoints take turns here, readers never come.
+/// Its lock is held while the disk works: writer and checkpoints wait for each other here, readers never do.
 #[derive(Debug)]
 #[expect(
     clippy::struct_excessive_bools,
-    reason = "four facts, none of which follows from another"
+    reason = "four facts, none of which follows from the others"
 )]
 pub(super) struct Recorder {
     pub(super) disk: Arc<dyn Disk>,
@@ -33,13 +38,14 @@ pub(super) struct Recorder {
     pub(super) partial: PathBuf,
     pub(super) record: PathBuf,
     pub(super) staged: PathBuf,
-    /// Number of the newest checkpoint on the disk.
+    /// The number of the newest checkpoint on the disk.
     newest: u64,
     /// Whether the partial file's own name is durable.
     name_synced: bool,
-    /// Committed or discarded: the names may belong to the next resource already.
+    /// Committed or discarded. The names may belong to the next resource already, so nothing is done to them any more.
     closed: bool,
-    /// Deferred a failed sync the next one says Ok of pages that are lost.
+    /// A sync failed. The kernel took the pages for written all the same, so that the next sync would answer `Ok` although
+    /// they are lost.
     sync_lost: bool,
     /// There is nothing to record or to remove.
     without_files: bool,
@@ -61,7 +67,7 @@ impl Recorder {
         }
     }
 
-    /// Of a resource without files.
+    /// For a resource without files.
     pub(super) fn none(name: PathBuf) -> Self {
         Self {
             without_files: true,
@@ -69,7 +75,7 @@ impl Recorder {
         }
     }
 
-    /// The record, if there is a whole one of ours.
+    /// The record, if there is a whole one.
     pub(super) fn read(&self) -> Option<Record> {
         let file = self.disk.open(&self.record).ok()?;
         let len = file.metadata().ok()?.len;
@@ -81,9 +87,9 @@ impl Recorder {
 
     /// Removes the record so that no crash brings it back.
     ///
-    /// A removed name can come back after a power cut, and with it an older record that a newer one had replaced. So the
-    /// record is emptied first, then its name and its emptiness are synced, and only then it goes. Whoever is killed on
-    /// the way leaves an empty record, which sends the next process down the same way.
+    /// A power cut can bring a removed name back, and with it an older record that a newer one had replaced. So the record is
+    /// emptied first, its name and its emptiness are synced, and only then it is removed. A process that is killed in between
+    /// leaves an empty record. The next process does not believe it, and comes here again.
     pub(super) fn forget(&self) -> Result<(), StreamingError> {
         let record = &self.record;
         match self.disk.metadata(record) {
@@ -114,12 +120,12 @@ impl Recorder {
             return Ok(());
         }
         if !self.name_synced {
-            // Or the record might outlive the file's name, and meet an older file that bore it.
+            // Otherwise the record could outlive the file's name, and be found beside an older file of that name.
             self.sync_names(&self.partial)?;
             self.name_synced = true;
         }
         self.sync(file)?;
-        // Left by a record that failed, or by a killed process.
+        // A record that failed, or a killed process, may have left one.
         self.remove(&self.staged)?;
         let bytes = record.encode().into();
         durable::write_whole(&*self.disk, &self.staged, &self.record, &[bytes], self.durability).context(
@@ -132,7 +138,7 @@ impl Recorder {
         Ok(())
     }
 
-    /// Gives the file its final name. `Ok` or not, [`is_closed`](Self::is_closed) tells whether it has it.
+    /// Gives the file its final name. [`is_closed`](Self::is_closed) tells whether it has it: an error can come after that.
     pub(super) fn finish(&mut self, file: &NamedFile, target: &Path) -> Result<(), StreamingError> {
         self.sync(file)?;
         self.disk
@@ -149,7 +155,8 @@ impl Recorder {
         }
     }
 
-    pub(super) fn give_up(&mut self) -> Result<(), StreamingError> {
+    /// Removes the files, the record first.
+    pub(super) fn discard(&mut self) -> Result<(), StreamingError> {
         self.closed = true;
         if self.without_files {
             return Ok(());
@@ -170,7 +177,7 @@ impl Recorder {
         }
     }
 
-    /// Whether there was such a file.
+    /// Answers whether there was such a file.
     pub(super) fn remove(&self, path: &Path) -> Result<bool, StreamingError> {
         match self.disk.remove_file(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),

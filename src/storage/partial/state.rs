@@ -1,6 +1,6 @@
-//! The table under the lock of `presence`: what is there, who sits and waits, and the one rule by which a wait ends.
+//! The table under the lock of `presence`: what is present, who waits, and the one rule by which a wait ends.
 //!
-//! Plain data; nothing here locks, wakes or drops what is foreign. What a change owes goes into [`Deferred`].
+//! Plain data. Nothing here locks, wakes, or drops what is foreign: what a change owes to others goes into [`Deferred`].
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -9,10 +9,11 @@ use std::task::Waker;
 
 use rangemap::RangeSet;
 
+use super::error::WaitError;
 use super::notify::{Deferred, Notify, UnusedHook};
-use super::{Condition, Demand, Status, WaitError, Waited};
+use super::status::{Condition, Demand, Status, Waited};
 
-/// A reader's steady advance is told to the demand watchers each time it amounts to this many bytes.
+/// A reader's steady advance notifies the watchers of the demand each time it amounts to this many bytes.
 const ADVANCE_ANNOUNCED: u64 = 64 * 1024;
 
 pub(super) struct State<E> {
@@ -22,11 +23,11 @@ pub(super) struct State<E> {
     /// A commit is under way.
     pub(super) sealed: bool,
     pub(super) waiters: BTreeMap<u64, Registration<E>>,
-    /// Names seats and watchers; never used twice, so a late call for one that left meets nobody.
+    /// Ids of waiters and watchers are never used twice, so that a late call for one that is gone meets nobody.
     pub(super) next_id: u64,
-    /// Handles and waiters of the reading side; at none, demand is over.
+    /// Handles and waiters of the reading side. At none the demand is over.
     pub(super) handles: usize,
-    /// Runs when demand is over.
+    /// Called when the demand is over.
     pub(super) on_unused: Option<UnusedHook>,
     pub(super) stalls: u64,
     pub(super) demand: Notify,
@@ -34,29 +35,30 @@ pub(super) struct State<E> {
     pub(super) role: Notify,
 }
 
-/// One who may wait, and if it reads in order, where it reads.
+/// One waiter; if it reads in order, a reader.
 pub(super) struct Registration<E> {
     pub(super) reader: Option<ReaderPosition>,
     pub(super) awaits: Option<AwaitedRange>,
     pub(super) waker: Option<Waker>,
-    /// The failure that met this seat waiting, kept until it is delivered: a new writer does not undo it.
+    /// The failure that met this waiter waiting, kept until it is delivered. A new writer does not undo it.
     pub(super) failed: Option<Arc<E>>,
     pub(super) interrupted: bool,
 }
 
 pub(super) struct ReaderPosition {
     position: u64,
-    /// Where the next read starts if it does not jump.
+    /// Where the next read begins if it does not jump.
     expected: u64,
+    /// The position that the watchers of the demand were notified of.
     announced: u64,
 }
 
 pub(super) struct AwaitedRange {
-    /// Must be present for the wait to end.
+    /// Has to be present for the wait to end.
     needed: Range<u64>,
-    /// Told to the fetcher: what will be read as soon as it can be.
+    /// What will be read as soon as it can be: the fetcher is told of it.
     asked: Range<u64>,
-    /// Order of asking.
+    /// Orders the waits by their beginning.
     since: u64,
 }
 
@@ -77,7 +79,7 @@ pub(super) enum RoleRefused {
     Discarded,
 }
 
-/// The end that was said does not fit what is known: an end already known, or the end of the bytes present.
+/// The stated end contradicts the known one, or the end of the bytes present.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct EndConflict {
     pub(super) known: u64,
@@ -110,7 +112,7 @@ impl<E> State<E> {
         self.next_id
     }
 
-    /// A seat; with `reads_at`, a reader's.
+    /// Registers a waiter; with `reads_at`, a reader.
     pub(super) fn register(&mut self, reads_at: Option<u64>, deferred: &mut Deferred<E>) -> u64 {
         let id = self.new_id();
         if reads_at.is_some() {
@@ -121,24 +123,21 @@ impl<E> State<E> {
             expected: position,
             announced: position,
         });
-        let waiter = Registration {
+        let registration = Registration {
             reader,
             awaits: None,
             waker: None,
             failed: None,
             interrupted: false,
         };
-        self.waiters.insert(id, waiter);
+        self.waiters.insert(id, registration);
         id
     }
 
-    /// The reader on `seat` is at `position` and finds what lies `ahead`.
+    /// The reader `waiter` is at `position` and finds what lies `ahead`.
     pub(super) fn note_read(&mut self, waiter: u64, position: u64, ahead: Ahead, deferred: &mut Deferred<E>) {
-        let Some(reader) = self
-            .waiters
-            .get_mut(&waiter)
-            .and_then(|waiter| waiter.reader.as_mut())
-        else {
+        let registration = self.waiters.get_mut(&waiter);
+        let Some(reader) = registration.and_then(|registration| registration.reader.as_mut()) else {
             return;
         };
         let jumped = position != reader.expected;
@@ -147,14 +146,16 @@ impl<E> State<E> {
             Ahead::Bytes(count) => position + count,
             Ahead::Missing | Ahead::End => position,
         };
+        // A jump changes what has to be fetched. An advance does so only in the long run: to wake the fetcher for each read
+        // would cost more than the read.
         if jumped || position.saturating_sub(reader.announced) >= ADVANCE_ANNOUNCED {
             reader.announced = position;
             self.demand.notify(deferred);
         }
     }
 
-    /// The one wake rule: the range is present, or the end is proven to lie before it or in it with all before the
-    /// end present.
+    /// The one rule by which a wait for `range` ends well: all of it is present; or the end is proven, and what of the
+    /// range lies before the end is present.
     pub(super) fn verdict(&self, range: &Range<u64>) -> Option<Waited> {
         let end = match self.len {
             Some(len) if range.start >= len => return Some(Waited::End { len }),
@@ -165,7 +166,7 @@ impl<E> State<E> {
             || self
                 .present
                 .get(&range.start)
-                .is_some_and(|there| there.end >= end);
+                .is_some_and(|present| present.end >= end);
         covered.then_some(Waited::Present(range.start..end))
     }
 
@@ -174,7 +175,7 @@ impl<E> State<E> {
             return Ahead::End;
         }
         match self.present.get(&position) {
-            Some(there) if limit > 0 => Ahead::Bytes(limit.min(there.end - position)),
+            Some(present) if limit > 0 => Ahead::Bytes(limit.min(present.end - position)),
             _ => Ahead::Missing,
         }
     }
@@ -187,17 +188,17 @@ impl<E> State<E> {
         self.present.gaps(&(range.start..end)).collect()
     }
 
-    /// Wakes each waiter whose own range is settled now, and nobody else.
+    /// Wakes each waiter whose own range is settled now, and no other.
     pub(super) fn wake_settled(&mut self, deferred: &mut Deferred<E>) {
-        let mut woken: Vec<u64> = Vec::new();
+        let mut settled: Vec<u64> = Vec::new();
         for (id, waiter) in &self.waiters {
-            if let (Some(awaits), Some(_)) = (&waiter.awaits, &waiter.waker)
-                && self.verdict(&awaits.needed).is_some()
+            if let (Some(awaited), Some(_)) = (&waiter.awaits, &waiter.waker)
+                && self.verdict(&awaited.needed).is_some()
             {
-                woken.push(*id);
+                settled.push(*id);
             }
         }
-        for id in woken {
+        for id in settled {
             if let Some(waiter) = self.waiters.get_mut(&id) {
                 deferred.wakers.extend(waiter.waker.take());
             }
@@ -214,16 +215,17 @@ impl<E> State<E> {
         self.role.notify(deferred);
     }
 
-    /// How the wait of `id` for `needed` ends, if it ends now.
+    /// How the wait of `waiter` for `needed` ends, if it ends now.
     pub(super) fn answer(
         &mut self,
-        id: u64,
+        waiter: u64,
         needed: &Range<u64>,
         deferred: &mut Deferred<E>,
     ) -> Option<Result<Waited, WaitError<E>>> {
         let verdict = self.verdict(needed);
-        let waiter = self.waiters.get_mut(&id)?;
-        let failed = waiter.failed.take();
+        let registration = self.waiters.get_mut(&waiter)?;
+        let failed = registration.failed.take();
+        // Bytes that are present win over a failure and an interrupt: both end waiting, not reading.
         if let Some(waited) = verdict {
             deferred.causes.extend(failed);
             return Some(Ok(waited));
@@ -234,85 +236,80 @@ impl<E> State<E> {
         };
         match failed.or(standing) {
             Some(source) => Some(Err(WaitError::Failed { source })),
-            None => waiter.interrupted.then_some(Err(WaitError::Interrupted)),
+            None => registration.interrupted.then_some(Err(WaitError::Interrupted)),
         }
     }
 
     pub(super) fn begin_wait(
         &mut self,
-        id: u64,
+        waiter: u64,
         needed: &Range<u64>,
         asked: &Range<u64>,
         deferred: &mut Deferred<E>,
     ) {
-        let Some(waiter) = self.waiters.get_mut(&id) else {
+        let Some(registration) = self.waiters.get(&waiter) else {
             return;
         };
-        if waiter
-            .awaits
-            .as_ref()
-            .is_some_and(|awaits| awaits.asked == *asked)
-        {
+        let awaits = registration.awaits.as_ref();
+        // Polled again: the wait keeps its turn, and the fetcher hears nothing new.
+        if awaits.is_some_and(|awaited| awaited.asked == *asked) {
             return;
         }
+        let begins = awaits.is_none();
         let since = self.new_id();
-        let Some(waiter) = self.waiters.get_mut(&id) else {
+        let Some(registration) = self.waiters.get_mut(&waiter) else {
             return;
         };
-        let begins = waiter.awaits.is_none();
-        waiter.awaits = Some(AwaitedRange {
+        registration.awaits = Some(AwaitedRange {
             needed: needed.clone(),
             asked: asked.clone(),
             since,
         });
+        let stalls = begins && registration.reader.is_some();
         self.demand.notify(deferred);
-        if begins && waiter.reader.is_some() {
+        if stalls {
             self.stalls += 1;
             self.status.notify(deferred);
         }
     }
 
-    pub(super) fn end_wait(&mut self, id: u64, deferred: &mut Deferred<E>) {
-        if let Some(waiter) = self.waiters.get_mut(&id) {
-            deferred.stale.extend(waiter.waker.take());
-            if waiter.awaits.take().is_some() && waiter.reader.is_some() {
+    pub(super) fn end_wait(&mut self, waiter: u64, deferred: &mut Deferred<E>) {
+        if let Some(registration) = self.waiters.get_mut(&waiter) {
+            deferred.stale.extend(registration.waker.take());
+            if registration.awaits.take().is_some() && registration.reader.is_some() {
                 self.status.notify(deferred);
             }
         }
     }
 
     pub(super) fn snapshot_demand(&self) -> Demand {
-        let mut awaited: Vec<&AwaitedRange> = self
-            .waiters
-            .values()
-            .filter_map(|waiter| waiter.awaits.as_ref())
-            .collect();
-        awaited.sort_by_key(|awaits| awaits.since);
+        let waiters = self.waiters.values();
+        let mut awaited: Vec<&AwaitedRange> = waiters.filter_map(|waiter| waiter.awaits.as_ref()).collect();
+        awaited.sort_by_key(|awaited| awaited.since);
         Demand {
             waiting: awaited
                 .iter()
-                .flat_map(|awaits| self.missing(&awaits.asked))
+                .flat_map(|awaited| self.missing(&awaited.asked))
                 .collect(),
             positions: self.readers().map(|reader| reader.position).collect(),
         }
     }
 
     pub(super) fn snapshot_status(&self) -> Status<E> {
+        let waiters = self.waiters.values();
         Status {
             available: self.present.iter().cloned().collect(),
             len: self.len,
             condition: self.condition.clone(),
-            stalled_at: self
-                .waiters
-                .values()
-                .filter_map(|waiter| Some((waiter.reader.as_ref()?.position, waiter.awaits.as_ref()?)))
-                .map(|(position, _)| position)
+            stalled_at: waiters
+                .filter(|waiter| waiter.awaits.is_some())
+                .filter_map(|waiter| Some(waiter.reader.as_ref()?.position))
                 .collect(),
             stalls: self.stalls,
         }
     }
 
-    pub(super) fn readers(&self) -> impl Iterator<Item = &ReaderPosition> {
+    fn readers(&self) -> impl Iterator<Item = &ReaderPosition> {
         self.waiters.values().filter_map(|waiter| waiter.reader.as_ref())
     }
 }

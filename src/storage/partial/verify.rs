@@ -1,7 +1,7 @@
-//! What vouches for bytes that this session did not write: the checksums that an earlier one left.
+//! Verifying bytes that this session did not write, against the checksums that an earlier one left.
 //!
-//! The rule: a stretch of the file that has a checksum is read whole and found right before its first byte is given out.
-//! That is done once: a byte that turns on the disk while the file is open, after its stretch was found right, is not seen.
+//! The rule: a run of bytes that has a checksum is read whole and compared before its first byte is given out. That is done
+//! once. A byte that the disk changes later, while the file is open, is not seen.
 
 use std::mem;
 use std::ops::Range;
@@ -10,21 +10,21 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crc32fast::Hasher;
 
-use super::StreamingError;
 use super::checksum::{BLOCK, Run};
+use super::error::StreamingError;
 use super::file::NamedFile;
 
 /// Why a read of the file gave no bytes.
 #[derive(Debug)]
 pub(super) enum ReadFault {
-    /// The file itself.
+    /// The file itself failed.
     Failed(StreamingError),
-    /// These bytes are not what was written, or cannot be read to see.
+    /// These bytes are not what was written, or cannot be read to compare them.
     Damaged {
         range: Range<u64>,
         error: StreamingError,
     },
-    /// The byte was lost; who looks again whether it is present learns whether it has been replaced.
+    /// The byte was lost before. The caller asks the presence again: it may have been replaced.
     Lost,
 }
 
@@ -36,7 +36,7 @@ impl From<StreamingError> for ReadFault {
 
 /// The runs that have a checksum. None is longer than a [`BLOCK`].
 pub(super) struct Verifier {
-    /// Ascending and apart.
+    /// Ascending, not overlapping.
     runs: Vec<CheckedRun>,
     tail: Mutex<Tail>,
 }
@@ -47,13 +47,15 @@ struct CheckedRun {
     state: AtomicU8,
 }
 
-/// Not read yet, or found wrong by somebody who left it there.
+/// Not read yet, or found wrong by a reader that left it present.
 const UNVERIFIED: u8 = 0;
+/// Read whole and found right.
 const VERIFIED: u8 = 1;
-/// Given up. What is there now this session has put there.
+/// Given up. Bytes that are present there now were put there by this session.
 const LOST: u8 = 2;
 
-/// Bytes that were checked last and not given out yet: who reads in order gets them from here, still warm.
+/// The bytes of the run that was verified last, behind those given out at once. A reader that reads in order takes them from
+/// here: the file need not be read twice.
 #[derive(Default)]
 struct Tail {
     start: u64,
@@ -63,7 +65,7 @@ struct Tail {
 }
 
 impl Verifier {
-    /// `None` if nothing is to be checked.
+    /// `None` if there is nothing to verify.
     pub(super) fn of_runs(runs: impl IntoIterator<Item = (u64, Run)>) -> Option<Self> {
         let runs: Vec<_> = runs
             .into_iter()
@@ -88,16 +90,16 @@ impl Verifier {
         }))
     }
 
-    /// The stretch that holds a byte, or where the next one starts.
+    /// The run that has a byte, or where the next run starts.
     fn run_at(&self, offset: u64) -> Result<&CheckedRun, u64> {
-        let after = self.runs.partition_point(|stretch| stretch.start <= offset);
-        let before = after.checked_sub(1).and_then(|at| self.runs.get(at));
+        let next = self.runs.partition_point(|run| run.start <= offset);
+        let before = next.checked_sub(1).and_then(|at| self.runs.get(at));
         before
-            .filter(|stretch| offset < stretch.run.end)
-            .ok_or_else(|| self.runs.get(after).map_or(u64::MAX, |next| next.start))
+            .filter(|run| offset < run.run.end)
+            .ok_or_else(|| self.runs.get(next).map_or(u64::MAX, |next| next.start))
     }
 
-    /// Fills some of `buffer`, at least one byte. `seen_after_loss`: that the bytes are present was seen after they had been lost.
+    /// Fills some of `buffer`, at least one byte. `seen_after_loss`: the bytes were seen present after they had been lost.
     pub(super) fn read(
         &self,
         file: &NamedFile,
@@ -109,7 +111,7 @@ impl Verifier {
         while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
             match self.read_some(file, offset + filled as u64, rest, seen_after_loss) {
                 Ok(read) => filled += read,
-                // Who reads on meets it again.
+                // The next read meets it again.
                 Err(_) if filled > 0 => break,
                 Err(fault) => return Err(fault),
             }
@@ -117,7 +119,7 @@ impl Verifier {
         Ok(filled)
     }
 
-    /// As far as one stretch goes, or to the next.
+    /// Reads to the end of one run, or up to the next.
     fn read_some(
         &self,
         file: &NamedFile,
@@ -125,17 +127,16 @@ impl Verifier {
         buffer: &mut [u8],
         seen_after_loss: bool,
     ) -> Result<usize, ReadFault> {
-        let stretch = self.run_at(offset);
-        let end = stretch
-            .as_ref()
-            .map_or_else(|next| *next, |stretch| stretch.run.end);
+        let run = self.run_at(offset);
+        let end = run.as_ref().map_or_else(|next| *next, |run| run.run.end);
         let room = usize::try_from(end - offset).unwrap_or(usize::MAX);
         let room = room.min(buffer.len());
         let buffer = buffer.get_mut(..room).unwrap_or_default();
-        let Ok(stretch) = stretch else {
+        let Ok(run) = run else {
             return Ok(file.read_some(offset, buffer)?);
         };
-        match stretch.state.load(Ordering::Acquire) {
+        match run.state.load(Ordering::Acquire) {
+            // Seen present before the loss: the file may still have the damaged bytes.
             LOST if !seen_after_loss => Err(ReadFault::Lost),
             LOST => Ok(file.read_some(offset, buffer)?),
             VERIFIED => {
@@ -148,8 +149,9 @@ impl Verifier {
                 }
             }
             _ => {
+                // Taken out, so that the lock is not held while the disk works.
                 let mut tail = mem::take(&mut *self.tail());
-                let read = stretch.read(file, offset, buffer, &mut tail);
+                let read = run.read(file, offset, buffer, &mut tail);
                 self.put_back(tail);
                 read
             }
@@ -157,26 +159,26 @@ impl Verifier {
     }
 
     pub(super) fn range(&self, offset: u64) -> Option<Range<u64>> {
-        let stretch = self.run_at(offset).ok()?;
-        Some(stretch.start..stretch.run.end)
+        let run = self.run_at(offset).ok()?;
+        Some(run.start..run.run.end)
     }
 
-    /// Gives the stretch that starts there up; `false` if that was done before.
+    /// Gives up the run that starts there. `false` if that was done before.
     pub(super) fn lose(&self, start: u64) -> bool {
-        let stretch = self.run_at(start);
-        stretch.is_ok_and(|stretch| stretch.state.swap(LOST, Ordering::AcqRel) != LOST)
+        let run = self.run_at(start);
+        run.is_ok_and(|run| run.state.swap(LOST, Ordering::AcqRel) != LOST)
     }
 
-    /// Whether `bytes` are what the stretch that starts there has to be.
+    /// Whether `bytes` are the run that starts there, by its checksum.
     pub(super) fn matches_checksum(&self, start: u64, bytes: &[u8]) -> bool {
-        self.run_at(start).is_ok_and(|stretch| {
-            let len = stretch.run.end - start;
-            stretch.start == start && len == bytes.len() as u64 && stretch.run.crc32 == crc32fast::hash(bytes)
+        self.run_at(start).is_ok_and(|run| {
+            let len = run.run.end - start;
+            run.start == start && len == bytes.len() as u64 && run.run.crc32 == crc32fast::hash(bytes)
         })
     }
 
+    /// Poison is ignored: the tail is taken out and put back whole.
     fn tail(&self) -> MutexGuard<'_, Tail> {
-        // It is taken out and put back whole.
         self.tail.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -187,7 +189,8 @@ impl Verifier {
 }
 
 impl CheckedRun {
-    /// Reads all of the stretch and gives out what is wanted of it: the beginning goes where it is wanted at once.
+    /// Reads the whole run and gives out what is wanted of it. If it is wanted from its start, that part is read into the
+    /// caller's buffer directly, and only the rest into the tail.
     fn read(
         &self,
         file: &NamedFile,
@@ -214,7 +217,8 @@ impl CheckedRun {
         if hasher.finalize() != self.run.crc32 {
             return Err(fault(file.damaged(self.start..self.run.end)));
         }
-        // Whoever found it wrong a moment ago has told others.
+        // Another reader may have found it wrong a moment ago (a disk can answer differently twice), and may have had it
+        // given up. A plain store would take that back.
         let seen = self
             .state
             .compare_exchange(UNVERIFIED, VERIFIED, Ordering::AcqRel, Ordering::Acquire);
@@ -231,7 +235,7 @@ impl CheckedRun {
 }
 
 impl Tail {
-    /// How many bytes were here to be copied.
+    /// Copies what it has from `offset` on, and answers how many bytes that were.
     fn copy_to(&self, offset: u64, buffer: &mut [u8]) -> usize {
         let within = offset
             .checked_sub(self.start)

@@ -6,23 +6,16 @@ use std::pin::Pin;
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 
-use super::super::block_on::block_on;
-use super::{Found, Inner, StreamingError, StreamingResource, WaitError};
+use super::error::{StreamingError, WaitError};
+use super::inner::Inner;
+use super::resource::StreamingResource;
+use super::status::{Found, Waited};
+use crate::storage::block_on::block_on;
 
-/// How a wait ended well.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Waited {
-    /// These bytes are there: the range asked for, cut at the proven end if that lies within.
-    Present(Range<u64>),
-    /// The range begins at or after the proven end.
-    End {
-        /// Where the end is, in bytes.
-        len: u64,
-    },
-}
-
-/// One who waits for ranges and can be [interrupted](Interrupter), from [`StreamingResource::waiter`]; one who reads as
-/// well, and whose place the fetcher is told, from [`StreamingResource::reading`].
+/// Waits for ranges of a resource, and can be [interrupted](Interrupter).
+///
+/// From [`StreamingResource::waiter`]. One from [`StreamingResource::reading`] reads as well, and the fetcher is told of its
+/// position.
 pub struct Waiter<E> {
     resource: StreamingResource<E>,
     id: u64,
@@ -34,7 +27,7 @@ impl<E> Waiter<E> {
         Self { resource, id }
     }
 
-    /// Resolves when all of `range` is present, or at a proven end; see [`StreamingResource::wait_range`].
+    /// Resolves when all of `range` is present, or at a proven end. See [`StreamingResource::wait_range`].
     ///
     /// # Errors
     ///
@@ -42,7 +35,7 @@ impl<E> Waiter<E> {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future ends the wait and withdraws it from the fetcher's demand; nothing is lost.
+    /// Dropping the future ends the wait and withdraws it from the demand. Nothing is lost.
     pub async fn wait(&mut self, range: Range<u64>) -> Result<Waited, WaitError<E>> {
         self.wait_for(range.clone(), range).await
     }
@@ -64,12 +57,13 @@ impl<E> Waiter<E> {
         }
     }
 
-    /// The resource waited for.
+    /// The resource it waits for.
     pub fn resource(&self) -> &StreamingResource<E> {
         &self.resource
     }
 
-    /// [`StreamingResource::read_at`], of which the fetcher learns: at once if it is a jump, else in steps.
+    /// [`StreamingResource::read_at`], with the position told to the fetcher: at once if it is a jump, otherwise in steps of
+    /// 64 KiB.
     ///
     /// # Errors
     ///
@@ -83,7 +77,7 @@ impl<E> Waiter<E> {
         inner.read(ahead, position, buffer)
     }
 
-    /// Resolves when the byte at `position` is there, or the end is proven to be there or before. The fetcher is told
+    /// Resolves when the byte at `position` is present, or the end is proven at or before it. Meanwhile the fetcher is told
     /// of all the bytes that will be read then, `asked` of them.
     ///
     /// # Errors
@@ -92,7 +86,7 @@ impl<E> Waiter<E> {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future ends the wait and withdraws it from the fetcher's demand; nothing is lost.
+    /// Dropping the future ends the wait and withdraws it from the demand. Nothing is lost.
     pub async fn wait_first(&mut self, position: u64, asked: u64) -> Result<Waited, WaitError<E>> {
         let needed = position..position.saturating_add(1);
         let asked = position..position.saturating_add(asked.max(1));
@@ -134,7 +128,7 @@ impl<E> fmt::Debug for Waiter<E> {
 
 /// Ends the waits of one [`Waiter`] or reader, now and from now on, until [`clear`](Self::clear).
 ///
-/// Bytes that are there are still read: only waiting ends. It stays in force so that an interrupt a moment before the
+/// Bytes that are present are still read: only waiting ends. An interrupt stays in force, so that one a moment before the
 /// wait is not lost.
 pub struct Interrupter<E> {
     inner: Weak<Inner<E>>,
@@ -147,7 +141,7 @@ impl<E> Interrupter<E> {
         self.set(true);
     }
 
-    /// Waits wait again.
+    /// Lets waits wait again.
     pub fn clear(&self) {
         self.set(false);
     }

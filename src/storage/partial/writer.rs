@@ -1,38 +1,34 @@
-//! The writer's role: one at a time, handed on by dropping it.
+//! The writer's role: one writer at a time, and dropping it passes the role on.
 
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::error::{BeyondEndSnafu, EndConflictSnafu, IncompleteSnafu, TagTooLongSnafu};
-use super::record::Record;
-use super::state::EndConflict;
-use super::{Demand, DemandWatch, Found, Inner, StreamingError, TAG_LIMIT};
 use bytes::Bytes;
+
+use super::checkpoint::Checkpoint;
+use super::checksum::Payload;
+use super::error::{BeyondEndSnafu, EndConflictSnafu, IncompleteSnafu, StreamingError, TagTooLongSnafu};
+use super::inner::Inner;
+use super::record::{Record, TAG_LIMIT};
+use super::state::EndConflict;
+use super::status::{Demand, Found};
+use super::watch::DemandWatch;
 
 /// Missing ranges, each with the bytes for it.
 type Gaps<'b> = Vec<(Range<u64>, &'b [u8])>;
 
-/// What a commit hands to the maker of the footer.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Payload {
-    /// Length of the content in bytes.
-    pub len: u64,
-    /// CRC-32 (ISO-HDLC, as in gzip) of each [`BLOCK`](super::BLOCK) of the content as it was written, one at least.
-    pub blocks: Vec<u32>,
-}
-
 /// The one writer of a [`StreamingResource`](super::StreamingResource). From
 /// [`StreamingResource::writer`](super::StreamingResource::writer).
 ///
-/// Bytes once present never change: a write over them keeps the old ones. (What an earlier session recorded is missing
-/// again when it is read and found damaged.) All methods but
-/// [`commit`](Self::commit) and a [`Checkpoint`] cost a write to the page cache at most; those two sync. They all
-/// block: call them from a thread that may.
+/// Bytes that are present never change: a write over them keeps the old ones. (Bytes that an earlier session recorded, and
+/// that are found damaged when they are read, are missing again.)
 ///
-/// Dropping the writer hands the role on. It commits nothing, loses nothing that is present, and ends no wait:
-/// readers wait for the next writer. A fetcher whose end should end them calls [`fail`](Self::fail).
+/// All methods block: call them from a thread that may. [`commit`](Self::commit) and a [`Checkpoint`] sync; the others cost
+/// one write to the page cache at most.
+///
+/// Dropping the writer passes the role on. It commits nothing, loses nothing that is present, and ends no wait: readers wait
+/// for the next writer. [`fail`](Self::fail) ends their waits.
 #[must_use = "dropping the writer gives its role away"]
 pub struct Writer<E> {
     inner: Arc<Inner<E>>,
@@ -47,12 +43,12 @@ impl<E> Writer<E> {
         }
     }
 
-    /// The end in bytes, once it was [said](Self::set_len).
+    /// The end in bytes, once it was [stated](Self::set_len).
     pub fn end(&self) -> Option<u64> {
         self.inner.presence.len()
     }
 
-    /// The bytes present: half-open ranges, ascending, apart.
+    /// The bytes present: half-open ranges, ascending, none touching the next.
     pub fn available(&self) -> Vec<Range<u64>> {
         self.inner.presence.available()
     }
@@ -71,31 +67,31 @@ impl<E> Writer<E> {
         self.inner.read_at(offset, buffer)
     }
 
-    /// What readers need, right now.
+    /// What readers need now.
     pub fn demand_now(&self) -> Demand {
         self.inner.presence.demand()
     }
 
-    /// Runs `hook` when the last reader and the last handle are gone, on the thread that drops it, before anybody who
-    /// watches the demand hears of it; at once if that is so already. It must not wait for anything. There is one hook:
-    /// the last one that was set.
+    /// Calls `hook` when the last reader and the last handle are dropped, on the thread that drops the last one, before the
+    /// watchers of the demand learn of it. It is called at once if that is so already. The hook must not block. A later call
+    /// replaces the hook.
     pub fn when_unused(&self, hook: impl FnOnce() + Send + 'static) {
         self.inner.presence.when_unused(Box::new(hook));
     }
 
-    /// What readers need, to watch.
+    /// Watches what readers need.
     pub fn demand(&self) -> DemandWatch<E> {
         DemandWatch::new(self.inner.clone())
     }
 
-    /// Writes what is missing of `bytes` at `offset`, in any order with other writes, and shows it to readers. Answers
-    /// how many bytes were new.
+    /// Writes what is missing of `bytes` at `offset`, in any order with other writes, and shows it to readers. Answers how
+    /// many bytes were new.
     ///
     /// # Errors
     ///
-    /// [`StreamingError::BeyondEnd`], and nothing is written. [`StreamingError::Io`] from the file system or the
-    /// [`Budget`](super::Budget): what was written before it is present and stays, and the call can be repeated.
-    /// [`StreamingError::Committed`].
+    /// - [`StreamingError::BeyondEnd`], [`StreamingError::Committed`]: nothing is written.
+    /// - [`StreamingError::Io`], from the file system or the [`Budget`](super::Budget): what was written before is present and
+    ///   stays. The call can be repeated.
     pub fn write_at(&mut self, offset: u64, bytes: &[u8]) -> Result<u64, StreamingError> {
         let mut new = 0;
         for (gap, piece) in self.gaps(offset, bytes)? {
@@ -105,14 +101,14 @@ impl<E> Writer<E> {
         Ok(new)
     }
 
-    /// As [`write_at`](Self::write_at) of `parts` that follow each other from `offset` on, but readers see the bytes
-    /// before they are written, which happens when so many came in a row that one write is worth while, or by
-    /// [`flush`](Self::flush). No record tells of them until then.
+    /// As [`write_at`](Self::write_at), of `parts` that follow each other from `offset`. Readers see the bytes before they are
+    /// written: that happens when enough came in a row to make one write worth while, or by [`flush`](Self::flush). No record
+    /// tells of them before.
     ///
     /// # Errors
     ///
-    /// As [`write_at`](Self::write_at), but after [`StreamingError::Io`] all is present nevertheless, as if it had been
-    /// given to [`keep_in_memory`](Self::keep_in_memory).
+    /// As [`write_at`](Self::write_at), but after [`StreamingError::Io`] all bytes are present nevertheless, as if they had
+    /// been given to [`keep_in_memory`](Self::keep_in_memory).
     pub fn put(&mut self, offset: u64, parts: &[Bytes]) -> Result<u64, StreamingError> {
         let len = parts.iter().map(|part| part.len() as u64).sum();
         let mut new = 0;
@@ -126,7 +122,7 @@ impl<E> Writer<E> {
         failed.map_or(Ok(new), Err)
     }
 
-    /// What was lost with the byte at `offset`.
+    /// The range that was lost together with the byte at `offset`.
     #[cfg_attr(
         not(feature = "file"),
         expect(dead_code, reason = "`file` fetches what is lost")
@@ -135,7 +131,7 @@ impl<E> Writer<E> {
         self.inner.file.checked_range(offset)
     }
 
-    /// Takes in `bytes` in the place of what was lost at `offset`, and holds them, if they are what was there.
+    /// Replaces what was lost at `offset` by `bytes`, kept in memory, if they have its checksum. Answers whether they have.
     #[cfg_attr(
         not(feature = "file"),
         expect(dead_code, reason = "`file` fetches what is lost")
@@ -147,12 +143,12 @@ impl<E> Writer<E> {
         self.keep_in_memory(offset, bytes).map(|_| true)
     }
 
-    /// Writes what was [put](Self::put) and is not written yet. To be called before waiting for more.
+    /// Writes what was [put](Self::put) and is not written yet. Call it before waiting for more bytes.
     ///
     /// # Errors
     ///
-    /// [`StreamingError::Io`] from the file system or the [`Budget`](super::Budget): what could not be written stays
-    /// in memory, as if it had been given to [`keep_in_memory`](Self::keep_in_memory).
+    /// [`StreamingError::Io`] from the file system or the [`Budget`](super::Budget). What could not be written stays in memory,
+    /// as if it had been given to [`keep_in_memory`](Self::keep_in_memory).
     pub fn flush(&mut self) -> Result<(), StreamingError> {
         self.inner.flush()
     }
@@ -162,7 +158,7 @@ impl<E> Writer<E> {
         self.inner.writer_state().unwritten.is_empty()
     }
 
-    /// The parts of `bytes` that are missing, each with its place.
+    /// The missing parts of `bytes`, each with its range.
     fn gaps<'b>(&self, offset: u64, bytes: &'b [u8]) -> Result<Gaps<'b>, StreamingError> {
         let part = |gap: &Range<u64>| {
             let (from, to) = (gap.start - offset, gap.end - offset);
@@ -172,7 +168,7 @@ impl<E> Writer<E> {
         Ok(gaps.filter_map(|gap| Some((gap.clone(), part(&gap)?))).collect())
     }
 
-    /// What is missing of `len` bytes at `offset`, which may be written.
+    /// What is missing of `len` bytes at `offset`, if these may be written.
     fn missing_of(&self, offset: u64, len: u64) -> Result<Vec<Range<u64>>, StreamingError> {
         let inner = &*self.inner;
         inner.refuse_committed()?;
@@ -180,7 +176,7 @@ impl<E> Writer<E> {
         let limit = inner.presence.len().unwrap_or(i64::MAX.unsigned_abs());
         if end > limit {
             return BeyondEndSnafu {
-                path: &inner.target,
+                path: &inner.settings.target,
                 range: offset..end,
             }
             .fail();
@@ -188,13 +184,13 @@ impl<E> Writer<E> {
         Ok(inner.presence.missing(&(offset..end)))
     }
 
-    /// Takes in what is missing of `bytes` at `offset` and shows it to readers, but keeps it in memory: it is neither
-    /// written nor counted by the [`Budget`](super::Budget) nor recorded, and stands in the way of a commit. For when
-    /// there is no file, or no room for it.
+    /// Shows what is missing of `bytes` at `offset` to readers, but keeps it in memory. It is neither written, nor counted by
+    /// the [`Budget`](super::Budget), nor recorded, and stands in the way of a commit. For a resource without a file, or
+    /// without room for it. Answers how many bytes were new.
     ///
     /// # Errors
     ///
-    /// [`StreamingError::BeyondEnd`], [`StreamingError::Committed`]; nothing is taken in.
+    /// [`StreamingError::BeyondEnd`], [`StreamingError::Committed`]. No bytes are kept then.
     pub fn keep_in_memory(&mut self, offset: u64, bytes: &[u8]) -> Result<u64, StreamingError> {
         let mut new = 0;
         for (gap, piece) in self.gaps(offset, bytes)? {
@@ -204,12 +200,13 @@ impl<E> Writer<E> {
         Ok(new)
     }
 
-    /// How many bytes are [held](Self::keep_in_memory).
+    /// How many bytes are [in memory](Self::keep_in_memory).
     pub fn memory_bytes(&self) -> u64 {
         self.inner.memory.bytes()
     }
 
-    /// Lets all held bytes go that are not near any of `keep`, in pieces of up to 64 KiB. They are missing from now on.
+    /// Frees the bytes in memory, in pieces of up to 64 KiB, but those pieces that overlap one of `keep`. They are missing from
+    /// then on.
     pub fn free_memory(&mut self, keep: &[Range<u64>]) {
         self.inner.memory.free(&self.inner.presence, keep);
     }
@@ -218,21 +215,21 @@ impl<E> Writer<E> {
     ///
     /// # Errors
     ///
-    /// [`StreamingError::EndConflict`] if another end is known or bytes lie beyond it.
+    /// [`StreamingError::EndConflict`] if another end is known, or bytes lie beyond it.
     pub fn set_len(&mut self, len: u64) -> Result<(), StreamingError> {
         let inner = &*self.inner;
         inner.presence.set_len(len).map_err(|EndConflict { known }| {
             EndConflictSnafu {
-                path: &inner.target,
+                path: &inner.settings.target,
                 known,
-                said: len,
+                stated: len,
             }
             .build()
         })
     }
 
-    /// Keeps a few bytes with the progress, for the next process: a validator of the remote file, say. It is recorded
-    /// by the next checkpoint.
+    /// Keeps a few bytes with the record, for the next process: the validator of a remote file, for example. The next
+    /// checkpoint records it.
     ///
     /// # Errors
     ///
@@ -249,13 +246,14 @@ impl<E> Writer<E> {
     /// A checkpoint, if enough bytes are new since the last one. Run it here or on another thread; writing can go on
     /// meanwhile.
     pub fn due_checkpoint(&mut self) -> Option<Checkpoint<E>> {
-        let due = self.inner.writer_state().unsynced >= self.inner.checkpoint_every;
+        let due = self.inner.writer_state().unsynced >= self.inner.settings.checkpoint_every;
         due.then(|| self.checkpoint())
     }
 
-    /// A checkpoint of all that is written by now. Run it before a planned stop, so that the next process need not
-    /// fetch anything again.
+    /// A checkpoint of all that is written by now. Run it before a planned stop, so that the next process does not fetch
+    /// anything again.
     pub fn checkpoint(&mut self) -> Checkpoint<E> {
+        // Presence first: it is never asked for under the writer's state.
         let len = self.inner.presence.len();
         let mut state = self.inner.writer_state();
         state.unsynced = 0;
@@ -271,21 +269,21 @@ impl<E> Writer<E> {
         }
     }
 
-    /// Ends the writing: all `len` bytes are present, they are synced, and the file takes its final name in one
-    /// rename.
+    /// Completes the resource: all `len` bytes are present, they are synced, and the file takes its final name in one rename.
     ///
     /// # Errors
     ///
-    /// [`StreamingError::Incomplete`], [`EndConflict`](StreamingError::EndConflict): the writer can go on.
-    /// [`StreamingError::SyncLost`]: discard it. [`StreamingError::Committed`] the second time.
-    /// [`StreamingError::Io`]: not committed, unless only the sync of the directory failed; then it is (the next
-    /// commit says `Committed`), and a power cut may take it back.
+    /// - [`StreamingError::Incomplete`], [`EndConflict`](StreamingError::EndConflict): the writer can go on.
+    /// - [`StreamingError::SyncLost`]: discard the resource.
+    /// - [`StreamingError::Committed`]: it was committed before.
+    /// - [`StreamingError::Io`]: it is not committed, unless only the sync of the directory failed. Then it is (the next commit
+    ///   answers `Committed`), and a power cut may take it back.
     pub fn commit(&mut self, len: u64) -> Result<(), StreamingError> {
         self.commit_with_footer(len, |_| [])
     }
 
-    /// [`commit`](Self::commit) with some bytes after the content, which readers never see: `footer` makes them, once
-    /// it is certain that all is present.
+    /// [`commit`](Self::commit) with some bytes behind the content, which readers never see. `footer` makes them, once it is
+    /// certain that all bytes are present.
     ///
     /// # Errors
     ///
@@ -302,7 +300,7 @@ impl<E> Writer<E> {
         let inner = &*self.inner;
         if let Err(missing) = inner.presence.seal(len) {
             return IncompleteSnafu {
-                path: &inner.target,
+                path: &inner.settings.target,
                 missing,
             }
             .fail();
@@ -312,23 +310,25 @@ impl<E> Writer<E> {
         committed
     }
 
-    /// Gives up with `cause`: every wait for a missing byte ends with it, now and until the next writer. What is
-    /// present stays readable, and resumable. Deferred a commit it does nothing.
+    /// Gives up with `cause`: every wait for a missing byte ends with it, now and until the next writer. What is present stays
+    /// readable, and can be resumed. After a commit it does nothing.
     pub fn fail(mut self, cause: impl Into<Arc<E>>) {
         self.holds_role = false;
         self.inner.presence.fail(cause.into(), false);
     }
 
-    /// Gives up with `cause` for good and removes the files, so that the resource can be opened anew (another version
-    /// upstream, say). Readers that have it open still read what is present.
+    /// Gives up with `cause` for good and removes the files, so that the resource can be opened anew (when the remote file
+    /// changed, for example). Readers that have it open still read what is present.
     ///
     /// # Errors
     ///
-    /// [`StreamingError::Io`] if a file could not be removed; the resource is given up all the same.
+    /// - [`StreamingError::Committed`]: nothing happens.
+    /// - [`StreamingError::Io`]: a file could not be removed. The resource is given up all the same.
     pub fn discard(mut self, cause: impl Into<Arc<E>>) -> Result<(), StreamingError> {
         let inner = &*self.inner;
         inner.refuse_committed()?;
-        let removed = inner.recorder().give_up();
+        // The files first: a reader that learns of the failure may open the resource anew at once.
+        let removed = inner.recorder().discard();
         self.holds_role = false;
         inner.presence.fail(cause.into(), true);
         removed
@@ -346,49 +346,7 @@ impl<E> Drop for Writer<E> {
 impl<E> fmt::Debug for Writer<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Writer")
-            .field("target", &self.inner.target)
-            .finish_non_exhaustive()
-    }
-}
-
-/// The bytes written up to a moment, to be synced and then recorded. From [`Writer::due_checkpoint`].
-///
-/// Dropping it records nothing; the next one covers the same bytes.
-#[must_use = "a checkpoint does nothing until it is run"]
-pub struct Checkpoint<E> {
-    inner: Arc<Inner<E>>,
-    record: Record,
-    number: u64,
-}
-
-impl<E> Checkpoint<E> {
-    /// The most bytes its record takes beside the partial file.
-    pub fn record_bytes(&self) -> u64 {
-        Record::encoded_bytes(self.record.runs.len())
-    }
-
-    /// Syncs the file, then writes the record, in this order. Blocks for as long as the disk takes. Of two run at once,
-    /// the newer record stays.
-    ///
-    /// # Errors
-    ///
-    /// [`StreamingError::Io`]: if the record could not be written, a later checkpoint can make up for it; if the file
-    /// could not be synced, every later checkpoint and commit answers [`StreamingError::SyncLost`].
-    pub fn run(self) -> Result<(), StreamingError> {
-        let Self {
-            inner,
-            record,
-            number,
-        } = self;
-        inner.recorder().checkpoint(&inner.file, number, &record)
-    }
-}
-
-impl<E> fmt::Debug for Checkpoint<E> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Checkpoint")
-            .field("number", &self.number)
-            .field("record", &self.record)
+            .field("target", &self.inner.settings.target)
             .finish_non_exhaustive()
     }
 }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::tree::{Node, Tree};
 use crate::storage::durable::Kind;
 
-/// Deferred so long a file system has written everything by itself: Linux's after 5 (ext4) to 30 seconds (XFS, btrfs).
+/// After so long a file system has written everything by itself: Linux's after 5 (ext4) to 30 seconds (XFS, btrfs).
 const WRITTEN_BACK: Duration = Duration::from_secs(60);
 /// Unsynced data is lost or kept in pieces of this many bytes.
 const PIECE: usize = 64;

@@ -1,75 +1,14 @@
-//! Every interleaving of a reader with a window of held bytes that moves (R2, R4, fault B1): what it reads are the file's
-//! bytes, or nothing.
-//!
-//! `memory.rs` and `presence.rs` are compiled once more here, on loom's locks, so what is modelled is the code that runs.
-
-use std::io;
+//! A reader beside a window of memory pieces that moves (R2, R4, fault B1): it reads the file's own bytes, or none.
 
 use bytes::Bytes;
-use loom::sync::{Arc, Mutex};
+use loom::sync::Arc;
 use loom::thread;
 
 use super::file::NamedFile;
-use super::{Condition, Demand, Found, Status, WaitError, Waited, notify, state, verify};
-use crate::storage::durable::{DiskFile, Meta};
-
-mod sync {
-    pub(super) use loom::sync::atomic::{AtomicBool, Ordering};
-    pub(super) use loom::sync::{Mutex, MutexGuard};
-}
-
-mod file {
-    pub(super) use super::NamedFile;
-}
-
-#[path = "presence.rs"]
-#[allow(
-    dead_code,
-    clippy::duplicate_mod,
-    reason = "what runs is what is modelled; the model walks through the part that synchronises"
-)]
-mod presence;
-
-#[path = "memory.rs"]
-#[allow(dead_code, clippy::duplicate_mod, reason = "as above")]
-mod memory;
+use super::status::Found;
+use super::{memory, presence};
 
 type Presence = presence::Presence<&'static str>;
-
-/// A file that is zeros where nothing was written, as a sparse one is.
-struct Zeros(Mutex<[u8; 16]>);
-
-impl DiskFile for Zeros {
-    fn metadata(&self) -> io::Result<Meta> {
-        Err(io::ErrorKind::Unsupported.into())
-    }
-
-    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        let file = self.0.lock().expect("no panic under it");
-        let from = &file[usize::try_from(offset).expect("small")..];
-        let count = from.len().min(buffer.len());
-        buffer[..count].copy_from_slice(&from[..count]);
-        Ok(count)
-    }
-
-    fn append(&mut self, _: &[Bytes]) -> io::Result<()> {
-        Err(io::ErrorKind::Unsupported.into())
-    }
-
-    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
-        let offset = usize::try_from(offset).expect("small");
-        self.0.lock().expect("no panic under it")[offset..offset + bytes.len()].copy_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn set_len(&self, _: u64) -> io::Result<()> {
-        Err(io::ErrorKind::Unsupported.into())
-    }
-
-    fn sync(&self) -> io::Result<()> {
-        Err(io::ErrorKind::Unsupported.into())
-    }
-}
 
 /// A resource as far as a reader and a writer share it.
 struct Scene {
@@ -86,7 +25,7 @@ impl Scene {
         Self {
             presence: Presence::new(rangemap::RangeSet::new(), None, false),
             memory: memory::MemoryPieces::default(),
-            file: NamedFile::new(Box::new(Zeros(Mutex::new([0; 16]))), "file".into()),
+            file: NamedFile::new(),
         }
     }
 
@@ -100,14 +39,14 @@ impl Scene {
         self.memory
             .take_in(&self.presence, from..to, &[(from, bytes.clone())]);
         let (half, rest) = (from + 1, bytes.slice(1..));
-        self.file.write_at(from, part(from, half)).expect("written");
+        self.file.write_at(from, part(from, half));
         self.memory.shorten(from, (half, rest));
-        self.file.write_at(half, part(half, to)).expect("written");
+        self.file.write_at(half, part(half, to));
         self.memory.written(half);
     }
 
     fn write(&self, from: u64, to: u64) {
-        self.file.write_at(from, part(from, to)).expect("written");
+        self.file.write_at(from, part(from, to));
         self.presence.insert(from..to);
     }
 

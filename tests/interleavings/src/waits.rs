@@ -1,7 +1,4 @@
-//! Every interleaving of the waits on ranges (R2, faults B4 and B5).
-//!
-//! `presence.rs` is compiled once more here, on loom's lock, so what is modelled is the code that runs. A lost wake-up
-//! leaves a thread waiting for ever, which loom reports as a deadlock.
+//! The waits on ranges (R2, faults B4 and B5).
 
 use std::future::poll_fn;
 use std::ops::Range;
@@ -10,19 +7,9 @@ use loom::future::block_on;
 use loom::sync::Arc;
 use loom::thread;
 
-use super::{Condition, Demand, Status, WaitError, Waited, notify, state};
-
-mod sync {
-    pub(super) use loom::sync::{Mutex, MutexGuard};
-}
-
-#[path = "presence.rs"]
-#[allow(
-    dead_code,
-    clippy::duplicate_mod,
-    reason = "what runs is what is modelled; the model walks through the part that synchronises"
-)]
-mod presence;
+use super::error::WaitError;
+use super::presence;
+use super::status::Waited;
 
 type Presence = presence::Presence<&'static str>;
 

@@ -261,8 +261,9 @@ impl Sound {
     fn frame(&mut self, all: bool) -> Result<(), DecodeError> {
         while let Some(frame) = self.frames.next(&mut self.buffer, all) {
             let mut mark = None;
-            while let Some((_, pts)) = self.marks.pop_front_if(|(at, _)| *at <= frame.position) {
+            while let Some(&(_, pts)) = self.marks.front().filter(|(at, _)| *at <= frame.position) {
                 mark = Some(pts);
+                self.marks.pop_front();
             }
             if let Some(pts) = mark {
                 self.place(Some(pts));

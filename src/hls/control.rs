@@ -1,4 +1,4 @@
-//! What a track says beside its bytes.
+//! What a track tells beside its bytes.
 
 use std::time::Duration;
 
@@ -6,20 +6,31 @@ use super::{Resource, StartPoint};
 use crate::media::{Bypass, Origin};
 
 /// A message that stands in the stream at the place it speaks of.
+///
+/// ```text
+///   VariantApplied                                   first of all, and first after a seek
+///   InitializationSection   section's bytes          where a section comes into force
+///   SegmentStart            segment's bytes
+///   SegmentStart            segment's bytes
+///   Discontinuity
+///   InitializationSection   section's bytes          again, even if it is the same section
+///   SegmentStart            segment's bytes
+///   Gap                                              no bytes
+/// ```
 #[non_exhaustive]
 #[derive(Debug, Clone)]
 pub enum HlsControl {
-    /// From here on the bytes are those of this Variant Stream. The first message of all, and again the first after a seek,
-    /// unless there is neither a byte nor a gap from there on.
+    /// The bytes from here on are those of this Variant Stream. The first message of a stream, and again after a seek. A
+    /// stream that has neither a byte nor a gap from there on does not send it.
     #[non_exhaustive]
     VariantApplied {
-        /// Its number in the Multivariant Playlist, from 0; 0 if there is none.
+        /// The number of the Variant Stream in the Multivariant Playlist, from 0. Without such a playlist it is 0.
         variant: usize,
-        /// Its peak bits per second; 0 if no playlist says.
+        /// The BANDWIDTH attribute: peak bits per second. 0 if no playlist says.
         bandwidth: u64,
-        /// Its CODECS attribute.
+        /// The CODECS attribute.
         codecs: Option<String>,
-        /// The NAME of the audio Rendition played, if it is a separate one.
+        /// The NAME of the audio Rendition that plays, if it has a Media Playlist of its own.
         rendition: Option<String>,
         /// The duration of all its segments together.
         duration: Duration,
@@ -33,7 +44,7 @@ pub enum HlsControl {
     /// before the first segment after a seek by time. After a seek by bytes into a section the bytes begin in its middle.
     #[non_exhaustive]
     InitializationSection {
-        /// The Variant Stream's number.
+        /// The number of the Variant Stream.
         variant: usize,
         /// Where its bytes come from.
         origin: Origin,
@@ -41,11 +52,11 @@ pub enum HlsControl {
     /// The next byte belongs to this Media Segment.
     #[non_exhaustive]
     SegmentStart {
-        /// The Variant Stream's number.
+        /// The number of the Variant Stream.
         variant: usize,
         /// The segment's Media Sequence Number.
         media_sequence: u64,
-        /// Its Discontinuity Sequence Number: segments with the same one have one line of timestamps, in every Variant
+        /// Its Discontinuity Sequence Number. Segments with the same one have one line of timestamps, in every Variant
         /// Stream.
         discontinuity_sequence: u64,
         /// How long it plays.
@@ -55,10 +66,10 @@ pub enum HlsControl {
         /// Where its bytes come from.
         origin: Origin,
     },
-    /// A segment is absent on purpose (EXT-X-GAP); its bytes are left out.
+    /// A segment is absent on purpose (EXT-X-GAP). It has no bytes.
     #[non_exhaustive]
     Gap {
-        /// The Variant Stream's number.
+        /// The number of the Variant Stream.
         variant: usize,
         /// The absent segment's Media Sequence Number.
         media_sequence: u64,
@@ -73,11 +84,11 @@ pub enum HlsControl {
         /// The Discontinuity Sequence Number from here on.
         sequence: u64,
     },
-    /// Something was not kept in the cache, or not read from it; the bytes are right all the same. Said once per opened
-    /// stream, for the first failure.
+    /// Something was not kept in the cache, or not read from it. The bytes are right all the same. Sent once for each
+    /// opened stream, for the first failure.
     #[non_exhaustive]
     CacheBypassed {
-        /// What was not cached.
+        /// The resource that is not kept.
         resource: Resource,
         /// Why.
         reason: Bypass,

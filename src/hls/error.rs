@@ -1,72 +1,61 @@
 //! Why an HLS track stopped.
 
-use std::fmt;
+use std::{error::Error, fmt};
 
-use snafu::Snafu;
+use super::{CryptError, KeyRejected, PlaylistError, Resource};
+use crate::{cache::CacheError, net::NetError};
 
-use super::{CryptError, KeyRejected, PlaylistError};
-use crate::{
-    cache::CacheError,
-    net::{NetError, Url, redacted},
-};
-
-/// Why an HLS track cannot be played on. The bytes delivered before it are right, and some are missing.
+/// Why an HLS track cannot be played on. The bytes given out before it are right; what follows them is missing.
 ///
-/// Nothing in it shows a URL's query, a key, or a header.
+/// The text names the cause as well as the resource. Nothing in it shows a URL's query, a key, or a header's value.
+// By hand, because a derived `source()` would be the carried error itself. Its text is in ours already, so the chain goes on
+// with what is below it, and a printed chain says nothing twice.
 #[non_exhaustive]
-#[derive(Debug, Snafu)]
-#[snafu(visibility(pub(crate)))]
+#[derive(Debug, Clone)]
 pub enum HlsError {
-    /// A playlist that is none, is broken, or asks for what this crate does not do.
-    #[snafu(display("cannot use {resource}"))]
+    /// A playlist that is none, that is broken, or that needs what this crate does not do.
     Playlist {
         /// The playlist.
         resource: Resource,
         /// What is wrong, and on which line.
         source: PlaylistError,
     },
-    /// The network or the server failed, retries included.
-    #[snafu(display("cannot fetch {resource}"))]
+    /// The network or the server failed, and so did the retries.
     Network {
-        /// What was being fetched.
+        /// The resource that was being fetched.
         resource: Resource,
         /// What failed.
         source: NetError,
     },
-    /// In offline mode, and not in the cache.
-    #[snafu(display("offline, and {resource} is not in the cache"))]
+    /// The stream is offline, and the resource is not in the cache.
     OfflineMiss {
-        /// What is missing.
+        /// The missing resource.
         resource: Resource,
     },
-    /// In offline mode, and the cache could not read what it has.
-    #[snafu(display("offline, and the cache cannot read {resource}"))]
+    /// The stream is offline, and the cache could not read an entry that it has.
     OfflineCache {
-        /// What was being read.
+        /// The resource that was being read.
         resource: Resource,
         /// What failed.
         source: CacheError,
     },
-    /// The server answered with a web page instead of media.
-    #[snafu(display("{resource} is a web page: it begins with {begins:?}"))]
+    /// The server sent a web page in place of media.
     NotMedia {
-        /// What was being fetched.
+        /// The resource that was being fetched.
         resource: Resource,
-        /// Its first characters.
+        /// The first characters of the page.
         begins: String,
     },
-    /// A resource has another length than the playlist or its earlier bytes say.
-    #[snafu(display("{resource} has {received} bytes instead of {expected}"))]
+    /// A resource is longer or shorter than the playlist or the cache says.
     Length {
         /// The resource.
         resource: Resource,
-        /// The bytes it should have.
+        /// Its length in bytes as the playlist or the cache gives it.
         expected: u64,
-        /// The bytes there were when it was clear that they are too few or too many.
+        /// The bytes received when it was clear that they are too few or too many.
         received: u64,
     },
-    /// A key that is not 16 bytes, after the key processor if there is one.
-    #[snafu(display("{resource} has {length} bytes instead of 16"))]
+    /// A key is not 16 bytes long. If there is a key processor, its result is meant.
     KeyLength {
         /// The key.
         resource: Resource,
@@ -74,7 +63,6 @@ pub enum HlsError {
         length: usize,
     },
     /// The key processor refused a key.
-    #[snafu(display("{resource} was refused"))]
     Key {
         /// The key.
         resource: Resource,
@@ -82,106 +70,133 @@ pub enum HlsError {
         source: KeyRejected,
     },
     /// A resource does not decrypt.
-    #[snafu(display("cannot decrypt {resource}"))]
     Decrypt {
-        /// What was being decrypted.
+        /// The resource.
         resource: Resource,
         /// What is wrong with it.
         source: CryptError,
     },
-    /// Two resources of a track's playlists have one name in the cache: what the app's
-    /// [`EntryNames`](crate::media::EntryNames) leave out is what tells them apart.
-    #[snafu(display("{first} and {second} have the same name in the cache"))]
+    /// Two resources of a track's playlists have one name in the cache. The app's
+    /// [`EntryNames`](crate::media::EntryNames) leave out what tells them apart.
     SameName {
-        /// The one that a playlist names first.
+        /// The resource that the playlists name first.
         first: Resource,
-        /// The other one.
+        /// The other resource.
         second: Resource,
     },
-    /// Something has to be fetched, and the parameters hold no client.
-    #[snafu(display("{resource} needs an HTTP client"))]
+    /// A resource has to be fetched, and the parameters hold no client.
     NoClient {
-        /// What is missing.
+        /// The resource.
         resource: Resource,
     },
     /// The playlist has no Variant Stream of the number asked for.
-    #[snafu(display("there is no variant stream {index}: the playlist has {count}"))]
     NoSuchVariant {
         /// The number asked for, from 0.
         index: usize,
-        /// How many there are.
+        /// How many Variant Streams there are.
         count: usize,
     },
 }
 
 impl HlsError {
-    /// Whether going online would help: something is not in the cache, or not readable there.
+    /// Whether something is not in the cache, or cannot be read there, while the stream is offline.
     pub fn is_offline_miss(&self) -> bool {
         matches!(self, Self::OfflineMiss { .. } | Self::OfflineCache { .. })
     }
 
-    /// Whether trying again later may help.
+    /// Whether the same may succeed a little later.
     pub fn is_transient(&self) -> bool {
         matches!(self, Self::Network { source, .. } if source.is_transient())
     }
 
-    /// Whether the server says that something does not exist.
+    /// Whether the server says that a resource does not exist.
     pub fn is_not_found(&self) -> bool {
         matches!(self, Self::Network { source, .. } if source.is_not_found())
     }
-}
 
-/// One of the files that a track is made of.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Resource {
-    kind: ResourceKind,
-    url: String,
-}
-
-impl Resource {
-    pub(super) fn new(kind: ResourceKind, url: &Url) -> Self {
-        Self {
-            kind,
-            url: redacted(url),
-        }
-    }
-
-    /// What it is.
-    pub fn kind(&self) -> ResourceKind {
-        self.kind
-    }
-
-    /// Its URL without query and credentials.
-    pub fn url(&self) -> &str {
-        &self.url
+    /// For `map_err`.
+    pub(super) fn network(resource: &Resource) -> impl FnOnce(NetError) -> Self {
+        let resource = resource.clone();
+        move |source| Self::Network { resource, source }
     }
 }
 
-impl fmt::Display for Resource {
+impl fmt::Display for HlsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.kind {
-            ResourceKind::Playlist => f.write_str("playlist ")?,
-            ResourceKind::InitializationSection => f.write_str("initialization section ")?,
-            ResourceKind::Segment { media_sequence } => write!(f, "segment {media_sequence} ")?,
-            ResourceKind::Key => f.write_str("key ")?,
+        match self {
+            Self::Playlist { resource, source } => write!(f, "{resource}: {source}"),
+            // The client's errors begin with the URL.
+            Self::Network { resource, source } => write!(f, "{}: {source}", resource.kind()),
+            Self::OfflineMiss { resource } => write!(f, "offline, and {resource} is not in the cache"),
+            Self::OfflineCache { resource, source } => {
+                write!(f, "offline, and {resource} cannot be read: {source}")
+            }
+            Self::NotMedia { resource, begins } => {
+                write!(f, "{resource} is a web page: it begins with {begins:?}")
+            }
+            Self::Length {
+                resource,
+                expected,
+                received,
+            } => write!(f, "{resource} has {received} bytes instead of {expected}"),
+            Self::KeyLength { resource, length } => {
+                write!(f, "{resource} has {length} bytes instead of 16")
+            }
+            Self::Key { resource, source } => write!(f, "{resource} was refused: {source}"),
+            Self::Decrypt { resource, source } => write!(f, "{resource} does not decrypt: {source}"),
+            Self::SameName { first, second } => {
+                write!(f, "{first} and {second} have the same name in the cache")
+            }
+            Self::NoClient { resource } => write!(f, "{resource} needs an HTTP client"),
+            Self::NoSuchVariant { index, count } => {
+                write!(f, "there is no variant stream {index}: the playlist has {count}")
+            }
         }
-        f.write_str(&self.url)
     }
 }
 
-/// What a [`Resource`] is.
-#[non_exhaustive]
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ResourceKind {
-    /// A Multivariant or a Media Playlist.
-    Playlist,
-    /// A Media Initialization Section.
-    InitializationSection,
-    /// A Media Segment.
-    Segment {
-        /// Its Media Sequence Number.
-        media_sequence: u64,
-    },
-    /// A decryption key.
-    Key,
+impl Error for HlsError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Playlist { source, .. } => source.source(),
+            Self::Network { source, .. } => source.source(),
+            Self::OfflineCache { source, .. } => source.source(),
+            Self::Key { source, .. } => source.source(),
+            Self::Decrypt { source, .. } => source.source(),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{hls::ResourceKind, net::Url};
+
+    /// The first line names resource and cause, the URL once, and the chain repeats nothing.
+    #[test]
+    fn the_first_line_names_the_cause() {
+        let url = Url::parse("http://me:secret@h/3.ts?token=secret").unwrap();
+        let resource = Resource::new(ResourceKind::Segment { media_sequence: 3 }, &url);
+        let cause = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
+        let below = cause.to_string();
+        let source = NetError::Connect {
+            url: "http://h/3.ts".to_owned(),
+            source: cause.into(),
+        };
+        let text = source.to_string();
+        let error = HlsError::network(&resource)(source);
+        assert_eq!(error.to_string(), format!("segment 3: {text}"));
+        assert_eq!(error.to_string().matches("http://h/3.ts").count(), 1);
+        assert_eq!(error.source().map(ToString::to_string), Some(below));
+        let source = PlaylistError::Live;
+        let error = HlsError::Playlist { resource, source };
+        assert!(
+            error
+                .to_string()
+                .starts_with("segment 3 http://h/3.ts: a live playlist")
+        );
+        assert!(error.source().is_none());
+        assert!(!format!("{error} {error:?}").contains("secret"));
+    }
 }

@@ -1,5 +1,7 @@
-//! Small things fetched whole: playlists and keys. From the cache if it has them, else from the network, kept only once
-//! they are proven good (fault C21).
+//! What is fetched whole: playlists and keys.
+//!
+//! The one rule: **what is kept has been proven good.** A playlist is kept when it has parsed, a key when it has its length.
+//! What the cache has and is not good is fetched once more (fault C21).
 
 use std::{
     collections::HashMap,
@@ -7,14 +9,10 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use snafu::ResultExt;
 
 use super::{
+    HlsError, Resource, ResourceKind,
     crypt::Key,
-    error::{
-        HlsError, KeyLengthSnafu, KeySnafu, NetworkSnafu, NoClientSnafu, PlaylistSnafu, Resource,
-        ResourceKind,
-    },
     fetch_context::FetchContext,
     params::{HlsParams, KeyContext},
     playlist::{self, Locator, Playlist, References, Variables},
@@ -26,25 +24,26 @@ use crate::{
     net::{Request, Response, Url},
 };
 
-/// The largest playlist, before and after decompression: 100 000 segments fit.
+/// The largest playlist in bytes, before and after decompression. 100 000 segments fit.
 const PLAYLIST_LIMIT: usize = 16 << 20;
-/// The largest key as the server sends it: wrapped keys are larger than 16 bytes, but not by much.
+/// The largest key in bytes as the server sends it. Wrapped keys are longer than 16 bytes, but not by much.
 const KEY_LIMIT: usize = 64 << 10;
 
-/// Everything the parts of a track are fetched with, shared by all streams of one source.
+/// What the parts of a track are fetched with. All streams of one source share it.
 pub(super) struct Fetcher {
     pub(super) params: HlsParams,
     /// The source's own URL.
     pub(super) url: Url,
     headers: SourceHeaders,
     pub(super) asset: AssetId,
-    /// Keys by entry: each is fetched once.
+    /// Keys by entry. Each is fetched once in the source's life, also where the cache keeps nothing.
     keys: Mutex<HashMap<CachePath, Key>>,
 }
 
 /// Which key decrypts a resource, and how.
 pub(super) struct KeyReference {
     pub(super) locator: Locator,
+    /// The entry that keeps it.
     pub(super) path: CachePath,
     pub(super) iv: [u8; 16],
 }
@@ -64,33 +63,29 @@ impl Fetcher {
         self.params.access.cache.as_ref()
     }
 
-    /// A request for `url`, with the headers that are for its host.
+    /// A request for `url`, with the source's headers if `url` is of the source's own origin.
     pub(super) fn request(&self, url: Url) -> Request {
         self.headers.request(url)
     }
 
-    /// Sends a request, if the network may be used.
+    /// Sends a request.
     ///
     /// # Errors
     ///
     /// `OfflineMiss`, `NoClient`, `Network`.
+    // `&mut`, because a future that holds a shared reference to the context would not be `Send`.
     pub(super) async fn send(
         &self,
         context: &mut FetchContext,
         resource: &Resource,
         request: Request,
     ) -> Result<Response, HlsError> {
-        context.online(resource)?;
+        context.allow_network(resource)?;
         let Some(client) = &self.params.access.client else {
-            return NoClientSnafu {
-                resource: resource.clone(),
-            }
-            .fail();
+            let resource = resource.clone();
+            return Err(HlsError::NoClient { resource });
         };
-        let response = client.send(request).await;
-        response.with_context(|_| NetworkSnafu {
-            resource: resource.clone(),
-        })
+        client.send(request).await.map_err(HlsError::network(resource))
     }
 
     /// A playlist, parsed. One from the cache that does not parse is fetched once more.
@@ -110,7 +105,7 @@ impl Fetcher {
             let base = self.params.base_url.as_ref().unwrap_or(url);
             playlist::parse(body, &References { url, base, imports })
         };
-        let entry = self.cached(context, &resource, path).await?;
+        let entry = self.read_entry(context, &resource, path).await?;
         if let Some((body, final_url)) = entry.as_ref().and_then(|entry| stored::unwrap(entry, url)) {
             match parse(body, &final_url) {
                 Ok(playlist) => return Ok(playlist),
@@ -119,15 +114,16 @@ impl Fetcher {
         }
         let request = self.request(url.clone()).compressed();
         let response = self.send(context, &resource, request).await?;
+        // After redirects: this is what its relative URLs resolve against (fault D11).
         let final_url = response.url().clone();
         let body = response.bytes(PLAYLIST_LIMIT).await;
-        let body = body.with_context(|_| NetworkSnafu {
+        let body = body.map_err(HlsError::network(&resource))?;
+        let playlist = parse(&body, &final_url).map_err(|source| HlsError::Playlist {
             resource: resource.clone(),
+            source,
         })?;
-        let playlist = parse(&body, &final_url).with_context(|_| PlaylistSnafu {
-            resource: resource.clone(),
-        })?;
-        self.keep(context, &resource, path, stored::wrap(&body, url, &final_url));
+        // Only now: a page or a broken playlist in the cache would be there for ever.
+        self.keep(context, resource, path, stored::wrap(&body, url, &final_url));
         Ok(playlist)
     }
 
@@ -141,6 +137,8 @@ impl Fetcher {
         context: &mut FetchContext,
         reference: &KeyReference,
     ) -> Result<Key, HlsError> {
+        // The lock is not held across the fetch. Two streams that want one key at the same moment may both fetch it, and
+        // store the same bytes.
         let known = self
             .keys
             .lock()
@@ -151,8 +149,8 @@ impl Fetcher {
             return Ok(key);
         }
         let resource = Resource::new(ResourceKind::Key, &reference.locator.url);
-        let cached = self.cached(context, &resource, &reference.path).await?;
-        let key = match cached.and_then(|entry| Key::new(&entry)) {
+        let entry = self.read_entry(context, &resource, &reference.path).await?;
+        let key = match entry.and_then(|entry| Key::new(&entry)) {
             Some(key) => key,
             None => self.fetch_key(context, &resource, reference).await?,
         };
@@ -170,37 +168,37 @@ impl Fetcher {
         reference: &KeyReference,
     ) -> Result<Key, HlsError> {
         let url = &reference.locator.url;
-        let mut asked = url.clone();
+        let mut requested = url.clone();
         if !self.params.key_query.is_empty() {
-            asked.query_pairs_mut().extend_pairs(&self.params.key_query);
+            requested.query_pairs_mut().extend_pairs(&self.params.key_query);
         }
-        let mut request = self.request(asked);
+        let mut request = self.request(requested);
+        // After the source's own headers: of two with one name the key's is sent.
         for (name, value) in &self.params.key_headers {
             request = request.header(name, value);
         }
         let response = self.send(context, resource, request).await?;
         let bytes = response.bytes(KEY_LIMIT).await;
-        let mut bytes = bytes.with_context(|_| NetworkSnafu {
-            resource: resource.clone(),
-        })?;
+        let mut bytes = bytes.map_err(HlsError::network(resource))?;
         if let Some(process) = &self.params.key_processor {
             let key_context = KeyContext::new(url.clone());
-            bytes = process(bytes, &key_context).with_context(|_| KeySnafu {
+            bytes = process(bytes, &key_context).map_err(|source| HlsError::Key {
                 resource: resource.clone(),
+                source,
             })?;
         }
         let Some(key) = Key::new(&bytes) else {
-            return KeyLengthSnafu {
+            return Err(HlsError::KeyLength {
                 resource: resource.clone(),
                 length: bytes.len(),
-            }
-            .fail();
+            });
         };
-        self.keep(context, resource, &reference.path, bytes);
+        // What the processor made, never what the server sent: a wrapped key must not reach the disk (H4).
+        self.keep(context, resource.clone(), &reference.path, bytes);
         Ok(key)
     }
 
-    /// Forgets a key that did not decrypt. Its entry is the caller's to drop, once no write of it is under way.
+    /// Forgets a key that did not decrypt. Its entry is the caller's to remove, once no commit of it is under way.
     pub(super) fn forget_key(&self, reference: &KeyReference) {
         self.keys
             .lock()
@@ -208,22 +206,22 @@ impl Fetcher {
             .remove(&reference.path);
     }
 
-    /// Drops an entry that turned out to be damaged.
-    pub(super) async fn forget(&self, path: &CachePath) {
+    /// Removes an entry that turned out to be damaged.
+    pub(super) async fn remove_entry(&self, path: &CachePath) {
         let Some(cache) = self.cache() else { return };
         if let Err(error) = cache.remove_entry(&self.asset, path).await {
             log::debug!("a damaged entry stays in the cache: {error}");
         }
     }
 
-    /// An entry with all its bytes, if it has those that were written.
-    async fn cached(
+    /// An entry with all its bytes. `None` if it is not there, or damaged and to be fetched.
+    async fn read_entry(
         &self,
         context: &mut FetchContext,
         resource: &Resource,
         path: &CachePath,
     ) -> Result<Option<Bytes>, HlsError> {
-        let Some(mut reader) = self.open(context, resource, path).await? else {
+        let Some(mut reader) = self.open_entry(context, resource, path).await? else {
             return Ok(None);
         };
         let mut bytes = BytesMut::new();
@@ -231,13 +229,15 @@ impl Fetcher {
             match reader.next_chunk().await {
                 Ok(Some(chunk)) => bytes.extend_from_slice(&chunk),
                 Ok(None) => return Ok(Some(bytes.freeze())),
-                Err(error) => return context.unread(resource, error).map(|()| None),
+                Err(error) => {
+                    return context.unread_entry_failed(resource, error).map(|()| None);
+                }
             }
         }
     }
 
     /// Opens an entry. Its reader gives out no byte that the disk changed.
-    pub(super) async fn open(
+    pub(super) async fn open_entry(
         &self,
         context: &mut FetchContext,
         resource: &Resource,
@@ -248,16 +248,16 @@ impl Fetcher {
         };
         match cache.open(&self.asset, path).await {
             Ok(reader) => Ok(reader),
-            Err(error) => context.unreadable(resource, error).map(|()| None),
+            Err(error) => context.entry_failed(resource, error).map(|()| None),
         }
     }
 
-    fn keep(&self, context: &mut FetchContext, resource: &Resource, path: &CachePath, bytes: Bytes) {
+    /// Begins to write an entry. The stream goes on meanwhile.
+    fn keep(&self, context: &mut FetchContext, resource: Resource, path: &CachePath, bytes: Bytes) {
         let Some(cache) = self.cache().cloned() else {
-            return context.bypass(resource, Bypass::NoCache);
+            return context.bypass(&resource, Bypass::NoCache);
         };
-        let asset = self.asset.clone();
-        let (resource, path) = (resource.clone(), path.clone());
+        let (asset, path) = (self.asset.clone(), path.clone());
         context.commits.push(async move {
             let error = cache.put_atomic(&asset, &path, bytes).await.err()?;
             Some((resource, Bypass::Refused(error)))

@@ -1,64 +1,64 @@
 //! What one opened stream knows while it fetches.
 
-use snafu::ResultExt;
-
-use super::{
-    error::{HlsError, OfflineCacheSnafu, OfflineMissSnafu, Resource},
-    pending_commits::PendingCommits,
-};
+use super::{HlsError, Resource, pending_commits::PendingCommits};
 use crate::{cache::CacheError, media::Bypass};
 
-/// What one stream knows: whether it may use the network, and what it has yet to say about the cache.
+/// What one opened stream knows while it fetches: whether it may use the network, the cache writes that it has begun, and
+/// what bypassed the cache.
+///
+/// The part ahead has a context of its own, because it is fetched while the part before it is read. What it gathered is
+/// taken over when its turn comes.
 pub(super) struct FetchContext {
-    pub(super) offline: bool,
-    /// Its first failure is what the control message will tell.
+    pub(super) is_offline: bool,
+    /// Remembers the first failure as well: that is the one which the control message tells.
     pub(super) commits: PendingCommits,
 }
 
 impl FetchContext {
-    pub(super) fn new(offline: bool) -> Self {
+    pub(super) fn new(is_offline: bool) -> Self {
         Self {
-            offline,
+            is_offline,
             commits: PendingCommits::default(),
         }
     }
 
-    /// Notes that the cache failed.
+    /// Notes that something is not kept, or not read from the cache.
     pub(super) fn bypass(&mut self, resource: &Resource, reason: Bypass) {
         self.commits
             .append(PendingCommits::failed((resource.clone(), reason)));
     }
 
-    /// As [`unreadable`](Self::unreadable), before any byte was read: a damaged entry is a miss, and what is fetched
-    /// takes its place.
-    pub(super) fn unread(&mut self, resource: &Resource, source: CacheError) -> Result<(), HlsError> {
+    /// An entry failed before any byte of it was given out. `Ok` means that it is fetched instead.
+    ///
+    /// A damaged entry is a miss, not a bypass: what is fetched takes its place in the cache.
+    pub(super) fn unread_entry_failed(
+        &mut self,
+        resource: &Resource,
+        source: CacheError,
+    ) -> Result<(), HlsError> {
         if matches!(source, CacheError::Damaged { .. }) {
             log::warn!("{resource} in the cache is damaged");
-            return self.online(resource);
+            return self.allow_network(resource);
         }
-        self.unreadable(resource, source)
+        self.entry_failed(resource, source)
     }
 
-    /// Takes in a cache that cannot be read: a reason to go on without it, or the end when there is nothing else.
-    pub(super) fn unreadable(&mut self, resource: &Resource, source: CacheError) -> Result<(), HlsError> {
-        if self.offline {
-            return Err(source).context(OfflineCacheSnafu {
-                resource: resource.clone(),
-            });
+    /// An entry cannot be read, or not any further. `Ok` means that it is fetched instead (C16).
+    pub(super) fn entry_failed(&mut self, resource: &Resource, source: CacheError) -> Result<(), HlsError> {
+        if self.is_offline {
+            let resource = resource.clone();
+            return Err(HlsError::OfflineCache { resource, source });
         }
         self.bypass(resource, Bypass::Refused(source));
         Ok(())
     }
 
-    /// The last word before the network.
-    pub(super) fn online(&self, resource: &Resource) -> Result<(), HlsError> {
-        if self.offline {
-            OfflineMissSnafu {
-                resource: resource.clone(),
-            }
-            .fail()
-        } else {
-            Ok(())
+    /// The one place that decides whether a connection may be made. Every request passes it (H5).
+    pub(super) fn allow_network(&self, resource: &Resource) -> Result<(), HlsError> {
+        if self.is_offline {
+            let resource = resource.clone();
+            return Err(HlsError::OfflineMiss { resource });
         }
+        Ok(())
     }
 }

@@ -1,23 +1,28 @@
 //! HLS VOD (RFC 8216): a playlist's URL becomes a stream of media bytes, online or from the cache.
 //!
-//! The one rule this module adds: **the consumer gets the media's bytes, all of them, in order, and nothing else**. Playlists
-//! are read, keys applied, gaps told, and an end without the last byte is an error.
+//! The one rule this module adds: **the consumer gets the media's bytes, all of them, in order, and nothing else.** Playlists
+//! are read, keys applied and gaps told. An end without the last byte is an error.
 //!
 //! ```text
-//!  HlsSource ─ open ─> Player ── Track ──── playlist/  Multivariant and Media Playlists, resolved
-//!                        │         └ parts: initialization section, segment, segment, gap, …
-//!                        ├─ ResourceReader   one part: from the cache, or from the network and into the cache
-//!                        ├─ Decryptor AES-128-CBC, as the chunks come
-//!                        ├─ Fetcher   playlists and keys, whole
-//!                        └─ PendingCommits    what is on its way to the disk, while the stream goes on
+//!  HlsSource ─ open ─▶ player ── track ── load ── playlist/   the playlists' lines, resolved
+//!                        │         └ parts: initialization section, segment, gap, …
+//!                        ├─ part_reader       the part being read, and the one ahead
+//!                        │    ├─ resource_reader    from the cache, or from the network and into it
+//!                        │    └─ crypt              AES-128-CBC, as the chunks come
+//!                        ├─ fetch             playlists and keys, whole
+//!                        └─ pending_commits   cache writes that go on while the stream goes on
 //! ```
 //!
 //! # What the cache holds
 //!
-//! Segments and initialization sections as the server sent them, encrypted ones encrypted; playlists that parsed, each with the
-//! URL it came from; keys after the key processor. All under one asset. A failing cache never stops playback: the bytes pass
-//! through, and one [`HlsControl::CacheBypassed`] says why. Nothing waits for the disk but the end: when the stream has ended,
-//! all that was fetched whole is kept.
+//! All under one asset:
+//!
+//! - playlists that parsed, each with the URL that it came from,
+//! - keys, as the key processor made them,
+//! - initialization sections and segments as the server sent them. Encrypted ones stay encrypted.
+//!
+//! A failing cache never stops playback. The bytes pass through, and one [`HlsControl::CacheBypassed`] says why. The stream
+//! does not wait for the disk but at its end: when it has ended, all that was fetched whole is kept.
 //!
 //! # What it does not do
 //!
@@ -32,20 +37,25 @@ mod fetch_context;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzzing;
+mod load;
 mod names;
 mod params;
+mod part_reader;
 mod pending_commits;
 mod player;
 mod playlist;
+mod resource;
 mod resource_reader;
 mod source;
+mod source_state;
 mod stored;
 mod track;
 
 pub use crate::media::{Access, Bypass, EntryNames, Origin};
 pub use control::HlsControl;
 pub use crypt::CryptError;
-pub use error::{HlsError, Resource, ResourceKind};
+pub use error::HlsError;
 pub use params::{HlsParams, KeyContext, KeyRejected, VariantChoice};
 pub use playlist::{PlaylistError, StartPoint};
+pub use resource::{Resource, ResourceKind};
 pub use source::HlsSource;

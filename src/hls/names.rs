@@ -2,10 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{
-    error::{HlsError, Resource, ResourceKind, SameNameSnafu},
-    playlist::Locator,
-};
+use super::{HlsError, Resource, ResourceKind, playlist::Locator};
 use crate::{cache::CachePath, media::EntryNames};
 
 /// The entries of all resources that a track's playlists name.
@@ -59,7 +56,7 @@ impl<'a> ResourceNames<'a> {
         if !self.names.is_whole_url() {
             let second = Resource::new(kind, &locator.url);
             if let Some(first) = self.taken.insert(entry.clone(), second.clone()) {
-                return SameNameSnafu { first, second }.fail();
+                return Err(HlsError::SameName { first, second });
             }
         }
         self.known.insert(identity, entry.clone());

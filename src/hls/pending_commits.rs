@@ -1,7 +1,7 @@
-//! PendingCommits to the cache that go on while the stream goes on.
+//! Cache writes that go on while the stream goes on.
 //!
-//! A durable write waits for the disk, and a track begins with up to four of them: two playlists, a key, an initialisation
-//! section. None of them may keep the first byte waiting. All of them are over when the stream ends.
+//! A durable write waits for the disk, and a track begins with up to four of them: two playlists, a key, an initialization
+//! section. None of them keeps the first byte waiting. All of them are over when the stream ends.
 
 use std::{
     future::poll_fn,
@@ -12,24 +12,27 @@ use std::{
 use super::Resource;
 use crate::media::Bypass;
 
-/// What was not kept, and why.
+/// What is not kept, and why.
 pub(super) type Bypassed = (Resource, Bypass);
 
-type Write = Pin<Box<dyn Future<Output = Option<Bypassed>> + Send>>;
+type Commit = Pin<Box<dyn Future<Output = Option<Bypassed>> + Send>>;
 
-/// The commits under way, driven by the stream's own polls.
+/// The commits under way, and the first failure among those that are over.
+///
+/// They are futures that the stream's own polls drive. A task for each would go on after the stream was dropped, and a
+/// dropped stream must ask for nothing more (S1): dropping a commit discards its write.
 #[derive(Default)]
 pub(super) struct PendingCommits {
-    pending: Vec<Write>,
+    pending: Vec<Commit>,
     failed: Option<Bypassed>,
 }
 
 impl PendingCommits {
-    pub(super) fn push(&mut self, write: impl Future<Output = Option<Bypassed>> + Send + 'static) {
-        self.pending.push(Box::pin(write));
+    pub(super) fn push(&mut self, commit: impl Future<Output = Option<Bypassed>> + Send + 'static) {
+        self.pending.push(Box::pin(commit));
     }
 
-    /// One that has failed already.
+    /// None under way, and this failure.
     pub(super) fn failed(bypassed: Bypassed) -> Self {
         Self {
             pending: Vec::new(),
@@ -37,16 +40,16 @@ impl PendingCommits {
         }
     }
 
-    /// Takes over what others have begun.
+    /// Takes over the commits and the failure of `others`. An earlier failure of its own stays the first.
     pub(super) fn append(&mut self, others: Self) {
         self.pending.extend(others.pending);
         self.failed = self.failed.take().or(others.failed);
     }
 
-    /// Lets them get on, without waiting for them.
-    pub(super) fn nudge(&mut self, task: &mut Context<'_>) {
+    /// Polls each commit once.
+    pub(super) fn poll_all(&mut self, task: &mut Context<'_>) {
         let Self { pending, failed } = self;
-        pending.retain_mut(|write| match write.as_mut().poll(task) {
+        pending.retain_mut(|commit| match commit.as_mut().poll(task) {
             Poll::Pending => true,
             Poll::Ready(outcome) => {
                 *failed = failed.take().or(outcome);
@@ -55,10 +58,10 @@ impl PendingCommits {
         });
     }
 
-    /// Waits until no more than `allowed` are under way.
-    pub(super) async fn settle(&mut self, allowed: usize) {
+    /// Waits until at most `allowed` are under way.
+    pub(super) async fn wait_for_at_most(&mut self, allowed: usize) {
         poll_fn(|task| {
-            self.nudge(task);
+            self.poll_all(task);
             if self.pending.len() <= allowed {
                 Poll::Ready(())
             } else {
@@ -102,7 +105,7 @@ mod tests {
         commits.push(ready(None));
         commits.push(ready(Some(failure(1))));
         commits.push(ready(Some(failure(2))));
-        future::block_on(commits.settle(1));
+        future::block_on(commits.wait_for_at_most(1));
         assert_eq!(commits.pending.len(), 1);
         assert_eq!(
             number(commits.take_failed()),
@@ -112,11 +115,11 @@ mod tests {
         let mut others = PendingCommits::default();
         others.push(ready(Some(failure(3))));
         commits.append(others);
-        future::block_on(commits.settle(1));
+        future::block_on(commits.wait_for_at_most(1));
         assert_eq!(
             number(commits.take_failed()),
             Some(ResourceKind::Segment { media_sequence: 3 })
         );
-        assert!(future::block_on(future::poll_once(commits.settle(0))).is_none());
+        assert!(future::block_on(future::poll_once(commits.wait_for_at_most(0))).is_none());
     }
 }

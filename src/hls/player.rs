@@ -1,29 +1,48 @@
 //! One opened stream: parts read one after another, decrypted, announced, and cut to where the seek begins.
 //!
-//! Everything happens in the consumer's own poll: no task is spawned, so a dropped stream asks for nothing more.
+//! # The read loop
+//!
+//! ```text
+//!   message() ◀───────────────────────────────┐
+//!     │ queue has a message: give it out      │
+//!     ▼ queue is empty                        │
+//!   step ─┬─ no track yet: load the playlists │
+//!         │                                   │
+//!         ├─ no part open: advance            │
+//!         │    gap            ─▶ tell it      │
+//!         │    before `from`  ─▶ skip it, if its length is known
+//!         │    else           ─▶ open it, or take the part ahead
+//!         │                                   │
+//!         └─ a part is open: read             │
+//!              chunk ─▶ decrypt ─▶ cut to `from` ─▶ queue
+//!              end   ─▶ check padding ─▶ commit ─▶ next part
+//!     ▼                                       │
+//!   at most 4 commits pending, damaged entries removed,
+//!   one bypass told ──────────────────────────┘
+//! ```
+//!
+//! No task is spawned. What goes on beside a step is polled in the same poll of the consumer:
+//!
+//! ```text
+//!   consumer's poll ─┬─ the step: the part being read
+//!                    ├─ the part ahead: its key and its response's head
+//!                    └─ pending commits: writes on their way to the disk
+//! ```
+//!
+//! So a dropped stream asks for nothing more: dropping the player drops the connections and discards the writes (S1).
 
-use std::{
-    collections::VecDeque,
-    future::poll_fn,
-    pin::{Pin, pin},
-    sync::Arc,
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::{collections::VecDeque, future::poll_fn, pin::pin, sync::Arc, time::Duration};
 
 use bytes::{Buf, Bytes};
-use snafu::ResultExt;
 
 use super::{
-    control::HlsControl,
-    crypt::Decryptor,
-    error::{DecryptSnafu, HlsError},
-    fetch::Fetcher,
+    HlsControl, HlsError,
+    crypt::CryptError,
     fetch_context::FetchContext,
+    part_reader::{self, PartAhead, PartReader},
     pending_commits::PendingCommits,
-    resource_reader::ResourceReader,
-    source::{SourceState, Start},
-    track::{MediaResource, Track},
+    source_state::{SourceState, Start},
+    track::Track,
 };
 use crate::{
     cache::{CachePath, Lease},
@@ -32,123 +51,54 @@ use crate::{
     stream::Message,
 };
 
-/// How long the part being read may be silent before the one ahead is given up.
+/// How long the part being read may be silent before the part ahead is given up.
 ///
-/// The part ahead holds a connection that nobody reads. Where the client allows no other, the part being read could not be
-/// resumed after a break.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// The part ahead holds a connection whose body nobody reads. Where the client allows no second one to the host, the part
+/// being read could not be resumed after a break.
+const SILENCE_LIMIT: Duration = Duration::from_secs(3);
 
-/// How many commits may be under way before the stream waits for one. Each holds less than 256 KiB
-/// and one chunk of a body, which is 512 KiB at most.
-const MAX_WRITES: usize = 4;
+/// How many commits may be pending before the stream waits for one. Each holds less than 256 KiB and one chunk of a body,
+/// which is 512 KiB at most. Without the limit a fast network would fill the memory in front of a slow disk.
+const MAX_COMMITS: usize = 4;
 
-/// The state between two messages. Dropping it drops the connections it has.
+/// The state between two messages.
 pub(super) struct Player {
     state: Arc<SourceState>,
     context: FetchContext,
-    /// Cache writes that this stream has begun.
+    /// Cache writes that this stream has begun. Apart from `context`, so that they can be polled while a step borrows it.
     commits: PendingCommits,
-    /// Entries to be dropped: what they hold does not decrypt.
+    /// Entries to be removed: what they hold does not decrypt.
     damaged: Vec<CachePath>,
     start: Start,
     /// The first byte wanted.
     from: u64,
-    /// Where the part `next` begins: in the track, or in what is played of it from a time on.
+    /// Where the part `next` begins: in the track, or after a seek by time in what is played from there on.
     position: u64,
     /// The part being read, or to be opened.
     next: usize,
-    /// The part to begin with, while `next` is the initialization section it needs, which lies further back.
+    /// The part to go on with, while `next` is the initialization section that it needs and that lies further back.
     after_section: Option<usize>,
     track: Option<Arc<Track>>,
-    open: Option<OpenPart>,
-    /// The part after it, on its way (H11): one, and nothing of it is read before its turn but its first bytes.
-    ahead: Option<Ahead>,
-    /// Whether the part being read makes do without the one ahead: that has failed, or see [`PATIENCE`].
-    alone: bool,
-    applied: bool,
-    bypass_told: bool,
+    open: Option<PartReader>,
+    ahead: Option<PartAhead>,
+    /// Whether no part ahead is opened any more before the next part: it has failed, or see [`SILENCE_LIMIT`].
+    is_ahead_given_up: bool,
+    is_variant_told: bool,
+    is_bypass_told: bool,
     queue: VecDeque<Message<HlsControl>>,
+    /// How the stream ended. The error is taken out when it is told; then `Ok` stays.
     ended: Option<Result<(), HlsError>>,
     /// Keeps the track from being evicted while it plays.
     _lease: Option<Lease>,
 }
 
-/// The part being read.
-struct OpenPart {
-    reader: ResourceReader,
-    decryptor: Option<Decryptor>,
-    /// Plaintext so far, delivered or discarded.
-    plain: u64,
-    announced: bool,
-}
-
-/// A part opened, or why not; and what was begun to be written on the way.
-type Opened = (Result<OpenPart, HlsError>, PendingCommits);
-
-struct Ahead {
-    index: usize,
-    opening: Pin<Box<dyn Future<Output = Opened> + Send>>,
-    opened: Option<Opened>,
-}
-
-impl Ahead {
-    /// Lets it get on, without waiting for it.
-    fn nudge(&mut self, task: &mut Context<'_>) {
-        if self.opened.is_none()
-            && let Poll::Ready(opened) = self.opening.as_mut().poll(task)
-        {
-            self.opened = Some(opened);
-        }
-    }
-
-    fn has_failed(&self) -> bool {
-        matches!(self.opened, Some((Err(_), _)))
-    }
-
-    async fn finish(self) -> Opened {
-        match self.opened {
-            Some(opened) => opened,
-            None => self.opening.await,
-        }
-    }
-}
-
-/// Opens a part that has bytes. It has a fetch context of its own, because it may run while the part before it is read.
-async fn open_part(state: Arc<SourceState>, media: Arc<MediaResource>, offline: bool) -> Opened {
-    let mut context = FetchContext::new(offline);
-    let opened = try_open(&state.fetcher, &media, &mut context).await;
-    (opened, context.commits)
-}
-
-async fn try_open(
-    fetcher: &Fetcher,
-    media: &MediaResource,
-    context: &mut FetchContext,
-) -> Result<OpenPart, HlsError> {
-    let decryptor = match &media.key {
-        Some(reference) => Some(Decryptor::new(
-            &fetcher.key(context, reference).await?,
-            &reference.iv,
-        )),
-        None => None,
-    };
-    let whole = |length: u64| decryptor.is_none() || (length > 0 && length.is_multiple_of(16));
-    let reader = ResourceReader::open(fetcher, context, media, whole).await?;
-    Ok(OpenPart {
-        reader,
-        decryptor,
-        plain: 0,
-        announced: false,
-    })
-}
-
 impl Player {
-    pub(super) fn new(state: Arc<SourceState>, start: Start, offline: bool) -> Self {
+    pub(super) fn new(state: Arc<SourceState>, start: Start, is_offline: bool) -> Self {
         let cache = state.fetcher.cache();
         let lease = cache.map(|cache| cache.lease(&state.fetcher.asset));
         Self {
             state,
-            context: FetchContext::new(offline),
+            context: FetchContext::new(is_offline),
             commits: PendingCommits::default(),
             damaged: Vec::new(),
             start,
@@ -159,16 +109,16 @@ impl Player {
             track: None,
             open: None,
             ahead: None,
-            alone: false,
-            applied: false,
-            bypass_told: false,
+            is_ahead_given_up: false,
+            is_variant_told: false,
+            is_bypass_told: false,
             queue: VecDeque::new(),
             ended: None,
             _lease: lease,
         }
     }
 
-    /// The next message; `None` once everything has been said.
+    /// The next message; `None` after the end or the error.
     pub(super) async fn message(&mut self) -> Option<Result<Message<HlsControl>, HlsError>> {
         loop {
             if let Some(message) = self.queue.pop_front() {
@@ -177,38 +127,30 @@ impl Player {
             if let Some(end) = &mut self.ended {
                 return std::mem::replace(end, Ok(())).err().map(Err);
             }
-            let step = self.step_and_write().await;
-            let over = !matches!(step, Ok(true));
-            self.commits.settle(if over { 0 } else { MAX_WRITES }).await;
+            let step = self.step_beside_commits().await;
+            let is_over = !matches!(step, Ok(true));
+            // The end comes after the last commit: an app that has seen it may go offline and find everything kept.
+            let allowed = if is_over { 0 } else { MAX_COMMITS };
+            self.commits.wait_for_at_most(allowed).await;
+            // Only now. A commit under way would put the entry back after its removal.
             for path in self.damaged.drain(..) {
-                self.state.fetcher.forget(&path).await;
+                self.state.fetcher.remove_entry(&path).await;
             }
-            if over {
+            if is_over {
                 self.ended = Some(step.map(drop));
                 (self.open, self.ahead) = (None, None);
             }
-            // Which Variant Stream plays is the first word, if one plays.
-            if (self.applied || over)
-                && let Some((resource, reason)) = self.commits.take_failed()
-            {
-                log::debug!("{resource} is not kept: {reason:?}");
-                if !std::mem::replace(&mut self.bypass_told, true) {
-                    let control = HlsControl::CacheBypassed { resource, reason };
-                    let first = self.queue.front();
-                    let applied = matches!(first, Some(Message::Control(HlsControl::VariantApplied { .. })));
-                    self.queue.insert(usize::from(applied), Message::Control(control));
-                }
-            }
+            self.tell_bypass(is_over);
         }
     }
 
-    /// One step, and whatever the commits under way can get on with meanwhile.
-    async fn step_and_write(&mut self) -> Result<bool, HlsError> {
+    /// One step, while the pending commits are polled.
+    async fn step_beside_commits(&mut self) -> Result<bool, HlsError> {
         let mut commits = std::mem::take(&mut self.commits);
         let step = {
             let mut step = pin!(self.step());
             poll_fn(|task| {
-                commits.nudge(task);
+                commits.poll_all(task);
                 step.as_mut().poll(task)
             })
             .await
@@ -218,12 +160,12 @@ impl Player {
         step
     }
 
-    /// One chunk's worth of work; whether there is more.
+    /// Up to one chunk's worth of work. Whether there is more.
     async fn step(&mut self) -> Result<bool, HlsError> {
         match self.track.clone() {
             None => {
                 let track = self.state.track(&mut self.context).await?;
-                self.begin(&track);
+                self.seek_to_start(&track);
                 self.track = Some(track);
             }
             Some(track) if self.open.is_some() => self.read(&track).await?,
@@ -232,84 +174,104 @@ impl Player {
         Ok(true)
     }
 
-    fn begin(&mut self, track: &Track) {
+    fn seek_to_start(&mut self, track: &Track) {
         match self.start {
             Start::Byte(position) => self.from = position,
             Start::Time(time) => {
-                let (section, first) = track.at(time);
+                let (section, first) = track.part_at(time);
                 self.next = section.unwrap_or(first);
                 self.after_section = section.map(|_| first);
             }
         }
     }
 
-    fn go_on(&mut self) {
-        self.next = self.following();
-        self.after_section = None;
-    }
-
-    /// The part after the one being read.
+    /// The number of the part after the one being read.
     fn following(&self) -> usize {
         self.after_section.unwrap_or(self.next + 1)
     }
 
-    /// Opens the next part, or passes over one that lies before the first byte wanted.
+    fn go_to_following(&mut self) {
+        self.next = self.following();
+        self.after_section = None;
+    }
+
+    /// Opens the next part, or goes past it if it is a gap or lies before the first byte wanted.
     async fn advance(&mut self, track: &Arc<Track>) -> Result<bool, HlsError> {
         let Some(part) = track.part(self.next) else {
             return Ok(false);
         };
         let Some(media) = &part.media else {
             if self.position >= self.from {
-                self.apply(track);
-                self.say(track.announcements(part, Origin::Cache));
+                self.tell_variant(track);
+                self.tell(track.announcements(part, Origin::Cache));
             }
-            self.go_on();
+            self.go_to_following();
             return Ok(true);
         };
         if self.position < self.from {
-            let size = self.state.size(track, self.next).await;
-            if let Some(end) = size
-                .and_then(|size| self.position.checked_add(size))
-                .filter(|end| *end <= self.from)
-            {
+            let len = self.state.part_len(track, self.next).await;
+            let end = len.and_then(|len| self.position.checked_add(len));
+            if let Some(end) = end.filter(|end| *end <= self.from) {
                 self.position = end;
-                self.go_on();
+                self.go_to_following();
                 return Ok(true);
             }
         }
-        let (opened, commits) = match self.ahead.take().filter(|ahead| ahead.index == self.next) {
+        // Only under its own number: the bytes of another part must not stand here.
+        let ahead = self.ahead.take().filter(|ahead| ahead.index() == self.next);
+        let (opened, commits) = match ahead {
             Some(ahead) => ahead.finish().await,
-            None => open_part(self.state.clone(), media.clone(), self.context.offline).await,
+            None => part_reader::open(self.state.clone(), media.clone(), self.context.is_offline).await,
         };
         self.context.commits.append(commits);
         self.open = Some(opened?);
         Ok(true)
     }
 
-    /// Reads one chunk of the open part, or ends it.
+    /// Reads one chunk of the open part, or ends the part.
     async fn read(&mut self, track: &Arc<Track>) -> Result<(), HlsError> {
-        let Some(mut open) = self.open.take() else {
+        // Out of `self` while it is read, so that a failure closes it.
+        let Some(mut part) = self.open.take() else {
             return Ok(());
         };
+        let Some(chunk) = self.chunk_beside_ahead(&mut part).await? else {
+            return self.end_part(track, part);
+        };
+        let plain = match &mut part.decryptor {
+            Some(decryptor) => decryptor.update(chunk),
+            None => chunk,
+        };
+        self.give_out(track, &mut part, plain);
+        // Not before its own first byte is there: the part being read goes first where connections are few.
+        if part.is_announced && !self.is_ahead_given_up {
+            self.open_ahead(track);
+        }
+        self.open = Some(part);
+        Ok(())
+    }
+
+    /// The next chunk of the part, while the part ahead is polled.
+    async fn chunk_beside_ahead(&mut self, part: &mut PartReader) -> Result<Option<Bytes>, HlsError> {
         let mut begun = PendingCommits::default();
         let chunk = {
-            let mut next = pin!(open.reader.next(&self.state.fetcher, &mut self.context));
-            let mut patience = None;
-            let (ahead, alone) = (&mut self.ahead, &mut self.alone);
+            let mut next = pin!(part.reader.next(&self.state.fetcher, &mut self.context));
+            let (ahead, is_given_up) = (&mut self.ahead, &mut self.is_ahead_given_up);
+            let mut silence = None;
             poll_fn(|task| {
                 let chunk = next.as_mut().poll(task);
                 if let Some(opening) = ahead {
-                    opening.nudge(task);
-                    let mut patience_ends = || {
-                        let patience = patience.get_or_insert_with(|| Box::pin(rt::sleep(PATIENCE)));
-                        patience.as_mut().poll(task).is_ready()
+                    opening.poll_open(task);
+                    let mut is_silent = || {
+                        let silence = silence.get_or_insert_with(|| Box::pin(rt::sleep(SILENCE_LIMIT)));
+                        silence.as_mut().poll(task).is_ready()
                     };
-                    // A failure may be over when the part's turn comes: it is opened then, and what lasts shows there.
-                    if opening.has_failed() || (chunk.is_pending() && patience_ends()) {
-                        if let Some((_, commits)) = ahead.take().and_then(|ahead| ahead.opened) {
-                            begun.append(commits);
+                    // A failure ahead is not told. It may be over when the part's turn comes: the part is opened then,
+                    // and what lasts shows there.
+                    if opening.has_failed() || (chunk.is_pending() && is_silent()) {
+                        if let Some(ahead) = ahead.take() {
+                            begun.append(ahead.give_up());
                         }
-                        *alone = true;
+                        *is_given_up = true;
                     }
                 }
                 chunk
@@ -317,100 +279,118 @@ impl Player {
             .await
         };
         self.context.commits.append(begun);
-        if let Some(chunk) = chunk? {
-            let plain = match &mut open.decryptor {
-                Some(decryptor) => decryptor.update(chunk),
-                None => chunk,
-            };
-            self.deliver(track, &mut open, plain);
-            if open.announced && !self.alone {
-                self.look_ahead(track);
-            }
-            self.open = Some(open);
-            return Ok(());
-        }
-        if let Some(decryptor) = open.decryptor.take() {
+        chunk
+    }
+
+    /// The part has come to its proven end.
+    fn end_part(&mut self, track: &Track, mut part: PartReader) -> Result<(), HlsError> {
+        if let Some(decryptor) = part.decryptor.take() {
             match decryptor.finish() {
-                Ok(tail) => self.deliver(track, &mut open, tail),
-                Err(source) => {
-                    let resource = open.reader.resource.clone();
-                    let media = track.part(self.next).and_then(|part| part.media.as_ref());
-                    if let Some(reference) = media.and_then(|media| media.key.as_ref()) {
-                        self.state.fetcher.forget_key(reference);
-                        self.damaged.push(reference.path.clone());
-                    }
-                    self.damaged.extend(open.reader.into_damaged());
-                    return Err(source).context(DecryptSnafu { resource });
-                }
+                Ok(tail) => self.give_out(track, &mut part, tail),
+                Err(source) => return Err(self.does_not_decrypt(track, part, source)),
             }
         }
-        if open.plain == 0 && self.position >= self.from {
-            self.announce(track, &mut open);
+        // A part without a byte is told all the same.
+        if part.plain == 0 && self.position >= self.from {
+            self.announce(track, &mut part);
         }
-        track.learn(self.next, open.plain);
-        self.position += open.plain;
-        self.go_on();
-        self.alone = false;
-        open.reader.commit(&mut self.context);
+        track.set_part_len(self.next, part.plain);
+        self.position += part.plain;
+        self.go_to_following();
+        self.is_ahead_given_up = false;
+        // After the padding was found right: a resource that does not decrypt is never kept.
+        part.reader.commit(&mut self.context);
         Ok(())
     }
 
-    /// Queues what of `plain` is wanted.
-    fn deliver(&mut self, track: &Track, open: &mut OpenPart, mut plain: Bytes) {
-        let start = self.position + open.plain;
-        let length = plain.len();
-        open.plain += length as u64;
+    /// Neither the key nor the resource is trusted any more: which of the two is wrong cannot be told. Both are fetched anew
+    /// the next time.
+    fn does_not_decrypt(&mut self, track: &Track, part: PartReader, source: CryptError) -> HlsError {
+        let resource = part.reader.resource.clone();
+        let media = track.part(self.next).and_then(|part| part.media.as_ref());
+        if let Some(reference) = media.and_then(|media| media.key.as_ref()) {
+            self.state.fetcher.forget_key(reference);
+            self.damaged.push(reference.path.clone());
+        }
+        self.damaged.extend(part.reader.into_damaged());
+        HlsError::Decrypt { resource, source }
+    }
+
+    /// Queues what of `plain` is at or behind the first byte wanted.
+    fn give_out(&mut self, track: &Track, part: &mut PartReader, mut plain: Bytes) {
+        let start = self.position + part.plain;
+        let len = plain.len();
+        part.plain += len as u64;
         let unwanted = usize::try_from(self.from.saturating_sub(start)).unwrap_or(usize::MAX);
-        if unwanted >= length {
+        if unwanted >= len {
             return;
         }
         plain.advance(unwanted);
-        // A chunk owns little more than it shows: the queue counts what it shows.
-        if plain.len() < length / 2 {
+        // The queue counts the bytes that a chunk shows. A chunk that shows little of a large buffer would hold more memory
+        // than is counted (S4), so it is copied.
+        if plain.len() < len / 2 {
             plain = Bytes::copy_from_slice(&plain);
         }
-        self.announce(track, open);
+        self.announce(track, part);
         self.queue.push_back(Message::Data(plain));
     }
 
-    fn announce(&mut self, track: &Track, open: &mut OpenPart) {
-        if std::mem::replace(&mut open.announced, true) {
+    /// Queues the messages that stand before the part's first byte, once.
+    fn announce(&mut self, track: &Track, part: &mut PartReader) {
+        if std::mem::replace(&mut part.is_announced, true) {
             return;
         }
-        self.apply(track);
-        let origin = open.reader.origin();
+        self.tell_variant(track);
+        let origin = part.reader.origin();
         if self.after_section.is_some() {
-            // A section from further back: the discontinuity that stood before it there is not one here.
-            self.say([track.section_start(origin)]);
+            // A section from further back. The discontinuity that stands before it there is not one here.
+            self.tell([track.section_start(origin)]);
         } else if let Some(part) = track.part(self.next) {
-            self.say(track.announcements(part, origin));
+            self.tell(track.announcements(part, origin));
         }
     }
 
-    /// Says which Variant Stream plays, once it is real: its first byte is here.
-    fn apply(&mut self, track: &Track) {
-        if !std::mem::replace(&mut self.applied, true) {
-            self.say([track.variant_applied()]);
+    /// Tells which Variant Stream plays, once its first byte is there: before that it is only a choice (H6).
+    fn tell_variant(&mut self, track: &Track) {
+        if !std::mem::replace(&mut self.is_variant_told, true) {
+            self.tell([track.variant_applied()]);
         }
     }
 
-    fn say(&mut self, messages: impl IntoIterator<Item = HlsControl>) {
+    /// Tells the first bypass, once. It is not the first message, unless nothing plays.
+    fn tell_bypass(&mut self, is_over: bool) {
+        if !self.is_variant_told && !is_over {
+            return;
+        }
+        let Some((resource, reason)) = self.commits.take_failed() else {
+            return;
+        };
+        log::debug!("{resource} is not kept: {reason}");
+        if std::mem::replace(&mut self.is_bypass_told, true) {
+            return;
+        }
+        let control = HlsControl::CacheBypassed { resource, reason };
+        // In front of the bytes that are queued: they may be of the resource. But behind the variant, which is always the
+        // first message of a stream.
+        let first = self.queue.front();
+        let is_variant = matches!(first, Some(Message::Control(HlsControl::VariantApplied { .. })));
+        self.queue
+            .insert(usize::from(is_variant), Message::Control(control));
+    }
+
+    fn tell(&mut self, messages: impl IntoIterator<Item = HlsControl>) {
         self.queue.extend(messages.into_iter().map(Message::Control));
     }
 
-    /// Starts on the next part, so that the way to the server and back costs no silence between two segments.
-    fn look_ahead(&mut self, track: &Track) {
-        let index = self.following();
+    /// Begins to open the part after the one being read, unless that was done.
+    fn open_ahead(&mut self, track: &Track) {
         if self.ahead.is_some() {
             return;
         }
+        let index = self.following();
         if let Some(media) = track.part(index).and_then(|part| part.media.clone()) {
-            let opening = Box::pin(open_part(self.state.clone(), media, self.context.offline));
-            self.ahead = Some(Ahead {
-                index,
-                opening,
-                opened: None,
-            });
+            let is_offline = self.context.is_offline;
+            self.ahead = Some(PartAhead::new(index, self.state.clone(), media, is_offline));
         }
     }
 }

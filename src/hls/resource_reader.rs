@@ -1,58 +1,64 @@
-//! One media resource on its way from the cache or the network, and into the cache.
+//! One media resource, read from the cache, or from the network and into the cache.
 //!
-//! Bytes pass through as they come and are kept as they were fetched. What comes to the end whole is committed; whatever
-//! else happens leaves nothing (faults C21, C22).
+//! ```text
+//!   cache entry ───────────────────────────────▶ bytes
+//!      │ damaged, of the wrong length, unreadable: goes on from the network, at the byte where it stopped
+//!      ▼
+//!   response ─▶ web page? ─▶ length right? ─▶ bytes
+//!                                   │
+//!                                   └─▶ EntryWriter ─▶ commit at the proven end, else nothing
+//! ```
+//!
+//! The rule: **an entry is committed only when its end is proven** (faults C21, C22). Bytes are kept as they were fetched, so
+//! encrypted resources are kept encrypted.
+
+use std::sync::Arc;
 
 use bytes::{Buf, Bytes, BytesMut};
 use futures_lite::StreamExt;
-use snafu::ResultExt;
 
 use super::{
-    error::{HlsError, LengthSnafu, NetworkSnafu, NotMediaSnafu, Resource},
-    fetch::Fetcher,
-    fetch_context::FetchContext,
-    playlist::Locator,
-    track::MediaResource,
+    HlsError, Resource, fetch::Fetcher, fetch_context::FetchContext, playlist, track::MediaResource,
 };
 use crate::{
-    cache::{CachePath, EntryReader, EntryWriter},
+    cache::{CacheError, CachePath, EntryReader, EntryWriter},
     media::{Bypass, Origin},
     net::{Body, ByteRange},
 };
 
-/// How many bytes are looked at before any is passed on.
+/// How many bytes are looked at before any is given out.
 const SNIFFED: usize = 64;
 
 /// A resource being read.
 pub(super) struct ResourceReader {
+    media: Arc<MediaResource>,
     pub(super) resource: Resource,
-    locator: Locator,
-    path: CachePath,
-    supply: Supply,
-    /// The length that the playlist's byte range or the cache entry promises.
+    input: Input,
+    /// The length in bytes that the playlist's byte range or the cache entry gives.
     expected: Option<u64>,
-    /// Bytes read from where they come from now.
+    /// Bytes read from the present input.
     position: u64,
-    /// Bytes handed out, whichever way they came.
+    /// Bytes given out, whichever input they came from.
     delivered: u64,
 }
 
-enum Supply {
+enum Input {
     Cache(EntryReader),
-    Network(Box<NetworkBody>),
+    Network(Box<NetworkInput>),
 }
 
-struct NetworkBody {
+struct NetworkInput {
     body: Body,
     /// The bytes that were looked at.
     first: Option<Bytes>,
+    /// `None` where the resource is not kept.
     writer: Option<EntryWriter>,
 }
 
 impl ResourceReader {
-    /// Opens a resource: the cache's entry, or else a response whose first bytes are not a web page's.
+    /// Opens a resource: the cache's entry, or else a response that does not begin as a web page does.
     ///
-    /// `whole` is whether an entry of that length can be right; one that cannot is fetched again.
+    /// `is_right_len` is whether an entry of that length can be right. An entry that cannot is fetched again.
     ///
     /// # Errors
     ///
@@ -60,99 +66,79 @@ impl ResourceReader {
     pub(super) async fn open(
         fetcher: &Fetcher,
         context: &mut FetchContext,
-        media: &MediaResource,
-        whole: impl Fn(u64) -> bool,
+        media: &Arc<MediaResource>,
+        is_right_len: impl Fn(u64) -> bool,
     ) -> Result<Self, HlsError> {
-        let (resource, locator, path) = (media.resource(), &media.locator, media.path.clone());
-        let length = locator.range.as_ref().map(|range| range.end - range.start);
-        if let Some(reader) = fetcher.open(context, &resource, &path).await? {
-            let expected = reader.len();
-            if length.is_none_or(|length| length == expected) && whole(expected) {
-                return Ok(Self {
-                    resource,
-                    locator: locator.clone(),
-                    path,
-                    supply: Supply::Cache(reader),
-                    expected: Some(expected),
-                    position: 0,
-                    delivered: 0,
-                });
+        let resource = media.resource();
+        let range = media.locator.range.as_ref();
+        let expected = range.map(|range| range.end - range.start);
+        if let Some(entry) = fetcher.open_entry(context, &resource, &media.path).await? {
+            let len = entry.len();
+            if expected.is_none_or(|expected| expected == len) && is_right_len(len) {
+                return Ok(Self::new(media, resource, Input::Cache(entry), Some(len)));
             }
-            log::warn!("{resource} in the cache has {expected} bytes: fetched again");
+            log::warn!("{resource} in the cache has {len} bytes: fetched again");
         }
-        let network = NetworkBody::open(fetcher, context, &resource, locator, &path).await?;
-        let supply = Supply::Network(Box::new(network));
-        Ok(Self {
+        let network = NetworkInput::open(fetcher, context, &resource, media).await?;
+        Ok(Self::new(
+            media,
             resource,
-            locator: locator.clone(),
-            path,
-            supply,
-            expected: length,
+            Input::Network(Box::new(network)),
+            expected,
+        ))
+    }
+
+    fn new(media: &Arc<MediaResource>, resource: Resource, input: Input, expected: Option<u64>) -> Self {
+        Self {
+            media: media.clone(),
+            resource,
+            input,
+            expected,
             position: 0,
             delivered: 0,
-        })
+        }
     }
 
     pub(super) fn origin(&self) -> Origin {
-        match self.supply {
-            Supply::Cache(_) => Origin::Cache,
-            Supply::Network(_) => Origin::Network,
+        match self.input {
+            Input::Cache(_) => Origin::Cache,
+            Input::Network(_) => Origin::Network,
         }
     }
 
     /// The next bytes as they were fetched; `None` at the proven end.
     ///
-    /// An entry that fails halfway is fetched anew and read on where it failed (C16).
+    /// An entry that fails halfway is fetched anew, and read on where it failed (C16).
     ///
     /// # Errors
     ///
-    /// `Network`, `Length`, `OfflineCache`.
+    /// `Network`, `Length`, `NotMedia`, `NoClient`, `OfflineMiss`, `OfflineCache`.
+    ///
+    /// # Cancel safety
+    ///
+    /// None: a dropped call may have taken a chunk out of the input. The player polls it to its end or drops the reader too.
     pub(super) async fn next(
         &mut self,
         fetcher: &Fetcher,
         context: &mut FetchContext,
     ) -> Result<Option<Bytes>, HlsError> {
         loop {
-            let chunk = match &mut self.supply {
-                Supply::Cache(reader) => match reader.next_chunk().await {
+            let chunk = match &mut self.input {
+                Input::Cache(entry) => match entry.next_chunk().await {
                     Ok(chunk) => chunk,
                     Err(error) => {
-                        if self.delivered == 0 {
-                            context.unread(&self.resource, error)?;
-                        } else {
-                            context.unreadable(&self.resource, error)?;
-                        }
-                        let (resource, locator) = (&self.resource, &self.locator);
-                        let network =
-                            NetworkBody::open(fetcher, context, resource, locator, &self.path).await?;
-                        self.supply = Supply::Network(Box::new(network));
-                        self.position = 0;
+                        self.change_to_network(fetcher, context, error).await?;
                         continue;
                     }
                 },
-                Supply::Network(network) => network.next(context, &self.resource).await?,
+                Input::Network(network) => network.next(context, &self.resource).await?,
             };
-            let length = chunk.as_ref().map_or(0, Bytes::len) as u64;
-            self.position += length;
-            // Too long is wrong before the end, too short at it.
-            let wrong = |expected: &u64| {
-                if chunk.is_some() {
-                    self.position > *expected
-                } else {
-                    self.position != *expected
-                }
-            };
-            if let Some(expected) = self.expected.filter(wrong) {
-                return LengthSnafu {
-                    resource: self.resource.clone(),
-                    expected,
-                    received: self.position,
-                }
-                .fail();
-            }
+            self.check_len(chunk.as_ref())?;
             let Some(mut chunk) = chunk else { return Ok(None) };
-            // After a change of ways, what was delivered before comes again and is left out.
-            let again = self.delivered.saturating_sub(self.position - length).min(length);
+            // After a change of input the bytes given out before come again. They are cut off: a decoder must not get them
+            // twice.
+            let begin = self.position - chunk.len() as u64;
+            let again = self.delivered.saturating_sub(begin).min(chunk.len() as u64);
             chunk.advance(usize::try_from(again).unwrap_or(usize::MAX).min(chunk.len()));
             self.delivered += chunk.len() as u64;
             if !chunk.is_empty() {
@@ -161,15 +147,52 @@ impl ResourceReader {
         }
     }
 
-    /// Keeps what was read to its end and found good.
+    /// Goes on from the network, because the entry has failed with `error`.
+    async fn change_to_network(
+        &mut self,
+        fetcher: &Fetcher,
+        context: &mut FetchContext,
+        error: CacheError,
+    ) -> Result<(), HlsError> {
+        if self.delivered == 0 {
+            context.unread_entry_failed(&self.resource, error)?;
+        } else {
+            context.entry_failed(&self.resource, error)?;
+        }
+        let network = NetworkInput::open(fetcher, context, &self.resource, &self.media).await?;
+        self.input = Input::Network(Box::new(network));
+        // The new input starts at the resource's first byte. `delivered` stays, and says what to cut off.
+        self.position = 0;
+        Ok(())
+    }
+
+    /// Counts a chunk, or the end, against the length that is expected. Too long shows before the end, too short at it.
+    fn check_len(&mut self, chunk: Option<&Bytes>) -> Result<(), HlsError> {
+        self.position += chunk.map_or(0, Bytes::len) as u64;
+        let is_wrong = |expected: &u64| match chunk {
+            Some(_) => self.position > *expected,
+            None => self.position != *expected,
+        };
+        match self.expected.filter(is_wrong) {
+            None => Ok(()),
+            Some(expected) => Err(HlsError::Length {
+                resource: self.resource.clone(),
+                expected,
+                received: self.position,
+            }),
+        }
+    }
+
+    /// Keeps what was read to its end and found good. Dropping the reader instead discards what was written.
     pub(super) fn commit(self, context: &mut FetchContext) {
-        let Supply::Network(network) = self.supply else {
+        let Input::Network(network) = self.input else {
             return;
         };
         let Some(writer) = network.writer else { return };
         let resource = self.resource;
         if network.body.ends_with_connection() && self.expected.is_none() {
-            // The end of the connection proves nothing: it may have broken (fault C22).
+            // The end of the connection proves nothing: it may have broken (fault C22). The bytes were given out, because
+            // there are servers that send no length, but the cache does not believe them.
             context.bypass(&resource, Bypass::UnknownLength);
             return;
         }
@@ -179,32 +202,31 @@ impl ResourceReader {
         });
     }
 
-    /// The entry that turned out not to be what it should, if it is one.
+    /// The entry to remove, if the bytes came from the cache and turned out to be wrong.
     pub(super) fn into_damaged(self) -> Option<CachePath> {
-        matches!(self.supply, Supply::Cache(_)).then_some(self.path)
+        matches!(self.input, Input::Cache(_)).then(|| self.media.path.clone())
     }
 }
 
-impl NetworkBody {
+impl NetworkInput {
     async fn open(
         fetcher: &Fetcher,
         context: &mut FetchContext,
         resource: &Resource,
-        locator: &Locator,
-        path: &CachePath,
+        media: &MediaResource,
     ) -> Result<Self, HlsError> {
-        let network = || NetworkSnafu {
-            resource: resource.clone(),
-        };
+        let locator = &media.locator;
         let mut request = fetcher.request(locator.url.clone());
         if let Some(range) = &locator.range {
             request = request.range(ByteRange::new(range.start, range.end));
         }
         let response = fetcher.send(context, resource, request).await?;
         let mut body = response.into_body();
+        // Looked at before a byte is given out or written. A login page with status 200 would otherwise be played, and kept
+        // as the segment for ever (faults D3, E15).
         let mut first = Bytes::new();
         while first.len() < SNIFFED {
-            let Some(chunk) = body.try_next().await.with_context(|_| network())? else {
+            let Some(chunk) = body.try_next().await.map_err(HlsError::network(resource))? else {
                 break;
             };
             first = if first.is_empty() {
@@ -214,31 +236,15 @@ impl NetworkBody {
             };
         }
         if is_web_page(&first) {
-            let begins = super::playlist::beginning(&String::from_utf8_lossy(&first));
-            return NotMediaSnafu {
+            return Err(HlsError::NotMedia {
                 resource: resource.clone(),
-                begins,
-            }
-            .fail();
+                begins: playlist::beginning(&String::from_utf8_lossy(&first)),
+            });
         }
-        let writer = match fetcher.cache() {
-            None => Err(Bypass::NoCache),
-            Some(cache) => {
-                let writer = cache.writer(&fetcher.asset, path).await;
-                writer.map_err(Bypass::Refused)
-            }
-        };
-        let writer = match writer {
-            Ok(writer) => Some(writer),
-            Err(reason) => {
-                context.bypass(resource, reason);
-                None
-            }
-        };
         Ok(Self {
             body,
             first: Some(first).filter(|first| !first.is_empty()),
-            writer,
+            writer: writer(fetcher, context, resource, &media.path).await,
         })
     }
 
@@ -248,14 +254,11 @@ impl NetworkBody {
         resource: &Resource,
     ) -> Result<Option<Bytes>, HlsError> {
         let chunk = match self.first.take() {
-            None => {
-                let chunk = self.body.try_next().await;
-                chunk.with_context(|_| NetworkSnafu {
-                    resource: resource.clone(),
-                })?
-            }
+            None => self.body.try_next().await.map_err(HlsError::network(resource))?,
             first => first,
         };
+        // Written before it is given out, so that the cache is never behind what a decoder has. A write that fails ends the
+        // keeping, not the playing (C16).
         if let (Some(chunk), Some(writer)) = (&chunk, &mut self.writer)
             && let Err(error) = writer.write(chunk.clone()).await
         {
@@ -266,6 +269,26 @@ impl NetworkBody {
     }
 }
 
+/// The writer of an entry, where the resource can be kept.
+async fn writer(
+    fetcher: &Fetcher,
+    context: &mut FetchContext,
+    resource: &Resource,
+    path: &CachePath,
+) -> Option<EntryWriter> {
+    let Some(cache) = fetcher.cache() else {
+        context.bypass(resource, Bypass::NoCache);
+        return None;
+    };
+    match cache.writer(&fetcher.asset, path).await {
+        Ok(writer) => Some(writer),
+        Err(error) => {
+            context.bypass(resource, Bypass::Refused(error));
+            None
+        }
+    }
+}
+
 fn join(first: &[u8], second: &[u8]) -> Bytes {
     let mut joined = BytesMut::with_capacity(first.len() + second.len());
     joined.extend_from_slice(first);
@@ -273,7 +296,7 @@ fn join(first: &[u8], second: &[u8]) -> Bytes {
     joined.freeze()
 }
 
-/// Whether this is how a web page begins; no media container and no elementary stream does (faults D3, E15).
+/// Whether a web page begins so. No media container and no elementary stream does (faults D3, E15).
 fn is_web_page(first: &[u8]) -> bool {
     let text = first
         .strip_prefix(b"\xef\xbb\xbf")

@@ -1,16 +1,14 @@
-//! The source: what it remembers between one opened stream and the next.
+//! The source: what an app opens and seeks.
 
-use std::{
-    fmt,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{fmt, sync::Arc, time::Duration};
 
 use futures_lite::stream;
 
 use super::{
-    HlsControl, HlsError, HlsParams, crypt, fetch::Fetcher, fetch_context::FetchContext, player::Player,
-    track::Track,
+    HlsControl, HlsError, HlsParams,
+    fetch::Fetcher,
+    player::Player,
+    source_state::{SourceState, Start},
 };
 use crate::{
     cache::AssetId,
@@ -20,30 +18,38 @@ use crate::{
 
 /// An HLS VOD track as a stream of its media bytes.
 ///
-/// The bytes are those of the chosen Variant Stream's initialization sections and segments, decrypted, one after another.
-/// Playlists and keys are never among them. Positions count those bytes.
+/// The bytes are those of the chosen Variant Stream's initialization sections and segments, decrypted, one after another. No
+/// playlist and no key is among them. Positions count those bytes.
 ///
-/// Everything fetched is kept in the cache as it is read, and read from there the next time; with
-/// [`StreamParams::offline_mode`] nothing else is used.
+/// What is fetched is kept in the cache as it is read, and read from there the next time. With
+/// [`StreamParams::offline_mode`] nothing is fetched.
 ///
-/// # Seeking
+/// # Seeking by bytes
 ///
-/// Every position can be sought. Segments before it whose sizes are known are passed over: those read before, those in the
-/// cache, and unencrypted byte ranges. The others are fetched and discarded (and kept in the cache). A position beyond the
-/// end is the end.
+/// Every position can be sought. Parts before it are skipped if their lengths are known: parts read before, parts in the cache,
+/// and unencrypted byte ranges. The others are fetched, kept in the cache, and not given out. A position beyond the end is the
+/// end.
 ///
-/// By time nothing is fetched on the way: the playlist says which Media Segment plays when. The bytes go on with that segment,
-/// from its start, and with its initialization section before it, so that a new decoder can begin there.
-/// [`HlsControl::SegmentStart`] says when the segment starts; what of it lies before the time sought is the decoder's to
-/// leave out. In a gap (EXT-X-GAP) nothing plays: [`HlsControl::Gap`] says when the gap starts, and the bytes go on with the
-/// segment after it, its initialization section before it. A time at or past the end is the end.
+/// # Seeking by time
+///
+/// Nothing before the time is fetched: the playlist says which Media Segment plays when. The bytes go on at the start of that
+/// segment, with its initialization section before it, so that a new decoder can begin there.
+/// [`HlsControl::SegmentStart`] says when the segment starts. The decoder leaves out what of it lies before the time.
+///
+/// In a gap (EXT-X-GAP) nothing plays. [`HlsControl::Gap`] says when the gap starts, and the bytes go on with the segment after
+/// it. A time at or past the end is the end.
+///
+/// # Example
 ///
 /// ```no_run
 /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 /// use futures_lite::StreamExt;
-/// use kithara::{cache::AssetCache, hls::{HlsParams, HlsSource}, net::{HttpClient, Url}, stream::{Stream, StreamParams}};
+/// use kithara::cache::AssetCache;
+/// use kithara::hls::{HlsParams, HlsSource};
+/// use kithara::net::{HttpClient, Url};
+/// use kithara::stream::{Stream, StreamParams};
 ///
-/// let cache = AssetCache::builder("/var/cache/player").max_bytes(1 << 30).open().await?;
+/// let cache = AssetCache::builder("music").max_bytes(1 << 30).open().await?;
 /// let url = Url::parse("https://example.com/track/master.m3u8")?;
 /// let source = HlsSource::new(url, HlsParams::new(HttpClient::new()?, cache));
 /// let mut stream = Stream::new(source, StreamParams::default());
@@ -57,32 +63,11 @@ pub struct HlsSource {
     start: Start,
 }
 
-/// Where an opened stream begins.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Start {
-    Byte(u64),
-    Time(Duration),
-}
-
-/// The end of a ciphertext that tells how long the plaintext is: the last block, and the one it is chained to.
-const LAST_BLOCKS: u64 = 32;
-
-/// What all streams of a source share. A stream holds it, it holds no stream: no cycle (fault A11).
-pub(super) struct SourceState {
-    pub(super) fetcher: Fetcher,
-    /// Once found, the same for every stream of this source.
-    track: Mutex<Option<Arc<Track>>>,
-}
-
 impl HlsSource {
-    /// The track at `url`, which is a Multivariant Playlist or a Media Playlist.
+    /// The track at `url`, which is a Multivariant Playlist or a Media Playlist. Nothing is fetched yet.
     pub fn new(url: Url, params: HlsParams) -> Self {
-        let state = SourceState {
-            fetcher: Fetcher::new(params, url),
-            track: Mutex::default(),
-        };
         Self {
-            state: Arc::new(state),
+            state: Arc::new(SourceState::new(Fetcher::new(params, url))),
             start: Start::Byte(0),
         }
     }
@@ -134,50 +119,5 @@ impl fmt::Debug for HlsSource {
             .field("start", &self.start)
             .field("params", &self.state.fetcher.params)
             .finish_non_exhaustive()
-    }
-}
-
-impl SourceState {
-    /// The track, found once.
-    pub(super) async fn track(&self, context: &mut FetchContext) -> Result<Arc<Track>, HlsError> {
-        let known = self.track.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if let Some(track) = known {
-            return Ok(track);
-        }
-        let track = Arc::new(Track::load(&self.fetcher, context).await?);
-        // A poisoned lock holds what it held: each change is one store.
-        *self.track.lock().unwrap_or_else(PoisonError::into_inner) = Some(track.clone());
-        Ok(track)
-    }
-
-    /// How many bytes of plaintext a part has, if that can be known without fetching it.
-    pub(super) async fn size(&self, track: &Track, index: usize) -> Option<u64> {
-        if let known @ Some(_) = track.size(index) {
-            return known;
-        }
-        let media = track.part(index)?.media.as_ref()?;
-        // What fails here fails again, and is told, when the part is opened.
-        let mut entry = self
-            .fetcher
-            .cache()?
-            .open(&self.fetcher.asset, &media.path)
-            .await
-            .ok()??;
-        let size = match &media.key {
-            None => entry.len(),
-            Some(reference) => {
-                let key = self
-                    .fetcher
-                    .key(&mut FetchContext::new(true), reference)
-                    .await
-                    .ok()?;
-                let start = entry.len().checked_sub(LAST_BLOCKS)?;
-                entry.seek(start);
-                let blocks = entry.next_chunk().await.ok()??;
-                start + crypt::last_blocks_len(&key, &blocks)?
-            }
-        };
-        track.learn(index, size);
-        Some(size)
     }
 }

@@ -1,55 +1,62 @@
-//! What is played: one Variant Stream's Media Playlist, laid out as the parts whose plaintext, one after another, is the
-//! stream.
+//! A Media Playlist laid out as it plays.
+//!
+//! ```text
+//!   playlist   #EXT-X-MAP:i0   s0   s1   #DISCONTINUITY   s2   #GAP s3
+//!   parts      [section i0] [s0] [s1] [section i0] [s2] [gap s3]
+//!   bytes      0            │    │    │            │    │  end
+//! ```
+//!
+//! The plaintext of the parts, one after another, is the stream. The position of a byte in the stream is the sum of the
+//! lengths before it, as far as they are known.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
-use snafu::ResultExt;
-
 use super::{
-    control::HlsControl,
-    error::{HlsError, NoSuchVariantSnafu, PlaylistSnafu, Resource, ResourceKind},
-    fetch::{Fetcher, KeyReference},
-    fetch_context::FetchContext,
+    HlsControl, HlsError, Resource, ResourceKind, StartPoint,
+    fetch::KeyReference,
     names::ResourceNames,
-    params::VariantChoice,
-    playlist::{
-        Encryption, InitializationSection, Locator, MediaPlaylist, MultivariantPlaylist, Playlist,
-        PlaylistError, StartPoint,
-    },
+    playlist::{Encryption, InitializationSection, Locator, MediaPlaylist},
 };
 use crate::{cache::CachePath, media::Origin};
 
-/// A Media Playlist ready to be read from any byte on.
-pub(super) struct Track {
-    variant: usize,
-    bandwidth: u64,
-    codecs: Option<String>,
-    rendition: Option<String>,
-    start: Option<StartPoint>,
-    duration: Duration,
-    /// In stream order.
-    parts: Vec<Part>,
-    /// Plaintext bytes of each part, as far as they are known by now.
-    sizes: Mutex<Vec<Option<u64>>>,
+/// What [`HlsControl::VariantApplied`] tells of a Variant Stream, but its duration.
+#[derive(Default)]
+pub(super) struct VariantFacts {
+    pub(super) number: usize,
+    pub(super) bandwidth: u64,
+    pub(super) codecs: Option<String>,
+    pub(super) rendition: Option<String>,
+    pub(super) start: Option<StartPoint>,
 }
 
-/// A contiguous part of the stream: a segment, the initialisation section before it, or a gap.
+/// One Variant Stream's Media Playlist, ready to be read from any part on.
+pub(super) struct Track {
+    facts: VariantFacts,
+    duration: Duration,
+    /// In the order in which they play.
+    parts: Vec<Part>,
+    /// The plaintext length of each part in bytes, as far as it was learned. Streams of one source share what they learn:
+    /// after one has played to the end another can seek anywhere without a request.
+    lens: Mutex<Vec<Option<u64>>>,
+}
+
+/// One step of the track: an initialization section, a segment, or a gap.
 pub(super) struct Part {
     /// `None` for a gap: nothing is fetched for it (fault E9).
     pub(super) media: Option<Arc<MediaResource>>,
     media_sequence: u64,
-    /// When the segment starts that this is, or is needed for.
+    discontinuity_sequence: u64,
+    /// When the segment starts that this is, or that this section comes before.
     time: Duration,
     duration: Duration,
-    discontinuity_sequence: u64,
-    /// The Discontinuity Sequence Number that begins here.
-    discontinuity: Option<u64>,
+    /// Whether EXT-X-DISCONTINUITY stands before it. Of a section and its segment the section has it.
+    discontinuity: bool,
 }
 
-/// Where a part's bytes are and how they are read.
+/// Where the bytes of a part are, and how they are read.
 pub(super) struct MediaResource {
     pub(super) kind: ResourceKind,
     pub(super) locator: Locator,
@@ -82,30 +89,41 @@ impl MediaResource {
         }))
     }
 
-    /// Its name for errors and messages.
+    /// As errors and messages name it.
     pub(super) fn resource(&self) -> Resource {
         Resource::new(self.kind, &self.locator.url)
     }
 
-    /// How many bytes of plaintext it has, where the playlist says.
-    fn size(&self) -> Option<u64> {
+    fn is_section(&self) -> bool {
+        self.kind == ResourceKind::InitializationSection
+    }
+
+    /// The length of its plaintext in bytes, if the playlist says.
+    fn len(&self) -> Option<u64> {
+        // Of an encrypted range the plaintext is shorter by the padding.
         let range = self.locator.range.as_ref().filter(|_| self.key.is_none())?;
         Some(range.end - range.start)
     }
 }
 
 impl Track {
+    /// Lays out `playlist`.
+    ///
     /// # Errors
     ///
     /// `SameName`.
-    fn new(playlist: MediaPlaylist, names: &mut ResourceNames<'_>) -> Result<Self, HlsError> {
+    pub(super) fn new(
+        facts: VariantFacts,
+        playlist: MediaPlaylist,
+        names: &mut ResourceNames<'_>,
+    ) -> Result<Self, HlsError> {
         let mut parts = Vec::with_capacity(playlist.segments.len() + 1);
         let mut time = Duration::ZERO;
+        // The section that a decoder has been given.
         let mut current: Option<Arc<InitializationSection>> = None;
         for segment in playlist.segments {
             let (media_sequence, duration) = (segment.sequence, segment.duration);
-            let discontinuity_sequence = segment.discontinuity_sequence;
-            let mut discontinuity = segment.discontinuity.then_some(discontinuity_sequence);
+            let mut discontinuity = segment.discontinuity;
             if segment.discontinuity {
                 // A decoder may begin anew here, and a new decoder needs the section (H13, fault W34). If the segment is a
                 // gap the section waits for the next one that has bytes.
@@ -115,13 +133,12 @@ impl Track {
                 parts.push(Part {
                     media,
                     media_sequence,
-                    discontinuity_sequence,
+                    discontinuity_sequence: segment.discontinuity_sequence,
                     time,
                     duration,
-                    discontinuity: discontinuity.take(),
+                    discontinuity: std::mem::take(&mut discontinuity),
                 });
             };
-            // A section is for the segments after it; it comes again after another one and after a discontinuity.
             if let Some(map) = segment
                 .map
                 .filter(|map| !segment.gap && current.as_ref() != Some(map))
@@ -131,222 +148,88 @@ impl Track {
                 push(Some(MediaResource::new(names, kind, locator, encryption)?));
                 current = Some(map);
             }
-            push(if segment.gap {
-                None
+            if segment.gap {
+                push(None);
             } else {
                 let kind = ResourceKind::Segment { media_sequence };
-                Some(MediaResource::new(
-                    names,
-                    kind,
-                    segment.locator,
-                    segment.encryption,
-                )?)
-            });
+                let (locator, encryption) = (segment.locator, segment.encryption);
+                push(Some(MediaResource::new(names, kind, locator, encryption)?));
+            }
             time += duration;
         }
         Ok(Self {
-            variant: 0,
-            bandwidth: 0,
-            codecs: None,
-            rendition: None,
-            start: playlist.start,
+            facts,
             duration: time,
-            sizes: Mutex::new(vec![None; parts.len()]),
+            lens: Mutex::new(vec![None; parts.len()]),
             parts,
         })
-    }
-
-    /// Finds what the source's URL leads to: the playlists are read and the choice is made, no media is touched.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`Fetcher::playlist`], `NoSuchVariant` and `SameName`.
-    pub(super) async fn load(fetcher: &Fetcher, context: &mut FetchContext) -> Result<Self, HlsError> {
-        let choice = fetcher.params.variant;
-        let mut names = ResourceNames::new(&fetcher.params.access.names);
-        let locator = Locator {
-            url: fetcher.url.clone(),
-            range: None,
-        };
-        let path = names.entry(ResourceKind::Playlist, &locator)?;
-        let master = match fetcher.playlist(context, &fetcher.url, &path, None).await? {
-            Playlist::Multivariant(master) => master,
-            Playlist::Media(playlist) => {
-                return match choice {
-                    VariantChoice::Index(index) if index > 0 => NoSuchVariantSnafu {
-                        index,
-                        count: 1_usize,
-                    }
-                    .fail(),
-                    _ => Self::new(playlist, &mut names),
-                };
-            }
-        };
-        // What is not played today may be played tomorrow, from the same cache.
-        for locator in master.locators() {
-            names.entry(ResourceKind::Playlist, locator)?;
-        }
-        let candidates = candidates(&master, choice)?;
-        let mut index = candidates.first().copied().unwrap_or_default();
-        // Offline, the best that is whole; the asked one, if none is (H5, fault E11).
-        if context.offline && candidates.len() > 1 {
-            for candidate in candidates {
-                if Self::is_cached(fetcher, &names, &master, candidate).await {
-                    index = candidate;
-                    break;
-                }
-            }
-        }
-        Self::load_variant(fetcher, context, &names, &master, index).await
-    }
-
-    async fn load_variant(
-        fetcher: &Fetcher,
-        context: &mut FetchContext,
-        names: &ResourceNames<'_>,
-        master: &MultivariantPlaylist,
-        index: usize,
-    ) -> Result<Self, HlsError> {
-        let Some(variant) = master.variants.get(index) else {
-            return NoSuchVariantSnafu {
-                index,
-                count: master.variants.len(),
-            }
-            .fail();
-        };
-        let rendition = master.audio(variant, fetcher.params.language.as_deref());
-        let separate = rendition.and_then(|rendition| Some((rendition, rendition.locator.as_ref()?)));
-        let locator = separate.map_or(&variant.locator, |(_, locator)| locator);
-        let mut names = names.clone();
-        let path = names.entry(ResourceKind::Playlist, locator)?;
-        let playlist = match fetcher
-            .playlist(context, &locator.url, &path, Some(&master.variables))
-            .await?
-        {
-            Playlist::Media(playlist) => playlist,
-            Playlist::Multivariant(_) => {
-                let resource = Resource::new(ResourceKind::Playlist, &locator.url);
-                return Err(PlaylistError::Nested).context(PlaylistSnafu { resource });
-            }
-        };
-        let track = Self::new(playlist, &mut names)?;
-        Ok(Self {
-            variant: index,
-            bandwidth: variant.bandwidth,
-            codecs: variant.codecs.clone(),
-            rendition: separate.map(|(rendition, _)| rendition.name.clone()),
-            start: track.start.or(master.start),
-            ..track
-        })
-    }
-
-    /// Whether every last part of a Variant Stream is in the cache (fault E12).
-    async fn is_cached(
-        fetcher: &Fetcher,
-        names: &ResourceNames<'_>,
-        master: &MultivariantPlaylist,
-        index: usize,
-    ) -> bool {
-        let Some(cache) = fetcher.cache() else {
-            return false;
-        };
-        let mut context = FetchContext::new(true);
-        let Ok(track) = Self::load_variant(fetcher, &mut context, names, master, index).await else {
-            return false;
-        };
-        for media in track.parts.iter().filter_map(|part| part.media.as_ref()) {
-            if let Some(reference) = &media.key
-                && fetcher.key(&mut context, reference).await.is_err()
-            {
-                return false;
-            }
-            let cached = cache.contains(&fetcher.asset, &media.path).await;
-            if !cached.unwrap_or(false) {
-                return false;
-            }
-        }
-        true
-    }
-
-    /// The parts to begin with at `time`: what plays then, and before it the initialization section it needs, unless that
-    /// comes with it. Past the end there is nothing to begin with.
-    pub(super) fn at(&self, time: Duration) -> (Option<usize>, usize) {
-        let first = self
-            .parts
-            .partition_point(|part| part.time.saturating_add(part.duration) <= time);
-        let section = |part: &Part| {
-            let media = part.media.as_ref();
-            media.is_some_and(|media| media.kind == ResourceKind::InitializationSection)
-        };
-        let (before, from) = self.parts.split_at_checked(first).unwrap_or_default();
-        let brings_its_own = from.iter().find(|part| part.media.is_some()).is_none_or(section);
-        let needed = if brings_its_own {
-            None
-        } else {
-            before.iter().rposition(section)
-        };
-        (needed, first)
     }
 
     pub(super) fn part(&self, index: usize) -> Option<&Part> {
         self.parts.get(index)
     }
 
-    /// How many bytes of plaintext a part has, if that is known without reading it.
-    pub(super) fn size(&self, index: usize) -> Option<u64> {
+    /// The resources of all parts that are no gaps.
+    pub(super) fn media(&self) -> impl Iterator<Item = &Arc<MediaResource>> {
+        self.parts.iter().filter_map(|part| part.media.as_ref())
+    }
+
+    /// The part that plays at `time`, and before it the initialization section to read first, if that lies further back. At
+    /// or past the end it is the part behind the last.
+    pub(super) fn part_at(&self, time: Duration) -> (Option<usize>, usize) {
+        let first = self
+            .parts
+            .partition_point(|part| part.time.saturating_add(part.duration) <= time);
+        let (before, from) = self.parts.split_at_checked(first).unwrap_or_default();
+        // A section of the same time as its segment is not further back: it is the part at `time`. Gaps need none.
+        let next_media = from.iter().find_map(|part| part.media.as_ref());
+        if next_media.is_none_or(|media| media.is_section()) {
+            return (None, first);
+        }
+        let is_section = |part: &Part| part.media.as_ref().is_some_and(|media| media.is_section());
+        (before.iter().rposition(is_section), first)
+    }
+
+    /// The length of a part's plaintext in bytes, if it is known without reading the part.
+    pub(super) fn part_len(&self, index: usize) -> Option<u64> {
         let Some(media) = &self.parts.get(index)?.media else {
             return Some(0);
         };
-        let learnt = || {
-            self.sizes
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .get(index)
-                .copied()
-                .flatten()
+        let learned = || {
+            let lens = self.lens.lock().unwrap_or_else(PoisonError::into_inner);
+            lens.get(index).copied().flatten()
         };
-        media.size().or_else(learnt)
+        media.len().or_else(learned)
     }
 
-    /// Remembers a size, for seeks to come.
-    pub(super) fn learn(&self, index: usize, size: u64) {
+    /// Remembers a length, for later seeks.
+    pub(super) fn set_part_len(&self, index: usize, len: u64) {
         // A poisoned lock holds what it held: each change is one store.
-        if let Some(slot) = self
-            .sizes
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get_mut(index)
-        {
-            *slot = Some(size);
+        let mut lens = self.lens.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(slot) = lens.get_mut(index) {
+            *slot = Some(len);
         }
     }
 
     pub(super) fn variant_applied(&self) -> HlsControl {
         HlsControl::VariantApplied {
-            variant: self.variant,
-            bandwidth: self.bandwidth,
-            codecs: self.codecs.clone(),
-            rendition: self.rendition.clone(),
+            variant: self.facts.number,
+            bandwidth: self.facts.bandwidth,
+            codecs: self.facts.codecs.clone(),
+            rendition: self.facts.rendition.clone(),
             duration: self.duration,
-            start: self.start,
+            start: self.facts.start,
         }
     }
 
-    /// What is said before the first byte of a part, or in its place.
+    /// What is told before the first byte of a part, or in the place of a gap.
     pub(super) fn announcements(
         &self,
         part: &Part,
         origin: Origin,
     ) -> impl Iterator<Item = HlsControl> + use<> {
-        let Part {
-            media_sequence,
-            discontinuity_sequence,
-            time,
-            duration,
-            discontinuity,
-            ..
-        } = *part;
-        let variant = self.variant;
+        let (variant, media_sequence) = (self.facts.number, part.media_sequence);
+        let (duration, time) = (part.duration, part.time);
         let itself = match part.media.as_ref().map(|media| media.kind) {
             None => HlsControl::Gap {
                 variant,
@@ -358,38 +241,24 @@ impl Track {
             Some(_) => HlsControl::SegmentStart {
                 variant,
                 media_sequence,
-                discontinuity_sequence,
+                discontinuity_sequence: part.discontinuity_sequence,
                 duration,
                 time,
                 origin,
             },
         };
-        discontinuity
-            .map(|sequence| HlsControl::Discontinuity { sequence })
+        let sequence = part.discontinuity_sequence;
+        part.discontinuity
+            .then_some(HlsControl::Discontinuity { sequence })
             .into_iter()
             .chain([itself])
     }
 
-    /// What is said before the first byte of an initialization section that comes without what stands before it.
+    /// What is told before the first byte of a section, without the discontinuity that may stand before it.
     pub(super) fn section_start(&self, origin: Origin) -> HlsControl {
         HlsControl::InitializationSection {
-            variant: self.variant,
+            variant: self.facts.number,
             origin,
         }
     }
-}
-
-/// The Variant Streams that may be played, the preferred one first.
-fn candidates(master: &MultivariantPlaylist, choice: VariantChoice) -> Result<Vec<usize>, HlsError> {
-    let count = master.variants.len();
-    let mut all: Vec<usize> = (0..count).collect();
-    let bandwidth = |index: &usize| master.variants.get(*index).map_or(0, |variant| variant.bandwidth);
-    match choice {
-        VariantChoice::First => {}
-        VariantChoice::Index(index) if index < count => all = vec![index],
-        VariantChoice::Index(index) => return NoSuchVariantSnafu { index, count }.fail(),
-        VariantChoice::Highest => all.sort_by_key(|index| std::cmp::Reverse(bandwidth(index))),
-        VariantChoice::Lowest => all.sort_by_key(bandwidth),
-    }
-    Ok(all)
 }

@@ -47,6 +47,8 @@
 //! | `file` | [`mod@file`]: HTTP and local files, random access while they arrive; [`media`] | `stream`, `cache`, `net`, `io` |
 //! | `hls` | [`hls`]; [`media`] | `stream`, `cache`, `net`, quick-m3u8, aes, cbc |
 //! | `decode` | [`decode`] | `io`, `stream`, symphonia |
+//! | `opus` | Opus for it, in pure Rust | `decode`, opus-pure |
+//! | `he-aac` | HE-AAC, and AAC of more than two channels, in pure Rust | `decode`, syom |
 //! | `test-util` | [`stream::contract`], checks for sources of one's own; `storage::testing` and `cache::testing`, a disk that fails and a cache on it | |
 //! | `full` | all but `webpki-roots` and `test-util` | |
 //!

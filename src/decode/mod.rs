@@ -19,6 +19,8 @@ mod error;
 mod event;
 mod file;
 mod format;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 #[cfg(feature = "hls")]
 mod hls;
 mod mix;

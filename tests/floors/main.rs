@@ -31,11 +31,13 @@ const FLOORS: [(&str, u8); 11] = [
 ];
 
 /// Packages that are discontinued or awkward, each with the one file that may name it.
-const CONFINED: [(&str, &str); 4] = [
+const CONFINED: [(&str, &str); 6] = [
     ("async_std", "rt.rs"),
     ("bincode", "cache/codec.rs"),
     ("atomicwrites", "storage/durable.rs"),
     ("rubato", "decode/resample.rs"),
+    ("opus_pure", "decode/codec/opus.rs"),
+    ("syom", "decode/codec/he_aac.rs"),
 ];
 
 fn floor(module: &str) -> Option<u8> {

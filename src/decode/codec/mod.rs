@@ -1,11 +1,14 @@
 //! Codecs: packets in, frames out. One adapter in a file of its own for each library.
 
+#[cfg(feature = "he-aac")]
+mod he_aac;
+#[cfg(feature = "opus")]
+mod opus;
 pub(super) mod pcm;
 mod symphonia;
 
 use super::{
     Codec, DecodeError, Spec,
-    error::UnsupportedCodecSnafu,
     packet::{CodecParams, Packet},
 };
 pub(crate) use symphonia::{SymphoniaDecoder, layout};
@@ -46,11 +49,15 @@ pub(crate) trait PacketDecoder: Send {
 /// `UnsupportedCodec` by name, if none is built in; `Malformed` if the codec's own header is.
 pub(crate) fn open(params: &CodecParams) -> Result<Box<dyn PacketDecoder>, DecodeError> {
     match params.codec {
-        Codec::Opus | Codec::HeAac | Codec::HeAacV2 => {
-            let codec = params.codec.to_string();
-            UnsupportedCodecSnafu { codec }.fail()
-        }
+        #[cfg(feature = "opus")]
+        Codec::Opus => Ok(Box::new(opus::OpusDecoder::new(params)?)),
+        #[cfg(feature = "he-aac")]
+        Codec::HeAac | Codec::HeAacV2 => Ok(Box::new(he_aac::HeAacDecoder::new(params)?)),
+        // Symphonia decodes one or two channels of AAC.
+        #[cfg(feature = "he-aac")]
+        Codec::AacLc if params.channels > 2 => Ok(Box::new(he_aac::HeAacDecoder::new(params)?)),
         Codec::Pcm => Ok(Box::new(pcm::PcmDecoder::new(params)?)),
+        // What is not built in has no decoder there either, and is refused by name.
         _ => Ok(Box::new(SymphoniaDecoder::new(params)?)),
     }
 }

@@ -104,12 +104,26 @@ pub(crate) fn may_hide_sbr(params: &CodecParams) -> bool {
     params.codec == Codec::AacLc && config(&params.extra_data).is_some_and(|config| !config.explicit)
 }
 
-/// The same AAC with band replication, which doubles its rate.
+/// The same AAC with band replication, which doubles its rate. The new config announces it.
 pub(crate) fn with_sbr(params: &CodecParams) -> CodecParams {
+    let doubled = params.sample_rate * 2;
+    let index = |rate: u32| {
+        RATES
+            .iter()
+            .position(|known| *known == rate)
+            .and_then(|at| u32::try_from(at).ok())
+    };
+    let announced = config(&params.extra_data).and_then(|config| {
+        let (core, extension) = (index(config.core_rate)?, index(doubled)?);
+        // Type 5, core rate, channels, rate, type 2, three flags that are 0.
+        let bits = 5 << 27 | core << 23 | (config.configuration & 15) << 19 | extension << 15 | 2 << 10;
+        Some(Bytes::copy_from_slice(&bits.to_be_bytes()))
+    });
     CodecParams {
         codec: Codec::HeAac,
-        sample_rate: params.sample_rate * 2,
+        sample_rate: doubled,
         frames_per_packet: params.frames_per_packet * 2,
+        extra_data: announced.unwrap_or_else(|| params.extra_data.clone()),
         ..params.clone()
     }
 }
@@ -224,9 +238,14 @@ mod tests {
                 (Codec::AacLc, 44_100, 2, 1024)
             );
             assert_eq!(may_hide_sbr(&params), bytes.len() == 2);
-            let doubled = with_sbr(&params);
-            assert_eq!((doubled.codec, doubled.sample_rate), (Codec::HeAac, 88_200));
         }
+        let half = with_sbr(&of(&[0x13, 0x90]).unwrap());
+        let told = super::params(&half.extra_data).unwrap();
+        assert_eq!(
+            (told.codec, told.sample_rate, told.channels),
+            (Codec::HeAac, 44_100, 2)
+        );
+        assert_eq!((half.sample_rate, half.frames_per_packet), (44_100, 2048));
     }
 
     /// P6: both ways to announce HE-AAC give the rate that is heard.

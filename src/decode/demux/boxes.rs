@@ -305,6 +305,15 @@ fn opus(body: &Bytes) -> Option<CodecParams> {
     })
 }
 
+/// The frames that an Opus decoder gives before the encoder's input.
+pub(crate) fn pre_skip(params: &CodecParams) -> Option<u16> {
+    let bytes = params
+        .extra_data
+        .get(10..12)
+        .filter(|_| params.codec == Codec::Opus)?;
+    Some(u16::from_le_bytes(bytes.try_into().ok()?))
+}
+
 /// The ALAC cookie.
 fn alac(body: &Bytes) -> Option<CodecParams> {
     let (_, _, mut fields) = full(body)?;

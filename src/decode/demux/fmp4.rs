@@ -290,12 +290,21 @@ fn movie(body: &Bytes) -> Result<Movie, DecodeError> {
     };
     // Its end counts for files. In a fragmented track it was written before the end was known.
     let edit = descendant(&track, &[b"edts", b"elst"]).and_then(|list| boxes::edit(&list));
-    let first_pts = edit.map(|(start, _)| start);
-    let trim = first_pts.map(|pts| Trim {
-        start: trim::to_frames(pts, time_scale, codec.sample_rate),
+    let pre_skip = boxes::pre_skip(&codec).map(i64::from);
+    let (first_pts, rule) = match (edit, pre_skip) {
+        (Some((start, _)), _) => (Some(start), TrimRule::EditList),
+        (None, Some(frames)) => {
+            let units = frames * i64::from(time_scale) / i64::from(codec.sample_rate.max(1));
+            (Some(units), TrimRule::OpusPreSkip)
+        }
+        (None, None) => (None, TrimRule::None),
+    };
+    let start = first_pts.map_or(0, |pts| trim::to_frames(pts, time_scale, codec.sample_rate));
+    let trim = Trim {
+        start,
         end: None,
-        rule: TrimRule::EditList,
-    });
+        rule,
+    };
     let roll = boxes(&tables)
         .filter(|(kind, _)| kind == b"sgpd")
         .filter_map(|(_, description)| boxes::roll(&description))
@@ -306,7 +315,7 @@ fn movie(body: &Bytes) -> Result<Movie, DecodeError> {
         time_scale,
         wraps: false,
         first_pts,
-        trim: trim.unwrap_or_default(),
+        trim,
         roll: roll.unwrap_or(0),
     };
     let extends = child(body, b"mvex").unwrap_or_default();

@@ -13,7 +13,7 @@ use std::process::Command;
 use serde_json::Value;
 
 /// The most crates the first command may build: they are most of what a newcomer waits for.
-const LIMIT: usize = 196;
+const LIMIT: usize = 190;
 
 fn cargo(arguments: &[&str]) -> String {
     let output = Command::new(env!("CARGO")).args(arguments).output().unwrap();

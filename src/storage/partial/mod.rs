@@ -41,6 +41,7 @@ mod recorder;
 mod resource;
 mod state;
 mod status;
+mod sync;
 mod verify;
 mod waiter;
 mod watch;
@@ -58,9 +59,3 @@ pub use self::status::{Condition, Demand, Found, Status, Waited};
 pub use self::waiter::{Interrupter, Waiter};
 pub use self::watch::{DemandWatch, StatusWatch};
 pub use self::writer::Writer;
-
-/// The locks under `presence` and `memory`. The models in `tests/interleavings` have loom's in their place.
-mod sync {
-    pub(super) use std::sync::atomic::{AtomicBool, Ordering};
-    pub(super) use std::sync::{Mutex, MutexGuard};
-}

@@ -21,10 +21,10 @@ use super::error::{CacheError, InvalidKeySnafu};
 /// use kithara::cache::AssetId;
 /// use url::Url;
 ///
-/// let a = AssetId::from_url(&Url::parse("https://host/track/master.m3u8?token=1#t=3")?);
-/// let b = AssetId::from_url(&Url::parse("https://host:443/track/master.m3u8?token=2")?);
+/// let a = AssetId::from_url(&Url::parse("https://host/track.m3u8?token=1#t=3")?);
+/// let b = AssetId::from_url(&Url::parse("https://host:443/track.m3u8?token=2")?);
 /// assert_eq!(a, b);
-/// assert_eq!(a.key(), Some("https://host/track/master.m3u8"));
+/// assert_eq!(a.key(), Some("https://host/track.m3u8"));
 ///
 /// // Where the query *is* the identity, make a key of your own.
 /// let c = AssetId::from_key("stream.php?track=17")?;

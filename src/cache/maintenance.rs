@@ -194,7 +194,7 @@ mod tests {
     /// C3: a scan that failed is tried again, also after a clean end of the last session. When the cache is closed, waiting
     /// for it ends.
     #[test]
-    fn a_look_that_failed_is_tried_again_until_the_cache_is_closed() {
+    fn a_scan_that_failed_is_tried_again_until_the_cache_is_closed() {
         for (later, succeeds) in [(Later::Work, true), (Later::SameFail, false)] {
             let disk = FakeDisk::default();
             let (index, store) = open(&disk);

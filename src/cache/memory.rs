@@ -19,12 +19,12 @@ use super::timestamp::Timestamp;
 /// Its rule: everything it keeps, pins included, ends with the store.
 #[derive(Clone, Default)]
 pub struct MemoryStore {
-    tree: Arc<Mutex<Tree>>,
+    contents: Arc<Mutex<Contents>>,
     reported: Arc<AtomicBool>,
 }
 
 #[derive(Default)]
-struct Tree {
+struct Contents {
     assets: HashMap<AssetId, Asset>,
     /// Bytes of all entries. Each write asks for them.
     bytes: u64,
@@ -37,7 +37,7 @@ struct Asset {
     last_access: Timestamp,
 }
 
-impl Tree {
+impl Contents {
     fn forget_if_empty(&mut self, asset: &AssetId) {
         if self.assets.get(asset).is_some_and(|found| !found.exists()) {
             self.assets.remove(asset);
@@ -73,9 +73,9 @@ impl MemoryStore {
         Self::default()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Tree> {
+    fn lock(&self) -> MutexGuard<'_, Contents> {
         // Maps and sum change together, with nothing between that can panic.
-        self.tree.lock().unwrap_or_else(PoisonError::into_inner)
+        self.contents.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -103,36 +103,36 @@ impl Store for MemoryStore {
     }
 
     fn remove_entry(&self, asset: &AssetId, path: &CachePath) -> Result<Option<u64>, CacheError> {
-        let mut tree = self.lock();
-        let removed = tree
+        let mut contents = self.lock();
+        let removed = contents
             .assets
             .get_mut(asset)
             .and_then(|asset| asset.entries.remove(path));
         let freed = removed.as_ref().map(|bytes| bytes.len() as u64);
-        tree.bytes -= freed.unwrap_or(0);
-        tree.forget_if_empty(asset);
+        contents.bytes -= freed.unwrap_or(0);
+        contents.forget_if_empty(asset);
         // The bytes are the caller's and are dropped outside the lock.
-        drop(tree);
+        drop(contents);
         Ok(freed)
     }
 
     fn remove(&self, asset: &AssetId) -> Result<Option<Trash>, CacheError> {
         // Readers hold the bytes themselves, so a removed asset is gone at once and reads on where it is open.
-        let mut tree = self.lock();
-        let removed = tree.assets.remove(asset);
-        tree.bytes -= removed.as_ref().map_or(0, Asset::bytes);
-        drop(tree);
+        let mut contents = self.lock();
+        let removed = contents.assets.remove(asset);
+        contents.bytes -= removed.as_ref().map_or(0, Asset::bytes);
+        drop(contents);
         // The bytes are the caller's and are dropped outside the lock. Nothing is left for the trash.
         Ok(removed.filter(Asset::exists).map(|_| Trash::new(|| Ok(()))))
     }
 
     fn set_pinned(&self, asset: &AssetId, pinned: bool) -> Result<(), CacheError> {
-        let mut tree = self.lock();
+        let mut contents = self.lock();
         if pinned {
-            tree.assets.entry(asset.clone()).or_default().pinned = true;
-        } else if let Some(found) = tree.assets.get_mut(asset) {
+            contents.assets.entry(asset.clone()).or_default().pinned = true;
+        } else if let Some(found) = contents.assets.get_mut(asset) {
             found.pinned = false;
-            tree.forget_if_empty(asset);
+            contents.forget_if_empty(asset);
         }
         Ok(())
     }
@@ -155,8 +155,8 @@ impl Store for MemoryStore {
     }
 
     fn entries(&self, asset: &AssetId) -> Result<Vec<EntryInfo>, CacheError> {
-        let tree = self.lock();
-        let Some((id, asset)) = tree.assets.get_key_value(asset) else {
+        let contents = self.lock();
+        let Some((id, asset)) = contents.assets.get_key_value(asset) else {
             return Ok(Vec::new());
         };
         let key = id.key().map(str::to_owned);
@@ -184,8 +184,8 @@ impl Store for MemoryStore {
     }
 
     fn touch(&self, asset: &AssetId, at: Timestamp) -> bool {
-        let mut tree = self.lock();
-        let Some(asset) = tree.assets.get_mut(asset) else {
+        let mut contents = self.lock();
+        let Some(asset) = contents.assets.get_mut(asset) else {
             return false;
         };
         asset.last_access = at;
@@ -241,15 +241,18 @@ impl Staged for MemoryStaged {
         // A copy of exactly that length. The buffer grew by doubling and may hold twice the bytes that count.
         let content = Bytes::copy_from_slice(&self.content);
         // One lock for entry and sum: a reader sees both as before the commit or as after it.
-        let mut tree = self.store.lock();
-        let asset = tree.assets.entry(self.asset.clone()).or_insert_with(|| Asset {
-            last_access: Timestamp::now(),
-            ..Asset::default()
-        });
+        let mut contents = self.store.lock();
+        let asset = contents
+            .assets
+            .entry(self.asset.clone())
+            .or_insert_with(|| Asset {
+                last_access: Timestamp::now(),
+                ..Asset::default()
+            });
         let created = !asset.exists();
         let old = asset.entries.insert(self.path.clone(), content);
-        tree.bytes = tree.bytes + bytes - old.as_ref().map_or(0, |old| old.len() as u64);
-        drop(tree);
+        contents.bytes = contents.bytes + bytes - old.as_ref().map_or(0, |old| old.len() as u64);
+        drop(contents);
         Ok(Committed {
             bytes,
             replaced: old.map(|old| old.len() as u64),

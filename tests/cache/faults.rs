@@ -191,11 +191,11 @@ fn a_damaged_entry_is_a_miss_and_heals() {
         ),
     ];
     for (what, damage) in &damages {
-        for looked_at in [true, false] {
+        for checked_at in [true, false] {
             cache.put_atomic(&a, &x, bytes(1000, 1)).unwrap();
             cache.put_atomic(&a, &path("other"), bytes(10, 2)).unwrap();
             damage();
-            if looked_at {
+            if checked_at {
                 assert!(cache.get(&a, &x).unwrap().is_none(), "{what}");
                 assert!(!cache.contains(&a, &x).unwrap(), "{what}");
                 assert_eq!(cache.stats().unwrap().entries, 1, "{what}");

@@ -74,7 +74,7 @@ fn a_dropped_fetch_hands_over_and_a_failed_one_does_not_poison() {
     });
     // Nothing is kept of fetches that are over.
     assert!(
-        format!("{cache:?}").contains("Flights { entries: 0 }"),
+        format!("{cache:?}").contains("SingleFlight { entries: 0 }"),
         "{cache:?}"
     );
 }

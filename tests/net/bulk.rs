@@ -236,7 +236,7 @@ fn d14_silence_within_a_long_body_has_a_limit() {
     }
 }
 
-/// What is received is counted, whoever reads it.
+/// What is received is counted, whether hyper reads it or the bulk reader.
 #[test]
 fn the_bytes_of_a_long_body_are_counted() {
     let server = server_with(LEN);

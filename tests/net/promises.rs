@@ -347,7 +347,7 @@ fn n5_a_connection_with_bytes_left_over_is_not_used_again() {
     server.join().unwrap();
 }
 
-/// N5: one connection allowed; who waits for it gets it, and who gives up waiting is out of the way.
+/// N5: one connection allowed; a request that waits for it gets it, and one that gives up leaves the queue.
 #[test]
 fn n5_connections_to_a_host_are_bounded_and_handed_on() {
     let server = server_with(1000);
@@ -374,7 +374,7 @@ fn n5_connections_to_a_host_are_bounded_and_handed_on() {
     assert_eq!((server.connections(), server.requests().len()), (1, 7 - 1));
 }
 
-/// N2, N5: a body that nobody reads on holds the only connection; who waits for it is told so, once and in time.
+/// N2, N5: a body that nobody reads on holds the only connection; a request that waits for it fails, once and in time.
 #[test]
 fn n5_waiting_for_a_connection_has_a_limit() {
     let server = server_with(32 * MIB);

@@ -1,7 +1,7 @@
 //! Random programs against a plain model, one poll at a time.
 //!
 //! The source writes down what it yields; the model follows which of it the consumer may and must receive, which seek
-//! has to be answered how, and who has to be woken. Everything is checked after every step.
+//! has to be answered how, and which task has to be woken. Everything is checked after every step.
 //!
 //! `PROPTEST_CASES=1000000 cargo test --release --test stream model` is the long run.
 
@@ -565,7 +565,7 @@ impl Bench {
         );
     }
 
-    /// Runs whoever was woken until nobody is, as an executor would. Then nothing may be left undone.
+    /// Runs each task that was woken until none is, as an executor would. Then nothing may be left undone.
     fn finish(mut self) {
         for _ in 0..100_000 {
             let driver = self.driver.is_some() && (!self.driver_ran || self.driver_step.woken() > 0);

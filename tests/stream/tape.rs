@@ -74,7 +74,7 @@ impl Deck {
         self.wake();
     }
 
-    /// Wakes whoever polled a waiting tape, without letting it pass.
+    /// Wakes the task that polled a waiting tape, without letting it pass.
     pub fn wake(&self) {
         for waker in self.waiting.lock().unwrap().drain(..) {
             waker.wake();

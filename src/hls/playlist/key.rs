@@ -1,10 +1,10 @@
 //! EXT-X-KEY: which key is in force where (RFC 8216, 4.3.2.4).
 
 use super::{
-    Locator, References,
     error::{PlaylistError, UnsupportedEncryptionSnafu},
     lines::Attributes,
     number,
+    reference::{Locator, References},
     variables::Variables,
 };
 

@@ -3,11 +3,11 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    Encryption, Line, Lines, Locator, References, StartPoint,
     error::{LiveSnafu, MalformedSnafu, NoSegmentsSnafu, PlaylistError},
-    key::{KeyInForce, KeysInForce},
-    lines::Attributes,
+    key::{Encryption, KeyInForce, KeysInForce},
+    lines::{Attributes, Line, Lines},
     number,
+    reference::{Locator, References, StartPoint},
     variables::Variables,
 };
 

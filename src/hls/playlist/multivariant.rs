@@ -1,9 +1,9 @@
 //! Multivariant (Master) Playlists (RFC 8216, 4.3.4).
 
 use super::{
-    Line, Lines, Locator, References, StartPoint,
     error::{MalformedSnafu, NoVariantsSnafu, PlaylistError},
-    lines::Attributes,
+    lines::{Attributes, Line, Lines},
+    reference::{Locator, References, StartPoint},
     variables::Variables,
 };
 

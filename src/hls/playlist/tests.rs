@@ -4,7 +4,10 @@ mod segments;
 
 use proptest::prelude::*;
 
+use std::time::Duration;
+
 use super::*;
+use crate::net::Url;
 
 const BASE: &str = "http://host/music/list.m3u8?token=secret";
 

@@ -1,5 +1,7 @@
 //! Rows E1–E4 and E7–E9 of the fault list: what a line says of the segments behind it.
 
+use std::ops::Range;
+
 use super::*;
 
 fn ranges(playlist: &MediaPlaylist) -> Vec<Option<Range<u64>>> {

@@ -1,0 +1,103 @@
+//! What both kinds of playlist refer to: resources, and the place where playback starts.
+
+use std::{fmt, ops::Range, time::Duration};
+
+use super::{
+    error::{MalformedSnafu, PlaylistError},
+    lines::Attributes,
+    number,
+    variables::Variables,
+};
+use crate::net::{Url, redacted};
+
+/// What a playlist's references mean.
+pub(crate) struct References<'a> {
+    /// Where the playlist came from, after redirects: QUERYPARAM reads it.
+    pub(crate) url: &'a Url,
+    /// What relative references resolve against (RFC 3986, 5): `url`, unless the caller set another base.
+    pub(crate) base: &'a Url,
+    /// The variables of the Multivariant Playlist that led here.
+    pub(crate) imports: Option<&'a Variables>,
+}
+
+impl References<'_> {
+    pub(super) fn resolve(
+        &self,
+        line: usize,
+        tag: &'static str,
+        reference: &str,
+    ) -> Result<Locator, PlaylistError> {
+        let reference = reference.trim();
+        if reference.is_empty() {
+            return MalformedSnafu {
+                line,
+                tag,
+                problem: "an empty URI",
+            }
+            .fail();
+        }
+        if reference.contains(char::REPLACEMENT_CHARACTER) {
+            return MalformedSnafu {
+                line,
+                tag,
+                problem: "a URI that is not UTF-8",
+            }
+            .fail();
+        }
+        match self.base.join(reference) {
+            Ok(url) => Ok(Locator { url, range: None }),
+            Err(_) => MalformedSnafu {
+                line,
+                tag,
+                problem: "not a URI",
+            }
+            .fail(),
+        }
+    }
+}
+
+/// Where bytes are: a URL, or a range of it.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Locator {
+    pub(crate) url: Url,
+    /// `None` is the whole resource.
+    pub(crate) range: Option<Range<u64>>,
+}
+
+/// Without query and credentials: those are secrets.
+impl fmt::Debug for Locator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&redacted(&self.url))?;
+        if let Some(range) = &self.range {
+            write!(f, "[{range:?}]")?;
+        }
+        Ok(())
+    }
+}
+
+/// Where the author would have playback start (EXT-X-START; RFC 8216, 4.3.5.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StartPoint {
+    /// Time from the beginning, or back from the end.
+    pub offset: Duration,
+    /// Whether `offset` counts back from the end.
+    pub from_end: bool,
+    /// Whether samples before the point should not be played at all.
+    pub precise: bool,
+}
+
+impl StartPoint {
+    pub(super) fn parse(line: usize, value: &str) -> Result<Self, PlaylistError> {
+        let attributes = Attributes::parse(line, "EXT-X-START", value)?;
+        let text = attributes.enumerated("TIME-OFFSET").unwrap_or_default();
+        let (from_end, magnitude) = text.strip_prefix('-').map_or((false, text), |rest| (true, rest));
+        match number::seconds(magnitude) {
+            Some(offset) => Ok(Self {
+                offset,
+                from_end,
+                precise: attributes.enumerated("PRECISE") == Some("YES"),
+            }),
+            None => attributes.malformed("TIME-OFFSET is not a decimal number"),
+        }
+    }
+}

@@ -8,7 +8,7 @@ use std::cell::Cell;
 use std::io;
 #[cfg(feature = "net")]
 use std::net::SocketAddr;
-#[cfg(feature = "net")]
+#[cfg(any(feature = "decode", feature = "net"))]
 use std::time::Duration;
 
 /// Runs `future` on the global executor until it ends. There is no handle: the caller makes sure that the future ends by
@@ -60,7 +60,7 @@ pub(crate) async fn unblock<T: Send + 'static>(work: impl FnOnce() -> T + Send +
 }
 
 /// Resolves after `duration`, on any executor.
-#[cfg(feature = "net")]
+#[cfg(any(feature = "decode", feature = "net"))]
 pub(crate) async fn sleep(duration: Duration) {
     async_std::task::sleep(duration).await;
 }

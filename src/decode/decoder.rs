@@ -48,10 +48,11 @@ const EVENTS: usize = 256;
 /// ```
 pub struct Decoder {
     target: Target,
-    /// The first one is the one that is heard.
     tracks: VecDeque<Track>,
-    /// Which of them is decoded.
+    /// Which of them is heard, and which is decoded. Those before are kept only for an output, whose ring may still hold them.
+    heard: usize,
     decoding: usize,
+    keeps_tracks: bool,
     converter: Converter,
     raw: Block,
     /// The position of the next block, if it follows the last one.
@@ -117,7 +118,9 @@ impl Decoder {
             spec: converter.spec(),
             interrupter: DecodeInterrupter::new(track.source.interrupt()),
             tracks: VecDeque::from([track]),
+            heard: 0,
             decoding: 0,
+            keeps_tracks: false,
             converter,
             raw: Block::empty(),
             expected: None,
@@ -180,7 +183,7 @@ impl Decoder {
     /// [`DecodeError::SeekUnsupported`] for what can only be read in order: it goes on as before. Else as
     /// [`next_block`](Self::next_block); after an error another seek may help.
     pub fn seek(&mut self, time: Duration) -> Result<(), DecodeError> {
-        let Some(heard) = self.tracks.front_mut() else {
+        let Some(heard) = self.tracks.get(self.heard) else {
             return Err(DecodeError::SeekUnsupported);
         };
         if !heard.source.is_seekable() {
@@ -189,6 +192,7 @@ impl Decoder {
         // Where in a chain the place is, and so its sample rate, is known only when the source is there. The rate of what was
         // heard last serves: should it be another one, a change of format is told, and the place is still right.
         let from = heard.format.spec;
+        self.format = heard.format.clone();
         if self.converter.from() != from {
             self.converter = Converter::new(self.target, from)?;
         }
@@ -198,25 +202,20 @@ impl Decoder {
         let (start, _) = self.converter.start_for(frame);
         // Where the rate stays, frames of the track are frames of the output.
         let exact = !self.converter.resamples();
-        for track in self.tracks.iter_mut().take(self.decoding + 1) {
-            track.used = true;
-        }
-        self.enter(0);
-        self.out.clear();
-        self.given_out = 0;
-        self.marks.clear();
-        (self.emitted, self.made, self.started) = (0, 0, 0);
+        self.leave();
+        self.enter(self.heard);
         self.anchor = (0, frame);
-        self.expected = None;
         self.skip_to = (!exact).then_some(frame);
-        self.ended = false;
         if self.spec != self.converter.spec() {
             self.marks.push_back((0, Mark::Spec(self.converter.spec())));
         }
-        let Some(heard) = self.tracks.front_mut() else {
+        let Some(heard) = self.tracks.get_mut(self.heard) else {
             return Ok(());
         };
-        heard.ahead.clear();
+        // What was not told of the track yet is told all the same.
+        heard
+            .ahead
+            .retain(|ahead| matches!(ahead, Ahead::Event(DecodeEvent::FormatChanged(_))));
         heard.used = false;
         heard.source.seek(if exact {
             time
@@ -243,21 +242,27 @@ impl Decoder {
     ///
     /// As [`next_block`](Self::next_block).
     pub fn skip(&mut self) -> Result<bool, DecodeError> {
-        if self.tracks.len() < 2 {
+        if self.tracks.len() < self.heard + 2 {
             return Ok(false);
         }
-        for track in self.tracks.iter_mut().take(self.decoding + 1) {
+        self.leave();
+        self.enter(self.heard + 1);
+        self.marks.push_back((0, Mark::Track));
+        self.pass_marks();
+        Ok(true)
+    }
+
+    /// Drops what was made and not given out.
+    fn leave(&mut self) {
+        for track in self.tracks.iter_mut().take(self.decoding + 1).skip(self.heard) {
             track.used = true;
         }
+        self.converter.reset();
         self.out.clear();
         self.given_out = 0;
         self.marks.clear();
         (self.emitted, self.made, self.started) = (0, 0, 0);
         (self.expected, self.skip_to, self.ended) = (None, None, false);
-        self.converter.reset();
-        self.enter(1);
-        self.marks.push_back((0, Mark::Track));
-        Ok(true)
     }
 
     /// What happened since the last call, in order: it concerns what comes after the last block but one, and before the last
@@ -274,7 +279,9 @@ impl Decoder {
 
     /// How long the track plays, priming and padding left out, where that is known.
     pub fn duration(&self) -> Option<Duration> {
-        self.tracks.front().and_then(|track| track.source.duration())
+        self.tracks
+            .get(self.heard)
+            .and_then(|track| track.source.duration())
     }
 
     /// Sample rate and channels of the blocks.
@@ -290,8 +297,37 @@ impl Decoder {
     /// Whether [`seek`](Self::seek) is worth calling.
     pub fn is_seekable(&self) -> bool {
         self.tracks
-            .front()
+            .get(self.heard)
             .is_some_and(|track| track.source.is_seekable())
+    }
+
+    /// Whether sample rate and channels are the same for all tracks.
+    pub(super) fn is_fixed(&self) -> bool {
+        self.target.sample_rate.is_some() && self.target.channels.is_some()
+    }
+
+    /// Tracks are kept until they are [left](Self::leave_track).
+    pub(super) fn keep_tracks(&mut self) {
+        self.keeps_tracks = true;
+    }
+
+    /// The first track is heard no more.
+    pub(super) fn leave_track(&mut self) {
+        if self.heard > 0 {
+            self.heard -= 1;
+            self.decoding -= 1;
+            self.tracks.pop_front();
+        }
+    }
+
+    /// The track so many before the one that was given out last is heard still.
+    pub(super) fn return_tracks(&mut self, tracks: usize) {
+        self.heard = self.heard.saturating_sub(tracks);
+    }
+
+    /// Takes a [return](Self::return_tracks) back.
+    pub(super) fn leave_again(&mut self, tracks: usize) {
+        self.heard += tracks;
     }
 
     /// A handle that ends a wait for bytes from another thread.
@@ -323,8 +359,10 @@ impl Decoder {
                 Mark::Spec(spec) => self.spec = spec,
                 Mark::Position(position) => self.anchor = (self.emitted, position),
                 Mark::Track => {
-                    self.tracks.pop_front();
-                    self.decoding = self.decoding.saturating_sub(1);
+                    self.heard += 1;
+                    if !self.keeps_tracks {
+                        self.leave_track();
+                    }
                     self.anchor = (self.emitted, 0);
                     self.tell(DecodeEvent::TrackChanged);
                 }

@@ -59,6 +59,15 @@ pub enum DecodeError {
     /// This track cannot be sought in.
     #[snafu(display("this track cannot be sought in"))]
     SeekUnsupported,
+    /// Another seek came before this one was begun.
+    #[snafu(display("another seek came first"))]
+    SeekSuperseded,
+    /// There is no track behind the one that is heard.
+    #[snafu(display("no track is queued"))]
+    NothingQueued,
+    /// What was commanded is gone.
+    #[snafu(display("nothing plays any more"))]
+    Stopped,
     /// A wait for bytes was given up because the caller asked for that. Calling again goes on where it was.
     #[snafu(display("interrupted"))]
     Interrupted,

@@ -14,6 +14,10 @@ pub enum DecodeEvent {
     TrackChanged,
     /// The last track is over.
     Ended,
+    /// A pull found fewer frames than it asked for: decoding is behind. From an [`Output`](super::Output) only.
+    Buffering,
+    /// A pull found all it asked for again.
+    Resumed,
     /// A packet could not be decoded. Silence of its length stands in its place, so that what follows keeps its time.
     #[non_exhaustive]
     Damaged {

@@ -13,6 +13,7 @@
 )]
 
 mod files;
+mod output;
 mod pcm;
 mod queue;
 mod seeks;

@@ -282,7 +282,9 @@ mod tests {
         let whole = tables();
         for end in 0..whole.len() {
             if let Some(mut samples) = Samples::read(&whole.slice(..end)) {
-                (0..9).for_each(|number| drop(samples.place(number)));
+                for number in 0..9 {
+                    let _ = samples.place(number);
+                }
             }
         }
         let short = atom(b"stsz", &[0, u32::MAX, 10, 11]);

@@ -1,0 +1,140 @@
+//! Blocks for async apps.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::thread;
+use std::time::Duration;
+
+use async_channel::{Receiver, Sender, TrySendError};
+
+use super::{
+    PlayHandle,
+    link::{Link, Stop},
+    meter::Meter,
+    worker::{Put, Sink, Worker},
+};
+use crate::decode::{Block, DecodeError, Decoder, Spec};
+
+/// How many blocks are decoded ahead.
+const AHEAD: usize = 8;
+
+/// PCM as a stream of blocks, decoded on a thread of its own.
+///
+/// What happens between blocks is told by the [`events`](PlayHandle::events) of its [`handle`](Self::handle). After an error
+/// it has ended, unless a seek goes on.
+///
+/// Dropping it ends the decode thread, and with it the connections of what is decoded.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use futures_lite::StreamExt;
+/// use kithara::decode::{DecodeParams, Decoder};
+///
+/// # futures_lite::future::block_on(async {
+/// # let file = std::fs::File::open("tests/media/files/piece.flac")?;
+/// let track = Decoder::from_reader(file, &DecodeParams::new())?;
+/// let mut blocks = track.into_blocks()?;
+/// let mut frames = 0;
+/// while let Some(block) = blocks.try_next().await? {
+///     frames += block.frames();
+/// }
+/// assert_eq!(frames, 132_300);
+/// # Ok(())
+/// # })
+/// # }
+/// ```
+pub struct Blocks {
+    queue: Pin<Box<Receiver<Queued>>>,
+    link: Arc<Link>,
+    stop: Stop,
+    /// Samples received, those dropped by a seek too.
+    taken: u64,
+}
+
+/// A block, and how many samples were made before it.
+struct Queued {
+    at: u64,
+    block: Block,
+}
+
+struct Channel {
+    queue: Sender<Queued>,
+}
+
+impl Sink for Channel {
+    fn put(&mut self, samples: &[f32], spec: Spec, at: u64, position: u64) -> Put {
+        // Looked at first: a block that does not fit would be made for nothing.
+        if self.queue.is_full() {
+            return Put::Full(Duration::MAX);
+        }
+        let block = Block {
+            samples: samples.to_vec(),
+            spec,
+            position,
+        };
+        match self.queue.try_send(Queued { at, block }) {
+            Ok(()) => Put::Taken(samples.len()),
+            Err(TrySendError::Full(_) | TrySendError::Closed(_)) => Put::Full(Duration::MAX),
+        }
+    }
+}
+
+impl Decoder {
+    /// Goes on decoding on a thread of its own, some blocks ahead.
+    ///
+    /// # Errors
+    ///
+    /// [`DecodeError::Io`] if there can be no more threads.
+    pub fn into_blocks(self) -> Result<Blocks, DecodeError> {
+        let link = Arc::new(Link::new(self.interrupter(), Arc::new(Meter::default())));
+        let (sender, queue) = async_channel::bounded(AHEAD);
+        let worker = Worker::new(self, Channel { queue: sender }, Arc::clone(&link));
+        let thread = thread::Builder::new()
+            .name("kithara-decode".into())
+            .spawn(move || worker.run())?;
+        link.set_thread(thread.thread().clone());
+        Ok(Blocks {
+            queue: Box::pin(queue),
+            stop: Stop::new(Arc::clone(&link)),
+            link,
+            taken: 0,
+        })
+    }
+}
+
+impl Blocks {
+    /// A handle that seeks, queues tracks and tells what is heard, from any thread.
+    pub fn handle(&self) -> PlayHandle {
+        self.stop.handle()
+    }
+}
+
+impl futures_core::Stream for Blocks {
+    type Item = Result<Block, DecodeError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        loop {
+            let polled = self.queue.as_mut().poll_next(cx);
+            let Poll::Ready(Some(queued)) = polled else {
+                return polled.map(|_| None);
+            };
+            // There is room for another one.
+            self.link.wake_thread();
+            self.taken = queued.at + queued.block.samples.len() as u64;
+            self.link.meter.set_taken(self.taken);
+            if queued.at >= self.link.meter.stale_to() {
+                return Poll::Ready(Some(Ok(queued.block)));
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Blocks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Blocks")
+            .field("taken", &self.taken)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,156 @@
+//! What the decode thread shares with its handles: commands one way, the time line the other.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread::Thread;
+use std::time::Duration;
+
+use async_channel::{Receiver, Sender};
+
+use super::{handle::PlayHandle, meter::Meter, timeline::Timeline};
+use crate::decode::{DecodeError, DecodeInterrupter, Decoder};
+
+pub(super) type Answer = Sender<Result<(), DecodeError>>;
+
+/// What a handle asks of the decode thread.
+pub(super) enum Command {
+    Seek { time: Duration, answer: Answer },
+    Skip { answer: Answer },
+    Then(Box<Decoder>),
+}
+
+pub(super) struct Link {
+    closed: AtomicBool,
+    commands: Mutex<VecDeque<Command>>,
+    timeline: Mutex<Timeline>,
+    thread: OnceLock<Thread>,
+    interrupter: DecodeInterrupter,
+    pub(super) meter: Arc<Meter>,
+}
+
+// The locks below are held for a few moves each, and nothing in them panics: what a poisoned one holds is whole.
+impl Link {
+    pub(super) fn new(interrupter: DecodeInterrupter, meter: Arc<Meter>) -> Self {
+        Self {
+            closed: AtomicBool::new(false),
+            commands: Mutex::default(),
+            timeline: Mutex::default(),
+            thread: OnceLock::new(),
+            interrupter,
+            meter,
+        }
+    }
+
+    /// The thread that is woken for commands.
+    pub(super) fn set_thread(&self, thread: Thread) {
+        drop(self.thread.set(thread));
+    }
+
+    /// Nobody hears any more: the decode thread gives up what it waits for, and ends.
+    pub(super) fn close(&self) {
+        // Before the wait is given up: whoever finds that it was, looks here.
+        self.closed.store(true, Ordering::SeqCst);
+        self.wake();
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::SeqCst)
+    }
+
+    /// Has the thread look: there is room, or a command.
+    pub(super) fn wake_thread(&self) {
+        if let Some(thread) = self.thread.get() {
+            thread.unpark();
+        }
+    }
+
+    /// Has the thread look, whatever it waits for.
+    fn wake(&self) {
+        self.interrupter.interrupt();
+        self.wake_thread();
+    }
+
+    /// Asks for a seek. One that waits to be done is superseded: of many, the last counts.
+    pub(super) fn seek(&self, time: Duration) -> Receiver<Result<(), DecodeError>> {
+        let (answer, answered) = async_channel::bounded(1);
+        let mut commands = self.commands();
+        if let Some(Command::Seek { .. }) = commands.back()
+            && let Some(Command::Seek { answer, .. }) = commands.pop_back()
+        {
+            // Whoever asked may have stopped waiting.
+            drop(answer.try_send(Err(DecodeError::SeekSuperseded)));
+        }
+        commands.push_back(Command::Seek { time, answer });
+        drop(commands);
+        self.wake();
+        answered
+    }
+
+    pub(super) fn skip(&self) -> Receiver<Result<(), DecodeError>> {
+        let (answer, answered) = async_channel::bounded(1);
+        self.commands().push_back(Command::Skip { answer });
+        self.wake();
+        answered
+    }
+
+    pub(super) fn then(&self, next: Decoder) {
+        if !self.is_closed() {
+            self.commands().push_back(Command::Then(Box::new(next)));
+        }
+        // What is being waited for is wanted still.
+        self.wake_thread();
+    }
+
+    pub(super) fn next_command(&self) -> Option<Command> {
+        self.commands().pop_front()
+    }
+
+    /// Whether a command waits that makes what is being done needless.
+    pub(super) fn is_superseded(&self) -> bool {
+        self.is_closed() || !self.commands().is_empty()
+    }
+
+    /// The decode thread is gone: nobody answers any more.
+    pub(super) fn refuse_all(&self) {
+        self.closed.store(true, Ordering::SeqCst);
+        self.commands().clear();
+    }
+
+    fn commands(&self) -> MutexGuard<'_, VecDeque<Command>> {
+        self.commands.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn timeline(&self) -> MutexGuard<'_, Timeline> {
+        self.timeline.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Link")
+            .field("closed", &self.is_closed())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Ends the decode thread when it is dropped.
+#[derive(Debug)]
+pub(super) struct Stop(Arc<Link>);
+
+impl Stop {
+    pub(super) fn new(link: Arc<Link>) -> Self {
+        Self(link)
+    }
+
+    pub(super) fn handle(&self) -> PlayHandle {
+        PlayHandle::new(Arc::clone(&self.0))
+    }
+}
+
+impl Drop for Stop {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}

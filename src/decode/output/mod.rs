@@ -1,0 +1,111 @@
+//! From a decoder to what plays: a decode thread, and three ways to take what it makes.
+//!
+//! ```text
+//!   Decoder ──▶ decode thread ── ring ─────▶ Output: pull, Iterator, rodio::Source     for audio callbacks
+//!                             └─ channel ──▶ Blocks: a stream                          for async apps
+//! ```
+
+mod blocks;
+mod events;
+mod handle;
+mod link;
+mod meter;
+mod pull;
+mod ring;
+mod timeline;
+mod worker;
+
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+pub use blocks::Blocks;
+pub use events::DecodeEvents;
+pub use handle::PlayHandle;
+pub use pull::{Output, Underrun};
+
+use self::{
+    link::{Link, Stop},
+    meter::Meter,
+    ring::Ring,
+    worker::Worker,
+};
+use super::{DecodeError, Decoder};
+
+/// More changes of spec than these never wait in the ring.
+const CHANGES: usize = 64;
+
+/// How an [`Output`] is fed.
+#[derive(Debug, Clone)]
+#[must_use]
+pub struct OutputParams {
+    ring: Duration,
+    underrun: Underrun,
+}
+
+impl Default for OutputParams {
+    fn default() -> Self {
+        Self {
+            ring: Duration::from_millis(200),
+            underrun: Underrun::default(),
+        }
+    }
+}
+
+impl OutputParams {
+    /// 200 ms of sound kept ready; silence where there is none.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// How much sound is kept ready: what the decode thread may be late without being heard. 200 ms unless set, 10 ms at
+    /// least.
+    pub fn ring(mut self, time: Duration) -> Self {
+        self.ring = time.clamp(Duration::from_millis(10), Duration::from_secs(60));
+        self
+    }
+
+    /// What the [`Iterator`], and with it rodio, gets while there is no sound; [`Underrun::Silence`] unless set.
+    pub fn underrun(mut self, underrun: Underrun) -> Self {
+        self.underrun = underrun;
+        self
+    }
+}
+
+impl Decoder {
+    /// Goes on decoding on a thread of its own.
+    ///
+    /// # Errors
+    ///
+    /// [`DecodeError::Io`] if there can be no more threads.
+    pub fn into_output(self, params: OutputParams) -> Result<Output, DecodeError> {
+        let spec = self.spec();
+        let fixed = self.is_fixed();
+        let meter = Arc::new(Meter::default());
+        let link = Arc::new(Link::new(self.interrupter(), Arc::clone(&meter)));
+        // What a track's own rate and channels may become counts: eight channels of 192 kHz hold a fixed time too.
+        let rate = u64::from(spec.sample_rate) * u64::from(spec.channels.count());
+        let samples = params.ring.as_micros() * u128::from(rate) / 1_000_000;
+        let fill = u64::try_from(samples).unwrap_or(u64::MAX).clamp(1024, 1 << 26);
+        let (ring, pulled) = rtrb::RingBuffer::new(usize::try_from(2 * fill).unwrap_or(usize::MAX));
+        let (changes, changed) = rtrb::RingBuffer::new(CHANGES);
+        let ring = Ring::new(ring, changes, Arc::clone(&meter), fill, spec);
+        let mut worker = Worker::new(self, ring, Arc::clone(&link));
+        // The first block was decoded when the track was opened: it is there for the first pull.
+        drop((worker.step(), worker.step()));
+        let thread = thread::Builder::new()
+            .name("kithara-decode".into())
+            .spawn(move || worker.run())?;
+        link.set_thread(thread.thread().clone());
+        let stop = Stop::new(link);
+        Ok(Output::new(
+            pulled,
+            changed,
+            meter,
+            stop,
+            spec,
+            fixed,
+            params.underrun,
+        ))
+    }
+}

@@ -1,0 +1,265 @@
+//! The side that is pulled from, by an audio callback. Nothing here waits, allocates, or makes a system call.
+//!
+//! The decode thread is not woken by a pull: that would be a system call. It sleeps for part of what the ring holds, and looks.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rtrb::Consumer;
+
+use super::{handle::PlayHandle, link::Stop, meter::Meter};
+use crate::decode::Spec;
+
+/// What the [`Iterator`] gives while there is no sound yet, or not enough.
+#[non_exhaustive]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Underrun {
+    /// Zeros, until there is sound again. Position and duration stand still meanwhile.
+    #[default]
+    Silence,
+    /// The iterator's end. Asked again, it goes on where it was.
+    End,
+}
+
+/// From `at` on samples are of another spec.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Change {
+    pub(super) at: u64,
+    pub(super) spec: Spec,
+}
+
+/// Samples between two looks at the ring, for the iterator.
+const BATCH: usize = 128;
+
+/// PCM out of a ring that a decode thread of its own keeps full, for an audio callback.
+///
+/// Three faces, which may be mixed: [`pull`](Self::pull) fills a slice, as cpal's callbacks want it; the [`Iterator`] gives
+/// samples one by one; with the feature `rodio` this is a `rodio::Source`. None of them waits, takes a lock, allocates or
+/// makes a system call.
+///
+/// Dropping it ends the decode thread, and with it the connections of what is decoded. The drop itself only signals.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use kithara::decode::{DecodeParams, Decoder, OutputParams};
+///
+/// # let file = std::fs::File::open("tests/media/files/piece.flac")?;
+/// let track = Decoder::from_reader(file, &DecodeParams::new().sample_rate(48_000).channels(2))?;
+/// let mut output = track.into_output(OutputParams::default())?;
+///
+/// // In the callback:
+/// let mut buffer = [0.0_f32; 512];
+/// let filled = output.pull(&mut buffer);
+/// buffer[filled..].fill(0.0);
+/// # Ok(())
+/// # }
+/// ```
+pub struct Output {
+    ring: Consumer<f32>,
+    changes: Consumer<Change>,
+    meter: Arc<Meter>,
+    stop: Stop,
+    spec: Spec,
+    /// Whether the spec is the same for all tracks.
+    fixed: bool,
+    taken: u64,
+    underrun: Underrun,
+    batch: [f32; BATCH],
+    batch_at: usize,
+    batch_end: usize,
+    /// Zeros owed to the frame that was begun.
+    zeros: usize,
+    /// Samples made before this were dropped from the batch.
+    stale_to: u64,
+}
+
+impl Output {
+    pub(super) fn new(
+        ring: Consumer<f32>,
+        changes: Consumer<Change>,
+        meter: Arc<Meter>,
+        stop: Stop,
+        spec: Spec,
+        fixed: bool,
+        underrun: Underrun,
+    ) -> Self {
+        Self {
+            ring,
+            changes,
+            meter,
+            stop,
+            spec,
+            fixed,
+            taken: 0,
+            underrun,
+            batch: [0.0; BATCH],
+            batch_at: 0,
+            batch_end: 0,
+            zeros: 0,
+            stale_to: 0,
+        }
+    }
+
+    /// Fills `samples` from its start with whole interleaved frames of [`spec`](Self::spec), and returns how many samples
+    /// those are. The rest of the slice is untouched.
+    ///
+    /// Fewer than asked for mean that decoding is behind (then [`is_starved`](Self::is_starved)), that the last track is over
+    /// ([`is_ended`](Self::is_ended)), or that frames of another spec follow: then the next pull gives those.
+    pub fn pull(&mut self, samples: &mut [f32]) -> usize {
+        self.drop_stale();
+        let channels = self.channels();
+        let wanted = samples.len() / channels * channels;
+        let until = self.next_change().map_or(u64::MAX, |at| at - self.taken);
+        let most = wanted.min(usize::try_from(until).unwrap_or(usize::MAX));
+        let count = samples
+            .get_mut(..most)
+            .map_or(0, |wanted| self.ring.pop_partial_slice(wanted).0.len());
+        self.advance(count as u64);
+        let short = most - count;
+        let missing = if short > 0 && self.taken < self.meter.end() {
+            short / channels
+        } else {
+            0
+        };
+        self.meter.set_starved(missing as u64);
+        self.pass_changes();
+        count
+    }
+
+    /// Sample rate and channels of what the next pull gives.
+    pub fn spec(&self) -> Spec {
+        self.spec
+    }
+
+    /// Whether the last pull found fewer frames than it asked for, because decoding is behind.
+    pub fn is_starved(&self) -> bool {
+        self.meter.is_starved()
+    }
+
+    /// Whether all tracks have been pulled to their end, or decoding has failed. A seek, or a track that is queued, goes on.
+    pub fn is_ended(&self) -> bool {
+        self.batch_at == self.batch_end
+            && self.taken >= self.meter.end()
+            && self.meter.stale_to() <= self.taken
+    }
+
+    /// A handle that seeks, queues tracks and tells what is heard, from any thread.
+    pub fn handle(&self) -> PlayHandle {
+        self.stop.handle()
+    }
+
+    /// How long the track plays that is heard, where that is known. Not for the audio callback: it takes a lock.
+    pub(super) fn duration(&self) -> Option<Duration> {
+        self.stop.handle().duration()
+    }
+
+    pub(super) fn is_fixed(&self) -> bool {
+        self.fixed
+    }
+
+    /// Samples that are sure to come before the spec may change, at least a frame unless all is over.
+    pub(super) fn span(&mut self) -> usize {
+        if self.is_ended() {
+            return 0;
+        }
+        let left = self.batch_end - self.batch_at + self.zeros;
+        if left > 0 {
+            return left;
+        }
+        self.drop_stale();
+        let until = self.next_change().map_or(u64::MAX, |at| at - self.taken);
+        let there = self
+            .ring
+            .slots()
+            .min(usize::try_from(until).unwrap_or(usize::MAX));
+        there.max(self.channels())
+    }
+
+    fn channels(&self) -> usize {
+        usize::from(self.spec.channels.count()).max(1)
+    }
+
+    fn advance(&mut self, samples: u64) {
+        if samples > 0 {
+            self.taken += samples;
+            self.meter.set_taken(self.taken);
+        }
+    }
+
+    /// Drops what was made before the last seek.
+    fn drop_stale(&mut self) {
+        let stale_to = self.meter.stale_to();
+        let stale = usize::try_from(stale_to.saturating_sub(self.taken)).unwrap_or(usize::MAX);
+        if stale > 0
+            && let Ok(chunk) = self.ring.read_chunk(stale.min(self.ring.slots()))
+        {
+            let dropped = chunk.len() as u64;
+            chunk.commit_all();
+            self.advance(dropped);
+        }
+        self.pass_changes();
+    }
+
+    fn next_change(&self) -> Option<u64> {
+        self.changes.peek().ok().map(|change| change.at)
+    }
+
+    fn pass_changes(&mut self) {
+        while self.next_change().is_some_and(|at| at <= self.taken) {
+            if let Ok(change) = self.changes.pop() {
+                self.spec = change.spec;
+            }
+        }
+    }
+
+    /// Fetches the next samples for the iterator; `false` at its end.
+    fn refill(&mut self) -> bool {
+        let mut batch = self.batch;
+        (self.batch_at, self.batch_end) = (0, self.pull(&mut batch));
+        self.batch = batch;
+        if self.batch_end > 0 {
+            return true;
+        }
+        if self.is_ended() || self.underrun == Underrun::End {
+            return false;
+        }
+        // A whole frame, so that the channels stay where they are.
+        self.zeros = self.channels();
+        true
+    }
+}
+
+impl Iterator for Output {
+    type Item = f32;
+
+    fn next(&mut self) -> Option<f32> {
+        let stale_to = self.meter.stale_to();
+        if stale_to != self.stale_to {
+            self.stale_to = stale_to;
+            // To the end of the frame that was begun, at most.
+            let begun = (self.batch_end - self.batch_at) % self.channels();
+            self.batch_end = self.batch_at + begun;
+        }
+        if self.batch_at == self.batch_end && self.zeros == 0 && !self.refill() {
+            return None;
+        }
+        if self.zeros > 0 {
+            self.zeros -= 1;
+            return Some(0.0);
+        }
+        let sample = self.batch.get(self.batch_at).copied();
+        self.batch_at += 1;
+        sample
+    }
+}
+
+impl fmt::Debug for Output {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Output")
+            .field("spec", &self.spec)
+            .field("ended", &self.is_ended())
+            .field("starved", &self.is_starved())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,88 @@
+//! What is heard when: places and events by the sample at which they are heard.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::decode::{DecodeError, DecodeEvent, Format, Spec, source::time_of};
+
+/// What is known of a track.
+#[derive(Debug, Clone)]
+pub(super) struct Playing {
+    pub(super) format: Format,
+    pub(super) duration: Option<Duration>,
+}
+
+/// From ring position `at` on, sound of this track from this place on is heard.
+#[derive(Debug, Clone)]
+struct Anchor {
+    at: u64,
+    playing: Arc<Playing>,
+    spec: Spec,
+    position: u64,
+}
+
+/// Written by the decode thread ahead of what is heard, read by handles.
+#[derive(Debug, Default)]
+pub(super) struct Timeline {
+    anchors: VecDeque<Anchor>,
+    events: VecDeque<(u64, Result<DecodeEvent, DecodeError>)>,
+}
+
+/// The most events kept for an app that does not ask for them.
+const EVENTS: usize = 1024;
+
+impl Timeline {
+    /// What is heard at `at` and behind it is of this track, from `position` on.
+    pub(super) fn anchor(&mut self, at: u64, playing: Arc<Playing>, spec: Spec, position: u64) {
+        while self.anchors.back().is_some_and(|last| last.at >= at) {
+            self.anchors.pop_back();
+        }
+        self.anchors.push_back(Anchor {
+            at,
+            playing,
+            spec,
+            position,
+        });
+    }
+
+    pub(super) fn event(&mut self, at: u64, event: Result<DecodeEvent, DecodeError>) {
+        if self.events.len() == EVENTS {
+            self.events.pop_front();
+        }
+        self.events.push_back((at, event));
+    }
+
+    /// What is behind `heard` was made before a seek, and is never heard.
+    pub(super) fn cut(&mut self, heard: u64) {
+        self.events.retain(|(at, _)| *at <= heard);
+        self.forget(heard);
+        self.anchors.truncate(1);
+    }
+
+    /// The next event that is heard by now.
+    pub(super) fn due(&mut self, heard: u64) -> Option<Result<DecodeEvent, DecodeError>> {
+        let (at, _) = self.events.front()?;
+        if *at > heard {
+            return None;
+        }
+        self.events.pop_front().map(|(_, event)| event)
+    }
+
+    /// What is heard, and where in it.
+    pub(super) fn now(&mut self, heard: u64) -> Option<(Arc<Playing>, Spec, Duration)> {
+        self.forget(heard);
+        let anchor = self.anchors.front()?;
+        let channels = u64::from(anchor.spec.channels.count()).max(1);
+        let position = anchor.position + heard.saturating_sub(anchor.at) / channels;
+        let time = time_of(position, anchor.spec.sample_rate);
+        Some((Arc::clone(&anchor.playing), anchor.spec, time))
+    }
+
+    /// Drops the anchors before the one that holds at `heard`.
+    fn forget(&mut self, heard: u64) {
+        while self.anchors.get(1).is_some_and(|next| next.at <= heard) {
+            self.anchors.pop_front();
+        }
+    }
+}

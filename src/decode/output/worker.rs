@@ -1,0 +1,276 @@
+//! The decode thread: decodes as long as what it fills has room.
+//!
+//! ```text
+//!   commands ─▶ ┌────────┐ blocks ┌──────┐
+//!               │ worker ├───────▶│ sink │──▶ ring or channel ──▶ app
+//!               └───┬────┘        └──────┘
+//!                   └─ events, places ─▶ time line ──▶ handles
+//! ```
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use super::{
+    link::{Answer, Command, Link},
+    meter::Meter,
+    timeline::Playing,
+};
+use crate::decode::{DecodeError, DecodeEvent, Decoder, Spec, source::frames_at};
+
+/// What the decode thread fills.
+pub(super) trait Sink {
+    /// Takes some of a block's samples, whole frames. `at` is how many samples were taken before, `position` the place of the
+    /// first one in its track.
+    fn put(&mut self, samples: &[f32], spec: Spec, at: u64, position: u64) -> Put;
+}
+
+/// What became of a block.
+pub(super) enum Put {
+    /// So many samples were taken.
+    Taken(usize),
+    /// None: there is no room. To be tried again after this time, or when the thread is woken.
+    Full(Duration),
+}
+
+pub(super) struct Worker<S> {
+    decoder: Decoder,
+    sink: S,
+    link: Arc<Link>,
+    meter: Arc<Meter>,
+    written: u64,
+    spec: Spec,
+    /// The samples of a block that are not in the ring yet, from `hand_at` on.
+    hand: Vec<f32>,
+    hand_at: usize,
+    hand_position: u64,
+    /// What is known of the track that is decoded.
+    playing: Option<Arc<Playing>>,
+    /// The position that the next block has, if it follows the last one.
+    expected: Option<u64>,
+    /// Where tracks begin that are not heard yet.
+    begins: VecDeque<u64>,
+    over: bool,
+}
+
+/// How often a thread with nothing to decode looks whether a track is heard by now.
+const LATER: Duration = Duration::from_millis(50);
+
+/// What to do next.
+pub(super) enum Next {
+    GoOn,
+    Sleep(Duration),
+    /// Until there is a command.
+    Rest,
+}
+
+impl<S: Sink> Worker<S> {
+    pub(super) fn new(mut decoder: Decoder, sink: S, link: Arc<Link>) -> Self {
+        decoder.keep_tracks();
+        let spec = decoder.spec();
+        Self {
+            meter: Arc::clone(&link.meter),
+            decoder,
+            sink,
+            link,
+            written: 0,
+            spec,
+            hand: Vec::new(),
+            hand_at: 0,
+            hand_position: 0,
+            playing: None,
+            expected: None,
+            begins: VecDeque::new(),
+            over: false,
+        }
+    }
+
+    pub(super) fn run(mut self) {
+        // Whatever ends this thread, a panic too: nobody is to wait for it.
+        let _gone = Gone(Arc::clone(&self.link));
+        while !self.link.is_closed() {
+            if let Some(command) = self.link.next_command() {
+                self.obey(command);
+                continue;
+            }
+            match self.step() {
+                Next::GoOn => {}
+                Next::Sleep(time) => thread::park_timeout(time),
+                Next::Rest => thread::park(),
+            }
+        }
+    }
+
+    /// Decodes a block, or moves on what there is of one.
+    pub(super) fn step(&mut self) -> Next {
+        while self
+            .begins
+            .front()
+            .is_some_and(|begin| *begin <= self.meter.heard())
+        {
+            self.begins.pop_front();
+            self.decoder.leave_track();
+        }
+        if self.hand_at < self.hand.len() {
+            return self.pass_on();
+        }
+        if self.over {
+            // Tracks that are not heard yet are left when they are; a seek before that goes back to them.
+            return if self.begins.is_empty() {
+                Next::Rest
+            } else {
+                Next::Sleep(LATER)
+            };
+        }
+        match self.decoder.next_block() {
+            Ok(Some(block)) => {
+                let (spec, position) = (block.spec(), block.position());
+                self.hand.clear();
+                self.hand.extend_from_slice(block.samples());
+                (self.hand_at, self.hand_position) = (0, position);
+                self.tell_events();
+                self.tell_place(spec, position);
+            }
+            Ok(None) => {
+                self.tell_events();
+                self.end();
+            }
+            Err(DecodeError::Interrupted) => {}
+            Err(error) => {
+                self.tell_events();
+                self.link.timeline().event(self.written, Err(error));
+                self.end();
+            }
+        }
+        Next::GoOn
+    }
+
+    fn end(&mut self) {
+        self.over = true;
+        self.meter.set_end(Some(self.written));
+    }
+
+    /// Hands on as much of the block as there is room for.
+    fn pass_on(&mut self) -> Next {
+        let left = self.hand.get(self.hand_at..).unwrap_or_default();
+        let taken = match self.sink.put(left, self.spec, self.written, self.hand_position) {
+            Put::Taken(taken) => taken,
+            Put::Full(time) => return Next::Sleep(time),
+        };
+        let frames = taken / usize::from(self.spec.channels.count()).max(1);
+        self.hand_at += taken;
+        self.hand_position += frames as u64;
+        self.written += taken as u64;
+        Next::GoOn
+    }
+
+    fn tell_events(&mut self) {
+        while let Some(event) = self.decoder.next_event() {
+            match &event {
+                DecodeEvent::TrackChanged => {
+                    self.begins.push_back(self.written);
+                    (self.playing, self.expected) = (None, None);
+                }
+                DecodeEvent::FormatChanged(_) => (self.playing, self.expected) = (None, None),
+                _ => {}
+            }
+            self.link.timeline().event(self.written, Ok(event));
+        }
+    }
+
+    /// The next sample that is written has this spec and this place in its track.
+    fn tell_place(&mut self, spec: Spec, position: u64) {
+        if spec != self.spec {
+            (self.spec, self.expected) = (spec, None);
+        }
+        if self.expected != Some(position) {
+            let playing = self.playing.get_or_insert_with(|| {
+                Arc::new(Playing {
+                    format: self.decoder.format().clone(),
+                    duration: self.decoder.duration(),
+                })
+            });
+            let playing = Arc::clone(playing);
+            self.link.timeline().anchor(self.written, playing, spec, position);
+        }
+        let frames = self.hand.len() / usize::from(spec.channels.count()).max(1);
+        self.expected = Some(position + frames as u64);
+    }
+
+    fn obey(&mut self, command: Command) {
+        match command {
+            Command::Then(next) => {
+                self.decoder.then(*next);
+                self.over = false;
+                self.meter.set_end(None);
+            }
+            Command::Seek { time, answer } => self.leave(&answer, |decoder| decoder.seek(time)),
+            Command::Skip { answer } => self.leave(&answer, |decoder| match decoder.skip() {
+                Ok(true) => Ok(()),
+                Ok(false) => Err(DecodeError::NothingQueued),
+                Err(error) => Err(error),
+            }),
+        }
+    }
+
+    /// Goes elsewhere: what is in the ring is not heard any more.
+    fn leave(&mut self, answer: &Answer, mut go: impl FnMut(&mut Decoder) -> Result<(), DecodeError>) {
+        // What is heard now, and not what is decoded, is what is left.
+        let heard = self.meter.heard();
+        while self.begins.front().is_some_and(|begin| *begin <= heard) {
+            self.begins.pop_front();
+            self.decoder.leave_track();
+        }
+        self.decoder.return_tracks(self.begins.len());
+        let gone = loop {
+            match go(&mut self.decoder) {
+                // The interrupt that brought this command may end a wait of its own.
+                Err(DecodeError::Interrupted) if !self.link.is_superseded() => {}
+                Err(DecodeError::Interrupted) => break Err(DecodeError::SeekSuperseded),
+                other => break other,
+            }
+        };
+        if matches!(
+            gone,
+            Err(DecodeError::SeekUnsupported | DecodeError::NothingQueued)
+        ) {
+            // Nothing was left.
+            self.decoder.leave_again(self.begins.len());
+            drop(answer.try_send(gone));
+            return;
+        }
+        self.begins.clear();
+        self.hand.clear();
+        self.hand_at = 0;
+        (self.playing, self.expected) = (None, None);
+        self.over = false;
+        // The end first: a pull that has dropped the stale samples stands exactly where the old end was.
+        self.meter.set_end(None);
+        self.meter.set_stale_to(self.written);
+        {
+            let mut timeline = self.link.timeline();
+            timeline.cut(heard);
+            let playing = Arc::new(Playing {
+                format: self.decoder.format().clone(),
+                duration: self.decoder.duration(),
+            });
+            let spec = self.decoder.spec();
+            let position = frames_at(self.decoder.position(), spec.sample_rate);
+            timeline.anchor(self.written, playing, spec, position);
+        }
+        // Whoever asked may have stopped waiting.
+        drop(answer.try_send(gone));
+    }
+}
+
+/// Dropped when the thread ends.
+struct Gone(Arc<Link>);
+
+impl Drop for Gone {
+    fn drop(&mut self) {
+        // Stopped, this changes nothing; after a panic the app hears an end.
+        self.0.meter.set_end(Some(0));
+        self.0.refuse_all();
+    }
+}

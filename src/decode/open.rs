@@ -5,6 +5,8 @@ use std::io::{Read, Seek};
 use super::{DecodeError, DecodeParams, Decoder, file, source::PcmSource};
 #[cfg(feature = "file")]
 use crate::file::{FileSource, Location};
+#[cfg(feature = "hls")]
+use crate::{decode::hls::HlsPcm, hls::HlsSource, stream::StreamParams};
 use crate::{
     io::StreamReader,
     stream::{Source, Stream},
@@ -68,8 +70,25 @@ impl Decoder {
         mode: OpenMode,
     ) -> Result<Self, DecodeError> {
         let location = location.into();
-        let source = FileSource::new(location, params.file_params());
-        Self::from_file(&source, params, mode).await
+        #[cfg(feature = "hls")]
+        if let Location::Url(url) = &location {
+            let name = url.path().to_ascii_lowercase();
+            if name.ends_with(".m3u8") || name.ends_with(".m3u") {
+                let source = HlsSource::new(url.clone(), params.hls_params());
+                return Self::from_hls(source, params, mode).await;
+            }
+        }
+        let source = FileSource::new(location.clone(), params.file_params());
+        let opened = Self::from_file(&source, params, mode).await;
+        #[cfg(feature = "hls")]
+        if let (Err(DecodeError::UnsupportedContainer { container }), Location::Url(url)) =
+            (&opened, &location)
+            && container == file::PLAYLIST
+        {
+            let source = HlsSource::new(url.clone(), params.hls_params());
+            return Self::from_hls(source, params, mode).await;
+        }
+        opened
     }
 
     /// Decodes a file, which is downloaded meanwhile. When this returns, the first sound has been decoded.
@@ -96,6 +115,30 @@ impl Decoder {
             source.set_bytes_per_second(bits.div_ceil(8));
         }
         Ok(opened)
+    }
+
+    /// Decodes an HLS track, which is fetched meanwhile. When this returns, the first sound has been decoded.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`open`](Self::open).
+    #[cfg(feature = "hls")]
+    pub async fn from_hls(
+        source: HlsSource,
+        params: &DecodeParams,
+        mode: OpenMode,
+    ) -> Result<Self, DecodeError> {
+        let stream = StreamParams::default().offline_mode(mode.is_offline());
+        let track = HlsPcm::new(source, stream);
+        let target = params.target();
+        unblock(track.interrupt(), move || {
+            Self::with_source(Box::new(track), target)
+        })
+        .await
     }
 
     fn from_input(input: &file::Input, params: &DecodeParams) -> Result<Self, DecodeError> {

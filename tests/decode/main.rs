@@ -13,6 +13,8 @@
 )]
 
 mod files;
+#[cfg(all(feature = "file", feature = "hls"))]
+mod open;
 mod output;
 mod pcm;
 mod queue;

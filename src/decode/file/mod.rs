@@ -20,6 +20,7 @@ mod sniff;
 mod track;
 
 pub(super) use input::Input;
+#[cfg(all(feature = "file", feature = "hls"))]
 pub(super) use sniff::PLAYLIST;
 pub(super) use track::FileTrack;
 

@@ -1,7 +1,7 @@
-//! Streaming AES-128-CBC with PKCS#7 padding (RFC 8216, 4.3.2.4): plaintext leaves as ciphertext comes in.
+//! Streaming AES-128-CBC with PKCS#7 padding (RFC 8216, 4.3.2.4).
 //!
-//! The one rule: the last block never leaves before it is known to be the last, because its padding is not plaintext
-//! (fault E6).
+//! Plaintext is given out as ciphertext comes in, but for one block. The rule: **the last block is held back until it is
+//! known to be the last**, because its padding is not plaintext (fault E6).
 
 use std::fmt;
 
@@ -12,23 +12,23 @@ use snafu::Snafu;
 
 const BLOCK: usize = 16;
 
-/// Why a resource does not decrypt. The plaintext so far is not to be trusted: the key may be the wrong one.
+/// Why a resource does not decrypt. The plaintext given out before may be wrong too, if the key is the wrong one.
 #[non_exhaustive]
 #[derive(Debug, Clone, PartialEq, Eq, Snafu)]
 #[snafu(visibility(pub(crate)))]
 pub enum CryptError {
-    /// The ciphertext is empty or not a multiple of 16 bytes: cut short, or not ciphertext at all.
+    /// The ciphertext is empty, or its length is no multiple of 16 bytes. It was cut short, or is no ciphertext.
     #[snafu(display("{length} bytes of ciphertext are not a whole number of AES blocks"))]
     Length {
         /// How many bytes there are.
         length: u64,
     },
-    /// The last block does not end in PKCS#7 padding: another key, another IV, or not ciphertext at all.
+    /// The last block does not end in PKCS#7 padding (RFC 5652, 6.3). Key or IV are wrong, or it is no ciphertext.
     #[snafu(display("the padding does not fit: a wrong key or damaged ciphertext"))]
     Padding,
 }
 
-/// 16 bytes that must not be shown.
+/// A key's 16 bytes. `Debug` does not show them.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Key([u8; BLOCK]);
 
@@ -50,8 +50,9 @@ impl fmt::Debug for Key {
 /// No `Debug`: it is made of secrets.
 pub(super) struct Decryptor {
     cipher: cbc::Decryptor<Aes128>,
-    /// Ciphertext held back: at most one block, and never nothing once something came.
+    /// Ciphertext held back: 1 to 16 bytes once something came, because the last block must not go out early.
     held: Vec<u8>,
+    /// Bytes of ciphertext so far.
     length: u64,
 }
 
@@ -65,8 +66,8 @@ impl Decryptor {
         }
     }
 
-    /// Takes in ciphertext and gives out what plaintext is certain by now, which may be nothing. In place if nobody else
-    /// holds `chunk`.
+    /// Takes in ciphertext and gives out the plaintext of all blocks but the last, which may be none. Decrypts in place if
+    /// `chunk` has no other owner.
     pub(super) fn update(&mut self, chunk: Bytes) -> Bytes {
         self.length += chunk.len() as u64;
         let total = self.held.len() + chunk.len();
@@ -75,10 +76,13 @@ impl Decryptor {
             self.held.extend_from_slice(&chunk);
             return Bytes::new();
         }
-        // A block is at least as long as what is held, so all of it goes out and the new remainder is the chunk's end.
+        // At most a block is held and at least a block goes out: all that was held goes out, and what is held next is the end
+        // of this chunk.
         let (body, rest) = chunk.split_at(chunk.len() - (total - ready));
         let held = std::mem::replace(&mut self.held, rest.to_vec());
         let body = body.len();
+        // The held bytes come in front, so the chunk's own move back by as many. The cache holds the chunk as well until it is
+        // written, and must get ciphertext: a shared chunk is copied, never changed.
         let mut out = match chunk.try_into_mut() {
             Ok(mut buffer) => {
                 buffer.resize(ready, 0);
@@ -100,7 +104,7 @@ impl Decryptor {
         out.freeze()
     }
 
-    /// The end of the plaintext: the last block without its padding.
+    /// The end of the plaintext: the last block without its padding. It may be empty.
     ///
     /// # Errors
     ///
@@ -114,8 +118,9 @@ impl Decryptor {
     }
 }
 
-/// How many bytes of plaintext the last two blocks of a ciphertext hold; `None` if they are not the last two.
+/// The length in bytes of the plaintext of a ciphertext's last two blocks. `None` if they are not the last two.
 pub(super) fn last_blocks_len(key: &Key, blocks: &[u8]) -> Option<u64> {
+    // In CBC the block before is a block's IV, so the end decrypts without the beginning.
     let (previous, last) = blocks.split_first_chunk()?;
     let mut decryptor = Decryptor::new(key, previous);
     let out = decryptor.update(Bytes::copy_from_slice(last));
@@ -126,6 +131,7 @@ pub(super) fn last_blocks_len(key: &Key, blocks: &[u8]) -> Option<u64> {
 /// A last block without its PKCS#7 padding (RFC 5652, 6.3).
 fn plaintext(block: &[u8; BLOCK]) -> Result<&[u8], CryptError> {
     let [.., last] = *block;
+    // The last byte says how many bytes of padding there are, 1 to 16; each of them has that value.
     let Some(length) = BLOCK.checked_sub(last.into()).filter(|_| last > 0) else {
         return PaddingSnafu.fail();
     };

@@ -168,6 +168,7 @@ impl Fetcher {
         reference: &KeyReference,
     ) -> Result<Key, HlsError> {
         let url = &reference.locator.url;
+        // The entry's name and the processor's context are of the URL without these parameters: they may be tokens.
         let mut requested = url.clone();
         if !self.params.key_query.is_empty() {
             requested.query_pairs_mut().extend_pairs(&self.params.key_query);
@@ -224,6 +225,7 @@ impl Fetcher {
         let Some(mut reader) = self.open_entry(context, resource, path).await? else {
             return Ok(None);
         };
+        // Not from the entry's length: what a footer announces is no reason to allocate.
         let mut bytes = BytesMut::new();
         loop {
             match reader.next_chunk().await {

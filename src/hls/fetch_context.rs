@@ -45,6 +45,8 @@ impl FetchContext {
 
     /// An entry cannot be read, or not any further. `Ok` means that it is fetched instead (C16).
     pub(super) fn entry_failed(&mut self, resource: &Resource, source: CacheError) -> Result<(), HlsError> {
+        // Offline there is nothing to go on with. That the cache failed is told, not that the resource is missing: the app may
+        // find it again when the disk is back.
         if self.is_offline {
             let resource = resource.clone();
             return Err(HlsError::OfflineCache { resource, source });

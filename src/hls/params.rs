@@ -1,4 +1,4 @@
-//! What the application decides about a track.
+//! What the app decides about a track.
 
 use std::{fmt, sync::Arc};
 
@@ -10,21 +10,22 @@ use crate::{
     net::{HttpClient, Url, redacted},
 };
 
-/// Which Variant Stream is played.
+/// Which Variant Stream plays.
+#[non_exhaustive]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum VariantChoice {
-    /// The first of the playlist, which is the author's choice (RFC 8216, 4.3.4.2).
+    /// The first one of the playlist: the author's choice (RFC 8216, 4.3.4.2).
     #[default]
     First,
-    /// The one of this number, from 0, and no other.
+    /// The one with this number, from 0, and no other.
     Index(usize),
-    /// The one of the highest BANDWIDTH.
+    /// The one with the highest BANDWIDTH.
     Highest,
-    /// The one of the lowest BANDWIDTH.
+    /// The one with the lowest BANDWIDTH.
     Lowest,
 }
 
-/// Turns the bytes a key server sends into the 16 bytes of the key.
+/// What [`HlsParams::key_processor`] was given.
 pub(super) type KeyProcessor = Arc<dyn Fn(Bytes, &KeyContext) -> Result<Bytes, KeyRejected> + Send + Sync>;
 
 /// How an [`HlsSource`](super::HlsSource) fetches, keeps and chooses.
@@ -72,23 +73,23 @@ impl HlsParams {
         }
     }
 
-    /// Which Variant Stream is played. Offline, a choice other than [`VariantChoice::Index`] prefers one that is wholly
-    /// cached.
+    /// Which Variant Stream plays; [`VariantChoice::First`] unless set. Offline, every choice but
+    /// [`VariantChoice::Index`] prefers one whose parts and keys are all in the cache.
     #[must_use]
     pub fn variant(mut self, choice: VariantChoice) -> Self {
         self.variant = choice;
         self
     }
 
-    /// The LANGUAGE of the audio Rendition, where there are several. Without one of that language, the playlist's default
-    /// is played.
+    /// The LANGUAGE of the audio Rendition, where there are several. If none has that language, the playlist's default one
+    /// plays.
     #[must_use]
     pub fn audio_language(mut self, language: impl Into<String>) -> Self {
         self.language = Some(language.into());
         self
     }
 
-    /// What the relative URLs of all playlists resolve against, in place of each playlist's own URL.
+    /// The URL that the relative URLs of all playlists resolve against, in place of each playlist's own URL.
     #[must_use]
     pub fn base_url(mut self, url: Url) -> Self {
         self.base_url = Some(url);
@@ -120,23 +121,25 @@ impl HlsParams {
         self
     }
 
-    /// Adds a query parameter to key requests only. The cache knows the key by its URL without it.
+    /// Adds a query parameter to key requests, and to no other request. The name of the key's entry does not depend on it.
     #[must_use]
     pub fn key_query(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.key_query.push((name.into(), value.into()));
         self
     }
 
-    /// Adds a header to key requests only.
+    /// Adds a header to key requests, and to no other request. Of a header of [`header`](Self::header) with the same name
+    /// this one is sent.
     #[must_use]
     pub fn key_header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.key_headers.push((name.into(), value.into()));
         self
     }
 
-    /// Turns what a key server sends into the key's 16 bytes, as unwrapping does. It runs once per key, and its result is
-    /// what the cache keeps: what the server sent never touches the disk. It runs where the stream is polled, so it should
-    /// not block.
+    /// A function that turns what a key server sends into the key's 16 bytes, as unwrapping does.
+    ///
+    /// It runs once for each key. The cache keeps its result; what the server sent never reaches the disk. It runs where the
+    /// stream is polled, so it should not block.
     #[must_use]
     pub fn key_processor(
         mut self,
@@ -153,6 +156,7 @@ impl fmt::Debug for HlsParams {
         f.debug_struct("HlsParams")
             .field("access", &self.access)
             .field("variant", &self.variant)
+            // Neither the query nor the headers of key requests: they are credentials.
             .field("language", &self.language)
             .field("base_url", &self.base_url.as_ref().map(redacted))
             .finish_non_exhaustive()
@@ -190,7 +194,7 @@ impl fmt::Debug for KeyContext {
 pub struct KeyRejected(String);
 
 impl KeyRejected {
-    /// A reason in words that may be shown and logged: no secrets.
+    /// A reason that may be shown and logged: no secrets.
     pub fn new(reason: impl Into<String>) -> Self {
         Self(reason.into())
     }

@@ -35,6 +35,8 @@ impl PartReader {
             }
             None => None,
         };
+        // Padded ciphertext is a positive number of whole blocks. An entry of another length is foreign or cut, and is fetched
+        // again before a byte of it is decrypted.
         let is_right_len = |len: u64| decryptor.is_none() || (len > 0 && len.is_multiple_of(16));
         let reader = ResourceReader::open(fetcher, context, media, is_right_len).await?;
         Ok(Self {
@@ -102,6 +104,7 @@ impl PartAhead {
         self.opened.map(|(_, commits)| commits).unwrap_or_default()
     }
 
+    /// Waits until the part is open: its turn has come.
     pub(super) async fn finish(self) -> Opened {
         match self.opened {
             Some(opened) => opened,

@@ -48,6 +48,7 @@ impl PendingCommits {
 
     /// Polls each commit once.
     pub(super) fn poll_all(&mut self, task: &mut Context<'_>) {
+        // One that is over is dropped at once, as a future must not be polled again and its writer holds memory.
         let Self { pending, failed } = self;
         pending.retain_mut(|commit| match commit.as_mut().poll(task) {
             Poll::Pending => true,

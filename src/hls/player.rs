@@ -124,6 +124,7 @@ impl Player {
             if let Some(message) = self.queue.pop_front() {
                 return Some(Ok(message));
             }
+            // The error once, then the end for ever (S3).
             if let Some(end) = &mut self.ended {
                 return std::mem::replace(end, Ok(())).err().map(Err);
             }
@@ -137,6 +138,7 @@ impl Player {
                 self.state.fetcher.remove_entry(&path).await;
             }
             if is_over {
+                // Connections close now, though the app may keep the ended stream for long.
                 self.ended = Some(step.map(drop));
                 (self.open, self.ahead) = (None, None);
             }
@@ -146,9 +148,12 @@ impl Player {
 
     /// One step, while the pending commits are polled.
     async fn step_beside_commits(&mut self) -> Result<bool, HlsError> {
+        // Out of `self`, which the step borrows whole. Dropping this future loses them, and with them their writes: only the
+        // stream's own drop does that, as nothing polls a player but the stream that owns it.
         let mut commits = std::mem::take(&mut self.commits);
         let step = {
             let mut step = pin!(self.step());
+            // Commits first. A step that is always ready, as one that reads the cache, must not starve them.
             poll_fn(|task| {
                 commits.poll_all(task);
                 step.as_mut().poll(task)
@@ -177,6 +182,7 @@ impl Player {
     fn seek_to_start(&mut self, track: &Track) {
         match self.start {
             Start::Byte(position) => self.from = position,
+            // `from` stays 0: after a seek by time positions count from the part that plays then, and all of it is wanted.
             Start::Time(time) => {
                 let (section, first) = track.part_at(time);
                 self.next = section.unwrap_or(first);
@@ -201,6 +207,7 @@ impl Player {
             return Ok(false);
         };
         let Some(media) = &part.media else {
+            // A gap in front of the first byte wanted is not told: the app did not ask for what is there.
             if self.position >= self.from {
                 self.tell_variant(track);
                 self.tell(track.announcements(part, Origin::Cache));
@@ -208,6 +215,7 @@ impl Player {
             self.go_to_following();
             return Ok(true);
         };
+        // A part of unknown length cannot be skipped. It is read, and `give_out` drops what lies before `from`.
         if self.position < self.from {
             let len = self.state.part_len(track, self.next).await;
             let end = len.and_then(|len| self.position.checked_add(len));
@@ -257,10 +265,13 @@ impl Player {
             let mut next = pin!(part.reader.next(&self.state.fetcher, &mut self.context));
             let (ahead, is_given_up) = (&mut self.ahead, &mut self.is_ahead_given_up);
             let mut silence = None;
+            // The part being read is polled first: where the client has one connection free, that part gets it.
             poll_fn(|task| {
                 let chunk = next.as_mut().poll(task);
                 if let Some(opening) = ahead {
                     opening.poll_open(task);
+                    // The timer begins with the first poll that finds no chunk, and ends with this call: each gap between
+                    // two chunks has the whole limit.
                     let mut is_silent = || {
                         let silence = silence.get_or_insert_with(|| Box::pin(rt::sleep(SILENCE_LIMIT)));
                         silence.as_mut().poll(task).is_ready()
@@ -294,6 +305,7 @@ impl Player {
         if part.plain == 0 && self.position >= self.from {
             self.announce(track, &mut part);
         }
+        // Only of a part that was read to its proven end.
         track.set_part_len(self.next, part.plain);
         self.position += part.plain;
         self.go_to_following();

@@ -74,6 +74,8 @@ impl ResourceReader {
         let expected = range.map(|range| range.end - range.start);
         if let Some(entry) = fetcher.open_entry(context, &resource, &media.path).await? {
             let len = entry.len();
+            // The length is told by the entry's footer, before a byte is read. A playlist that was published anew may give
+            // another range, and a decryptor knows lengths that cannot be.
             if expected.is_none_or(|expected| expected == len) && is_right_len(len) {
                 return Ok(Self::new(media, resource, Input::Cache(entry), Some(len)));
             }
@@ -225,6 +227,7 @@ impl NetworkInput {
         // Looked at before a byte is given out or written. A login page with status 200 would otherwise be played, and kept
         // as the segment for ever (faults D3, E15).
         let mut first = Bytes::new();
+        // One chunk is enough as a rule, and is then not copied.
         while first.len() < SNIFFED {
             let Some(chunk) = body.try_next().await.map_err(HlsError::network(resource))? else {
                 break;

@@ -86,6 +86,7 @@ impl Source for HlsSource {
         &mut self,
         params: &StreamParams,
     ) -> Result<SourceStream<HlsControl, HlsError>, StreamError<HlsError>> {
+        // Nothing is done before the first poll, so opening does not fail: what is wrong comes as the stream's first item.
         let player = Player::new(self.state.clone(), self.start, params.is_offline());
         Ok(Box::pin(stream::unfold(player, |mut player| async move {
             let message = player.message().await?;
@@ -93,6 +94,8 @@ impl Source for HlsSource {
         })))
     }
 
+    // A seek is noted, and the driver opens anew. No position is refused: how long the track is may not be known yet, and a
+    // position beyond its end is its end.
     fn seek_bytes(&mut self, position: u64) -> Result<(), StreamError<HlsError>> {
         self.start = Start::Byte(position);
         Ok(())

@@ -1,8 +1,13 @@
-//! How a playlist stands in the cache: as the server sent it, and one comment line that says where it came from.
+//! A playlist as the cache keeps it: as the server sent it, and one comment line with the URL that it came from.
 //!
-//! Relative URLs resolve against the URL after redirects (H3, fault D11), offline too, so that URL must be kept with the
-//! playlist. A comment at the end keeps the file a playlist. It is always there and always ours, so what a server writes
-//! into a comment means nothing, and a file without it was cut short.
+//! ```text
+//!   #EXTM3U
+//!   …                                    the server's bytes
+//!   #kithara-url:https://cdn/a.m3u8      ours, always the last line; empty where nothing was redirected
+//! ```
+//!
+//! Relative URLs resolve against the URL after redirects (H3, fault D11), offline too. A comment keeps the entry a playlist.
+//! Only the last line counts, so such a comment of the server's means nothing. An entry without it was cut short.
 
 use bytes::Bytes;
 
@@ -12,13 +17,14 @@ const MARK: &[u8] = b"\n#kithara-url:";
 
 /// The entry for a playlist that was asked for at `url` and came from `final_url`.
 pub(super) fn wrap(body: &[u8], url: &Url, final_url: &Url) -> Bytes {
-    // Where nothing was redirected the URL is known, and its query had better not be on the disk.
+    // Where nothing was redirected the URL is the one asked for: known, and its query need not be on the disk (C14).
     let origin = if url == final_url { "" } else { final_url.as_str() };
     [body, MARK, origin.as_bytes(), b"\n"].concat().into()
 }
 
 /// The playlist and the URL it came from; `None` if the entry is not whole.
 pub(super) fn unwrap<'a>(entry: &'a [u8], url: &Url) -> Option<(&'a [u8], Url)> {
+    // Each step fails for an entry cut anywhere: the last byte, the mark, and the URL must be there.
     let lines = entry.strip_suffix(b"\n")?;
     let at = lines.iter().rposition(|byte| *byte == b'\n')?;
     let (body, line) = lines.split_at_checked(at)?;

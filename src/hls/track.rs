@@ -177,6 +177,8 @@ impl Track {
     /// The part that plays at `time`, and before it the initialization section to read first, if that lies further back. At
     /// or past the end it is the part behind the last.
     pub(super) fn part_at(&self, time: Duration) -> (Option<usize>, usize) {
+        // Times never fall from part to part, and a section has its segment's: the first part that ends after `time` is the
+        // one to begin with, the section in front of its segment.
         let first = self
             .parts
             .partition_point(|part| part.time.saturating_add(part.duration) <= time);
@@ -195,6 +197,7 @@ impl Track {
         let Some(media) = &self.parts.get(index)?.media else {
             return Some(0);
         };
+        // The playlist's own figure first: it needs no lock.
         let learned = || {
             let lens = self.lens.lock().unwrap_or_else(PoisonError::into_inner);
             lens.get(index).copied().flatten()

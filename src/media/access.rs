@@ -112,6 +112,7 @@ impl SourceHeaders {
 /// Shows no header's value.
 impl fmt::Debug for Access {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Names only: a value may be a token.
         let headers: Vec<_> = self.headers.iter().map(|(name, _)| name).collect();
         f.debug_struct("Access")
             .field("client", &self.client)

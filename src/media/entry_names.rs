@@ -51,6 +51,7 @@ impl EntryNames {
     /// As [`without_query`](Self::without_query), and by the query parameters of these names. The order in which they stand
     /// in the URL does not count.
     pub fn parameters<S: Into<String>>(names: impl IntoIterator<Item = S>) -> Self {
+        // In one order, so that the order in which the app names them is not part of the entry's name.
         let mut names: Vec<String> = names.into_iter().map(Into::into).collect();
         names.sort();
         names.dedup();
@@ -77,6 +78,7 @@ impl EntryNames {
             Rule::WholeUrl => of_url(url, range),
             Rule::WithoutQuery => of_url(&bare(url), range),
             Rule::Parameters(names) => {
+                // A URL again, of the chosen parameters only: such a name is that of the URL without its token.
                 let mut named = bare(url);
                 for name in names.iter() {
                     for (_, value) in url.query_pairs().filter(|(parameter, _)| parameter == name) {

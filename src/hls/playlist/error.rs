@@ -56,3 +56,12 @@ pub enum PlaylistError {
     #[snafu(display("a multivariant playlist where a media playlist belongs"))]
     Nested,
 }
+
+/// The error of a line that cannot be understood.
+pub(super) fn malformed<T>(
+    line: usize,
+    tag: &'static str,
+    problem: &'static str,
+) -> Result<T, PlaylistError> {
+    MalformedSnafu { line, tag, problem }.fail()
+}

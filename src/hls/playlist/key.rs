@@ -54,6 +54,7 @@ impl KeysInForce {
         let Some(method) = attributes.enumerated("METHOD") else {
             return attributes.malformed("METHOD is missing");
         };
+        // Ends the keys of all formats, whatever KEYFORMAT it carries.
         if method == "NONE" {
             self.0.clear();
             return Ok(());
@@ -61,7 +62,7 @@ impl KeysInForce {
         let format = attributes
             .quoted("KEYFORMAT", variables)?
             .map_or_else(|| IDENTITY.to_owned(), Into::into);
-        // URIs of other systems (`skd://…`, `data:…`) are not ours to read.
+        // A URI of another key system (`skd://…`) need not be a URL, so it is not resolved.
         let locator = match attributes.quoted("URI", variables)? {
             Some(uri) if format == IDENTITY => Some(references.resolve(line, TAG, &uri)?),
             _ => None,
@@ -76,6 +77,7 @@ impl KeysInForce {
         if method == "AES-128" && format == IDENTITY && locator.is_none() {
             return attributes.malformed("URI is missing");
         }
+        // Keys of other formats stay in force: they are ways to one and the same key.
         self.0.retain(|key| key.format != format);
         self.0.push(KeyTag {
             line,
@@ -89,7 +91,7 @@ impl KeysInForce {
 
     /// The key that decrypts what stands at this line; `None` for plain text.
     ///
-    /// Several keys in force lead to one and the same key, so the one we can read is as good as any.
+    /// Several keys in force lead to one and the same key, so one that this crate can read is enough.
     pub(super) fn current(&self) -> Result<Option<KeyInForce>, PlaylistError> {
         let readable = |key: &KeyTag| (key.method == "AES-128").then(|| key.locator.clone()).flatten();
         if let Some(key) = self.0.iter().find_map(|key| {
@@ -100,6 +102,7 @@ impl KeysInForce {
         }) {
             return Ok(Some(key));
         }
+        // Refused where it is used, not where it is named: a key that is replaced before the first segment harms nobody.
         match self.0.first() {
             None => Ok(None),
             Some(KeyTag {

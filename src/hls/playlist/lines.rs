@@ -13,7 +13,7 @@ use quick_m3u8::{
 };
 
 use super::{
-    error::{MalformedSnafu, PlaylistError},
+    error::{PlaylistError, malformed},
     number,
     variables::Variables,
 };
@@ -50,7 +50,8 @@ impl<'a> Iterator for Lines<'a> {
     fn next(&mut self) -> Option<Self::Item> {
         loop {
             let (index, text) = self.lines.next()?;
-            // A line that quick-m3u8 refuses is a bare `#EXT`: no tag, so a comment.
+            // quick-m3u8 refuses only a bare `#EXT`. That is no tag, so it is a comment. Each tag is unknown to it, as no
+            // tag's own parser was asked for: those read durations as floats.
             let line = match line::parse(text.trim(), &self.options).map(|slice| slice.parsed) {
                 Ok(HlsLine::UnknownTag(tag)) => {
                     let value = tag
@@ -75,15 +76,11 @@ pub(super) struct Attributes<'a> {
 
 impl<'a> Attributes<'a> {
     pub(super) fn parse(line: usize, tag: &'static str, value: &'a str) -> Result<Self, PlaylistError> {
+        // Packagers leave a comma at the end.
         let value = value.trim_end_matches([',', ' ']);
         match TagValue(value.as_bytes()).try_as_ordered_attribute_list() {
             Ok(list) => Ok(Self { line, tag, list }),
-            Err(_) => MalformedSnafu {
-                line,
-                tag,
-                problem: "not an attribute list",
-            }
-            .fail(),
+            Err(_) => malformed(line, tag, "not an attribute list"),
         }
     }
 
@@ -134,11 +131,6 @@ impl<'a> Attributes<'a> {
 
     /// The error that names this tag's line.
     pub(super) fn malformed<T>(&self, problem: &'static str) -> Result<T, PlaylistError> {
-        MalformedSnafu {
-            line: self.line,
-            tag: self.tag,
-            problem,
-        }
-        .fail()
+        malformed(self.line, self.tag, problem)
     }
 }

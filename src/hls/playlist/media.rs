@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    error::{LiveSnafu, MalformedSnafu, NoSegmentsSnafu, PlaylistError},
+    error::{LiveSnafu, NoSegmentsSnafu, PlaylistError, malformed},
     key::{Encryption, KeyInForce, KeysInForce},
     lines::{Attributes, Line, Lines},
     number,
@@ -60,7 +60,7 @@ struct Parser<'a> {
     keys: KeysInForce,
     map: Option<Arc<InitializationSection>>,
     next: Next,
-    /// With their IVs still as the playlist gives them; see `finish`.
+    /// With their IVs as the playlist gives them: a default IV needs the segment's number, which `finish` gives.
     segments: Vec<(MediaSegment, Option<[u8; 16]>)>,
     /// The line and value of EXT-X-MEDIA-SEQUENCE.
     first_sequence: (usize, u64),
@@ -99,45 +99,34 @@ impl Parser<'_> {
     fn tag(&mut self, line: usize, name: &str, value: &str) -> Result<(), PlaylistError> {
         match name {
             "INF" => {
+                // Up to the comma; what follows is a title.
                 let seconds = value.split(',').next().unwrap_or_default().trim();
                 let Some(duration) = number::seconds(seconds) else {
-                    return MalformedSnafu {
-                        line,
-                        tag: "EXTINF",
-                        problem: "not a duration in seconds",
-                    }
-                    .fail();
+                    return malformed(line, "EXTINF", "not a duration in seconds");
                 };
                 if let Some((line, _)) = self.next.duration.replace((line, duration)) {
-                    return MalformedSnafu {
-                        line,
-                        tag: "EXTINF",
-                        problem: "no URI follows",
-                    }
-                    .fail();
+                    return malformed(line, "EXTINF", "no URI follows");
                 }
             }
             "-X-BYTERANGE" => {
                 let Some((length, offset)) = number::length_and_offset(value.trim_matches('"')) else {
-                    return MalformedSnafu {
-                        line,
-                        tag: "EXT-X-BYTERANGE",
-                        problem: "not a byte range",
-                    }
-                    .fail();
+                    return malformed(line, "EXT-X-BYTERANGE", "not a byte range");
                 };
                 self.next.range = Some((line, length, offset));
             }
+            // These two are of the next segment only. Keys and maps hold until they are replaced.
             "-X-DISCONTINUITY" => self.next.discontinuity = true,
             "-X-GAP" => self.next.gap = true,
             "-X-KEY" => self.keys.apply(line, value, &self.variables, self.references)?,
             "-X-MAP" => self.map(line, value)?,
             "-X-MEDIA-SEQUENCE" => {
+                // Must stand above the first segment (RFC 8216, 4.3.3.2), and does not everywhere: numbers are given at the end.
                 self.first_sequence = (line, integer(line, "EXT-X-MEDIA-SEQUENCE", value)?);
             }
             "-X-DISCONTINUITY-SEQUENCE" => {
                 self.discontinuities = integer(line, "EXT-X-DISCONTINUITY-SEQUENCE", value)?;
             }
+            // Either of the two says that nothing will be added. Without them the playlist may be live.
             "-X-PLAYLIST-TYPE" => self.complete |= value == "VOD",
             "-X-ENDLIST" => self.complete = true,
             "-X-DEFINE" => {
@@ -147,22 +136,12 @@ impl Parser<'_> {
             "-X-START" => self.start = Some(StartPoint::parse(line, value)?),
             // Segments left out, which only a client that asked for an update could fill in.
             "-X-SKIP" => {
-                return MalformedSnafu {
-                    line,
-                    tag: "EXT-X-SKIP",
-                    problem: "an update, not a playlist",
-                }
-                .fail();
+                return malformed(line, "EXT-X-SKIP", "an update, not a playlist");
             }
             "-X-STREAM-INF" => {
-                let problem = "a variant stream among media segments";
-                return MalformedSnafu {
-                    line,
-                    tag: "EXT-X-STREAM-INF",
-                    problem,
-                }
-                .fail();
+                return malformed(line, "EXT-X-STREAM-INF", "a variant stream among media segments");
             }
+            // Unknown tags are ignored (RFC 8216, 6.3.1).
             _ => {}
         }
         Ok(())
@@ -174,7 +153,8 @@ impl Parser<'_> {
         let uri = attributes.required("URI", &self.variables)?;
         let mut locator = self.references.resolve(line, TAG, &uri)?;
         if let Some(text) = attributes.quoted("BYTERANGE", &self.variables)? {
-            // The offset is required here; a missing one can only mean the start, never a segment's end (fault E1).
+            // The RFC requires the offset here. A missing one can only mean the start: a range that goes on where the last
+            // segment ended would be that segment's rule, not this one's (fault E1).
             let parsed = number::length_and_offset(&text);
             match parsed.and_then(|(length, offset)| number::range(offset.unwrap_or(0), length)) {
                 None => return attributes.malformed("not a byte range"),
@@ -183,7 +163,7 @@ impl Parser<'_> {
         }
         let encryption = match self.keys.current()? {
             None => None,
-            // There is no Media Sequence Number to make one from (RFC 8216, 4.3.2.5).
+            // A section has no Media Sequence Number that a default IV could be made of (RFC 8216, 4.3.2.5).
             Some(KeyInForce { iv: None, .. }) => {
                 return attributes.malformed("encrypted by a key without IV");
             }
@@ -193,7 +173,8 @@ impl Parser<'_> {
             }) => Some(Encryption { key, iv }),
         };
         let map = InitializationSection { locator, encryption };
-        // The same section named again is the same section: it is not repeated to the decoder.
+        // The same section named again is the same section. The old `Arc` stays, and `Track` sees by it that nothing
+        // changed.
         if self.map.as_deref() != Some(&map) {
             self.map = Some(Arc::new(map));
         }
@@ -201,24 +182,14 @@ impl Parser<'_> {
     }
 
     fn segment(&mut self, line: usize, uri: &str) -> Result<(), PlaylistError> {
+        // Taken, so that nothing of it reaches the segment after this one.
         let next = std::mem::take(&mut self.next);
         let Some((duration_line, duration)) = next.duration else {
-            return MalformedSnafu {
-                line,
-                tag: "URI",
-                problem: "no EXTINF above it",
-            }
-            .fail();
+            return malformed(line, "URI", "no EXTINF above it");
         };
-        // Sums of durations are times in the stream: they must not overflow later.
+        // Sums of durations are times in the stream. Checked here, they cannot overflow later.
         let Some(total) = self.total.checked_add(duration) else {
-            let problem = "durations beyond 64 bits";
-            return MalformedSnafu {
-                line: duration_line,
-                tag: "EXTINF",
-                problem,
-            }
-            .fail();
+            return malformed(duration_line, "EXTINF", "durations beyond 64 bits");
         };
         self.total = total;
         let mut locator = self
@@ -227,6 +198,7 @@ impl Parser<'_> {
         if let Some((line, length, offset)) = next.range {
             locator.range = Some(self.range(line, &locator, length, offset)?);
         }
+        // A gap counts as well: its discontinuity is one for all that comes after it.
         if next.discontinuity {
             self.discontinuities = self.discontinuities.saturating_add(1);
         }
@@ -236,6 +208,7 @@ impl Parser<'_> {
         };
         let segment = MediaSegment {
             locator,
+            // As the IV above: given by `finish`.
             sequence: 0,
             discontinuity_sequence: self.discontinuities,
             duration,
@@ -248,8 +221,8 @@ impl Parser<'_> {
         Ok(())
     }
 
-    /// RFC 8216, 4.3.2.2: without an offset, the range begins where that of the previous Media Segment ends, which must
-    /// be a range of the same resource (fault E1).
+    /// A segment's byte range. Without an offset it begins where that of the previous Media Segment ends, which must be a
+    /// range of the same resource (RFC 8216, 4.3.2.2; fault E1).
     fn range(
         &self,
         line: usize,
@@ -258,57 +231,41 @@ impl Parser<'_> {
         offset: Option<u64>,
     ) -> Result<std::ops::Range<u64>, PlaylistError> {
         const TAG: &str = "EXT-X-BYTERANGE";
+        // Of the previous segment, not of the last range that was named: EXT-X-MAP may stand between.
         let previous = || {
             let (segment, _) = self.segments.last()?;
             (segment.locator.url == locator.url)
                 .then(|| segment.locator.range.as_ref().map(|range| range.end))?
         };
         let Some(offset) = offset.or_else(previous) else {
-            let problem = "no offset, and no range of the same resource before it";
-            return MalformedSnafu {
+            return malformed(
                 line,
-                tag: TAG,
-                problem,
-            }
-            .fail();
+                TAG,
+                "no offset, and no range of the same resource before it",
+            );
         };
         match number::range(offset, length) {
             Some(range) => Ok(range),
-            None => MalformedSnafu {
-                line,
-                tag: TAG,
-                problem: "empty or too large",
-            }
-            .fail(),
+            None => malformed(line, TAG, "empty or too large"),
         }
     }
 
-    /// Numbers the segments, which gives those without an IV theirs: the Media Sequence Number as 128 bits, big-endian
-    /// (RFC 8216, 5.2; fault E4).
+    /// Numbers the segments, and gives those without an IV the default one: the Media Sequence Number as 128 bits,
+    /// big-endian (RFC 8216, 5.2; fault E4).
     fn finish(self) -> Result<MediaPlaylist, PlaylistError> {
         if let Some((line, _)) = self.next.duration {
-            return MalformedSnafu {
-                line,
-                tag: "EXTINF",
-                problem: "no URI follows",
-            }
-            .fail();
+            return malformed(line, "EXTINF", "no URI follows");
         }
         if !self.complete {
             return LiveSnafu.fail();
         }
         let (line, first) = self.first_sequence;
+        // `None` behind the largest number. A wrapped number would give two segments one default IV.
         let mut sequence = Some(first);
         let mut segments = Vec::with_capacity(self.segments.len());
         for (mut segment, iv) in self.segments {
             let Some(number) = sequence else {
-                let problem = "sequence numbers beyond 64 bits";
-                return MalformedSnafu {
-                    line,
-                    tag: "EXT-X-MEDIA-SEQUENCE",
-                    problem,
-                }
-                .fail();
+                return malformed(line, "EXT-X-MEDIA-SEQUENCE", "sequence numbers beyond 64 bits");
             };
             segment.sequence = number;
             if let Some(encryption) = &mut segment.encryption {
@@ -330,11 +287,6 @@ impl Parser<'_> {
 fn integer(line: usize, tag: &'static str, value: &str) -> Result<u64, PlaylistError> {
     match number::integer(value) {
         Some(value) => Ok(value),
-        None => MalformedSnafu {
-            line,
-            tag,
-            problem: "not a decimal integer",
-        }
-        .fail(),
+        None => malformed(line, tag, "not a decimal integer"),
     }
 }

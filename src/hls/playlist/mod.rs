@@ -1,8 +1,13 @@
 //! Playlists as RFC 8216 defines them, resolved: every Media Segment knows its absolute URL, byte range, key and Media
 //! Initialization Section.
 //!
-//! quick-m3u8 reads the lines; what they mean together is decided here. Whatever the input, the outcome is a playlist or a
-//! [`PlaylistError`] that names the line, never a panic (fault E16).
+//! ```text
+//!   text ─▶ lines (quick-m3u8) ─▶ media          key, variables: what lines above say of a segment
+//!                               └▶ multivariant   reference: what a URI resolves to; number: exact, checked
+//! ```
+//!
+//! quick-m3u8 tells lines and tags apart. What they mean together is decided here. Whatever the input, the outcome is a
+//! playlist or a [`PlaylistError`] that names the line, never a panic (fault E16).
 
 mod error;
 mod key;
@@ -12,9 +17,6 @@ mod multivariant;
 mod number;
 mod reference;
 mod variables;
-
-#[cfg(test)]
-mod tests;
 
 pub use error::PlaylistError;
 pub(crate) use key::Encryption;
@@ -39,7 +41,7 @@ pub(crate) enum Playlist {
 ///
 /// Any [`PlaylistError`] but `Nested`.
 pub(crate) fn parse(body: &[u8], references: &References<'_>) -> Result<Playlist, PlaylistError> {
-    // Titles in other encodings do no harm; a URI that is not UTF-8 is refused where it stands.
+    // A title in another encoding does no harm. A URI that is not UTF-8 is refused at its line.
     let text = String::from_utf8_lossy(body);
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
     if !matches!(Lines::new(text).next(), Some((_, Line::Tag("M3U", _)))) {
@@ -48,6 +50,8 @@ pub(crate) fn parse(body: &[u8], references: &References<'_>) -> Result<Playlist
         }
         .fail();
     }
+    // The first tag that belongs to one kind decides. Tags of both, such as EXT-X-VERSION, say nothing. What the other kind's
+    // tags mean further down is for the parser of the kind to refuse.
     for (_, line) in Lines::new(text) {
         match line {
             Line::Tag("-X-STREAM-INF" | "-X-MEDIA" | "-X-I-FRAME-STREAM-INF", _) => {

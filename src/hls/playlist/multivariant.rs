@@ -1,7 +1,7 @@
 //! Multivariant (Master) Playlists (RFC 8216, 4.3.4).
 
 use super::{
-    error::{MalformedSnafu, NoVariantsSnafu, PlaylistError},
+    error::{NoVariantsSnafu, PlaylistError, malformed},
     lines::{Attributes, Line, Lines},
     reference::{Locator, References, StartPoint},
     variables::Variables,
@@ -57,12 +57,7 @@ impl MultivariantPlaylist {
                 Line::Tag("-X-STREAM-INF", value) => {
                     let attributes = Attributes::parse(line, STREAM_INF, value)?;
                     if let Some((line, _)) = pending.replace((line, attributes)) {
-                        return MalformedSnafu {
-                            line,
-                            tag: STREAM_INF,
-                            problem: "no URI follows",
-                        }
-                        .fail();
+                        return malformed(line, STREAM_INF, "no URI follows");
                     }
                 }
                 Line::Tag("-X-MEDIA", value) => playlist.rendition(line, value, references)?,
@@ -72,29 +67,21 @@ impl MultivariantPlaylist {
                         .define(line, value, references.url, references.imports)?;
                 }
                 Line::Tag("-X-START", value) => playlist.start = Some(StartPoint::parse(line, value)?),
+                // Both kinds in one text: whichever was meant, half of it would be left out.
                 Line::Tag("INF", _) => {
-                    let problem = "a media segment among variant streams";
-                    return MalformedSnafu {
-                        line,
-                        tag: "EXTINF",
-                        problem,
-                    }
-                    .fail();
+                    return malformed(line, "EXTINF", "a media segment among variant streams");
                 }
                 Line::Tag(..) => {}
                 Line::Uri(uri) => {
                     let Some((_, attributes)) = pending.take() else {
-                        return MalformedSnafu {
-                            line,
-                            tag: "URI",
-                            problem: "no EXT-X-STREAM-INF above it",
-                        }
-                        .fail();
+                        return malformed(line, "URI", "no EXT-X-STREAM-INF above it");
                     };
+                    // Before it is resolved: a reference may stand for the whole URI.
                     let uri = playlist.variables.substitute(line, uri)?;
                     let text = |name| Ok(attributes.quoted(name, &playlist.variables)?.map(Into::into));
                     let variant = VariantStream {
                         locator: references.resolve(line, "URI", &uri)?,
+                        // Required by the RFC, and left out by some encoders of one Variant Stream.
                         bandwidth: attributes.integer("BANDWIDTH")?.unwrap_or(0),
                         codecs: text("CODECS")?,
                         audio: text("AUDIO")?,
@@ -104,12 +91,7 @@ impl MultivariantPlaylist {
             }
         }
         if let Some((line, _)) = pending {
-            return MalformedSnafu {
-                line,
-                tag: STREAM_INF,
-                problem: "no URI follows",
-            }
-            .fail();
+            return malformed(line, STREAM_INF, "no URI follows");
         }
         if playlist.variants.is_empty() {
             return NoVariantsSnafu.fail();
@@ -125,9 +107,11 @@ impl MultivariantPlaylist {
     ) -> Result<(), PlaylistError> {
         const TAG: &str = "EXT-X-MEDIA";
         let attributes = Attributes::parse(line, TAG, value)?;
+        // Video, subtitles and closed captions play no part in the sound.
         if attributes.enumerated("TYPE") != Some("AUDIO") {
             return Ok(());
         }
+        // Absent is NO (RFC 8216, 4.3.4.1).
         let flag = |name| attributes.enumerated(name) == Some("YES");
         let locator = match attributes.quoted("URI", &self.variables)? {
             Some(uri) => Some(references.resolve(line, TAG, &uri)?),
@@ -163,6 +147,7 @@ impl MultivariantPlaylist {
                 .iter()
                 .filter(|rendition| rendition.group == group)
         };
+        // A Rendition without LANGUAGE may be in any: it is not taken for the one asked for.
         let spoken = |rendition: &&Rendition| match (language, &rendition.language) {
             (Some(wanted), Some(language)) => language.eq_ignore_ascii_case(wanted),
             _ => false,

@@ -26,6 +26,7 @@ pub(super) fn seconds(text: &str) -> Option<Duration> {
         .bytes()
         .chain(std::iter::repeat(b'0'))
         .map(|byte| u32::from(byte - b'0'));
+    // Nine digits are nanoseconds. The tenth rounds, and the rest cannot change that.
     let nanos = digits.clone().take(9).fold(0, |nanos, digit| nanos * 10 + digit);
     let round_up = digits.skip(9).take(1).any(|digit| digit >= 5);
     Duration::from_secs(whole).checked_add(Duration::from_nanos(u64::from(nanos) + u64::from(round_up)))

@@ -3,14 +3,14 @@
 use std::{fmt, ops::Range, time::Duration};
 
 use super::{
-    error::{MalformedSnafu, PlaylistError},
+    error::{PlaylistError, malformed},
     lines::Attributes,
     number,
     variables::Variables,
 };
 use crate::net::{Url, redacted};
 
-/// What a playlist's references mean.
+/// What the references in a playlist resolve against.
 pub(crate) struct References<'a> {
     /// Where the playlist came from, after redirects: QUERYPARAM reads it.
     pub(crate) url: &'a Url,
@@ -29,29 +29,15 @@ impl References<'_> {
     ) -> Result<Locator, PlaylistError> {
         let reference = reference.trim();
         if reference.is_empty() {
-            return MalformedSnafu {
-                line,
-                tag,
-                problem: "an empty URI",
-            }
-            .fail();
+            return malformed(line, tag, "an empty URI");
         }
+        // `parse` reads the text lossily. A URI that lost bytes would lead to another resource.
         if reference.contains(char::REPLACEMENT_CHARACTER) {
-            return MalformedSnafu {
-                line,
-                tag,
-                problem: "a URI that is not UTF-8",
-            }
-            .fail();
+            return malformed(line, tag, "a URI that is not UTF-8");
         }
         match self.base.join(reference) {
             Ok(url) => Ok(Locator { url, range: None }),
-            Err(_) => MalformedSnafu {
-                line,
-                tag,
-                problem: "not a URI",
-            }
-            .fail(),
+            Err(_) => malformed(line, tag, "not a URI"),
         }
     }
 }

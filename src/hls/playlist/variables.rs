@@ -38,6 +38,7 @@ impl Variables {
         } else if let Some(name) = attributes.quoted("QUERYPARAM", &none)? {
             match url.query_pairs().find(|(key, _)| *key == name) {
                 Some((_, value)) if !value.is_empty() => (name, value.into_owned()),
+                // Missing or empty: the URLs made of it would lead somewhere else.
                 _ => return attributes.malformed("a QUERYPARAM that the playlist's URL does not have"),
             }
         } else {
@@ -54,6 +55,7 @@ impl Variables {
 
     /// `text` with every `{$name}` replaced, once, from left to right.
     pub(super) fn substitute<'a>(&self, line: usize, text: &'a str) -> Result<Cow<'a, str>, PlaylistError> {
+        // Once, from left to right. A value that looks like a reference is not replaced again, so substitution ends.
         let mut out = String::new();
         let mut rest = text;
         while let Some((before, after)) = rest.split_once("{$") {

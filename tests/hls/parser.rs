@@ -1,13 +1,15 @@
-//! Rows E10, E16 and E19 of the fault list, and what RFC 8216 says of tags together.
+//! The parser of playlists by itself: rows E10, E16 and E19 of the fault list, and what RFC 8216 says of tags together.
 
 mod segments;
 
-use proptest::prelude::*;
-
 use std::time::Duration;
 
-use super::*;
-use crate::net::Url;
+use kithara::net::Url;
+use proptest::prelude::*;
+
+use crate::playlist::{
+    MediaPlaylist, MultivariantPlaylist, Playlist, PlaylistError, References, StartPoint, parse,
+};
 
 const BASE: &str = "http://host/music/list.m3u8?token=secret";
 

@@ -142,33 +142,6 @@ pub trait DiskFile: Send + Sync {
     fn sync(&self) -> io::Result<()>;
 }
 
-/// Puts `parts` under the name `target`, whole: staged under `staged`, synced, renamed. Returns the file, to append
-/// to.
-///
-/// # Errors
-///
-/// The first failing call's. Before the rename nothing is left behind; after it (only the directory's sync can fail
-/// then) the new version is visible and its durability unknown.
-pub(crate) fn write_whole(
-    disk: &dyn Disk,
-    staged: &Path,
-    target: &Path,
-    parts: &[Bytes],
-    durability: Durability,
-) -> io::Result<Box<dyn DiskFile>> {
-    let mut file = disk.create_new(staged)?;
-    let written = file.append(parts).and_then(|()| file.sync());
-    match written.and_then(|()| disk.replace(staged, target, durability)) {
-        Ok(()) => Ok(file),
-        Err(error) => {
-            drop(file);
-            // Gone already if the rename took place; if it cannot be removed now, the next sweep does it.
-            let _ = disk.remove_file(staged);
-            Err(error)
-        }
-    }
-}
-
 /// The operating system's file system.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct OsDisk;

@@ -9,7 +9,6 @@ mod staged;
 mod tree;
 
 use std::ffi::OsStr;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -32,8 +31,8 @@ use super::parallel;
 use super::path::CachePath;
 use super::store::{AssetInfo, EntryInfo, Partial, Staged, Store, Trash};
 use super::timestamp::Timestamp;
-use crate::storage::Durability;
 use crate::storage::durable::{Disk, DiskFile, Kind, OsDisk};
+use crate::storage::{AtomicResource, Durability};
 
 /// Keeps assets as directories and entries as files, under one root that no other store has open.
 ///
@@ -228,31 +227,18 @@ impl Store for FsStore {
     fn set_pinned(&self, asset: &AssetId, pinned: bool) -> Result<(), CacheError> {
         let tree = &self.tree;
         let pin = tree.layout.asset(asset).join(PIN);
-        let dir = if pinned {
-            // Durable whatever the entries are: a pin is a promise that outlives a power cut.
-            let dir = tree.ready_dir(asset, Durability::Full)?;
-            match tree.disk.create_new(&pin) {
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                made => drop(made.context(IoSnafu {
-                    action: "create",
-                    path: &pin,
-                })?),
-            }
-            dir
+        let pin = AtomicResource::on_disk(Arc::clone(&tree.disk), pin);
+        // Both are durable whatever the entries are: a pin is a promise that outlives a power cut, and after one an unpinned
+        // asset must not be kept for ever.
+        let (action, done) = if pinned {
+            tree.ready_dir(asset, Durability::Full)?;
+            ("pin", pin.mark())
         } else {
-            // Synced below, as the pin itself is: after a power cut an unpinned asset must not be kept for ever.
-            let removed = absent(tree.disk.remove_file(&pin)).context(IoSnafu {
-                action: "remove",
-                path: &pin,
-            })?;
-            if removed.is_none() {
-                return Ok(());
-            }
-            tree.layout.asset(asset)
+            ("unpin", pin.remove().map(drop))
         };
-        tree.disk.sync_dir(&dir).context(IoSnafu {
-            action: "sync",
-            path: dir,
+        done.context(IoSnafu {
+            action,
+            path: pin.path(),
         })
     }
 

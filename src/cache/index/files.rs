@@ -19,7 +19,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::cache::codec::{self, Change, Row, Snapshot};
-use crate::storage::durable::{self, Disk, DiskFile, Durability, Kind};
+use crate::storage::AtomicResource;
+use crate::storage::durable::{Disk, DiskFile, Durability, Kind};
 
 /// Bytes of a snapshot without rows, and of a journal without changes.
 const EMPTY: u64 = codec::EMPTY as u64;
@@ -152,12 +153,8 @@ impl IndexFiles {
     }
 
     fn read(&self, name: &str) -> Option<Bytes> {
-        let file = self.disk.open(&self.dir.join(name)).ok()?;
-        let meta = file
-            .metadata()
-            .ok()
-            .filter(|meta| meta.kind == Kind::File && meta.len <= MAX_FILE)?;
-        durable::read_range(&*file, 0, meta.len).ok()
+        let object = AtomicResource::on_disk(Arc::clone(&self.disk), self.dir.join(name));
+        object.read_within(MAX_FILE).ok().flatten()
     }
 
     pub(super) fn sizes(&self) -> Sizes {
@@ -284,10 +281,9 @@ impl IndexFiles {
             self.remove(name)?;
         }
         let len = bytes.len() as u64;
-        Ok((
-            durable::write_whole(&*self.disk, &staged, &target, &[bytes], durability)?,
-            len,
-        ))
+        let object = AtomicResource::on_disk(Arc::clone(&self.disk), target);
+        let file = object.staged_at(staged).durability(durability).replace(bytes)?;
+        Ok((file, len))
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
@@ -385,9 +381,8 @@ mod tests {
         index.put(&asset, &path, Bytes::from_static(b"bytes")).unwrap();
         let load = |disk: FakeDisk| IndexFiles::load(Arc::new(disk), &dir).1.unwrap();
         let journal = dir.join("journal");
-        let old = disk.open(&journal).unwrap();
-        let len = old.metadata().unwrap().len;
-        let old = durable::read_range(&*old, 0, len).unwrap();
+        let old = AtomicResource::on_disk(disk.clone(), &journal);
+        let old = old.read().unwrap().unwrap();
         assert_eq!(load(disk.settled()).changes.len(), 1);
         index.accounts.compact(false).unwrap();
 

@@ -19,7 +19,8 @@ use snafu::ResultExt;
 use super::error::{IoSnafu, StreamingError, SyncLostSnafu};
 use super::file::NamedFile;
 use super::record::{RECORD_LIMIT, Record};
-use crate::storage::durable::{self, Disk, Durability, OsDisk};
+use crate::storage::atomic::AtomicResource;
+use crate::storage::durable::{Disk, Durability, OsDisk};
 
 /// Added to the name of a partial file, this names its record.
 pub(crate) const RECORD_SUFFIX: &str = "~ranges";
@@ -77,12 +78,8 @@ impl Recorder {
 
     /// The record, if there is a whole one.
     pub(super) fn read(&self) -> Option<Record> {
-        let file = self.disk.open(&self.record).ok()?;
-        let len = file.metadata().ok()?.len;
-        if len > RECORD_LIMIT as u64 {
-            return None;
-        }
-        Record::decode(&durable::read_range(&*file, 0, len).ok()?)
+        let object = AtomicResource::on_disk(Arc::clone(&self.disk), &self.record);
+        Record::decode(&object.read_within(RECORD_LIMIT as u64).ok()??)
     }
 
     /// Removes the record so that no crash brings it back.
@@ -127,13 +124,15 @@ impl Recorder {
         self.sync(file)?;
         // A record that failed, or a killed process, may have left one.
         self.remove(&self.staged)?;
-        let bytes = record.encode().into();
-        durable::write_whole(&*self.disk, &self.staged, &self.record, &[bytes], self.durability).context(
-            IoSnafu {
+        let object = AtomicResource::on_disk(Arc::clone(&self.disk), &self.record);
+        object
+            .staged_at(&self.staged)
+            .durability(self.durability)
+            .write(record.encode())
+            .context(IoSnafu {
                 action: "record",
                 path: &self.record,
-            },
-        )?;
+            })?;
         self.newest = number;
         Ok(())
     }

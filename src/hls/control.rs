@@ -8,14 +8,14 @@ use crate::media::{Bypass, Origin};
 /// A message that stands in the stream at the place it speaks of.
 ///
 /// ```text
-///   VariantApplied                                   first of all, and first after a seek
-///   InitializationSection   section's bytes          where a section comes into force
+///   VariantApplied                           first, and first after a seek
+///   InitializationSection   section's bytes  where a section comes into force
 ///   SegmentStart            segment's bytes
 ///   SegmentStart            segment's bytes
 ///   Discontinuity
-///   InitializationSection   section's bytes          again, even if it is the same section
+///   InitializationSection   section's bytes  again, though it is the same one
 ///   SegmentStart            segment's bytes
-///   Gap                                              no bytes
+///   Gap                                      no bytes
 /// ```
 #[non_exhaustive]
 #[derive(Debug, Clone)]

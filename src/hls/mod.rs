@@ -4,13 +4,15 @@
 //! are read, keys applied and gaps told. An end without the last byte is an error.
 //!
 //! ```text
-//!  HlsSource ─ open ─▶ player ── track ── load ── playlist/   the playlists' lines, resolved
-//!                        │         └ parts: initialization section, segment, gap, …
-//!                        ├─ part_reader       the part being read, and the one ahead
-//!                        │    ├─ resource_reader    from the cache, or from the network and into it
-//!                        │    └─ crypt              AES-128-CBC, as the chunks come
-//!                        ├─ fetch             playlists and keys, whole
-//!                        └─ pending_commits   cache writes that go on while the stream goes on
+//!  HlsSource ─ open ─▶ player
+//!                       ├─ track              parts: section, segment, gap, …
+//!                       │   └─ load           playlists read, Variant Stream chosen
+//!                       │       └─ playlist/  lines and tags, resolved
+//!                       ├─ part_reader        the part being read, and the one ahead
+//!                       │   ├─ resource_reader    cache, or network and into cache
+//!                       │   └─ crypt              AES-128-CBC, as the chunks come
+//!                       ├─ fetch              playlists and keys, whole
+//!                       └─ pending_commits    cache writes beside the stream
 //! ```
 //!
 //! # What the cache holds

@@ -32,9 +32,11 @@ pub(super) type KeyProcessor = Arc<dyn Fn(Bytes, &KeyContext) -> Result<Bytes, K
 ///
 /// ```no_run
 /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
-/// use kithara::{cache::AssetCache, hls::{HlsParams, VariantChoice}, net::HttpClient};
+/// use kithara::cache::AssetCache;
+/// use kithara::hls::{HlsParams, VariantChoice};
+/// use kithara::net::HttpClient;
 ///
-/// let cache = AssetCache::builder("/var/cache/player").max_bytes(1 << 30).open().await?;
+/// let cache = AssetCache::builder("music").max_bytes(1 << 30).open().await?;
 /// let params = HlsParams::new(HttpClient::new()?, cache)
 ///     .variant(VariantChoice::Highest)
 ///     .key_header("authorization", "Bearer …");

@@ -1,12 +1,13 @@
 //! One media resource, read from the cache, or from the network and into the cache.
 //!
 //! ```text
-//!   cache entry ───────────────────────────────▶ bytes
-//!      │ damaged, of the wrong length, unreadable: goes on from the network, at the byte where it stopped
+//!   cache entry ──────────────────────────────▶ bytes
+//!      │ damaged, unreadable, of a wrong length: the network
+//!      │ goes on at the byte where the entry stopped
 //!      ▼
-//!   response ─▶ web page? ─▶ length right? ─▶ bytes
-//!                                   │
-//!                                   └─▶ EntryWriter ─▶ commit at the proven end, else nothing
+//!   response ─▶ web page? ─▶ EntryWriter ─▶ length right? ─▶ bytes
+//!                                 │
+//!                                 └─▶ commit at the proven end, else nothing
 //! ```
 //!
 //! The rule: **an entry is committed only when its end is proven** (faults C21, C22). Bytes are kept as they were fetched, so

@@ -2,9 +2,11 @@
 //!
 //! ```text
 //!   #EXTM3U
-//!   …                                    the server's bytes
-//!   #kithara-url:https://cdn/a.m3u8      ours, always the last line; empty where nothing was redirected
+//!   …                                  the server's bytes
+//!   #kithara-url:https://cdn/a.m3u8    ours, and always the last line
 //! ```
+//!
+//! Where nothing was redirected the URL is left out.
 //!
 //! Relative URLs resolve against the URL after redirects (H3, fault D11), offline too. A comment keeps the entry a playlist.
 //! Only the last line counts, so such a comment of the server's means nothing. An entry without it was cut short.

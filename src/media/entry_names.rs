@@ -79,13 +79,13 @@ impl EntryNames {
             Rule::WithoutQuery => of_url(&bare(url), range),
             Rule::Parameters(names) => {
                 // A URL again, of the chosen parameters only: such a name is that of the URL without its token.
-                let mut named = bare(url);
+                let mut chosen = bare(url);
                 for name in names.iter() {
                     for (_, value) in url.query_pairs().filter(|(parameter, _)| parameter == name) {
-                        named.query_pairs_mut().append_pair(name, &value);
+                        chosen.query_pairs_mut().append_pair(name, &value);
                     }
                 }
-                of_url(&named, range)
+                of_url(&chosen, range)
             }
             Rule::Function(function) => CachePath::from_key(&function(url), range),
         }

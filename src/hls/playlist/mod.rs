@@ -2,8 +2,9 @@
 //! Initialization Section.
 //!
 //! ```text
-//!   text ─▶ lines (quick-m3u8) ─▶ media          key, variables: what lines above say of a segment
-//!                               └▶ multivariant   reference: what a URI resolves to; number: exact, checked
+//!   text ─▶ lines ─┬─▶ media          key, variables: what lines above a segment say
+//!                  └─▶ multivariant   reference: what a URI resolves to
+//!                                     number: exact and checked
 //! ```
 //!
 //! quick-m3u8 tells lines and tags apart. What they mean together is decided here. Whatever the input, the outcome is a

@@ -10,11 +10,11 @@ use http::HeaderMap;
 use snafu::IntoError;
 
 use super::check::Delivery;
-use super::client::{Exchange, HttpClient};
 use super::connection::Failure;
 use super::error::{
     InterruptedSnafu, Phase, RangeMismatchSnafu, RangeNotSatisfiableSnafu, TimeoutSnafu, TruncatedSnafu,
 };
+use super::exchange::{Exchange, Exchanger};
 use super::wire::WireBody;
 use super::{ByteRange, NetError, Request, Response, Validator, redacted};
 use crate::rt;
@@ -37,7 +37,7 @@ pub struct Body {
 
 struct Inner {
     state: State,
-    client: HttpClient,
+    exchanger: Exchanger,
     /// The request to resume from.
     request: Request,
     validator: Option<Validator>,
@@ -58,7 +58,12 @@ enum State {
 }
 
 impl Body {
-    pub(super) fn new(client: HttpClient, request: Request, headers: &HeaderMap, exchange: Exchange) -> Self {
+    pub(super) fn new(
+        exchanger: Exchanger,
+        request: Request,
+        headers: &HeaderMap,
+        exchange: Exchange,
+    ) -> Self {
         let Exchange {
             delivery,
             wire,
@@ -68,7 +73,7 @@ impl Body {
         let mut inner = Box::new(Inner {
             state: State::Reading(wire),
             validator: Validator::of(headers).or_else(|| request.if_range.clone()),
-            client,
+            exchanger,
             request,
             delivery,
             position: delivery.start,
@@ -112,12 +117,14 @@ impl Body {
         }
         let wait = self
             .inner
-            .client
+            .exchanger
             .retry_policy()
             .delay(failures, error.retry_after())?;
         log::debug!("{error}; starting over in {wait:?}");
         rt::sleep(wait).await;
-        Some(self.inner.client.send(self.inner.request.clone()).await)
+        let (exchanger, request) = (self.inner.exchanger.clone(), self.inner.request.clone());
+        let sent = exchanger.send(&request).await;
+        Some(sent.map(|exchange| Response::new(exchanger, request, exchange)))
     }
 }
 
@@ -161,7 +168,7 @@ impl Inner {
         match failure {
             Failure::Broken(source) => InterruptedSnafu { url, received }.into_error(source),
             Failure::Silent => {
-                let limit = self.client.limits().idle;
+                let limit = self.exchanger.limits().idle;
                 let phase = Phase::Body;
                 TimeoutSnafu { url, phase, limit }.build()
             }
@@ -213,17 +220,17 @@ impl Inner {
         self.failures += 1;
         let rest = self.rest().filter(|_| error.is_worth_a_retry());
         let wait = self
-            .client
+            .exchanger
             .retry_policy()
             .delay(self.failures, error.retry_after());
         let (Some(rest), Some(wait)) = (rest, wait) else {
             return Err(error);
         };
         log::debug!("{error}; going on from byte {} in {wait:?}", self.position);
-        let client = self.client.clone();
+        let exchanger = self.exchanger.clone();
         self.state = State::Resuming(Box::pin(async move {
             rt::sleep(wait).await;
-            client.attempt(&rest).await
+            exchanger.attempt(&rest).await
         }));
         Ok(())
     }
@@ -271,7 +278,7 @@ impl Inner {
                     }
                     Err(error) => Err(error),
                 },
-                State::Reading(wire) => match ready!(wire.poll_chunk(self.client.limits().idle, cx)) {
+                State::Reading(wire) => match ready!(wire.poll_chunk(self.exchanger.limits().idle, cx)) {
                     Some(Ok(chunk)) => match self.deliver(chunk) {
                         Ok(chunk) if chunk.is_empty() => continue,
                         Ok(chunk) => {

@@ -12,21 +12,11 @@ use super::connect::Connector;
 #[cfg(feature = "tls")]
 use super::connect::Direct;
 use super::error::InvalidHeaderSnafu;
+use super::exchange::Settings;
 use super::limits::Limits;
 use super::pool::Pool;
 use super::request::insert_header;
 use super::{NetError, RetryPolicy};
-
-/// What all requests of a client have in common.
-#[derive(Clone)]
-pub(super) struct Settings {
-    pub(super) headers: HeaderMap,
-    pub(super) limits: Limits,
-    pub(super) retry: RetryPolicy,
-    pub(super) max_redirects: u8,
-    pub(super) insecure_redirects: bool,
-    pub(super) max_skip: u64,
-}
 
 /// Settings for an [`HttpClient`].
 ///

@@ -39,6 +39,7 @@ mod connect;
 mod connection;
 mod dial;
 mod error;
+mod exchange;
 mod gunzip;
 mod icy;
 mod limits;

@@ -7,8 +7,8 @@ use futures_lite::StreamExt;
 use http::HeaderMap;
 use url::Url;
 
-use super::client::{Exchange, HttpClient};
 use super::error::TooLargeSnafu;
+use super::exchange::{Exchange, Exchanger};
 use super::{Body, ContentRange, NetError, Request, Validator, gunzip, redacted};
 
 /// A response that is what was asked for: its head, and its [`Body`].
@@ -22,13 +22,13 @@ pub struct Response {
 }
 
 impl Response {
-    pub(super) fn new(client: HttpClient, request: Request, mut exchange: Exchange) -> Self {
+    pub(super) fn new(exchanger: Exchanger, request: Request, mut exchange: Exchange) -> Self {
         // Only the first exchange's headers are kept. Those of a resumed body say nothing new to the caller.
         let headers = std::mem::take(&mut exchange.headers);
         let url = exchange.url.clone();
         Self {
             status: exchange.status.as_u16(),
-            body: Body::new(client, request, &headers, exchange),
+            body: Body::new(exchanger, request, &headers, exchange),
             headers,
             url,
         }
@@ -93,7 +93,7 @@ impl Response {
     ///
     /// - [`NetError::TooLarge`]: the body is larger than `limit`, as sent or decompressed, or its head says so.
     /// - [`NetError::Gunzip`]: the compressed body is damaged.
-    /// - What [`HttpClient::send`] fails with and what [`Body`] yields.
+    /// - What [`HttpClient::send`](super::HttpClient::send) fails with and what [`Body`] yields.
     ///
     /// # Cancel safety
     ///

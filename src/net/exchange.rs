@@ -1,0 +1,274 @@
+//! Exchanges: how a request becomes the head of a response. A request is a number of tries, a try a chain of redirects, and a
+//! link of the chain one exchange.
+//!
+//! ```text
+//! send      tries until one succeeds, with a wait between        RetryPolicy
+//!  attempt    follows redirects, checks the response             max_redirects, check
+//!   exchange    one request, one head; a dead connection is      Pool, Connector
+//!               replaced once
+//! ```
+
+use std::fmt;
+use std::sync::Arc;
+
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::{HeaderMap, HeaderValue, StatusCode};
+use snafu::IntoError;
+use url::Url;
+
+use super::check::{Delivery, check_response};
+use super::connect::Connector;
+use super::connection::{Connection, Failure, Incoming, NoBody};
+use super::error::{NoResponseSnafu, Phase, TimeoutSnafu, TooManyRedirectsSnafu};
+use super::limits::Limits;
+use super::pool::Pool;
+use super::wire::WireBody;
+use super::{NetError, Request, RetryPolicy, Traffic, redacted, redirect};
+use crate::rt;
+
+/// What all requests of a client have in common.
+#[derive(Clone)]
+pub(super) struct Settings {
+    pub(super) headers: HeaderMap,
+    pub(super) limits: Limits,
+    pub(super) retry: RetryPolicy,
+    pub(super) max_redirects: u8,
+    pub(super) insecure_redirects: bool,
+    pub(super) max_skip: u64,
+}
+
+/// A response that passed the check: its head, and its wire body.
+pub(super) struct Exchange {
+    pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
+    pub(super) url: Url,
+    pub(super) delivery: Delivery,
+    pub(super) wire: WireBody,
+    /// Whether the body ends only with the connection.
+    pub(super) unframed: bool,
+}
+
+/// What a client, its responses and its bodies send requests with.
+#[derive(Clone)]
+pub(super) struct Exchanger {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    settings: Settings,
+    connector: Connector,
+    user_agent: HeaderValue,
+    pool: Arc<Pool>,
+}
+
+impl Exchanger {
+    pub(super) fn new(settings: Settings, connector: Connector, user_agent: HeaderValue, pool: Pool) -> Self {
+        let inner = Inner {
+            settings,
+            connector: connector.with_own_meter(),
+            user_agent,
+            pool: Arc::new(pool),
+        };
+        Self {
+            inner: Arc::new(inner),
+        }
+    }
+
+    pub(super) fn traffic(&self) -> Traffic {
+        self.inner.connector.traffic()
+    }
+
+    /// Tries until one try succeeds, as the [`RetryPolicy`] says.
+    pub(super) async fn send(&self, request: &Request) -> Result<Exchange, NetError> {
+        let mut failures = 0;
+        loop {
+            let error = match self.attempt(request).await {
+                Ok(exchange) => return Ok(exchange),
+                Err(error) => error,
+            };
+            failures += 1;
+            let wait = self
+                .inner
+                .settings
+                .retry
+                .delay(failures, error.retry_after())
+                .filter(|_| error.is_worth_a_retry());
+            // No connection is held during the wait: `attempt` has dropped it with the failure.
+            let Some(wait) = wait else { return Err(error) };
+            log::debug!("{error}; trying again in {wait:?}");
+            rt::sleep(wait).await;
+        }
+    }
+
+    /// Makes a connection to the host of `url` and puts it into the pool, for the next request. Does nothing if one is idle
+    /// already, or if there may be no more. Sends nothing, tries once, and only logs a failure.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future closes the connection.
+    #[cfg(feature = "file")]
+    pub(super) async fn preconnect(&self, url: &Url) {
+        let Inner {
+            settings,
+            connector,
+            pool,
+            ..
+        } = &*self.inner;
+        let Some(mut pooled) = pool.try_acquire_spare(url) else {
+            return;
+        };
+        match connector
+            .connect(pooled.peer(), url, settings.limits.connect)
+            .await
+        {
+            // Through the same door as a used connection, so that the pool's limits hold for it, too.
+            Ok(connection) => {
+                pooled.open(connection);
+                pooled.give_back();
+            }
+            Err(error) => log::debug!("no spare connection: {error}"),
+        }
+    }
+
+    /// Whether a request to the host of `url` would not have to wait for another one to end.
+    #[cfg(feature = "file")]
+    pub(super) fn has_room(&self, url: &Url) -> bool {
+        self.inner.pool.has_room(url)
+    }
+
+    /// One try: follows the redirects and checks the response.
+    pub(super) async fn attempt(&self, request: &Request) -> Result<Exchange, NetError> {
+        let Settings {
+            max_redirects,
+            insecure_redirects,
+            max_skip,
+            ..
+        } = self.inner.settings;
+        let mut url = request.url.clone();
+        let mut same_origin = true;
+        // One exchange more than there may be redirects.
+        for _ in 0..=max_redirects {
+            let (head, wire) = self.exchange(request, &url, same_origin).await?;
+            log::debug!("{} answers {}", redacted(&url), head.status.as_u16());
+            if let Some(next) = redirect::target(&url, head.status, &head.headers, insecure_redirects)? {
+                // The page that comes with a redirect is not wanted, its connection may be.
+                wire.settle();
+                // Never true again: a chain that has left the origin may come back under the control of another one.
+                same_origin &= next.origin() == url.origin();
+                url = next;
+                continue;
+            }
+            return match check_response(request, &url, head.status, &head.headers, wire.framed(), max_skip) {
+                Ok(delivery) => {
+                    // hyper reports no length for a chunked body either, and that one has an end of its own. So the
+                    // headers decide (RFC 9112, section 6.3).
+                    let framing = [CONTENT_LENGTH, TRANSFER_ENCODING];
+                    let unframed = wire.framed().is_none()
+                        && !framing.iter().any(|name| head.headers.contains_key(name));
+                    Ok(Exchange {
+                        status: head.status,
+                        headers: head.headers,
+                        url,
+                        delivery,
+                        wire,
+                        unframed,
+                    })
+                }
+                Err(error) => {
+                    wire.settle();
+                    Err(error)
+                }
+            };
+        }
+        TooManyRedirectsSnafu {
+            url: redacted(&url),
+            limit: max_redirects,
+        }
+        .fail()
+    }
+
+    /// One request, one head.
+    ///
+    /// A server may close an idle connection at any time, and the client learns of it only by using it. So a failure on a
+    /// reused connection says nothing about the server, and the request is sent once more, on a fresh connection, without
+    /// counting as a try. On a fresh connection the failure counts. Only GET and HEAD are sent, so sending twice is safe.
+    async fn exchange(
+        &self,
+        request: &Request,
+        url: &Url,
+        same_origin: bool,
+    ) -> Result<(http::response::Parts, WireBody), NetError> {
+        let Inner {
+            settings,
+            connector,
+            user_agent,
+            pool,
+        } = &*self.inner;
+        // Made anew for each sending: a message is used up by it (fault D13).
+        let message = || request.to_http(url, &settings.headers, user_agent, same_origin, NoBody);
+        let mut pooled = pool
+            .acquire(url, settings.limits.queue, request.cancel.clone())
+            .await?;
+        let reused = match pooled.reuse() {
+            Some(connection) => match self.head(connection, message()?, url).await {
+                // Silence is no such failure: it has cost the whole limit already. Nor is a cancelled request.
+                Err(NetError::NoResponse { source, .. }) if !pooled.is_cancelled() => {
+                    log::debug!("{}: kept connection was dead: {source}", redacted(url));
+                    None
+                }
+                outcome => Some(outcome?),
+            },
+            None => None,
+        };
+        let response = if let Some(response) = reused {
+            response
+        } else {
+            // Closed before the next one is opened, as there is one permit.
+            pooled.close();
+            let connection = connector
+                .connect(pooled.peer(), url, settings.limits.connect)
+                .await?;
+            self.head(pooled.open(connection), message()?, url).await?
+        };
+        let (head, incoming) = response.into_parts();
+        Ok((head, WireBody::new(pooled, incoming)))
+    }
+
+    async fn head(
+        &self,
+        connection: &mut Connection,
+        message: http::Request<NoBody>,
+        url: &Url,
+    ) -> Result<http::Response<Incoming>, NetError> {
+        let limit = self.inner.settings.limits.head;
+        connection.exchange(message, limit).await.map_err(|failure| {
+            let url = redacted(url);
+            match failure {
+                Failure::Broken(source) => NoResponseSnafu { url }.into_error(source),
+                Failure::Silent => {
+                    let phase = Phase::Head;
+                    TimeoutSnafu { url, phase, limit }.build()
+                }
+            }
+        })
+    }
+
+    pub(super) fn limits(&self) -> Limits {
+        self.inner.settings.limits
+    }
+
+    pub(super) fn retry_policy(&self) -> &RetryPolicy {
+        &self.inner.settings.retry
+    }
+
+    /// Shows the settings under the name of what holds this.
+    pub(super) fn fmt_as(&self, name: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Inner { settings, pool, .. } = &*self.inner;
+        f.debug_struct(name)
+            .field("headers", &settings.headers.keys().collect::<Vec<_>>())
+            .field("limits", &settings.limits)
+            .field("retry", &settings.retry)
+            .field("pool", pool)
+            .finish_non_exhaustive()
+    }
+}

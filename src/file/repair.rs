@@ -13,7 +13,6 @@
 //! memory: the entry left the cache when the damage was found, and the next session downloads the file anew.
 
 use std::ops::Range;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_channel::Sender;
@@ -41,7 +40,7 @@ pub(super) fn repair_on_damage(
     resource.repair_with(Box::new(move |error| {
         log::warn!("{error}; downloading them from {}", redacted(&url));
         if !is_told.swap(true, Ordering::Relaxed) {
-            let reason = Bypass::Failed(Arc::new(error));
+            let reason = Bypass::Failed(error);
             // An error means that the app has dropped the events.
             drop(events.try_send(FileControl::CacheBypassed { reason }));
         }

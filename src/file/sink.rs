@@ -161,7 +161,7 @@ impl Sink {
             Err(error @ StreamingError::BeyondEnd { .. }) => Err(error),
             // The disk failed. The writer holds the bytes in memory, so that nothing is lost.
             Err(error) => {
-                self.bypass(Bypass::Failed(Arc::new(error)));
+                self.bypass(Bypass::Failed(error));
                 Ok(())
             }
         }
@@ -178,7 +178,7 @@ impl Sink {
     /// 0.53 of a plain file's speed, those that came at once at 0.88 (`cargo bench --features file --bench file -- slow`).
     pub(super) fn flush(&mut self) {
         if let Some(Err(error)) = self.writer.as_mut().map(Writer::flush) {
-            self.bypass(Bypass::Failed(Arc::new(error)));
+            self.bypass(Bypass::Failed(error));
         }
     }
 
@@ -250,7 +250,7 @@ impl Sink {
             }
             Err(error) => {
                 log::warn!("not kept in the cache: {error}");
-                let reason = Bypass::Failed(Arc::new(error));
+                let reason = Bypass::Failed(error);
                 subscribers.bypass(&reason);
                 let _ = events.try_send(FileControl::CacheBypassed { reason });
                 // Every byte is present, so no reader waits and none gets this cause.

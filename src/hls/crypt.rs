@@ -269,7 +269,7 @@ mod tests {
     }
 
     proptest! {
-        /// E6: whatever the chunk boundaries, and whoever else holds the chunks.
+        /// E6: for all chunk boundaries, and for chunks with other owners.
         #[test]
         fn chunked_decryption_equals_whole_buffer_decryption(
             plain in prop::collection::vec(any::<u8>(), 0..600),

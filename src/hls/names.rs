@@ -44,7 +44,7 @@ impl<'a> ResourceNames<'a> {
             ResourceKind::Key => Use::Key,
             ResourceKind::InitializationSection | ResourceKind::Segment { .. } => Use::Media,
         };
-        // A fragment is for whoever reads the resource, and never sent: two that differ in it are one resource.
+        // A fragment is never sent, so two URLs that differ in it are one resource.
         let mut locator = locator.clone();
         locator.url.set_fragment(None);
         let identity = (read_as, locator);
@@ -53,7 +53,7 @@ impl<'a> ResourceNames<'a> {
         }
         let (_, locator) = &identity;
         let entry = self.names.entry(&locator.url, locator.range.clone());
-        // Whole URLs tell apart whatever there is to be told apart: nothing to look up for most apps.
+        // Under whole URLs, the default, different URLs never have one name: there is nothing to check.
         if !self.names.is_whole_url() {
             let second = Resource::new(kind, &locator.url);
             // By identity, not by URL: a key and a segment at one URL are two entries, since a key is kept processed.

@@ -53,7 +53,7 @@ use crate::{
 
 /// How long the part being read may be silent before the part ahead is given up.
 ///
-/// The part ahead holds a connection whose body nobody reads. Where the client allows no second one to the host, the part
+/// The part ahead holds a connection that is not read. Where the client allows no second one to the host, the part
 /// being read could not be resumed after a break.
 const SILENCE_LIMIT: Duration = Duration::from_secs(3);
 

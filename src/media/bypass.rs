@@ -1,6 +1,6 @@
 //! Why something is not kept.
 
-use std::{fmt, sync::Arc};
+use std::fmt;
 
 use crate::{cache::CacheError, storage::StreamingError};
 
@@ -15,7 +15,7 @@ pub enum Bypass {
     /// The entry could not be written, or not be read as it was written. With [`StreamingError::is_full`] the cache or the
     /// disk has no room. With [`StreamingError::is_damaged`] the damaged bytes are fetched again, and the entry has left
     /// the cache.
-    Failed(Arc<StreamingError>),
+    Failed(StreamingError),
     /// Another source of this process fetches the same file, and its download cannot be shared.
     InUse,
     /// The server announced no length, so that a broken connection would look like the end. Or the length is unknown, and

@@ -54,7 +54,7 @@ impl KeysInForce {
         let Some(method) = attributes.enumerated("METHOD") else {
             return attributes.malformed("METHOD is missing");
         };
-        // Ends the keys of all formats, whatever KEYFORMAT it carries.
+        // Ends the keys of all formats. A KEYFORMAT beside it means nothing.
         if method == "NONE" {
             self.0.clear();
             return Ok(());
@@ -102,7 +102,7 @@ impl KeysInForce {
         }) {
             return Ok(Some(key));
         }
-        // Refused where it is used, not where it is named: a key that is replaced before the first segment harms nobody.
+        // Refused where it is used, not where it is named: a key that is replaced before the first segment does no harm.
         match self.0.first() {
             None => Ok(None),
             Some(KeyTag {

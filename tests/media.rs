@@ -41,6 +41,10 @@ fn parts(variant: &Value) -> impl Iterator<Item = &Value> {
         .filter(|part| !part.is_null())
 }
 
+fn segments() -> Value {
+    serde_json::from_slice(&fs::read(media().join("segments.json")).unwrap()).unwrap()
+}
+
 fn variants(tree: &Value) -> &Vec<Value> {
     tree["variants"].as_array().unwrap()
 }
@@ -119,6 +123,17 @@ fn no_file_is_there_for_nothing() {
         }
     }
     let mut found = BTreeSet::new();
+    for (name, tree) in segments().as_object().unwrap() {
+        known.insert(format!("segments/{name}/playlist.m3u8"));
+        known.extend(tree["init"].as_str().map(str::to_owned));
+        let segments = tree["segments"].as_array().unwrap();
+        known.extend(
+            segments
+                .iter()
+                .map(|segment| segment["path"].as_str().unwrap().to_owned()),
+        );
+    }
+    list(&media().join("segments"), &mut found);
     list(&media().join("hls"), &mut found);
     list(&media().join("files"), &mut found);
     found.retain(|path| {

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes everything in this folder from nothing: composes the music, encodes, cuts, encrypts, and writes expected.json, packets.json and pcm.json.
+# Makes everything in this folder from nothing: composes the music, encodes, cuts, encrypts, and writes expected.json, packets.json, pcm.json and segments.json.
 # Needs ffmpeg with ffprobe (made with Debian 12's, 5.1), openssl and python3; nothing else. Takes about a minute.
 # The same ffmpeg gives the same files, but not every ffmpeg does: what is committed is what the tests are run on,
 # so run this to change the media and not to run the tests.
@@ -52,3 +52,4 @@ make -i "$work/excerpt-3.wav" -ar 22050 -c:a pcm_s16le "${exact[@]}" files/piece
 python3 make/describe.py
 python3 make/packets.py
 python3 make/pcm.py
+python3 make/segments.py "$work"

@@ -1,9 +1,11 @@
 //! Symphonia's decoders: MP3, AAC-LC, FLAC, Vorbis, ALAC and PCM.
 
 use symphonia::core::{
-    audio::{AudioSpec, Channels},
+    audio::{AudioSpec, Channels, GenericAudioBufferRef},
+    checksum::Crc16Ansi,
     codecs::audio::{AudioCodecId, AudioCodecParameters, AudioDecoder, AudioDecoderOptions, well_known},
     errors::Error,
+    io::Monitor,
     packet::PacketRef,
     units::{Duration, Timestamp},
 };
@@ -32,7 +34,13 @@ pub(crate) struct SymphoniaDecoder {
     inner: Box<dyn AudioDecoder>,
     codec: Codec,
     spec: Spec,
+    params: AudioCodecParameters,
+    /// Packets refused as unsupported before the first one that was decoded.
+    refused: Option<u32>,
 }
+
+/// A damaged packet may look like one of a kind that is not decoded. So many in a row, and none before, are no damage.
+const REFUSED: u32 = 3;
 
 impl SymphoniaDecoder {
     /// A decoder for what a demuxer of ours found.
@@ -75,10 +83,14 @@ impl SymphoniaDecoder {
     }
 
     fn with(params: &AudioCodecParameters, codec: Codec, spec: Spec) -> Result<Self, DecodeError> {
-        // With `gapless` the MP3 decoder trims by a length that its reader guessed from the first frames.
-        let options = AudioDecoderOptions::default().gapless(false);
-        match symphonia::default::get_codecs().make_audio_decoder(params, &options) {
-            Ok(inner) => Ok(Self { inner, codec, spec }),
+        match make(params) {
+            Ok(inner) => Ok(Self {
+                inner,
+                codec,
+                spec,
+                params: params.clone(),
+                refused: Some(0),
+            }),
             Err(Error::Unsupported(what)) => {
                 let codec = format!("{codec} ({what})");
                 UnsupportedCodecSnafu { codec }.fail()
@@ -88,6 +100,43 @@ impl SymphoniaDecoder {
                 MalformedSnafu { what }.fail()
             }
         }
+    }
+
+    /// The MP3 decoder keeps the channels and sample rate of its first packet. A stream may change them.
+    fn with_other_spec(&mut self, packet: &PacketRef<'_>, out: &mut Vec<f32>) -> Option<usize> {
+        let mut inner = (self.codec == Codec::Mp3).then(|| make(&self.params).ok())??;
+        let buffer = inner.decode_ref(packet).ok()?;
+        let other = spec(buffer.spec());
+        if other == self.spec {
+            return None;
+        }
+        append(&buffer, out);
+        let frames = buffer.frames();
+        (self.inner, self.spec) = (inner, other);
+        Some(frames)
+    }
+}
+
+fn make(params: &AudioCodecParameters) -> Result<Box<dyn AudioDecoder>, Error> {
+    // With `gapless` the MP3 decoder trims by a length that its reader guessed from the first frames.
+    let options = AudioDecoderOptions::default().gapless(false);
+    symphonia::default::get_codecs().make_audio_decoder(params, &options)
+}
+
+/// Whether a FLAC frame is what its encoder wrote (RFC 9639, 9.3). The decoder does not look: it would play a turned bit, and
+/// its sums of turned numbers overflow.
+fn is_whole_flac(frame: &[u8]) -> bool {
+    let mut crc = Crc16Ansi::new(0);
+    crc.process_buf_bytes(frame);
+    // Over the checksum too, the remainder is 0.
+    frame.len() > 2 && crc.crc() == 0
+}
+
+fn append(buffer: &GenericAudioBufferRef<'_>, out: &mut Vec<f32>) {
+    let before = out.len();
+    out.resize(before + buffer.samples_interleaved(), 0.0);
+    if let Some(target) = out.get_mut(before..) {
+        buffer.copy_to_slice_interleaved(target);
     }
 }
 
@@ -112,24 +161,28 @@ fn spec(spec: &AudioSpec) -> Spec {
 
 impl PacketDecoder for SymphoniaDecoder {
     fn decode(&mut self, packet: &Packet, out: &mut Vec<f32>) -> Result<usize, PacketError> {
+        if self.codec == Codec::Flac && !is_whole_flac(&packet.data) {
+            return Err(PacketError::Damaged("flac: checksum".into()));
+        }
         let duration = Duration::new(u64::from(packet.frames));
         let packet = PacketRef::new(0, Timestamp::new(packet.pts), duration, &packet.data);
-        match self.inner.decode_ref(&packet) {
+        let error = match self.inner.decode_ref(&packet) {
             Ok(buffer) => {
-                self.spec = spec(buffer.spec());
-                let before = out.len();
-                out.resize(before + buffer.samples_interleaved(), 0.0);
-                if let Some(target) = out.get_mut(before..) {
-                    buffer.copy_to_slice_interleaved(target);
-                }
-                Ok(buffer.frames())
+                (self.spec, self.refused) = (spec(buffer.spec()), None);
+                append(&buffer, out);
+                return Ok(buffer.frames());
             }
-            Err(Error::Unsupported(what)) => {
+            Err(error) => error,
+        };
+        if let (Error::Unsupported(what), Some(refused)) = (&error, &mut self.refused) {
+            *refused += 1;
+            if *refused >= REFUSED {
                 let codec = format!("{} ({what})", self.codec);
-                Err(PacketError::Fatal(UnsupportedCodecSnafu { codec }.build()))
+                return Err(PacketError::Fatal(UnsupportedCodecSnafu { codec }.build()));
             }
-            Err(error) => Err(PacketError::Damaged(error.to_string())),
         }
+        let frames = self.with_other_spec(&packet, out);
+        frames.ok_or_else(|| PacketError::Damaged(error.to_string()))
     }
 
     fn spec(&self) -> Spec {

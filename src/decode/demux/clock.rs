@@ -6,6 +6,8 @@ use super::frames::Header;
 
 /// Ticks per second.
 pub(super) const RATE: u32 = 90_000;
+/// A segment that lacks more than this, 0.55 s, lacks frames.
+const MISSING: i64 = 49_500;
 
 /// Gives each frame its time: the last timestamp, plus the frames since.
 #[derive(Debug, Default)]
@@ -14,21 +16,42 @@ pub(super) struct Clock {
     /// Frames since `base`, at `sample_rate`.
     frames: u64,
     sample_rate: u32,
+    /// Whether `base` was told, and is not the playlist's.
+    told: bool,
+    /// When the playlist starts the segment at hand, and the timestamp of its first frame.
+    segment: Option<(Duration, i64)>,
 }
 
 impl Clock {
     /// The next frame has this timestamp.
     pub(super) fn set(&mut self, timestamp: i64) {
         self.base = Some(timestamp);
-        self.frames = 0;
+        (self.frames, self.told) = (0, true);
     }
 
-    /// The next frame is played at `time`, unless there is a better way to know its timestamp.
-    pub(super) fn set_if_unknown(&mut self, time: Duration) {
-        if self.base.is_none() {
-            let ticks = time.as_nanos() * u128::from(RATE) / 1_000_000_000;
-            self.set(i64::try_from(ticks).unwrap_or(0));
+    /// The next frame is the first one of a segment that the playlist starts at `time`.
+    ///
+    /// Where no timestamp was told that is all there is to go by: at first, and where the segment before was so much shorter
+    /// than the playlist says that frames are missing. (Its times may be rounded to seconds.)
+    pub(super) fn start_segment(&mut self, time: Duration) {
+        let started = self.segment.replace((time, self.now()));
+        if self.told {
+            return;
         }
+        let ticks = |time: Duration| {
+            let ticks = time.as_nanos() * u128::from(RATE) / 1_000_000_000;
+            i64::try_from(ticks).unwrap_or(0)
+        };
+        let missing = started.map(|(last, at)| ticks(time.saturating_sub(last)) - (self.now() - at));
+        match missing {
+            None => self.base = Some(ticks(time)),
+            Some(missing) if missing > MISSING => {
+                self.base = Some(self.now() + missing);
+                self.frames = 0;
+            }
+            Some(_) => {}
+        }
+        self.segment = Some((time, self.now()));
     }
 
     /// The timestamp of the next frame.

@@ -115,7 +115,7 @@ impl Demux for Packed {
         self.buffer.clear();
         self.frames.restart();
         self.skipping = 0;
-        self.clock.set_if_unknown(time);
+        self.clock.start_segment(time);
     }
 
     fn push(&mut self, bytes: Bytes) {

@@ -261,12 +261,13 @@ impl Sound {
     fn frame(&mut self, all: bool) -> Result<(), DecodeError> {
         while let Some(frame) = self.frames.next(&mut self.buffer, all) {
             let mut mark = None;
-            while let Some(&(_, pts)) = self.marks.front().filter(|(at, _)| *at <= frame.position) {
-                mark = Some(pts);
-                self.marks.pop_front();
+            while let Some(passed) = self.marks.pop_front_if(|(at, _)| *at <= frame.position) {
+                mark = Some(passed);
             }
-            if let Some(pts) = mark {
-                self.place(Some(pts));
+            // Frames may be lost between the mark and this one: then the mark is not this one's.
+            let exact = mark.is_some_and(|(at, _)| at == frame.position || frame.lost == 0);
+            if let Some((_, pts)) = mark {
+                self.place(exact.then_some(pts));
                 self.clock.set(pts);
             }
             if self.kind == Kind::Mpeg && frames::is_info(&frame.data) {
@@ -277,7 +278,7 @@ impl Sound {
                 self.track = Some(track(frame.header)?);
                 self.header = Some(frame.header);
             }
-            if mark.is_some() || (frame.lost == 0 && self.unplaced.is_empty()) {
+            if exact || (frame.lost == 0 && self.unplaced.is_empty()) {
                 let pts = self.clock.advance(frame.header, 0);
                 self.ready.push_back(packet(frame, pts));
                 continue;

@@ -18,6 +18,10 @@ mod sniff;
 mod timeline;
 
 #[cfg(test)]
+mod joins;
+#[cfg(test)]
+mod script;
+#[cfg(test)]
 mod tests;
 
 use std::{collections::VecDeque, time::Duration};
@@ -27,7 +31,7 @@ use bytes::{Bytes, BytesMut};
 use self::{
     control::{Segment, Upcoming, Variant},
     feed::{Feed, StreamFeed},
-    run::{Out, Outbox, Run},
+    run::{Out, Outbox, Run, on_grid},
     timeline::{Anchor, Instant, Timeline, rescale},
 };
 use super::{
@@ -227,7 +231,11 @@ impl HlsPcm {
         let anchor = self.anchor(heard, rate, here.map(|here| here + frames(self.gap, rate)));
         let place = |instant| {
             let place = anchor.frame_of(instant, rate, here.unwrap_or(by_playlist));
-            on_grid(place, &anchor, &told, &params)
+            if anchor.rate == rate {
+                on_grid(place, anchor.frame, &told, &params)
+            } else {
+                place
+            }
         };
         let (mut at, mut first_heard) = (place(instant), place(heard));
         let decoder = self.decoder(&params)?;
@@ -251,9 +259,9 @@ impl HlsPcm {
         let from = here.max(target).unwrap_or(first_heard);
         // Clocks coarser than a frame are rounded.
         let rounding = 1 + i64::from(rate / told.time_scale.max(1));
-        if here.is_some() && (first_heard - from).abs() <= rounding {
-            at += from - first_heard;
-            first_heard = from;
+        if let Some(here) = here.filter(|here| (first_heard - here).abs() <= rounding) {
+            at += here - first_heard;
+            first_heard = here;
         }
         let mut run = Run::new(decoder, told, params, anchor, (at, from));
         self.join(&mut run, here, at);
@@ -621,17 +629,6 @@ impl PcmSource for HlsPcm {
 /// A time as frames.
 fn frames(time: Duration, rate: u32) -> i64 {
     i64::try_from(frames_at(time, rate)).unwrap_or(i64::MAX)
-}
-
-/// A place that timestamps of MPEG's clock gave, to the frame: packets of a run lie a whole number of packets behind its
-/// start.
-fn on_grid(at: i64, anchor: &Anchor, told: &TrackInfo, params: &CodecParams) -> i64 {
-    let packet = i64::from(params.frames_per_packet);
-    if !told.wraps || packet == 0 || anchor.rate != params.sample_rate {
-        return at;
-    }
-    let off = (at - anchor.frame + packet / 2).rem_euclid(packet) - packet / 2;
-    if off.abs() <= 2 { at - off } else { at }
 }
 
 /// Joins chunks without a copy where there is only one.

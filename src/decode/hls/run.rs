@@ -90,6 +90,17 @@ pub(super) struct Run {
     fade: Vec<f32>,
 }
 
+/// A number of frames that timestamps of MPEG's clock gave, to the frame: packets of a run lie a whole number of packets behind
+/// its start.
+pub(super) fn on_grid(at: i64, start: i64, told: &TrackInfo, params: &CodecParams) -> i64 {
+    let packet = i64::from(params.frames_per_packet);
+    if !told.wraps || packet == 0 {
+        return at;
+    }
+    let off = (at - start + packet / 2).rem_euclid(packet) - packet / 2;
+    if off.abs() <= 2 { at - off } else { at }
+}
+
 /// Silence in the place of a packet that could not be decoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Damage {
@@ -183,7 +194,7 @@ impl Run {
         if jump.unsigned_abs() < u64::from(self.frames(packet).max(2) / 2) {
             0
         } else {
-            jump
+            on_grid(jump, 0, &self.told, &self.params)
         }
     }
 
@@ -346,6 +357,8 @@ impl Run {
         self.give(true, out);
         self.emit_from = self.next;
         self.last = None;
+        // What the decoder remembers does not belong to what comes: it would be heard in it.
+        self.decoder.reset();
     }
 
     /// No packet follows the last one: what it has beyond what the container declares is padding.
@@ -353,10 +366,10 @@ impl Run {
         // Other containers say nothing of it, and units coarser than a frame are rounded.
         let unit = self.rate().div_ceil(self.told.time_scale.max(1)) as usize;
         if self.told.container == Container::FragmentedMp4 && self.beyond >= unit {
-            let padding = self.beyond.min(self.pending.len() / self.channels());
-            self.pending
-                .truncate(self.pending.len() - padding * self.channels());
-            self.next -= i64::try_from(padding).unwrap_or(0);
+            // A seek beyond the end leaves nothing pending, but the end is where it is.
+            let left = self.pending.len().saturating_sub(self.beyond * self.channels());
+            self.pending.truncate(left);
+            self.next -= i64::try_from(self.beyond).unwrap_or(0);
         }
         self.beyond = 0;
     }

@@ -19,6 +19,10 @@ mod damage;
     allow(unreachable_pub, reason = "`testing` shows the seam to tests")
 )]
 pub(crate) mod durable;
+#[cfg_attr(
+    not(feature = "test-util"),
+    allow(unreachable_pub, reason = "`testing` shows some of it to tests")
+)]
 mod partial;
 #[cfg(any(test, feature = "test-util"))]
 pub mod testing;
@@ -29,10 +33,11 @@ pub(crate) use block_on::block_on;
 #[cfg(feature = "cache")]
 pub(crate) use damage::DamageCallback;
 pub use durable::Durability;
+#[cfg(feature = "file")]
+pub(crate) use partial::WeakResource;
 pub use partial::{
-    BLOCK, Budget, Checkpoint, Condition, Demand, DemandWatch, Found, Interrupter, Payload, Status,
-    StatusWatch, StreamingError, StreamingOptions, StreamingResource, TAG_LIMIT, WaitError, Waited, Waiter,
-    WeakResource, Writer,
+    BLOCK, Checkpoint, Condition, Demand, DemandWatch, Found, Interrupter, Status, StatusWatch,
+    StreamingError, StreamingOptions, StreamingResource, TAG_LIMIT, WaitError, Waited, Waiter, Writer,
 };
 #[cfg(feature = "cache")]
-pub(crate) use partial::{RECORD_SUFFIX, STAGED_SUFFIX};
+pub(crate) use partial::{Budget, RECORD_SUFFIX, STAGED_SUFFIX};

@@ -4,7 +4,8 @@ use std::io;
 use std::sync::Arc;
 use std::sync::Mutex;
 
-use kithara::storage::{Budget, Condition, Found, Payload, StreamingError, StreamingOptions};
+use kithara::storage::testing::{Budget, Payload, commit_with_footer, with_budget};
+use kithara::storage::{Condition, Found, StreamingError, StreamingOptions};
 
 use crate::stage::{Reset, Resource, Stage, content};
 
@@ -118,12 +119,11 @@ fn a_footer_follows_the_content_and_is_never_read() {
         writer.write_at(start as u64, &bytes[start..end]).unwrap();
     }
     let mut told = None;
-    writer
-        .commit_with_footer(1000, |payload: Payload| {
-            told = Some(payload);
-            b"FOOT".to_vec()
-        })
-        .unwrap();
+    commit_with_footer(&mut writer, 1000, |payload: Payload| {
+        told = Some(payload);
+        b"FOOT".to_vec()
+    })
+    .unwrap();
     let told = told.unwrap();
     assert_eq!((told.len, told.blocks), (1000, vec![crc32(&bytes)]));
     assert_eq!(
@@ -240,10 +240,8 @@ impl Budget for Purse {
 fn a_budget_is_asked_for_new_bytes_only_and_its_no_is_kept() {
     let stage = Stage::new();
     let purse = Arc::new(Purse(Mutex::new((0, 100))));
-    let track: Resource = StreamingOptions::new(stage.target())
-        .budget(purse.clone())
-        .open()
-        .unwrap();
+    let options = StreamingOptions::new(stage.target());
+    let track: Resource = with_budget(options, purse.clone()).open().unwrap();
     let bytes = content(200);
     let mut writer = track.writer().unwrap();
     writer.write_at(0, &bytes[..60]).unwrap();
@@ -253,12 +251,11 @@ fn a_budget_is_asked_for_new_bytes_only_and_its_no_is_kept() {
     assert!(full.is_full(), "{full}");
     assert_eq!((purse.0.lock().unwrap().0, track.available()), (80, vec![0..80]));
     assert!(
-        writer
-            .commit_with_footer(80, |_| vec![0; 21])
+        commit_with_footer(&mut writer, 80, |_| vec![0; 21])
             .unwrap_err()
             .is_full()
     );
     assert_eq!(purse.0.lock().unwrap().0, 80);
-    writer.commit_with_footer(80, |_| vec![0; 20]).unwrap();
+    commit_with_footer(&mut writer, 80, |_| vec![0; 20]).unwrap();
     assert_eq!(purse.0.lock().unwrap().0, 100);
 }

@@ -1,5 +1,6 @@
 //! The demand: how a fetcher learns what is needed (what B3, B16 and A9 stand on), and the display how it goes.
 
+use kithara::storage::testing::{downgrade, when_unused};
 use kithara::storage::{Condition, Found, StreamingResource};
 
 use crate::stage::{Reset, Stage, Wakes, content, poll};
@@ -146,7 +147,9 @@ fn the_hook_runs_with_the_last_handle() {
     let writer = resource.writer().unwrap();
     let by = std::sync::Arc::new(std::sync::Mutex::new(None));
     let told = by.clone();
-    writer.when_unused(move || *told.lock().unwrap() = Some(std::thread::current().id()));
+    when_unused(&writer, move || {
+        *told.lock().unwrap() = Some(std::thread::current().id())
+    });
     let reader = resource.reading(0);
     drop(resource);
     assert_eq!(*by.lock().unwrap(), None);
@@ -157,7 +160,7 @@ fn the_hook_runs_with_the_last_handle() {
     let dropper = dropper.join().unwrap();
     assert_eq!(*by.lock().unwrap(), Some(dropper));
     let late = by.clone();
-    writer.when_unused(move || *late.lock().unwrap() = None);
+    when_unused(&writer, move || *late.lock().unwrap() = None);
     assert_eq!(*by.lock().unwrap(), None, "nobody reads: at once");
 }
 
@@ -168,7 +171,7 @@ fn a_weak_handle_does_not_bring_back_what_nobody_wanted() {
     let dir = tempfile::tempdir().unwrap();
     let track: StreamingResource<std::io::Error> = StreamingResource::open(dir.path().join("track")).unwrap();
     let writer = track.writer().unwrap();
-    let weak = track.downgrade();
+    let weak = downgrade(&track);
     let other = weak.upgrade().unwrap();
     drop(track);
     let reader = weak.upgrade().unwrap().reading(0);

@@ -13,13 +13,17 @@
     reason = "a test fails by panicking; its helpers are public to its own modules; one range is one range"
 )]
 
-mod behind;
+#[cfg(feature = "test-util")]
 mod commit;
+#[cfg(feature = "test-util")]
 mod demand;
-mod held;
 #[cfg(feature = "test-util")]
 mod power;
 mod ranges;
 mod restart;
 mod stage;
 mod stress;
+#[cfg(feature = "test-util")]
+mod unwritten;
+#[cfg(feature = "test-util")]
+mod window;

@@ -11,10 +11,10 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use proptest::prelude::*;
 
-use kithara::storage::testing::{Dice, Disk as _, FakeDisk, Fault, Later, read_range};
-use kithara::storage::{
-    Budget, Condition, Found, StreamingError, StreamingOptions, StreamingResource, Writer,
+use kithara::storage::testing::{
+    Budget, Dice, Disk as _, FakeDisk, Fault, Later, commit_with_footer, read_range, with_budget,
 };
+use kithara::storage::{Condition, Found, StreamingError, StreamingOptions, StreamingResource, Writer};
 
 const LEN: usize = 64;
 const VERSIONS: u8 = 15;
@@ -114,7 +114,7 @@ fn live(disk: &FakeDisk, acts: &[Act], promises: &mut Promises) -> Result<(), St
             Act::Commit if track.missing(0..LEN as u64).is_empty() => {
                 // From here on the old or the new, until the call returns.
                 (promises.recorded, promises.committed) = (None, None);
-                writer.commit_with_footer(LEN as u64, |_| FOOTER)?;
+                commit_with_footer(&mut writer, LEN as u64, |_| FOOTER)?;
                 promises.committed = Some(current);
                 drop((writer, track));
                 (track, writer, current) = resume(disk, promises)?;
@@ -280,17 +280,15 @@ fn a_budget_holds_what_is_present_after_a_failure_at_any_call() {
     for calls in 0..30 {
         let disk = FakeDisk::default();
         let purse = Arc::new(Purse::default());
-        let options = StreamingOptions::new(TARGET)
-            .disk(Arc::new(disk.clone()))
-            .budget(purse.clone());
-        let track: Resource = options.open().unwrap();
+        let options = StreamingOptions::new(TARGET).disk(Arc::new(disk.clone()));
+        let track: Resource = with_budget(options, purse.clone()).open().unwrap();
         let mut writer = track.writer().unwrap();
         fail(&disk, calls, Later::Dead);
         let lived = writer
             .write_at(8, &version(1)[8..24])
             .and_then(|_| writer.checkpoint().run())
             .and_then(|()| writer.write_at(0, &version(1)))
-            .and_then(|_| writer.commit_with_footer(LEN as u64, |_| FOOTER));
+            .and_then(|_| commit_with_footer(&mut writer, LEN as u64, |_| FOOTER));
         let committed = matches!(track.status().condition, Condition::Complete);
         assert!(lived.is_err() || committed);
         let footer = if committed { FOOTER.len() as u64 } else { 0 };

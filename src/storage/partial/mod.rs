@@ -48,13 +48,19 @@ mod watch;
 mod writer;
 
 pub use self::checkpoint::Checkpoint;
-pub use self::checksum::{BLOCK, Payload};
+pub use self::checksum::BLOCK;
+#[cfg(any(test, feature = "test-util"))]
+pub use self::checksum::Payload;
 pub use self::error::{StreamingError, WaitError};
-pub use self::options::{Budget, StreamingOptions};
+#[cfg(any(feature = "cache", test, feature = "test-util"))]
+pub use self::options::Budget;
+pub use self::options::StreamingOptions;
 pub use self::record::TAG_LIMIT;
 #[cfg(feature = "cache")]
 pub(crate) use self::recorder::{RECORD_SUFFIX, STAGED_SUFFIX};
-pub use self::resource::{StreamingResource, WeakResource};
+pub use self::resource::StreamingResource;
+#[cfg(any(feature = "file", test, feature = "test-util"))]
+pub use self::resource::WeakResource;
 pub use self::status::{Condition, Demand, Found, Status, Waited};
 pub use self::waiter::{Interrupter, Waiter};
 pub use self::watch::{DemandWatch, StatusWatch};

@@ -99,7 +99,11 @@ impl StreamingOptions {
 
     /// Asks `budget` before the partial file grows. It is not asked for what the file has when it is opened, which is
     /// [`StreamingResource::stored_bytes`](super::StreamingResource::stored_bytes).
-    pub fn budget(mut self, budget: Arc<dyn Budget>) -> Self {
+    #[cfg_attr(
+        not(any(feature = "cache", test, feature = "test-util")),
+        allow(dead_code, reason = "the cache has a limit")
+    )]
+    pub(crate) fn budget(mut self, budget: Arc<dyn Budget>) -> Self {
         self.budget = Some(budget);
         self
     }

@@ -85,12 +85,20 @@ impl<E> StreamingResource<E> {
     }
 
     /// A handle that does not keep the resource in use.
-    pub fn downgrade(&self) -> WeakResource<E> {
+    #[cfg_attr(
+        not(any(feature = "file", test, feature = "test-util")),
+        allow(dead_code, reason = "`file` shares downloads")
+    )]
+    pub(crate) fn downgrade(&self) -> WeakResource<E> {
         WeakResource(Arc::downgrade(&self.inner))
     }
 
     /// Whether bytes that were present are gone, because the writer [freed](Writer::free_memory) them.
-    pub fn has_freed_memory(&self) -> bool {
+    #[cfg_attr(
+        not(any(feature = "file", test, feature = "test-util")),
+        allow(dead_code, reason = "`file` shares downloads")
+    )]
+    pub(crate) fn has_freed_memory(&self) -> bool {
         self.inner.memory.has_freed()
     }
 
@@ -247,6 +255,10 @@ impl<E> fmt::Debug for WeakResource<E> {
 
 impl<E> WeakResource<E> {
     /// A handle like the others. `None` if there is none left: the fetcher was told to end then.
+    #[cfg_attr(
+        not(any(feature = "file", test, feature = "test-util")),
+        allow(dead_code, reason = "`file` shares downloads")
+    )]
     pub fn upgrade(&self) -> Option<StreamingResource<E>> {
         let inner = self.0.upgrade()?;
         inner.presence.join().then_some(StreamingResource { inner })

@@ -75,7 +75,11 @@ impl<E> Writer<E> {
     /// Calls `hook` when the last reader and the last handle are dropped, on the thread that drops the last one, before the
     /// watchers of the demand learn of it. It is called at once if that is so already. The hook must not block. A later call
     /// replaces the hook.
-    pub fn when_unused(&self, hook: impl FnOnce() + Send + 'static) {
+    #[cfg_attr(
+        not(any(feature = "file", test, feature = "test-util")),
+        allow(dead_code, reason = "`file` ends its download then")
+    )]
+    pub(crate) fn when_unused(&self, hook: impl FnOnce() + Send + 'static) {
         self.inner.presence.when_unused(Box::new(hook));
     }
 
@@ -288,7 +292,7 @@ impl<E> Writer<E> {
     /// # Errors
     ///
     /// As [`commit`](Self::commit).
-    pub fn commit_with_footer<F: AsRef<[u8]>>(
+    pub(crate) fn commit_with_footer<F: AsRef<[u8]>>(
         &mut self,
         len: u64,
         footer: impl FnOnce(Payload) -> F,

@@ -1,4 +1,5 @@
-//! For tests: a disk that loses its power and fails on demand, and a clock that can be set. Needs the feature `test-util`.
+//! For tests: a disk that loses its power and fails on demand, a clock that can be set back, and what of the resources only
+//! this crate's own modules use. Needs the feature `test-util`.
 //!
 //! [`Disk`] is the seam between this crate and the file system. [`OsDisk`] is the file system, [`FakeDisk`] stands in for
 //! it.
@@ -34,12 +35,15 @@ mod disk;
 mod history;
 mod tree;
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 pub use self::disk::{FakeDisk, Fault, Later};
 pub use self::history::Dice;
 use super::clock;
 pub use super::durable::{Disk, DiskFile, Kind, Meta, OsDisk, read_range};
+pub use super::partial::{Budget, Payload, WeakResource};
+use super::{StreamingError, StreamingOptions, StreamingResource, Writer};
 
 /// Sets the clock of the calling thread back by `by`; by nothing, and it is right again.
 ///
@@ -51,4 +55,37 @@ pub fn set_clock_back(by: Duration) {
 /// What the clock of the calling thread says.
 pub fn now() -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_micros(clock::micros())
+}
+
+/// Has `budget` asked before the partial file grows.
+pub fn with_budget(options: StreamingOptions, budget: Arc<dyn Budget>) -> StreamingOptions {
+    options.budget(budget)
+}
+
+/// [`Writer::commit`] with some bytes behind the content, which readers never see.
+///
+/// # Errors
+///
+/// As [`Writer::commit`].
+pub fn commit_with_footer<E, F: AsRef<[u8]>>(
+    writer: &mut Writer<E>,
+    len: u64,
+    footer: impl FnOnce(Payload) -> F,
+) -> Result<(), StreamingError> {
+    writer.commit_with_footer(len, footer)
+}
+
+/// Calls `hook` when the last reader and the last handle are dropped.
+pub fn when_unused<E>(writer: &Writer<E>, hook: impl FnOnce() + Send + 'static) {
+    writer.when_unused(hook);
+}
+
+/// A handle that does not keep the resource in use.
+pub fn downgrade<E>(resource: &StreamingResource<E>) -> WeakResource<E> {
+    resource.downgrade()
+}
+
+/// Whether bytes that were present are gone, because the writer freed them.
+pub fn has_freed_memory<E>(resource: &StreamingResource<E>) -> bool {
+    resource.has_freed_memory()
 }

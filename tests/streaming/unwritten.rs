@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use bytes::Bytes;
-use kithara::storage::{Budget, Found, StreamingOptions, StreamingResource, Waited};
+use kithara::storage::testing::{Budget, with_budget};
+use kithara::storage::{Found, StreamingOptions, StreamingResource, Waited};
 
 type Resource = StreamingResource<std::io::Error>;
 
@@ -110,10 +111,8 @@ impl Budget for Room {
 fn what_cannot_be_written_stays_in_memory() {
     let dir = tempfile::tempdir().unwrap();
     let room = Arc::new(Room::default());
-    let resource: Resource = StreamingOptions::new(dir.path().join("track"))
-        .budget(room.clone())
-        .open()
-        .unwrap();
+    let options = StreamingOptions::new(dir.path().join("track"));
+    let resource: Resource = with_budget(options, room.clone()).open().unwrap();
     let bytes = content(2 << 20);
     let mut writer = resource.writer().unwrap();
     writer.put(0, &[bytes.slice(..1000)]).unwrap();

@@ -46,7 +46,7 @@ pub enum DecodeEvent {
         /// The NAME of the audio Rendition, if it is a separate one.
         rendition: Option<String>,
     },
-    /// An ID3v2 tag that an HLS track carries beside its sound: what a station plays, most of the time.
+    /// An `ID3v2` tag that an HLS track carries beside its sound: what a station plays, most of the time.
     #[non_exhaustive]
     TimedId3 {
         /// From which frame on it holds, counted from the start of the track.

@@ -17,7 +17,7 @@ pub(crate) struct CodecParams {
     pub(crate) bits_per_sample: Option<u32>,
     /// Frames of one packet, where all but the last have the same number; 0 if unknown.
     pub(crate) frames_per_packet: u32,
-    /// The codec's own header: AudioSpecificConfig, `STREAMINFO`, `OpusHead`, the ALAC cookie; empty if there is none.
+    /// The codec's own header: `AudioSpecificConfig`, `STREAMINFO`, `OpusHead`, the ALAC cookie; empty if there is none.
     pub(crate) extra_data: Bytes,
 }
 
@@ -61,7 +61,7 @@ impl TrackInfo {
 pub(crate) struct TimedTag {
     /// When it holds, in units of the track's time scale.
     pub(crate) pts: i64,
-    /// The ID3v2 tag, header included.
+    /// The `ID3v2` tag, header included.
     pub(crate) id3: Bytes,
 }
 

@@ -30,16 +30,16 @@ pub(crate) fn boxes(bytes: &Bytes) -> impl Iterator<Item = (Kind, Bytes)> + use<
 }
 
 /// The first box of a type.
-pub(crate) fn child(bytes: &Bytes, kind: &Kind) -> Option<Bytes> {
+pub(crate) fn child(bytes: &Bytes, kind: Kind) -> Option<Bytes> {
     boxes(bytes)
-        .find(|(found, _)| found == kind)
+        .find(|(found, _)| *found == kind)
         .map(|(_, body)| body)
 }
 
 /// A box at the end of a path of types.
 pub(crate) fn descendant(bytes: &Bytes, path: &[&Kind]) -> Option<Bytes> {
     path.iter()
-        .try_fold(bytes.clone(), |bytes, kind| child(&bytes, kind))
+        .try_fold(bytes.clone(), |bytes, kind| child(&bytes, **kind))
 }
 
 /// What stands before a box's body.
@@ -160,11 +160,11 @@ pub(crate) fn sample_entry(description: &Bytes) -> Result<CodecParams, DecodeErr
         return UnsupportedCodecSnafu { codec }.fail();
     }
     let params = audio_entry(&entry).and_then(|(channels, rate, children)| match &kind {
-        b"mp4a" => elementary_stream(&child(&children, b"esds")?, channels, rate),
+        b"mp4a" => elementary_stream(&child(&children, *b"esds")?, channels, rate),
         b".mp3" => Some(Ok(mp3(channels, rate))),
-        b"fLaC" => flac(&child(&children, b"dfLa")?).map(Ok),
-        b"Opus" => opus(&child(&children, b"dOps")?).map(Ok),
-        _ => alac(&child(&children, b"alac")?).map(Ok),
+        b"fLaC" => flac(&child(&children, *b"dfLa")?).map(Ok),
+        b"Opus" => opus(&child(&children, *b"dOps")?).map(Ok),
+        _ => alac(&child(&children, *b"alac")?).map(Ok),
     });
     params.unwrap_or_else(|| MalformedSnafu { what }.fail())
 }
@@ -263,7 +263,7 @@ fn mp3(channels: u16, sample_rate: u32) -> CodecParams {
 fn flac(body: &Bytes) -> Option<CodecParams> {
     let (_, _, mut fields) = full(body)?;
     let header = fields.u32()?;
-    let info = fields.bytes(34).filter(|_| header >> 24 & 0x7f == 0)?;
+    let info = fields.bytes(34).filter(|_| header << 1 >> 25 == 0)?;
     let mut streaminfo = Fields(info);
     let (smallest, largest) = (streaminfo.u16()?, streaminfo.u16()?);
     streaminfo.bytes(6)?;

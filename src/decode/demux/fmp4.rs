@@ -167,9 +167,9 @@ impl FragmentedMp4 {
         let movie = self.movie.as_mut()?;
         self.runs.clear();
         for (_, fragment) in boxes(body).filter(|(kind, _)| kind == b"traf") {
-            let header = FragmentHeader::read(&child(&fragment, b"tfhd")?, movie)?;
+            let header = FragmentHeader::read(&child(&fragment, *b"tfhd")?, movie)?;
             if header.track_id == movie.track_id {
-                self.runs.extend(runs(&fragment, header, movie, start)?);
+                self.runs.extend(runs(&fragment, &header, movie, start)?);
             }
         }
         Some(())
@@ -279,11 +279,11 @@ fn movie(body: &Bytes) -> Result<Movie, DecodeError> {
         return UnsupportedContainerSnafu { container }.fail();
     };
     let tables = descendant(&track, &[b"mdia", b"minf", b"stbl"]).unwrap_or_default();
-    let Some(description) = child(&tables, b"stsd") else {
+    let Some(description) = child(&tables, *b"stsd") else {
         return MalformedSnafu { what }.fail();
     };
     let codec = boxes::sample_entry(&description)?;
-    let number = child(&track, b"tkhd").and_then(|header| boxes::track_id(&header));
+    let number = child(&track, *b"tkhd").and_then(|header| boxes::track_id(&header));
     let scale = descendant(&track, &[b"mdia", b"mdhd"]).and_then(|header| boxes::time_scale(&header));
     let (Some(track_id), Some(time_scale)) = (number, scale) else {
         return MalformedSnafu { what }.fail();
@@ -318,7 +318,7 @@ fn movie(body: &Bytes) -> Result<Movie, DecodeError> {
         trim,
         roll: roll.unwrap_or(0),
     };
-    let extends = child(body, b"mvex").unwrap_or_default();
+    let extends = child(body, *b"mvex").unwrap_or_default();
     let defaults = boxes(&extends)
         .filter(|(kind, _)| kind == b"trex")
         .find_map(|(_, defaults)| track_defaults(&defaults, track_id));
@@ -375,8 +375,8 @@ impl FragmentHeader {
 }
 
 /// `traf`: the runs of packets in it.
-fn runs(fragment: &Bytes, header: FragmentHeader, movie: &mut Movie, start: u64) -> Option<Vec<Run>> {
-    let time = child(fragment, b"tfdt").and_then(|time| {
+fn runs(fragment: &Bytes, header: &FragmentHeader, movie: &mut Movie, start: u64) -> Option<Vec<Run>> {
+    let time = child(fragment, *b"tfdt").and_then(|time| {
         let (version, _, mut fields) = full(&time)?;
         i64::try_from(fields.u32_or_u64(version == 1)?).ok()
     });

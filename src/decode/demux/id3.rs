@@ -1,4 +1,4 @@
-//! ID3v2 tags before packed audio: how long one is, and the timestamp of Apple's private frame in it.
+//! `ID3v2` tags before packed audio: how long one is, and the timestamp of Apple's private frame in it.
 
 use super::bits::Fields;
 

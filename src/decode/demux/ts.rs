@@ -111,8 +111,10 @@ struct Pes {
 struct Payload {
     /// Packets before it are missing: so many bytes.
     missing: u64,
-    /// A PES packet began; its time.
-    started: Option<Option<i64>>,
+    /// A PES packet began.
+    started: bool,
+    /// Its time.
+    pts: Option<i64>,
     bytes: Bytes,
 }
 
@@ -152,7 +154,7 @@ impl Pes {
             PesHeader::None => self.in_header = false,
             PesHeader::Whole { length, pts } => {
                 (self.in_header, self.open) = (false, true);
-                payload.started = Some(pts);
+                (payload.started, payload.pts) = (true, pts);
                 payload.bytes = packet
                     .payload
                     .slice(length.saturating_sub(had).min(packet.payload.len())..);
@@ -249,7 +251,7 @@ impl Sound {
             self.frames.miss(payload.missing + self.buffer.len() as u64);
             self.buffer.clear();
         }
-        if let Some(Some(pts)) = payload.started {
+        if let Some(pts) = payload.pts {
             self.marks
                 .push_back((self.buffer.position() + self.buffer.len() as u64, pts));
         }
@@ -261,8 +263,8 @@ impl Sound {
     fn frame(&mut self, all: bool) -> Result<(), DecodeError> {
         while let Some(frame) = self.frames.next(&mut self.buffer, all) {
             let mut mark = None;
-            while let Some(passed) = self.marks.pop_front_if(|(at, _)| *at <= frame.position) {
-                mark = Some(passed);
+            while self.marks.front().is_some_and(|(at, _)| *at <= frame.position) {
+                mark = self.marks.pop_front();
             }
             // Frames may be lost between the mark and this one: then the mark is not this one's.
             let exact = mark.is_some_and(|(at, _)| at == frame.position || frame.lost == 0);
@@ -421,9 +423,9 @@ impl TransportStream {
         let Some(payload) = self.id3.push(packet) else {
             return;
         };
-        if let Some(pts) = payload.started {
+        if payload.started {
             self.end_tag();
-            self.id3.tag_pts = pts.unwrap_or(0);
+            self.id3.tag_pts = payload.pts.unwrap_or(0);
         }
         if self.id3.tag.len() + payload.bytes.len() <= MAX_TAG {
             self.id3.tag.extend_from_slice(&payload.bytes);

@@ -54,7 +54,7 @@ impl Movie {
                     .map_or(usize::MAX, |size| usize::try_from(size).unwrap_or(usize::MAX));
                 let mut body = input.bytes_at(at, size)?;
                 drop(body.split_to(header.length.min(body.len())));
-                let fragmented = child(&body, b"mvex").is_some();
+                let fragmented = child(&body, *b"mvex").is_some();
                 return Ok(Self {
                     header: body,
                     fragmented,
@@ -98,7 +98,7 @@ impl Mp4Packets {
             return UnsupportedContainerSnafu { container }.fail();
         };
         let tables = descendant(&track, &[b"mdia", b"minf", b"stbl"]).ok_or_else(malformed)?;
-        let mut codec = boxes::sample_entry(&child(&tables, b"stsd").ok_or_else(malformed)?)?;
+        let mut codec = boxes::sample_entry(&child(&tables, *b"stsd").ok_or_else(malformed)?)?;
         let time_scale = descendant(&track, &[b"mdia", b"mdhd"])
             .and_then(|header| boxes::time_scale(&header))
             .ok_or_else(malformed)?;
@@ -124,7 +124,7 @@ impl Mp4Packets {
             frames => u64::from(samples.count()) * u64::from(frames),
         };
         let edit = descendant(&track, &[b"edts", b"elst"]).and_then(|list| boxes::edit(&list));
-        let movie_scale = child(movie, b"mvhd").and_then(|header| boxes::time_scale(&header));
+        let movie_scale = child(movie, *b"mvhd").and_then(|header| boxes::time_scale(&header));
         let declared = Declared {
             edit_list: edit.map(|(start, duration)| {
                 let edit = Edit {
@@ -240,8 +240,8 @@ pub(super) fn itunes_text(movie: &Bytes, name: &[u8]) -> Option<String> {
     boxes(&items)
         .filter(|(kind, _)| kind == b"----")
         .find_map(|(_, item)| {
-            let found = child(&item, b"name")?;
-            let data = child(&item, b"data")?;
+            let found = child(&item, *b"name")?;
+            let data = child(&item, *b"data")?;
             (found.get(4..)? == name)
                 .then(|| String::from_utf8_lossy(data.get(8..).unwrap_or_default()).into_owned())
         })
@@ -253,6 +253,6 @@ pub(super) fn item_list(movie: &Bytes) -> Option<Bytes> {
     // With a version and flags before its boxes, or, as QuickTime has it, without.
     let versioned = meta.get(4..).map(|rest| meta.slice_ref(rest));
     versioned
-        .and_then(|boxes| child(&boxes, b"ilst"))
-        .or_else(|| child(&meta, b"ilst"))
+        .and_then(|boxes| child(&boxes, *b"ilst"))
+        .or_else(|| child(&meta, *b"ilst"))
 }

@@ -69,7 +69,7 @@ impl Places {
 impl Samples {
     /// Reads `stbl`; `None` if a table is missing or contradicts itself.
     pub(super) fn read(tables: &Bytes) -> Option<Self> {
-        let sizes = child(tables, b"stsz")?;
+        let sizes = child(tables, *b"stsz")?;
         let (_, _, mut fields) = full(&sizes)?;
         let (all, count) = (fields.u32()?, fields.u32()?);
         let (count, lengths) = if all == 0 {
@@ -78,14 +78,14 @@ impl Samples {
         } else {
             (count, Lengths::All(all))
         };
-        let places = match (child(tables, b"stco"), child(tables, b"co64")) {
+        let places = match (child(tables, *b"stco"), child(tables, *b"co64")) {
             (Some(table), _) => Places::Short(table.get(8..).map(|rest| table.slice_ref(rest))?),
             (_, Some(table)) => Places::Long(table.get(8..).map(|rest| table.slice_ref(rest))?),
             _ => return None,
         };
-        let (chunks, placed) = chunk_runs(&child(tables, b"stsc")?, places.len())?;
+        let (chunks, placed) = chunk_runs(&child(tables, *b"stsc")?, places.len())?;
         let count = count.min(placed);
-        let (times, duration) = time_runs(&child(tables, b"stts")?, count)?;
+        let (times, duration) = time_runs(&child(tables, *b"stts")?, count)?;
         Some(Self {
             count,
             lengths,

@@ -65,7 +65,7 @@ impl HlsPcm {
             Some(Message::Control(control)) => Upcoming::Control(control),
             None => Upcoming::End,
         };
-        self.recognise(Bytes::new(), true)?;
+        self.recognise(&Bytes::new(), true)?;
         let ends_run = self.ends_run(&upcoming);
         if let Some(demux) = &mut self.demux {
             match &upcoming {
@@ -111,16 +111,16 @@ impl HlsPcm {
                 demux.push(bytes);
                 Ok(())
             }
-            None => self.recognise(bytes, false),
+            None => self.recognise(&bytes, false),
         }
     }
 
     /// Finds the container of bytes that no demuxer has taken yet. With `all` no more of them will come.
-    fn recognise(&mut self, bytes: Bytes, all: bool) -> Result<(), DecodeError> {
+    fn recognise(&mut self, bytes: &Bytes, all: bool) -> Result<(), DecodeError> {
         if self.demux.is_some() || (bytes.is_empty() && self.unknown.is_empty()) {
             return Ok(());
         }
-        let bytes = append(&mut self.unknown, &bytes);
+        let bytes = append(&mut self.unknown, bytes);
         match sniff::demuxer(&bytes, all)? {
             Some(mut demux) => {
                 if let Some(segment) = &self.segment {

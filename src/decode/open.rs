@@ -5,6 +5,8 @@ use std::io::{Read, Seek};
 use super::{DecodeError, DecodeParams, Decoder, file, source::PcmSource};
 #[cfg(feature = "file")]
 use crate::file::{FileSource, Location};
+#[cfg(all(feature = "file", feature = "hls"))]
+use crate::media::NotMediaReason;
 #[cfg(feature = "hls")]
 use crate::{decode::hls::HlsPcm, hls::HlsSource, stream::StreamParams};
 use crate::{
@@ -81,9 +83,8 @@ impl Decoder {
         let source = FileSource::new(location.clone(), params.file_params());
         let opened = Self::from_file(&source, params, mode).await;
         #[cfg(feature = "hls")]
-        if let (Err(DecodeError::UnsupportedContainer { container }), Location::Url(url)) =
-            (&opened, &location)
-            && container == file::PLAYLIST
+        if let (Err(error), Location::Url(url)) = (&opened, &location)
+            && is_playlist(error)
         {
             let source = HlsSource::new(url.clone(), params.hls_params());
             return Self::from_hls(source, params, mode).await;
@@ -144,6 +145,20 @@ impl Decoder {
     fn from_input(input: &file::Input, params: &DecodeParams) -> Result<Self, DecodeError> {
         let track: Box<dyn PcmSource> = Box::new(file::open(input)?);
         Self::with_source(track, params.target())
+    }
+}
+
+/// Whether a file turned out to be a playlist. It is commonly refused before it is stored; what an app accepted, or what
+/// was kept already, is known by its first bytes.
+#[cfg(all(feature = "file", feature = "hls"))]
+fn is_playlist(error: &DecodeError) -> bool {
+    match error {
+        DecodeError::File { source } => {
+            let refused = source.not_media();
+            refused.is_some_and(|refused| refused.reason == NotMediaReason::Playlist)
+        }
+        DecodeError::UnsupportedContainer { container } => container == file::PLAYLIST,
+        _ => false,
     }
 }
 

@@ -26,6 +26,7 @@ use std::task::{Context, Poll};
 use async_channel::Sender;
 use bytes::Bytes;
 
+use super::beginning::Judgement;
 use super::error::{ChangedSnafu, NotSeekableSnafu};
 use super::remote::Remote;
 use super::schedule::{self, Action, ReadaheadRamp, Slot, Snapshot, Span};
@@ -34,6 +35,7 @@ use super::sink::Sink;
 use super::transfer::{Transfer, TransferEvent};
 use super::transfers::Transfers;
 use super::{FileControl, FileError};
+use crate::media::Judge;
 use crate::rt;
 use crate::storage::{Demand, DemandWatch, StatusWatch};
 
@@ -50,6 +52,7 @@ pub(super) struct DownloadOptions {
     /// Whether `ETag` and `Last-Modified` are stored beside the entry, for `revalidate`.
     pub(super) stores_validators: bool,
     pub(super) settings: Arc<DownloadSettings>,
+    pub(super) judge: Judge,
 }
 
 pub(super) struct Download {
@@ -68,6 +71,8 @@ pub(super) struct Download {
     /// Whether the look-ahead is full. It is filled again when a quarter of it is used up: a connection that is read in
     /// small steps while the system's buffers are full crawls.
     is_full: bool,
+    /// What the judge has said of the file.
+    pub(super) judgement: Judgement,
 }
 
 /// Why a download stops before the file is complete.
@@ -92,11 +97,13 @@ impl Download {
     /// `None` if the sink has ended.
     pub(super) fn new(
         remote: Remote,
-        sink: Sink,
+        mut sink: Sink,
         options: DownloadOptions,
         transfers: Arc<Transfers>,
     ) -> Option<Self> {
+        let first = sink.writer()?.first_missing(0..1);
         Some(Self {
+            judgement: Judgement::new(sink.resumable, first.is_none()),
             demand: sink.demand()?,
             remote,
             sink,
@@ -125,7 +132,10 @@ impl Download {
     }
 
     async fn run_to_end(mut self) {
-        let outcome = self.run_loop().await;
+        let mut outcome = self.run_loop().await;
+        if matches!(outcome, Err(StopReason::Changed)) {
+            outcome = Err(self.explain_change().await);
+        }
         // Before the sink ends: its disk work must not keep a connection open.
         self.transfers.cancel();
         let Self { sink, remote, .. } = self;
@@ -145,7 +155,9 @@ impl Download {
             if let Some(len) = self.complete_len() {
                 return Ok(Some(len));
             }
-            let continue_main = self.act()?;
+            // While the beginning is judged its bytes are held back. To the schedule they would be missing, with no transfer
+            // that brings them: it would request them again.
+            let continue_main = self.judgement.is_open() || self.act()?;
             match self.next_event(continue_main).await {
                 LoopEvent::Demand(None) => return Ok(None),
                 event => self.handle(event).await?,
@@ -169,6 +181,8 @@ impl Download {
                 .with(|slots| slots.main.as_ref().map(waits_for_head))
             {
                 Some(true) => {}
+                // Its head alone does not decide. The caller is told by this call, and not by the first read.
+                Some(false) if self.is_suspect() => {}
                 Some(false) => return self.first_bytes(),
                 None if self.transfers.is_cancelled() => return Err(StopReason::Failed(FileError::Stopped)),
                 // The server ignores ranges: the transfer was given up, and the whole file is asked for.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use snafu::Snafu;
 
 use crate::cache::CacheError;
+use crate::media::NotMedia;
 use crate::net::NetError;
 use crate::storage::{StreamingError, WaitError};
 
@@ -33,6 +34,14 @@ pub enum FileError {
     Changed {
         /// The URL, redacted.
         url: String,
+    },
+    /// The server sent something that is no media: another network's login page, an error as JSON, an empty body. What the
+    /// cache has of the file stays there.
+    #[snafu(transparent)]
+    NotMedia {
+        /// What came.
+        #[snafu(source(from(NotMedia, Arc::new)))]
+        source: Arc<NotMedia>,
     },
     /// The file was opened offline, and not all of it is in the cache.
     #[snafu(display("offline, and {resource} is not complete in the cache"))]
@@ -114,6 +123,14 @@ impl FileError {
     /// Whether the file changed on the server while it was read. Open it again.
     pub fn is_changed(&self) -> bool {
         matches!(self, Self::Changed { .. })
+    }
+
+    /// What came in place of the file, if that was no media.
+    pub fn not_media(&self) -> Option<&NotMedia> {
+        match self {
+            Self::NotMedia { source } => Some(source),
+            _ => None,
+        }
     }
 
     /// Whether bytes are missing and the file was opened offline.

@@ -66,6 +66,9 @@
 //!   nothing proves that the rest belongs to the same file, and the download starts anew.
 //! - A file that changes on the server is downloaded anew. A reader that has it open gets [`FileError::Changed`]: bytes of
 //!   two versions are never mixed. Where a server sends neither `ETag` nor `Last-Modified`, only the length can tell.
+//! - What is no media is not the file: a login page of another network, an error as JSON, an empty body, a status other than
+//!   200 and 206. It is refused with [`FileError::NotMedia`] before a byte of it is stored, and what the cache has of the
+//!   file stays. Media is known by its bytes more than by its `Content-Type`; [`FileParams::judge`] has the app decide.
 //! - Each block from the cache is checked when it is first read. A damaged one is downloaded again while the file plays, and
 //!   is taken only if it has the stored checksum. Offline the reader gets
 //!   [`StreamingError::Damaged`](crate::storage::StreamingError::Damaged). The entry leaves the cache either way.
@@ -89,6 +92,7 @@
 //! - Dropping the last reader, or the stream, closes the connections at once, whatever the driver is doing. What was
 //!   downloaded stays.
 
+mod beginning;
 mod download;
 mod error;
 mod event;
@@ -108,7 +112,9 @@ mod stream;
 mod transfer;
 mod transfers;
 
-pub use crate::media::{Access, Bypass, EntryNames, OpenMode, Origin};
+pub use crate::media::{
+    Access, Bypass, EntryNames, NotMedia, NotMediaReason, OpenMode, Origin, Received, Verdict,
+};
 pub use download::FileDriver;
 pub use error::FileError;
 pub use event::{FileControl, FileEvents};

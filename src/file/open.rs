@@ -20,6 +20,7 @@ use async_channel::Sender;
 use futures_lite::future;
 use snafu::{OptionExt as _, ResultExt as _};
 
+use super::beginning::{self, Probed};
 use super::download::{Download, DownloadOptions, FileDriver, StopReason};
 use super::error::{LocalSnafu, NoClientSnafu, OfflineMissSnafu};
 use super::lookup::{CacheLookup, DownloadTarget, MemoryEntry, Resource};
@@ -213,8 +214,19 @@ impl FileContext {
         };
         let (cache, EntryName { asset, path }) = (cache.blocking().clone(), name.clone());
         let validators = rt::unblock(move || StoredValidators::load(&cache, &asset, &path)).await;
-        let request = access.headers_of(url).request(url.clone());
-        revalidate::is_unchanged(client, request, validators.as_ref(), len).await
+        let request = || access.headers_of(url).request(url.clone());
+        if revalidate::is_unchanged(client, request(), validators.as_ref(), len).await? {
+            return Ok(true);
+        }
+        // Any answer but the file's own contradicts it. Only another file is worth a download.
+        match beginning::probe(client, request(), &access.judge).await {
+            Probed::Media => Ok(false),
+            Probed::NotMedia(refusal) => {
+                log::warn!("{refusal}; the file in the cache plays");
+                Ok(true)
+            }
+            Probed::Unknown => Ok(true),
+        }
     }
 
     /// Sends the first request, or shares the download of another source. Each round of the loop has a target; it starts
@@ -293,6 +305,10 @@ impl FileContext {
             match download.first_response(position).await {
                 Ok(()) => {}
                 Err(StopReason::Changed) if is_resumed => {
+                    // A network's login page contradicts what is there as a new version does.
+                    if let StopReason::Failed(error) = download.explain_change().await {
+                        return Err(error);
+                    }
                     log::info!("{}: changed on the server, downloading it anew", redacted(url));
                     remote = download.discard_changed().await;
                     continue;
@@ -351,6 +367,7 @@ impl FileContext {
             stores_validators: params.revalidate,
             accept_unproven_end: params.accept_unproven_end,
             settings: self.settings(),
+            judge: params.access.judge.clone(),
         }
     }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::cache::{AssetCache, AssetId, CachePath};
-use crate::media::{Access, EntryNames};
+use crate::media::{Access, EntryNames, Received, Verdict};
 use crate::net::HttpClient;
 
 /// How far ahead of its readers a file is downloaded.
@@ -83,6 +83,12 @@ impl FileParams {
         self
     }
 
+    /// Has the app say whether what a server sent is the file: see [`Access::judge`].
+    pub fn judge(mut self, judge: impl Fn(&Received<'_>) -> Verdict + Send + Sync + 'static) -> Self {
+        self.access = self.access.judge(judge);
+        self
+    }
+
     /// Keeps the file under this name, whatever its URL. By default [`entry_names`](Self::entry_names) make the name of
     /// the URL.
     pub fn cache_path(mut self, path: CachePath) -> Self {
@@ -108,8 +114,8 @@ impl FileParams {
     /// Set it before the first download: the server's `ETag` and `Last-Modified` are then stored beside the file.
     /// Otherwise only the length can be compared.
     ///
-    /// The cached file plays if the server cannot be reached, answers 5xx, or does not answer within three seconds. If
-    /// the server refuses (403, 404), opening fails and the file stays in the cache.
+    /// The cached file plays if the server cannot be reached, answers 5xx, sends something that is no media, or does not
+    /// answer within three seconds. If the server refuses (403, 404), opening fails and the file stays in the cache.
     pub fn revalidate(mut self, ask: bool) -> Self {
         self.revalidate = ask;
         self

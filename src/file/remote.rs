@@ -79,6 +79,11 @@ impl Remote {
         })
     }
 
+    /// A request for whatever the server has now.
+    pub(super) fn unconditional_request(&self) -> Request {
+        self.headers.request(self.url.clone())
+    }
+
     pub(super) fn request(&self, span: Span) -> Request {
         let mut request = self.headers.request(self.url.clone());
         // A range from 0 too: only its answer shows whether the server serves ranges.

@@ -38,6 +38,7 @@ impl Download {
     }
 
     fn head(&mut self, slot: Slot, response: Response) -> Result<(), StopReason> {
+        self.judge_head(slot, &response, response.start())?;
         // Before a byte of the body: bytes of two versions must not meet in one file.
         self.remote.check(&response).map_err(|_| StopReason::Changed)?;
         let total = self.remote.total();
@@ -106,8 +107,17 @@ impl Download {
         chunks
     }
 
-    /// Stores the consecutive `chunks` at `at`.
+    /// Stores the consecutive `chunks` at `at`, unless they are the beginning of the file and not judged yet.
     pub(super) fn store(&mut self, at: u64, chunks: &[Bytes]) -> Result<(), StopReason> {
+        match self.judge_bytes(at, chunks)? {
+            Some(judged) if judged.is_empty() => Ok(()),
+            Some(judged) => self.store_judged(0, &judged),
+            None => self.store_judged(at, chunks),
+        }
+    }
+
+    /// Stores the consecutive `chunks` at `at`.
+    pub(super) fn store_judged(&mut self, at: u64, chunks: &[Bytes]) -> Result<(), StopReason> {
         let len = chunks.iter().map(|chunk| chunk.len() as u64).sum();
         let reached = at.saturating_add(len);
         if self.remote.total().is_none() && reached > self.options.unknown_length_limit {
@@ -127,10 +137,11 @@ impl Download {
     fn ended(&mut self, slot: Slot, at: u64, with_connection: bool) -> Result<(), StopReason> {
         // The end of a part proves nothing. What follows is requested: bytes, or the answer that there are none (fault
         // D7).
-        let proves_end = self
-            .transfers
-            .take(slot)
-            .is_some_and(|transfer| transfer.span.end.is_none() && !transfer.partial);
+        let transfer = self.transfers.take(slot);
+        let is_part = transfer.as_ref().is_some_and(|transfer| transfer.partial);
+        let is_part_of_more = is_part && self.remote.total().is_none_or(|total| at < total);
+        self.judge_end(slot, is_part_of_more)?;
+        let proves_end = transfer.is_some_and(|transfer| transfer.span.end.is_none() && !transfer.partial);
         if !proves_end || self.remote.total().is_some() {
             return Ok(());
         }
@@ -146,6 +157,7 @@ impl Download {
 
     async fn failed(&mut self, slot: Slot, error: NetError) -> Result<(), StopReason> {
         let transfer = self.transfers.take(slot);
+        self.forget_beginning(slot);
         let was_reading = transfer.is_some_and(|transfer| !transfer.waits_for_head());
         match error {
             NetError::Changed { .. } => return Err(StopReason::Changed),
@@ -181,6 +193,7 @@ impl Download {
         {
             log::debug!("{error}; once more, without the parked transfer");
             drop(parked);
+            self.forget_beginning(Slot::Main);
             return Ok(());
         }
         Err(StopReason::Failed(FileError::from(error)))

@@ -112,7 +112,8 @@ pub(super) async fn is_unchanged(
         Some(Ok(response)) => Ok(is_same(&response)),
         // The first byte does not exist: the file on the server is empty now.
         Some(Err(NetError::RangeNotSatisfiable { .. })) => Ok(len == 0),
-        Some(Err(error)) if error.is_transient() => {
+        // A status of success that stands for no file says no more about this one than 5xx does.
+        Some(Err(error)) if error.is_transient() || error.status().is_some_and(|status| status < 400) => {
             log::info!("{error}; the file in the cache plays");
             Ok(true)
         }

@@ -2,7 +2,8 @@
 
 use std::{fmt, sync::Arc};
 
-use super::EntryNames;
+use super::judge::Judge;
+use super::{EntryNames, Received, Verdict};
 use crate::{
     cache::{AssetCache, AssetId},
     net::{HttpClient, Request, Url},
@@ -31,6 +32,7 @@ pub struct Access {
     /// Values may be credentials: never shown.
     headers: Vec<(String, String)>,
     pub(crate) names: EntryNames,
+    pub(crate) judge: Judge,
 }
 
 impl Access {
@@ -72,6 +74,28 @@ impl Access {
     /// How a URL becomes the name of an entry; by the whole URL unless set.
     pub fn entry_names(mut self, names: EntryNames) -> Self {
         self.names = names;
+        self
+    }
+
+    /// Has the app say whether what a server sent is media: what it is called and how it begins. The crate's own verdict is
+    /// in [`Received::not_media`], and holds where the app repeats it. A status other than 200 and 206 and an empty body are
+    /// refused without asking.
+    ///
+    /// `judge` runs on the thread that downloads, once for each beginning of a file that comes.
+    ///
+    /// ```
+    /// use kithara::media::{Access, Verdict};
+    ///
+    /// // A server that calls its tracks `text/html`.
+    /// let access = Access::default().judge(|received| match received.not_media {
+    ///     Some(_) if received.start.starts_with(b"MYFORMAT") => Verdict::Media,
+    ///     Some(_) => Verdict::NotMedia,
+    ///     None => Verdict::Media,
+    /// });
+    /// # let _ = access;
+    /// ```
+    pub fn judge(mut self, judge: impl Fn(&Received<'_>) -> Verdict + Send + Sync + 'static) -> Self {
+        self.judge = Judge::new(judge);
         self
     }
 
@@ -120,6 +144,7 @@ impl fmt::Debug for Access {
             .field("asset", &self.asset)
             .field("headers", &headers)
             .field("entry_names", &self.names)
+            .field("judge", &self.judge)
             .finish()
     }
 }

@@ -10,20 +10,27 @@
 //!    net  cache         HttpClient, AssetCache
 //! ```
 //!
-//! Two rules are kept here, so that they are the same in every source:
+//! Three rules are kept here, so that they are the same in every source:
 //!
 //! - A header that is given for a source goes to the origin (scheme, host, port) of the source's own URL and to no other.
+//! - Nothing that is not media takes a file's place: see [`NotMedia`].
 //! - What an entry of the cache is called depends on the URL and on [`EntryNames`], and on nothing else.
 
 mod access;
 mod bypass;
 mod entry_names;
+mod judge;
 mod mode;
 mod origin;
+mod signature;
 
 pub use access::Access;
 pub(crate) use access::SourceHeaders;
 pub use bypass::Bypass;
 pub use entry_names::EntryNames;
+#[cfg(feature = "file")]
+pub(crate) use judge::Candidate;
+pub(crate) use judge::Judge;
+pub use judge::{NotMedia, NotMediaReason, Received, Verdict};
 pub use mode::OpenMode;
 pub use origin::Origin;

@@ -68,6 +68,12 @@ impl Response {
         self.body.delivery().range
     }
 
+    /// Position in the file of the body's first byte.
+    #[cfg(feature = "file")]
+    pub(crate) fn start(&self) -> u64 {
+        self.body.position()
+    }
+
     /// The length of the whole file, if the server said it.
     pub fn total_length(&self) -> Option<u64> {
         self.body.delivery().total

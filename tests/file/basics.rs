@@ -4,7 +4,9 @@ use std::io::{Read, Seek, SeekFrom};
 
 use futures_lite::StreamExt;
 use futures_lite::future::{block_on, poll_once};
-use kithara::file::{FileControl, FileError, FileParams, FileParts, FileSource, LookAhead, OpenMode, Origin};
+use kithara::file::{
+    FileControl, FileError, FileParams, FileParts, FileSource, LookAhead, NotMediaReason, OpenMode, Origin,
+};
 use kithara::stream::{Message, Source, Stream, StreamError, StreamParams};
 use kithara_test_support::{Content, Ended, Pattern, Rule};
 
@@ -205,12 +207,12 @@ fn what_is_not_there_is_said_at_open() {
     assert!(!format!("{error} {error:?}").contains("secret"));
 }
 
+/// F1: an empty body is no file, whatever the status says.
 #[test]
-fn an_empty_file_ends_at_once() {
+fn an_empty_file_is_refused_at_open() {
     let stage = Stage::new(0);
-    let mut reader = stage.reader();
-    assert_eq!(reader.read(&mut [0; 10]).unwrap(), 0);
-    assert_eq!(reader.len(), Some(0));
+    let error = block_on(stage.source().open_reader(OpenMode::Online)).unwrap_err();
+    assert_eq!(error.not_media().unwrap().reason, NotMediaReason::Empty);
 }
 
 /// S1, N5: the connection is closed when the last reader goes, whatever the driver does.

@@ -15,12 +15,12 @@ pub fn open_offline(stage: &Stage) -> Result<FileReader, FileError> {
     block_on(stage.source().open_reader(OpenMode::Offline))
 }
 
-fn names(stage: &Stage) -> (AssetId, CachePath) {
+pub fn names(stage: &Stage) -> (AssetId, CachePath) {
     (AssetId::from_url(&stage.url()), CachePath::from_url(&stage.url()))
 }
 
 /// Waits until the file is an entry.
-fn wait_cached(stage: &Stage) {
+pub fn wait_cached(stage: &Stage) {
     let (asset, path) = names(stage);
     let start = std::time::Instant::now();
     while !block_on(stage.cache.contains(&asset, &path)).unwrap() {
@@ -194,7 +194,7 @@ fn c19_a_full_cache_is_passed_by() {
     }
 }
 
-fn partial_files(dir: &std::path::Path) -> usize {
+pub fn partial_files(dir: &std::path::Path) -> usize {
     let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
     let count = |entry: std::fs::DirEntry| match entry.file_type() {
         Ok(kind) if kind.is_dir() => partial_files(&entry.path()),

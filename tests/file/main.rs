@@ -27,6 +27,7 @@ mod damaged;
 mod dropped;
 mod matrix;
 mod model;
+mod not_media;
 mod revalidated;
 mod seeks;
 mod shared;

@@ -10,7 +10,7 @@ use crate::cached::open_offline;
 use crate::*;
 
 /// Opens with the server asked, reads all and compares. Where the bytes came from.
-fn asked(stage: &Stage, content: &Pattern, len: u64) -> Origin {
+pub fn asked(stage: &Stage, content: &Pattern, len: u64) -> Origin {
     let source = FileSource::new(stage.url(), stage.params().revalidate(true));
     let mut parts = block_on(source.open_parts(OpenMode::Online)).unwrap();
     let thread = std::thread::spawn(move || block_on(parts.driver));

@@ -24,7 +24,8 @@ pub enum FileControl {
         /// Why.
         reason: Bypass,
     },
-    /// The file is complete in the cache. From now on it plays without a connection.
+    /// The file is complete in the cache. From now on it plays without a connection. A stream that has read a whole file
+    /// tells this, or why it is not so, before it ends.
     Cached,
 }
 

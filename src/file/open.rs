@@ -41,6 +41,8 @@ pub(super) struct OpenFile {
     pub(super) resource: Resource,
     pub(super) driver: FileDriver,
     pub(super) events: FileEvents,
+    /// Where another source downloads the file: the other end of `events`, which tells when they are dropped.
+    listener: Option<Sender<FileControl>>,
 }
 
 /// An open file whose driver runs.
@@ -109,6 +111,7 @@ impl FileContext {
                         resource,
                         driver,
                         events,
+                        listener,
                     } = opened;
                     drop(answer.try_send(Ok(StartedFile { resource, events })));
                     // An answer that is never received holds the resource, and that counts as a reader. It lives as long
@@ -116,6 +119,9 @@ impl FileContext {
                     drop((answer, context));
                     if driver.serves_readers() {
                         driver.await;
+                    } else if let Some(listener) = listener {
+                        // Tells when the other source's download is kept, as long as there is somebody to tell.
+                        future::or(driver, listener.closed()).await;
                     }
                 }
             }
@@ -336,6 +342,7 @@ impl FileContext {
             return Ok(OpenFile {
                 resource: target.resource,
                 driver: FileDriver::of(download),
+                listener: None,
                 events,
             });
         }
@@ -414,7 +421,8 @@ impl OpenFile {
         let _ = sender.try_send(FileControl::Opened { origin, len });
         subscribers.subscribe(&sender);
         Self {
-            driver: FileDriver::following(resource.watch(), sender),
+            driver: FileDriver::following(resource.watch(), sender.clone()),
+            listener: Some(sender),
             resource,
             events,
         }
@@ -429,6 +437,7 @@ impl OpenFile {
         let opened = Self {
             resource,
             driver: FileDriver::idle(),
+            listener: None,
             events,
         };
         (opened, sender)

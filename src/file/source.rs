@@ -88,6 +88,7 @@ impl FileSource {
             resource,
             driver,
             events,
+            ..
         } = self.context.open(0, mode, transfers).await?;
         Ok(FileParts {
             reader: FileReader::new(&resource),

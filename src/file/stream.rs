@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use async_lock::Mutex;
 use bytes::{Bytes, BytesMut};
-use futures_lite::stream;
+use futures_lite::{StreamExt as _, stream};
 
 use super::error::ChangedSnafu;
 use super::open::{FileContext, StartedFile};
-use super::{FileControl, FileError, FileEvents, OpenMode};
+use super::{FileControl, FileError, FileEvents, OpenMode, Origin};
 use crate::rt;
 use crate::storage::{Found, StreamingError, StreamingResource, WaitError, Waiter};
 use crate::stream::{Message, SourceStream, StreamError};
@@ -36,11 +36,43 @@ struct ReadSession {
     events: FileEvents,
     /// Whether bytes were read.
     was_read: bool,
+    /// Whether it is still to be said if the file is kept.
+    awaits_word: bool,
+}
+
+impl ReadSession {
+    fn note(&mut self, event: &FileControl) {
+        match event {
+            FileControl::Opened { origin, .. } => self.awaits_word = *origin == Origin::Network,
+            FileControl::Cached | FileControl::CacheBypassed { .. } => self.awaits_word = false,
+        }
+    }
 }
 
 impl ReadState {
     fn event(&mut self) -> Option<FileControl> {
-        self.session.as_mut()?.events.try_next()
+        let session = self.session.as_mut()?;
+        let event = session.events.try_next()?;
+        session.note(&event);
+        Some(event)
+    }
+
+    /// What there is to tell behind the last byte: whether the file is kept. The commit syncs the disk, and the reader is
+    /// faster. `None` when there is nothing more to tell.
+    async fn last_event(&mut self) -> Option<FileControl> {
+        let session = self.session.as_mut()?;
+        let resource = session.waiter.resource();
+        // Only a whole file is committed. Where a jump left a gap behind, its download may take as long as the track.
+        let is_whole = resource
+            .len()
+            .is_some_and(|len| resource.missing(0..len).is_empty());
+        if !(is_whole && session.awaits_word) {
+            return None;
+        }
+        // Ends with the driver, which tells before it ends.
+        let event = session.events.next().await?;
+        session.note(&event);
+        Some(event)
     }
 
     /// The bytes at `position`. `None`: they have not come yet. Empty: the end.
@@ -143,6 +175,10 @@ impl FileItems {
             state = back;
             let failed = match found {
                 Ok(Some(bytes)) if bytes.is_empty() => {
+                    // A consumer that gets the end is gone: what is told after it is told to nobody.
+                    if let Some(event) = state.last_event().await {
+                        return Ok(Some(Message::Control(event)));
+                    }
                     self.ended = true;
                     return Ok(None);
                 }
@@ -181,6 +217,7 @@ impl FileItems {
             waiter: resource.reading(self.position),
             events,
             was_read: false,
+            awaits_word: false,
         });
         Ok(())
     }

@@ -269,7 +269,7 @@ fn a_stream_has_the_bytes_in_order_and_follows_seeks() {
             }
         }
         assert_eq!(at, stage.len);
-        let _ = cached;
+        assert!(cached, "told before the end");
     });
     let stage = Stage::new(40 * MIB);
     block_on(async {

@@ -32,6 +32,7 @@ mod revalidated;
 mod seeks;
 mod shared;
 mod spare;
+mod told;
 
 use std::io::{Read, Seek, SeekFrom};
 use std::pin::Pin;

@@ -14,6 +14,8 @@
 
 mod files;
 #[cfg(all(feature = "file", feature = "hls"))]
+mod hls;
+#[cfg(all(feature = "file", feature = "hls"))]
 mod open;
 mod output;
 mod pcm;

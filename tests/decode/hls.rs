@@ -1,0 +1,86 @@
+//! HLS through the whole of it: playlists, server, cache, stream, demuxers and decoders.
+
+use std::time::Duration;
+
+use futures_lite::future::block_on;
+use kithara::cache::AssetCache;
+use kithara::decode::{DecodeParams, Decoder};
+use kithara::media::{Access, OpenMode};
+use kithara::net::HttpClient;
+use kithara_test_support::{Server, media};
+use serde_json::Value;
+use tempfile::{TempDir, tempdir};
+
+use crate::pcm::rest;
+
+struct Player {
+    server: Server,
+    params: DecodeParams,
+    _dir: TempDir,
+}
+
+impl Player {
+    fn new() -> Self {
+        let dir = tempdir().unwrap();
+        let cache = block_on(AssetCache::builder(dir.path()).max_bytes(1 << 30).open()).unwrap();
+        Self {
+            server: Server::start(media()).unwrap(),
+            params: DecodeParams::new().access(Access::new(HttpClient::new().unwrap(), cache)),
+            _dir: dir,
+        }
+    }
+
+    fn open(&self, tree: &str, mode: OpenMode) -> Decoder {
+        let url = self.server.url(&format!("/segments/{tree}/playlist.m3u8"));
+        block_on(Decoder::open(url.as_str(), &self.params, mode)).unwrap()
+    }
+}
+
+fn trees() -> Value {
+    serde_json::from_slice(&std::fs::read(media().join("segments.json")).unwrap()).unwrap()
+}
+
+/// P1, P3: online and, with the server gone, from the cache: as many frames as the container declares, and the same ones.
+#[test]
+fn trees_are_heard_whole_online_and_offline() {
+    let player = Player::new();
+    let mut heard = Vec::new();
+    let trees = trees();
+    let known = trees
+        .as_object()
+        .unwrap()
+        .iter()
+        .filter(|(name, _)| *name != "opus" || cfg!(feature = "opus"));
+    for (name, row) in known.clone() {
+        let mut decoder = player.open(name, OpenMode::Online);
+        let channels = usize::from(decoder.spec().channels.count());
+        let samples = rest(&mut decoder);
+        assert_eq!(
+            (samples.len() / channels) as u64,
+            row["frames"].as_u64().unwrap(),
+            "{name}"
+        );
+        heard.push(samples);
+    }
+    player.server.stop();
+    for ((name, _), online) in known.zip(heard) {
+        assert!(
+            rest(&mut player.open(name, OpenMode::Offline)) == online,
+            "{name}"
+        );
+    }
+}
+
+/// P2: the stream has ended and is closed; a seek back begins another one of the same source.
+#[test]
+fn a_seek_back_from_the_end_goes_on() {
+    let player = Player::new();
+    let mut decoder = player.open("ladder/flac", OpenMode::Online);
+    let whole = rest(&mut decoder);
+    for frame in [0_usize, 100_000, 264_000] {
+        decoder
+            .seek(Duration::from_secs_f64(frame as f64 / 44_100.0))
+            .unwrap();
+        assert!(rest(&mut decoder) == whole[frame * 2..], "frame {frame}");
+    }
+}

@@ -29,7 +29,7 @@
 //!                    └─ pending commits: writes on their way to the disk
 //! ```
 //!
-//! So a dropped stream asks for nothing more: dropping the player drops the connections and discards the writes (S1).
+//! So a dropped stream asks for nothing more: dropping the player closes its connections (S1).
 
 use std::{collections::VecDeque, future::poll_fn, pin::pin, sync::Arc, time::Duration};
 
@@ -148,8 +148,8 @@ impl Player {
 
     /// One step, while the pending commits are polled.
     async fn step_beside_commits(&mut self) -> Result<bool, HlsError> {
-        // Out of `self`, which the step borrows whole. Dropping this future loses them, and with them their writes: only the
-        // stream's own drop does that, as nothing polls a player but the stream that owns it.
+        // Out of `self`, which the step borrows whole. A dropped call loses them: only the drop of the stream does that, as
+        // nothing polls a player but the stream that owns it.
         let mut commits = std::mem::take(&mut self.commits);
         let step = {
             let mut step = pin!(self.step());

@@ -196,33 +196,6 @@ fn w2_what_was_refused_leaves_nothing_on_the_disk() {
     }
 }
 
-/// Fault W1: nor of one whose middle was read first, where its bytes may look like anything.
-#[test]
-fn w1_nothing_is_left_of_a_page_that_was_read_from_its_middle() {
-    use futures_lite::StreamExt as _;
-    use kithara::stream::Source as _;
-    let mut stage = stage();
-    let page = format!("{PAGE}{}", "<p>words</p>".repeat(100_000));
-    let rule = Rule::new().content(Content::bytes(page.as_bytes()));
-    stage.server.rule("/a.bin", rule.without_header("Content-Type"));
-    let mut source = stage.source();
-    source.seek_bytes(page.len() as u64 / 2).unwrap();
-    let mut stream = Stream::new(source, StreamParams::default());
-    block_on(async { while let Some(Ok(_)) = stream.next().await {} });
-    // The rest is fetched as long as the stream is there. Refused, its connection is closed in the middle.
-    let is_refused = |log: &kithara_test_support::Log| {
-        let asked = log
-            .requests
-            .iter()
-            .any(|request| request.range_start() == Some(0));
-        asked && log.open_connections() == 0
-    };
-    stage.server.wait_until(is_refused);
-    drop(stream);
-    stage.restart();
-    assert_eq!(partial_files(&stage.root.path().join("assets")), 0);
-}
-
 /// Fault W1: the half that an earlier session left is not given up for a page.
 #[test]
 fn w1_a_half_is_kept_whatever_answers_for_the_rest() {

@@ -1,13 +1,14 @@
 //! What decoders read from: [`Reader`], `Read + Seek` over a file that is still arriving, and (with the feature
 //! `stream`) `StreamReader`, `Read` over any stream.
 //!
-//! The rule this adds to [`StreamingResource`](crate::storage::StreamingResource): *a read waits for its first byte*,
-//! and then returns what is there. `Ok(0)` means a proven end and nothing else; every other way a wait can end is a
-//! typed error.
+//! The rule this adds: *a read waits for its first byte*, and then returns what is there. `Ok(0)` means a proven end and
+//! nothing else. Every other end of a wait is a typed error.
 //!
 //! ```text
-//!   decoder ── read, seek ──▶ Reader ── what is there? ──▶ StreamingResource ◀── write_at ── fetcher
-//!                               └─ where it reads, what it waits for ─────── demand ──────────▶┘
+//!   decoder ─ read, seek ─▶ Reader ─ read ─▶ StreamingResource ◀─ write_at ─ fetcher
+//!                             └─ position, awaited bytes ── demand ────────────▶┘
+//!
+//!   decoder ─ read ───────▶ StreamReader ─ poll ─▶ Stream ◀─ driver ─ source
 //! ```
 
 mod reader;

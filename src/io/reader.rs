@@ -8,17 +8,17 @@ use snafu::Snafu;
 
 use crate::storage::{Found, Interrupter, StreamingResource, Waiter};
 
-/// Why a seek was refused; the position is as before. Inside the [`io::Error`], for `get_ref().downcast_ref()`.
+/// Why a seek was refused. The position is as before. Inside the [`io::Error`], for `get_ref().downcast_ref()`.
 #[non_exhaustive]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Snafu)]
 pub enum SeekError {
-    /// `SeekFrom::End` while the length is unknown. Its kind is [`io::ErrorKind::Unsupported`].
+    /// The seek was relative to the end, and the length is not known. Its kind is [`io::ErrorKind::Unsupported`].
     #[snafu(display("the length is not known yet"))]
     UnknownLength,
-    /// Before the start, or beyond what a file position can be. Its kind is [`io::ErrorKind::InvalidInput`].
+    /// The target lies before the start, or beyond what a file position can be. Its kind is [`io::ErrorKind::InvalidInput`].
     #[snafu(display("the position would be negative or overflow"))]
     OutOfRange,
-    /// Bytes come in order only. Its kind is [`io::ErrorKind::Unsupported`].
+    /// A stream gives its bytes in order only. Its kind is [`io::ErrorKind::Unsupported`].
     #[snafu(display("a stream cannot seek"))]
     Unseekable,
 }
@@ -33,17 +33,17 @@ impl From<SeekError> for io::Error {
     }
 }
 
-/// Reads a [`StreamingResource`] while it arrives, like a [`File`](std::fs::File) that sometimes has to wait.
+/// Reads a [`StreamingResource`] while it arrives, like a [`File`](std::fs::File) whose reads may wait.
 ///
-/// - A read returns what is there from its position on, at least one byte; it blocks while there is none.
+/// - A read returns the bytes present from its position on, at least one. It blocks while there is none.
 /// - `Ok(0)` means the proven end, or an empty buffer. A missing byte is never an end.
-/// - A read that would wait ends with an error when the resource fails, or after an
-///   [interrupt](Interrupter::interrupt); the [`io::Error`] holds a [`WaitError<E>`](crate::storage::WaitError). Bytes that are there are read all
-///   the same. The kind is never `Interrupted`, which callers take for "try again".
-/// - Seeks do no I/O and behave as a `File`'s: past the end is allowed, and a read there gives `Ok(0)` once the end is
-///   proven. A fetcher learns of the new position by the next read.
+/// - A read that would wait ends with an error when the resource fails, or after an [interrupt](Interrupter::interrupt). The
+///   [`io::Error`] holds a [`WaitError<E>`](crate::storage::WaitError). Bytes that are present are read all the same. The kind
+///   is never `Interrupted`, which callers take for "try again".
+/// - Seeks do no I/O and behave as those of a `File`: a position behind the end is allowed, and a read there gives `Ok(0)` once
+///   the end is proven. A fetcher learns of the new position by the next read.
 ///
-/// It is `Send + Sync + 'static`, so rodio takes it as it is; with the feature `symphonia` it is a `MediaSource`.
+/// It is `Send + Sync + 'static`, so that rodio takes it as it is. With the feature `symphonia` it is a `MediaSource`.
 ///
 /// ```
 /// # let dir = tempfile::tempdir()?;
@@ -53,7 +53,7 @@ impl From<SeekError> for io::Error {
 /// let track = StreamingResource::<std::io::Error>::open(dir.path().join("track.ogg"))?;
 /// let mut reader = Reader::new(&track);
 ///
-/// // A fetcher on another thread writes, in whatever order bytes are wanted or come.
+/// // A fetcher on another thread writes, in any order.
 /// let mut writer = track.writer()?;
 /// let fetch = std::thread::spawn(move || {
 ///     writer.write_at(4, b"tail")?;
@@ -98,7 +98,7 @@ impl<E> Reader<E> {
         self.resource().is_empty()
     }
 
-    /// The resource it reads: to see what is [available](StreamingResource::available), or to
+    /// The resource that it reads: to see which bytes are [available](StreamingResource::available), or to
     /// [watch](StreamingResource::watch) buffering and stalls.
     pub fn resource(&self) -> &StreamingResource<E> {
         self.waiter.resource()
@@ -119,6 +119,8 @@ impl<E: Error + Send + Sync + 'static> Read for Reader<E> {
                     self.position += count as u64;
                     return Ok(count);
                 }
+                // The wait ends when the byte is present, but by the time of the read it may be lost or freed again: so the
+                // loop asks once more, and never takes the end of a wait for bytes.
                 Found::Missing => self
                     .waiter
                     .wait_first_blocking(self.position, buffer.len() as u64)
@@ -139,7 +141,7 @@ impl<E> Seek for Reader<E> {
                 .ok_or(SeekError::UnknownLength)?
                 .checked_add_signed(distance),
         };
-        // A file's position is signed.
+        // A file's position is signed. The position changes only if the target is allowed.
         self.position = target
             .filter(|position| i64::try_from(*position).is_ok())
             .ok_or(SeekError::OutOfRange)?;

@@ -105,7 +105,7 @@ impl<E: Error + Send + Sync + 'static> From<StreamReadError<E>> for io::Error {
 ///
 /// It cannot seek. `Seek` is there because decoders ask for it: it tells the position, and refuses everything else with
 /// [`SeekError::Unseekable`]. With the feature `symphonia` it is an unseekable `MediaSource`. A [seek of the
-/// stream](crate::stream::Handle::seek_bytes) takes effect after the chunk at hand.
+/// stream](crate::stream::Handle::seek_bytes) takes effect behind the chunk at hand, and the position counts on.
 ///
 /// ```
 #[doc = include_str!("../stream/doctest_track.txt")]
@@ -147,6 +147,11 @@ impl<S: Source> StreamReader<S> {
         }
     }
 
+    /// The stream that it reads: for a [`handle`](Stream::handle), and for where its items stand.
+    pub fn stream(&self) -> &Stream<S> {
+        &self.stream
+    }
+
     /// How many bytes were read.
     pub fn position(&self) -> u64 {
         self.position
@@ -161,6 +166,7 @@ impl<S: Source> StreamReader<S> {
 
     /// Waits for the next chunk. False at the end.
     fn next_chunk(&mut self) -> Result<bool, StreamReadError<S::Error>> {
+        // The stream itself answers `None` after an error: without this the next read would be a false end.
         if let Some(source) = &self.failure {
             return Err(StreamReadError::Stream {
                 source: Arc::clone(source),
@@ -170,6 +176,7 @@ impl<S: Source> StreamReader<S> {
         let item = block_on(poll_fn(|cx| {
             // Registered before the flag is read: an interrupt from here on finds the waker, an earlier one is seen.
             signal.reader.register(cx.waker());
+            // Polled before the flag is read: what is there is read, interrupted or not.
             match Pin::new(&mut *stream).poll_next(cx) {
                 Poll::Pending if signal.interrupted.load(Ordering::Acquire) => Poll::Ready(None),
                 polled => polled.map(Some),
@@ -193,9 +200,11 @@ impl<S: Source> StreamReader<S> {
 
 impl<S: Source> Read for StreamReader<S> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        // Before the wait: a read of nothing must not block.
         if buffer.is_empty() {
             return Ok(0);
         }
+        // A loop, as a chunk may be empty: to answer 0 for it would be a false end.
         while self.chunk.is_empty() {
             if !self.next_chunk()? {
                 return Ok(0);
@@ -212,6 +221,7 @@ impl<S: Source> Read for StreamReader<S> {
 impl<S: Source> Seek for StreamReader<S> {
     fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
         match to {
+            // Decoders ask for their position like this.
             SeekFrom::Current(0) => Ok(self.position),
             SeekFrom::Start(position) if position == self.position => Ok(position),
             _ => Err(SeekError::Unseekable.into()),
@@ -244,6 +254,7 @@ pub struct StreamInterrupter {
 impl StreamInterrupter {
     /// Ends the blocked read with [`StreamReadError::Interrupted`], and each later one that would block.
     pub fn interrupt(&self) {
+        // In this order: the reader that is woken has to find the flag.
         self.signal.interrupted.store(true, Ordering::Release);
         self.signal.reader.wake();
     }

@@ -10,8 +10,8 @@ use super::StreamReader;
 #[cfg(feature = "stream")]
 use crate::stream::Source;
 
-/// Seekable once the length is known. Symphonia's readers seek to the end of what is seekable while they probe, so a
-/// fetcher must serve the tail cheaply, or the caller wraps the reader in `symphonia_core::io::ReadOnlySource`.
+/// Seekable once the length is known. Symphonia's format readers seek to the end of a seekable source while they probe. So a
+/// fetcher has to serve the tail cheaply, or the app wraps the reader in `symphonia_core::io::ReadOnlySource`.
 impl<E: Error + Send + Sync + 'static> MediaSource for Reader<E> {
     fn is_seekable(&self) -> bool {
         self.len().is_some()

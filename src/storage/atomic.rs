@@ -89,6 +89,7 @@ impl AtomicResource {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             opened => opened?,
         };
+        // Asked of the open file and not of the name, which may stand for another file by now.
         let meta = file.metadata()?;
         if meta.kind != Kind::File {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
@@ -126,6 +127,7 @@ impl AtomicResource {
             &drawn
         };
         let mut file = self.disk.create_new(staged)?;
+        // A failed sync is not tried again: the next one would answer `Ok` of pages that are lost.
         let written = file.append(&[bytes]).and_then(|()| file.sync());
         let replaced = written.and_then(|()| self.disk.replace(staged, &self.path, self.durability));
         match replaced {
@@ -144,9 +146,11 @@ impl AtomicResource {
     #[cfg(feature = "cache")]
     pub(crate) fn mark(&self) -> io::Result<()> {
         match self.disk.create_new(&self.path) {
+            // Of one that is there already the name may not be durable yet: it is synced all the same.
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
             _ => {}
         }
+        // An empty file has no content to sync. Its name is what has to last.
         self.disk.sync_dir(self.dir())
     }
 
@@ -174,6 +178,7 @@ impl AtomicResource {
         };
         let prefix = format!(".{}.staged-", name.to_string_lossy());
         for found in self.disk.read_dir(self.dir())? {
+            // Only names that `staged_with` makes: other hidden files are the app's.
             if found
                 .to_string_lossy()
                 .strip_prefix(&prefix)

@@ -19,6 +19,7 @@ impl Wake for Unpark {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
+        // Only the first wake since the last poll unparks. The others find the flag set, and the poll is yet to come.
         if !self.woken.swap(true, Ordering::Release) {
             self.thread.unpark();
         }

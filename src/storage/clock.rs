@@ -8,6 +8,7 @@ use std::time::Duration;
 use std::time::SystemTime;
 
 #[cfg(any(test, feature = "test-util"))]
+// Of each thread, as tests run beside each other in one process.
 thread_local! {
     static SET_BACK: Cell<Duration> = const { Cell::new(Duration::ZERO) };
 }

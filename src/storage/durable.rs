@@ -1,7 +1,8 @@
-//! The one file through which every durable change goes: write, fsync, rename, fsync of the directory.
+//! The file-system calls of which every durable change is made: write, sync, rename, sync of the directory.
 //!
-//! [`Disk`] is the seam: [`OsDisk`] is the file system, a test can put a fake one with live and durable bytes in
-//! its place. Nothing above this file calls the file system.
+//! [`Disk`] is the seam. [`OsDisk`] is the file system; in tests a fake disk with live and durable bytes stands in its place.
+//! No file above this one calls the file system. The order of calls is the business of their owners: `atomic` for small files,
+//! `partial::recorder` for resources that are written while they are read, the cache for its entries.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -14,17 +15,18 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use fs_err as fs;
 
-/// What a finished write has been through, and so what a power cut can take from it.
+/// What a power cut can take of a finished write.
 ///
 /// A *killed process* loses nothing under either: the kernel has the bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Durability {
-    /// Data synced, renamed, directory synced. When the call returns, a power cut cannot take the write back.
+    /// The data is synced, the file renamed, the directory synced. When the call returns, a power cut cannot take the write
+    /// back.
     #[default]
     Full,
-    /// Data synced, renamed. A power cut can take back the last seconds' writes, whole: under each name stands the
-    /// old version, the new one, or nothing, never a partial one. About one disk flush a write cheaper.
+    /// The data is synced, the file renamed. A power cut can take back the writes of the last seconds, but only whole: under
+    /// each name stands the old version, the new one, or nothing. It saves about one disk flush for each write.
     Ordered,
 }
 
@@ -35,11 +37,11 @@ pub enum Kind {
     File,
     /// A directory.
     Dir,
-    /// A symlink, fifo, socket or device: never ours.
+    /// A symlink, fifo, socket or device. This crate makes none.
     Other,
 }
 
-/// Kind, length and modification time, of the name itself (symlinks are not followed).
+/// Kind, length and modification time of what a name stands for. Symlinks are not followed.
 #[derive(Clone, Copy, Debug)]
 pub struct Meta {
     /// What it is.
@@ -54,11 +56,11 @@ pub struct Meta {
     pub modified: Option<SystemTime>,
 }
 
-/// The file-system calls the cache is made of.
+/// The file-system calls that storage and cache are made of.
 ///
 /// # Contract
 ///
-/// Each call is one step a crash can come after. Errors keep their [`io::ErrorKind`].
+/// Each call is one step, after which a crash can come. Errors keep their [`io::ErrorKind`].
 #[allow(
     clippy::missing_errors_doc,
     reason = "each call fails with what the system said"
@@ -77,8 +79,8 @@ pub trait Disk: fmt::Debug + Send + Sync + 'static {
     /// Opens or makes a file that is written in any order, for its owner only, and claims it until it is closed:
     /// [`io::ErrorKind::WouldBlock`] if another handle has it, of this process or another one.
     fn open_partial(&self, file: &Path) -> io::Result<Box<dyn DiskFile>>;
-    /// Gives `staged` the name `target` in one step, whatever stood there, and with [`Durability::Full`] syncs the
-    /// directories. An error can come after the rename: look again.
+    /// Gives `staged` the name `target` in one step, whatever stood there, and with [`Durability::Full`] syncs the directories.
+    /// An error can come after the rename: the caller has to look what stands there.
     fn replace(&self, staged: &Path, target: &Path, durability: Durability) -> io::Result<()>;
     /// Moves a file or directory to a name that is free.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
@@ -86,11 +88,11 @@ pub trait Disk: fmt::Debug + Send + Sync + 'static {
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
     /// Removes a name that is no directory's.
     fn remove_file(&self, file: &Path) -> io::Result<()>;
-    /// Removes a directory with all that is in it; symlinks inside are removed, not followed.
+    /// Removes a directory with all its contents. Symlinks inside are removed, not followed.
     fn remove_dir_all(&self, dir: &Path) -> io::Result<()>;
     /// What stands under a name; symlinks are not followed.
     fn metadata(&self, path: &Path) -> io::Result<Meta>;
-    /// Bytes a file takes on the disk: less than its length if it has holes.
+    /// The bytes that a file takes on the disk: less than its length if it has holes.
     fn allocated(&self, path: &Path) -> io::Result<u64> {
         self.metadata(path).map(|meta| meta.len)
     }
@@ -107,7 +109,7 @@ pub trait Disk: fmt::Debug + Send + Sync + 'static {
 pub trait DiskFile: Send + Sync {
     /// What was opened.
     fn metadata(&self) -> io::Result<Meta>;
-    /// Length in bytes. What is no file has any, or none: reading it tells.
+    /// Length in bytes. Meaningless for what is no regular file; a read tells.
     #[cfg_attr(
         not(feature = "cache"),
         allow(dead_code, reason = "the cache asks before each read")
@@ -115,7 +117,7 @@ pub trait DiskFile: Send + Sync {
     fn len(&self) -> io::Result<u64> {
         self.metadata().map(|meta| meta.len)
     }
-    /// Reads at `offset`, which may be past the end: then nothing.
+    /// Reads at `offset`. Behind the end it reads nothing.
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize>;
     /// Reads at `offset` what `buf` has room for, behind what is in it.
     fn read_more(&self, buf: &mut Vec<u8>, offset: u64) -> io::Result<usize> {
@@ -138,7 +140,8 @@ pub trait DiskFile: Send + Sync {
     }
     /// Cuts the file, or extends it by a gap.
     fn set_len(&self, len: u64) -> io::Result<()>;
-    /// Makes the content durable. After an error the content must be given up: the next sync would say Ok.
+    /// Makes the content durable. After an error the content has to be given up: the kernel takes the pages for written, and
+    /// the next sync answers `Ok`.
     fn sync(&self) -> io::Result<()>;
 }
 
@@ -147,7 +150,7 @@ pub trait DiskFile: Send + Sync {
 pub struct OsDisk;
 
 impl OsDisk {
-    /// The disk every store uses unless a test brings its own.
+    /// The disk of all stores, unless a test brings its own.
     pub(crate) fn shared() -> Arc<dyn Disk> {
         Arc::new(Self)
     }
@@ -158,6 +161,7 @@ impl Disk for OsDisk {
         #[cfg(unix)]
         {
             use std::os::unix::fs::DirBuilderExt as _;
+            // With its mode from the start. A `chmod` afterwards would leave a moment in which others can open it.
             std::fs::DirBuilder::new().mode(0o700).create(dir)
         }
         #[cfg(not(unix))]
@@ -166,6 +170,8 @@ impl Disk for OsDisk {
 
     fn create_new(&self, file: &Path) -> io::Result<Box<dyn DiskFile>> {
         let mut options = fs::OpenOptions::new();
+        // `create_new` follows no symlink and opens no file that stands there: two writers that drew one name would
+        // otherwise write into each other's file.
         options.write(true).read(true).create_new(true);
         #[cfg(unix)]
         {
@@ -181,6 +187,8 @@ impl Disk for OsDisk {
         #[cfg(unix)]
         {
             use fs::os::unix::fs::OpenOptionsExt as _;
+            // A symlink in an entry's place would give out a file of somebody else. A fifo would block the open until
+            // something writes to it; regular files do not heed the flag.
             options.custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
         }
         Ok(Box::new(options.open(file)?))
@@ -188,6 +196,7 @@ impl Disk for OsDisk {
 
     fn open_partial(&self, file: &Path) -> io::Result<Box<dyn DiskFile>> {
         let mut options = std::fs::OpenOptions::new();
+        // Not truncated: what an earlier session left is resumed.
         options.read(true).write(true).create(true).truncate(false);
         #[cfg(unix)]
         {
@@ -195,10 +204,12 @@ impl Disk for OsDisk {
             options.mode(0o600).custom_flags(libc::O_NOFOLLOW);
         }
         let opened = options.open(file)?;
+        // The lock belongs to the open file: it ends when the file is closed, also by a killed process, so that none is ever
+        // left behind. A lock file would be.
         match opened.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(io::ErrorKind::WouldBlock.into()),
-            // A file system without locks: the claim of the whole root, or of the caller, has to do.
+            // A file system without locks: the caller's own claims, or the lock of the whole cache, have to do.
             Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => {}
             Err(TryLockError::Error(error)) => return Err(error),
         }
@@ -207,6 +218,7 @@ impl Disk for OsDisk {
 
     fn replace(&self, staged: &Path, target: &Path, durability: Durability) -> io::Result<()> {
         match durability {
+            // Renames, and then syncs the directories of both names.
             Durability::Full => atomicwrites::replace_atomic(staged, target),
             Durability::Ordered => fs::rename(staged, target),
         }
@@ -216,8 +228,10 @@ impl Disk for OsDisk {
         fs::rename(from, to)
     }
 
+    // A directory's sync makes its names durable, those of its files and not their content: both are needed, each by its
+    // own call.
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        // Windows cannot open a directory as a file, and its metadata needs no such sync.
+        // Windows cannot open a directory as a file, and syncs its metadata by itself.
         if cfg!(windows) {
             Ok(())
         } else {
@@ -241,7 +255,7 @@ impl Disk for OsDisk {
     fn allocated(&self, path: &Path) -> io::Result<u64> {
         use std::os::unix::fs::MetadataExt as _;
         let meta = fs::symlink_metadata(path)?;
-        // A file system may set blocks aside that the file has not grown into.
+        // The file system may have set blocks aside that the file has not grown into.
         Ok(meta.len().min(meta.blocks().saturating_mul(512)))
     }
 
@@ -269,7 +283,8 @@ impl DiskFile for fs::File {
     }
 
     fn len(&self) -> io::Result<u64> {
-        // A third of the price of asking for all there is to know of the file.
+        // Costs a third of a `stat`. The cursor that it moves is nobody's: all reads and writes are positioned, but for
+        // `append`, which writes to new files only.
         let mut file = self.file();
         file.seek(io::SeekFrom::End(0))
     }
@@ -287,7 +302,7 @@ impl DiskFile for fs::File {
 
     #[cfg(unix)]
     fn read_more(&self, buf: &mut Vec<u8>, offset: u64) -> io::Result<usize> {
-        // Into memory that nobody has filled with zeros before, which would take as long as reading does.
+        // Into memory that was not filled with zeros before: that would take as long as the read.
         let room = rustix::buffer::spare_capacity(buf);
         Ok(rustix::io::pread(self.file(), room, offset)?)
     }
@@ -295,6 +310,7 @@ impl DiskFile for fs::File {
     fn append(&mut self, parts: &[Bytes]) -> io::Result<()> {
         let mut slices: Vec<IoSlice<'_>> = parts.iter().map(|part| IoSlice::new(part)).collect();
         let mut rest = slices.as_mut_slice();
+        // Leaves out empty parts at the front: a write of nothing answers 0, which counts as a failure below.
         IoSlice::advance_slices(&mut rest, 0);
         while !rest.is_empty() {
             match self.write_vectored(rest) {
@@ -308,6 +324,8 @@ impl DiskFile for fs::File {
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
+        // Positioned, like the reads: several threads use one file, and none may move another's cursor. On Windows the call
+        // moves it, which disturbs nobody, as nobody relies on it.
         #[cfg(unix)]
         {
             use std::os::unix::fs::FileExt as _;
@@ -336,7 +354,7 @@ impl DiskFile for fs::File {
 
 /// Reads up to `len` bytes from `offset`: fewer if the file ends before.
 ///
-/// Memory follows what `len` says only as far as a file of that length exists and memory can be had for it.
+/// The memory is reserved before the read, and a length for which there is none is an error, not an abort.
 ///
 /// # Errors
 ///
@@ -346,6 +364,7 @@ pub fn read_range(file: &dyn DiskFile, offset: u64, len: u64) -> io::Result<Byte
     let mut buf = Vec::new();
     buf.try_reserve_exact(len)
         .map_err(|_| io::ErrorKind::OutOfMemory)?;
+    // A read may be short, by a signal or by a file system's limit. Only 0 is the end.
     while buf.len() < len {
         let at = offset + buf.len() as u64;
         match file.read_more(&mut buf, at) {
@@ -355,7 +374,7 @@ pub fn read_range(file: &dyn DiskFile, offset: u64, len: u64) -> io::Result<Byte
             Err(error) => return Err(error),
         }
     }
-    // There may be more room than was asked for.
+    // The allocator may have given more room than was asked for, and the reads filled it.
     buf.truncate(len);
     Ok(buf.into())
 }

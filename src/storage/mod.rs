@@ -1,12 +1,15 @@
-//! One file each, crash-safe.
+//! Files that are whole or absent, whatever crashes: [`AtomicResource`], replaced whole, and [`StreamingResource`], read while
+//! it is written.
 //!
-//! The rule this floor adds: a file under its final name is always one complete version. Whatever is written goes
-//! to a staged file first, is synced, and only then takes the name, in one rename.
+//! The rule this floor adds: *a file under its final name is always one complete version.* Bytes go to a staged or partial
+//! file first and are synced. Only then the file takes its name, in one rename.
 //!
 //! ```text
-//! cache, io
-//!   └ storage   [`AtomicResource`], [`StreamingResource`]
-//!       └ durable   write, fsync, rename, fsync of the directory (private)
+//!   cache      io, file
+//!     │          │
+//!   AtomicResource   StreamingResource      one small file · one file that arrives
+//!     └──────┬───────────┘
+//!         durable                           write, sync, rename, sync of the directory
 //! ```
 
 mod atomic;

@@ -37,6 +37,7 @@ impl<E> Checkpoint<E> {
             record,
             number,
         } = self;
+        // The record was made before the sync begins, so that it tells of nothing that the sync may miss.
         inner.recorder().checkpoint(&inner.file, number, &record)
     }
 }

@@ -55,6 +55,7 @@ impl Checksums {
 
     /// The recorded run that starts there is damaged.
     pub(super) fn forget(&mut self, start: u64) {
+        // Only while it is still the recorded one: this session may have written a run there since.
         if self.recorded.remove(&start) {
             self.runs.remove(&start);
         }
@@ -77,6 +78,8 @@ impl Checksums {
 
     fn add_to_block(&mut self, offset: u64, bytes: &[u8]) {
         let end = offset + bytes.len() as u64;
+        // The run that ends where these bytes begin goes on with them, unless a block begins here, or an earlier session
+        // recorded that run: it has to stay as it was recorded, to be forgotten alone.
         let before = self
             .runs
             .range(..offset)
@@ -87,6 +90,7 @@ impl Checksums {
         let (start, seed) = before.unwrap_or((offset, 0));
         let mut hasher = Hasher::new_with_initial_len(seed, offset - start);
         hasher.update(bytes);
+        // So does the run that begins where they end, by the same rule. Its bytes are not read again: two checksums combine.
         let mut joined = end;
         if !end.is_multiple_of(BLOCK as u64)
             && !self.recorded.contains(&end)
@@ -116,6 +120,7 @@ impl Checksums {
         }
         let (mut reached, mut sums, mut block) = (0, Vec::new(), Hasher::new());
         for (start, run) in &self.runs {
+            // A hole, or bytes behind the end.
             if *start != reached || run.end > len {
                 return None;
             }

@@ -14,7 +14,7 @@ use snafu::Snafu;
 #[derive(Debug, Clone, Snafu)]
 #[snafu(visibility(pub(super)))]
 pub enum StreamingError {
-    /// The file system failed, or the [`Budget`](super::Budget) refused.
+    /// The file system failed, or the limit of the cache that owns the file refused.
     #[snafu(display("cannot {action} {}", path.display()))]
     Io {
         /// What was tried, as a verb.
@@ -113,7 +113,7 @@ impl StreamingError {
         matches!(self, Self::Damaged { .. } | Self::Cut { .. })
     }
 
-    /// Whether the disk, a quota or the [`Budget`](super::Budget) has no room.
+    /// Whether the disk, a quota or the limit of the cache has no room.
     pub fn is_full(&self) -> bool {
         matches!(self, Self::Io { source, .. } if matches!(
             source.kind(),

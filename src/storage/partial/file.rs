@@ -116,6 +116,8 @@ impl NamedFile {
     pub(super) fn read_some(&self, offset: u64, buffer: &mut [u8]) -> Result<usize, StreamingError> {
         loop {
             match self.file.read_at(buffer, offset) {
+                // The bytes are known to be present, so the file was cut by another program. Passed on, the 0 would be a
+                // false end.
                 Ok(0) if !buffer.is_empty() => {
                     return CutSnafu {
                         path: &self.path,
@@ -123,6 +125,7 @@ impl NamedFile {
                     }
                     .fail();
                 }
+                // A signal came, nothing failed.
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 other => return self.named("read", other),
             }
@@ -138,6 +141,7 @@ impl NamedFile {
     pub(super) fn write_parts_at(&self, offset: u64, parts: &[IoSlice<'_>]) -> Result<usize, StreamingError> {
         loop {
             match self.file.write_parts_at(parts, offset) {
+                // Neither progress nor an error: the caller's loop would never end.
                 Ok(0) if parts.iter().any(|part| !part.is_empty()) => {
                     return self.named("write", Err(io::ErrorKind::WriteZero.into()));
                 }
@@ -193,11 +197,13 @@ impl LazyFile {
 
     fn created(&self) -> io::Result<&dyn DiskFile> {
         if self.file.get().is_none() {
-            // The lock guards no data: it lets one thread create the file while the others wait. Two that open it would
-            // refuse each other, as the file is claimed by who has it open.
+            // The lock guards no data: one thread creates the file while the others wait. An open file is claimed, so that the
+            // second of two threads that both opened it would be refused.
             let _creating = self.creating.lock().unwrap_or_else(PoisonError::into_inner);
+            // Asked again under the lock: another thread may have created it while this one waited.
             if self.file.get().is_none() {
                 let file = self.disk.open_partial(&self.path)?;
+                // A file that came to stand here meanwhile has no record: what its bytes are is unknown.
                 if file.metadata()?.len > 0 {
                     file.set_len(0)?;
                 }
@@ -213,6 +219,7 @@ impl DiskFile for LazyFile {
     fn metadata(&self) -> io::Result<Meta> {
         match self.file.get() {
             Some(file) => file.metadata(),
+            // What it will be when it is created.
             None => Ok(Meta {
                 kind: Kind::File,
                 len: 0,
@@ -239,6 +246,7 @@ impl DiskFile for LazyFile {
 
     fn set_len(&self, len: u64) -> io::Result<()> {
         match self.file.get() {
+            // A cut to nothing is no reason to create it.
             None if len == 0 => Ok(()),
             _ => self.created()?.set_len(len),
         }

@@ -188,7 +188,7 @@ impl<E> Inner<E> {
         }
     }
 
-    /// Counts `range`, which cannot be read as it was written, as missing, if there is somebody to fetch it.
+    /// Counts `range`, which cannot be read as it was written, as missing, if a fetcher can replace it.
     fn lose(&self, range: Range<u64>, error: StreamingError) -> Result<(), StreamingError> {
         // Runs under the lock of presence, and takes the writer state's. The other order would deadlock: the writer never
         // asks for presence while it has its state locked.
@@ -227,12 +227,14 @@ impl<E> Inner<E> {
     /// Writes `bytes`, none of which is present, in pieces, so that readers see the first ones soon.
     pub(super) fn write_missing(&self, mut offset: u64, bytes: &[u8]) -> Result<(), StreamingError> {
         const PIECE: usize = 256 * 1024;
+        // Before the first byte is written: the space has to be set aside before the file takes it.
         self.reserve(bytes.len() as u64)?;
         let mut rest = bytes;
         while !rest.is_empty() {
             let piece = rest.get(..PIECE).unwrap_or(rest);
             let written = match self.file.write_at(offset, piece) {
                 Ok(written) => written,
+                // What was written before stays, and stays paid for.
                 Err(error) => {
                     self.release(rest.len() as u64);
                     return Err(error);
@@ -276,12 +278,14 @@ impl<E> Inner<E> {
             }
             start = end;
         }
+        // Readers get the bytes from memory before a write is tried: a slow disk delays none of them.
         self.memory.take_in(&self.presence, gap, &pieces);
         for (at, piece) in pieces {
             let follows = {
                 let state = self.writer_state();
                 state.unwritten.is_empty() || state.unwritten.end() == at
             };
+            // One run at a time. A jump writes the run that it leaves.
             if !follows {
                 self.flush()?;
             }
@@ -296,6 +300,7 @@ impl<E> Inner<E> {
 
     /// Writes the unwritten run. What cannot be written stays in memory, and is not tried again.
     pub(super) fn flush(&self) -> Result<(), StreamingError> {
+        // Taken out: the lock is not held while the disk works, and after an error the run is not written again.
         let UnwrittenRun { start, len, parts } = std::mem::take(&mut self.writer_state().unwritten);
         if parts.is_empty() {
             return Ok(());
@@ -310,6 +315,7 @@ impl<E> Inner<E> {
                     IoSlice::advance_slices(&mut left, written);
                     at += written as u64;
                 }
+                // What is in the file so far counts as written. The rest stays in memory, unpaid.
                 Err(error) => {
                     self.release(start + len - at);
                     self.written(start, at, &parts);
@@ -361,6 +367,7 @@ impl<E> Inner<E> {
         let footer = footer(Payload { len, blocks });
         let footer = footer.as_ref();
         self.reserve(footer.len() as u64)?;
+        // A footer of an earlier commit that failed may be longer than this one: the file is cut behind it.
         let finished = self
             .file
             .write_all_at(len, footer)

@@ -59,6 +59,7 @@ impl MemoryPieces {
         // Before the bytes are shown: a reader that sees them present has to see this, too.
         self.used.store(true, Ordering::Release);
         let mut at = offset;
+        // Copied, as the caller's buffer may be a view into a larger one that a piece would keep alive.
         for piece in bytes.chunks(PIECE) {
             self.pieces().insert(at, Bytes::copy_from_slice(piece));
             at += piece.len() as u64;
@@ -109,6 +110,7 @@ impl MemoryPieces {
             keep.iter()
                 .any(|kept| piece.start < kept.end && kept.start < piece.end)
         };
+        // Collected first: withdrawing takes the lock of presence, and runs wakers.
         let pieces = self.pieces();
         let ranges = pieces
             .iter()
@@ -163,6 +165,7 @@ impl MemoryPieces {
             .next_back()
             .filter(|(start, piece)| offset - **start < piece.len() as u64)
             .map(|(start, piece)| (*start, piece.clone()));
+        // A read from the file ends where the next piece begins: behind that the file may have a hole.
         let next = pieces
             .range(offset..)
             .next()

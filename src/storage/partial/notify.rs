@@ -37,6 +37,7 @@ impl<E> Deferred<E> {
         if let Some(hook) = self.hook {
             hook();
         }
+        // What else was collected is dropped at the end, also without the lock.
         for waker in self.wakers {
             waker.wake();
         }
@@ -64,6 +65,7 @@ impl Notify {
 
     /// Something changed.
     pub(super) fn notify<E>(&mut self, deferred: &mut Deferred<E>) {
+        // The wakers go with the notification. A watcher that is still interested looks again, and leaves its waker then.
         self.version += 1;
         deferred
             .wakers
@@ -78,6 +80,7 @@ impl Notify {
         waker: Waker,
         deferred: &mut Deferred<E>,
     ) -> Option<u64> {
+        // Comparison and registration are one step: the caller holds the lock.
         if self.version == seen {
             self.register(watcher, waker, deferred);
             return None;

@@ -29,10 +29,13 @@ impl StreamingOptions {
         let lazily = self.create_lazily;
         let (settings, recorder) = self.split();
         let partial = &recorder.partial;
+        // Only "not found" counts as absent. After another error the file may be there, and must be claimed before use.
         let absent = |path: &Path| match recorder.disk.metadata(path) {
             Err(error) => error.kind() == io::ErrorKind::NotFound,
             Ok(_) => false,
         };
+        // A record without its file is not ignored here: the way below forgets it durably, before a new file grows into what
+        // it tells.
         if lazily && absent(partial) && absent(&recorder.record) {
             let file = LazyFile::new(Arc::clone(&recorder.disk), partial.clone());
             let file = NamedFile::new(Box::new(file), partial.clone());
@@ -109,6 +112,7 @@ impl StreamingOptions {
     }
 
     fn finished<E>(self, file: NamedFile, len: u64) -> StreamingResource<E> {
+        // The set of ranges refuses empty ones.
         let whole = Some(0..len).filter(|whole| !whole.is_empty());
         let presence = Presence::new(whole.into_iter().collect(), Some(len), true);
         let (settings, recorder) = self.split();

@@ -9,7 +9,7 @@ use super::recorder::with_suffix;
 use crate::storage::damage::DamageCallback;
 use crate::storage::durable::{Disk, Durability, OsDisk};
 
-/// Decides whether the partial file may grow. The owner of a limited space gives one to [`StreamingOptions::budget`].
+/// Decides whether the partial file may grow. The owner of a limited space gives one to the options.
 ///
 /// It is asked by the thread that writes, with no lock held.
 pub trait Budget: fmt::Debug + Send + Sync + 'static {
@@ -43,6 +43,7 @@ impl StreamingOptions {
     /// Options for a resource that stands, or will stand, at `target`.
     pub fn new(target: impl Into<PathBuf>) -> Self {
         let target = target.into();
+        // Beside the target, so that it lies on the same file system: a rename to another one is a copy, and no longer one step.
         let partial = with_suffix(&target, "~part");
         Self {
             target,

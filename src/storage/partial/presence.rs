@@ -55,7 +55,7 @@ const UNFINISHED: u64 = u64::MAX;
 /// What became of a [loss](Presence::lose).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Loss {
-    /// Nobody would fetch the bytes again: they count as present.
+    /// No fetcher would replace the bytes: they count as present.
     Refused,
     /// They were reported before.
     Known,
@@ -76,6 +76,7 @@ impl<E> Presence<E> {
     }
 
     /// Changes the state under the lock and runs what that deferred after the lock is released.
+    // The one way to change the state. A method that locked by itself could forget to run what it owes.
     fn change<T>(&self, work: impl FnOnce(&mut State<E>, &mut Deferred<E>) -> T) -> T {
         let mut deferred = Deferred::new();
         // The guard lives to the end of this statement.
@@ -131,6 +132,7 @@ impl<E> Presence<E> {
 
     // Handles and waiters.
 
+    // A handle is cloned from a handle, so that there is one at least, and the demand is not over: nothing is owed.
     pub(super) fn add_handle(&self) {
         self.lock().handles += 1;
     }
@@ -146,6 +148,7 @@ impl<E> Presence<E> {
     pub(super) fn drop_handle(&self) {
         self.change(|state, deferred| {
             state.handles = state.handles.saturating_sub(1);
+            // The last one: whatever reads is gone, for handles are made of handles.
             if state.handles == 0 {
                 deferred.hook = state.on_unused.take();
                 state.demand.notify(deferred);
@@ -156,6 +159,7 @@ impl<E> Presence<E> {
     /// Has `hook` called when the last handle is dropped. Handles are made of handles, so that none can follow.
     pub(super) fn when_unused(&self, hook: UnusedHook) {
         let replaced = self.change(|state, deferred| {
+            // Too late to be called by the last handle.
             if state.handles == 0 {
                 deferred.hook = Some(hook);
                 return None;
@@ -188,9 +192,11 @@ impl<E> Presence<E> {
     /// What a reader finds at `position`, which is noted as where it reads. The fetcher is told of a jump at once, of an
     /// advance in steps.
     pub(super) fn read_ahead(&self, waiter: u64, position: u64, limit: u64) -> Ahead {
+        // A complete resource has no fetcher, which spares replay the lock and the bookkeeping.
         if self.is_finished() {
             return self.ahead(position, limit);
         }
+        // One step: between a look and a note the fetcher would see the reader where it no longer is.
         self.change(|state, deferred| {
             let ahead = state.ahead(position, limit);
             state.note_read(waiter, position, ahead, deferred);
@@ -209,6 +215,7 @@ impl<E> Presence<E> {
         // Cloned before the lock: cloning a waker runs code of others.
         let waker = cx.waker().clone();
         self.change(|state, deferred| {
+            // Check, and else register: one step under the lock, see above.
             if let Some(answer) = state.answer(waiter, needed, deferred) {
                 deferred.stale.push(waker);
                 state.end_wait(waiter, deferred);
@@ -226,6 +233,7 @@ impl<E> Presence<E> {
     pub(super) fn stop_waiting(&self, waiter: u64) {
         self.change(|state, deferred| {
             state.end_wait(waiter, deferred);
+            // A failure that nobody was told of belongs to the wait that was given up, not to the next one.
             if let Some(registration) = state.waiters.get_mut(&waiter) {
                 deferred.causes.extend(registration.failed.take());
             }
@@ -238,6 +246,7 @@ impl<E> Presence<E> {
         self.change(|state, deferred| {
             if let Some(registration) = state.waiters.get_mut(&waiter) {
                 registration.interrupted = interrupted;
+                // The waker is taken, the wait is not ended: its next poll finds the flag and ends it.
                 if interrupted {
                     deferred.wakers.extend(registration.waker.take());
                 }
@@ -287,6 +296,7 @@ impl<E> Presence<E> {
     /// The writer is gone. If it neither committed nor failed, the next one can go on.
     pub(super) fn leave_role(&self) {
         self.change(|state, deferred| {
+            // A commit, a failure or a discard has ended the role already, and the next writer may have it.
             if matches!(state.condition, Condition::Writing) {
                 state.set_condition(Condition::Idle, deferred);
             }
@@ -316,8 +326,8 @@ impl<E> Presence<E> {
         });
     }
 
-    /// `range` was present and is damaged: it is missing from now on, if there is somebody to fetch it. A complete resource
-    /// loses bytes only with `reopen`.
+    /// `range` was present and is damaged: it is missing from now on, if a fetcher can replace it. A complete resource loses
+    /// bytes only with `reopen`.
     ///
     /// `first` answers, under the lock, whether this is the first report. It has to be asked under the lock: a reader that
     /// knows of the loss and looks here afterwards then finds the range missing, or replaced, never still present.
@@ -327,6 +337,7 @@ impl<E> Presence<E> {
             if state.sealed || complete && !reopen {
                 return Loss::Refused;
             }
+            // Reopened for a writer that repairs it. Readers go through the lock again from here on.
             if complete {
                 state.set_condition(Condition::Idle, deferred);
                 self.finished.store(UNFINISHED, Ordering::Release);
@@ -358,6 +369,7 @@ impl<E> Presence<E> {
     pub(super) fn set_len(&self, len: u64) -> Result<(), EndConflict> {
         self.change(|state, deferred| {
             let reached = state.present.last().map_or(0, |last| last.end);
+            // An end is stated once. Were it moved, a reader that was told the end would have been told wrong.
             match state.len {
                 Some(known) if known != len => Err(EndConflict { known }),
                 Some(_) => Ok(()),
@@ -378,6 +390,7 @@ impl<E> Presence<E> {
             state.sealed = false;
             state.set_condition(Condition::Complete, deferred);
             state.demand.notify(deferred);
+            // Last, and under the lock: a reader that sees it needs nothing else of the state.
             if let Some(len) = state.len {
                 self.finished.store(len, Ordering::Release);
             }
@@ -387,6 +400,7 @@ impl<E> Presence<E> {
     /// Ends every wait with `cause`, for good (`discarded`) or until the next writer. What is complete stays so.
     pub(super) fn fail(&self, cause: Arc<E>, discarded: bool) {
         self.change(|state, deferred| {
+            // Every byte is present: no wait can be for a missing one.
             if matches!(state.condition, Condition::Complete) {
                 deferred.causes.push(cause);
                 return;
@@ -415,6 +429,7 @@ impl<E> Presence<E> {
     pub(super) fn poll_demand(&self, watcher: u64, seen: &mut u64, cx: &Context<'_>) -> Poll<Option<Demand>> {
         let waker = cx.waker().clone();
         self.change(|state, deferred| {
+            // For good: no handle can come any more, so that this needs no version.
             if state.handles == 0 {
                 deferred.stale.push(waker);
                 return Poll::Ready(None);

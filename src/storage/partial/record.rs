@@ -21,7 +21,7 @@ const RUNS_LIMIT: usize = 1 << 16;
 /// A longer file is no record: nothing is allocated for it.
 pub(super) const RECORD_LIMIT: usize = 64 + TAG_LIMIT + RUNS_LIMIT * RUN_BYTES;
 
-/// What survives a killed process.
+/// What the next process knows of a partial file.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(super) struct Record {
     pub(super) len: Option<u64>,
@@ -32,6 +32,7 @@ pub(super) struct Record {
 
 impl Record {
     pub(super) fn encode(&self) -> Vec<u8> {
+        // What is left out is missing to the next process, and fetched again: less than the truth is safe, more is not.
         let runs = self.runs.get(..RUNS_LIMIT).unwrap_or(&self.runs);
         let mut out = Vec::with_capacity(64 + self.tag.len() + runs.len() * RUN_BYTES);
         out.extend(MAGIC);
@@ -46,6 +47,7 @@ impl Record {
             out.extend(run.end.to_le_bytes());
             out.extend(run.crc32.to_le_bytes());
         }
+        // Over all before it: a record is torn if it was written in part, whatever part that is.
         out.extend(crc32fast::hash(&out).to_le_bytes());
         out
     }
@@ -57,6 +59,7 @@ impl Record {
 
     /// `None` for anything but a whole, undamaged record: nothing of it is trusted then.
     pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
+        // The checksum first: nothing of a torn or damaged record is looked at.
         let (body, check) = bytes.split_last_chunk::<4>()?;
         if crc32fast::hash(body) != u32::from_le_bytes(*check) {
             return None;
@@ -71,6 +74,7 @@ impl Record {
         let (tag, mut rest) = rest.split_at_checked(tag)?;
         record.tag = tag.to_vec();
         let count = usize::try_from(u32::from_le_bytes(take(&mut rest)?)).ok()?;
+        // Before anything is allocated: the number must fit the bytes that are there.
         if rest.len() != count.checked_mul(RUN_BYTES)? {
             return None;
         }
@@ -79,7 +83,10 @@ impl Record {
             let start = u64::from_le_bytes(take(&mut rest)?);
             let end = u64::from_le_bytes(take(&mut rest)?);
             let crc32 = u32::from_le_bytes(take(&mut rest)?);
+            // A checksum proves that the bytes are those that were written, not that an older version wrote them by today's
+            // rules.
             let beyond = end > block_end(start) || record.len.is_some_and(|len| end > len);
+            // Overlapping or empty runs would let one byte count twice, or a checksum cover nothing.
             if start < reached || end <= start || beyond {
                 return None;
             }

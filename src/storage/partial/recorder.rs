@@ -102,6 +102,7 @@ impl Recorder {
         })?;
         let file = NamedFile::new(file, record.clone());
         file.set_len(0)?;
+        // The name first: were only the emptiness synced, a lost rename could still give the name to an older record.
         self.sync_names(record)?;
         file.sync()?;
         self.remove(record).map(drop)
@@ -113,6 +114,7 @@ impl Recorder {
         number: u64,
         record: &Record,
     ) -> Result<(), StreamingError> {
+        // An older checkpoint that runs late would replace a newer record.
         if self.closed || self.without_files || number < self.newest {
             return Ok(());
         }
@@ -139,13 +141,16 @@ impl Recorder {
 
     /// Gives the file its final name. [`is_closed`](Self::is_closed) tells whether it has it: an error can come after that.
     pub(super) fn finish(&mut self, file: &NamedFile, target: &Path) -> Result<(), StreamingError> {
+        // Before the rename: without it a power cut could leave the final name with a file that is empty or has holes.
         self.sync(file)?;
+        // `Ordered`: the directory is synced last, after the record is gone, if it is to be synced at all.
         self.disk
             .replace(&self.partial, target, Durability::Ordered)
             .context(IoSnafu {
                 action: "commit",
                 path: target,
             })?;
+        // From here on the resource is committed, whatever fails below.
         self.closed = true;
         self.forget()?;
         match self.durability {
@@ -160,6 +165,8 @@ impl Recorder {
         if self.without_files {
             return Ok(());
         }
+        // In this order: the file without its record is fetched anew, the record without its file would be believed of the
+        // next one.
         self.forget()?;
         self.remove(&self.partial).map(drop)
     }
@@ -188,6 +195,7 @@ impl Recorder {
     }
 
     fn sync(&mut self, file: &NamedFile) -> Result<(), StreamingError> {
+        // Refused and not tried again: the answer would be `Ok`.
         self.refuse_sync_lost()?;
         let synced = file.sync();
         self.sync_lost = synced.is_err();
@@ -195,6 +203,7 @@ impl Recorder {
     }
 
     fn sync_names(&self, beside: &Path) -> Result<(), StreamingError> {
+        // The parent of a bare name is the empty path, which no system opens.
         let dir = match beside.parent() {
             Some(dir) if !dir.as_os_str().is_empty() => dir,
             _ => Path::new("."),

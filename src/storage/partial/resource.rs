@@ -78,6 +78,7 @@ impl<E> StreamingResource<E> {
     }
 
     pub(super) fn new(inner: Inner<E>) -> Self {
+        // Counted before it can be cloned or watched: a resource without handles counts as unused.
         inner.presence.add_handle();
         Self {
             inner: Arc::new(inner),
@@ -144,6 +145,7 @@ impl<E> StreamingResource<E> {
         expect(dead_code, reason = "`file` fetches what is lost")
     )]
     pub(crate) fn repair_with(&self, repair: RepairCallback) {
+        // The first one stays: its download serves every handle of the resource.
         let _ = self.inner.repair.set(repair);
     }
 
@@ -229,6 +231,7 @@ impl<E> StreamingResource<E> {
     ///
     /// Dropping the future leaves the queue.
     pub async fn next_writer(&self) -> Result<Writer<E>, StreamingError> {
+        // A guard, so that a dropped future leaves no waker behind.
         let queue = RoleQueue {
             presence: &self.inner.presence,
             id: self.inner.presence.new_id(),
@@ -238,7 +241,7 @@ impl<E> StreamingResource<E> {
     }
 }
 
-/// A handle that does not keep the [`StreamingResource`] in use. From [`StreamingResource::downgrade`].
+/// A handle that does not keep the [`StreamingResource`] in use.
 pub struct WeakResource<E>(Weak<Inner<E>>);
 
 impl<E> Clone for WeakResource<E> {
@@ -261,6 +264,8 @@ impl<E> WeakResource<E> {
     )]
     pub fn upgrade(&self) -> Option<StreamingResource<E>> {
         let inner = self.0.upgrade()?;
+        // The memory outlives the last handle (a writer has it, too). Whether there are handles is the presence's to say, under
+        // its lock: a handle that came after the fetcher was told to end would wait for ever.
         inner.presence.join().then_some(StreamingResource { inner })
     }
 }

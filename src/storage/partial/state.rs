@@ -23,7 +23,7 @@ pub(super) struct State<E> {
     /// A commit is under way.
     pub(super) sealed: bool,
     pub(super) waiters: BTreeMap<u64, Registration<E>>,
-    /// Ids of waiters and watchers are never used twice, so that a late call for one that is gone meets nobody.
+    /// Ids of waiters and watchers are never used twice, so that a call for one that is gone by now finds none.
     pub(super) next_id: u64,
     /// Handles and waiters of the reading side. At none the demand is over.
     pub(super) handles: usize,
@@ -115,6 +115,7 @@ impl<E> State<E> {
     /// Registers a waiter; with `reads_at`, a reader.
     pub(super) fn register(&mut self, reads_at: Option<u64>, deferred: &mut Deferred<E>) -> u64 {
         let id = self.new_id();
+        // A reader changes the demand before it waits: the fetcher can begin where it will read. A plain waiter does not.
         if reads_at.is_some() {
             self.demand.notify(deferred);
         }
@@ -130,6 +131,7 @@ impl<E> State<E> {
             failed: None,
             interrupted: false,
         };
+        // Ids grow, so that the map is in order of registration.
         self.waiters.insert(id, registration);
         id
     }
@@ -162,6 +164,7 @@ impl<E> State<E> {
             Some(len) => range.end.min(len),
             None => range.end,
         };
+        // An empty range is covered wherever it lies. Ranges that touch are one in the set, so that one look is enough.
         let covered = range.start >= end
             || self
                 .present
@@ -192,6 +195,7 @@ impl<E> State<E> {
     pub(super) fn wake_settled(&mut self, deferred: &mut Deferred<E>) {
         let mut settled: Vec<u64> = Vec::new();
         for (id, waiter) in &self.waiters {
+            // Without a waker it was woken before, and has not looked yet: its next look sees this change, too.
             if let (Some(awaited), Some(_)) = (&waiter.awaits, &waiter.waker)
                 && self.verdict(&awaited.needed).is_some()
             {
@@ -206,6 +210,7 @@ impl<E> State<E> {
     }
 
     pub(super) fn set_condition(&mut self, condition: Condition<E>, deferred: &mut Deferred<E>) {
+        // The replaced cause is the app's: its destructor runs after the lock is released.
         if let Condition::Failed(cause) | Condition::Discarded(cause) =
             std::mem::replace(&mut self.condition, condition)
         {
@@ -234,6 +239,7 @@ impl<E> State<E> {
             Condition::Failed(cause) | Condition::Discarded(cause) => Some(cause.clone()),
             Condition::Idle | Condition::Writing | Condition::Complete => None,
         };
+        // The failure that met the wait comes before the one that stands: it is what ended the wait.
         match failed.or(standing) {
             Some(source) => Some(Err(WaitError::Failed { source })),
             None => registration.interrupted.then_some(Err(WaitError::Interrupted)),
@@ -255,6 +261,7 @@ impl<E> State<E> {
         if awaits.is_some_and(|awaited| awaited.asked == *asked) {
             return;
         }
+        // A wait for another range goes on from one that was not ended: a stall is counted once.
         let begins = awaits.is_none();
         let since = self.new_id();
         let Some(registration) = self.waiters.get_mut(&waiter) else {
@@ -276,6 +283,7 @@ impl<E> State<E> {
     pub(super) fn end_wait(&mut self, waiter: u64, deferred: &mut Deferred<E>) {
         if let Some(registration) = self.waiters.get_mut(&waiter) {
             deferred.stale.extend(registration.waker.take());
+            // The demand is not notified: bytes that came made it smaller, and a fetcher has nothing to do for that.
             if registration.awaits.take().is_some() && registration.reader.is_some() {
                 self.status.notify(deferred);
             }
@@ -285,6 +293,7 @@ impl<E> State<E> {
     pub(super) fn snapshot_demand(&self) -> Demand {
         let waiters = self.waiters.values();
         let mut awaited: Vec<&AwaitedRange> = waiters.filter_map(|waiter| waiter.awaits.as_ref()).collect();
+        // The longest wait first: a fetcher that serves them in order starves none.
         awaited.sort_by_key(|awaited| awaited.since);
         Demand {
             waiting: awaited

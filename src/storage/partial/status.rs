@@ -53,6 +53,7 @@ pub enum Condition<E> {
     Discarded(Arc<E>),
 }
 
+// By hand here and below: derived ones would ask that the app's `E` is `Clone`, although only the `Arc` is cloned.
 impl<E> Clone for Condition<E> {
     fn clone(&self) -> Self {
         match self {

@@ -108,6 +108,7 @@ impl Verifier {
         seen_after_loss: bool,
     ) -> Result<usize, ReadFault> {
         let mut filled = 0;
+        // Run by run, as each has a checksum of its own. Decoders read less than a block, and go round once.
         while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
             match self.read_some(file, offset + filled as u64, rest, seen_after_loss) {
                 Ok(read) => filled += read,
@@ -132,6 +133,7 @@ impl Verifier {
         let room = usize::try_from(end - offset).unwrap_or(usize::MAX);
         let room = room.min(buffer.len());
         let buffer = buffer.get_mut(..room).unwrap_or_default();
+        // Bytes without a checksum were written by this session.
         let Ok(run) = run else {
             return Ok(file.read_some(offset, buffer)?);
         };
@@ -140,6 +142,7 @@ impl Verifier {
             LOST if !seen_after_loss => Err(ReadFault::Lost),
             LOST => Ok(file.read_some(offset, buffer)?),
             VERIFIED => {
+                // Another reader that comes meanwhile finds an empty tail, and reads the file.
                 let tail = mem::take(&mut *self.tail());
                 let read = tail.copy_to(offset, buffer);
                 self.put_back(tail);
@@ -208,6 +211,7 @@ impl CheckedRun {
         let rest = self.start + at_once as u64;
         // No longer than a block.
         let len = usize::try_from(self.run.end - rest).unwrap_or_default();
+        // Not valid until the checksum is right.
         tail.len = 0;
         tail.buffer.resize(len, 0);
         file.read_exact(rest, &mut tail.buffer).map_err(fault)?;

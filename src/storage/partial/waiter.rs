@@ -147,6 +147,7 @@ impl<E> Interrupter<E> {
     }
 
     fn set(&self, interrupted: bool) {
+        // Weak, so that an interrupter kept by the app keeps no file open.
         if let Some(inner) = self.inner.upgrade() {
             inner.presence.set_interrupted(self.waiter, interrupted);
         }
@@ -181,6 +182,7 @@ impl<E> Future for Wait<'_, E> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let presence = &self.waiter.resource.inner.presence;
         let answer = presence.poll_range(self.waiter.id, &self.needed, &self.asked, cx);
+        // A wait that ended has nothing to withdraw. Its waiter may wait for something else by now.
         self.over = answer.is_ready();
         answer
     }

@@ -35,6 +35,7 @@ impl<E> DemandWatch<E> {
 
 impl<E> Drop for DemandWatch<E> {
     fn drop(&mut self) {
+        // A `changed` that was dropped before has left its waker: it stays for the next call, and goes here.
         self.inner.presence.stop_watching(self.id);
     }
 }

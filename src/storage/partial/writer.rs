@@ -94,7 +94,7 @@ impl<E> Writer<E> {
     /// # Errors
     ///
     /// - [`StreamingError::BeyondEnd`], [`StreamingError::Committed`]: nothing is written.
-    /// - [`StreamingError::Io`], from the file system or the [`Budget`](super::Budget): what was written before is present and
+    /// - [`StreamingError::Io`], from the file system or the limit of the cache: what was written before is present and
     ///   stays. The call can be repeated.
     pub fn write_at(&mut self, offset: u64, bytes: &[u8]) -> Result<u64, StreamingError> {
         let mut new = 0;
@@ -119,6 +119,7 @@ impl<E> Writer<E> {
         let mut failed = None;
         for gap in self.missing_of(offset, len)? {
             new += gap.end - gap.start;
+            // The other gaps are taken in all the same: after an error all bytes are present.
             if let Err(error) = self.inner.put_missing(gap, offset, parts) {
                 failed.get_or_insert(error);
             }
@@ -141,6 +142,7 @@ impl<E> Writer<E> {
         expect(dead_code, reason = "`file` fetches what is lost")
     )]
     pub(crate) fn repair(&mut self, offset: u64, bytes: &[u8]) -> Result<bool, StreamingError> {
+        // The server's bytes prove nothing: the file may have changed there. The checksum of what was lost does.
         if !self.inner.file.matches_checksum(offset, bytes) {
             return Ok(false);
         }
@@ -151,7 +153,7 @@ impl<E> Writer<E> {
     ///
     /// # Errors
     ///
-    /// [`StreamingError::Io`] from the file system or the [`Budget`](super::Budget). What could not be written stays in memory,
+    /// [`StreamingError::Io`] from the file system or the limit of the cache. What could not be written stays in memory,
     /// as if it had been given to [`keep_in_memory`](Self::keep_in_memory).
     pub fn flush(&mut self) -> Result<(), StreamingError> {
         self.inner.flush()
@@ -177,6 +179,7 @@ impl<E> Writer<E> {
         let inner = &*self.inner;
         inner.refuse_committed()?;
         let end = offset.saturating_add(len);
+        // Without a known end the limit is that of file positions, which are signed.
         let limit = inner.presence.len().unwrap_or(i64::MAX.unsigned_abs());
         if end > limit {
             return BeyondEndSnafu {
@@ -189,7 +192,7 @@ impl<E> Writer<E> {
     }
 
     /// Shows what is missing of `bytes` at `offset` to readers, but keeps it in memory. It is neither written, nor counted by
-    /// the [`Budget`](super::Budget), nor recorded, and stands in the way of a commit. For a resource without a file, or
+    /// the limit of the cache, nor recorded, and stands in the way of a commit. For a resource without a file, or
     /// without room for it. Answers how many bytes were new.
     ///
     /// # Errors
@@ -300,8 +303,10 @@ impl<E> Writer<E> {
         self.inner.refuse_committed()?;
         self.inner.recorder().refuse_sync_lost()?;
         self.set_len(len)?;
+        // Bytes that are only in memory have no checksum yet: the commit would find the file incomplete.
         self.inner.flush()?;
         let inner = &*self.inner;
+        // From here to the unseal no reader can turn present bytes into missing ones.
         if let Err(missing) = inner.presence.seal(len) {
             return IncompleteSnafu {
                 path: &inner.settings.target,
@@ -317,6 +322,7 @@ impl<E> Writer<E> {
     /// Gives up with `cause`: every wait for a missing byte ends with it, now and until the next writer. What is present stays
     /// readable, and can be resumed. After a commit it does nothing.
     pub fn fail(mut self, cause: impl Into<Arc<E>>) {
+        // The failure ends the role. Left to the drop, it would be ended again, and perhaps that of the next writer.
         self.holds_role = false;
         self.inner.presence.fail(cause.into(), false);
     }
@@ -341,6 +347,7 @@ impl<E> Writer<E> {
 
 impl<E> Drop for Writer<E> {
     fn drop(&mut self) {
+        // Ends no wait: readers wait for the next writer. To end them is the app's decision, see `fail`.
         if self.holds_role {
             self.inner.presence.leave_role();
         }

@@ -43,7 +43,7 @@ struct State {
     /// Bytes the disk has room for.
     room: Option<u64>,
     peak: u64,
-    /// Files somebody has open and claimed.
+    /// Files that are open and claimed.
     claimed: HashSet<usize>,
 }
 
@@ -183,7 +183,7 @@ impl FakeDisk {
         self.lock().room = bytes;
     }
 
-    /// Calls made by `look` are neither counted nor failed.
+    /// Calls that `look` makes are neither counted nor failed.
     pub fn aside<T>(&self, look: impl FnOnce() -> T) -> T {
         self.lock().aside = true;
         let seen = look();
@@ -243,13 +243,13 @@ impl FakeDisk {
         }
     }
 
-    /// A disk that a machine could find after losing power when `changes` changes were made.
+    /// A disk that a machine could find after losing power when so many `changes` were made.
     #[must_use]
     pub fn power_cut(&self, changes: usize, dice: &mut Dice) -> Self {
         self.power_cut_with(&Losses::any(dice), changes, dice)
     }
 
-    /// One that any half of what was not synced is gone from.
+    /// One that has lost any half of what was not synced. Where little is unsynced this finds most.
     #[must_use]
     pub fn power_cut_by_half(&self, changes: usize, dice: &mut Dice) -> Self {
         self.power_cut_with(&Losses::HALF, changes, dice)

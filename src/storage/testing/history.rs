@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::tree::{Node, Tree};
 use crate::storage::durable::Kind;
 
-/// After so long a file system has written everything by itself: Linux's after 5 (ext4) to 30 seconds (XFS, btrfs).
+/// After this time a file system has written everything by itself: on Linux after 5 (ext4) to 30 seconds (XFS, btrfs).
 const WRITTEN_BACK: Duration = Duration::from_secs(60);
 /// Unsynced data is lost or kept in pieces of this many bytes.
 const PIECE: usize = 64;
@@ -34,7 +34,7 @@ enum Order {
 }
 
 impl Losses {
-    /// Half of all, whichever: where little is unsynced this finds most.
+    /// Any half of all.
     pub(super) const HALF: Self = Self {
         order: Order::Any,
         names: 5,
@@ -51,7 +51,7 @@ impl Losses {
     }
 }
 
-/// Names are changed about one node, whatever else bears or bore the name once some changes are lost.
+/// A change of names is about one node, whatever else has the name once some changes are lost.
 #[derive(Clone, Debug)]
 pub(super) enum Action {
     /// A new file or directory.

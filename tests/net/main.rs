@@ -13,8 +13,10 @@
 
 mod basics;
 mod bulk;
+mod connections;
 mod faults;
 mod promises;
+mod requests;
 
 use std::time::Duration;
 

@@ -19,6 +19,7 @@ mod faults;
 mod model;
 mod promises;
 mod scenarios;
+mod seeks;
 mod step;
 mod stress;
 mod tape;

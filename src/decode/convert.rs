@@ -50,14 +50,14 @@ impl Converter {
     pub(super) fn new(target: Target, from: Spec) -> Result<Self, DecodeError> {
         let to = target.spec(from);
         let mixes_first = to.channels.count() <= from.channels.count();
-        let resampled = if mixes_first { to.channels } else { from.channels };
+        let channels = if mixes_first { to.channels } else { from.channels };
         let resampler = if to.sample_rate == from.sample_rate {
             None
         } else {
             Some(Resampler::new(
                 from.sample_rate,
                 to.sample_rate,
-                resampled.count(),
+                channels.count(),
             )?)
         };
         Ok(Self {

@@ -74,8 +74,9 @@ impl Decoder {
         let location = location.into();
         #[cfg(feature = "hls")]
         if let Location::Url(url) = &location {
-            let name = url.path().to_ascii_lowercase();
-            if name.ends_with(".m3u8") || name.ends_with(".m3u") {
+            let name = url.path().rsplit_once('.').map(|(_, extension)| extension);
+            if name.is_some_and(|name| name.eq_ignore_ascii_case("m3u8") || name.eq_ignore_ascii_case("m3u"))
+            {
                 let source = HlsSource::new(url.clone(), params.hls_params());
                 return Self::from_hls(source, params, mode).await;
             }

@@ -8,6 +8,7 @@
     clippy::cast_precision_loss,
     clippy::cast_sign_loss,
     clippy::float_cmp,
+    clippy::print_stdout,
     missing_docs,
     reason = "a test fails by panicking"
 )]

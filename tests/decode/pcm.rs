@@ -71,7 +71,7 @@ pub(crate) fn has(tool: &str) -> bool {
         .status()
         .is_ok();
     if !there {
-        eprintln!("skipped: no {tool}");
+        println!("skipped: no {tool}");
     }
     there
 }

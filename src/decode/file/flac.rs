@@ -13,7 +13,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use symphonia::core::{
     errors::Error,
-    formats::FormatReader,
+    formats::{FormatOptions, FormatReader},
     io::{MediaSourceStream, MediaSourceStreamOptions},
 };
 use symphonia::default::formats::FlacReader;
@@ -243,7 +243,7 @@ impl PacketReader for FlacPackets {
 fn reader(input: &Input, head: &Bytes, place: u64) -> Result<FlacReader<'static>, DecodeError> {
     let view = View::new(input.clone(), head.clone(), place, None).hides_tag();
     let stream = MediaSourceStream::new(Box::new(view), MediaSourceStreamOptions::default());
-    FlacReader::try_new(stream, Default::default()).map_err(|error| match error {
+    FlacReader::try_new(stream, FormatOptions::default()).map_err(|error| match error {
         Error::IoError(error) if error.kind() != std::io::ErrorKind::UnexpectedEof => read_error(error),
         _ => MalformedSnafu { what: "FLAC stream" }.build(),
     })

@@ -20,7 +20,7 @@ use super::{
     sniff::SEARCH,
 };
 use crate::decode::{
-    Codec, DecodeError, TrimRule,
+    Codec, DecodeError, Trim, TrimRule,
     demux::{
         aac,
         buffer::Buffer,
@@ -283,7 +283,7 @@ impl PacketReader for FramePackets {
             self.length = u64::from(params.frames_per_packet).max(1);
             self.info.time_scale = params.sample_rate;
             self.info.codec = params;
-            self.info.trim = Default::default();
+            self.info.trim = Trim::default();
             (self.count, self.constant) = (None, None);
             self.index = vec![frame.position];
             self.number = 1;

@@ -379,7 +379,7 @@ impl View {
         }
     }
 
-    /// Ends before an ID3v1 tag at the end of the input. It is looked for when it is reached: to look earlier costs a request
+    /// Ends before an `ID3v1` tag at the end of the input. It is looked for when it is reached: to look earlier costs a request
     /// before the first sound.
     pub(super) fn hides_tag(mut self) -> Self {
         self.hides_tag = true;

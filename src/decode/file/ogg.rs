@@ -8,7 +8,7 @@ use std::time::Duration;
 use symphonia::core::{
     codecs::audio::{AudioCodecParameters, well_known},
     errors::{Error, SeekErrorKind},
-    formats::{FormatReader, SeekMode, SeekTo, Track},
+    formats::{FormatOptions, FormatReader, SeekMode, SeekTo, Track},
     io::{MediaSourceStream, MediaSourceStreamOptions},
     units::Timestamp,
 };
@@ -117,7 +117,7 @@ impl Part {
     fn open(&self, input: &Input) -> Result<(OggReader<'static>, Sound), DecodeError> {
         let view = View::new(input.clone(), bytes::Bytes::new(), self.start, self.end);
         let stream = MediaSourceStream::new(Box::new(view), MediaSourceStreamOptions::default());
-        let reader = OggReader::try_new(stream, Default::default()).map_err(|error| match error {
+        let reader = OggReader::try_new(stream, FormatOptions::default()).map_err(|error| match error {
             Error::IoError(error) if error.kind() != std::io::ErrorKind::UnexpectedEof => read_error(error),
             _ => MalformedSnafu { what: "Ogg stream" }.build(),
         })?;

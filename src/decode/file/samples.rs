@@ -14,15 +14,19 @@ use crate::decode::demux::{
     boxes::{child, full},
 };
 
+/// Packets of one duration: the first packet, when it begins, and the duration.
+type TimeRun = (u32, u64, u32);
+
+/// Chunks of one number of packets: the first packet, the first chunk, and the number.
+type ChunkRun = (u32, u32, u32);
+
 /// The packets of one track.
 #[derive(Debug)]
 pub(super) struct Samples {
     count: u32,
     lengths: Lengths,
-    /// Runs of packets with one duration: the first packet, when it begins, and the duration.
-    times: Vec<(u32, u64, u32)>,
-    /// Runs of chunks with one number of packets: the first packet, the first chunk, and the number.
-    chunks: Vec<(u32, u32, u32)>,
+    times: Vec<TimeRun>,
+    chunks: Vec<ChunkRun>,
     places: Places,
     duration: u64,
     /// The packet behind the last one asked for, its chunk, and its place if it is in that chunk: a chunk may have any number
@@ -78,12 +82,12 @@ impl Samples {
         } else {
             (count, Lengths::All(all))
         };
-        let places = match (child(tables, *b"stco"), child(tables, *b"co64")) {
+        let offsets = match (child(tables, *b"stco"), child(tables, *b"co64")) {
             (Some(table), _) => Places::Short(table.get(8..).map(|rest| table.slice_ref(rest))?),
             (_, Some(table)) => Places::Long(table.get(8..).map(|rest| table.slice_ref(rest))?),
             _ => return None,
         };
-        let (chunks, placed) = chunk_runs(&child(tables, *b"stsc")?, places.len())?;
+        let (chunks, placed) = chunk_runs(&child(tables, *b"stsc")?, offsets.len())?;
         let count = count.min(placed);
         let (times, duration) = time_runs(&child(tables, *b"stts")?, count)?;
         Some(Self {
@@ -91,7 +95,7 @@ impl Samples {
             lengths,
             times,
             chunks,
-            places,
+            places: offsets,
             duration,
             cursor: (u32::MAX, 0, 0),
         })
@@ -178,7 +182,7 @@ impl Samples {
 }
 
 /// `stsc`, and how many packets all chunks have.
-fn chunk_runs(table: &Bytes, chunks: u32) -> Option<(Vec<(u32, u32, u32)>, u32)> {
+fn chunk_runs(table: &Bytes, chunks: u32) -> Option<(Vec<ChunkRun>, u32)> {
     let (_, _, mut fields) = full(table)?;
     fields.u32()?;
     let mut entries = Vec::new();
@@ -202,7 +206,7 @@ fn chunk_runs(table: &Bytes, chunks: u32) -> Option<(Vec<(u32, u32, u32)>, u32)>
 }
 
 /// `stts`, for as many packets as there are, and how long they are together.
-fn time_runs(table: &Bytes, count: u32) -> Option<(Vec<(u32, u64, u32)>, u64)> {
+fn time_runs(table: &Bytes, count: u32) -> Option<(Vec<TimeRun>, u64)> {
     let (_, _, mut fields) = full(table)?;
     fields.u32()?;
     let mut runs = Vec::new();

@@ -15,7 +15,7 @@ pub(super) struct Sniffed {
     pub(super) kind: FileKind,
     /// Behind tags.
     pub(super) start: u64,
-    /// Where an ID3v2 tag stands, if there is one.
+    /// Where an `ID3v2` tag stands, if there is one.
     pub(super) id3: Option<u64>,
 }
 
@@ -32,7 +32,7 @@ pub(super) enum FileKind {
     Frames,
 }
 
-/// Reads the first bytes, passing over ID3v2 tags.
+/// Reads the first bytes, passing over `ID3v2` tags.
 ///
 /// # Errors
 ///
@@ -62,7 +62,7 @@ pub(super) fn sniff(input: &Input) -> Result<Sniffed, DecodeError> {
     }
 }
 
-/// The length of the ID3v2 tag at the start of `head`, footer and all.
+/// The length of the `ID3v2` tag at the start of `head`, footer and all.
 fn id3_length(head: &[u8]) -> Option<u64> {
     let tag = head.strip_prefix(b"ID3")?;
     let (flags, size) = (*tag.get(2)?, tag.get(3..7)?);

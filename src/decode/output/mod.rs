@@ -36,7 +36,7 @@ use super::{DecodeError, Decoder};
 const CHANGES: usize = 64;
 
 /// How an [`Output`] is fed.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 #[must_use]
 pub struct OutputParams {
     ring: Duration,
@@ -88,11 +88,13 @@ impl Decoder {
         let samples = params.ring.as_micros() * u128::from(rate) / 1_000_000;
         let fill = u64::try_from(samples).unwrap_or(u64::MAX).clamp(1024, 1 << 26);
         let (ring, pulled) = rtrb::RingBuffer::new(usize::try_from(2 * fill).unwrap_or(usize::MAX));
-        let (changes, changed) = rtrb::RingBuffer::new(CHANGES);
-        let ring = Ring::new(ring, changes, Arc::clone(&meter), fill, spec);
+        let (specs, next_specs) = rtrb::RingBuffer::new(CHANGES);
+        let ring = Ring::new(ring, specs, Arc::clone(&meter), fill, spec);
         let mut worker = Worker::new(self, ring, Arc::clone(&link));
         // The first block was decoded when the track was opened: it is there for the first pull.
-        drop((worker.step(), worker.step()));
+        for _ in 0..2 {
+            worker.step();
+        }
         let thread = thread::Builder::new()
             .name("kithara-decode".into())
             .spawn(move || worker.run())?;
@@ -100,7 +102,7 @@ impl Decoder {
         let stop = Stop::new(link);
         Ok(Output::new(
             pulled,
-            changed,
+            next_specs,
             meter,
             stop,
             spec,

@@ -13,7 +13,6 @@ use super::ChannelLayout;
 const FRONT_LEFT: u32 = 1 << 0;
 const FRONT_RIGHT: u32 = 1 << 1;
 const FRONT_CENTRE: u32 = 1 << 2;
-const LFE: u32 = 1 << 3;
 const BACK_LEFT: u32 = 1 << 4;
 const BACK_RIGHT: u32 = 1 << 5;
 const FRONT_LEFT_OF_CENTRE: u32 = 1 << 6;
@@ -157,6 +156,8 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::float_cmp, reason = "a test fails by panicking")]
 
     use super::*;
+
+    const LFE: u32 = 1 << 3;
 
     fn mixed(from: ChannelLayout, to: ChannelLayout, frame: &[f32]) -> Vec<f32> {
         let mut out = Vec::new();

@@ -9,7 +9,6 @@
 //!                                ├─ packets ── codec ── frames ── trims ── blocks
 //!   HLS ─── demux: fMP4, TS, … ──┘
 //! ```
-#![allow(dead_code, reason = "the parts come one by one; what joins them comes last")]
 
 mod codec;
 mod convert;

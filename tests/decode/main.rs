@@ -16,6 +16,7 @@
 mod files;
 #[cfg(all(feature = "file", feature = "hls"))]
 mod hls;
+mod made;
 #[cfg(all(feature = "file", feature = "hls"))]
 mod open;
 mod output;

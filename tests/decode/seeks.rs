@@ -19,7 +19,7 @@ impl Random {
 }
 
 /// Seeks in random order, from the end too, and compares some frames behind each.
-fn seek_about(path: &Path, seeks: usize, tolerance: f32) {
+pub(crate) fn seek_about(path: &Path, seeks: usize, tolerance: f32) {
     let (all, spec) = whole(path);
     let channels = usize::from(spec.channels.count());
     let frames = (all.len() / channels) as u64;

@@ -53,6 +53,11 @@ impl SymphoniaDecoder {
             let codec = params.codec.to_string();
             return UnsupportedCodecSnafu { codec }.fail();
         };
+        // It undoes the coupling of channels in the wrong order, which is heard from the third one on.
+        if params.codec == Codec::Vorbis && params.channels > 2 {
+            let codec = format!("Vorbis of {} channels", params.channels);
+            return UnsupportedCodecSnafu { codec }.fail();
+        }
         let mut own = AudioCodecParameters::new();
         own.for_codec(id).with_sample_rate(params.sample_rate);
         if !params.extra_data.is_empty() {
@@ -64,22 +69,6 @@ impl SymphoniaDecoder {
             channels,
         };
         Self::with(&own, params.codec, spec)
-    }
-
-    /// A decoder for what a reader of Symphonia's found.
-    ///
-    /// # Errors
-    ///
-    /// As [`new`](Self::new).
-    pub(crate) fn from_symphonia(params: &AudioCodecParameters, codec: Codec) -> Result<Self, DecodeError> {
-        let spec = Spec {
-            sample_rate: params.sample_rate.unwrap_or(0),
-            channels: params
-                .channels
-                .as_ref()
-                .map_or(ChannelLayout::from_count(0), layout),
-        };
-        Self::with(params, codec, spec)
     }
 
     fn with(params: &AudioCodecParameters, codec: Codec, spec: Spec) -> Result<Self, DecodeError> {

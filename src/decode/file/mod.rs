@@ -14,6 +14,7 @@ mod input;
 mod mp4;
 mod ogg;
 mod pcm;
+mod pushed;
 mod reader;
 mod samples;
 mod sniff;
@@ -27,13 +28,18 @@ pub(super) use track::FileTrack;
 use self::{
     flac::FlacPackets,
     frames::FramePackets,
-    mp4::{Movie, Mp4Packets},
+    mp4::{Mp4Packets, find_movie},
     ogg::OggPackets,
     pcm::PcmPackets,
+    pushed::{PushedPackets, is_fragmented},
     reader::PacketReader,
     sniff::{FileKind, Sniffed, sniff},
 };
-use super::{DecodeError, error::UnsupportedContainerSnafu};
+use super::{
+    DecodeError,
+    demux::{FragmentedMp4, TransportStream},
+    packet::Demux,
+};
 
 /// Opens whatever `input` is.
 ///
@@ -49,12 +55,17 @@ pub(super) fn open(input: &Input) -> Result<FileTrack, DecodeError> {
         FileKind::Aiff => Box::new(PcmPackets::aiff(input.clone(), start)?),
         FileKind::Frames => Box::new(FramePackets::open(input.clone(), start)?),
         FileKind::Mp4 => {
-            let movie = Movie::find(input, start)?;
-            Box::new(Mp4Packets::open(input.clone(), &movie.header)?)
+            let movie = find_movie(input, start)?;
+            if is_fragmented(&movie) {
+                let make = || -> Box<dyn Demux> { Box::new(FragmentedMp4::default()) };
+                Box::new(PushedPackets::open(input.clone(), start, make, true)?)
+            } else {
+                Box::new(Mp4Packets::open(input.clone(), &movie)?)
+            }
         }
         FileKind::Ts => {
-            let container = "an unknown kind of file";
-            return UnsupportedContainerSnafu { container }.fail();
+            let make = || -> Box<dyn Demux> { Box::new(TransportStream::default()) };
+            Box::new(PushedPackets::open(input.clone(), start, make, false)?)
         }
     };
     FileTrack::new(reader, input.interrupt())

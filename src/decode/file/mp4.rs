@@ -29,45 +29,32 @@ const BOXES: usize = 4096;
 /// The longest packet that is read.
 const LONGEST: u32 = 16 << 20;
 
-/// What an MP4 file's boxes say, before any packet is read.
-pub(super) struct Movie {
-    pub(super) header: Bytes,
-    /// Whether the packets are told by fragments.
-    pub(super) fragmented: bool,
-}
-
-impl Movie {
-    /// Finds `moov`, before or behind the packets.
-    ///
-    /// # Errors
-    ///
-    /// `UnsupportedContainer` if there is none, `Io`, `Interrupted`.
-    pub(super) fn find(input: &Input, start: u64) -> Result<Self, DecodeError> {
-        let mut at = start;
-        for _ in 0..BOXES {
-            let Some(header) = Header::read(&input.bytes_at(at, Header::LONGEST)?) else {
-                break;
-            };
-            if &header.kind == b"moov" {
-                let size = header
-                    .size
-                    .map_or(usize::MAX, |size| usize::try_from(size).unwrap_or(usize::MAX));
-                let mut body = input.bytes_at(at, size)?;
-                drop(body.split_to(header.length.min(body.len())));
-                let fragmented = child(&body, *b"mvex").is_some();
-                return Ok(Self {
-                    header: body,
-                    fragmented,
-                });
-            }
-            let Some(size) = header.size else {
-                break;
-            };
-            at = at.saturating_add(size);
+/// Finds `moov`, before or behind the packets.
+///
+/// # Errors
+///
+/// `UnsupportedContainer` if there is none, `Io`, `Interrupted`.
+pub(super) fn find_movie(input: &Input, start: u64) -> Result<Bytes, DecodeError> {
+    let mut at = start;
+    for _ in 0..BOXES {
+        let Some(header) = Header::read(&input.bytes_at(at, Header::LONGEST)?) else {
+            break;
+        };
+        if &header.kind == b"moov" {
+            let size = header
+                .size
+                .map_or(usize::MAX, |size| usize::try_from(size).unwrap_or(usize::MAX));
+            let mut body = input.bytes_at(at, size)?;
+            drop(body.split_to(header.length.min(body.len())));
+            return Ok(body);
         }
-        let container = "MP4 without its header";
-        UnsupportedContainerSnafu { container }.fail()
+        let Some(size) = header.size else {
+            break;
+        };
+        at = at.saturating_add(size);
     }
+    let container = "MP4 without its header";
+    UnsupportedContainerSnafu { container }.fail()
 }
 
 /// Reads the packets of the first track with sound.

@@ -20,11 +20,12 @@ use super::{
     reader::{Next, PacketReader, Placed},
 };
 use crate::decode::{
-    Codec, Container, DecodeError, Trim, TrimRule,
+    Codec, Container, DecodeError, Trim,
     codec::layout,
     error::{MalformedSnafu, UnsupportedCodecSnafu},
     packet::{CodecParams, Packet, TrackInfo},
     source::time_of,
+    trim,
 };
 
 /// Reads the packets of an Ogg file.
@@ -32,8 +33,6 @@ pub(super) struct OggPackets {
     input: Input,
     parts: Vec<Part>,
     current: usize,
-    /// Whether parts are found as they come, because the file cannot be sought in.
-    streamed: bool,
     reader: OggReader<'static>,
     sound: Sound,
 }
@@ -94,7 +93,6 @@ impl OggPackets {
             return MalformedSnafu { what: "Ogg stream" }.fail();
         };
         Ok(Self {
-            streamed: end.is_none(),
             input,
             parts,
             current: 0,
@@ -239,10 +237,10 @@ impl Sound {
     }
 
     fn of(track: &Track, params: &AudioCodecParameters) -> Result<Self, DecodeError> {
-        let (codec, rule) = match params.codec {
-            well_known::CODEC_ID_VORBIS => (Codec::Vorbis, TrimRule::OggGranule),
-            well_known::CODEC_ID_OPUS => (Codec::Opus, TrimRule::OpusPreSkip),
-            well_known::CODEC_ID_FLAC => (Codec::Flac, TrimRule::None),
+        let codec = match params.codec {
+            well_known::CODEC_ID_VORBIS => Codec::Vorbis,
+            well_known::CODEC_ID_OPUS => Codec::Opus,
+            well_known::CODEC_ID_FLAC => Codec::Flac,
             _ => {
                 let codec = "an Ogg stream that is neither Vorbis nor Opus nor FLAC";
                 return UnsupportedCodecSnafu { codec }.fail();
@@ -258,6 +256,14 @@ impl Sound {
         let zero = track.start_ts.get();
         let before = if codec == Codec::Vorbis { priming } else { 0 };
         let total = track.num_frames.map(|frames| frames + before + padding);
+        let trim = match codec {
+            Codec::Opus => trim::opus(priming, total.map(|_| padding)),
+            Codec::Vorbis => {
+                let last = track.num_frames.zip(total);
+                trim::ogg(Some((0, priming)), last).unwrap_or_default()
+            }
+            _ => Trim::default(),
+        };
         Ok(Self {
             serial: track.id,
             zero,
@@ -276,11 +282,7 @@ impl Sound {
                 wraps: false,
                 first_pts: None,
                 roll: 0,
-                trim: Trim {
-                    start: priming,
-                    end: total.map(|_| padding),
-                    rule,
-                },
+                trim,
             },
         })
     }

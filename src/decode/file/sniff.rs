@@ -1,7 +1,7 @@
 //! What a file is, by its first bytes.
 
 use super::input::Input;
-use crate::decode::{Container, DecodeError, error::UnsupportedContainerSnafu};
+use crate::decode::{DecodeError, error::UnsupportedContainerSnafu};
 
 /// How far a frame of MPEG audio or ADTS is looked for.
 pub(super) const SEARCH: usize = 64 * 1024;
@@ -128,21 +128,6 @@ fn foreign(head: &[u8]) -> Option<&'static str> {
                 .is_some_and(|start| start.eq_ignore_ascii_case(mark))
         });
     is_page.then_some("a web page")
-}
-
-impl FileKind {
-    /// The container, where the kind alone tells.
-    pub(super) fn container(self) -> Option<Container> {
-        match self {
-            Self::Mp4 => Some(Container::Mp4),
-            Self::Flac => Some(Container::Flac),
-            Self::Ogg => Some(Container::Ogg),
-            Self::Wave => Some(Container::Wav),
-            Self::Aiff => Some(Container::Aiff),
-            Self::Ts => Some(Container::MpegTs),
-            Self::Frames => None,
-        }
-    }
 }
 
 #[cfg(test)]

@@ -82,6 +82,23 @@ impl PlayHandle {
         now.map(|(playing, ..)| playing.format.clone())
     }
 
+    /// Asks for a seek, and does not wait for it; whether the track that is heard can be sought in.
+    #[cfg(feature = "rodio")]
+    pub(super) fn begin_seek(&self, time: Duration) -> bool {
+        let now = self.link.timeline().now(self.link.meter.heard());
+        let seekable = now.is_some_and(|(playing, ..)| playing.seekable);
+        if seekable {
+            drop(self.link.seek(time));
+        }
+        seekable
+    }
+
+    /// Whether [`seek`](Self::seek) is worth calling.
+    pub fn is_seekable(&self) -> bool {
+        let now = self.link.timeline().now(self.link.meter.heard());
+        now.is_some_and(|(playing, ..)| playing.seekable)
+    }
+
     /// Whether the last pull found fewer frames than it asked for, because decoding is behind.
     pub fn is_starved(&self) -> bool {
         self.link.meter.is_starved()

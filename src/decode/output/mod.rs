@@ -12,6 +12,8 @@ mod link;
 mod meter;
 mod pull;
 mod ring;
+#[cfg(feature = "rodio")]
+mod rodio;
 mod timeline;
 mod worker;
 

@@ -4,6 +4,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+#[cfg(feature = "rodio")]
 use std::time::Duration;
 
 use rtrb::Consumer;
@@ -62,6 +63,7 @@ pub struct Output {
     stop: Stop,
     spec: Spec,
     /// Whether the spec is the same for all tracks.
+    #[cfg_attr(not(feature = "rodio"), expect(dead_code, reason = "rodio asks"))]
     fixed: bool,
     taken: u64,
     underrun: Underrun,
@@ -150,16 +152,25 @@ impl Output {
     }
 
     /// How long the track plays that is heard, where that is known. Not for the audio callback: it takes a lock.
+    #[cfg(feature = "rodio")]
     pub(super) fn duration(&self) -> Option<Duration> {
         self.stop.handle().duration()
     }
 
+    /// Asks for a seek, and does not wait for it; whether the track that is heard can be sought in.
+    #[cfg(feature = "rodio")]
+    pub(super) fn begin_seek(&self, time: Duration) -> bool {
+        self.stop.handle().begin_seek(time)
+    }
+
+    #[cfg(feature = "rodio")]
     pub(super) fn is_fixed(&self) -> bool {
         self.fixed
     }
 
     /// Samples that are sure to come before the spec may change, at least a frame unless all is over.
-    pub(super) fn span(&mut self) -> usize {
+    #[cfg(feature = "rodio")]
+    pub(super) fn span(&self) -> usize {
         if self.is_ended() {
             return 0;
         }
@@ -167,8 +178,9 @@ impl Output {
         if left > 0 {
             return left;
         }
-        self.drop_stale();
-        let until = self.next_change().map_or(u64::MAX, |at| at - self.taken);
+        let until = self
+            .next_change()
+            .map_or(u64::MAX, |at| at.saturating_sub(self.taken));
         let there = self
             .ring
             .slots()

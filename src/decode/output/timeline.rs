@@ -4,13 +4,25 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::decode::{DecodeError, DecodeEvent, Format, Spec, source::time_of};
+use crate::decode::{DecodeError, DecodeEvent, Decoder, Format, Spec, source::time_of};
 
 /// What is known of a track.
 #[derive(Debug, Clone)]
 pub(super) struct Playing {
     pub(super) format: Format,
     pub(super) duration: Option<Duration>,
+    pub(super) seekable: bool,
+}
+
+impl Playing {
+    /// The track whose frames the decoder gives out.
+    pub(super) fn of(decoder: &Decoder) -> Self {
+        Self {
+            format: decoder.format().clone(),
+            duration: decoder.duration(),
+            seekable: decoder.is_seekable(),
+        }
+    }
 }
 
 /// From ring position `at` on, sound of this track from this place on is heard.

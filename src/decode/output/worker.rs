@@ -185,12 +185,9 @@ impl<S: Sink> Worker<S> {
             (self.spec, self.expected) = (spec, None);
         }
         if self.expected != Some(position) {
-            let playing = self.playing.get_or_insert_with(|| {
-                Arc::new(Playing {
-                    format: self.decoder.format().clone(),
-                    duration: self.decoder.duration(),
-                })
-            });
+            let playing = self
+                .playing
+                .get_or_insert_with(|| Arc::new(Playing::of(&self.decoder)));
             let playing = Arc::clone(playing);
             self.link.timeline().anchor(self.written, playing, spec, position);
         }
@@ -251,10 +248,7 @@ impl<S: Sink> Worker<S> {
         {
             let mut timeline = self.link.timeline();
             timeline.cut(heard);
-            let playing = Arc::new(Playing {
-                format: self.decoder.format().clone(),
-                duration: self.decoder.duration(),
-            });
+            let playing = Arc::new(Playing::of(&self.decoder));
             let spec = self.decoder.spec();
             let position = frames_at(self.decoder.position(), spec.sample_rate);
             timeline.anchor(self.written, playing, spec, position);

@@ -1,0 +1,247 @@
+//! Files whose packets are told in order: fragmented MP4 and MPEG-TS, through the demuxers that HLS has.
+//!
+//! ```text
+//!   fragmented MP4   [ moov │ moof mdat │ moof mdat │ … ]     a seek begins at a fragment
+//!   MPEG-TS          [ 188 │ 188 │ 188 │ … ]                  a seek backward begins at the start
+//! ```
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::{
+    frames::reveal_replication,
+    input::{CHUNK, Input},
+    reader::{Next, PacketReader, Placed},
+};
+use crate::decode::{
+    DecodeError,
+    demux::boxes::{Header, boxes, child, full},
+    error::MalformedSnafu,
+    packet::{Demux, Packet, TrackInfo},
+    trim,
+};
+
+/// Packets that are looked at before the first one is decoded.
+const PROBED: usize = 8;
+
+/// MPEG's clock begins anew after so many units.
+const CLOCK: i64 = 1 << 33;
+
+/// Reads the packets that a demuxer finds in a file.
+pub(super) struct PushedPackets {
+    input: Input,
+    make: fn() -> Box<dyn Demux>,
+    demux: Box<dyn Demux>,
+    start: u64,
+    read_to: u64,
+    all: bool,
+    info: TrackInfo,
+    /// The timestamp of raw frame 0, and the last one, counted on where the clock begins anew.
+    zero: i64,
+    last: i64,
+    /// Where the next packet begins, if it follows the last one.
+    expected: Option<u64>,
+    waiting: VecDeque<Placed>,
+    /// Fragments found so far: the first frame, and the place. Empty for MPEG-TS.
+    fragments: Vec<(u64, u64)>,
+    /// Where the next fragment is looked for; `None` when all are found.
+    unsearched: Option<u64>,
+}
+
+impl PushedPackets {
+    /// The file that begins at `start`.
+    ///
+    /// # Errors
+    ///
+    /// `UnsupportedCodec`, `UnsupportedContainer`, `Malformed`, `Io`, `Interrupted`.
+    pub(super) fn open(
+        input: Input,
+        start: u64,
+        make: fn() -> Box<dyn Demux>,
+        fragmented: bool,
+    ) -> Result<Self, DecodeError> {
+        let mut demux = make();
+        demux.start_segment(Duration::ZERO);
+        let (mut packets, mut read_to, mut all) = (Vec::new(), start, false);
+        while packets.len() < PROBED {
+            match take(&input, demux.as_mut(), &mut read_to, &mut all)? {
+                Some(packet) => packets.push(packet),
+                None => break,
+            }
+        }
+        let (Some(first), Some(info)) = (packets.first(), demux.track()) else {
+            return MalformedSnafu {
+                what: "file without packets",
+            }
+            .fail();
+        };
+        let mut info = info.clone();
+        reveal_replication(&mut info.codec, packets.iter().map(|packet| &packet.data));
+        let zero = first.pts;
+        let mut new = Self {
+            make,
+            demux,
+            start,
+            read_to,
+            all,
+            info,
+            zero,
+            last: zero,
+            expected: Some(0),
+            waiting: VecDeque::new(),
+            fragments: Vec::new(),
+            unsearched: (fragmented && input.is_seekable()).then_some(start),
+            input,
+        };
+        let placed: Vec<Placed> = packets.into_iter().map(|packet| new.place(packet)).collect();
+        new.waiting.extend(placed);
+        Ok(new)
+    }
+
+    /// Finds a packet's frame. Timestamps are rounded to units: one that is where it should be, nearly, is there.
+    fn place(&mut self, packet: Packet) -> Placed {
+        let pts = if self.info.wraps {
+            let ahead = (packet.pts - self.last).rem_euclid(CLOCK);
+            self.last + if ahead >= CLOCK / 2 { ahead - CLOCK } else { ahead }
+        } else {
+            packet.pts
+        };
+        self.last = pts;
+        let told = trim::to_frames(pts - self.zero, self.info.time_scale, self.info.codec.sample_rate);
+        let fixed = self.info.codec.frames_per_packet;
+        let frames = if fixed > 0 { fixed } else { packet.frames };
+        let near = u64::from(frames / 2).max(16);
+        let start = match self.expected {
+            Some(expected) if told.abs_diff(expected) <= near || told < expected => expected,
+            _ => told,
+        };
+        self.expected = Some(start + u64::from(frames));
+        Placed {
+            start,
+            skip_start: 0,
+            skip_end: 0,
+            packet: Packet { frames, ..packet },
+        }
+    }
+
+    fn read(&mut self) -> Result<Option<Placed>, DecodeError> {
+        if let Some(waiting) = self.waiting.pop_front() {
+            return Ok(Some(waiting));
+        }
+        let packet = take(&self.input, self.demux.as_mut(), &mut self.read_to, &mut self.all)?;
+        Ok(packet.map(|packet| self.place(packet)))
+    }
+
+    fn go_to(&mut self, place: u64) {
+        if self.unsearched.is_none() && self.fragments.is_empty() {
+            // Programs and clocks are learnt anew. A fragmented file's header is not repeated.
+            self.demux = (self.make)();
+        }
+        self.demux.start_segment(Duration::ZERO);
+        (self.read_to, self.all) = (place, false);
+        self.waiting.clear();
+        (self.last, self.expected) = (self.zero, None);
+    }
+
+    /// Finds fragments up to the one with `frame`.
+    fn search(&mut self, frame: u64) -> Result<(), DecodeError> {
+        while let Some(at) = self.unsearched {
+            if self.fragments.last().is_some_and(|(first, _)| *first > frame) {
+                break;
+            }
+            let header = Header::read(&self.input.bytes_at(at, Header::LONGEST)?);
+            let Some((header, size)) = header.and_then(|header| header.size.map(|size| (header, size)))
+            else {
+                self.unsearched = None;
+                break;
+            };
+            if &header.kind == b"moof" {
+                let body = at + header.length as u64;
+                let length = usize::try_from(size).unwrap_or(0).saturating_sub(header.length);
+                let time = child(&self.input.bytes_at(body, length)?, *b"traf")
+                    .and_then(|fragment| child(&fragment, *b"tfdt"))
+                    .and_then(|time| {
+                        let (version, _, mut fields) = full(&time)?;
+                        i64::try_from(fields.u32_or_u64(version == 1)?).ok()
+                    });
+                if let Some(time) = time {
+                    let first = trim::to_frames(
+                        time - self.zero,
+                        self.info.time_scale,
+                        self.info.codec.sample_rate,
+                    );
+                    self.fragments.push((first, at));
+                }
+            }
+            self.unsearched = Some(at.saturating_add(size));
+        }
+        Ok(())
+    }
+}
+
+/// The next packet of `demux`, which is fed as needed; `None` at the end.
+fn take(
+    input: &Input,
+    demux: &mut dyn Demux,
+    read_to: &mut u64,
+    all: &mut bool,
+) -> Result<Option<Packet>, DecodeError> {
+    loop {
+        if let Some(packet) = demux.next_packet()? {
+            return Ok(Some(packet));
+        }
+        // Tags on the way are an HLS station's: a file has its own at its start.
+        while demux.next_tag().is_some() {}
+        if *all {
+            return Ok(None);
+        }
+        let more = input.some_at(*read_to, CHUNK)?;
+        if more.is_empty() {
+            *all = true;
+            demux.finish();
+            continue;
+        }
+        *read_to += more.len() as u64;
+        demux.push(more);
+    }
+}
+
+impl PacketReader for PushedPackets {
+    fn info(&self) -> &TrackInfo {
+        &self.info
+    }
+
+    fn next(&mut self) -> Result<Next, DecodeError> {
+        Ok(self.read()?.map_or(Next::End, Next::Packet))
+    }
+
+    fn is_seekable(&self) -> bool {
+        self.input.is_seekable()
+    }
+
+    fn seek(&mut self, frame: u64) -> Result<(), DecodeError> {
+        self.search(frame)?;
+        let fragment = self.fragments.iter().rfind(|(first, _)| *first <= frame);
+        self.go_to(fragment.map_or(self.start, |(_, place)| *place));
+        while let Some(placed) = self.read()? {
+            if placed.start + u64::from(placed.packet.frames) > frame {
+                self.waiting.push_front(placed);
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn resumes(&self) -> bool {
+        true
+    }
+
+    fn total(&self) -> Option<u64> {
+        None
+    }
+}
+
+/// Whether the header says that fragments follow.
+pub(super) fn is_fragmented(movie: &bytes::Bytes) -> bool {
+    boxes(movie).any(|(kind, _)| &kind == b"mvex")
+}

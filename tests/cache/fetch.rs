@@ -3,7 +3,9 @@
 use std::cell::Cell;
 use std::convert::Infallible;
 use std::future::pending;
-use std::pin::pin;
+use std::pin::{Pin, pin};
+use std::sync::{Arc, mpsc};
+use std::task::{Context, Wake, Waker};
 
 use async_channel::bounded;
 use bytes::Bytes;
@@ -79,6 +81,43 @@ fn a_dropped_fetch_hands_over_and_a_failed_one_does_not_poison() {
     );
 }
 
+/// Polls a future that is not ready, and waits between two polls until it was woken.
+struct Steps<F> {
+    future: F,
+    waker: Waker,
+    woken: mpsc::Receiver<()>,
+    is_polled: bool,
+}
+
+struct Woken(mpsc::Sender<()>);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        // A wake after the last step is of no interest.
+        let _ = self.0.send(());
+    }
+}
+
+impl<F: Future + Unpin> Steps<F> {
+    fn new(future: F) -> Self {
+        let (wakes, woken) = mpsc::channel();
+        Self {
+            future,
+            waker: Arc::new(Woken(wakes)).into(),
+            woken,
+            is_polled: false,
+        }
+    }
+
+    fn next(&mut self) {
+        if std::mem::replace(&mut self.is_polled, true) {
+            self.woken.recv().unwrap();
+        }
+        let polled = Pin::new(&mut self.future).poll(&mut Context::from_waker(&self.waker));
+        assert!(polled.is_pending());
+    }
+}
+
 /// C16: bytes that cannot be kept are returned, to waiting callers too.
 #[test]
 fn what_does_not_fit_is_fetched_and_returned() {
@@ -93,13 +132,16 @@ fn what_does_not_fit_is_fetched_and_returned() {
     };
     let get = || cache.get_or_fetch(&asset, &path, fetch);
     let (mut first, mut second) = (pin!(get()), pin!(get()));
+    // The first caller reads the cache before and after it has the permit, and then fetches.
+    let mut steps = Steps::new(first.as_mut());
+    while fetches.get() == 0 {
+        steps.next();
+    }
+    // The second one reads the cache once. Its next step finds the permit taken.
+    let mut steps = Steps::new(second.as_mut());
+    steps.next();
+    steps.next();
     block_on(async {
-        // After so many reads of the cache both callers have read it too: one fetches and one waits.
-        for _ in 0..50 {
-            assert!(poll_once(first.as_mut()).await.is_none());
-            assert!(poll_once(second.as_mut()).await.is_none());
-            assert!(cache.get(&asset, &path).await.unwrap().is_none());
-        }
         open.close();
         let (a, b) = zip(first, second).await;
         assert_eq!((a.unwrap(), b.unwrap()), ("too long".into(), "too long".into()));
@@ -112,7 +154,7 @@ fn what_does_not_fit_is_fetched_and_returned() {
 #[test]
 fn a_fetch_that_asks_for_its_own_entry_does_not_wait_for_itself() {
     type Answer = Result<Bytes, Infallible>;
-    let (done, answer) = std::sync::mpsc::channel();
+    let (done, answer) = mpsc::channel();
     // On a thread of its own, so that a wait without end is seen.
     std::thread::spawn(move || {
         let cache = AssetCache::memory(1 << 20);

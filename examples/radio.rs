@@ -42,16 +42,15 @@ fn main() -> ExitCode {
 
 fn run() -> Result<(), Failure> {
     let (url, mib) = options()?;
-    let (_server, url) = match url {
-        Some(url) => (None, url),
-        None => {
-            let server = Server::empty()?;
-            // Chunks and no length, as a radio station sends it: it never ends.
-            server.serve("/radio", Content::pattern(&Pattern::new(1), u64::MAX));
-            server.rule("/radio", Rule::new().ignore_range().chunked());
-            let url = server.url("/radio");
-            (Some(server), url)
-        }
+    let (_server, url) = if let Some(url) = url {
+        (None, url)
+    } else {
+        let server = Server::empty()?;
+        // Chunks and no length, as a radio station sends it: it never ends.
+        server.serve("/radio", Content::pattern(&Pattern::new(1), u64::MAX));
+        server.rule("/radio", Rule::new().ignore_range().chunked());
+        let url = server.url("/radio");
+        (Some(server), url)
     };
 
     let folder = tempfile::tempdir()?;

@@ -1,6 +1,10 @@
 //! Nicknames stay out: names that the glossary has replaced by the field's terms must not come back as a type, a
 //! module, a function or a field of the folder they were replaced in.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
 
 use std::fs;
 use std::path::{Path, PathBuf};

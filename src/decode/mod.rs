@@ -9,6 +9,18 @@
 //!                                ├─ packets ── codec ── frames ── trims ── blocks
 //!   HLS ─── demux: fMP4, TS, … ──┘
 //! ```
+#![cfg_attr(
+    test,
+    allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_precision_loss,
+        clippy::cast_sign_loss,
+        clippy::float_cmp,
+        clippy::similar_names,
+        clippy::trivially_copy_pass_by_ref,
+        reason = "tests compute with figures that they know, and compare PCM bit for bit"
+    )
+)]
 
 mod codec;
 mod convert;

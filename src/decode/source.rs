@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{ChannelLayout, DecodeError, DecodeEvent, Format, Spec};
+use super::{ChannelLayout, DecodeError, DecodeEvent, Spec};
 
 /// Some consecutive frames of PCM.
 #[derive(Debug, Clone, PartialEq)]
@@ -104,9 +104,6 @@ pub(crate) trait PcmSource: Send {
     ///
     /// `SeekUnsupported`, and those of the source.
     fn seek(&mut self, time: Duration) -> Result<(), DecodeError>;
-
-    /// The current format; `None` before it was told.
-    fn format(&self) -> Option<&Format>;
 
     /// How long the track plays, trimmed, where that is known.
     fn duration(&self) -> Option<Duration>;

@@ -85,7 +85,7 @@ impl DownloadTarget {
         {
             return Ok(found);
         }
-        let resource = entry.open().map_err(|error| Bypass::Failed(error))?;
+        let resource = entry.open().map_err(Bypass::Failed)?;
         let subscribers = Arc::default();
         let open_lock = sharing::register(&entry, &resource, settings, &subscribers);
         Ok(CacheLookup::Incomplete(Self {

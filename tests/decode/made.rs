@@ -179,16 +179,16 @@ fn p1_mp3_with_and_without_what_tells_its_frames() {
 
 #[test]
 fn p1_two_mp3_files_in_one_are_both_heard() {
-    let Some(one) = made("one.mp3", &["-c:a", "libmp3lame", "-q:a", "4", "-t", "4"]) else {
+    let Some(single) = made("one.mp3", &["-c:a", "libmp3lame", "-q:a", "4", "-t", "4"]) else {
         return;
     };
-    let bytes = fs::read(&one).unwrap();
-    let both = one.with_file_name("both.mp3");
+    let bytes = fs::read(&single).unwrap();
+    let both = single.with_file_name("both.mp3");
     fs::write(&both, [&bytes[..], &bytes].concat()).unwrap();
-    let (once, _) = whole(&one);
+    let (heard, _) = whole(&single);
     let (twice, _) = whole(&both);
-    assert!(twice.len() > 2 * once.len() && twice.len() < 2 * once.len() + 2 * 4 * 1152);
-    assert!(twice[..once.len()] == once);
+    assert!(twice.len() > 2 * heard.len() && twice.len() < 2 * heard.len() + 2 * 4 * 1152);
+    assert!(twice[..heard.len()] == heard);
 }
 
 #[test]

@@ -90,7 +90,7 @@ pub(crate) fn ffmpeg(arguments: &[&str], output: &Path) {
 /// What ffmpeg decodes a file to, as floats. Opus by its authors' library: ffmpeg's own decoder is less exact.
 pub(crate) fn ffmpeg_pcm(path: &Path) -> Vec<f32> {
     let name = path.to_str().unwrap();
-    let opus = name.ends_with(".opus") || name.ends_with("opus.mp4");
+    let opus = name.contains("opus");
     let output = Command::new("ffmpeg")
         .args(["-nostdin", "-v", "error"])
         .args(if opus { &["-c:a", "libopus"][..] } else { &[] })

@@ -148,7 +148,7 @@ fn the_hook_runs_with_the_last_handle() {
     let by = std::sync::Arc::new(std::sync::Mutex::new(None));
     let told = by.clone();
     when_unused(&writer, move || {
-        *told.lock().unwrap() = Some(std::thread::current().id())
+        *told.lock().unwrap() = Some(std::thread::current().id());
     });
     let reader = resource.reading(0);
     drop(resource);

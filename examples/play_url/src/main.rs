@@ -69,15 +69,14 @@ fn main() -> ExitCode {
 }
 
 fn run(options: &Options) -> Result<(), Failure> {
-    let (_server, text) = match &options.track {
-        Some(track) => (None, track.clone()),
-        None => {
-            let server = Server::start(media())?;
-            // Four times as fast as it plays, so that there is something to see.
-            server.rule(BUNDLED, Rule::new().trickle(40_000));
-            let url = server.url(BUNDLED);
-            (Some(server), url)
-        }
+    let (_server, text) = if let Some(track) = &options.track {
+        (None, track.clone())
+    } else {
+        let server = Server::start(media())?;
+        // Four times as fast as it plays, so that there is something to see.
+        server.rule(BUNDLED, Rule::new().trickle(40_000));
+        let url = server.url(BUNDLED);
+        (Some(server), url)
     };
     let location = Location::parse(&text);
     println!("{location}");
@@ -87,9 +86,10 @@ fn run(options: &Options) -> Result<(), Failure> {
     let cache = AssetCache::builder(folder).open_blocking()?;
     let params = FileParams::new(HttpClient::new()?, cache);
     let start = Instant::now();
-    let mode = match options.offline {
-        true => OpenMode::Offline,
-        false => OpenMode::Online,
+    let mode = if options.offline {
+        OpenMode::Offline
+    } else {
+        OpenMode::Online
     };
     let reader = block_on(FileSource::new(location, params).open_reader(mode))?;
     let resource = reader.resource().clone();

@@ -18,11 +18,6 @@ pub(super) struct Section {
 }
 
 impl Section {
-    /// Bytes are missing: what is there cannot be completed.
-    pub(super) fn lose(&mut self) {
-        self.begun = false;
-    }
-
     /// Takes a packet's payload, and gives each whole section whose checksum is right to `found`.
     pub(super) fn push(&mut self, payload: &[u8], starts: bool, mut found: impl FnMut(&[u8])) {
         if !starts {

@@ -276,10 +276,6 @@ impl PcmSource for FileTrack {
         self.find_next()
     }
 
-    fn format(&self) -> Option<&Format> {
-        Some(&self.format)
-    }
-
     fn duration(&self) -> Option<Duration> {
         self.reader.duration().or_else(|| {
             let frames = self.end()?.saturating_sub(self.format.trim.start);

@@ -609,10 +609,6 @@ impl PcmSource for HlsPcm {
         self.feed.seek(asked)
     }
 
-    fn format(&self) -> Option<&Format> {
-        self.format.as_ref()
-    }
-
     fn duration(&self) -> Option<Duration> {
         self.duration
     }

@@ -58,9 +58,9 @@ fn small_trees_sound_as_ffmpeg_says() {
             "{name}"
         );
         let off = off_table(row, &heard);
-        let lossless = track.format().unwrap().codec.is_lossless();
+        let lossless = track.format.as_ref().unwrap().codec.is_lossless();
         assert!(off < if lossless { 1e-6 } else { 1e-4 }, "{name}: {off}");
-        let trim = track.format().unwrap().trim;
+        let trim = track.format.as_ref().unwrap().trim;
         assert_eq!(trim.start, row["trim"].as_u64().unwrap(), "{name}");
         let rule = if row["container"] == "fmp4" {
             TrimRule::EditList
@@ -87,7 +87,7 @@ fn a_seek_gives_the_frames_of_an_uninterrupted_decode() {
         let whole = all(script.clone());
         let mut track = script.play();
         hear(&mut track, 1);
-        let format = track.format().unwrap().clone();
+        let format = track.format.as_ref().unwrap().clone();
         let rate = f64::from(format.spec.sample_rate);
         let mut random = 7_u64;
         for round in 0..40 {

@@ -107,7 +107,7 @@ impl Decoder {
 impl Blocks {
     /// A handle that seeks, queues tracks and tells what is heard, from any thread.
     pub fn handle(&self) -> PlayHandle {
-        self.stop.handle()
+        PlayHandle::new(self.stop.link())
     }
 }
 

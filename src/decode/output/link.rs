@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use async_channel::{Receiver, Sender};
 
-use super::{handle::PlayHandle, meter::Meter, timeline::Timeline};
+use super::{meter::Meter, timeline::Timeline};
 use crate::decode::{DecodeError, DecodeInterrupter, Decoder};
 
 pub(super) type Answer = Sender<Result<(), DecodeError>>;
@@ -144,8 +144,8 @@ impl Stop {
         Self(link)
     }
 
-    pub(super) fn handle(&self) -> PlayHandle {
-        PlayHandle::new(Arc::clone(&self.0))
+    pub(super) fn link(&self) -> Arc<Link> {
+        Arc::clone(&self.0)
     }
 }
 

@@ -148,19 +148,19 @@ impl Output {
 
     /// A handle that seeks, queues tracks and tells what is heard, from any thread.
     pub fn handle(&self) -> PlayHandle {
-        self.stop.handle()
+        PlayHandle::new(self.stop.link())
     }
 
     /// How long the track plays that is heard, where that is known. Not for the audio callback: it takes a lock.
     #[cfg(feature = "rodio")]
     pub(super) fn duration(&self) -> Option<Duration> {
-        self.stop.handle().duration()
+        PlayHandle::new(self.stop.link()).duration()
     }
 
     /// Asks for a seek, and does not wait for it; whether the track that is heard can be sought in.
     #[cfg(feature = "rodio")]
     pub(super) fn begin_seek(&self, time: Duration) -> bool {
-        self.stop.handle().begin_seek(time)
+        PlayHandle::new(self.stop.link()).begin_seek(time)
     }
 
     #[cfg(feature = "rodio")]

@@ -11,6 +11,7 @@ impl NamedFile {
         Self(Mutex::new([0; 16]))
     }
 
+    #[expect(clippy::unnecessary_wraps, reason = "as the file it stands for")]
     pub(super) fn read_at(
         &self,
         offset: u64,

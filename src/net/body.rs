@@ -81,6 +81,7 @@ impl Body {
             failures: 0,
             unframed,
         });
+        // An empty body is never polled by some consumers, and would hold its connection until it is dropped.
         if inner.is_done() {
             inner.finish();
         }
@@ -282,6 +283,8 @@ impl Inner {
                     Some(Ok(chunk)) => match self.deliver(chunk) {
                         Ok(chunk) if chunk.is_empty() => continue,
                         Ok(chunk) => {
+                            // Before the last chunk goes out, not at the poll behind it: the connection is free for the
+                            // request that the consumer makes next.
                             if self.is_done() {
                                 self.finish();
                             }

@@ -64,6 +64,7 @@ pub(super) fn check_response(
         // The consumer would take a part that was not asked for to be the whole (fault D8).
         (StatusCode::PARTIAL_CONTENT, None) => return RangeMismatchSnafu { url: redacted(url) }.fail(),
         (StatusCode::RANGE_NOT_SATISFIABLE, Some(asked)) => check.beyond_the_end(asked)?,
+        // HEAD has no bytes to skip, so the whole is as good as the part.
         (status, Some(asked)) if status.is_success() && !request.is_head() => {
             check.whole_for_part(asked, framed, max_skip)?
         }
@@ -89,6 +90,7 @@ pub(super) fn check_response(
     } else {
         delivery
     };
+    // Last, as only here the file's length is known for each kind of answer.
     check.same_file(&delivery)?;
     Ok(delivery)
 }

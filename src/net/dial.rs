@@ -27,6 +27,7 @@ pub(super) async fn dial(peer: &Peer) -> io::Result<TcpStream> {
         Host::Ipv4(address) => vec![SocketAddr::new(IpAddr::from(*address), peer.port)],
         Host::Ipv6(address) => vec![SocketAddr::new(IpAddr::from(*address), peer.port)],
     };
+    // Connected is enough: whether the peer is the right one, TLS decides afterwards.
     first_to_answer(addresses.into_iter()).await
 }
 
@@ -52,6 +53,7 @@ async fn first_to_answer(mut addresses: std::vec::IntoIter<SocketAddr>) -> io::R
     loop {
         match addresses.next() {
             Some(address) => trying.push(Box::pin(rt::connect(address))),
+            // No address is left, and each attempt has failed.
             None if trying.is_empty() => return Err(failure),
             None => {}
         }
@@ -87,6 +89,7 @@ async fn first_to_end<T>(futures: &mut Vec<Pin<Box<impl Future<Output = T>>>>) -
         });
         match ended {
             Some((i, value)) => {
+                // Out of the list at once: a future that has ended must not be polled again.
                 drop(futures.swap_remove(i));
                 Poll::Ready(value)
             }

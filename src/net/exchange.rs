@@ -145,6 +145,7 @@ impl Exchanger {
             ..
         } = self.inner.settings;
         let mut url = request.url.clone();
+        // The caller's headers go along while this is true (N7).
         let mut same_origin = true;
         // One exchange more than there may be redirects.
         for _ in 0..=max_redirects {
@@ -174,6 +175,7 @@ impl Exchanger {
                         unframed,
                     })
                 }
+                // As with a redirect: an error's page is not wanted.
                 Err(error) => {
                     wire.settle();
                     Err(error)
@@ -206,6 +208,8 @@ impl Exchanger {
         } = &*self.inner;
         // Made anew for each sending: a message is used up by it (fault D13).
         let message = || request.to_http(url, &settings.headers, user_agent, same_origin, NoBody);
+        // The right to a connection first: idle or new, it counts against the host's limit. Everything below that fails or
+        // is dropped gives the right back with `pooled`.
         let mut pooled = pool
             .acquire(url, settings.limits.queue, request.cancel.clone())
             .await?;

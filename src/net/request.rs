@@ -116,6 +116,7 @@ impl Request {
     }
 
     pub(super) fn accepts_gzip(&self) -> bool {
+        // A range of a gzipped body would be a range of the gzip file.
         self.compressed && self.range.is_none()
     }
 
@@ -165,6 +166,7 @@ impl Request {
         // After the caller's headers, which must not replace these three: the meaning of the body's bytes depends on them.
         let encoding = if self.accepts_gzip() { "gzip" } else { "identity" };
         headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static(encoding));
+        // A Range of the caller's own would get a part that the check takes for an answer to nothing.
         headers.remove(header::RANGE);
         headers.remove(header::IF_RANGE);
         if let Some(range) = self.range {

@@ -72,6 +72,7 @@ impl TransportError {
     /// Whether the peer sent something that is not HTTP/1. Otherwise the connection broke.
     pub fn is_protocol(&self) -> bool {
         match &*self.0 {
+            // A parse error comes with every new connection, too. The other errors may pass.
             Cause::Http(error) => error.is_parse(),
             Cause::Body(_) | Cause::Closed => false,
         }

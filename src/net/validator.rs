@@ -34,6 +34,7 @@ impl Validator {
         if let Some(tag) = text(ETAG) {
             return is_strong_tag(tag).then(|| Self(tag.to_owned()));
         }
+        // Compared with the server's own clock, which its `Date` tells, and never with this machine's.
         let modified = text(LAST_MODIFIED)?;
         let modified_at = httpdate::parse_http_date(modified).ok()?;
         let sent_at = httpdate::parse_http_date(text(DATE)?).ok()?;
@@ -43,26 +44,25 @@ impl Validator {
 
     /// Whether a response with these headers names another validator. Silence is no contradiction.
     pub(super) fn contradicted_by(&self, headers: &HeaderMap) -> bool {
-        let name = if self.0.starts_with('"') {
-            ETAG
-        } else {
-            LAST_MODIFIED
-        };
         headers
-            .get(name)
+            .get(self.header())
             .is_some_and(|value| value.as_bytes() != self.0.as_bytes())
     }
 
     /// Whether a response with these headers names this validator.
     pub(super) fn confirmed_by(&self, headers: &HeaderMap) -> bool {
-        let name = if self.0.starts_with('"') {
+        headers
+            .get(self.header())
+            .is_some_and(|value| value.as_bytes() == self.0.as_bytes())
+    }
+
+    /// The header that this validator stands in. Only entity tags are quoted.
+    fn header(&self) -> http::HeaderName {
+        if self.0.starts_with('"') {
             ETAG
         } else {
             LAST_MODIFIED
-        };
-        headers
-            .get(name)
-            .is_some_and(|value| value.as_bytes() == self.0.as_bytes())
+        }
     }
 }
 

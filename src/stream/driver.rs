@@ -76,6 +76,7 @@ impl<S: Source> Future for Driver<S> {
         match catch_unwind(AssertUnwindSafe(|| running.poll(cx))) {
             Ok(Poll::Pending) => return Poll::Pending,
             Ok(Poll::Ready(())) => {}
+            // Reported before `stop` closes the queue: the consumer reads the text when it sees the close.
             Err(payload) => {
                 running.outlet.report_panic(panic_text(&*payload));
                 discard(payload);
@@ -89,6 +90,7 @@ impl<S: Source> Future for Driver<S> {
 impl<S: Source> Running<S> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         for _ in 0..TURNS {
+            // First of all: a consumer that has left wants neither an answer to a seek nor another poll of the source.
             if self.outlet.is_closed() {
                 return Poll::Ready(());
             }
@@ -96,6 +98,7 @@ impl<S: Source> Running<S> {
                 // Made before the seek, so stale like the queue that `advance` has emptied.
                 self.hand = None;
             }
+            // What is in the hand goes first, to keep the order of the items.
             let stuck = if let Some(item) = self.hand.take() {
                 self.hand = self.outlet.push(item);
                 self.hand.is_some()
@@ -111,6 +114,7 @@ impl<S: Source> Running<S> {
                 return Poll::Pending;
             }
         }
+        // Not stuck, but others want the thread.
         cx.waker().wake_by_ref();
         Poll::Pending
     }

@@ -67,6 +67,7 @@ pub(super) fn bounded<C, E: Error + 'static>(params: &StreamParams) -> (Outlet<C
         link,
         generation: 0,
         max_chunks: params.chunk_limit().get().into(),
+        // No queue can hold more than the gauge can count.
         max_bytes: params
             .byte_limit()
             .get()
@@ -99,6 +100,7 @@ impl<C, E: Error + 'static> Outlet<C, E> {
             match item {
                 // The source may yield it, but it tells the consumer nothing, and would cost a place in the queue.
                 Item::Data(data) if data.is_empty() => return None,
+                // In pieces, or a chunk above the limit would never fit. The pieces share the chunk's memory.
                 Item::Data(mut data) if data.len() > self.max_bytes => {
                     if self.push_one(Item::Data(data.slice(..self.max_bytes))).is_none() {
                         data.advance(self.max_bytes);

@@ -190,7 +190,7 @@ impl<S: Source> Contract<S> {
         Ok(())
     }
 
-    /// Offline it plays or fails as announced, and connects to nothing.
+    /// Offline it plays or fails as announced, and tries no connection.
     pub(super) async fn keeps_offline(&self) -> Result<(), Violation> {
         const RULE: &str = "keeps offline";
         let Some((make, does)) = &self.offline else {

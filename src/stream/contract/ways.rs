@@ -57,6 +57,7 @@ pub(super) async fn with<T, S: Source>(
     future: impl Future<Output = T>,
     mut driver: Option<&mut Driver<S>>,
 ) -> T {
+    // Both in one task: the driver handed out needs no executor, and a check stays the same for all ways.
     let mut future = std::pin::pin!(future);
     poll_fn(|cx| {
         if let Some(driver) = &mut driver {

@@ -46,11 +46,15 @@ fn trees_are_heard_whole_online_and_offline() {
     let player = Player::new();
     let mut heard = Vec::new();
     let trees = trees();
-    let known = trees
-        .as_object()
-        .unwrap()
-        .iter()
-        .filter(|(name, _)| *name != "opus" || cfg!(feature = "opus"));
+    let known = trees.as_object().unwrap().iter().filter(|(name, _)| {
+        let features = [
+            ("opus", cfg!(feature = "opus")),
+            ("he-aac", cfg!(feature = "he-aac")),
+        ];
+        features
+            .iter()
+            .all(|(codec, built)| *built || !name.starts_with(codec))
+    });
     for (name, row) in known.clone() {
         let mut decoder = player.open(name, OpenMode::Online);
         let channels = usize::from(decoder.spec().channels.count());

@@ -190,30 +190,43 @@ pub(super) fn config_of_adts(object: u32, rate_index: u32, configuration: u32) -
 /// packet itself is asked. Its elements cannot be told apart without decoding them, but their end can: a fill element says
 /// how long it is, and ends where the end mark stands. One packet in hundreds matches by chance; ask several.
 pub(crate) fn ends_with_sbr(packet: &[u8]) -> bool {
-    let bits = packet.len() * 8;
-    (0..bits).any(|at| is_last_fill(packet, at, bits) == Some(true))
+    (0..packet.len() * 8).any(|at| is_replication(packet, at) == Some(true))
 }
 
-fn is_last_fill(packet: &[u8], at: usize, bits: usize) -> Option<bool> {
-    let mut reader = Bits::new(packet);
-    reader.skip(at)?;
-    // ID_FIL, then its length in bytes.
-    if reader.read(3)? != 6 {
+/// Whether a fill element with replication begins at this bit, and nothing but more fill elements comes before the end mark.
+fn is_replication(packet: &[u8], at: usize) -> Option<bool> {
+    let mut bits = Bits::new(packet);
+    bits.skip(at)?;
+    // ID_FIL.
+    if bits.read(3)? != 6 {
         return Some(false);
     }
-    let mut count = usize::try_from(reader.read(4)?).ok()?;
+    if !matches!(fill(&mut bits)?, 0xd | 0xe) {
+        return Some(false);
+    }
+    loop {
+        match bits.read(3)? {
+            // An encoder of a constant bit rate fills up.
+            6 => fill(&mut bits).map(drop)?,
+            // ID_END; what is left fills the last byte.
+            7 => return Some(bits.left() < 8),
+            _ => return Some(false),
+        }
+    }
+}
+
+/// Passes over a fill element, behind its ID; the type of what it holds, which is 0 for nothing.
+fn fill(bits: &mut Bits<'_>) -> Option<u32> {
+    let mut count = usize::try_from(bits.read(4)?).ok()?;
     if count == 15 {
-        count += usize::try_from(reader.read(8)?).ok()?.checked_sub(1)?;
+        count += usize::try_from(bits.read(8)?).ok()?.checked_sub(1)?;
     }
-    let body = bits - reader.left();
-    let end = body.checked_add(count * 8)?;
-    // ID_END takes three bits, and what is left fills the last byte.
-    if count == 0 || end + 3 > bits || bits - (end + 3) > 7 {
-        return Some(false);
+    if count == 0 {
+        return Some(0);
     }
-    let kind = reader.read(4)?;
-    reader.skip(count * 8 - 4)?;
-    Some(matches!(kind, 0xd | 0xe) && reader.read(3)? == 7)
+    let kind = bits.read(4)?;
+    bits.skip(count * 8 - 4)?;
+    Some(kind)
 }
 
 #[cfg(test)]
@@ -301,6 +314,11 @@ mod tests {
         assert_eq!(bits.len(), 32);
         let packet = u32::from_str_radix(&bits, 2).unwrap().to_be_bytes();
         assert!(ends_with_sbr(&packet));
+        // More filling behind it.
+        let stuffed = "01001".to_owned() + "110" + "0001" + "11010000" + "110" + "0000" + "111" + "00";
+        assert!(ends_with_sbr(
+            &u32::from_str_radix(&stuffed, 2).unwrap().to_be_bytes()
+        ));
         let filler = bits.replacen("1101000011110000", "0000000011110000", 1);
         assert!(!ends_with_sbr(
             &u32::from_str_radix(&filler, 2).unwrap().to_be_bytes()

@@ -382,9 +382,12 @@ mod tests {
     fn adts(body: &[u8]) -> Vec<u8> {
         let length = body.len() + 7;
         let mut frame = vec![0xff, 0xf1, 0x50, 0x80, 0, 0x1f, 0xfc];
-        frame[3] |= (length >> 11) as u8;
-        frame[4] = (length >> 3) as u8;
-        frame[5] |= (length << 5) as u8;
+        let [.., high, low] = length.to_be_bytes();
+        let bits = u16::from_be_bytes([high, low]) << 5;
+        frame[3] |= u8::try_from(length >> 11).unwrap();
+        let [middle, last] = bits.to_be_bytes();
+        frame[4] = middle;
+        frame[5] |= last;
         frame.extend(body);
         frame
     }

@@ -1,9 +1,17 @@
 //! HLS as one sound, from messages made by hand: what is joined, trimmed and sought is known to the frame.
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    clippy::cast_sign_loss,
+    clippy::float_cmp,
+    clippy::print_stderr,
+    reason = "a test counts frames and compares samples"
+)]
 
 use std::time::Duration;
 
 use super::script::{all, difference, hear, json, off_table, segments, tree};
-use crate::decode::{DecodeEvent, TrimRule, source::PcmSource};
+use crate::decode::{Codec, DecodeEvent, TrimRule, source::PcmSource};
 
 const TREES: [(&str, usize); 7] = [
     ("plain", 0),
@@ -42,11 +50,48 @@ fn the_bundled_trees_sound_as_ffmpeg_says() {
     }
 }
 
+/// Whether this build has the tree's decoder.
+fn is_decoded(name: &str) -> bool {
+    let features = [
+        ("opus", cfg!(feature = "opus")),
+        ("he-aac", cfg!(feature = "he-aac")),
+    ];
+    features
+        .iter()
+        .all(|(codec, built)| *built || !name.starts_with(codec))
+}
+
+/// P6: HE-AAC that nothing announces has the rate that is heard, or is refused by name before the first frame.
+#[test]
+fn he_aac_is_never_half_its_rate() {
+    for name in ["he-aac-1/ts", "he-aac-1/packed", "he-aac-2/ts", "he-aac-2/packed"] {
+        let mut track = segments(name).play();
+        let heard = hear(&mut track, 1);
+        match track.format() {
+            Some(format) if cfg!(feature = "he-aac") => {
+                let spec = format.spec;
+                assert_eq!(
+                    (format.codec, spec.sample_rate, spec.channels.count()),
+                    (Codec::HeAac, 44_100, 2)
+                );
+            }
+            _ => {
+                assert_eq!(
+                    heard.error.as_ref().unwrap().to_string(),
+                    "cannot decode HE-AAC",
+                    "{name}"
+                );
+                assert_eq!(heard.frames(), 0, "{name}");
+            }
+        }
+    }
+}
+
 /// P1, P3: codecs and containers without noise substitution; what an edit list calls priming or padding is not heard.
 #[test]
 fn small_trees_sound_as_ffmpeg_says() {
     for (name, row) in json("segments.json").as_object().unwrap() {
-        if name == "opus" && !cfg!(feature = "opus") {
+        if !is_decoded(name) {
             continue;
         }
         let mut track = segments(name).play();
@@ -81,7 +126,8 @@ fn a_seek_gives_the_frames_of_an_uninterrupted_decode() {
         .keys()
         .cloned()
         .collect();
-    trees.retain(|name| name != "opus" || cfg!(feature = "opus"));
+    // What is replicated depends on what was decoded before.
+    trees.retain(|name| is_decoded(name) && !name.starts_with("he-aac"));
     for name in trees {
         let script = segments(&name);
         let whole = all(script.clone());
@@ -117,11 +163,15 @@ fn a_seek_gives_the_frames_of_an_uninterrupted_decode() {
 /// P2: where noise depends on what was decoded before, the place is right all the same: the sounds fit at no shift but 0.
 #[test]
 fn a_seek_in_noise_is_aligned_to_the_frame() {
-    for (name, variant) in [("plain", 1), ("ts", 0), ("packed", 0)] {
-        let script = tree(name, variant);
+    let noisy = [("plain", 1), ("ts", 0), ("packed", 0)].map(|(name, variant)| (name, tree(name, variant)));
+    let replicated = ["he-aac-1/ts", "he-aac-2/packed"]
+        .into_iter()
+        .filter(|name| is_decoded(name));
+    let replicated = replicated.map(|name| (name, segments(name)));
+    for (name, script) in noisy.into_iter().chain(replicated) {
         let whole = all(script.clone());
         let mut track = script.play();
-        for target in [100_000_usize, 263_000, 400_123] {
+        for target in [100_000_usize, 63_000, 160_123] {
             track
                 .seek(Duration::from_secs_f64(target as f64 / 44_100.0))
                 .unwrap();

@@ -5,6 +5,7 @@ Six seconds of the music, without noise substitution, so that every decoder give
 """
 import array
 import json
+import os
 import pathlib
 import shutil
 import struct
@@ -152,9 +153,16 @@ def stream(name, sound, codec, suffix, muxer, skip=0, packets=None):
     pcm = decode(whole)
     frames = len(pcm) // 8
     write(name, None, segments, suffix, {
-        "container": "packed" if suffix == "mp3" else "mpegts", "sample_rate": RATE, "channels": 2, "frames": frames,
+        "container": "packed" if suffix in ("mp3", "aac") else "mpegts", "sample_rate": RATE, "channels": 2, "frames": frames,
         "trim": 0, "samples": samples(pcm, frames, 2, 0),
     })
+
+
+def he_aac(version, rate, pcm):
+    """By the Fraunhofer library, built once: tests/media/make/he_aac."""
+    manifest = MEDIA / "make" / "he_aac" / "Cargo.toml"
+    target = os.environ.get("HE_AAC_TARGET", WORK / "he_aac")
+    return run("cargo", "run", "--quiet", "--manifest-path", manifest, "--target-dir", target, "--", version, rate, data=pcm)
 
 
 def main(piece):
@@ -175,6 +183,13 @@ def main(piece):
     stream("ts-mp3", sound, mp3, "ts", ["-segment_format", "mpegts"], packets="mp3")
     # Each with an Info frame of its own.
     stream("packed-mp3", sound, mp3, "mp3", ["-segment_format", "mp3", "-segment_format_options", "id3v2_version=0"], packets="mp3")
+    for version, rate in ((1, 48000), (2, 32000)):
+        adts = WORK / f"he-{version}.aac"
+        adts.write_bytes(he_aac(version, rate, ffmpeg("-ss", "9", "-t", "4", "-i", piece, "-f", "s16le", "-")))
+        copy = ["-c:a", "copy"]
+        # Neither says that there is replication: the packets do.
+        stream(f"he-aac-{version}/ts", adts, copy, "ts", ["-segment_format", "mpegts"], packets="aac")
+        stream(f"he-aac-{version}/packed", adts, copy, "aac", ["-segment_format", "adts"], packets="aac")
     (MEDIA / "segments.json").write_text(json.dumps(ROWS, separators=(",", ":")) + "\n")
 
 

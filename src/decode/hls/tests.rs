@@ -67,7 +67,7 @@ fn he_aac_is_never_half_its_rate() {
     for name in ["he-aac-1/ts", "he-aac-1/packed", "he-aac-2/ts", "he-aac-2/packed"] {
         let mut track = segments(name).play();
         let heard = hear(&mut track, 1);
-        match track.format() {
+        match track.format.as_ref() {
             Some(format) if cfg!(feature = "he-aac") => {
                 let spec = format.spec;
                 assert_eq!(

@@ -10,6 +10,14 @@
 //!   HLS ─── demux: fMP4, TS, … ──┘
 //! ```
 #![cfg_attr(
+    not(feature = "hls"),
+    allow(
+        dead_code,
+        unused_imports,
+        reason = "demuxers are shared with HLS, which asks more of them"
+    )
+)]
+#![cfg_attr(
     test,
     allow(
         clippy::cast_possible_truncation,

@@ -19,9 +19,17 @@
 mod access;
 mod bypass;
 mod entry_names;
+#[cfg_attr(
+    not(feature = "file"),
+    allow(dead_code, reason = "segments are not judged yet")
+)]
 mod judge;
 mod mode;
 mod origin;
+#[cfg_attr(
+    not(feature = "file"),
+    allow(dead_code, reason = "segments are not judged yet")
+)]
 mod signature;
 
 pub use access::Access;
@@ -30,6 +38,7 @@ pub use bypass::Bypass;
 pub use entry_names::EntryNames;
 #[cfg(feature = "file")]
 pub(crate) use judge::Candidate;
+#[cfg(feature = "file")]
 pub(crate) use judge::Judge;
 pub use judge::{NotMedia, NotMediaReason, Received, Verdict};
 pub use mode::OpenMode;

@@ -135,6 +135,10 @@ pub(super) struct Security {
 }
 
 impl Security {
+    #[cfg_attr(
+        not(feature = "tls"),
+        expect(clippy::unused_async, reason = "with `tls` the handshake is awaited")
+    )]
     pub(super) async fn secure(&self, tcp: Tcp, peer: &Peer, url: &Url) -> Result<Socket, NetError> {
         #[cfg(feature = "tls")]
         if peer.tls {

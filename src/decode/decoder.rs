@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::{
-    Block, DecodeError, DecodeEvent, Format, Spec,
+    Block, DecodeError, DecodeEvent, Format, Spec, Tags,
     convert::{Converter, Target},
     resample::scaled,
     source::{Interrupt, PcmSource, Step, frames_at, time_of},
@@ -71,6 +71,7 @@ pub struct Decoder {
     anchor: (u64, u64),
     spec: Spec,
     format: Format,
+    tags: Arc<Tags>,
     /// After a seek: what is before this position is dropped.
     skip_to: Option<u64>,
     ended: bool,
@@ -112,6 +113,7 @@ impl Decoder {
     pub(super) fn with_source(source: Box<dyn PcmSource>, target: Target) -> Result<Self, DecodeError> {
         let track = Track::open(source)?;
         let format = track.format.clone();
+        let tags = track.source.tags();
         let converter = Converter::new(target, format.spec)?;
         Ok(Self {
             target,
@@ -133,6 +135,7 @@ impl Decoder {
             started: 0,
             anchor: (0, 0),
             format,
+            tags,
             skip_to: None,
             ended: false,
             events: VecDeque::new(),
@@ -193,6 +196,7 @@ impl Decoder {
         // heard last serves: should it be another one, a change of format is told, and the place is still right.
         let from = heard.format.spec;
         self.format = heard.format.clone();
+        self.tags = heard.source.tags();
         if self.converter.from() != from {
             self.converter = Converter::new(self.target, from)?;
         }
@@ -213,9 +217,12 @@ impl Decoder {
             return Ok(());
         };
         // What was not told of the track yet is told all the same.
-        heard
-            .ahead
-            .retain(|ahead| matches!(ahead, Ahead::Event(DecodeEvent::FormatChanged(_))));
+        heard.ahead.retain(|ahead| {
+            matches!(
+                ahead,
+                Ahead::Event(DecodeEvent::FormatChanged(_) | DecodeEvent::TagsChanged(_))
+            )
+        });
         heard.used = false;
         heard.source.seek(if exact {
             time
@@ -294,6 +301,11 @@ impl Decoder {
         &self.format
     }
 
+    /// What the track says of itself: titles, numbers, cover, loudness, chapters.
+    pub fn tags(&self) -> &Arc<Tags> {
+        &self.tags
+    }
+
     /// Whether [`seek`](Self::seek) is worth calling.
     pub fn is_seekable(&self) -> bool {
         self.tracks
@@ -354,6 +366,9 @@ impl Decoder {
                     if let DecodeEvent::FormatChanged(format) = &event {
                         self.format = format.clone();
                     }
+                    if let DecodeEvent::TagsChanged(tags) = &event {
+                        self.tags = Arc::clone(tags);
+                    }
                     self.tell(event);
                 }
                 Mark::Spec(spec) => self.spec = spec,
@@ -364,6 +379,7 @@ impl Decoder {
                         self.leave_track();
                     }
                     self.anchor = (self.emitted, 0);
+                    self.tags = Arc::default();
                     self.tell(DecodeEvent::TrackChanged);
                 }
                 Mark::End => self.tell(DecodeEvent::Ended),
@@ -534,6 +550,10 @@ impl Track {
             self.ahead.clear();
             self.ahead
                 .push_back(Ahead::Event(DecodeEvent::FormatChanged(self.format.clone())));
+            let tags = self.source.tags();
+            if !tags.is_empty() {
+                self.ahead.push_back(Ahead::Event(DecodeEvent::TagsChanged(tags)));
+            }
             self.used = false;
         }
         match self.ahead.pop_front() {

@@ -1,8 +1,10 @@
 //! What is told beside the PCM.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
-use super::Format;
+use super::{Format, Tags};
 
 /// Something that happened at a place of the PCM. It stands between two blocks: it concerns what is heard after it.
 #[non_exhaustive]
@@ -10,6 +12,8 @@ use super::Format;
 pub enum DecodeEvent {
     /// From here on the track is encoded, or trimmed, like this. The first event of all.
     FormatChanged(Format),
+    /// From here on these tags hold. Not told where a track says nothing of itself.
+    TagsChanged(Arc<Tags>),
     /// The next track of the queue begins.
     TrackChanged,
     /// The last track is over.

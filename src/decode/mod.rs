@@ -49,6 +49,7 @@ mod packet;
 mod params;
 mod resample;
 mod source;
+mod tags;
 mod trim;
 
 pub use decoder::{DecodeInterrupter, Decoder};
@@ -58,3 +59,4 @@ pub use format::{ChannelLayout, Codec, Container, Format, Spec, Trim, TrimRule};
 pub use output::{Blocks, DecodeEvents, Output, OutputParams, PlayHandle, Underrun};
 pub use params::DecodeParams;
 pub use source::Block;
+pub use tags::{Chapter, Loudness, Picture, Tags};

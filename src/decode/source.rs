@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{ChannelLayout, DecodeError, DecodeEvent, Spec};
+use super::{ChannelLayout, DecodeError, DecodeEvent, Spec, Tags};
 
 /// Some consecutive frames of PCM.
 #[derive(Debug, Clone, PartialEq)]
@@ -104,6 +104,11 @@ pub(crate) trait PcmSource: Send {
     ///
     /// `SeekUnsupported`, and those of the source.
     fn seek(&mut self, time: Duration) -> Result<(), DecodeError>;
+
+    /// What the track says of itself, at the place that was decoded last.
+    fn tags(&self) -> Arc<Tags> {
+        Arc::default()
+    }
 
     /// How long the track plays, trimmed, where that is known.
     fn duration(&self) -> Option<Duration>;

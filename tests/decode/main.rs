@@ -23,3 +23,4 @@ mod output;
 mod pcm;
 mod queue;
 mod seeks;
+mod tags;

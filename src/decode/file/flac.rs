@@ -23,9 +23,10 @@ use super::{
     reader::{Next, PacketReader, Placed},
 };
 use crate::decode::{
-    Codec, Container, DecodeError, Trim,
+    Codec, Container, DecodeError, Tags, Trim,
     error::MalformedSnafu,
     packet::{CodecParams, Packet, TrackInfo},
+    tags::{from_flac_comment, from_flac_picture},
 };
 
 /// From here on a packet is looked for by decoding on, and not by another jump: about two seconds.
@@ -42,10 +43,17 @@ struct BlockHeader {
     length: u64,
 }
 
+impl BlockHeader {
+    fn body(&self, input: &Input) -> Result<Bytes, DecodeError> {
+        input.bytes_at(self.start, usize::try_from(self.length).unwrap_or(0))
+    }
+}
+
 /// Reads the packets of a FLAC file.
 pub(super) struct FlacPackets {
     input: Input,
     info: TrackInfo,
+    tags: Tags,
     /// `fLaC` and STREAMINFO, marked as the last block.
     head: Bytes,
     /// Where the frames begin in the file.
@@ -69,6 +77,7 @@ impl FlacPackets {
         let mut at = start + 4;
         let mut stream_info = None;
         let mut table = Vec::new();
+        let mut tags = Tags::default();
         loop {
             let block = block_header(&input, at)?.ok_or_else(malformed)?;
             match block.kind {
@@ -76,10 +85,9 @@ impl FlacPackets {
                     let content = input.bytes_at(block.start, 34)?;
                     stream_info = (block.length == 34 && content.len() == 34).then_some(content);
                 }
-                3 => {
-                    let length = usize::try_from(block.length).unwrap_or(0);
-                    table = seek_points(&input.bytes_at(block.start, length)?);
-                }
+                3 => table = seek_points(&block.body(&input)?),
+                4 => from_flac_comment(&block.body(&input)?, &mut tags),
+                6 => from_flac_picture(&block.body(&input)?, &mut tags),
                 _ => {}
             }
             at = block.start + block.length;
@@ -104,6 +112,7 @@ impl FlacPackets {
                 roll: 0,
                 trim: Trim::default(),
             },
+            tags,
             input,
             head,
             frames: at,
@@ -159,6 +168,10 @@ impl FlacPackets {
 impl PacketReader for FlacPackets {
     fn info(&self) -> &TrackInfo {
         &self.info
+    }
+
+    fn tags(&self) -> Tags {
+        self.tags.clone()
     }
 
     fn next(&mut self) -> Result<Next, DecodeError> {

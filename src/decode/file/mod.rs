@@ -39,6 +39,7 @@ use super::{
     DecodeError,
     demux::{FragmentedMp4, TransportStream},
     packet::Demux,
+    tags::from_id3,
 };
 
 /// Opens whatever `input` is.
@@ -47,7 +48,7 @@ use super::{
 ///
 /// `UnsupportedContainer` and `UnsupportedCodec`, named; `Malformed`, `Io`, `Interrupted`.
 pub(super) fn open(input: &Input) -> Result<FileTrack, DecodeError> {
-    let Sniffed { kind, start, .. } = sniff(input)?;
+    let Sniffed { kind, start, id3 } = sniff(input)?;
     let reader: Box<dyn PacketReader> = match kind {
         FileKind::Flac => Box::new(FlacPackets::open(input.clone(), start)?),
         FileKind::Ogg => Box::new(OggPackets::open(input.clone(), start)?),
@@ -68,5 +69,11 @@ pub(super) fn open(input: &Input) -> Result<FileTrack, DecodeError> {
             Box::new(PushedPackets::open(input.clone(), start, make, false)?)
         }
     };
-    FileTrack::new(reader, input.interrupt())
+    // The container's own tags before those that stand in front of it: tools that write both write those last.
+    let mut tags = reader.tags();
+    if let Some(id3) = id3 {
+        let length = usize::try_from(start - id3).unwrap_or(0);
+        from_id3(input.bytes_at(id3, length)?, &mut tags);
+    }
+    FileTrack::new(reader, tags, input.interrupt())
 }

@@ -16,10 +16,11 @@ use super::{
     samples::Samples,
 };
 use crate::decode::{
-    Container, DecodeError,
+    Container, DecodeError, Tags,
     demux::boxes::{self, Header, boxes, child, descendant},
     error::{MalformedSnafu, UnsupportedContainerSnafu},
     packet::{Packet, TrackInfo},
+    tags::from_movie,
     trim::{self, Declared, Edit},
 };
 
@@ -62,6 +63,7 @@ pub(super) struct Mp4Packets {
     input: Input,
     window: Window,
     info: TrackInfo,
+    tags: Tags,
     samples: Samples,
     next: u32,
 }
@@ -126,7 +128,10 @@ impl Mp4Packets {
             itun_smpb: itunes_text(movie, b"iTunSMPB").and_then(|text| trim::itun_smpb(&text, Some(decoded))),
             ..Declared::default()
         };
+        let mut tags = Tags::default();
+        from_movie(movie, item_list(movie).as_ref(), &mut tags);
         Ok(Self {
+            tags,
             info: TrackInfo {
                 container: Container::Mp4,
                 time_scale,
@@ -159,6 +164,10 @@ impl Mp4Packets {
 impl PacketReader for Mp4Packets {
     fn info(&self) -> &TrackInfo {
         &self.info
+    }
+
+    fn tags(&self) -> Tags {
+        self.tags.clone()
     }
 
     fn next(&mut self) -> Result<Next, DecodeError> {

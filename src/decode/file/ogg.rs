@@ -20,11 +20,12 @@ use super::{
     reader::{Next, PacketReader, Placed},
 };
 use crate::decode::{
-    Codec, Container, DecodeError, Trim,
+    Codec, Container, DecodeError, Tags, Trim,
     codec::layout,
     error::{MalformedSnafu, UnsupportedCodecSnafu},
     packet::{CodecParams, Packet, TrackInfo},
     source::time_of,
+    tags::{add_chapters, add_revision},
     trim,
 };
 
@@ -50,6 +51,7 @@ struct Part {
 struct Sound {
     serial: u32,
     info: TrackInfo,
+    tags: Tags,
     total: Option<u64>,
     /// The timestamp of raw frame 0.
     zero: i64,
@@ -115,11 +117,14 @@ impl Part {
     fn open(&self, input: &Input) -> Result<(OggReader<'static>, Sound), DecodeError> {
         let view = View::new(input.clone(), bytes::Bytes::new(), self.start, self.end);
         let stream = MediaSourceStream::new(Box::new(view), MediaSourceStreamOptions::default());
-        let reader = OggReader::try_new(stream, FormatOptions::default()).map_err(|error| match error {
-            Error::IoError(error) if error.kind() != std::io::ErrorKind::UnexpectedEof => read_error(error),
-            _ => MalformedSnafu { what: "Ogg stream" }.build(),
-        })?;
-        let sound = Sound::find(&reader)?;
+        let mut reader =
+            OggReader::try_new(stream, FormatOptions::default()).map_err(|error| match error {
+                Error::IoError(error) if error.kind() != std::io::ErrorKind::UnexpectedEof => {
+                    read_error(error)
+                }
+                _ => MalformedSnafu { what: "Ogg stream" }.build(),
+            })?;
+        let sound = Sound::find(&mut reader)?;
         Ok((reader, sound))
     }
 }
@@ -127,6 +132,10 @@ impl Part {
 impl PacketReader for OggPackets {
     fn info(&self) -> &TrackInfo {
         &self.sound.info
+    }
+
+    fn tags(&self) -> Tags {
+        self.sound.tags.clone()
     }
 
     fn next(&mut self) -> Result<Next, DecodeError> {
@@ -150,7 +159,7 @@ impl PacketReader for OggPackets {
                 Ok(None) => break,
                 // A part that was not found before, as it has the serial numbers of this one.
                 Err(Error::ResetRequired) => {
-                    self.sound = Sound::find(&self.reader)?;
+                    self.sound = Sound::find(&mut self.reader)?;
                     return Ok(Next::Chained);
                 }
                 // Cut off: what was there has been played.
@@ -219,14 +228,15 @@ impl PacketReader for OggPackets {
 }
 
 impl Sound {
-    fn find(reader: &OggReader<'_>) -> Result<Self, DecodeError> {
+    fn find(reader: &mut OggReader<'_>) -> Result<Self, DecodeError> {
+        let tags = tags(reader);
         let mut refused = None;
         for track in reader.tracks() {
             let Some(params) = track.codec_params.as_ref().and_then(|params| params.audio()) else {
                 continue;
             };
             match Self::of(track, params) {
-                Ok(sound) => return Ok(sound),
+                Ok(sound) => return Ok(Self { tags, ..sound }),
                 Err(error) => refused = Some(error),
             }
         }
@@ -266,6 +276,7 @@ impl Sound {
         };
         Ok(Self {
             serial: track.id,
+            tags: Tags::default(),
             zero,
             total,
             info: TrackInfo {
@@ -293,4 +304,18 @@ impl Sound {
         let frames = self.total?.saturating_sub(start + end.unwrap_or(0));
         Some(time_of(frames, self.info.codec.sample_rate))
     }
+}
+
+/// The tags of the part that begins.
+fn tags(reader: &mut OggReader<'_>) -> Tags {
+    let mut tags = Tags::default();
+    let mut metadata = reader.metadata();
+    // The last one is this part's: those before are of the parts before.
+    if let Some(revision) = metadata.skip_to_latest() {
+        add_revision(revision, &mut tags);
+    }
+    if let Some(chapters) = reader.chapters() {
+        add_chapters(chapters, &mut tags);
+    }
+    tags
 }

@@ -12,14 +12,18 @@ use super::{
     reader::{Next, PacketReader, Placed},
 };
 use crate::decode::{
-    ChannelLayout, Codec, Container, DecodeError, Trim,
+    ChannelLayout, Codec, Container, DecodeError, Tags, Trim,
     codec::pcm::Storage,
     error::{MalformedSnafu, UnsupportedCodecSnafu},
     packet::{CodecParams, Packet, TrackInfo},
+    tags::{from_id3, from_info},
 };
 
 /// Frames of one packet.
 const PACKET: u64 = 4096;
+
+/// The longest chunk of tags that is read.
+const TAGS: usize = 16 << 20;
 
 /// More chunks than these before the sound, and the file is none of ours.
 const CHUNKS: usize = 256;
@@ -29,6 +33,7 @@ const CHUNKS: usize = 256;
 pub(super) struct PcmPackets {
     input: Input,
     info: TrackInfo,
+    tags: Tags,
     start: u64,
     /// `None` where the file goes on as long as there are bytes.
     frames: Option<u64>,
@@ -88,6 +93,7 @@ impl PcmPackets {
         let head = input.bytes_at(start, 12)?;
         let riff = number(&head, 4).unwrap_or(0);
         let (mut samples, mut long) = (None, None);
+        let mut tags = Tags::default();
         let mut at = start + 12;
         for _ in 0..CHUNKS {
             let Some(chunk) = Chunk::read(&input, at, false)? else {
@@ -101,6 +107,8 @@ impl PcmPackets {
                         .and_then(|size| size.try_into().ok())
                         .map(u64::from_le_bytes);
                 }
+                b"LIST" => from_info(&chunk.content(&input, TAGS)?, &mut tags),
+                b"id3 " | b"ID3 " => from_id3(chunk.content(&input, TAGS)?, &mut tags),
                 b"fmt " => samples = Some(wave_format(&chunk.content(&input, 64)?)?),
                 b"data" => {
                     let Some(samples) = samples else {
@@ -114,7 +122,8 @@ impl PcmPackets {
                         (_, Ok(0)) if unknown => None,
                         _ => Some(chunk.length),
                     };
-                    return Self::new(input, Container::Wav, &samples, chunk.start, length);
+                    let new = Self::new(input, Container::Wav, &samples, chunk.start, length)?;
+                    return Ok(Self { tags, ..new });
                 }
                 _ => {}
             }
@@ -131,12 +140,14 @@ impl PcmPackets {
     pub(super) fn aiff(input: Input, start: u64) -> Result<Self, DecodeError> {
         let compressed = *input.bytes_at(start + 8, 4)? == *b"AIFC";
         let (mut samples, mut sound) = (None, None);
+        let mut tags = Tags::default();
         let mut at = start + 12;
         for _ in 0..CHUNKS {
             let Some(chunk) = Chunk::read(&input, at, true)? else {
                 break;
             };
             match &chunk.name {
+                b"ID3 " => from_id3(chunk.content(&input, TAGS)?, &mut tags),
                 b"COMM" => samples = Some(aiff_format(&chunk.content(&input, 64)?, compressed)?),
                 b"SSND" => {
                     let head = chunk.content(&input, 8)?;
@@ -151,7 +162,8 @@ impl PcmPackets {
             }
             if let (Some((samples, frames)), Some((start, length))) = (&samples, sound) {
                 let bytes = u64::from(*frames).saturating_mul(frame_bytes(samples));
-                return Self::new(input, Container::Aiff, samples, start, Some(length.min(bytes)));
+                let new = Self::new(input, Container::Aiff, samples, start, Some(length.min(bytes)))?;
+                return Ok(Self { tags, ..new });
             }
             at = chunk.end();
         }
@@ -197,6 +209,7 @@ impl PcmPackets {
             frames: length.map(|length| length / frame_bytes),
             frame_bytes,
             next: 0,
+            tags: Tags::default(),
         })
     }
 }
@@ -204,6 +217,10 @@ impl PcmPackets {
 impl PacketReader for PcmPackets {
     fn info(&self) -> &TrackInfo {
         &self.info
+    }
+
+    fn tags(&self) -> Tags {
+        self.tags.clone()
     }
 
     fn next(&mut self) -> Result<Next, DecodeError> {

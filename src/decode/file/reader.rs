@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::decode::{
-    DecodeError,
+    DecodeError, Tags,
     packet::{Packet, TrackInfo},
 };
 
@@ -50,6 +50,11 @@ pub(super) trait PacketReader: Send {
     ///
     /// `Interrupted`, `Io`, `Malformed`.
     fn next(&mut self) -> Result<Next, DecodeError>;
+
+    /// What the container says of the track.
+    fn tags(&self) -> Tags {
+        Tags::default()
+    }
 
     /// Whether it can be sought in.
     fn is_seekable(&self) -> bool;

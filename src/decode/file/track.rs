@@ -12,11 +12,12 @@
 
 use std::collections::VecDeque;
 use std::mem;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::reader::{Next, PacketReader, Placed};
 use crate::decode::{
-    DecodeError, DecodeEvent, Format,
+    DecodeError, DecodeEvent, Format, Tags,
     codec::{self, PacketDecoder, PacketError},
     source::{Block, Interrupt, PcmSource, Step, frames_at, time_of},
 };
@@ -30,6 +31,7 @@ pub(crate) struct FileTrack {
     decoder: Box<dyn PacketDecoder>,
     interrupt: Interrupt,
     format: Format,
+    tags: Arc<Tags>,
     events: VecDeque<DecodeEvent>,
     /// The position at which the current part of a chain begins, in frames of its own sample rate.
     base: u64,
@@ -53,12 +55,17 @@ impl FileTrack {
     /// # Errors
     ///
     /// `UnsupportedCodec`, `Malformed`.
-    pub(super) fn new(reader: Box<dyn PacketReader>, interrupt: Interrupt) -> Result<Self, DecodeError> {
+    pub(super) fn new(
+        reader: Box<dyn PacketReader>,
+        tags: Tags,
+        interrupt: Interrupt,
+    ) -> Result<Self, DecodeError> {
         let decoder = codec::open(&reader.info().codec)?;
         let format = format(reader.as_ref(), decoder.as_ref());
-        Ok(Self {
+        let mut new = Self {
             next: format.trim.start,
-            events: VecDeque::from([DecodeEvent::FormatChanged(format.clone())]),
+            events: VecDeque::new(),
+            tags: Arc::new(tags),
             reader,
             decoder,
             interrupt,
@@ -70,7 +77,9 @@ impl FileTrack {
             lost: false,
             ended: false,
             decoded: Vec::new(),
-        })
+        };
+        new.tell_format();
+        Ok(new)
     }
 
     /// The first raw frame that is padding.
@@ -145,6 +154,7 @@ impl FileTrack {
         self.format = format(self.reader.as_ref(), self.decoder.as_ref());
         self.next = self.format.trim.start;
         self.begun = false;
+        self.tags = Arc::new(self.reader.tags());
         self.tell_format();
         Ok(())
     }
@@ -152,6 +162,10 @@ impl FileTrack {
     fn tell_format(&mut self) {
         self.events
             .push_back(DecodeEvent::FormatChanged(self.format.clone()));
+        if !self.tags.is_empty() {
+            self.events
+                .push_back(DecodeEvent::TagsChanged(Arc::clone(&self.tags)));
+        }
     }
 
     /// Decodes a packet. Its frames that are to be heard now are in `decoded`; how many, unless something is to be told or
@@ -249,7 +263,7 @@ impl PcmSource for FileTrack {
         self.waiting.clear();
         // What was to be told of other places is not told any more.
         self.events
-            .retain(|event| matches!(event, DecodeEvent::FormatChanged(_)));
+            .retain(|event| matches!(event, DecodeEvent::FormatChanged(_) | DecodeEvent::TagsChanged(_)));
         if *self.reader.info() != before {
             self.change()?;
         }
@@ -274,6 +288,10 @@ impl PcmSource for FileTrack {
             return Ok(());
         }
         self.find_next()
+    }
+
+    fn tags(&self) -> Arc<Tags> {
+        Arc::clone(&self.tags)
     }
 
     fn duration(&self) -> Option<Duration> {

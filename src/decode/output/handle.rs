@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{events::DecodeEvents, link::Link};
-use crate::decode::{DecodeError, Decoder, Format};
+use crate::decode::{DecodeError, Decoder, Format, Tags};
 
 /// Commands an [`Output`](super::Output) or [`Blocks`](super::Blocks), and tells what is heard, from any thread.
 ///
@@ -97,6 +97,13 @@ impl PlayHandle {
     pub fn is_seekable(&self) -> bool {
         let now = self.link.timeline().now(self.link.meter.heard());
         now.is_some_and(|(playing, ..)| playing.seekable)
+    }
+
+    /// What the track says of itself that is heard; nothing before any sound was decoded.
+    pub fn tags(&self) -> Arc<Tags> {
+        let now = self.link.timeline().now(self.link.meter.heard());
+        now.map(|(playing, ..)| Arc::clone(&playing.tags))
+            .unwrap_or_default()
     }
 
     /// Whether the last pull found fewer frames than it asked for, because decoding is behind.

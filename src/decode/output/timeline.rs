@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::decode::{DecodeError, DecodeEvent, Decoder, Format, Spec, source::time_of};
+use crate::decode::{DecodeError, DecodeEvent, Decoder, Format, Spec, Tags, source::time_of};
 
 /// What is known of a track.
 #[derive(Debug, Clone)]
@@ -12,6 +12,7 @@ pub(super) struct Playing {
     pub(super) format: Format,
     pub(super) duration: Option<Duration>,
     pub(super) seekable: bool,
+    pub(super) tags: Arc<Tags>,
 }
 
 impl Playing {
@@ -21,6 +22,7 @@ impl Playing {
             format: decoder.format().clone(),
             duration: decoder.duration(),
             seekable: decoder.is_seekable(),
+            tags: Arc::clone(decoder.tags()),
         }
     }
 }

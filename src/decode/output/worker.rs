@@ -172,7 +172,9 @@ impl<S: Sink> Worker<S> {
                     self.begins.push_back(self.written);
                     (self.playing, self.expected) = (None, None);
                 }
-                DecodeEvent::FormatChanged(_) => (self.playing, self.expected) = (None, None),
+                DecodeEvent::FormatChanged(_) | DecodeEvent::TagsChanged(_) => {
+                    (self.playing, self.expected) = (None, None)
+                }
                 _ => {}
             }
             self.link.timeline().event(self.written, Ok(event));

@@ -13,6 +13,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod damage;
 mod files;
 #[cfg(all(feature = "file", feature = "hls"))]
 mod hls;

@@ -257,6 +257,26 @@ fn blocks_are_a_stream_that_can_be_sought_in() {
     });
 }
 
+/// Found by the example in the docs, which did not end.
+#[test]
+fn blocks_end_where_the_track_does_and_a_seek_goes_on() {
+    for name in ["piece.flac", "piece.wav"] {
+        let (want, _) = whole(&bundled(name));
+        let mut blocks = open(&bundled(name), &DecodeParams::new()).into_blocks().unwrap();
+        let handle = blocks.handle();
+        block_on(async {
+            for _ in 0..2 {
+                let mut heard = Vec::new();
+                while let Some(block) = blocks.try_next().await.unwrap() {
+                    heard.extend_from_slice(block.samples());
+                }
+                assert!(heard == want, "{name}");
+                handle.seek(Duration::ZERO).await.unwrap();
+            }
+        });
+    }
+}
+
 /// The drop itself only signals. What the thread reads from is dropped by the thread.
 #[test]
 fn p5_a_drop_ends_the_thread_in_every_state() {

@@ -53,10 +53,10 @@ pub struct Blocks {
     taken: u64,
 }
 
-/// A block, and how many samples were made before it.
+/// A block, or the end, and how many samples were made before it.
 struct Queued {
     at: u64,
-    block: Block,
+    next: Option<Result<Block, DecodeError>>,
 }
 
 struct Channel {
@@ -74,10 +74,16 @@ impl Sink for Channel {
             spec,
             position,
         };
-        match self.queue.try_send(Queued { at, block }) {
+        let next = Some(Ok(block));
+        match self.queue.try_send(Queued { at, next }) {
             Ok(()) => Put::Taken(samples.len()),
             Err(TrySendError::Full(_) | TrySendError::Closed(_)) => Put::Full(Duration::MAX),
         }
+    }
+
+    fn end(&mut self, at: u64, error: Option<&DecodeError>) -> bool {
+        let next = error.cloned().map(Err);
+        self.queue.try_send(Queued { at, next }).is_ok()
     }
 }
 
@@ -122,10 +128,14 @@ impl futures_core::Stream for Blocks {
             };
             // There is room for another one.
             self.link.wake_thread();
-            self.taken = queued.at + queued.block.samples.len() as u64;
+            let samples = match &queued.next {
+                Some(Ok(block)) => block.samples.len() as u64,
+                _ => 0,
+            };
+            self.taken = queued.at + samples;
             self.link.meter.set_taken(self.taken);
             if queued.at >= self.link.meter.stale_to() {
-                return Poll::Ready(Some(Ok(queued.block)));
+                return Poll::Ready(queued.next);
             }
         }
     }

@@ -17,7 +17,7 @@ use super::{
     pull::Change,
     worker::{Put, Sink},
 };
-use crate::decode::Spec;
+use crate::decode::{DecodeError, Spec};
 
 /// How often a full ring is looked at while what is in it waits to be dropped.
 const SOON: Duration = Duration::from_millis(2);
@@ -75,5 +75,10 @@ impl Sink for Ring {
             return Put::Full(if ready < self.fill / 2 { SOON } else { self.half() });
         }
         Put::Taken(self.samples.push_partial_slice(part).0.len())
+    }
+
+    fn end(&mut self, _at: u64, _error: Option<&DecodeError>) -> bool {
+        // The pull side finds it in the meter, and a handle in the time line.
+        true
     }
 }

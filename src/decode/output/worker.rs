@@ -24,6 +24,10 @@ pub(super) trait Sink {
     /// Takes some of a block's samples, whole frames. `at` is how many samples were taken before, `position` the place of the
     /// first one in its track.
     fn put(&mut self, samples: &[f32], spec: Spec, at: u64, position: u64) -> Put;
+
+    /// No more samples follow the first `at`, unless a command goes on; with an error, because of that. Whether it was taken:
+    /// if not, it is to be tried again when the thread is woken.
+    fn end(&mut self, at: u64, error: Option<&DecodeError>) -> bool;
 }
 
 /// What became of a block.
@@ -52,6 +56,8 @@ pub(super) struct Worker<S> {
     /// Where tracks begin that are not heard yet.
     begins: VecDeque<u64>,
     over: bool,
+    /// The end that the sink has not taken yet.
+    ending: Option<Option<DecodeError>>,
 }
 
 /// How often a thread with nothing to decode looks whether a track is heard by now.
@@ -83,6 +89,7 @@ impl<S: Sink> Worker<S> {
             expected: None,
             begins: VecDeque::new(),
             over: false,
+            ending: None,
         }
     }
 
@@ -115,6 +122,12 @@ impl<S: Sink> Worker<S> {
         if self.hand_at < self.hand.len() {
             return self.pass_on();
         }
+        if let Some(error) = &self.ending {
+            if !self.sink.end(self.written, error.as_ref()) {
+                return Next::Rest;
+            }
+            self.ending = None;
+        }
         if self.over {
             // Tracks that are not heard yet are left when they are; a seek before that goes back to them.
             return if self.begins.is_empty() {
@@ -134,20 +147,21 @@ impl<S: Sink> Worker<S> {
             }
             Ok(None) => {
                 self.tell_events();
-                self.end();
+                self.end(None);
             }
             Err(DecodeError::Interrupted) => {}
             Err(error) => {
                 self.tell_events();
-                self.link.timeline().event(self.written, Err(error));
-                self.end();
+                self.link.timeline().event(self.written, Err(error.clone()));
+                self.end(Some(error));
             }
         }
         Next::GoOn
     }
 
-    fn end(&mut self) {
+    fn end(&mut self, error: Option<DecodeError>) {
         self.over = true;
+        self.ending = Some(error);
         self.meter.set_end(Some(self.written));
     }
 
@@ -173,7 +187,7 @@ impl<S: Sink> Worker<S> {
                     (self.playing, self.expected) = (None, None);
                 }
                 DecodeEvent::FormatChanged(_) | DecodeEvent::TagsChanged(_) => {
-                    (self.playing, self.expected) = (None, None)
+                    (self.playing, self.expected) = (None, None);
                 }
                 _ => {}
             }
@@ -201,7 +215,7 @@ impl<S: Sink> Worker<S> {
         match command {
             Command::Then(next) => {
                 self.decoder.then(*next);
-                self.over = false;
+                (self.over, self.ending) = (false, None);
                 self.meter.set_end(None);
             }
             Command::Seek { time, answer } => self.leave(&answer, |decoder| decoder.seek(time)),
@@ -243,7 +257,7 @@ impl<S: Sink> Worker<S> {
         self.hand.clear();
         self.hand_at = 0;
         (self.playing, self.expected) = (None, None);
-        self.over = false;
+        (self.over, self.ending) = (false, None);
         // The end first: a pull that has dropped the stale samples stands exactly where the old end was.
         self.meter.set_end(None);
         self.meter.set_stale_to(self.written);

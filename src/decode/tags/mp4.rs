@@ -11,7 +11,7 @@ use crate::decode::demux::boxes::{boxes, child, descendant, full};
 pub(crate) fn from_movie(movie: &Bytes, items: Option<&Bytes>, tags: &mut Tags) {
     if let Some(items) = items {
         for (kind, item) in boxes(items) {
-            add_item(&kind, &item, tags);
+            add_item(kind, &item, tags);
         }
     }
     if let Some(list) = descendant(movie, &[b"udta", b"chpl"]) {
@@ -19,7 +19,7 @@ pub(crate) fn from_movie(movie: &Bytes, items: Option<&Bytes>, tags: &mut Tags) 
     }
 }
 
-fn add_item(kind: &[u8; 4], item: &Bytes, tags: &mut Tags) {
+fn add_item(kind: [u8; 4], item: &Bytes, tags: &mut Tags) {
     let Some(data) = child(item, *b"data") else {
         return;
     };
@@ -36,7 +36,7 @@ fn add_item(kind: &[u8; 4], item: &Bytes, tags: &mut Tags) {
         };
         (half(2), half(4))
     };
-    match kind {
+    match &kind {
         b"\xa9nam" => set(&mut tags.title, text()),
         b"\xa9ART" => set(&mut tags.artist, text()),
         b"\xa9alb" => set(&mut tags.album, text()),

@@ -1,4 +1,4 @@
-//! Tags that Symphonia reads: ID3v2, Vorbis comments, FLAC's pictures.
+//! Tags that Symphonia reads: `ID3v2`, Vorbis comments, FLAC's pictures.
 
 use std::time::Duration;
 
@@ -97,7 +97,7 @@ fn add_tag(tag: &Tag, tags: &mut Tags) {
         StandardTag::Composer(value) => set(&mut tags.composer, text(value)),
         StandardTag::Genre(value) => set(&mut tags.genre, text(value)),
         StandardTag::ReleaseDate(value) | StandardTag::RecordingDate(value) => {
-            set(&mut tags.date, text(value))
+            set(&mut tags.date, text(value));
         }
         StandardTag::ReleaseYear(year) | StandardTag::RecordingYear(year) => {
             set(&mut tags.date, Some(year.to_string()));

@@ -10,6 +10,7 @@ pub(super) mod buffer;
 mod clock;
 mod fmp4;
 pub(super) mod frames;
+mod header;
 pub(super) mod id3;
 mod packed;
 mod psi;

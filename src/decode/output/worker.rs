@@ -142,16 +142,20 @@ impl<S: Sink> Worker<S> {
                 self.hand.clear();
                 self.hand.extend_from_slice(block.samples());
                 (self.hand_at, self.hand_position) = (0, position);
-                self.tell_events();
+                let events = self.take_events();
+                // The place first: an app that is told of a new track and asks where it is finds itself in that one.
                 self.tell_place(spec, position);
+                self.tell(events);
             }
             Ok(None) => {
-                self.tell_events();
+                let events = self.take_events();
+                self.tell(events);
                 self.end(None);
             }
             Err(DecodeError::Interrupted) => {}
             Err(error) => {
-                self.tell_events();
+                let events = self.take_events();
+                self.tell(events);
                 self.link.timeline().event(self.written, Err(error.clone()));
                 self.end(Some(error));
             }
@@ -179,7 +183,9 @@ impl<S: Sink> Worker<S> {
         Next::GoOn
     }
 
-    fn tell_events(&mut self) {
+    /// The events of what was decoded last. What they change is looked up anew.
+    fn take_events(&mut self) -> Vec<DecodeEvent> {
+        let mut events = Vec::new();
         while let Some(event) = self.decoder.next_event() {
             match &event {
                 DecodeEvent::TrackChanged => {
@@ -191,6 +197,13 @@ impl<S: Sink> Worker<S> {
                 }
                 _ => {}
             }
+            events.push(event);
+        }
+        events
+    }
+
+    fn tell(&self, events: Vec<DecodeEvent>) {
+        for event in events {
             self.link.timeline().event(self.written, Ok(event));
         }
     }

@@ -142,12 +142,6 @@ impl HlsPcm {
         }
     }
 
-    /// The format told last.
-    #[cfg(test)]
-    fn format(&self) -> Option<&Format> {
-        self.format.as_ref()
-    }
-
     /// One packet, or one message.
     fn advance(&mut self) -> Result<(), DecodeError> {
         if let Some(packet) = self.waiting.pop_front() {

@@ -56,8 +56,8 @@ pub(super) struct Worker<S> {
     /// Where tracks begin that are not heard yet.
     begins: VecDeque<u64>,
     over: bool,
-    /// The end that the sink has not taken yet.
-    ending: Option<Option<DecodeError>>,
+    /// How decoding ended, if the sink has not taken that yet.
+    ending: Option<Result<(), DecodeError>>,
 }
 
 /// How often a thread with nothing to decode looks whether a track is heard by now.
@@ -122,8 +122,8 @@ impl<S: Sink> Worker<S> {
         if self.hand_at < self.hand.len() {
             return self.pass_on();
         }
-        if let Some(error) = &self.ending {
-            if !self.sink.end(self.written, error.as_ref()) {
+        if let Some(ending) = &self.ending {
+            if !self.sink.end(self.written, ending.as_ref().err()) {
                 return Next::Rest;
             }
             self.ending = None;
@@ -150,22 +150,22 @@ impl<S: Sink> Worker<S> {
             Ok(None) => {
                 let events = self.take_events();
                 self.tell(events);
-                self.end(None);
+                self.end(Ok(()));
             }
             Err(DecodeError::Interrupted) => {}
             Err(error) => {
                 let events = self.take_events();
                 self.tell(events);
                 self.link.timeline().event(self.written, Err(error.clone()));
-                self.end(Some(error));
+                self.end(Err(error));
             }
         }
         Next::GoOn
     }
 
-    fn end(&mut self, error: Option<DecodeError>) {
+    fn end(&mut self, ending: Result<(), DecodeError>) {
         self.over = true;
-        self.ending = Some(error);
+        self.ending = Some(ending);
         self.meter.set_end(Some(self.written));
     }
 

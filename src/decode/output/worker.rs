@@ -152,7 +152,12 @@ impl<S: Sink> Worker<S> {
                 self.tell(events);
                 self.end(Ok(()));
             }
-            Err(DecodeError::Interrupted) => {}
+            Err(DecodeError::Interrupted) => {
+                // The next track may have begun before the wait for its bytes was ended. A seek that is told of it here goes
+                // to the track that is heard, and not to that one.
+                let events = self.take_events();
+                self.tell(events);
+            }
             Err(error) => {
                 let events = self.take_events();
                 self.tell(events);
@@ -295,5 +300,79 @@ impl Drop for Gone {
         // Stopped, this changes nothing; after a panic the app hears an end.
         self.0.meter.set_end(Some(0));
         self.0.refuse_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use std::io::Cursor;
+
+    use super::*;
+    use crate::decode::DecodeParams;
+
+    /// All that was put, with where in its track it belongs.
+    #[derive(Default)]
+    struct Heap(Vec<(u64, Vec<f32>)>);
+
+    impl Sink for Heap {
+        fn put(&mut self, samples: &[f32], _spec: Spec, _at: u64, position: u64) -> Put {
+            self.0.push((position, samples.to_vec()));
+            Put::Taken(samples.len())
+        }
+
+        fn end(&mut self, _at: u64, _error: Option<&DecodeError>) -> bool {
+            true
+        }
+    }
+
+    /// A WAV file of one channel whose samples are all the same.
+    fn track(sample: i16, frames: u16) -> Decoder {
+        let length = u32::from(frames) * 2;
+        let mut bytes = b"RIFF".to_vec();
+        bytes.extend((36 + length).to_le_bytes());
+        bytes.extend(b"WAVEfmt \x10\0\0\0\x01\0\x01\0");
+        bytes.extend(8000_u32.to_le_bytes());
+        bytes.extend(16_000_u32.to_le_bytes());
+        bytes.extend(b"\x02\0\x10\0data");
+        bytes.extend(length.to_le_bytes());
+        for _ in 0..frames {
+            bytes.extend(sample.to_le_bytes());
+        }
+        Decoder::from_reader(Cursor::new(bytes), &DecodeParams::new()).unwrap()
+    }
+
+    /// A seek's interrupt may come at any moment, at the one between two tracks too.
+    #[test]
+    fn p7_a_seek_between_two_tracks_stays_in_the_one_that_is_heard() {
+        for steps in 0.. {
+            let mut first = track(1000, 5000);
+            first.then(track(2000, 5000));
+            let interrupter = first.interrupter();
+            let link = Arc::new(Link::new(interrupter, Arc::default()));
+            let mut worker = Worker::new(first, Heap::default(), Arc::clone(&link));
+            for _ in 0..steps {
+                worker.step();
+            }
+            let is_done = worker.over;
+            // Nothing was pulled, so the first track is heard whatever was decoded.
+            let _answered = link.seek(Duration::from_millis(1));
+            worker.step();
+            worker.obey(link.next_command().unwrap());
+            let before = worker.sink.0.len();
+            while !worker.over {
+                worker.step();
+            }
+            let after = worker.sink.0.get(before..).unwrap();
+            let frames: usize = after.iter().map(|(_, samples)| samples.len()).sum();
+            assert_eq!(frames, 5000 - 8 + 5000, "after {steps} steps");
+            let (position, samples) = after.first().unwrap();
+            assert_eq!(*position, 8);
+            assert!(samples.iter().all(|sample| *sample < 0.05));
+            if is_done {
+                return;
+            }
+        }
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{Chapter, Picture, Tags, set};
+use super::fields::{Chapter, Picture, Tags, set};
 use crate::decode::demux::boxes::{boxes, child, descendant, full};
 
 /// The tags in `moov`.

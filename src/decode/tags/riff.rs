@@ -1,6 +1,6 @@
 //! WAVE's tags: the `INFO` list.
 
-use super::{Tags, number_of, set};
+use super::fields::{Tags, number_of, set};
 
 /// The body of a `LIST` chunk, from its type on.
 pub(crate) fn from_info(list: &[u8], tags: &mut Tags) {

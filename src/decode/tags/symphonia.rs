@@ -13,7 +13,7 @@ use symphonia::core::{
 };
 use symphonia::default::meta::{Id3v2Reader, embedded};
 
-use super::{Chapter, Picture, Tags, set};
+use super::fields::{Chapter, Picture, Tags, set};
 
 /// An `ID3v2` tag, header and all.
 pub(crate) fn from_id3(tag: Bytes, tags: &mut Tags) {

@@ -49,6 +49,7 @@ impl Converter {
     /// `Malformed` if a sample rate is 0.
     pub(super) fn new(target: Target, from: Spec) -> Result<Self, DecodeError> {
         let to = target.spec(from);
+        // The filter costs more than the rest, and by the channel: it runs where there are fewer.
         let mixes_first = to.channels.count() <= from.channels.count();
         let channels = if mixes_first { to.channels } else { from.channels };
         let resampler = if to.sample_rate == from.sample_rate {
@@ -141,6 +142,7 @@ impl Converter {
         let Some(resampler) = &mut self.resampler else {
             return;
         };
+        // Only the resampler holds frames back: what it gives now has still to pass a mixer that stands behind it.
         match &self.mixer {
             Some(mixer) if !self.mixes_first => {
                 self.between.clear();

@@ -72,6 +72,7 @@ impl Decoder {
         mode: OpenMode,
     ) -> Result<Self, DecodeError> {
         let location = location.into();
+        // By its name first. As a file it would be fetched, found to be no media, and fetched once more as a playlist.
         #[cfg(feature = "hls")]
         if let Location::Url(url) = &location {
             let name = url.path().rsplit_once('.').map(|(_, extension)| extension);
@@ -182,6 +183,7 @@ async fn unblock<T: Send + 'static>(
 
     let mut give_up = GiveUp(Some(interrupt));
     let result = rt::unblock(work).await;
+    // Done: an interrupt now would end a wait of the decoder that the app is about to be given.
     give_up.0 = None;
     result
 }

@@ -64,6 +64,7 @@ pub(crate) fn time_of(frames: u64, rate: u32) -> Duration {
 
 /// The frame nearest to `time`.
 pub(crate) fn frames_at(time: Duration, rate: u32) -> u64 {
+    // To the nearest, as times of frames are rounded themselves: cut off, half of all seeks would land a frame early.
     let billions = time.as_nanos() * u128::from(rate);
     u64::try_from((billions + 500_000_000) / 1_000_000_000).unwrap_or(u64::MAX)
 }

@@ -3,14 +3,15 @@
 use std::future::Future;
 use std::io::{self, Cursor, Read, Seek, SeekFrom};
 use std::pin::pin;
+use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 use std::time::Duration;
 
 use futures_lite::{StreamExt, future::block_on};
 use kithara::decode::{
-    DecodeError, DecodeEvent, DecodeParams, Decoder, Output, OutputParams, PlayHandle, Underrun,
+    DecodeError, DecodeEvent, DecodeEvents, DecodeParams, Decoder, Output, OutputParams, PlayHandle, Underrun,
 };
 
 use crate::pcm::{bundled, open, whole};
@@ -105,6 +106,54 @@ fn p5_starvation_is_told_and_so_is_its_end() {
     drop(gate);
     assert_eq!(pull_exactly(&mut output, 64).len(), 64);
     assert_eq!(events.try_next().unwrap(), Some(DecodeEvent::Resumed));
+}
+
+/// Sends a message when a task is woken.
+struct Woken(Sender<()>);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        let _ = self.0.send(());
+    }
+}
+
+/// Waits for an event that is not there, and tells when the task is woken.
+fn wait_for_event(events: &mut DecodeEvents) -> Receiver<()> {
+    let (sender, woken) = mpsc::channel();
+    let waker = Waker::from(Arc::new(Woken(sender)));
+    let polled = pin!(events.next()).poll(&mut Context::from_waker(&waker));
+    assert!(polled.is_pending());
+    woken
+}
+
+/// No timer runs while only the decode thread, or the end, can bring an event.
+#[test]
+fn p7_what_brings_events_wakes_the_task_that_waits_for_them() {
+    const LIMIT: Duration = Duration::from_secs(20);
+    let (stalled, gate) = Stalling::behind(std::fs::read(bundled("piece.wav")).unwrap(), 44 + 40_000 * 4);
+    let mut output = Decoder::from_reader(stalled, &DecodeParams::new())
+        .unwrap()
+        .into_output(OutputParams::default())
+        .unwrap();
+    pull_exactly(&mut output, 2 * 36_864);
+    assert_eq!(output.pull(&mut [0.0; 64]), 0);
+    let mut events = output.handle().events();
+    while events.try_next().unwrap().is_some() {}
+    let woken = wait_for_event(&mut events);
+    drop(gate);
+    woken.recv_timeout(LIMIT).expect("there is sound again");
+    drain(&mut output);
+    while events.try_next().unwrap().is_some() {}
+    let woken = wait_for_event(&mut events);
+    let handle = output.handle();
+    block_on(handle.seek(Duration::ZERO)).unwrap();
+    woken.recv_timeout(LIMIT).expect("the track begins anew");
+    drain(&mut output);
+    while events.try_next().unwrap().is_some() {}
+    let woken = wait_for_event(&mut events);
+    drop(output);
+    woken.recv_timeout(LIMIT).expect("all is over");
+    assert!(block_on(events.next()).is_none());
 }
 
 #[test]

@@ -19,8 +19,9 @@ use symphonia::core::{
 use symphonia::default::formats::FlacReader;
 
 use super::{
-    input::{Input, View, read_error},
+    input::{Input, read_error},
     reader::{Next, PacketReader, Placed},
+    view::View,
 };
 use crate::decode::{
     Codec, Container, DecodeError, Tags, Trim,

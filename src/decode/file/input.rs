@@ -2,14 +2,14 @@
 
 use std::fmt;
 use std::io::{self, Read, Seek, SeekFrom};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use symphonia::core::io::MediaSource;
 
+use super::sources::{AnyReader, Arriving, GivenUp, Source, Streamed};
 use crate::{
     decode::{DecodeError, source::Interrupt},
-    io::{Reader, StreamReadError, StreamReader, WaitError},
+    io::{Reader, StreamReader, WaitError},
     stream,
 };
 
@@ -18,18 +18,6 @@ pub(super) const CHUNK: usize = 64 * 1024;
 
 /// How much of the start is kept, so that a source that cannot go back can be sniffed.
 const HEAD: usize = 64 * 1024;
-
-/// The mark in an [`io::Error`] of a read that was given up on request.
-#[derive(Debug)]
-pub(super) struct GivenUp;
-
-impl fmt::Display for GivenUp {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("interrupted")
-    }
-}
-
-impl std::error::Error for GivenUp {}
 
 /// A read's error, told apart from one that was asked for.
 pub(super) fn read_error(error: io::Error) -> DecodeError {
@@ -49,18 +37,6 @@ pub(super) fn read_error(error: io::Error) -> DecodeError {
     error.into()
 }
 
-/// Bytes with a position.
-pub(super) trait Source: Read + Send {
-    /// Goes to a position; `Unsupported` where only the next byte can be read.
-    fn go_to(&mut self, position: u64) -> io::Result<()>;
-
-    /// Whether it can go to any position.
-    fn is_seekable(&self) -> bool;
-
-    /// The length, once known.
-    fn len(&self) -> Option<u64>;
-}
-
 /// Shared access to the bytes of one track. Each reader has its own position.
 #[derive(Clone)]
 pub(crate) struct Input {
@@ -68,8 +44,9 @@ pub(crate) struct Input {
     interrupt: Interrupt,
 }
 
-struct Inner {
-    source: Box<dyn Source>,
+/// The bytes, for one reader at a time.
+pub(super) struct Inner {
+    pub(super) source: Box<dyn Source>,
     position: u64,
     head: Vec<u8>,
 }
@@ -90,7 +67,7 @@ impl Input {
     pub(crate) fn from_reader(mut reader: impl Read + Seek + Send + 'static) -> io::Result<Self> {
         let len = reader.seek(SeekFrom::End(0))?;
         reader.seek(SeekFrom::Start(0))?;
-        Ok(Self::new(AnyReader { reader, len }, Arc::new(|| {})))
+        Ok(Self::new(AnyReader::new(reader, len), Arc::new(|| {})))
     }
 
     /// A file that may still be arriving. A read that waits can be given up.
@@ -99,16 +76,16 @@ impl Input {
         E: std::error::Error + Send + Sync + 'static,
     {
         let interrupter = reader.interrupter();
-        Self::new(Arriving { reader }, Arc::new(move || interrupter.interrupt()))
+        Self::new(Arriving::new(reader), Arc::new(move || interrupter.interrupt()))
     }
 
     /// Bytes that can be read in order only. A read that waits can be given up.
     pub(crate) fn from_stream<S: stream::Source>(reader: StreamReader<S>) -> Self {
         let interrupter = reader.interrupter();
-        Self::new(Streamed { reader }, Arc::new(move || interrupter.interrupt()))
+        Self::new(Streamed::new(reader), Arc::new(move || interrupter.interrupt()))
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Inner> {
         // A panic inside a reader leaves a position that does not fit: the next read seeks to its own.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -206,7 +183,12 @@ impl Window {
 }
 
 impl Inner {
-    fn read_at(&mut self, position: u64, buffer: &mut [u8]) -> io::Result<usize> {
+    /// Reads some bytes at `position`; 0 at the end alone.
+    ///
+    /// # Errors
+    ///
+    /// `Unsupported` for bytes that have gone by, and those of the source.
+    pub(super) fn read_at(&mut self, position: u64, buffer: &mut [u8]) -> io::Result<usize> {
         // A source that can go back is asked again: its bytes are in a cache.
         if !self.source.is_seekable() {
             let kept = usize::try_from(position).ok().and_then(|at| self.head.get(at..));
@@ -256,199 +238,6 @@ impl fmt::Debug for Input {
         f.debug_struct("Input")
             .field("len", &self.len())
             .finish_non_exhaustive()
-    }
-}
-
-struct AnyReader<R> {
-    reader: R,
-    len: u64,
-}
-
-impl<R: Read> Read for AnyReader<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.reader.read(buffer)
-    }
-}
-
-impl<R: Read + Seek + Send> Source for AnyReader<R> {
-    fn go_to(&mut self, position: u64) -> io::Result<()> {
-        self.reader.seek(SeekFrom::Start(position)).map(drop)
-    }
-
-    fn is_seekable(&self) -> bool {
-        true
-    }
-
-    fn len(&self) -> Option<u64> {
-        Some(self.len)
-    }
-}
-
-struct Arriving<E> {
-    reader: Reader<E>,
-}
-
-impl<E: std::error::Error + Send + Sync + 'static> Read for Arriving<E> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.reader.read(buffer).map_err(|error| {
-            let wait = error
-                .get_ref()
-                .and_then(|inner| inner.downcast_ref::<WaitError<E>>());
-            if wait.is_some_and(WaitError::is_interrupted) {
-                // One call of the interrupt ends one wait: the next one waits again.
-                self.reader.interrupter().clear();
-                return io::Error::other(GivenUp);
-            }
-            error
-        })
-    }
-}
-
-impl<E: std::error::Error + Send + Sync + 'static> Source for Arriving<E> {
-    fn go_to(&mut self, position: u64) -> io::Result<()> {
-        self.reader.seek(SeekFrom::Start(position)).map(drop)
-    }
-
-    fn is_seekable(&self) -> bool {
-        true
-    }
-
-    fn len(&self) -> Option<u64> {
-        self.reader.len()
-    }
-}
-
-struct Streamed<S: stream::Source> {
-    reader: StreamReader<S>,
-}
-
-impl<S: stream::Source> Read for Streamed<S> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.reader.read(buffer).map_err(|error| {
-            let read = error
-                .get_ref()
-                .and_then(|inner| inner.downcast_ref::<StreamReadError<S::Error>>());
-            if read.is_some_and(StreamReadError::is_interrupted) {
-                self.reader.interrupter().clear();
-                return io::Error::other(GivenUp);
-            }
-            error
-        })
-    }
-}
-
-impl<S: stream::Source> Source for Streamed<S> {
-    fn go_to(&mut self, _: u64) -> io::Result<()> {
-        Err(io::ErrorKind::Unsupported.into())
-    }
-
-    fn is_seekable(&self) -> bool {
-        false
-    }
-
-    fn len(&self) -> Option<u64> {
-        None
-    }
-}
-
-/// A part of an input behind a head of our own making, as one of Symphonia's sources.
-///
-/// ```text
-///   input    [ tags │ header │ … │ frames … frames │ tags ]
-///   view     [ head ]            [ frames … frames ]
-/// ```
-pub(super) struct View {
-    input: Input,
-    head: Bytes,
-    start: u64,
-    end: Option<u64>,
-    position: u64,
-    hides_tag: bool,
-}
-
-impl View {
-    /// `head`, then the input's bytes from `start` to `end`.
-    pub(super) fn new(input: Input, head: Bytes, start: u64, end: Option<u64>) -> Self {
-        Self {
-            input,
-            head,
-            start,
-            end,
-            position: 0,
-            hides_tag: false,
-        }
-    }
-
-    /// Ends before an `ID3v1` tag at the end of the input. It is looked for when it is reached: to look earlier costs a request
-    /// before the first sound.
-    pub(super) fn hides_tag(mut self) -> Self {
-        self.hides_tag = true;
-        self
-    }
-
-    /// How many bytes may be read at `at` without reading into the tag.
-    fn before_tag(&self, inner: &mut Inner, at: u64) -> io::Result<u64> {
-        let tag = inner.source.len().and_then(|len| len.checked_sub(128));
-        let Some(tag) = tag.filter(|_| self.hides_tag && inner.source.is_seekable()) else {
-            return Ok(u64::MAX);
-        };
-        if at != tag {
-            return Ok(tag.checked_sub(at).unwrap_or(u64::MAX));
-        }
-        let mut mark = [0; 3];
-        let read = inner.read_at(tag, &mut mark)?;
-        Ok(if read == 3 && mark == *b"TAG" { 0 } else { u64::MAX })
-    }
-}
-
-impl Read for View {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let in_head = usize::try_from(self.position)
-            .ok()
-            .and_then(|at| self.head.get(at..))
-            .filter(|head| !head.is_empty());
-        let count = if let Some(head) = in_head {
-            for (into, from) in buffer.iter_mut().zip(head) {
-                *into = *from;
-            }
-            head.len().min(buffer.len())
-        } else {
-            let at = self.start + (self.position - self.head.len() as u64);
-            let left = self.end.map_or(u64::MAX, |end| end.saturating_sub(at));
-            let mut inner = self.input.lock();
-            let left = left.min(self.before_tag(&mut inner, at)?);
-            let most = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
-            inner.read_at(at, buffer.get_mut(..most).unwrap_or_default())?
-        };
-        self.position += count as u64;
-        Ok(count)
-    }
-}
-
-impl Seek for View {
-    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
-        let target = match to {
-            SeekFrom::Start(position) => Some(position),
-            SeekFrom::Current(distance) => self.position.checked_add_signed(distance),
-            SeekFrom::End(distance) => self
-                .byte_len()
-                .ok_or(io::ErrorKind::Unsupported)?
-                .checked_add_signed(distance),
-        };
-        self.position = target.ok_or(io::ErrorKind::InvalidInput)?;
-        Ok(self.position)
-    }
-}
-
-impl MediaSource for View {
-    // Without a length Symphonia's readers must take it for unseekable: they look for the end of whatever can be sought in.
-    fn is_seekable(&self) -> bool {
-        self.byte_len().is_some() && self.input.lock().source.is_seekable()
-    }
-
-    fn byte_len(&self) -> Option<u64> {
-        let end = self.end.or_else(|| self.input.len())?;
-        Some(self.head.len() as u64 + end.saturating_sub(self.start))
     }
 }
 
@@ -502,34 +291,5 @@ mod tests {
         assert_eq!(input.bytes_at(100_000, 1_000_000).unwrap(), all[100_000..]);
         assert!(input.bytes_at(90_000, 1).is_err(), "gone by");
         assert!(!input.is_seekable());
-    }
-
-    #[test]
-    fn a_view_is_its_head_and_a_part_of_the_input() {
-        let all = numbers(1000);
-        let input = Input::from_reader(io::Cursor::new(all.clone())).unwrap();
-        let mut view = View::new(input, Bytes::from_static(b"head"), 100, Some(900));
-        let want = [b"head", &all[100..900]].concat();
-        assert_eq!(view.byte_len(), Some(804));
-        let mut read = Vec::new();
-        view.read_to_end(&mut read).unwrap();
-        assert_eq!(read, want);
-        view.seek(SeekFrom::End(-5)).unwrap();
-        read.clear();
-        view.read_to_end(&mut read).unwrap();
-        assert_eq!(read, want[799..]);
-    }
-
-    #[test]
-    fn a_tag_at_the_end_is_hidden_and_nothing_else() {
-        for tag in [&b"TAG"[..], b"TAB"] {
-            let mut all = numbers(1000);
-            all[872..875].copy_from_slice(tag);
-            let input = Input::from_reader(io::Cursor::new(all.clone())).unwrap();
-            let mut view = View::new(input, Bytes::new(), 10, None).hides_tag();
-            let mut read = Vec::new();
-            view.read_to_end(&mut read).unwrap();
-            assert_eq!(read, all[10..if tag == b"TAG" { 872 } else { 1000 }]);
-        }
     }
 }

@@ -18,7 +18,9 @@ mod pushed;
 mod reader;
 mod samples;
 mod sniff;
+mod sources;
 mod track;
+mod view;
 
 pub(super) use input::Input;
 #[cfg(all(feature = "file", feature = "hls"))]

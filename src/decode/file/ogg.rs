@@ -16,8 +16,9 @@ use symphonia::default::formats::OggReader;
 
 use super::{
     chain,
-    input::{Input, View, read_error},
+    input::{Input, read_error},
     reader::{Next, PacketReader, Placed},
+    view::View,
 };
 use crate::decode::{
     Codec, Container, DecodeError, Tags, Trim,

@@ -65,6 +65,7 @@ impl HlsPcm {
             Some(Message::Control(control)) => Upcoming::Control(control),
             None => Upcoming::End,
         };
+        // A segment that is shorter than what tells a container is judged by all there is of it.
         self.recognise(&Bytes::new(), true)?;
         let ends_run = self.ends_run(&upcoming);
         if let Some(demux) = &mut self.demux {
@@ -139,6 +140,7 @@ impl HlsPcm {
         let Some(upcoming) = self.upcoming.take() else {
             return Ok(());
         };
+        // In the source's own order. A Variant Stream is announced before its initialization section, a segment behind it.
         match upcoming {
             Upcoming::End => return self.end(),
             Upcoming::Control(HlsControl::VariantApplied {
@@ -157,6 +159,7 @@ impl HlsPcm {
                     rendition,
                 };
                 if self.is_other(index) {
+                    // Its end stays pending: the other one may be faded into it.
                     self.end_for_another();
                     self.demux = None;
                 }

@@ -112,10 +112,12 @@ impl Feed for StreamFeed {
     }
 
     fn seek(&mut self, time: Duration) -> Result<(), DecodeError> {
+        // Answered by the driver, which runs: this side waits for no bytes here.
         let handle = self.messages.handle();
         match future::block_on(handle.seek_time(time)) {
             Ok(()) => Ok(()),
             Err(StreamError::ChannelClosed | StreamError::DriverGone { .. }) => {
+                // The stream is over for good. The source is not: it begins where it is told to when it is opened again.
                 self.source.seek_time(time).map_err(typed)?;
                 self.messages = Stream::new(self.source.clone(), self.params.clone()).into_messages();
                 Ok(())

@@ -144,6 +144,8 @@ impl HlsPcm {
 
     /// One packet, or one message.
     fn advance(&mut self) -> Result<(), DecodeError> {
+        // Packets held back, then those that the demuxer has, and only then the message behind them: one that overtook packets
+        // would end their run before they were heard.
         if let Some(packet) = self.waiting.pop_front() {
             return self.place(packet);
         }
@@ -169,6 +171,7 @@ impl HlsPcm {
     /// A packet of the demuxer. The first ones of a run are collected, until it is known what they are.
     fn packet(&mut self, packet: Packet) -> Result<(), DecodeError> {
         let told = self.demux.as_ref().and_then(|demux| demux.track());
+        // The demuxer's description is that of the packet it has just given, and of no earlier one.
         if let (Some(run), Some(told)) = (&mut self.run, told)
             && run.told != *told
         {
@@ -208,11 +211,13 @@ impl HlsPcm {
             self.timeline.set(segment.discontinuity, run.anchor);
             jump = 0;
         }
+        // Counted from what was heard last, and not from the last packet: priming and pre-roll are no part of the silence.
         let heard = run.emit_from;
         let missing = run.next + jump - heard;
         run.next += jump;
         if jump > 0 && missing > 0 {
             run.lose(&mut self.out);
+            // The silence goes out first. The packet comes again behind it, and is then where it belongs.
             self.waiting.push_front(packet);
             self.be_silent(heard, missing);
             self.gap = Duration::ZERO;
@@ -278,6 +283,7 @@ impl HlsPcm {
             let (at, frames) = (damage.at, damage.frames);
             self.out.event(DecodeEvent::Damaged { at, frames });
         }
+        // Before the frames they hold for, which go out now.
         self.tell_tags(&run);
         run.give(false, &mut self.out);
         self.run = Some(run);
@@ -334,6 +340,7 @@ impl HlsPcm {
 
     /// The run at hand ends here, whatever follows.
     fn end_run(&mut self) {
+        // The old one first: it waits for a run to fade into, which does not come any more.
         for mut run in [self.old.take(), self.run.take()].into_iter().flatten() {
             run.trim_end();
             run.give(true, &mut self.out);
@@ -364,6 +371,7 @@ impl HlsPcm {
         let before = segment.time.saturating_sub(Duration::from_millis(1));
         target.asked = target.asked.saturating_sub(missing).min(before);
         target.tries += 1;
+        // A failed seek leaves the target: the next one that is asked for starts from nothing.
         self.forget();
         self.target = Some(target);
         self.feed.seek(target.asked)?;
@@ -413,6 +421,7 @@ impl PcmSource for HlsPcm {
                 Some(Out::Block(mut next)) => {
                     std::mem::swap(block, &mut next);
                     self.out.recycle(next.samples);
+                    // Reached: a run that begins later is no reason to seek back any more.
                     self.target = None;
                     return Ok(Step::Block);
                 }

@@ -210,6 +210,7 @@ impl Run {
     ) -> Result<Option<Damage>, DecodeError> {
         let declared = self.frames(packet);
         let pre_roll = i64::from(self.pre_roll());
+        // Far before the target, a packet is counted and not decoded. Once one was decoded all are, as each leans on the last.
         if !self.warm && self.next + i64::from(declared) <= self.emit_from - pre_roll {
             self.next += i64::from(declared);
             self.last = Some((packet.pts, declared));
@@ -225,6 +226,7 @@ impl Run {
         };
         let frames = match decoded {
             Ok(frames) => {
+                // Before the frames are counted: the decoder's rate may be twice the one that places were counted in.
                 self.learn(self.decoder.spec(), before, out);
                 frames
             }
@@ -322,7 +324,9 @@ impl Run {
         if ready == 0 || (!all && self.pending.len() < self.fade.len()) {
             return;
         }
+        // All frames of the fade are pending, or none goes out: it is mixed once, and whole.
         self.mix(channels);
+        // What is kept moves to a used buffer, and what goes out keeps its own.
         let mut kept = out.buffer();
         kept.extend_from_slice(self.pending.get(ready..).unwrap_or_default());
         let mut samples = std::mem::replace(&mut self.pending, kept);
@@ -377,6 +381,7 @@ impl Run {
     /// Another initialization section of the same codec.
     pub(super) fn renew(&mut self, told: &TrackInfo) {
         let clock = |told: &TrackInfo| (told.time_scale, told.first_pts, told.wraps);
+        // Timestamps of two clocks cannot be subtracted: the next packet is taken to follow.
         if clock(&self.told) != clock(told) {
             self.last = None;
         }
@@ -391,6 +396,7 @@ impl Run {
         let frames = longest
             .min(self.pending.len() / channels)
             .min(usize::try_from(overlap).unwrap_or(0));
+        // The other run's frames are at the same places: it decodes from before the join, and is right where it begins.
         other.fade = self.pending.split_off(self.pending.len() - frames * channels);
         self.give(true, out);
         i64::try_from(frames).unwrap_or(0)

@@ -26,6 +26,7 @@ impl HlsPcm {
             .iter()
             .filter(|packet| demux::ends_with_sbr(&packet.data))
             .count();
+        // One packet may look like it by accident. Of a stream that has it all do, but for those around a damage.
         let params = if demux::may_hide_sbr(&told.codec) && sbr * 4 >= packets.len() * 3 {
             demux::with_sbr(&told.codec)
         } else {
@@ -63,6 +64,7 @@ impl HlsPcm {
             }
         };
         let (mut at, mut first_heard) = (place(instant), place(heard));
+        // Before a seek further back is begun: what cannot be decoded is told at once.
         let decoder = self.decoder(&params)?;
         let target = self.target.map(|target| frames(target.time, rate));
         if let (Some(target), None) = (target, here) {
@@ -155,6 +157,7 @@ impl HlsPcm {
     /// A decoder without a past.
     fn decoder(&mut self, params: &CodecParams) -> Result<Box<dyn PacketDecoder>, DecodeError> {
         match self.idle.take().filter(|(known, _)| known == params) {
+            // To make one costs tables; what it remembers is of another place.
             Some((_, mut decoder)) => {
                 decoder.reset();
                 Ok(decoder)

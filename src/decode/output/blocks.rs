@@ -126,7 +126,7 @@ impl futures_core::Stream for Blocks {
             let Poll::Ready(Some(queued)) = polled else {
                 return polled.map(|_| None);
             };
-            // There is room for another one.
+            // There is room for another one. The thread rests without a timer while the queue is full.
             self.link.wake_thread();
             let samples = match &queued.next {
                 Some(Ok(block)) => block.samples.len() as u64,
@@ -134,6 +134,9 @@ impl futures_core::Stream for Blocks {
             };
             self.taken = queued.at + samples;
             self.link.meter.set_taken(self.taken);
+            // This side is none of an audio callback: it may wake.
+            self.link.listeners.notify_all();
+            // Made before a seek: dropped here, as nobody can take it out of the queue from the other side.
             if queued.at >= self.link.meter.stale_to() {
                 return Poll::Ready(queued.next);
             }

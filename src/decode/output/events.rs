@@ -4,7 +4,7 @@ use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::link::Link;
 use crate::{
@@ -12,8 +12,11 @@ use crate::{
     rt,
 };
 
-/// How often a waiting app looks: the pull side, which knows what is heard, wakes nobody.
+/// The shortest time between two looks at what is heard.
 const TICK: Duration = Duration::from_millis(10);
+
+/// Runs until an instant.
+type Timer = (Instant, Pin<Box<dyn Future<Output = ()> + Send>>);
 
 /// The events of an [`Output`](super::Output), each told when the frame is pulled that it concerns.
 ///
@@ -22,7 +25,7 @@ pub struct DecodeEvents {
     link: Arc<Link>,
     /// What was told last of the pull side.
     starved: bool,
-    tick: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    timer: Option<Timer>,
 }
 
 impl DecodeEvents {
@@ -30,7 +33,7 @@ impl DecodeEvents {
         Self {
             link,
             starved: false,
-            tick: None,
+            timer: None,
         }
     }
 
@@ -59,6 +62,27 @@ impl DecodeEvents {
             DecodeEvent::Resumed
         }))
     }
+
+    /// How long nothing is heard but what was heard so far, at the speed of a sound card; `None` until the decode thread does
+    /// something.
+    fn quiet(&self) -> Option<Duration> {
+        let meter = &self.link.meter;
+        let mut timeline = self.link.timeline();
+        let (heard, written) = (meter.heard(), meter.written());
+        let next_event = timeline.next_event();
+        if self.starved {
+            // What was written since then is there for the next pull, whenever that comes.
+            return (written > heard || next_event.is_some()).then_some(TICK);
+        }
+        // A pull that empties the ring is starved, unless that is the end.
+        let dry = (heard < meter.end()).then_some(written);
+        let next = next_event.into_iter().chain(dry).min()?;
+        let rate = timeline.now(heard).map_or(0, |(_, spec, _)| {
+            u64::from(spec.sample_rate) * u64::from(spec.channels.count())
+        });
+        let micros = next.saturating_sub(heard) * 1_000_000 / rate.max(1);
+        Some(Duration::from_micros(micros).max(TICK))
+    }
 }
 
 impl futures_core::Stream for DecodeEvents {
@@ -66,16 +90,29 @@ impl futures_core::Stream for DecodeEvents {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         loop {
+            // Before the look: what the decode thread does from now on wakes this task, and what it did before is seen.
+            self.link.listeners.add(cx.waker(), false);
             if let Some(event) = self.look() {
-                self.tick = None;
                 return Poll::Ready(Some(event));
             }
             if self.link.is_closed() {
                 return Poll::Ready(None);
             }
-            let tick = self.tick.get_or_insert_with(|| Box::pin(rt::sleep(TICK)));
-            match tick.as_mut().poll(cx) {
-                Poll::Ready(()) => self.tick = None,
+            let Some(quiet) = self.quiet() else {
+                self.timer = None;
+                return Poll::Pending;
+            };
+            self.link.listeners.add(cx.waker(), true);
+            let end = Instant::now() + quiet;
+            // One that runs out sooner does no harm.
+            if self.timer.as_ref().is_none_or(|(at, _)| *at > end) {
+                self.timer = Some((end, Box::pin(rt::sleep(quiet))));
+            }
+            let Some((_, timer)) = &mut self.timer else {
+                return Poll::Pending;
+            };
+            match timer.as_mut().poll(cx) {
+                Poll::Ready(()) => self.timer = None,
                 Poll::Pending => return Poll::Pending,
             }
         }

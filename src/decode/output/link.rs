@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use async_channel::{Receiver, Sender};
 
-use super::{meter::Meter, timeline::Timeline};
+use super::{listeners::Listeners, meter::Meter, timeline::Timeline};
 use crate::decode::{DecodeError, DecodeInterrupter, Decoder};
 
 pub(super) type Answer = Sender<Result<(), DecodeError>>;
@@ -27,6 +27,7 @@ pub(super) struct Link {
     timeline: Mutex<Timeline>,
     thread: OnceLock<Thread>,
     interrupter: DecodeInterrupter,
+    pub(super) listeners: Listeners,
     pub(super) meter: Arc<Meter>,
 }
 
@@ -39,6 +40,7 @@ impl Link {
             timeline: Mutex::default(),
             thread: OnceLock::new(),
             interrupter,
+            listeners: Listeners::default(),
             meter,
         }
     }
@@ -53,6 +55,7 @@ impl Link {
         // Before the wait is given up: whoever finds that it was, looks here.
         self.closed.store(true, Ordering::SeqCst);
         self.wake();
+        self.listeners.notify_all();
     }
 
     pub(super) fn is_closed(&self) -> bool {
@@ -75,6 +78,7 @@ impl Link {
     /// Asks for a seek. One that waits to be done is superseded: of many, the last counts.
     pub(super) fn seek(&self, time: Duration) -> Receiver<Result<(), DecodeError>> {
         let (answer, answered) = async_channel::bounded(1);
+        // Only the last command: a skip between two seeks is no part of either.
         let mut commands = self.commands();
         if let Some(Command::Seek { .. }) = commands.back()
             && let Some(Command::Seek { answer, .. }) = commands.pop_back()
@@ -83,6 +87,7 @@ impl Link {
             drop(answer.try_send(Err(DecodeError::SeekSuperseded)));
         }
         commands.push_back(Command::Seek { time, answer });
+        // The thread that is woken takes this lock.
         drop(commands);
         self.wake();
         answered
@@ -114,8 +119,11 @@ impl Link {
 
     /// The decode thread is gone: nobody answers any more.
     pub(super) fn refuse_all(&self) {
+        // In this order: a command that comes in between finds the flag, or is cleared with the others. Dropped unanswered, it
+        // is answered `Stopped`.
         self.closed.store(true, Ordering::SeqCst);
         self.commands().clear();
+        self.listeners.notify_all();
     }
 
     fn commands(&self) -> MutexGuard<'_, VecDeque<Command>> {

@@ -18,6 +18,8 @@ pub(super) struct Meter {
     starved: AtomicBool,
     /// By the pull side: how many frames were asked for and not there, in all.
     missing: AtomicU64,
+    /// By the decode thread: samples put into the ring.
+    written: AtomicU64,
     /// By the decode thread: samples before this were made before a seek.
     stale_to: AtomicU64,
     /// By the decode thread: where the last track ends; `u64::MAX` while more may come.
@@ -30,6 +32,7 @@ impl Default for Meter {
             taken: AtomicU64::new(0),
             starved: AtomicBool::new(false),
             missing: AtomicU64::new(0),
+            written: AtomicU64::new(0),
             stale_to: AtomicU64::new(0),
             end: AtomicU64::new(u64::MAX),
         }
@@ -42,6 +45,7 @@ impl Meter {
     }
 
     pub(super) fn set_starved(&self, frames: u64) {
+        // Relaxed: figures for people. No sample is read on the strength of them.
         if frames > 0 {
             self.missing.fetch_add(frames, Ordering::Relaxed);
         }
@@ -57,6 +61,14 @@ impl Meter {
 
     pub(super) fn missing(&self) -> u64 {
         self.missing.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_written(&self, position: u64) {
+        self.written.store(position, Ordering::Release);
+    }
+
+    pub(super) fn written(&self) -> u64 {
+        self.written.load(Ordering::Acquire)
     }
 
     pub(super) fn set_stale_to(&self, position: u64) {
@@ -77,6 +89,7 @@ impl Meter {
 
     /// The sample that is heard next: what a seek made stale is not heard any more, pulled or not.
     pub(super) fn heard(&self) -> u64 {
+        // A pull that has dropped what is stale stands at `stale_to` exactly, or behind it.
         self.taken.load(Ordering::Acquire).max(self.stale_to())
     }
 }

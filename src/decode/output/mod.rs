@@ -9,6 +9,7 @@ mod blocks;
 mod events;
 mod handle;
 mod link;
+mod listeners;
 mod meter;
 mod pull;
 mod ring;
@@ -97,6 +98,7 @@ impl Decoder {
         for _ in 0..2 {
             worker.step();
         }
+        // From here on the drop of the output ends the thread: nothing may fail between the two.
         let thread = thread::Builder::new()
             .name("kithara-decode".into())
             .spawn(move || worker.run())?;

@@ -109,6 +109,7 @@ impl Output {
     /// Fewer than asked for mean that decoding is behind (then [`is_starved`](Self::is_starved)), that the last track is over
     /// ([`is_ended`](Self::is_ended)), or that frames of another spec follow: then the next pull gives those.
     pub fn pull(&mut self, samples: &mut [f32]) -> usize {
+        // First: what was made before a seek may be of another spec, and hide the change to the one behind it.
         self.drop_stale();
         let channels = self.channels();
         let wanted = samples.len() / channels * channels;
@@ -119,6 +120,7 @@ impl Output {
             .map_or(0, |wanted| self.ring.pop_partial_slice(wanted).0.len());
         self.advance(count as u64);
         let short = most - count;
+        // The end is looked at after the samples were taken: the decode thread sets it when all of them are in the ring.
         let missing = if short > 0 && self.taken < self.meter.end() {
             short / channels
         } else {
@@ -227,6 +229,7 @@ impl Output {
 
     /// Fetches the next samples for the iterator; `false` at its end.
     fn refill(&mut self) -> bool {
+        // The array is moved out and back, as `pull` borrows all of this: a copy within the processor's cache.
         let mut batch = self.batch;
         (self.batch_at, self.batch_end) = (0, self.pull(&mut batch));
         self.batch = batch;

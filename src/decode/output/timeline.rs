@@ -49,6 +49,7 @@ const EVENTS: usize = 1024;
 impl Timeline {
     /// What is heard at `at` and behind it is of this track, from `position` on.
     pub(super) fn anchor(&mut self, at: u64, playing: Arc<Playing>, spec: Spec, position: u64) {
+        // Nothing was written since: the place that was told last never comes.
         while self.anchors.back().is_some_and(|last| last.at >= at) {
             self.anchors.pop_back();
         }
@@ -61,6 +62,7 @@ impl Timeline {
     }
 
     pub(super) fn event(&mut self, at: u64, event: Result<DecodeEvent, DecodeError>) {
+        // The oldest goes: an app that never asks must not cost memory for as long as it plays.
         if self.events.len() == EVENTS {
             self.events.pop_front();
         }
@@ -71,6 +73,7 @@ impl Timeline {
     pub(super) fn cut(&mut self, heard: u64) {
         self.events.retain(|(at, _)| *at <= heard);
         self.forget(heard);
+        // The one that holds at `heard` stays, so that there is a place until the new one is set.
         self.anchors.truncate(1);
     }
 
@@ -81,6 +84,11 @@ impl Timeline {
             return None;
         }
         self.events.pop_front().map(|(_, event)| event)
+    }
+
+    /// Where the next event is told.
+    pub(super) fn next_event(&self) -> Option<u64> {
+        self.events.front().map(|(at, _)| *at)
     }
 
     /// What is heard, and where in it.

@@ -99,9 +99,13 @@ impl<S: Sink> Worker<S> {
         while !self.link.is_closed() {
             if let Some(command) = self.link.next_command() {
                 self.obey(command);
+                self.link.listeners.notify_all();
                 continue;
             }
-            match self.step() {
+            let next = self.step();
+            self.link.listeners.notify_untimed();
+            match next {
+                // A wake that came since the look at the commands ends the park at once: none is missed.
                 Next::GoOn => {}
                 Next::Sleep(time) => thread::park_timeout(time),
                 Next::Rest => thread::park(),
@@ -119,6 +123,7 @@ impl<S: Sink> Worker<S> {
             self.begins.pop_front();
             self.decoder.leave_track();
         }
+        // Before the next block, and before the end: samples go out in the order they were made.
         if self.hand_at < self.hand.len() {
             return self.pass_on();
         }
@@ -161,6 +166,7 @@ impl<S: Sink> Worker<S> {
             Err(error) => {
                 let events = self.take_events();
                 self.tell(events);
+                // Before the end is set: a pull that finds the end finds why in the time line.
                 self.link.timeline().event(self.written, Err(error.clone()));
                 self.end(Err(error));
             }
@@ -185,6 +191,8 @@ impl<S: Sink> Worker<S> {
         self.hand_at += taken;
         self.hand_position += frames as u64;
         self.written += taken as u64;
+        // Behind the samples: a listener counts on what a pull can have.
+        self.meter.set_written(self.written);
         Next::GoOn
     }
 
@@ -253,6 +261,7 @@ impl<S: Sink> Worker<S> {
             self.begins.pop_front();
             self.decoder.leave_track();
         }
+        // The decoder is ahead of the ring: it goes back to the track that is heard.
         self.decoder.return_tracks(self.begins.len());
         let gone = loop {
             match go(&mut self.decoder) {
@@ -278,9 +287,10 @@ impl<S: Sink> Worker<S> {
         (self.over, self.ending) = (false, None);
         // The end first: a pull that has dropped the stale samples stands exactly where the old end was.
         self.meter.set_end(None);
-        self.meter.set_stale_to(self.written);
         {
+            // Under the lock, as handles look: what is heard and where that is change in one go.
             let mut timeline = self.link.timeline();
+            self.meter.set_stale_to(self.written);
             timeline.cut(heard);
             let playing = Arc::new(Playing::of(&self.decoder));
             let spec = self.decoder.spec();

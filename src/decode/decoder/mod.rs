@@ -11,18 +11,23 @@
 //! A mark is what happens between two output frames: an event, another spec, the next track. A resampler holds some frames
 //! back, so marks are placed by the output frame that the next input frame will become, and passed when that comes.
 
+mod fill;
+mod interrupt;
+mod track;
+
 use std::collections::VecDeque;
 use std::fmt;
 use std::mem;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+pub use interrupt::DecodeInterrupter;
+
+use self::track::Track;
 use super::{
     Block, DecodeError, DecodeEvent, Format, Spec, Tags,
     convert::{Converter, Target},
-    resample::scaled,
-    source::{Interrupt, PcmSource, Step, frames_at, time_of},
+    source::{PcmSource, frames_at, time_of},
 };
 
 /// The most events kept for an app that does not ask for them.
@@ -77,22 +82,6 @@ pub struct Decoder {
     ended: bool,
     events: VecDeque<DecodeEvent>,
     interrupter: DecodeInterrupter,
-}
-
-/// A track of the queue.
-struct Track {
-    source: Box<dyn PcmSource>,
-    /// What was decoded ahead when it was opened.
-    ahead: VecDeque<Ahead>,
-    /// It was decoded, and has to begin anew when it is its turn.
-    used: bool,
-    format: Format,
-}
-
-enum Ahead {
-    Block(Block),
-    Event(DecodeEvent),
-    Ended,
 }
 
 /// What happens between two output frames.
@@ -152,7 +141,10 @@ impl Decoder {
     /// [`DecodeError::Malformed`] and [`DecodeError::UnsupportedCodec`], after which a [seek](Self::seek) may.
     pub fn next_block(&mut self) -> Result<Option<&Block>, DecodeError> {
         loop {
+            // Before the frames behind them: an event is told before the block it concerns, and a block is of the spec and at the
+            // position that its marks say.
             self.pass_marks();
+            // A block ends at the next mark: its frames are of one spec, and one follows the other.
             let ready = self.made - self.emitted;
             let until = self
                 .marks
@@ -206,9 +198,11 @@ impl Decoder {
         let (start, _) = self.converter.start_for(frame);
         // Where the rate stays, frames of the track are frames of the output.
         let exact = !self.converter.resamples();
+        // Before the source is sought: if that fails, nothing of the place that was left may be given out.
         self.leave();
         self.enter(self.heard);
         self.anchor = (0, frame);
+        // A resampler gives what an uninterrupted stream would only once its filter is full. What it gives before is dropped.
         self.skip_to = (!exact).then_some(frame);
         if self.spec != self.converter.spec() {
             self.marks.push_back((0, Mark::Spec(self.converter.spec())));
@@ -216,14 +210,7 @@ impl Decoder {
         let Some(heard) = self.tracks.get_mut(self.heard) else {
             return Ok(());
         };
-        // What was not told of the track yet is told all the same.
-        heard.ahead.retain(|ahead| {
-            matches!(
-                ahead,
-                Ahead::Event(DecodeEvent::FormatChanged(_) | DecodeEvent::TagsChanged(_))
-            )
-        });
-        heard.used = false;
+        heard.forget();
         heard.source.seek(if exact {
             time
         } else {
@@ -238,6 +225,7 @@ impl Decoder {
     /// `next` was decoded ahead when it was opened.
     pub fn then(&mut self, next: Self) {
         self.tracks.extend(next.tracks);
+        // The end was found already, and may have been told: the queue goes on behind it.
         if mem::take(&mut self.ended) {
             self.begin_next();
         }
@@ -261,6 +249,7 @@ impl Decoder {
 
     /// Drops what was made and not given out.
     fn leave(&mut self) {
+        // Tracks behind the one that is heard may have been begun: their sources stand somewhere inside.
         for track in self.tracks.iter_mut().take(self.decoding + 1).skip(self.heard) {
             track.used = true;
         }
@@ -355,45 +344,6 @@ impl Decoder {
         usize::from(self.spec.channels.count()).max(1)
     }
 
-    /// Passes the marks before the next output frame.
-    fn pass_marks(&mut self) {
-        while self.marks.front().is_some_and(|(at, _)| *at <= self.emitted) {
-            let Some((_, mark)) = self.marks.pop_front() else {
-                return;
-            };
-            match mark {
-                Mark::Event(event) => {
-                    if let DecodeEvent::FormatChanged(format) = &event {
-                        self.format = format.clone();
-                    }
-                    if let DecodeEvent::TagsChanged(tags) = &event {
-                        self.tags = Arc::clone(tags);
-                    }
-                    self.tell(event);
-                }
-                Mark::Spec(spec) => self.spec = spec,
-                Mark::Position(position) => self.anchor = (self.emitted, position),
-                Mark::Track => {
-                    self.heard += 1;
-                    if !self.keeps_tracks {
-                        self.leave_track();
-                    }
-                    self.anchor = (self.emitted, 0);
-                    self.tags = Arc::default();
-                    self.tell(DecodeEvent::TrackChanged);
-                }
-                Mark::End => self.tell(DecodeEvent::Ended),
-            }
-        }
-    }
-
-    fn tell(&mut self, event: DecodeEvent) {
-        if self.events.len() == EVENTS {
-            self.events.pop_front();
-        }
-        self.events.push_back(event);
-    }
-
     fn drop_frames(&mut self, frames: u64) {
         self.emitted += frames;
         self.given_out += usize::try_from(frames).unwrap_or(0) * self.channels();
@@ -406,6 +356,7 @@ impl Decoder {
         let samples = usize::try_from(frames).unwrap_or(0) * self.channels();
         let end = self.given_out + samples;
         if self.given_out == 0 && end == self.out.len() {
+            // Nearly always. The buffers change places, and both keep their allocation.
             mem::swap(&mut self.block.samples, &mut self.out);
             self.out.clear();
         } else {
@@ -420,152 +371,6 @@ impl Decoder {
         }
         self.emitted += frames;
     }
-
-    /// One step of the track that is decoded.
-    fn pull(&mut self) -> Result<(), DecodeError> {
-        if self.given_out == self.out.len() {
-            self.out.clear();
-            self.given_out = 0;
-        }
-        let Some(track) = self.tracks.get_mut(self.decoding) else {
-            self.ended = true;
-            return Ok(());
-        };
-        self.interrupter.check()?;
-        let step = track.next(&mut self.raw);
-        if matches!(step, Err(DecodeError::Interrupted)) {
-            self.interrupter.answered();
-        }
-        match step? {
-            Step::Event(DecodeEvent::FormatChanged(format)) => {
-                track.format = format.clone();
-                self.take_spec(format.spec)?;
-                self.mark(Mark::Event(DecodeEvent::FormatChanged(format)));
-            }
-            Step::Event(event) => self.mark(Mark::Event(event)),
-            Step::Block => self.take_block(),
-            Step::Ended if self.decoding + 1 < self.tracks.len() => self.begin_next(),
-            Step::Ended => {
-                self.finish();
-                self.mark(Mark::End);
-                self.ended = true;
-            }
-        }
-        Ok(())
-    }
-
-    /// The track that is decoded is over. The converter goes on: a resampler that joins two tracks adds nothing between them.
-    fn begin_next(&mut self) {
-        self.mark(Mark::Track);
-        self.expected = None;
-        self.enter(self.decoding + 1);
-    }
-
-    fn enter(&mut self, track: usize) {
-        self.decoding = track;
-        if let Some(track) = self.tracks.get(track) {
-            self.interrupter.follow(track.source.interrupt());
-        }
-    }
-
-    fn take_block(&mut self) {
-        if self.expected != Some(self.raw.position) {
-            let rates = (
-                u64::from(self.raw.spec.sample_rate),
-                u64::from(self.converter.spec().sample_rate),
-            );
-            self.mark(Mark::Position(scaled(self.raw.position, rates.0, rates.1)));
-        }
-        self.expected = Some(self.raw.position + self.raw.frames() as u64);
-        if self.converter.is_identity() && self.out.is_empty() {
-            self.converter.count(self.raw.frames() as u64);
-            mem::swap(&mut self.out, &mut self.raw.samples);
-        } else {
-            self.converter.push(&self.raw.samples, &mut self.out);
-        }
-        self.made = self.started + self.converter.given();
-    }
-
-    /// From the next block on the track's frames are like this.
-    fn take_spec(&mut self, spec: Spec) -> Result<(), DecodeError> {
-        let from = self.converter.from();
-        if spec == from {
-            return Ok(());
-        }
-        let before = self.converter.spec();
-        self.finish();
-        self.converter = Converter::new(self.target, spec)?;
-        if self.converter.spec() != before {
-            self.mark(Mark::Spec(self.converter.spec()));
-        }
-        self.expected = None;
-        Ok(())
-    }
-
-    /// Takes what is left in the converter.
-    fn finish(&mut self) {
-        self.started += self.converter.due();
-        self.converter.finish(&mut self.out);
-        self.made = self.started;
-    }
-
-    fn mark(&mut self, mark: Mark) {
-        self.marks.push_back((self.started + self.converter.due(), mark));
-    }
-}
-
-impl Track {
-    fn open(mut source: Box<dyn PcmSource>) -> Result<Self, DecodeError> {
-        let mut ahead = VecDeque::new();
-        let mut format = None;
-        loop {
-            let mut block = Block::empty();
-            match source.next(&mut block)? {
-                Step::Event(event) => {
-                    if let DecodeEvent::FormatChanged(told) = &event {
-                        format.get_or_insert_with(|| told.clone());
-                    }
-                    ahead.push_back(Ahead::Event(event));
-                }
-                Step::Block => ahead.push_back(Ahead::Block(block)),
-                Step::Ended => ahead.push_back(Ahead::Ended),
-            }
-            if !matches!(ahead.back(), Some(Ahead::Event(_))) {
-                break;
-            }
-        }
-        // Its first step tells the format: that is its contract.
-        let format = format.ok_or(DecodeError::Malformed { what: "track" })?;
-        Ok(Self {
-            source,
-            ahead,
-            used: false,
-            format,
-        })
-    }
-
-    fn next(&mut self, block: &mut Block) -> Result<Step, DecodeError> {
-        if self.used {
-            self.source.seek(Duration::ZERO)?;
-            self.ahead.clear();
-            self.ahead
-                .push_back(Ahead::Event(DecodeEvent::FormatChanged(self.format.clone())));
-            let tags = self.source.tags();
-            if !tags.is_empty() {
-                self.ahead.push_back(Ahead::Event(DecodeEvent::TagsChanged(tags)));
-            }
-            self.used = false;
-        }
-        match self.ahead.pop_front() {
-            Some(Ahead::Block(ahead)) => {
-                *block = ahead;
-                Ok(Step::Block)
-            }
-            Some(Ahead::Event(event)) => Ok(Step::Event(event)),
-            Some(Ahead::Ended) => Ok(Step::Ended),
-            None => self.source.next(block),
-        }
-    }
 }
 
 impl fmt::Debug for Decoder {
@@ -576,56 +381,5 @@ impl fmt::Debug for Decoder {
             .field("position", &self.position())
             .field("queued", &self.tracks.len().saturating_sub(1))
             .finish_non_exhaustive()
-    }
-}
-
-/// Ends the wait of a [`Decoder`] for bytes, from another thread.
-#[derive(Clone)]
-pub struct DecodeInterrupter {
-    shared: Arc<Interrupted>,
-}
-
-struct Interrupted {
-    asked: AtomicBool,
-    current: Mutex<Interrupt>,
-}
-
-impl DecodeInterrupter {
-    fn new(interrupt: Interrupt) -> Self {
-        Self {
-            shared: Arc::new(Interrupted {
-                asked: AtomicBool::new(false),
-                current: Mutex::new(interrupt),
-            }),
-        }
-    }
-
-    /// The call that waits, or else the next one that would, returns [`DecodeError::Interrupted`]. Nothing is lost.
-    pub fn interrupt(&self) {
-        // Before the source is told: a decoder that goes over to another source right now finds the flag instead.
-        self.shared.asked.store(true, Ordering::SeqCst);
-        let current = Arc::clone(&self.shared.current.lock().unwrap_or_else(PoisonError::into_inner));
-        current();
-    }
-
-    fn follow(&self, interrupt: Interrupt) {
-        *self.shared.current.lock().unwrap_or_else(PoisonError::into_inner) = interrupt;
-    }
-
-    fn check(&self) -> Result<(), DecodeError> {
-        if self.shared.asked.swap(false, Ordering::SeqCst) {
-            return Err(DecodeError::Interrupted);
-        }
-        Ok(())
-    }
-
-    fn answered(&self) {
-        self.shared.asked.store(false, Ordering::SeqCst);
-    }
-}
-
-impl fmt::Debug for DecodeInterrupter {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("DecodeInterrupter").finish_non_exhaustive()
     }
 }

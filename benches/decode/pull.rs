@@ -1,0 +1,153 @@
+//! The side that an audio callback pulls from: what it allocates, which system calls it makes, and how long it takes.
+
+use std::hint::black_box;
+use std::io::Cursor;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use kithara::decode::{DecodeParams, Decoder, Output, OutputParams};
+
+use crate::made;
+use crate::report::{Report, percentile};
+
+/// Samples of a pull: 512 frames of two channels.
+const BLOCK: usize = 1024;
+/// How long a pull of these lasts on a sound card, about.
+const PERIOD: Duration = Duration::from_millis(5);
+const PULLS: usize = 4000;
+
+/// Names that no file has: to ask for them marks a place in a list of system calls.
+const MARKS: [&str; 2] = ["/kithara-pull-begins", "/kithara-pull-ends"];
+
+pub(crate) fn run(report: &mut Report) {
+    let track = made::tracks()
+        .into_iter()
+        .find_map(|(format, path)| (format == "mp3").then_some(path))
+        .unwrap();
+    let mut output = play(&track);
+    let mut block = [0.0; BLOCK];
+    let counted = allocation_counter::measure(|| {
+        for _ in 0..PULLS {
+            output.pull(&mut block);
+            output.next();
+        }
+    });
+    report.at_most("pull_allocations", counted.count_total as f64, 0.0, "");
+    match system_calls(&track) {
+        Some((futexes, all)) => {
+            println!("figure pull_system_calls {all} in {PULLS} pulls, without the sleeps between them");
+            report.at_most("pull_futex_calls", futexes as f64, 0.0, "");
+        }
+        None => println!("figure pull_futex_calls not counted: no strace"),
+    }
+    let mut pulled = pulled(&track);
+    let mut copied = copied();
+    let figure = |times: &mut [Duration], part| percentile(times, part) * 1e6;
+    let copy = figure(&mut copied, 50);
+    println!(
+        "figure pull p50={:.0}ns; memcpy p50={copy:.0}ns p99={:.0}ns",
+        figure(&mut pulled, 50),
+        figure(&mut copied, 99)
+    );
+    report.at_most("pull_p99", figure(&mut pulled, 99), 4.0 * copy, "ns");
+}
+
+fn play(track: &Path) -> Output {
+    let reader = Cursor::new(made::bytes(track));
+    let decoder = Decoder::from_reader(reader, &DecodeParams::new()).unwrap();
+    decoder.into_output(OutputParams::new()).unwrap()
+}
+
+/// Pulls as a sound card does, between two marks.
+pub(crate) fn job(track: &Path) {
+    let mut output = play(track);
+    let mut block = [0.0; BLOCK];
+    assert!(std::fs::metadata(MARKS[0]).is_err());
+    for _ in 0..PULLS {
+        black_box(output.pull(&mut block));
+        thread::sleep(PERIOD / 10);
+    }
+    assert!(std::fs::metadata(MARKS[1]).is_err());
+}
+
+/// How many calls of `futex`, and of anything but `clock_nanosleep`, the pulling thread makes between the marks; `None`
+/// without strace.
+fn system_calls(track: &Path) -> Option<(usize, usize)> {
+    let list = tempfile::NamedTempFile::new().ok()?;
+    let status = Command::new("strace")
+        .args(["-f", "-o"])
+        .arg(list.path())
+        .arg(std::env::current_exe().ok()?)
+        .args(["job", "pull"])
+        .arg(track)
+        .stdout(Stdio::null())
+        .status()
+        .ok()?;
+    let text = std::fs::read_to_string(list.path()).ok()?;
+    let mut lines = text.lines().filter(|_| status.success());
+    let begins = lines.find(|line| line.contains(MARKS[0]))?;
+    // Each line begins with the number of its thread.
+    let thread = begins.split(' ').next()?;
+    let calls: Vec<&str> = lines
+        .take_while(|line| !line.contains(MARKS[1]))
+        .filter(|line| line.split(' ').next() == Some(thread) && !line.contains("clock_nanosleep"))
+        .collect();
+    let futexes = calls.iter().filter(|line| line.contains("futex")).count();
+    Some((futexes, calls.len()))
+}
+
+fn pulled(track: &Path) -> Vec<Duration> {
+    let mut output = play(track);
+    let mut block = [0.0; BLOCK];
+    let mut times = Vec::with_capacity(PULLS);
+    while times.len() < PULLS && !output.is_ended() {
+        thread::sleep(PERIOD / 10);
+        let started = Instant::now();
+        let count = output.pull(&mut block);
+        let took = started.elapsed();
+        // One that finds less is no measure of one that finds all.
+        if count == BLOCK {
+            times.push(took);
+        }
+        black_box(&block);
+    }
+    assert_eq!(times.len(), PULLS, "the track is too short");
+    times
+}
+
+/// A copy of a block that another thread has just written.
+fn copied() -> Vec<Duration> {
+    let shared = Arc::new((Mutex::new(vec![0.0_f32; BLOCK]), AtomicUsize::new(0)));
+    let writer = {
+        let shared = Arc::clone(&shared);
+        thread::spawn(move || {
+            for round in 1..=PULLS {
+                shared.0.lock().unwrap().fill(round as f32);
+                shared.1.store(round, Ordering::Release);
+                thread::sleep(PERIOD / 10);
+            }
+        })
+    };
+    let mut block = [0.0; BLOCK];
+    let mut times = Vec::with_capacity(PULLS);
+    let mut seen = 0;
+    while seen < PULLS {
+        let written = shared.1.load(Ordering::Acquire);
+        if written == seen {
+            thread::yield_now();
+            continue;
+        }
+        seen = written;
+        let from = shared.0.lock().unwrap();
+        let started = Instant::now();
+        block.copy_from_slice(&from);
+        times.push(started.elapsed());
+        black_box(&block);
+    }
+    writer.join().unwrap();
+    times
+}

@@ -1,0 +1,50 @@
+//! Tasks that wait for events.
+//!
+//! The pull side, which decides what is heard, wakes nobody: that would be a system call. So a task that waits for the ring to
+//! be pulled looks again when that can have happened, by a timer of its own. Only a task that waits for the decode thread has
+//! no timer.
+
+use std::sync::{Mutex, PoisonError};
+use std::task::Waker;
+
+#[derive(Debug, Default)]
+pub(super) struct Listeners(Mutex<Vec<Listener>>);
+
+#[derive(Debug)]
+struct Listener {
+    waker: Waker,
+    has_timer: bool,
+}
+
+impl Listeners {
+    /// The next notification wakes this task, once.
+    pub(super) fn add(&self, waker: &Waker, has_timer: bool) {
+        let mut listeners = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        listeners.retain(|listener| !listener.waker.will_wake(waker));
+        listeners.push(Listener {
+            waker: waker.clone(),
+            has_timer,
+        });
+    }
+
+    /// Wakes all tasks: what they computed their timers from holds no longer.
+    pub(super) fn notify_all(&self) {
+        self.notify(|_| true);
+    }
+
+    /// Wakes the tasks without a timer.
+    pub(super) fn notify_untimed(&self) {
+        self.notify(|listener| !listener.has_timer);
+    }
+
+    fn notify(&self, wanted: impl Fn(&Listener) -> bool) {
+        let woken: Vec<Listener> = {
+            let mut listeners = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            listeners.extract_if(.., |listener| wanted(listener)).collect()
+        };
+        // Outside the lock: a waker may run the task, which adds itself again.
+        for listener in woken {
+            listener.waker.wake();
+        }
+    }
+}

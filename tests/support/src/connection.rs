@@ -463,20 +463,30 @@ fn plan_content(request: &Recorded, rule: &Rule, content: Open) -> Plan {
         (None, Some(Asked::From(first))) => Some(Ok((first, size))),
         (None, Some(Asked::Closed(first, last))) => Some(Ok((first, last.saturating_add(1).min(size)))),
     };
+    let total = if rule.hides_total {
+        "*".to_owned()
+    } else {
+        size.to_string()
+    };
     match span {
         None => {}
         Some(Ok((start, end))) => {
+            let block = rule.block.unwrap_or(1);
+            let (start, end) = (start - start % block, end.next_multiple_of(block).min(size));
+            let end = end.min(start.saturating_add(rule.max_part.unwrap_or(u64::MAX)));
             (draft.status, draft.start, draft.len) = (206, start, end.saturating_sub(start));
             let last = end.saturating_sub(1);
             draft
                 .headers
-                .push(("Content-Range".into(), format!("bytes {start}-{last}/{size}")));
+                .push(("Content-Range".into(), format!("bytes {start}-{last}/{total}")));
         }
         Some(Err(())) => {
             (draft.status, draft.len) = (416, 0);
-            draft
-                .headers
-                .push(("Content-Range".into(), format!("bytes */{size}")));
+            if !rule.hides_total {
+                draft
+                    .headers
+                    .push(("Content-Range".into(), format!("bytes */{size}")));
+            }
         }
     }
     finish(request, rule, draft)

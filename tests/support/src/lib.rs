@@ -31,6 +31,7 @@
 //! | `connection` | one connection: reads heads, answers, obeys the rule |
 //! | `content` | [`Content`] and [`Pattern`]: the bytes, their validators and types |
 //! | `log` | [`Log`], [`Recorded`], [`Connection`]: what happened |
+//! | `proxy` | [`FakeProxy`]: HTTP and SOCKS 5 proxies |
 //! | `fixture` | [`media`], [`expected`], [`disk_bytes`] |
 
 #![allow(
@@ -42,11 +43,13 @@ mod connection;
 mod content;
 mod fixture;
 mod log;
+mod proxy;
 mod rule;
 mod server;
 
 pub use content::{Content, Pattern};
 pub use fixture::{disk_bytes, expected, media};
 pub use log::{Connection, Ended, Log, Recorded};
+pub use proxy::{FakeProxy, ProxyPlan};
 pub use rule::{Gate, Rule, RuleHandle};
 pub use server::Server;

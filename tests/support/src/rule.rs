@@ -35,6 +35,9 @@ pub struct Rule {
     pub(crate) headers: Vec<(String, Option<String>)>,
     pub(crate) ignore_range: bool,
     pub(crate) serve_range: Option<(u64, u64)>,
+    pub(crate) max_part: Option<u64>,
+    pub(crate) block: Option<u64>,
+    pub(crate) hides_total: bool,
     pub(crate) framing: Framing,
     pub(crate) close_after: bool,
 }
@@ -304,6 +307,27 @@ impl Rule {
     #[must_use]
     pub fn serve_range(mut self, start: u64, end: u64) -> Self {
         self.serve_range = Some((start, end));
+        self
+    }
+
+    /// Answers a range with no more than its first `bytes`, as proxies do that cap it.
+    #[must_use]
+    pub fn max_part(mut self, bytes: u64) -> Self {
+        self.max_part = Some(bytes.max(1));
+        self
+    }
+
+    /// Answers a range with the blocks of `bytes` that hold it, as caches do that keep blocks.
+    #[must_use]
+    pub fn whole_blocks(mut self, bytes: u64) -> Self {
+        self.block = Some(bytes.max(1));
+        self
+    }
+
+    /// Tells no length: `Content-Range` ends in `/*`, and a 416 has none.
+    #[must_use]
+    pub fn hide_total(mut self) -> Self {
+        self.hides_total = true;
         self
     }
 

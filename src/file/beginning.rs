@@ -173,7 +173,7 @@ impl Download {
             .unwrap_or_default()
     }
 
-    fn refused(&mut self, refusal: NotMedia) -> StopReason {
+    pub(super) fn refused(&mut self, refusal: NotMedia) -> StopReason {
         log::warn!("{refusal}");
         // Bytes from the middle may have been stored before the beginning was judged. They are of no file, so nothing may
         // go on from them. What an earlier session left stays: this answer says nothing about it.
@@ -214,12 +214,13 @@ pub(super) enum Probed {
 /// answered in place of any of them, and would pass for a change.
 pub(super) async fn probe(client: &HttpClient, request: Request, judge: &Judge) -> Probed {
     let asked = async {
-        match judge_answer(client, request.range(ByteRange::new(0, PROBE)), judge).await {
+        let request = request.range(ByteRange::new(0, PROBE)).optional_range();
+        match judge_answer(client, request, judge).await {
             Ok(Ok(())) => Probed::Media,
             Ok(Err(refusal)) => Probed::NotMedia(refusal),
             Err(error) => {
                 log::info!("{error}");
-                Probed::Unknown
+                NotMedia::of_status(&error).map_or(Probed::Unknown, Probed::NotMedia)
             }
         }
     };

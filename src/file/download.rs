@@ -287,7 +287,15 @@ impl Download {
     /// Starts a transfer in `slot`, in the place of the one there.
     fn request(&mut self, slot: Slot, start: u64, end: Option<u64>) {
         let span = Span { next: start, end };
-        let request = self.transfers.attach(self.remote.request(span));
+        let before = start.saturating_sub(1)..start;
+        let follows_known = start > 0
+            && self
+                .sink
+                .writer()
+                .is_some_and(|writer| writer.first_missing(before).is_none());
+        let request = self.remote.request(span, follows_known);
+        let request = request.accept_unproven_end(self.options.accept_unproven_end);
+        let request = self.transfers.attach(request);
         let transfer = Transfer::start(&self.remote.client, request, span);
         if self.transfers.start(slot, transfer) {
             (self.jumped, self.salvaged) = (Some(slot), 0);

@@ -68,7 +68,8 @@ struct EntryName {
 }
 
 impl FileContext {
-    pub(super) fn new(location: Location, params: FileParams) -> Self {
+    pub(super) fn new(location: Location, mut params: FileParams) -> Self {
+        params.access = params.access.for_one_source();
         let settings = DownloadSettings::new(params.look_ahead, params.bytes_per_second);
         Self {
             location,

@@ -4,7 +4,7 @@ use super::FileError;
 use super::error::ChangedSnafu;
 use super::schedule::Span;
 use crate::media::SourceHeaders;
-use crate::net::{ByteRange, HttpClient, Request, Response, Url, Validator, redacted};
+use crate::net::{ByteRange, HttpClient, Request, Response, SentValidators, Url, Validator, redacted};
 
 /// A URL, and what its server has told of the file so far.
 pub(super) struct Remote {
@@ -23,8 +23,8 @@ pub(super) struct Remote {
 struct Identity {
     /// A strong validator proves that another response is of the same version.
     validator: Option<Validator>,
-    /// `ETag` and `Last-Modified` as sent. Weak ones prove nothing, but they can contradict.
-    header_values: [Option<Vec<u8>>; 2],
+    /// Weak ones prove nothing, but they can contradict.
+    sent: SentValidators,
     total: Option<u64>,
 }
 
@@ -50,7 +50,7 @@ impl Remote {
         self.identity = Some(Identity {
             validator: Some(validator),
             // Not recorded. The validator is one of the two, and says more.
-            header_values: [None, None],
+            sent: SentValidators::default(),
             total: Some(total),
         });
     }
@@ -74,8 +74,7 @@ impl Remote {
     /// noticed.
     pub(super) fn may_start_over(&self) -> bool {
         self.identity.as_ref().is_none_or(|known| {
-            known.total.is_some()
-                && (known.validator.is_some() || known.header_values.iter().any(Option::is_some))
+            known.total.is_some() && (known.validator.is_some() || !known.sent.is_empty())
         })
     }
 
@@ -84,7 +83,8 @@ impl Remote {
         self.headers.request(self.url.clone())
     }
 
-    pub(super) fn request(&self, span: Span) -> Request {
+    /// A request for `span`. `follows_known`: the byte before it is there.
+    pub(super) fn request(&self, span: Span, follows_known: bool) -> Request {
         let mut request = self.headers.request(self.url.clone());
         // A range from 0 too: only its answer shows whether the server serves ranges.
         if self.ranges {
@@ -92,6 +92,12 @@ impl Remote {
                 Some(end) => ByteRange::new(span.next, end),
                 None => ByteRange::from_start(span.next),
             });
+        }
+        if self.identity.is_none() {
+            request = request.optional_range();
+        }
+        if follows_known {
+            request = request.follows_known();
         }
         // A changed file then comes whole instead of in part, or with another length. Either is noticed before a byte of it
         // is stored.
@@ -125,11 +131,7 @@ impl Remote {
     /// [`FileError::Changed`] if the response is of another version.
     pub(super) fn check(&mut self, response: &Response) -> Result<(), FileError> {
         self.answered_by = response.url().clone();
-        let header = |name| {
-            let value = response.headers().get(name)?;
-            Some(value.as_bytes().to_vec())
-        };
-        let header_values = [header("etag"), header("last-modified")];
+        let sent = SentValidators::of(response.headers());
         let validator = response.validator();
         let total = response.total_length();
         // A 200 is the whole file, even where it answers a range. Asking for ranges again would get the start again.
@@ -139,22 +141,17 @@ impl Remote {
         let Some(known) = &mut self.identity else {
             self.identity = Some(Identity {
                 validator,
-                header_values,
+                sent,
                 total,
             });
             return Ok(());
         };
-        // Only what both responses have can contradict. A value that is missing in one of them is no evidence: servers behind
-        // one name differ in what they send.
-        let differ = |before: &Option<Vec<u8>>, now: &Option<Vec<u8>>| matches!((before, now), (Some(before), Some(now)) if before != now);
-        let other_validator = matches!((&known.validator, &validator), (Some(a), Some(b)) if a != b);
-        let other_header = known
-            .header_values
-            .iter()
-            .zip(&header_values)
-            .any(|(before, now)| differ(before, now));
+        // By its own header: of a file resumed from an earlier session no more than the validator is known.
+        let is_other = |known: &Validator| known.contradicted_by(response.headers());
+        let other_validator =
+            known.validator.as_ref().is_some_and(is_other) || known.sent.contradicted_by(&sent);
         let other_length = matches!((known.total, total), (Some(a), Some(b)) if a != b);
-        if other_validator || other_header || other_length {
+        if other_validator || other_length {
             return ChangedSnafu {
                 url: redacted(&self.url),
             }
@@ -163,5 +160,12 @@ impl Remote {
         // Learned late, where the first response was chunked or its total was `*`.
         known.total = known.total.or(total);
         Ok(())
+    }
+
+    /// Learns the length from the end of a body.
+    pub(super) fn learn_total(&mut self, total: u64) {
+        if let Some(known) = &mut self.identity {
+            known.total.get_or_insert(total);
+        }
     }
 }

@@ -11,6 +11,7 @@ use super::revalidate::StoredValidators;
 use super::schedule::Slot;
 use super::transfer::TransferEvent;
 use super::{Bypass, FileError};
+use crate::media::NotMedia;
 use crate::net::{NetError, Response};
 use crate::rt;
 
@@ -32,7 +33,16 @@ impl Download {
         match event {
             TransferEvent::Head(response) => self.head(slot, *response),
             TransferEvent::Data(at, bytes) => self.data(slot, at, bytes),
-            TransferEvent::End { at, with_connection } => self.ended(slot, at, with_connection),
+            TransferEvent::End {
+                at,
+                with_connection,
+                total,
+            } => {
+                if let (None, Some(total)) = (self.remote.total(), total) {
+                    self.proven_end(total)?;
+                }
+                self.ended(slot, at, with_connection)
+            }
             TransferEvent::Failed(error) => self.failed(slot, error).await,
         }
     }
@@ -149,7 +159,12 @@ impl Download {
             let url = self.remote.display_url();
             return Err(StopReason::Failed(EndUnprovenSnafu { url, position: at }.build()));
         }
-        match self.sink.writer().map(|writer| writer.set_len(at)) {
+        self.proven_end(at)
+    }
+
+    fn proven_end(&mut self, total: u64) -> Result<(), StopReason> {
+        self.remote.learn_total(total);
+        match self.sink.writer().map(|writer| writer.set_len(total)) {
             Some(Err(_)) => Err(StopReason::Changed),
             _ => Ok(()),
         }
@@ -159,6 +174,10 @@ impl Download {
         let transfer = self.transfers.take(slot);
         self.forget_beginning(slot);
         let was_reading = transfer.is_some_and(|transfer| !transfer.waits_for_head());
+        // A success that stands for no file says nothing of what is there.
+        if let Some(refusal) = NotMedia::of_status(&error) {
+            return Err(self.refused(refusal));
+        }
         match error {
             NetError::Changed { .. } => return Err(StopReason::Changed),
             // The server has the file, but not in ranges. The main transfer, or a new one, reads it from the start.

@@ -91,7 +91,7 @@ pub(super) async fn is_unchanged(
     len: u64,
 ) -> Result<bool, FileError> {
     // A changed file comes as one byte, and its connection can be used again.
-    let mut request = request.range(ByteRange::new(0, 1));
+    let mut request = request.range(ByteRange::new(0, 1)).optional_range();
     match stored {
         Some(stored) if !stored.etag.is_empty() => request = request.header("if-none-match", &stored.etag),
         Some(stored) => request = request.header("if-modified-since", &stored.last_modified),

@@ -30,10 +30,12 @@ pub(super) enum TransferEvent {
     Head(Box<Response>),
     /// Bytes and their position.
     Data(u64, Bytes),
-    /// The body is over at the position `at`: `with_connection` if only the close of the connection says so.
+    /// The body is over at the position `at`: `with_connection` if only the close of the connection says so. `total` is
+    /// the file's length, where the body has learnt it.
     End {
         at: u64,
         with_connection: bool,
+        total: Option<u64>,
     },
     Failed(NetError),
 }
@@ -97,6 +99,7 @@ impl Transfer {
                 None => TransferEvent::End {
                     at: body.position(),
                     with_connection: body.ends_with_connection(),
+                    total: body.total_length(),
                 },
             }),
         }

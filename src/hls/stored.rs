@@ -20,7 +20,14 @@ const MARK: &[u8] = b"\n#kithara-url:";
 /// The entry for a playlist that was asked for at `url` and came from `final_url`.
 pub(super) fn wrap(body: &[u8], url: &Url, final_url: &Url) -> Bytes {
     // Where nothing was redirected the URL is the one asked for: known, and its query need not be on the disk (C14).
-    let origin = if url == final_url { "" } else { final_url.as_str() };
+    let mut final_url = Some(final_url).filter(|final_url| *final_url != url).cloned();
+    if let Some(final_url) = &mut final_url {
+        // Credentials hold for their origin, and each request takes them from the source's own URL. They need not be on the
+        // disk either. Both calls refuse only URLs that cannot hold any.
+        let _ = final_url.set_username("");
+        let _ = final_url.set_password(None);
+    }
+    let origin = final_url.as_ref().map_or("", Url::as_str);
     [body, MARK, origin.as_bytes(), b"\n"].concat().into()
 }
 

@@ -6,7 +6,7 @@ use super::judge::Judge;
 use super::{EntryNames, Received, Verdict};
 use crate::{
     cache::{AssetCache, AssetId},
-    net::{HttpClient, Request, Url},
+    net::{CookieJar, HttpClient, Request, Url},
 };
 
 /// What a source needs to fetch its bytes and to keep them: client, cache, asset, headers, and how entries are named.
@@ -30,7 +30,9 @@ pub struct Access {
     pub(crate) cache: Option<AssetCache>,
     pub(crate) asset: Option<AssetId>,
     /// Values may be credentials: never shown.
-    headers: Vec<(String, String)>,
+    headers: Vec<SourceHeader>,
+    /// `None` for one of each source's own.
+    cookies: Option<CookieJar>,
     pub(crate) names: EntryNames,
     pub(crate) judge: Judge,
 }
@@ -67,7 +69,29 @@ impl Access {
     /// playlist or a redirect may name, do not get it. A name or value that HTTP does not allow is an error of the first
     /// request.
     pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
-        self.headers.push((name.into(), value.into()));
+        self.headers.push(SourceHeader {
+            origin: None,
+            name: name.into(),
+            value: value.into(),
+        });
+        self
+    }
+
+    /// Adds a header to the source's requests to the origin of `url`, whatever the source's own is: the host of a playlist's
+    /// segments or keys, say. In place of one of [`header`](Self::header) with that name.
+    pub fn origin_header(mut self, url: &Url, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.headers.push(SourceHeader {
+            origin: Some(url.origin()),
+            name: name.into(),
+            value: value.into(),
+        });
+        self
+    }
+
+    /// Keeps the source's cookies in `jar`, together with whatever else has it. Without this call each source has a jar of its
+    /// own, which is forgotten with it.
+    pub fn cookies(mut self, jar: CookieJar) -> Self {
+        self.cookies = Some(jar);
         self
     }
 
@@ -104,20 +128,38 @@ impl Access {
         self.asset.clone().unwrap_or_else(|| AssetId::from_url(url))
     }
 
+    /// The same for one source, which has its own cookies from here on, however often it is opened.
+    #[cfg(feature = "file")]
+    pub(crate) fn for_one_source(mut self) -> Self {
+        self.cookies.get_or_insert_default();
+        self
+    }
+
     /// What the requests of the source at `url` carry.
     pub(crate) fn headers_of(&self, url: &Url) -> SourceHeaders {
         SourceHeaders {
-            origin: url.origin(),
+            url: url.clone(),
             headers: self.headers.as_slice().into(),
+            cookies: self.cookies.clone().unwrap_or_default(),
         }
     }
 }
 
-/// The headers of one source, and the origin that gets them. No `Debug`: values may be credentials.
+/// A header of one source. No `Debug`: its value may be a credential.
+#[derive(Clone)]
+struct SourceHeader {
+    /// `None` for that of the source's own URL.
+    origin: Option<url::Origin>,
+    name: String,
+    value: String,
+}
+
+/// The headers of one source, and the URL whose origin gets them. No `Debug`: values may be credentials.
 #[derive(Clone)]
 pub(crate) struct SourceHeaders {
-    origin: url::Origin,
-    headers: Arc<[(String, String)]>,
+    url: Url,
+    headers: Arc<[SourceHeader]>,
+    cookies: CookieJar,
 }
 
 impl SourceHeaders {
@@ -125,10 +167,22 @@ impl SourceHeaders {
     pub(crate) fn request(&self, url: Url) -> Request {
         // Headers are for the origin that the app named, not for each host that a playlist names. The client keeps them
         // from other origins on a redirect.
-        let own = url.origin() == self.origin;
-        let headers = self.headers.iter().filter(|_| own);
-        headers.fold(Request::get(url), |request, (name, value)| {
-            request.header(name, value)
+        let (origin, own) = (url.origin(), self.url.origin());
+        let mut request = Request::get(url).cookies(self.cookies.clone());
+        if origin == own {
+            // A playlist may write its own origin out, without the credentials that lead to it.
+            request = request.credentials_of(&self.url);
+        }
+        let general = self
+            .headers
+            .iter()
+            .filter(|header| header.origin.is_none() && origin == own);
+        let particular = self
+            .headers
+            .iter()
+            .filter(|header| header.origin.as_ref() == Some(&origin));
+        general.chain(particular).fold(request, |request, header| {
+            request.header(&header.name, &header.value)
         })
     }
 }
@@ -137,12 +191,13 @@ impl SourceHeaders {
 impl fmt::Debug for Access {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Names only: a value may be a token.
-        let headers: Vec<_> = self.headers.iter().map(|(name, _)| name).collect();
+        let headers: Vec<_> = self.headers.iter().map(|header| &header.name).collect();
         f.debug_struct("Access")
             .field("client", &self.client)
             .field("cache", &self.cache)
             .field("asset", &self.asset)
             .field("headers", &headers)
+            .field("cookies", &self.cookies)
             .field("entry_names", &self.names)
             .field("judge", &self.judge)
             .finish()
@@ -174,6 +229,22 @@ mod tests {
         ] {
             assert!(!shown(other).contains("x-token"), "{other}");
         }
+    }
+
+    /// N10: a header for another origin goes there, and nowhere else.
+    #[test]
+    fn an_origin_of_its_own_gets_its_own_headers() {
+        let access = Access::default().header("x-token", "secret").origin_header(
+            &url("https://keys/"),
+            "x-key",
+            "secret",
+        );
+        let headers = access.headers_of(&url("https://h/list.m3u8"));
+        let shown = |to: &str| format!("{:?}", headers.request(url(to)));
+        let has = |to: &str| (shown(to).contains("x-token"), shown(to).contains("x-key"));
+        assert_eq!(has("https://h/0.ts"), (true, false));
+        assert_eq!(has("https://keys/1"), (false, true));
+        assert_eq!(has("https://keys:444/1"), (false, false));
     }
 
     /// C14.

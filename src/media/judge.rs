@@ -18,7 +18,7 @@ use std::{error, fmt, sync::Arc};
 use bytes::Bytes;
 
 use super::signature::{self, Signature};
-use crate::net::{Response, Url, redacted};
+use crate::net::{NetError, Response, Url, redacted};
 
 /// Text of this length is no media. A page is recognised by its first bytes; plain text may be junk before a first frame.
 const TEXT_LIMIT: usize = 16 * 1024;
@@ -121,7 +121,8 @@ impl Judge {
         }
     }
 
-    /// Judges the head of a response. Its status and an announced length of zero are final; all else waits for the bytes.
+    /// Judges the head of a response, whose status the client has judged already. An announced length of zero is final; all
+    /// else waits for the bytes.
     ///
     /// # Errors
     ///
@@ -136,14 +137,31 @@ impl Judge {
             position,
             start: Vec::new(),
         };
-        // 416 comes through only for the end of the file: no byte follows.
-        if !matches!(candidate.status, 200 | 206 | 416) {
-            return Err(candidate.refuse(NotMediaReason::Status));
-        }
         if response.total_length() == Some(0) {
             return Err(candidate.refuse(NotMediaReason::Empty));
         }
         Ok(candidate)
+    }
+}
+
+impl NotMedia {
+    /// The refusal in an error of the client: a status of success that stands for no file.
+    pub(crate) fn of_status(error: &NetError) -> Option<Self> {
+        match error {
+            NetError::Status {
+                url,
+                status: status @ 200..=299,
+                content_type,
+                ..
+            } => Some(Self {
+                url: url.clone(),
+                reason: NotMediaReason::Status,
+                status: *status,
+                content_type: content_type.clone(),
+                start: Bytes::new(),
+            }),
+            _ => None,
+        }
     }
 }
 

@@ -3,20 +3,24 @@
 use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Instant;
 
 use bytes::Bytes;
 use futures_core::Stream;
 use http::HeaderMap;
 use snafu::IntoError;
 
-use super::check::Delivery;
+use super::check::{Delivery, Rest};
 use super::connection::Failure;
 use super::error::{
-    InterruptedSnafu, Phase, RangeMismatchSnafu, RangeNotSatisfiableSnafu, TimeoutSnafu, TruncatedSnafu,
+    ChangedSnafu, InterruptedSnafu, OverlongSnafu, Phase, RangeNotSatisfiableSnafu, TimeoutSnafu,
+    TooSlowSnafu, TruncatedSnafu,
 };
 use super::exchange::{Exchange, Exchanger};
+use super::speed::{Pace, Speed};
+use super::validator::SentValidators;
 use super::wire::WireBody;
-use super::{ByteRange, NetError, Request, Response, Validator, redacted};
+use super::{ByteRange, Change, NetError, Request, Response, Validator, redacted};
 use crate::rt;
 
 /// The bytes of a response as they come: a stream of chunks that ends only where the file or the range does.
@@ -24,6 +28,10 @@ use crate::rt;
 /// **Resume.** A body that breaks off is asked for again from where it stopped, as the client's
 /// [`RetryPolicy`](super::RetryPolicy) says. That takes a strong [`Validator`], which proves that the rest is of the same
 /// file. Without one, and when the tries are used up, the stream yields the error and ends.
+///
+/// **Parts.** A server may answer with less than was asked for: a cap for each answer, a cached block. The body asks for the
+/// rest when such a part has ended, from the same file: a validator or a length that contradicts the first answer's is
+/// [`NetError::Changed`].
 ///
 /// **End.** One end cannot be proven: that of a body without a length, on a connection that closes. See
 /// [`ends_with_connection`](Self::ends_with_connection).
@@ -41,6 +49,8 @@ struct Inner {
     /// The request to resume from.
     request: Request,
     validator: Option<Validator>,
+    /// What the first answer said. Each further one is held against it.
+    sent: SentValidators,
     delivery: Delivery,
     /// Position of the next byte delivered.
     position: u64,
@@ -48,12 +58,24 @@ struct Inner {
     skip: u64,
     /// Failures since the last byte.
     failures: u32,
-    unframed: bool,
+    speed: Speed,
+    /// Failures for slowness, until bytes come fast enough: slow bytes are no progress.
+    slow_failures: u32,
+    /// The failure behind a chunk that was given out.
+    too_slow: Option<NetError>,
 }
 
+/// An answer, and the request that it answers: the app may have renewed it.
+type Answer = Result<(Exchange, Request), NetError>;
+type Exchanging = Pin<Box<dyn Future<Output = Answer> + Send>>;
+
+#[expect(clippy::large_enum_variant, reason = "there is one, and it is in a box")]
 enum State {
     Reading(WireBody),
-    Resuming(Pin<Box<dyn Future<Output = Result<Exchange, NetError>> + Send>>),
+    /// The body broke off: the rest is asked for, in one try.
+    Resuming(Exchanging),
+    /// A part has ended: the next one is asked for, in as many tries as any request.
+    Following(Exchanging),
     Ended,
 }
 
@@ -64,22 +86,20 @@ impl Body {
         headers: &HeaderMap,
         exchange: Exchange,
     ) -> Self {
-        let Exchange {
-            delivery,
-            wire,
-            unframed,
-            ..
-        } = exchange;
+        let Exchange { delivery, wire, .. } = exchange;
         let mut inner = Box::new(Inner {
             state: State::Reading(wire),
             validator: Validator::of(headers).or_else(|| request.if_range.clone()),
+            sent: SentValidators::of(headers),
             exchanger,
             request,
             delivery,
             position: delivery.start,
             skip: delivery.skip,
             failures: 0,
-            unframed,
+            speed: Speed::default(),
+            slow_failures: 0,
+            too_slow: None,
         });
         // An empty body is never polled by some consumers, and would hold its connection until it is dropped.
         if inner.is_done() {
@@ -96,7 +116,13 @@ impl Body {
     /// Whether the body has neither a length nor chunks, so that it ends with the connection. Such an end may be a failure
     /// as well. It proves nothing about the file's length.
     pub fn ends_with_connection(&self) -> bool {
-        self.inner.unframed
+        self.inner.delivery.unframed
+    }
+
+    /// The file's length, if a response said it, or if its end has been proven.
+    #[cfg(feature = "file")]
+    pub(crate) fn total_length(&self) -> Option<u64> {
+        self.inner.delivery.total
     }
 
     pub(super) fn delivery(&self) -> &Delivery {
@@ -123,8 +149,8 @@ impl Body {
             .delay(failures, error.retry_after())?;
         log::debug!("{error}; starting over in {wait:?}");
         rt::sleep(wait).await;
-        let (exchanger, request) = (self.inner.exchanger.clone(), self.inner.request.clone());
-        let sent = exchanger.send(&request).await;
+        let (exchanger, mut request) = (self.inner.exchanger.clone(), self.inner.request.clone());
+        let sent = exchanger.send(&mut request).await;
         Some(sent.map(|exchange| Response::new(exchanger, request, exchange)))
     }
 }
@@ -136,6 +162,29 @@ impl Inner {
 
     fn received(&self) -> u64 {
         self.position - self.delivery.start
+    }
+
+    /// A chunk has come. Returns the part of it that is to be delivered.
+    fn came(&mut self, chunk: Bytes) -> Result<Bytes, NetError> {
+        let least = self.exchanger.limits().least_speed;
+        let pace = self.speed.comes(chunk.len() as u64, Instant::now, least);
+        let chunk = self.deliver(chunk)?;
+        match pace {
+            // Told with the next poll: what came is right, however late.
+            Some(Pace::TooSlow(received, over)) => {
+                let url = self.url();
+                self.too_slow = Some(TooSlowSnafu { url, received, over }.build());
+            }
+            Some(Pace::Enough) => self.slow_failures = 0,
+            None => {}
+        }
+        // Before the last chunk goes out, not at the poll behind it: the connection is free for the request that the
+        // consumer makes next.
+        if self.is_done() {
+            self.too_slow = None;
+            self.finish();
+        }
+        Ok(chunk)
     }
 
     /// The part of `chunk` that is to be delivered.
@@ -151,7 +200,8 @@ impl Inner {
             // A server that was to stop by itself has sent more than its head announced. What follows a given stop is the
             // rest of a whole file, of which a part was asked for.
             if self.delivery.stop.is_none() {
-                return RangeMismatchSnafu { url: self.url() }.fail();
+                let (url, end) = (self.url(), bound);
+                return OverlongSnafu { url, end }.fail();
             }
             chunk.truncate(usize::try_from(room).unwrap_or(usize::MAX));
         }
@@ -174,6 +224,18 @@ impl Inner {
                 TimeoutSnafu { url, phase, limit }.build()
             }
         }
+    }
+
+    /// Whether the failure is a close that the caller takes for an end.
+    fn is_accepted_end(&self, failure: &Failure) -> bool {
+        let is_close = || match failure {
+            // What rustls makes of a TCP connection that ends before TLS does. A reset is another kind.
+            Failure::Broken(source) => source
+                .io_error()
+                .is_some_and(|error| error.kind() == std::io::ErrorKind::UnexpectedEof),
+            Failure::Silent => false,
+        };
+        self.delivery.unframed && self.request.accepts_unproven_end && is_close()
     }
 
     /// Checks the end of the wire body against the delivery.
@@ -207,11 +269,24 @@ impl Inner {
         self.skip == 0 && self.delivery.bound() == Some(self.position)
     }
 
-    /// Ends the stream. The connection is kept if little is left on it, such as the framing's own end.
+    /// Goes on with the next part, if this answer was a part of what was asked for. Otherwise ends the stream. The
+    /// connection is kept if little is left on it, such as the framing's own end.
     fn finish(&mut self) {
         if let State::Reading(wire) = std::mem::replace(&mut self.state, State::Ended) {
             wire.settle();
         }
+        if self.delivery.rest == Rest::Nothing {
+            return;
+        }
+        let mut request = self.missing();
+        // No proof is asked of a server that has none to give: what it does send is compared.
+        request.if_range.clone_from(&self.validator);
+        log::debug!("{}: a part; going on from byte {}", self.url(), self.position);
+        let exchanger = self.exchanger.clone();
+        self.state = State::Following(Box::pin(async move {
+            let answer = exchanger.send(&mut request).await?;
+            Ok((answer, request))
+        }));
     }
 
     /// Closes the connection, and either begins to resume or gives the error back.
@@ -219,19 +294,24 @@ impl Inner {
         // The connection is closed here, before the wait: its permit is free for others meanwhile.
         self.state = State::Ended;
         self.failures += 1;
+        if matches!(error, NetError::TooSlow { .. }) {
+            self.slow_failures += 1;
+            self.failures = self.failures.max(self.slow_failures);
+        }
         let rest = self.rest().filter(|_| error.is_worth_a_retry());
         let wait = self
             .exchanger
             .retry_policy()
             .delay(self.failures, error.retry_after());
-        let (Some(rest), Some(wait)) = (rest, wait) else {
+        let (Some(mut request), Some(wait)) = (rest, wait) else {
             return Err(error);
         };
         log::debug!("{error}; going on from byte {} in {wait:?}", self.position);
         let exchanger = self.exchanger.clone();
         self.state = State::Resuming(Box::pin(async move {
             rt::sleep(wait).await;
-            exchanger.attempt(&rest).await
+            let answer = exchanger.attempt(&mut request).await?;
+            Ok((answer, request))
         }));
         Ok(())
     }
@@ -240,21 +320,30 @@ impl Inner {
     /// body: positions in it are not those of the file.
     fn rest(&self) -> Option<Request> {
         let validator = self.validator.clone().filter(|_| !self.delivery.gzip)?;
-        let end = self
-            .delivery
-            .stop
-            .or_else(|| self.request.range.and_then(ByteRange::end));
+        Some(self.missing().if_range(validator))
+    }
+
+    /// A request for all that the body has not yielded yet.
+    fn missing(&self) -> Request {
+        let end = self.request.range.and_then(ByteRange::end);
         let range = end.map_or(ByteRange::from_start(self.position), |end| {
             ByteRange::new(self.position, end)
         });
-        let request = self.request.clone().range(range).if_range(validator);
-        Some(match self.delivery.total {
+        let mut request = self.request.clone().range(range);
+        request.follows_known |= self.position > self.delivery.start;
+        match self.delivery.total {
             Some(total) => request.expect_total(total),
             None => request,
-        })
+        }
     }
 
-    fn resumed(&mut self, exchange: Exchange) {
+    /// Goes on with another answer, unless it is of another file.
+    fn go_on(&mut self, (exchange, request): (Exchange, Request)) -> Result<(), NetError> {
+        self.request.follow(request);
+        if self.sent.contradicted_by(&SentValidators::of(&exchange.headers)) {
+            let (url, change) = (self.url(), Change::Validator);
+            return ChangedSnafu { url, change }.fail();
+        }
         // Start and range are those of the first response, which the consumer was told. The file's length is kept where
         // only the first response had it.
         self.delivery = Delivery {
@@ -264,48 +353,57 @@ impl Inner {
             ..exchange.delivery
         };
         self.skip = exchange.delivery.skip;
-        self.unframed = exchange.unframed;
         self.state = State::Reading(exchange.wire);
+        // The answer that the file ends here.
+        if self.is_done() {
+            self.finish();
+        }
+        Ok(())
     }
 
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, NetError>>> {
         loop {
             let outcome = match &mut self.state {
                 State::Ended => return Poll::Ready(None),
-                State::Resuming(resuming) => match ready!(resuming.as_mut().poll(cx)) {
-                    Ok(exchange) => {
-                        self.resumed(exchange);
-                        continue;
-                    }
-                    Err(error) => Err(error),
-                },
-                State::Reading(wire) => match ready!(wire.poll_chunk(self.exchanger.limits().idle, cx)) {
-                    Some(Ok(chunk)) => match self.deliver(chunk) {
-                        Ok(chunk) if chunk.is_empty() => continue,
-                        Ok(chunk) => {
-                            // Before the last chunk goes out, not at the poll behind it: the connection is free for the
-                            // request that the consumer makes next.
-                            if self.is_done() {
-                                self.finish();
-                            }
-                            return Poll::Ready(Some(Ok(chunk)));
-                        }
-                        Err(error) => Err(error),
-                    },
-                    Some(Err(failure)) => Err(self.broken(failure)),
-                    None => self.ended(),
-                },
-            };
-            match outcome {
-                Ok(()) => {
-                    self.state = State::Ended;
-                    return Poll::Ready(None);
+                State::Resuming(resuming) => {
+                    let resumed = ready!(resuming.as_mut().poll(cx));
+                    // Another connection, and perhaps a faster one.
+                    self.speed = Speed::default();
+                    resumed.and_then(|answer| self.go_on(answer))
                 }
-                Err(error) => {
-                    if let Err(error) = self.failed(error) {
+                State::Following(following) => {
+                    let followed = ready!(following.as_mut().poll(cx));
+                    if let Err(error) = followed.and_then(|answer| self.go_on(answer)) {
+                        // All its tries are used up.
+                        self.state = State::Ended;
                         return Poll::Ready(Some(Err(error)));
                     }
+                    Ok(())
                 }
+                State::Reading(wire) => match self.too_slow.take() {
+                    Some(error) => Err(error),
+                    None => match wire.poll_chunk(self.exchanger.limits().idle, cx) {
+                        Poll::Pending => {
+                            self.speed.waits(Instant::now());
+                            return Poll::Pending;
+                        }
+                        Poll::Ready(Some(Ok(chunk))) => match self.came(chunk) {
+                            Ok(chunk) if chunk.is_empty() => Ok(()),
+                            Ok(chunk) => return Poll::Ready(Some(Ok(chunk))),
+                            Err(error) => Err(error),
+                        },
+                        Poll::Ready(Some(Err(failure))) if self.is_accepted_end(&failure) => {
+                            self.ended().map(|()| self.finish())
+                        }
+                        Poll::Ready(Some(Err(failure))) => Err(self.broken(failure)),
+                        Poll::Ready(None) => self.ended().map(|()| self.finish()),
+                    },
+                },
+            };
+            if let Err(error) = outcome
+                && let Err(error) = self.failed(error)
+            {
+                return Poll::Ready(Some(Err(error)));
             }
         }
     }

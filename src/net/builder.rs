@@ -1,22 +1,23 @@
 //! A client's settings.
 
 use std::fmt;
-#[cfg(feature = "tls")]
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderValue};
+use http::HeaderValue;
+use url::Url;
 
 use super::client::HttpClient;
-use super::connect::Connector;
-#[cfg(feature = "tls")]
-use super::connect::Direct;
-use super::error::InvalidHeaderSnafu;
+use super::client_headers::{ClientHeaders, insert_header, is_credential};
+use super::connect::{Connector, Routed, Security};
+use super::error::{ClientWideCredentialSnafu, InvalidHeaderSnafu};
 use super::exchange::Settings;
+use super::hook::RequestHook;
 use super::limits::Limits;
 use super::pool::Pool;
-use super::request::insert_header;
-use super::{NetError, RetryPolicy};
+use super::proxy::Proxies;
+use super::speed::LeastSpeed;
+use super::{NetError, Proxy, RetryPolicy};
 
 /// Settings for an [`HttpClient`].
 ///
@@ -39,22 +40,34 @@ use super::{NetError, RetryPolicy};
 #[must_use]
 pub struct HttpClientBuilder {
     settings: Settings,
-    connector: Connector,
+    security: Security,
+    proxies: ProxyChoice,
+    /// In place of the crate's own.
+    #[cfg(test)]
+    connector: Option<Connector>,
     user_agent: String,
     /// The first header that HTTP does not allow. `build` fails with it.
     invalid_header: Option<String>,
+    /// The first credential that was to go everywhere. `build` fails with it.
+    client_wide_credential: Option<String>,
     max_connections_per_host: usize,
 }
 
 impl Default for HttpClientBuilder {
     fn default() -> Self {
         let settings = Settings {
-            headers: HeaderMap::new(),
+            headers: ClientHeaders::default(),
+            hook: None,
             limits: Limits {
                 queue: Duration::from_secs(30),
                 connect: Duration::from_secs(10),
                 head: Duration::from_secs(15),
+                kept_head: Duration::from_secs(2),
                 idle: Duration::from_secs(15),
+                least_speed: LeastSpeed {
+                    bytes_per_second: 256,
+                    over: Duration::from_secs(30),
+                },
             },
             retry: RetryPolicy::default(),
             max_redirects: 10,
@@ -63,9 +76,13 @@ impl Default for HttpClientBuilder {
         };
         Self {
             settings,
-            connector: Connector::default(),
+            security: Security::default(),
+            proxies: ProxyChoice::Environment,
+            #[cfg(test)]
+            connector: None,
             user_agent: concat!("kithara/", env!("CARGO_PKG_VERSION")).to_owned(),
             invalid_header: None,
+            client_wide_credential: None,
             max_connections_per_host: 6,
         }
     }
@@ -90,6 +107,29 @@ impl HttpClientBuilder {
     /// The longest time from sending a request to the head of its response. 15 s by default.
     pub fn head_timeout(mut self, limit: Duration) -> Self {
         self.settings.limits.head = limit;
+        self
+    }
+
+    /// The longest time to the head on a connection that was kept from an earlier request. 2 s by default, and twice what
+    /// the connection's last head took if that is more; never more than [`head_timeout`](Self::head_timeout).
+    ///
+    /// A kept connection may have died without a word: the machine slept, the network changed. After this time it is closed,
+    /// with all idle ones to its host, and the request is sent on a new one. That is not counted as a try.
+    pub fn kept_head_timeout(mut self, limit: Duration) -> Self {
+        self.settings.limits.kept_head = limit;
+        self
+    }
+
+    /// The least speed of a body: so many bytes a second on average over any `over` of waiting for it. 256 bytes a second
+    /// over 30 s by default; 0 bytes for no limit.
+    ///
+    /// A slower body breaks off with [`NetError::TooSlow`] and is resumed like one that a connection lost, as often in a row
+    /// as [`retry`](Self::retry) allows. Time in which the consumer does not ask for bytes does not count.
+    pub fn least_speed(mut self, bytes_per_second: u64, over: Duration) -> Self {
+        self.settings.limits.least_speed = LeastSpeed {
+            bytes_per_second,
+            over,
+        };
         self
     }
 
@@ -127,13 +167,37 @@ impl HttpClientBuilder {
         self
     }
 
-    /// Adds a header to each request, in place of an earlier one of the same name. It is treated as a credential: it is
-    /// not sent to another origin after a redirect.
+    /// Adds a header to each request, in place of an earlier one of the same name. For what describes the program: it goes to
+    /// every host that a playlist may name. It is not sent to another origin after a redirect.
+    ///
+    /// `Authorization`, `Cookie` and `Proxy-Authorization` are refused by [`build`](Self::build). A credential belongs to an
+    /// origin ([`origin_header`](Self::origin_header)), to a source (`Access::header` of `media`) or to one
+    /// [`Request`](super::Request).
     pub fn header(mut self, name: &str, value: &str) -> Self {
+        if is_credential(name) {
+            self.client_wide_credential.get_or_insert(name.to_owned());
+        }
         // Kept for `build`, so that the calls of a builder can be chained. The first error is the one told.
-        if let Err(name) = insert_header(&mut self.settings.headers, name, value) {
+        if let Err(name) = insert_header(&mut self.settings.headers.everywhere, name, value) {
             self.invalid_header.get_or_insert(name);
         }
+        self
+    }
+
+    /// Adds a header to each request to the origin (scheme, host, port) of `url`, in place of an earlier one of the same
+    /// name: also to those that a playlist or a redirect leads there. No other origin gets it.
+    pub fn origin_header(mut self, url: &Url, name: &str, value: &str) -> Self {
+        let headers = self.settings.headers.at(url);
+        if let Some(Err(name)) = headers.map(|headers| insert_header(headers, name, value)) {
+            self.invalid_header.get_or_insert(name);
+        }
+        self
+    }
+
+    /// Has the app see each request before it goes out, and say what to do when a server refuses one. See
+    /// [`RequestHook`].
+    pub fn hook(mut self, hook: impl RequestHook + 'static) -> Self {
+        self.settings.hook = Some(Arc::new(hook));
         self
     }
 
@@ -153,14 +217,40 @@ impl HttpClientBuilder {
     /// offer (ALPN) are replaced by HTTP/1.1, the only one that this client speaks.
     #[cfg(feature = "tls")]
     pub fn tls_config(mut self, config: Arc<futures_rustls::rustls::ClientConfig>) -> Self {
-        self.connector = Connector::new(Direct::with_tls_config(config));
+        self.security = Security::with_tls_config(config);
+        self
+    }
+
+    /// Leads every request through `proxy`, whatever the environment says. Unless told otherwise, the client goes by the
+    /// variables `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY`, each also in lower case, as they stand when it is
+    /// built, and reaches this machine itself without a proxy.
+    ///
+    /// Plain HTTP is forwarded by an HTTP proxy. For https it connects through (`CONNECT`), as a SOCKS proxy does for both.
+    pub fn proxy(mut self, proxy: Proxy) -> Self {
+        self.proxies = ProxyChoice::Given(proxy, String::new());
+        self
+    }
+
+    /// Excepts hosts from [`proxy`](Self::proxy), which has to be set before: a list as in `NO_PROXY`, of names (of which all
+    /// below are meant), addresses, blocks of addresses (`10.0.0.0/8`) and `*` for all, each with a port, if only that one is
+    /// meant.
+    pub fn no_proxy(mut self, hosts: &str) -> Self {
+        if let ProxyChoice::Given(_, exceptions) = &mut self.proxies {
+            hosts.clone_into(exceptions);
+        }
+        self
+    }
+
+    /// Uses no proxy, whatever the environment says.
+    pub fn without_proxy(mut self) -> Self {
+        self.proxies = ProxyChoice::Direct;
         self
     }
 
     /// Another way to connect.
     #[cfg(test)]
     pub(super) fn connector(mut self, connector: Connector) -> Self {
-        self.connector = connector;
+        self.connector = Some(connector);
         self
     }
 
@@ -168,22 +258,46 @@ impl HttpClientBuilder {
     ///
     /// # Errors
     ///
-    /// [`NetError::InvalidHeader`] if a header or the user agent is not allowed in HTTP.
+    /// - [`NetError::InvalidHeader`]: a header or the user agent is not allowed in HTTP.
+    /// - [`NetError::ClientWideCredential`]: a credential was given to [`header`](Self::header).
     pub fn build(self) -> Result<HttpClient, NetError> {
         if let Some(name) = self.invalid_header {
             return InvalidHeaderSnafu { name }.fail();
         }
+        if let Some(name) = self.client_wide_credential {
+            return ClientWideCredentialSnafu { name }.fail();
+        }
         let user_agent = HeaderValue::try_from(self.user_agent);
         let user_agent = user_agent.map_err(|_| InvalidHeaderSnafu { name: "user-agent" }.build())?;
         let pool = Pool::new(self.max_connections_per_host);
-        Ok(HttpClient::with(self.settings, self.connector, user_agent, pool))
+        let proxies = match self.proxies {
+            ProxyChoice::Environment => Proxies::from_variables(|name| std::env::var(name).ok()),
+            ProxyChoice::Given(proxy, exceptions) => Proxies::all(proxy, &exceptions),
+            ProxyChoice::Direct => Proxies::default(),
+        };
+        let connector = Connector::new(Routed {
+            proxies,
+            security: self.security,
+        });
+        #[cfg(test)]
+        let connector = self.connector.unwrap_or(connector);
+        Ok(HttpClient::with(self.settings, connector, user_agent, pool))
     }
+}
+
+/// Where the proxies of a client are from.
+#[derive(Clone)]
+enum ProxyChoice {
+    Environment,
+    /// A proxy, and the hosts that are excepted.
+    Given(Proxy, String),
+    Direct,
 }
 
 impl fmt::Debug for HttpClientBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("HttpClientBuilder")
-            .field("headers", &self.settings.headers.keys().collect::<Vec<_>>())
+            .field("headers", &self.settings.headers.names())
             .field("limits", &self.settings.limits)
             .field("retry", &self.settings.retry)
             .finish_non_exhaustive()

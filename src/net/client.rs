@@ -60,6 +60,15 @@ impl HttpClient {
         self.exchanger.traffic()
     }
 
+    /// Closes the connections that are idle, and keeps none of those in use. For an app that is told of a network that
+    /// changed, or of a machine that slept: what was connected before may be dead without a word.
+    ///
+    /// Not needed for correctness. Without it the next request waits for
+    /// [`kept_head_timeout`](HttpClientBuilder::kept_head_timeout) once, and then uses a new connection.
+    pub fn forget_connections(&self) {
+        self.exchanger.forget_connections();
+    }
+
     /// Sends a request and waits for the head of the response.
     ///
     /// - Redirects are followed.
@@ -88,9 +97,9 @@ impl HttpClient {
     /// # Cancel safety
     ///
     /// Dropping the future closes its connection at once.
-    pub async fn send(&self, request: Request) -> Result<Response, NetError> {
+    pub async fn send(&self, mut request: Request) -> Result<Response, NetError> {
         request.check()?;
-        let exchange = self.exchanger.send(&request).await?;
+        let exchange = self.exchanger.send(&mut request).await?;
         Ok(Response::new(self.exchanger.clone(), request, exchange))
     }
 
@@ -104,9 +113,9 @@ impl HttpClient {
     /// # Cancel safety
     ///
     /// As [`send`](Self::send).
-    pub async fn send_once(&self, request: Request) -> Result<Response, NetError> {
+    pub async fn send_once(&self, mut request: Request) -> Result<Response, NetError> {
         request.check()?;
-        let exchange = self.exchanger.attempt(&request).await?;
+        let exchange = self.exchanger.attempt(&mut request).await?;
         Ok(Response::new(self.exchanger.clone(), request, exchange))
     }
 

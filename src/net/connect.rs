@@ -2,11 +2,12 @@
 //!
 //! ```text
 //! HttpClient ── peer, URL ──▶ Connector ──▶ dyn Connect ──▶ Socket: TCP, or
-//!                             time limit    name, dial, TLS   TLS over it
-//!                             traffic       (here: Direct)
+//!                             time limit    name, dial,       TLS over it
+//!                             traffic       proxy, TLS
+//!                                           (here: Routed)
 //! ```
 //!
-//! Client and pool know the [`Connector`]. A proxy is one more implementation of [`Connect`].
+//! Client and pool know the [`Connector`]. Another way to a peer is one more implementation of [`Connect`].
 
 use std::fmt;
 use std::pin::Pin;
@@ -18,11 +19,14 @@ use url::Url;
 
 use super::connection::Connection;
 use super::dial::dial;
-use super::error::{ConnectSnafu, Phase, TimeoutSnafu};
+use super::error::{ConnectSnafu, Phase, ProxySnafu, TimeoutSnafu};
+use super::forward::{Dialled, Forward};
 use super::limits::IdleTimer;
 use super::peer::Peer;
+use super::proxy::{Proxies, ProxyKind};
 use super::socket::{Socket, Tcp};
 use super::traffic::{Meter, Traffic};
+use super::tunnel::connect_through;
 use super::{NetError, redacted};
 
 /// A way to a peer: resolves, dials, and shakes hands where the peer speaks TLS.
@@ -37,7 +41,7 @@ pub(super) trait Connect: fmt::Debug + Send + Sync {
     fn connect<'a>(&'a self, peer: &'a Peer, url: &'a Url, meter: &'a Arc<Meter>) -> Connecting<'a>;
 }
 
-pub(super) type Connecting<'a> = Pin<Box<dyn Future<Output = Result<Socket, NetError>> + Send + 'a>>;
+pub(super) type Connecting<'a> = Pin<Box<dyn Future<Output = Result<Dialled, NetError>> + Send + 'a>>;
 
 /// Makes the connections of a client: over any [`Connect`], with a time limit, counted.
 #[derive(Debug, Clone)]
@@ -82,59 +86,69 @@ impl Connector {
         }
         self.meter.connection();
         let mut timer = IdleTimer::default();
-        let socket = timer
+        let dialled = timer
             .within(limit, self.way.connect(peer, url, &self.meter))
             .await;
-        let socket = socket.with_context(|| TimeoutSnafu {
+        let dialled = dialled.with_context(|| TimeoutSnafu {
             url: redacted(url),
             phase: Phase::Connect,
             limit,
         })??;
         // The timer goes along: the system call that armed it is not repeated for the first head.
-        Ok(Connection::new(socket, timer))
+        Ok(Connection::new(dialled, timer))
     }
 }
 
-impl Default for Connector {
-    fn default() -> Self {
-        Self::new(Direct::default())
-    }
+/// Straight to the peer's own address, or through the proxy that leads there.
+#[derive(Debug)]
+pub(super) struct Routed {
+    pub(super) proxies: Proxies,
+    pub(super) security: Security,
 }
 
-/// Straight to the peer's own address.
-#[derive(Debug, Default)]
-pub(super) struct Direct {
-    security: Security,
-}
-
-impl Direct {
-    #[cfg(feature = "tls")]
-    pub(super) fn with_tls_config(config: Arc<futures_rustls::rustls::ClientConfig>) -> Self {
-        let tls = super::tls::Tls::with_config(config);
-        Self {
-            security: Security { tls },
-        }
-    }
-}
-
-impl Connect for Direct {
+impl Connect for Routed {
     fn connect<'a>(&'a self, peer: &'a Peer, url: &'a Url, meter: &'a Arc<Meter>) -> Connecting<'a> {
         Box::pin(async move {
-            let dialled = dial(peer).await.and_then(|tcp| Tcp::new(tcp, Arc::clone(meter)));
-            let tcp = dialled.map_err(|source| ConnectSnafu { url: redacted(url) }.into_error(source))?;
-            self.security.secure(tcp, peer, url).await
+            let dialled = async |peer| dial(peer).await.and_then(|tcp| Tcp::new(tcp, Arc::clone(meter)));
+            let Some(proxy) = self.proxies.to(peer).transpose()? else {
+                let tcp = dialled(peer).await;
+                let tcp = tcp.map_err(|source| ConnectSnafu { url: redacted(url) }.into_error(source))?;
+                return Ok(self.security.secure(tcp, peer, url).await?.into());
+            };
+            let failed = |failure| {
+                let (url, proxy) = (redacted(url), proxy.shown());
+                ProxySnafu { url, proxy, failure }.build()
+            };
+            let mut tcp = dialled(&proxy.peer).await.map_err(|error| failed(error.into()))?;
+            // Proxies commonly connect through to port 443 alone, and forward what they can read.
+            if proxy.kind == ProxyKind::Http && !peer.tls {
+                let authorization = proxy.authorization();
+                return Ok(Dialled {
+                    socket: Socket::Plain(tcp),
+                    forward: Some(Forward::new(authorization)),
+                });
+            }
+            connect_through(proxy, peer, &mut tcp).await.map_err(failed)?;
+            Ok(self.security.secure(tcp, peer, url).await?.into())
         })
     }
 }
 
 /// The step from TCP to what HTTP is spoken over: TLS for `https`, nothing for `http`.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Security {
     #[cfg(feature = "tls")]
     tls: super::tls::Tls,
 }
 
 impl Security {
+    #[cfg(feature = "tls")]
+    pub(super) fn with_tls_config(config: Arc<futures_rustls::rustls::ClientConfig>) -> Self {
+        Self {
+            tls: super::tls::Tls::with_config(config),
+        }
+    }
+
     #[cfg_attr(
         not(feature = "tls"),
         expect(clippy::unused_async, reason = "with `tls` the handshake is awaited")
@@ -175,7 +189,7 @@ mod tests {
                 let dialled = rt::connect(self.to).await;
                 let tcp = dialled.and_then(|tcp| Tcp::new(tcp, Arc::clone(meter)));
                 let tcp = tcp.map_err(|source| ConnectSnafu { url: redacted(url) }.into_error(source))?;
-                self.security.secure(tcp, peer, url).await
+                Ok(self.security.secure(tcp, peer, url).await?.into())
             })
         }
     }
@@ -251,7 +265,7 @@ mod tests {
             .with_root_certificates(RootCertStore::empty())
             .with_no_client_auth();
         let (report, reported) = std::sync::mpsc::channel();
-        let security = Direct::with_tls_config(Arc::new(config)).security;
+        let security = Security::with_tls_config(Arc::new(config));
         let client = detoured(security, move |mut socket| {
             // The head of a record and the rest of it: the client's hello. The answer is no handshake.
             let mut hello = vec![0; 5];

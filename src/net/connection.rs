@@ -20,7 +20,7 @@ use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::sync::Weak;
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body::Body as _;
@@ -29,6 +29,7 @@ use smol_hyper::rt::FuturesIo;
 
 use super::TransportError;
 use super::bulk::{self, BulkReader};
+use super::forward::{Dialled, Forward};
 use super::icy::Icy;
 use super::limits::IdleTimer;
 use super::socket::Socket;
@@ -39,12 +40,19 @@ use crate::rt::TcpStream;
 /// more. 0.03 s of it is smol-hyper zeroing the memory it reads into.
 const READ_AT_ONCE: usize = 256 * 1024;
 
+/// The most header fields of a response. hyper's own limit is 100; sites that set many cookies pass it.
+const MAX_FIELDS: usize = 256;
+
 /// A connection between exchanges, or within one.
 pub(super) struct Connection {
     stage: Stage,
     /// Whether the last response allows another.
     keep: bool,
+    /// How long the last head took. Zero before the first.
+    head_time: Duration,
     idle_timer: IdleTimer,
+    /// How requests are addressed, where a proxy forwards them.
+    forward: Option<Forward>,
     /// The socket below, for a cancel token. Weak: only the stage keeps the socket open.
     tcp: Weak<TcpStream>,
 }
@@ -71,18 +79,32 @@ struct Hyper {
 struct HyperConnection {
     /// Boxed: these 600 bytes would otherwise move with every body.
     running: Option<Box<http1::Connection<FuturesIo<Transport>, NoBody>>>,
+    /// What it had read and not used when it ended.
+    unread: Bytes,
 }
 
 impl HyperConnection {
     /// Polls the future. Returns its error, once.
-    fn poll(&mut self, cx: &mut Context<'_>) -> Option<hyper::Error> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Option<TransportError> {
         match Pin::new(self.running.as_mut()?).poll(cx) {
             Poll::Ready(outcome) => {
-                self.running = None;
-                outcome.err()
+                self.end();
+                Some(self.explained(outcome.err()?))
             }
             Poll::Pending => None,
         }
+    }
+
+    fn end(&mut self) {
+        if let Some(ended) = self.running.take() {
+            self.unread = ended.into_parts().read_buf;
+        }
+    }
+
+    /// The error with the line that it is about: of a head that hyper cannot read, the bytes are still in its buffer.
+    fn explained(&mut self, error: hyper::Error) -> TransportError {
+        self.end();
+        TransportError::at(error, &std::mem::take(&mut self.unread))
     }
 }
 
@@ -90,14 +112,22 @@ impl Hyper {
     async fn at(transport: Transport) -> hyper::Result<Self> {
         // It sends nothing: hyper's handshake makes the pair of handle and future.
         let mut builder = http1::Builder::new();
+        // Heads as servers send them: what browsers and curl take. A line that is no header field is left out.
         let handshake = builder
+            .ignore_invalid_headers_in_responses(true)
+            .allow_spaces_after_header_name_in_responses(true)
+            .allow_obsolete_multiline_headers_in_responses(true)
+            .max_headers(MAX_FIELDS)
             .max_buf_size(READ_AT_ONCE)
             .handshake(FuturesIo::new(transport));
         let (requests, connection) = handshake.await?;
         let running = Some(Box::new(connection));
         Ok(Self {
             requests,
-            connection: HyperConnection { running },
+            connection: HyperConnection {
+                running,
+                unread: Bytes::new(),
+            },
         })
     }
 }
@@ -114,17 +144,29 @@ pub(super) enum Failure {
 
 impl Connection {
     /// `idle_timer` may be the one that limited connecting.
-    pub(super) fn new(socket: Socket, idle_timer: IdleTimer) -> Self {
+    pub(super) fn new(dialled: Dialled, idle_timer: IdleTimer) -> Self {
+        let Dialled { socket, forward } = dialled;
         Self {
             tcp: socket.tcp(),
+            forward,
             stage: Stage::Bare(Icy::new(socket)),
             keep: false,
+            head_time: Duration::ZERO,
             idle_timer,
         }
     }
 
     pub(super) fn tcp(&self) -> &Weak<TcpStream> {
         &self.tcp
+    }
+
+    pub(super) fn forward(&self) -> Option<&Forward> {
+        self.forward.as_ref()
+    }
+
+    /// How long the last head took. Zero before the first.
+    pub(super) fn head_time(&self) -> Duration {
+        self.head_time
     }
 
     /// Sends a request and waits, no longer than `limit`, for the response's head.
@@ -145,6 +187,7 @@ impl Connection {
         let Stage::Hyper(Hyper { requests, connection }) = &mut self.stage else {
             return Err(Failure::Broken(TransportError::closed()));
         };
+        let sent_at = Instant::now();
         let mut response = pin!(requests.send_request(request));
         // The connection future is polled first: it does the reading that lets the request's future end.
         let mut failure = None;
@@ -159,7 +202,9 @@ impl Connection {
             .ok_or(Failure::Silent)?;
         // A response that came counts, even if the connection failed behind it. Without a response, the connection's own
         // error says more than the handle's, which is "connection closed".
-        let response = response.map_err(|error| broken(failure.unwrap_or(error)))?;
+        let response = response
+            .map_err(|error| Failure::Broken(failure.unwrap_or_else(|| connection.explained(error))))?;
+        self.head_time = sent_at.elapsed();
         // Noted now: hyper is gone when the bulk reader reaches the body's end.
         self.keep = may_stay(&response);
         Ok(response)

@@ -5,14 +5,13 @@ use std::io;
 use std::time::Duration;
 
 use snafu::Snafu;
-use url::Url;
 
-use super::{ByteRange, IoError, TransportError};
+use super::{ByteRange, Change, IoError, ProxyFailure, TransportError};
 
 /// Why a request, or the body of its response, failed.
 ///
-/// URLs in it are [redacted](super::redacted): they show no query, no fragment and no credentials. No header value is
-/// kept.
+/// URLs in it are [redacted](super::redacted): they show no query, no fragment and no credentials. Of header values it
+/// keeps those alone that say what came: a type, a range, the name of a coding.
 #[non_exhaustive]
 #[derive(Debug, Clone, Snafu)]
 #[snafu(visibility(pub(crate)))]
@@ -46,6 +45,13 @@ pub enum NetError {
         name: String,
     },
 
+    /// A credential that would go to every host: `Authorization`, `Cookie` or `Proxy-Authorization` for a whole client.
+    #[snafu(display("header {name:?} is a credential, and belongs to an origin or a source"))]
+    ClientWideCredential {
+        /// The header's name as it was given.
+        name: String,
+    },
+
     /// A byte range without a byte in it.
     #[snafu(display("byte range {range} holds no byte"))]
     InvalidRange {
@@ -67,6 +73,24 @@ pub enum NetError {
         limit: Duration,
     },
 
+    /// The proxy did not lead to the host.
+    #[snafu(display("{url}: proxy {proxy} {failure}"))]
+    Proxy {
+        /// The URL, redacted.
+        url: String,
+        /// The proxy, without its credentials.
+        proxy: String,
+        /// What failed.
+        failure: ProxyFailure,
+    },
+
+    /// A proxy that cannot be used: neither an HTTP nor a SOCKS 5 proxy.
+    #[snafu(display("{proxy}: neither an http nor a socks5 proxy"))]
+    InvalidProxy {
+        /// The proxy's URL, redacted, or `?` for text that is no URL.
+        proxy: String,
+    },
+
     /// No connection: the name did not resolve, or no address of it answered.
     #[snafu(display("{url}: cannot connect"))]
     Connect {
@@ -77,7 +101,8 @@ pub enum NetError {
         source: IoError,
     },
 
-    /// The TLS handshake failed: a certificate that is not trusted, or no common protocol version.
+    /// The TLS handshake failed: a certificate that is not trusted, no common protocol version, or a client certificate that
+    /// the server asks for and does not get.
     #[snafu(display("{url}: TLS handshake failed"))]
     TlsHandshake {
         /// The URL, redacted.
@@ -98,7 +123,18 @@ pub enum NetError {
         limit: Duration,
     },
 
-    /// The connection failed before the response's head came, or the head was not HTTP.
+    /// The response's head is not HTTP/1, or a line of it cannot be read.
+    #[snafu(display("{url}: not a response{}", AtLine(line.as_deref())))]
+    InvalidHead {
+        /// The URL, redacted.
+        url: String,
+        /// The line, cut to 48 characters, or of a header field the name. `None` where no line is to blame.
+        line: Option<String>,
+        /// The parser's error.
+        source: TransportError,
+    },
+
+    /// The connection failed before the response's head came.
     #[snafu(display("{url}: no response"))]
     NoResponse {
         /// The URL, redacted.
@@ -118,6 +154,17 @@ pub enum NetError {
         source: TransportError,
     },
 
+    /// The body came more slowly than [allowed](super::HttpClientBuilder::least_speed).
+    #[snafu(display("{url}: {received} bytes in {over:?} of waiting"))]
+    TooSlow {
+        /// The URL, redacted.
+        url: String,
+        /// The bytes that came in that time.
+        received: u64,
+        /// The time that the client waited for them.
+        over: Duration,
+    },
+
     /// The body was shorter than its own head announced.
     #[snafu(display("{url}: the body ended after {received} of {expected} bytes"))]
     Truncated {
@@ -129,13 +176,16 @@ pub enum NetError {
         expected: u64,
     },
 
-    /// The server answered with a status of failure.
+    /// The server answered with a status that stands for no file: one of failure, or one of success other than 200 and 206
+    /// (RFC 9110, section 15.3).
     #[snafu(display("{url}: status {status}"))]
     Status {
         /// The URL, redacted.
         url: String,
         /// The status code.
         status: u16,
+        /// `Content-Type` of what came with it.
+        content_type: Option<String>,
         /// How long to wait before the next try, from `Retry-After`.
         retry_after: Option<Duration>,
     },
@@ -163,11 +213,36 @@ pub enum NetError {
         url: String,
     },
 
-    /// The server sent another range than the one asked for, or an impossible `Content-Range`.
-    #[snafu(display("{url}: the response is not the range asked for"))]
+    /// The server sent another part of the file than the one asked for, or an impossible `Content-Range`, or a part for the
+    /// whole.
+    #[snafu(display("{url}: asked for {}, got {}", Asked(*asked), Received(*status, received.as_deref())))]
     RangeMismatch {
         /// The URL, redacted.
         url: String,
+        /// The status code: 206, or 200 with a `Content-Range`.
+        status: u16,
+        /// The range asked for. `None` for the whole.
+        asked: Option<ByteRange>,
+        /// `Content-Range` as sent, if there is one.
+        received: Option<String>,
+    },
+
+    /// The body went on behind the end that its head announced.
+    #[snafu(display("{url}: the body goes on behind byte {end}, its announced end"))]
+    Overlong {
+        /// The URL, redacted.
+        url: String,
+        /// Position in the file of the announced end.
+        end: u64,
+    },
+
+    /// The server sent several parts in one body (`multipart/byteranges`), which was not asked for.
+    #[snafu(display("{url}: status {status} with several ranges in one body"))]
+    Multipart {
+        /// The URL, redacted.
+        url: String,
+        /// The status code.
+        status: u16,
     },
 
     /// The server sent the whole file to a request for a range. The range starts behind
@@ -192,17 +267,31 @@ pub enum NetError {
     },
 
     /// The file on the server is not the one that earlier bytes came from.
-    #[snafu(display("{url}: the file has changed on the server"))]
+    #[snafu(display("{url}: the file has changed on the server: {change}"))]
     Changed {
         /// The URL, redacted.
         url: String,
+        /// What shows it.
+        change: Change,
     },
 
     /// A `Content-Encoding` that was not asked for.
-    #[snafu(display("{url}: the body is encoded, which was not asked for"))]
+    #[snafu(display("{url}: the body is encoded as {coding}, which was not asked for"))]
     UnexpectedEncoding {
         /// The URL, redacted.
         url: String,
+        /// The coding's name.
+        coding: String,
+    },
+
+    /// A `Transfer-Encoding` other than `chunked`: the bytes are coded, and nothing proves their end (RFC 9112, section
+    /// 6.3).
+    #[snafu(display("{url}: the body comes in transfer coding {coding}, which is not understood"))]
+    UnexpectedTransferCoding {
+        /// The URL, redacted.
+        url: String,
+        /// The coding's name.
+        coding: String,
     },
 
     /// A body read whole is larger than the caller allows, as sent or after decompression.
@@ -226,21 +315,27 @@ pub enum NetError {
 }
 
 impl NetError {
-    /// Whether the same request may succeed a little later: no connection, none free, a timeout, a broken connection,
-    /// status 408, 429 or 5xx.
+    /// Whether the same request may succeed a little later: no connection, none free, a timeout, a broken or a slow connection,
+    /// status 408, 425, 429 or 5xx. Not 501, 505, 510 and 511: what the server cannot do, or asks of a person, does not pass
+    /// by waiting.
     pub fn is_transient(&self) -> bool {
         match self {
             NetError::Connect { .. }
             | NetError::Timeout { .. }
             | NetError::NoneFree { .. }
+            | NetError::TooSlow { .. }
             | NetError::Truncated { .. } => true,
+            NetError::Proxy { failure, .. } => failure.is_transient(),
             // A server that speaks something else will do so again.
             NetError::Interrupted { source, .. } | NetError::NoResponse { source, .. } => {
                 !source.is_protocol()
             }
             // A certificate does not become valid by trying again.
             NetError::TlsHandshake { source, .. } => is_connection_loss(source),
-            NetError::Status { status, .. } => matches!(status, 408 | 429 | 500..=599),
+            NetError::Status { status, .. } => match status {
+                501 | 505 | 510 | 511 => false,
+                status => matches!(status, 408 | 425 | 429 | 500..=599),
+            },
             _ => false,
         }
     }
@@ -261,7 +356,27 @@ impl NetError {
         matches!(self, NetError::Changed { .. })
     }
 
-    /// The status code, if it is one of failure.
+    /// Whether the server has the file, and not for this request: status 401, 402, 403, 407 or 451.
+    pub fn is_forbidden(&self) -> bool {
+        matches!(self.status(), Some(401 | 402 | 403 | 407 | 451))
+    }
+
+    /// Whether there was a file under this URL, and will not be again: status 410.
+    pub fn is_gone(&self) -> bool {
+        self.status() == Some(410)
+    }
+
+    /// Whether the server may answer the same request if it asks for the whole in place of a range from the first byte.
+    pub(super) fn refuses_range(&self) -> bool {
+        match self {
+            NetError::Status { status, .. } => matches!(status, 400 | 403 | 405 | 501),
+            NetError::RangeNotSatisfiable { .. } => true,
+            NetError::RangeMismatch { status, received, .. } => *status == 206 && received.is_none(),
+            _ => false,
+        }
+    }
+
+    /// The status code, where it is the error.
     pub fn status(&self) -> Option<u16> {
         match self {
             NetError::Status { status, .. } => Some(*status),
@@ -276,6 +391,61 @@ impl NetError {
             NetError::Status { retry_after, .. } => *retry_after,
             _ => None,
         }
+    }
+}
+
+/// The range asked for, in a sentence.
+struct Asked(Option<ByteRange>);
+
+impl fmt::Display for Asked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(range) => write!(f, "bytes {range}"),
+            None => f.write_str("the whole"),
+        }
+    }
+}
+
+/// Status and `Content-Range`, in a sentence.
+struct Received<'a>(u16, Option<&'a str>);
+
+impl fmt::Display for Received<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.1 {
+            Some(range) => write!(f, "status {} with {range:?}", self.0),
+            None => write!(f, "status {} without Content-Range", self.0),
+        }
+    }
+}
+
+/// The line of a head, in a sentence.
+struct AtLine<'a>(Option<&'a str>);
+
+impl fmt::Display for AtLine<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(line) => write!(f, ", at {line:?}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The most characters of what a server sent that an error shows.
+const SHOWN: usize = 64;
+
+/// A header's value for an error. For headers alone whose values say what came and are no secrets.
+pub(super) fn shown_value(value: &http::HeaderValue) -> String {
+    let text = String::from_utf8_lossy(value.as_bytes());
+    text.chars().take(SHOWN).collect()
+}
+
+/// The name of a coding for an error. Other text is left out: it may be anything.
+pub(super) fn shown_word(word: &str) -> String {
+    let is_name = |c: char| c.is_ascii_alphanumeric() || "-_+.*".contains(c);
+    if word.len() <= SHOWN && word.chars().all(is_name) {
+        word.to_owned()
+    } else {
+        "?".to_owned()
     }
 }
 
@@ -308,21 +478,4 @@ impl fmt::Display for Phase {
             Phase::Body => "reading the body",
         })
     }
-}
-
-/// The URL without its query, fragment and credentials: what may be shown and logged.
-///
-/// ```
-/// # use kithara::net::{redacted, Url};
-/// let url = Url::parse("https://user:secret@example.com/a.mp3?token=1#t=30").unwrap();
-/// assert_eq!(redacted(&url), "https://example.com/a.mp3");
-/// ```
-pub fn redacted(url: &Url) -> String {
-    let mut shown = url.clone();
-    shown.set_query(None);
-    shown.set_fragment(None);
-    // Both refuse only URLs that cannot hold credentials.
-    let _ = shown.set_username("");
-    let _ = shown.set_password(None);
-    shown.into()
 }

@@ -3,23 +3,28 @@
 //!
 //! ```text
 //! send      tries until one succeeds, with a wait between        RetryPolicy
-//!  attempt    follows redirects, checks the response             max_redirects, check
-//!   exchange    one request, one head; a dead connection is      Pool, Connector
-//!               replaced once
+//!  attempt    once more, renewed or without its range            RequestHook, Request::optional_range
+//!   chain     follows redirects, checks the response             max_redirects, check
+//!    exchange one request, one head; a dead connection is        Pool, Connector
+//!             replaced once
 //! ```
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
-use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use snafu::IntoError;
 use url::Url;
 
 use super::check::{Delivery, check_response};
+use super::client_headers::ClientHeaders;
 use super::connect::Connector;
 use super::connection::{Connection, Failure, Incoming, NoBody};
-use super::error::{NoResponseSnafu, Phase, TimeoutSnafu, TooManyRedirectsSnafu};
+#[cfg(feature = "tls")]
+use super::error::TlsHandshakeSnafu;
+use super::error::{InvalidHeadSnafu, NoResponseSnafu, Phase, TimeoutSnafu, TooManyRedirectsSnafu};
+use super::hook::{Outgoing, Refused, Renewal, RequestHook};
 use super::limits::Limits;
 use super::pool::Pool;
 use super::wire::WireBody;
@@ -29,12 +34,27 @@ use crate::rt;
 /// What all requests of a client have in common.
 #[derive(Clone)]
 pub(super) struct Settings {
-    pub(super) headers: HeaderMap,
+    pub(super) headers: ClientHeaders,
+    pub(super) hook: Option<Arc<dyn RequestHook>>,
     pub(super) limits: Limits,
     pub(super) retry: RetryPolicy,
     pub(super) max_redirects: u8,
     pub(super) insecure_redirects: bool,
     pub(super) max_skip: u64,
+}
+
+/// The head of a 401 or 403.
+struct Refusal {
+    url: Url,
+    status: u16,
+    headers: HeaderMap,
+}
+
+impl Refusal {
+    async fn ask(&self, hook: &dyn RequestHook, request: &Request) -> Option<Renewal> {
+        let refused = Refused::new(&request.url, &self.url, self.status, &self.headers);
+        hook.refused(refused).await
+    }
 }
 
 /// A response that passed the check: its head, and its wire body.
@@ -44,8 +64,6 @@ pub(super) struct Exchange {
     pub(super) url: Url,
     pub(super) delivery: Delivery,
     pub(super) wire: WireBody,
-    /// Whether the body ends only with the connection.
-    pub(super) unframed: bool,
 }
 
 /// What a client, its responses and its bodies send requests with.
@@ -74,15 +92,22 @@ impl Exchanger {
         }
     }
 
+    pub(super) fn forget_connections(&self) {
+        self.inner.pool.forget_all();
+    }
+
     pub(super) fn traffic(&self) -> Traffic {
         self.inner.connector.traffic()
     }
 
     /// Tries until one try succeeds, as the [`RetryPolicy`] says.
-    pub(super) async fn send(&self, request: &Request) -> Result<Exchange, NetError> {
+    ///
+    /// `request` is the one that succeeded afterwards: the app may have renewed it.
+    pub(super) async fn send(&self, request: &mut Request) -> Result<Exchange, NetError> {
         let mut failures = 0;
+        let mut may_renew = true;
         loop {
-            let error = match self.attempt(request).await {
+            let error = match self.attempt_renewing(request, &mut may_renew).await {
                 Ok(exchange) => return Ok(exchange),
                 Err(error) => error,
             };
@@ -136,8 +161,45 @@ impl Exchanger {
         self.inner.pool.has_room(url)
     }
 
-    /// One try: follows the redirects and checks the response.
-    pub(super) async fn attempt(&self, request: &Request) -> Result<Exchange, NetError> {
+    /// One try. See [`send`](Self::send) for `request`.
+    pub(super) async fn attempt(&self, request: &mut Request) -> Result<Exchange, NetError> {
+        self.attempt_renewing(request, &mut true).await
+    }
+
+    /// One try. It is two requests where the app renews a refused one, or where a range that is a wish is refused; never
+    /// three.
+    async fn attempt_renewing(
+        &self,
+        request: &mut Request,
+        may_renew: &mut bool,
+    ) -> Result<Exchange, NetError> {
+        let mut refusal = None;
+        let error = match self.chain(request, &mut refusal).await {
+            Err(error) => error,
+            outcome => return outcome,
+        };
+        // The app first: a 403 that it can explain says nothing of ranges.
+        if let (Some(hook), Some(refusal)) = (&self.inner.settings.hook, refusal)
+            && std::mem::take(may_renew)
+            && let Some(renewal) = refusal.ask(&**hook, request).await
+        {
+            log::debug!("{error}; once more, renewed");
+            *request = renewal.apply(request);
+            request.check()?;
+            return self.chain(request, &mut None).await;
+        }
+        // Within the try, so that a refusal is not waited out and asked for again before the way around it is taken.
+        match request.without_optional_range().filter(|_| error.refuses_range()) {
+            Some(plain) => {
+                log::debug!("{error}; once more, without a range");
+                self.chain(&plain, &mut None).await
+            }
+            None => Err(error),
+        }
+    }
+
+    /// Follows the redirects and checks the response. `refusal` is the answer's head, if that is a 401 or 403.
+    async fn chain(&self, request: &Request, refusal: &mut Option<Refusal>) -> Result<Exchange, NetError> {
         let Settings {
             max_redirects,
             insecure_redirects,
@@ -151,6 +213,10 @@ impl Exchanger {
         for _ in 0..=max_redirects {
             let (head, wire) = self.exchange(request, &url, same_origin).await?;
             log::debug!("{} answers {}", redacted(&url), head.status.as_u16());
+            // Of a redirect above all: where one leads back to where it came from, the cookie is what has changed.
+            if let Some(jar) = &request.cookies {
+                jar.store(&url, &head.headers);
+            }
             if let Some(next) = redirect::target(&url, head.status, &head.headers, insecure_redirects)? {
                 // The page that comes with a redirect is not wanted, its connection may be.
                 wire.settle();
@@ -160,23 +226,22 @@ impl Exchanger {
                 continue;
             }
             return match check_response(request, &url, head.status, &head.headers, wire.framed(), max_skip) {
-                Ok(delivery) => {
-                    // hyper reports no length for a chunked body either, and that one has an end of its own. So the
-                    // headers decide (RFC 9112, section 6.3).
-                    let framing = [CONTENT_LENGTH, TRANSFER_ENCODING];
-                    let unframed = wire.framed().is_none()
-                        && !framing.iter().any(|name| head.headers.contains_key(name));
-                    Ok(Exchange {
-                        status: head.status,
-                        headers: head.headers,
-                        url,
-                        delivery,
-                        wire,
-                        unframed,
-                    })
-                }
+                Ok(delivery) => Ok(Exchange {
+                    status: head.status,
+                    headers: head.headers,
+                    url,
+                    delivery,
+                    wire,
+                }),
                 // As with a redirect: an error's page is not wanted.
                 Err(error) => {
+                    if matches!(error.status(), Some(401 | 403)) {
+                        *refusal = Some(Refusal {
+                            url,
+                            status: head.status.as_u16(),
+                            headers: head.headers,
+                        });
+                    }
                     wire.settle();
                     Err(error)
                 }
@@ -193,7 +258,8 @@ impl Exchanger {
     ///
     /// A server may close an idle connection at any time, and the client learns of it only by using it. So a failure on a
     /// reused connection says nothing about the server, and the request is sent once more, on a fresh connection, without
-    /// counting as a try. On a fresh connection the failure counts. Only GET and HEAD are sent, so sending twice is safe.
+    /// counting as a try. Nor does silence, for which a reused connection has less time. On a fresh connection the failure
+    /// counts. Only GET and HEAD are sent, so sending twice is safe.
     async fn exchange(
         &self,
         request: &Request,
@@ -207,21 +273,44 @@ impl Exchanger {
             pool,
         } = &*self.inner;
         // Made anew for each sending: a message is used up by it (fault D13).
-        let message = || request.to_http(url, &settings.headers, user_agent, same_origin, NoBody);
+        let message = || -> Result<http::Request<NoBody>, NetError> {
+            let mut message = request.to_http(url, &settings.headers, user_agent, same_origin, NoBody)?;
+            if let Some(hook) = &settings.hook {
+                let mut outgoing = Outgoing::new(url, message.headers_mut());
+                hook.sign(&mut outgoing);
+                outgoing.finish()?;
+            }
+            Ok(message)
+        };
         // The right to a connection first: idle or new, it counts against the host's limit. Everything below that fails or
         // is dropped gives the right back with `pooled`.
         let mut pooled = pool
             .acquire(url, settings.limits.queue, request.cancel.clone())
             .await?;
         let reused = match pooled.reuse() {
-            Some(connection) => match self.head(connection, message()?, url).await {
-                // Silence is no such failure: it has cost the whole limit already. Nor is a cancelled request.
-                Err(NetError::NoResponse { source, .. }) if !pooled.is_cancelled() => {
-                    log::debug!("{}: kept connection was dead: {source}", redacted(url));
-                    None
+            Some(connection) => {
+                let limit = settings.limits.kept_head(connection.head_time());
+                match self.head(connection, message()?, url, limit).await {
+                    // A cancelled request is no such failure.
+                    Err(error) if pooled.is_cancelled() => return Err(error),
+                    Err(
+                        error @ (NetError::NoResponse { .. }
+                        | NetError::InvalidHead { .. }
+                        | NetError::TlsHandshake { .. }),
+                    ) => {
+                        log::debug!("{error}, on a kept connection");
+                        None
+                    }
+                    // Dead without a word, or a slow server: a fresh connection tells. The other idle ones are not tried, as
+                    // each might cost the same time.
+                    Err(NetError::Timeout { .. }) => {
+                        log::debug!("{}: kept connection was silent for {limit:?}", redacted(url));
+                        pooled.close_all();
+                        None
+                    }
+                    outcome => Some(outcome?),
                 }
-                outcome => Some(outcome?),
-            },
+            }
             None => None,
         };
         let response = if let Some(response) = reused {
@@ -232,7 +321,8 @@ impl Exchanger {
             let connection = connector
                 .connect(pooled.peer(), url, settings.limits.connect)
                 .await?;
-            self.head(pooled.open(connection), message()?, url).await?
+            self.head(pooled.open(connection), message()?, url, settings.limits.head)
+                .await?
         };
         let (head, incoming) = response.into_parts();
         Ok((head, WireBody::new(pooled, incoming)))
@@ -241,13 +331,30 @@ impl Exchanger {
     async fn head(
         &self,
         connection: &mut Connection,
-        message: http::Request<NoBody>,
+        mut message: http::Request<NoBody>,
         url: &Url,
+        limit: Duration,
     ) -> Result<http::Response<Incoming>, NetError> {
-        let limit = self.inner.settings.limits.head;
+        // Only here: whether a proxy forwards is known of a connection, and not of a request.
+        if let Some(forward) = connection.forward() {
+            forward.address(&mut message, url)?;
+        }
         connection.exchange(message, limit).await.map_err(|failure| {
             let url = redacted(url);
+            // The client's part of a TLS 1.3 handshake ends before the server has seen its certificate. A refusal comes in
+            // place of the response.
+            #[cfg(feature = "tls")]
+            if let Failure::Broken(source) = &failure
+                && let Some(refusal) = source.tls_error()
+            {
+                let source = std::io::Error::new(std::io::ErrorKind::InvalidData, refusal);
+                return TlsHandshakeSnafu { url }.into_error(source);
+            }
             match failure {
+                Failure::Broken(source) if source.is_protocol() => {
+                    let line = source.line().map(str::to_owned);
+                    InvalidHeadSnafu { url, line }.into_error(source)
+                }
                 Failure::Broken(source) => NoResponseSnafu { url }.into_error(source),
                 Failure::Silent => {
                     let phase = Phase::Head;
@@ -269,7 +376,7 @@ impl Exchanger {
     pub(super) fn fmt_as(&self, name: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Inner { settings, pool, .. } = &*self.inner;
         f.debug_struct(name)
-            .field("headers", &settings.headers.keys().collect::<Vec<_>>())
+            .field("headers", &settings.headers.names())
             .field("limits", &settings.limits)
             .field("retry", &settings.retry)
             .field("pool", pool)

@@ -5,6 +5,7 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
+use super::speed::LeastSpeed;
 use crate::rt;
 
 /// How long each step may take. There is no limit for a whole body.
@@ -14,7 +15,18 @@ pub(super) struct Limits {
     pub(super) queue: Duration,
     pub(super) connect: Duration,
     pub(super) head: Duration,
+    /// For the head on a connection that was kept. It may be dead without a word.
+    pub(super) kept_head: Duration,
     pub(super) idle: Duration,
+    pub(super) least_speed: LeastSpeed,
+}
+
+impl Limits {
+    /// The time for a head on a kept connection, whose last one took `last`. A server that takes its time is not taken for
+    /// dead, so twice as long is allowed.
+    pub(super) fn kept_head(&self, last: Duration) -> Duration {
+        self.kept_head.max(last.saturating_mul(2)).min(self.head)
+    }
 }
 
 /// Tells when nothing has come for too long.

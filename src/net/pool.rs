@@ -9,6 +9,10 @@
 //! Each exchange holds a permit, from before it looks for a connection until its body ends or is dropped. Only the holder
 //! of a permit opens a connection, and only if none is idle. So a host never has more connections than permits.
 //!
+//! What is idle may be dead without a word: the machine slept, the network changed, a router forgot. One that is silent
+//! makes all idle ones of its peer suspect ([`Pool::forget`]). A *generation* keeps those out that were in use when the app
+//! said that the network changed ([`Pool::forget_all`]).
+//!
 //! The order at the end: the connection is put back first, the permit is released second. A request that waits for the
 //! permit then finds the connection. In the other order it would open a new one, and there would be one too many.
 
@@ -44,6 +48,8 @@ pub(super) struct Pool {
 #[derive(Default)]
 struct Peers {
     known: HashMap<Peer, Known>,
+    /// How often all connections were forgotten. Those made before are not kept.
+    generation: u64,
     /// Whether the task that closes old connections runs. It runs while there are idle connections.
     sweeping: bool,
 }
@@ -86,13 +92,23 @@ impl Pool {
             connections: self.per_host,
             limit,
         })?;
-        Ok(PooledConnection {
+        Ok(self.pooled(peer, permit, cancel))
+    }
+
+    fn pooled(
+        self: &Arc<Self>,
+        peer: Peer,
+        permit: SemaphoreGuardArc,
+        cancel: Option<CancelToken>,
+    ) -> PooledConnection {
+        PooledConnection {
             connection: None,
             cancel,
             _permit: permit,
+            generation: self.lock().generation,
             pool: Arc::clone(self),
             peer,
-        })
+        }
     }
 
     /// The right to one connection ahead of need. `None` if one is idle already, or the host has no permit left.
@@ -106,13 +122,28 @@ impl Pool {
         if !self.lock().known.get(&peer).is_some_and(is_needed) {
             return None;
         }
-        Some(PooledConnection {
-            connection: None,
-            cancel: None,
-            _permit: permit,
-            pool: Arc::clone(self),
-            peer,
-        })
+        Some(self.pooled(peer, permit, None))
+    }
+
+    /// Closes the idle connections to `peer`.
+    pub(super) fn forget(&self, peer: &Peer) {
+        let idle = |known: &mut Known| std::mem::take(&mut known.idle);
+        let forgotten = self.lock().known.get_mut(peer).map(idle);
+        // Outside the lock: closing a connection drops wakers, which are foreign code.
+        drop(forgotten);
+    }
+
+    /// Closes all idle connections. Those in use are closed when they are given back.
+    pub(super) fn forget_all(&self) {
+        let mut peers = self.lock();
+        peers.generation += 1;
+        let forgotten: Vec<_> = peers
+            .known
+            .values_mut()
+            .flat_map(|known| std::mem::take(&mut known.idle))
+            .collect();
+        drop(peers);
+        drop(forgotten);
     }
 
     /// Whether a request now would find a permit.
@@ -144,8 +175,13 @@ impl Pool {
         (since.elapsed() < MAX_IDLE).then_some(connection)
     }
 
-    fn put(self: &Arc<Self>, peer: &Peer, connection: Connection) {
+    fn put(self: &Arc<Self>, peer: &Peer, connection: Connection, generation: u64) {
         let mut peers = self.lock();
+        if peers.generation != generation {
+            // The lock first, as the connection's drop runs foreign code.
+            drop(peers);
+            return;
+        }
         let Some(known) = peers.known.get_mut(peer) else {
             return;
         };
@@ -242,6 +278,8 @@ pub(super) struct PooledConnection {
     /// The request's token. It knows the connection's socket while the request runs.
     cancel: Option<CancelToken>,
     _permit: SemaphoreGuardArc,
+    /// The pool's, before the connection was taken or made: one forgotten meanwhile is not kept.
+    generation: u64,
     pool: Arc<Pool>,
     peer: Peer,
 }
@@ -267,6 +305,12 @@ impl PooledConnection {
         self.connection = None;
     }
 
+    /// Closes the connection, which was silent, and with it the idle ones of the peer: what killed one has killed them all.
+    pub(super) fn close_all(&mut self) {
+        self.close();
+        self.pool.forget(&self.peer);
+    }
+
     /// Takes a connection for the request, and makes it known to the request's token.
     pub(super) fn open(&mut self, connection: Connection) -> &mut Connection {
         if let Some(cancel) = &self.cancel {
@@ -290,7 +334,7 @@ impl PooledConnection {
                 .as_ref()
                 .is_none_or(|cancel| cancel.detach(connection.tcp()))
         {
-            self.pool.put(&self.peer, connection);
+            self.pool.put(&self.peer, connection, self.generation);
         }
     }
 }

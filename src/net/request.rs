@@ -2,13 +2,15 @@
 
 use std::fmt;
 
-use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, Uri};
 use url::{Position, Url};
 
 use super::cancel::CancelToken;
+use super::client_headers::{ClientHeaders, insert_header};
+use super::credentials::basic_credentials;
 use super::error::{InvalidHeaderSnafu, InvalidRangeSnafu, UnsupportedUrlSnafu};
-use super::{ByteRange, NetError, Validator, redacted};
+use super::{ByteRange, CookieJar, NetError, Validator, redacted};
 
 /// A request for a URL or for a range of its bytes.
 ///
@@ -20,6 +22,10 @@ use super::{ByteRange, NetError, Validator, redacted};
 ///     .header("x-player", "demo");
 /// ```
 #[derive(Clone)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "wishes of the caller's, each by itself"
+)]
 pub struct Request {
     method: Method,
     pub(super) url: Url,
@@ -29,7 +35,17 @@ pub struct Request {
     pub(super) range: Option<ByteRange>,
     pub(super) if_range: Option<Validator>,
     pub(super) expected_total: Option<u64>,
+    optional_range: bool,
+    /// Whether the `Range` header goes out. Not where a server has refused an optional one.
+    sends_range: bool,
+    /// Whether a close without TLS's own end mark ends a body that has no other end.
+    pub(super) accepts_unproven_end: bool,
+    /// Whether the byte before the range has come.
+    pub(super) follows_known: bool,
     compressed: bool,
+    /// What the URL's credentials say, for URLs of the same origin that have none.
+    credentials: Option<HeaderValue>,
+    pub(super) cookies: Option<CookieJar>,
     pub(super) cancel: Option<CancelToken>,
 }
 
@@ -47,15 +63,45 @@ impl Request {
     fn new(method: Method, url: Url) -> Self {
         Self {
             method,
+            credentials: basic_credentials(&url),
             url,
             headers: HeaderMap::new(),
             invalid_header: None,
             range: None,
             if_range: None,
             expected_total: None,
+            optional_range: false,
+            sends_range: true,
+            accepts_unproven_end: false,
+            follows_known: false,
             compressed: false,
+            cookies: None,
             cancel: None,
         }
+    }
+
+    /// Takes the credentials of `url`, of the same origin, where the request's own URL has none.
+    #[cfg(any(feature = "file", feature = "hls"))]
+    pub(crate) fn credentials_of(mut self, url: &Url) -> Self {
+        self.credentials = self.credentials.or_else(|| basic_credentials(url));
+        self
+    }
+
+    /// The same request for another URL. What was meant for the origin stays behind if the URL leaves it.
+    pub(super) fn at(&self, url: Url) -> Self {
+        let mut request = self.clone();
+        if url.origin() != self.url.origin() {
+            request.headers.clear();
+            request.credentials = None;
+        }
+        request.credentials = basic_credentials(&url).or(request.credentials);
+        request.url = url;
+        request
+    }
+
+    /// Goes where `other`, a renewed form of this request, went.
+    pub(super) fn follow(&mut self, other: Self) {
+        (self.url, self.headers, self.credentials) = (other.url, other.headers, other.credentials);
     }
 
     /// Adds a header, in place of the client's of the same name. It is treated as a credential: it is not sent to another
@@ -72,6 +118,31 @@ impl Request {
     #[must_use]
     pub fn range(mut self, range: ByteRange) -> Self {
         self.range = Some(range);
+        self
+    }
+
+    /// Lets a range from the first byte on be a wish. Some servers refuse it (with status 400, 403, 405, 416 or 501, or with a
+    /// 206 that says no range) and send the whole to who asks for no range: transcoders, old proxies. They are asked once
+    /// more, without. No effect on a range that starts elsewhere.
+    #[must_use]
+    pub fn optional_range(mut self) -> Self {
+        self.optional_range = true;
+        self
+    }
+
+    /// Takes the close of a TLS connection for the end of a body that has neither length nor chunks, also where TLS's own end
+    /// mark (`close_notify`) is missing. Some servers never send it. Such an end proves nothing:
+    /// [`Body::ends_with_connection`](super::Body::ends_with_connection) says so.
+    #[must_use]
+    pub fn accept_unproven_end(mut self, accepted: bool) -> Self {
+        self.accepts_unproven_end = accepted;
+        self
+    }
+
+    /// Says that the byte before the range has come. A 416 that tells no length then proves that it is the file's last one.
+    #[cfg(feature = "file")]
+    pub(crate) fn follows_known(mut self) -> Self {
+        self.follows_known = true;
         self
     }
 
@@ -99,6 +170,14 @@ impl Request {
         self
     }
 
+    /// Sends the cookies of `jar` that fit each URL, and puts in what the answers set, those of redirects among them. Without a
+    /// jar cookies are neither kept nor sent. A `Cookie` header given on purpose goes before them.
+    #[must_use]
+    pub fn cookies(mut self, jar: CookieJar) -> Self {
+        self.cookies = Some(jar);
+        self
+    }
+
     /// Lets `cancel` cancel the request, and those by which its body is resumed.
     #[cfg(feature = "file")]
     pub(crate) fn cancelled_by(mut self, cancel: CancelToken) -> Self {
@@ -109,6 +188,20 @@ impl Request {
     /// The URL asked for.
     pub fn url(&self) -> &Url {
         &self.url
+    }
+
+    /// Whether the `Range` header goes out.
+    pub(super) fn sends_range(&self) -> bool {
+        self.sends_range
+    }
+
+    /// The same request without its range, if the range is a wish. The answer is held against the range all the same.
+    pub(super) fn without_optional_range(&self) -> Option<Self> {
+        let starts_at_0 = self.range.is_some_and(|range| range.start() == 0);
+        (self.optional_range && starts_at_0 && self.sends_range).then(|| Self {
+            sends_range: false,
+            ..self.clone()
+        })
     }
 
     pub(super) fn is_head(&self) -> bool {
@@ -131,12 +224,13 @@ impl Request {
         }
     }
 
-    /// The message for `url`: this request's URL, or one that it was redirected to. `client_headers` and the request's own
-    /// headers go only to the origin that the caller asked. Another origin gets the protocol's own headers only.
+    /// The message for `url`: this request's URL, or one that it was redirected to. The client's headers and the request's
+    /// own go only to the origin that the caller asked. Another origin gets the protocol's own headers, and those that the app
+    /// has given to that origin.
     pub(super) fn to_http<B>(
         &self,
         url: &Url,
-        client_headers: &HeaderMap,
+        client: &ClientHeaders,
         user_agent: &HeaderValue,
         same_origin: bool,
         body: B,
@@ -155,11 +249,19 @@ impl Request {
         headers.insert(header::USER_AGENT, user_agent.clone());
         headers.insert(header::ACCEPT, HeaderValue::from_static("*/*"));
         // Before the caller's headers: an Authorization header given on purpose replaces the URL's credentials.
-        if let Some(credentials) = basic_credentials(url) {
+        // Those of the first URL hold for its whole origin: a redirect that writes it out has none of its own.
+        let of_origin = || self.credentials.clone().filter(|_| same_origin);
+        if let Some(credentials) = basic_credentials(url).or_else(of_origin) {
             headers.insert(header::AUTHORIZATION, credentials);
         }
+        if let Some(cookies) = self.cookies.as_ref().and_then(|jar| jar.header(url)) {
+            headers.insert(header::COOKIE, cookies);
+        }
+        for (name, value) in client.of_origin(url) {
+            headers.insert(name, value.clone());
+        }
         if same_origin {
-            for (name, value) in client_headers.iter().chain(&self.headers) {
+            for (name, value) in client.everywhere.iter().chain(&self.headers) {
                 headers.insert(name, value.clone());
             }
         }
@@ -169,7 +271,7 @@ impl Request {
         // A Range of the caller's own would get a part that the check takes for an answer to nothing.
         headers.remove(header::RANGE);
         headers.remove(header::IF_RANGE);
-        if let Some(range) = self.range {
+        if let Some(range) = self.range.filter(|_| self.sends_range) {
             headers.insert(
                 header::RANGE,
                 range.to_header().parse().map_err(|_| unsupported())?,
@@ -201,70 +303,9 @@ impl fmt::Debug for Request {
     }
 }
 
-/// Puts a header into `headers`, its value marked as sensitive. The error is the name, if HTTP does not allow the header.
-pub(super) fn insert_header(headers: &mut HeaderMap, name: &str, value: &str) -> Result<(), String> {
-    let parsed = HeaderName::from_bytes(name.as_bytes())
-        .ok()
-        .zip(HeaderValue::from_str(value).ok());
-    let (key, mut value) = parsed.ok_or_else(|| name.to_owned())?;
-    // Sensitive values are hidden by `Debug` of `http`'s types, hyper's logs included.
-    value.set_sensitive(true);
-    headers.insert(key, value);
-    Ok(())
-}
-
-/// `Authorization` (RFC 7617) for the user and password in a URL, as podcasts for subscribers have them.
-fn basic_credentials(url: &Url) -> Option<HeaderValue> {
-    if url.username().is_empty() && url.password().is_none() {
-        return None;
-    }
-    let mut plain = percent_decoded(url.username());
-    plain.push(b':');
-    plain.extend(percent_decoded(url.password().unwrap_or_default()));
-    let mut value = HeaderValue::try_from(format!("Basic {}", base64(&plain))).ok()?;
-    value.set_sensitive(true);
-    Some(value)
-}
-
-fn percent_decoded(text: &str) -> Vec<u8> {
-    let mut bytes = text.bytes();
-    let mut decoded = Vec::with_capacity(text.len());
-    while let Some(byte) = bytes.next() {
-        let mut rest = bytes.clone();
-        let hex = |digit: Option<u8>| digit.and_then(|digit| char::from(digit).to_digit(16));
-        // A percent sign without two digits stands for itself, as in the URL standard.
-        match (byte, hex(rest.next()), hex(rest.next())) {
-            (b'%', Some(high), Some(low)) => {
-                decoded.extend(u8::try_from(high * 16 + low));
-                bytes = rest;
-            }
-            _ => decoded.push(byte),
-        }
-    }
-    decoded
-}
-
-// Twenty lines in place of a dependency.
-fn base64(bytes: &[u8]) -> String {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for group in bytes.chunks(3) {
-        let bits = (0..3).fold(0_usize, |bits, i| {
-            bits << 8 | usize::from(group.get(i).copied().unwrap_or(0))
-        });
-        for i in 0..4 {
-            let sextet = ALPHABET
-                .get(bits >> (18 - 6 * i) & 63)
-                .copied()
-                .map_or('=', char::from);
-            text.push(if i <= group.len() { sextet } else { '=' });
-        }
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::credentials::base64;
     use super::*;
 
     fn url(text: &str) -> Url {
@@ -272,28 +313,14 @@ mod tests {
     }
 
     fn sent(request: &Request, to: &str, same_origin: bool) -> http::Request<()> {
-        let mut client = HeaderMap::new();
-        insert_header(&mut client, "x-client", "c").expect("valid");
+        let mut client = ClientHeaders::default();
+        insert_header(&mut client.everywhere, "x-client", "c").expect("valid");
+        let own = client.at(&url("http://other/")).expect("known");
+        insert_header(own, "x-other", "o").expect("valid");
         let agent = HeaderValue::from_static("test");
         request
             .to_http(&url(to), &client, &agent, same_origin, ())
             .expect("a message")
-    }
-
-    #[test]
-    fn base64_is_that_of_rfc_4648() {
-        let pairs = [
-            ("", ""),
-            ("f", "Zg=="),
-            ("fo", "Zm8="),
-            ("foo", "Zm9v"),
-            ("foob", "Zm9vYg=="),
-            ("fooba", "Zm9vYmE="),
-        ];
-        for (plain, coded) in pairs {
-            assert_eq!(base64(plain.as_bytes()), coded);
-        }
-        assert_eq!(base64(&[0xfb, 0xff]), "+/8=");
     }
 
     #[test]
@@ -322,6 +349,10 @@ mod tests {
         assert_eq!(here.headers()[header::AUTHORIZATION], "secret");
         let there = sent(&request, "http://other/", false);
         assert_eq!(there.headers().get("x-client"), None);
+        assert_eq!(
+            (here.headers().get("x-other"), &there.headers()["x-other"]),
+            (None, &HeaderValue::from_static("o"))
+        );
         assert_eq!(there.headers().get(header::AUTHORIZATION), None);
         assert_eq!(there.headers()[header::RANGE], "bytes=0-4");
     }
@@ -346,6 +377,32 @@ mod tests {
         assert_eq!(
             message.headers()[header::AUTHORIZATION],
             format!("Basic {}", base64(b"user:p@ss"))
+        );
+    }
+
+    /// W16: the credentials of the first URL hold for its origin, until a URL has its own.
+    #[test]
+    fn credentials_in_a_url_hold_for_its_origin() {
+        let request = Request::get(url("http://user:p@h/"));
+        let sent_to = |to: &str, same_origin: bool| {
+            let message = sent(&request, to, same_origin);
+            message.headers().get(header::AUTHORIZATION).cloned()
+        };
+        let basic = |plain: &[u8]| HeaderValue::try_from(format!("Basic {}", base64(plain))).ok();
+        assert_eq!(sent_to("http://h/other", true), basic(b"user:p"));
+        assert_eq!(sent_to("http://else:q@h/other", true), basic(b"else:q"));
+        assert_eq!(
+            sent_to("http://h/other", false),
+            None,
+            "on the way back from elsewhere"
+        );
+        let own = Request::get(url("http://h/a")).credentials_of(&url("http://user:p@h/"));
+        assert_eq!(
+            sent(&own, "http://h/a", true)
+                .headers()
+                .get(header::AUTHORIZATION)
+                .cloned(),
+            basic(b"user:p")
         );
     }
 

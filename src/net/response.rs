@@ -9,7 +9,7 @@ use url::Url;
 
 use super::error::TooLargeSnafu;
 use super::exchange::{Exchange, Exchanger};
-use super::{Body, ContentRange, NetError, Request, Validator, gunzip, redacted};
+use super::{Body, ContentRange, NetError, Request, Validator, gunzip, redacted, shown};
 
 /// A response that is what was asked for: its head, and its [`Body`].
 ///
@@ -34,7 +34,7 @@ impl Response {
         }
     }
 
-    /// The status code: 2xx, or 416 for a range that starts exactly at the file's end.
+    /// The status code: 200, 206, or 416 for a range that starts exactly at the file's end.
     pub fn status(&self) -> u16 {
         self.status
     }
@@ -60,7 +60,7 @@ impl Response {
                 .map(|range| range.end() - range.start())
                 .or(delivery.total);
         }
-        Some(delivery.last()?.saturating_sub(delivery.start))
+        Some(delivery.goal()?.saturating_sub(delivery.start))
     }
 
     /// Which part of the file this is. `None` for the whole.
@@ -119,7 +119,7 @@ impl Response {
             };
             // The caller may have used this response's URL already, to resolve other URLs. The bytes must belong to it.
             match again? {
-                again if redacted(&again.url) == redacted(&self.url) => self = again,
+                again if shown::plain(&again.url) == shown::plain(&self.url) => self = again,
                 _ => return Err(error),
             }
         }

@@ -5,6 +5,8 @@ use std::io;
 use std::ops::Deref;
 use std::sync::Arc;
 
+use super::odd_line;
+
 /// An [`io::Error`] that can be cloned. It dereferences to the `io::Error`, which is also what a chain of
 /// [`source`](std::error::Error::source)s shows.
 #[derive(Clone)]
@@ -50,6 +52,12 @@ pub struct TransportError(Arc<Cause>);
 
 enum Cause {
     Http(hyper::Error),
+    /// A head that cannot be read.
+    Head {
+        error: hyper::Error,
+        /// The line, as far as it may be shown.
+        line: Option<String>,
+    },
     /// In a body that the bulk reader read, without hyper.
     Body(io::Error),
     /// The connection was closed before the request.
@@ -59,6 +67,15 @@ enum Cause {
 impl TransportError {
     pub(super) fn new(error: hyper::Error) -> Self {
         Self(Arc::new(Cause::Http(error)))
+    }
+
+    /// `unread`: what hyper had read and could not take.
+    pub(super) fn at(error: hyper::Error, unread: &[u8]) -> Self {
+        if !error.is_parse() {
+            return Self::new(error);
+        }
+        let line = odd_line::find(&error.to_string(), unread);
+        Self(Arc::new(Cause::Head { error, line }))
     }
 
     pub(super) fn closed() -> Self {
@@ -74,15 +91,42 @@ impl TransportError {
         match &*self.0 {
             // A parse error comes with every new connection, too. The other errors may pass.
             Cause::Http(error) => error.is_parse(),
+            Cause::Head { .. } => true,
             Cause::Body(_) | Cause::Closed => false,
         }
+    }
+
+    /// The line of the head that cannot be read, if it is known. Of a header field no more than the name.
+    pub(super) fn line(&self) -> Option<&str> {
+        match &*self.0 {
+            Cause::Head { line, .. } => line.as_deref(),
+            _ => None,
+        }
+    }
+
+    /// The [`io::Error`] below, if there is one.
+    pub(super) fn io_error(&self) -> Option<&io::Error> {
+        let mut cause = std::error::Error::source(self);
+        while let Some(error) = cause {
+            if let Some(io) = error.downcast_ref() {
+                return Some(io);
+            }
+            cause = error.source();
+        }
+        None
+    }
+
+    /// What rustls said, if it ended the connection: commonly an alert of the peer's.
+    #[cfg(feature = "tls")]
+    pub(super) fn tls_error(&self) -> Option<futures_rustls::rustls::Error> {
+        self.io_error()?.get_ref()?.downcast_ref().cloned()
     }
 }
 
 impl fmt::Debug for TransportError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &*self.0 {
-            Cause::Http(error) => fmt::Debug::fmt(error, f),
+            Cause::Http(error) | Cause::Head { error, .. } => fmt::Debug::fmt(error, f),
             Cause::Body(error) => fmt::Debug::fmt(error, f),
             Cause::Closed => f.write_str("Closed"),
         }
@@ -92,7 +136,7 @@ impl fmt::Debug for TransportError {
 impl fmt::Display for TransportError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &*self.0 {
-            Cause::Http(error) => fmt::Display::fmt(error, f),
+            Cause::Http(error) | Cause::Head { error, .. } => fmt::Display::fmt(error, f),
             Cause::Body(_) => f.write_str("error reading a body from connection"),
             Cause::Closed => f.write_str("connection closed"),
         }
@@ -102,7 +146,7 @@ impl fmt::Display for TransportError {
 impl std::error::Error for TransportError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match &*self.0 {
-            Cause::Http(error) => std::error::Error::source(error),
+            Cause::Http(error) | Cause::Head { error, .. } => std::error::Error::source(error),
             Cause::Body(error) => Some(error),
             Cause::Closed => None,
         }

@@ -1,7 +1,7 @@
 //! Validators: they prove that two responses hold bytes of the same file.
 
-use http::HeaderMap;
 use http::header::{DATE, ETAG, LAST_MODIFIED};
+use http::{HeaderMap, HeaderValue};
 
 /// How much older than the response a modification date must be to count as strong. A file may change twice within a second,
 /// and clocks differ. RFC 9110 (section 8.8.2.2) asks for a safe distance, RFC 7232 named 60 s.
@@ -43,7 +43,7 @@ impl Validator {
     }
 
     /// Whether a response with these headers names another validator. Silence is no contradiction.
-    pub(super) fn contradicted_by(&self, headers: &HeaderMap) -> bool {
+    pub(crate) fn contradicted_by(&self, headers: &HeaderMap) -> bool {
         headers
             .get(self.header())
             .is_some_and(|value| value.as_bytes() != self.0.as_bytes())
@@ -66,6 +66,44 @@ impl Validator {
     }
 }
 
+/// `ETag` and `Last-Modified` of a response, as sent. Weak ones prove nothing, but they can contradict.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct SentValidators {
+    etag: Option<HeaderValue>,
+    last_modified: Option<HeaderValue>,
+}
+
+impl SentValidators {
+    pub(crate) fn of(headers: &HeaderMap) -> Self {
+        Self {
+            etag: headers.get(ETAG).cloned(),
+            last_modified: headers.get(LAST_MODIFIED).cloned(),
+        }
+    }
+
+    /// Whether the server sent neither.
+    #[cfg(feature = "file")]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.etag.is_none() && self.last_modified.is_none()
+    }
+
+    /// Whether `other` is of another file. A value that is missing in one of them is no evidence: servers behind one name
+    /// differ in what they send.
+    pub(crate) fn contradicted_by(&self, other: &Self) -> bool {
+        let differ = |a: &Option<_>, b: &Option<_>| a.is_some() && b.is_some() && a != b;
+        if differ(&self.etag, &other.etag) {
+            return true;
+        }
+        // One strong tag is one sequence of bytes, whatever a mirror says of its own copy's date (RFC 9110, section
+        // 15.3.7.3).
+        let same_tag = self.etag.as_ref().filter(|_| other.etag.is_some());
+        let is_proven = same_tag
+            .and_then(|tag| tag.to_str().ok())
+            .is_some_and(is_strong_tag);
+        !is_proven && differ(&self.last_modified, &other.last_modified)
+    }
+}
+
 fn is_strong_tag(text: &str) -> bool {
     text.len() >= 2
         && text.starts_with('"')
@@ -75,8 +113,6 @@ fn is_strong_tag(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
-
     use super::*;
 
     fn headers(pairs: &[(http::HeaderName, &'static str)]) -> HeaderMap {
@@ -125,6 +161,32 @@ mod tests {
         for text in ["W/\"a\"", "a", "", "\"", "\"a b\""] {
             assert_eq!(Validator::parse(text), None, "{text}");
         }
+    }
+
+    /// W56: of two copies with one strong tag the dates do not count. A weak tag proves nothing, so there they do.
+    #[test]
+    fn one_strong_tag_outweighs_two_dates() {
+        let sent = |pairs: &[_]| SentValidators::of(&headers(pairs));
+        let contradict = |a: &[_], b: &[_]| sent(a).contradicted_by(&sent(b));
+        let (one, two) = ((LAST_MODIFIED, MONDAY), (LAST_MODIFIED, A_MINUTE_LATER));
+        for (tag, other, expected) in [
+            ("\"a\"", "\"a\"", false),
+            ("\"a\"", "\"b\"", true),
+            ("W/\"a\"", "W/\"a\"", true),
+            ("W/\"a\"", "\"a\"", true),
+        ] {
+            let now = contradict(&[(ETAG, tag), one.clone()], &[(ETAG, other), two.clone()]);
+            assert_eq!(now, expected, "{tag} {other}");
+        }
+        assert!(contradict(std::slice::from_ref(&one), std::slice::from_ref(&two)));
+        assert!(
+            !contradict(&[(ETAG, "\"a\"")], std::slice::from_ref(&one)),
+            "nothing in common"
+        );
+        assert!(
+            contradict(&[(ETAG, "\"a\""), one], &[two]),
+            "the date alone is left"
+        );
     }
 
     #[test]

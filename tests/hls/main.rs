@@ -50,6 +50,7 @@ mod contract;
 mod faults;
 mod keys;
 mod offline;
+mod origins;
 mod parser;
 mod playback;
 mod playlists;

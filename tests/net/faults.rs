@@ -400,8 +400,7 @@ fn d8_a_wrong_content_range_is_an_error() {
         Rule::new().content_range("nonsense"),
         Rule::new().without_header("content-range"),
         Rule::new().serve_range(0, 100),
-        Rule::new().serve_range(100, 150),
-        Rule::new().serve_range(100, 201),
+        Rule::new().serve_range(200, 300),
     ] {
         let shown = format!("{lie:?}");
         let lie = server.rule("/a.bin", lie);
@@ -428,7 +427,7 @@ fn d8_a_part_of_another_length_than_it_says_is_an_error() {
         let asked = Request::get(url(&server, "/a.bin")).range(ByteRange::new(100, 200));
         let error = fetch(&one_try(), asked).unwrap_err();
         assert!(
-            matches!(error, NetError::Truncated { .. } | NetError::RangeMismatch { .. }),
+            matches!(error, NetError::Truncated { .. } | NetError::Overlong { .. }),
             "{error}"
         );
         rule.remove();

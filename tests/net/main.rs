@@ -1,4 +1,4 @@
-//! `net` against a server on loopback: the promises N1 to N7, and what went wrong elsewhere (faults D1 to D14).
+//! `net` against a server on loopback: the promises N1 to N8, and what went wrong elsewhere (faults D1 to D14).
 //! https has its tests in `tests/interop`.
 
 #![cfg(feature = "net")]
@@ -14,9 +14,15 @@
 mod basics;
 mod bulk;
 mod connections;
+mod credentials;
 mod faults;
+mod heads;
+mod parts;
 mod promises;
+mod proxies;
+mod raw;
 mod requests;
+mod suspect;
 
 use std::time::Duration;
 

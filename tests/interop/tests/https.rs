@@ -10,23 +10,31 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::Duration;
 
 use futures_lite::future;
+use kithara::file::{FileParams, FileSource, OpenMode};
 use kithara::net::rustls::crypto::{CryptoProvider, ring};
 use kithara::net::rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use kithara::net::rustls::{ClientConfig, RootCertStore, ServerConfig, ServerConnection, StreamOwned};
-use kithara::net::{HttpClient, HttpClientBuilder, NetError, Phase, Request, RetryPolicy, Url};
-use kithara_interop::{builder, fetch, pattern, server_with, url};
-use kithara_test_support::{Rule, Server};
+use kithara::net::rustls::server::WebPkiClientVerifier;
+use kithara::net::rustls::{
+    ClientConfig, RootCertStore, ServerConfig, ServerConnection, StreamOwned, SupportedProtocolVersion,
+};
+use kithara::net::{
+    HttpClient, HttpClientBuilder, NetError, Phase, Proxy, ProxyFailure, Request, RetryPolicy, Url,
+};
+use kithara_interop::{builder, fetch, open_cache, pattern, server_with, url};
+use kithara_test_support::{FakeProxy, ProxyPlan, Rule, Server};
 
 /// A TLS server that answers each request on each connection with the same bytes.
 struct Https {
     addr: SocketAddr,
     certificate: CertificateDer<'static>,
     heads: Arc<Mutex<Vec<String>>>,
+    connections: Arc<AtomicUsize>,
 }
 
 type Plain = StreamOwned<ServerConnection, std::net::TcpStream>;
@@ -34,15 +42,37 @@ type Plain = StreamOwned<ServerConnection, std::net::TcpStream>;
 impl Https {
     /// `answer` is run once for each request head, until it fails.
     fn start(answer: impl Fn(&mut Plain, usize) -> std::io::Result<()> + Send + Sync + 'static) -> Self {
-        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-        let certificate = made.cert.der().clone();
-        let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
-        let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        let (certificate, key) = made_certificate();
+        let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
             .unwrap()
             .with_no_client_auth()
             .with_single_cert(vec![certificate.clone()], key)
             .unwrap();
+        Self::with(config, certificate, answer)
+    }
+
+    /// A server that takes only clients with a certificate of its own.
+    fn asking_for_certificates(versions: &[&'static SupportedProtocolVersion]) -> Self {
+        let (certificate, key) = made_certificate();
+        let provider = Arc::new(ring::default_provider());
+        let mut roots = RootCertStore::empty();
+        roots.add(certificate.clone()).unwrap();
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider));
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_protocol_versions(versions)
+            .unwrap()
+            .with_client_cert_verifier(verifier.build().unwrap())
+            .with_single_cert(vec![certificate.clone()], key)
+            .unwrap();
+        Self::with(config, certificate, answer_with(10))
+    }
+
+    fn with(
+        mut config: ServerConfig,
+        certificate: CertificateDer<'static>,
+        answer: impl Fn(&mut Plain, usize) -> std::io::Result<()> + Send + Sync + 'static,
+    ) -> Self {
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         let config = Arc::new(config);
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -50,8 +80,11 @@ impl Https {
         let answer = Arc::new(answer);
         let heads = Arc::new(Mutex::new(Vec::new()));
         let heard = Arc::clone(&heads);
+        let connections = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&connections);
         thread::spawn(move || {
             for (number, socket) in listener.incoming().enumerate() {
+                counted.fetch_add(1, Ordering::SeqCst);
                 let (config, answer, heard) = (Arc::clone(&config), Arc::clone(&answer), Arc::clone(&heard));
                 thread::spawn(move || {
                     let session = ServerConnection::new(config).unwrap();
@@ -69,7 +102,13 @@ impl Https {
             addr,
             certificate,
             heads,
+            connections,
         }
+    }
+
+    /// How many connections came in so far.
+    fn connections(&self) -> usize {
+        self.connections.load(Ordering::SeqCst)
     }
 
     /// The heads of the requests so far.
@@ -93,6 +132,12 @@ impl Https {
         config.alpn_protocols = vec![b"h2".to_vec()];
         builder().tls_config(Arc::new(config))
     }
+}
+
+fn made_certificate() -> (CertificateDer<'static>, PrivateKeyDer<'static>) {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+    (made.cert.der().clone(), key)
 }
 
 fn read_head(stream: &mut Plain) -> Option<String> {
@@ -185,6 +230,156 @@ fn n1_a_connection_cut_under_tls_is_no_end() {
         matches!(error, NetError::Interrupted { received: 4, .. }),
         "{error}"
     );
+}
+
+/// W23: where the app takes an unproven end, TLS's farewell is not asked for. A body with a length is cut all the same.
+#[test]
+fn w23_an_unproven_end_is_taken_without_a_farewell() {
+    for (framing, ends) in [
+        ("", true),
+        ("connection: close\r\n", true),
+        ("content-length: 10\r\n", false),
+        ("transfer-encoding: chunked\r\n", false),
+    ] {
+        let server = Https::start(move |stream, _| {
+            let body = if framing.contains("chunked") {
+                "4\r\nsome\r\n"
+            } else {
+                "some"
+            };
+            write!(stream, "HTTP/1.1 200 OK\r\n{framing}\r\n{body}")?;
+            stream.flush()?;
+            stream.sock.shutdown(std::net::Shutdown::Both)?;
+            Err(std::io::ErrorKind::Other.into())
+        });
+        let client = server.trusting().retry(RetryPolicy::none()).build().unwrap();
+        let get = || Request::get(server.url());
+        fetch(&client, get()).expect_err("nothing said that it may end so");
+        match fetch(&client, get().accept_unproven_end(true)) {
+            Ok(bytes) => assert!(ends && bytes == b"some", "{framing}"),
+            Err(error) => assert!(!ends && error.is_transient(), "{framing}: {error}"),
+        }
+    }
+}
+
+/// W23, for a file: the flag holds what it promises under TLS, too.
+#[test]
+fn w23_a_file_ends_without_a_farewell_where_the_app_says_so() {
+    let sound = b"\xff\xfb\x90\x64".repeat(1000);
+    let sent = sound.clone();
+    let server = Https::start(move |stream, _| {
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-type: audio/mpeg\r\n\r\n")?;
+        stream.write_all(&sent)?;
+        stream.flush()?;
+        stream.sock.shutdown(std::net::Shutdown::Both)?;
+        Err(std::io::ErrorKind::Other.into())
+    });
+    let root = tempfile::tempdir().unwrap();
+    let client = server.trusting().retry(RetryPolicy::none()).build().unwrap();
+    let params = FileParams::new(client, open_cache(root.path(), 1 << 30)).accept_unproven_end(true);
+    let source = FileSource::new(server.url(), params);
+    let mut reader = future::block_on(source.open_reader(OpenMode::Online)).unwrap();
+    let mut bytes = Vec::new();
+    reader.read_to_end(&mut bytes).unwrap();
+    assert!(bytes == sound);
+}
+
+/// W23: what the server refuses for want of a client certificate will be refused again.
+#[test]
+fn w23_a_missing_client_certificate_does_not_pass() {
+    for versions in [
+        &[&kithara::net::rustls::version::TLS13][..],
+        &[&kithara::net::rustls::version::TLS12],
+    ] {
+        let server = Https::asking_for_certificates(versions);
+        let client = server.trusting().build().unwrap();
+        let error = fetch(&client, Request::get(server.url())).unwrap_err();
+        assert!(matches!(error, NetError::TlsHandshake { .. }), "{error:?}");
+        assert!(!error.is_transient());
+        assert_eq!(server.connections(), 1);
+    }
+}
+
+/// W20, N6: for https a proxy connects through, and the peer's certificate is checked behind it.
+#[test]
+fn w20_https_goes_through_a_proxy_and_is_checked_behind_it() {
+    let server = Https::start(answer_with(1000));
+    let http = FakeProxy::http(ProxyPlan::to(server.addr).credentials("user", "pass")).unwrap();
+    let socks = FakeProxy::socks5(ProxyPlan::to(server.addr)).unwrap();
+    for (text, fake) in [
+        (format!("http://user:pass@{}", http.addr()), &http),
+        (format!("socks5://{}", socks.addr()), &socks),
+    ] {
+        let proxied = || Proxy::parse(&text).unwrap();
+        let client = server.trusting().proxy(proxied()).build().unwrap();
+        for _ in 0..2 {
+            let url = Url::parse("https://localhost:444/").unwrap();
+            assert_eq!(
+                fetch(&client, Request::get(url)).unwrap(),
+                pattern().range(0, 1000)
+            );
+        }
+        // Kept, so that one way was enough.
+        assert_eq!(fake.seen().len(), 1);
+        assert!(fake.seen()[0].ends_with("localhost:444"), "{:?}", fake.seen());
+        let stranger = builder()
+            .proxy(proxied())
+            .retry(RetryPolicy::none())
+            .build()
+            .unwrap();
+        let error = fetch(&stranger, Request::get(Url::parse("https://localhost/").unwrap())).unwrap_err();
+        assert!(
+            matches!(error, NetError::TlsHandshake { .. } | NetError::TlsSetup { .. }),
+            "{error:?}"
+        );
+    }
+    assert!(!server.heads().join("").to_lowercase().contains("proxy-"));
+}
+
+/// N11: a proxy that does not connect through is told with its status, and shows no password.
+#[test]
+fn n11_a_proxy_that_does_not_connect_through_is_told() {
+    let server = Https::start(answer_with(10));
+    for (plan, status, transient) in [
+        (ProxyPlan::to(server.addr).refuse(403), Some(403), false),
+        (ProxyPlan::to(server.addr).refuse(502), Some(502), true),
+        (
+            ProxyPlan::to(server.addr).credentials("user", "other"),
+            Some(407),
+            false,
+        ),
+        (ProxyPlan::to(server.addr).garbage(), None, false),
+    ] {
+        let fake = FakeProxy::http(plan).unwrap();
+        let proxy = Proxy::parse(&format!("http://user:secret@{}", fake.addr())).unwrap();
+        let client = server
+            .trusting()
+            .proxy(proxy)
+            .retry(RetryPolicy::none())
+            .build()
+            .unwrap();
+        let error = fetch(&client, Request::get(server.url())).unwrap_err();
+        match (&error, status) {
+            (
+                NetError::Proxy {
+                    failure: ProxyFailure::Status(told),
+                    ..
+                },
+                Some(status),
+            ) => assert_eq!(*told, status),
+            (
+                NetError::Proxy {
+                    failure: ProxyFailure::Protocol,
+                    ..
+                },
+                None,
+            ) => {}
+            _ => panic!("{error:?}"),
+        }
+        assert_eq!(error.is_transient(), transient);
+        assert!(!format!("{error} {error:?}").contains("secret"));
+    }
+    assert_eq!(server.heads().len(), 0);
 }
 
 /// N2: the handshake counts as connecting.

@@ -108,10 +108,33 @@ fn plain_files_are_what_they_were() {
     }
 }
 
+fn table() -> Value {
+    serde_json::from_slice(&fs::read(media().join("table.json")).unwrap()).unwrap()
+}
+
+#[test]
+fn the_table_s_files_are_what_they_were() {
+    for (name, row) in table().as_object().unwrap() {
+        let bytes = fs::read(media().join("table").join(name)).unwrap();
+        assert_eq!(
+            (&row["bytes"], &row["sha256"]),
+            (&bytes.len().into(), &sha256(&bytes).into()),
+            "{name}"
+        );
+    }
+}
+
 #[test]
 fn no_file_is_there_for_nothing() {
     let expected = expected();
     let mut known = BTreeSet::new();
+    known.extend(
+        table()
+            .as_object()
+            .unwrap()
+            .keys()
+            .map(|name| format!("table/{name}")),
+    );
     for file in expected["files"].as_object().unwrap().values() {
         known.insert(file["path"].as_str().unwrap().to_owned());
     }
@@ -136,6 +159,7 @@ fn no_file_is_there_for_nothing() {
     list(&media().join("segments"), &mut found);
     list(&media().join("hls"), &mut found);
     list(&media().join("files"), &mut found);
+    list(&media().join("table"), &mut found);
     found.retain(|path| {
         Path::new(path)
             .extension()

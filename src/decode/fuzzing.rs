@@ -8,6 +8,7 @@ use super::{
     Codec,
     codec::{self, PacketError},
     demux::{FragmentedMp4, Packed, TransportStream},
+    file::{self, Input},
     packet::{CodecParams, Demux, Packet},
 };
 
@@ -117,4 +118,74 @@ pub fn packets(bytes: &[u8]) {
         assert_eq!(out.len(), frames * usize::from(decoder.spec().channels.count()));
         assert!(out.iter().all(|sample| !sample.is_nan()));
     }
+}
+
+/// Reads `bytes` as an Ogg file: as they are, and as the bodies of pages whose checksums hold.
+///
+/// # Panics
+///
+/// If there are more packets than the bytes stand for.
+pub fn ogg(bytes: &[u8]) {
+    if bytes.starts_with(b"OggS") {
+        file::fuzz_ogg(input(bytes.to_vec()), bytes.len());
+        return;
+    }
+    let pages = pages(bytes).unwrap_or_default();
+    let length = pages.len();
+    file::fuzz_ogg(input(pages), length);
+}
+
+/// Reads `bytes` as a file of whatever they are.
+pub fn file(bytes: &[u8]) {
+    file::fuzz(&input(bytes.to_vec()));
+}
+
+fn input(bytes: Vec<u8>) -> Input {
+    Input::from_reader(std::io::Cursor::new(bytes)).expect("a cursor can be sought in")
+}
+
+/// Headers of one of the codecs, and pages as the bytes say.
+fn pages(bytes: &[u8]) -> Option<Vec<u8>> {
+    let (kind, mut rest) = bytes.split_first()?;
+    let headers: &[&[u8]] = match kind % 3 {
+        0 => &[b"OpusHead\x01\x02\x38\x01\x80\xbb\0\0\0\0\0", b"OpusTags"],
+        1 => &[
+            b"\x01vorbis\0\0\0\0\x02\x44\xac\0\0\0\0\0\0\0\0\0\0\0\0\0\0\xb8\x01",
+            // One mode, of long blocks: 6 bits of how many, 41 of the mode, and the frame of it all.
+            b"\x05vorbis\x40\0\0\0\0\x80",
+        ],
+        _ => &[
+            b"\x7fFLAC\x01\0\0\0fLaC\0\0\0\x22\x10\0\x10\0\0\0\0\0\0\0\x0a\xc4\x42\xf0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0",
+        ],
+    };
+    let mut all = Vec::new();
+    let (mut sequence, mut granule) = (0_u32, 0_i64);
+    for (number, header) in headers.iter().enumerate() {
+        all.extend(file::one_page(
+            7,
+            sequence,
+            if number == 0 { 2 } else { 0 },
+            0,
+            header,
+        ));
+        sequence += 1;
+    }
+    while let Some(([control, steps, length], tail)) = rest.split_first_chunk::<3>() {
+        let (body, tail) = tail.split_at(tail.len().min(usize::from(*length) * 3));
+        rest = tail;
+        granule = match control >> 3 & 7 {
+            0 => -1,
+            1 => granule.wrapping_mul(1 << (steps % 63)),
+            2 => granule.wrapping_sub(i64::from(*steps)),
+            _ => granule.wrapping_add(i64::from(*steps) * 64),
+        };
+        let step = if control & 0x40 == 0 { 1 } else { u32::from(*steps) };
+        if control & 0x80 != 0 {
+            all.extend(b"garbage");
+        }
+        let serial = if *steps == 255 { 8 } else { 7 };
+        all.extend(file::one_page(serial, sequence, control & 7, granule, body));
+        sequence = sequence.wrapping_add(step);
+    }
+    Some(all)
 }

@@ -27,6 +27,8 @@ pub(crate) struct Declared {
 impl Declared {
     /// The first rule that says something, in the order of trust. Where none does, nothing is left out.
     pub(crate) fn choose(self) -> Trim {
+        // Edit lists are the container's own, and editors that cut a track write them; iTunes' tag stays behind as it was.
+        // An encoder's header is older still.
         let rules = [self.edit_list, self.itun_smpb, self.lame, self.opus, self.ogg];
         rules.into_iter().flatten().next().unwrap_or_default()
     }
@@ -142,6 +144,7 @@ impl Lame {
         let (delay, padding) = self.delays?;
         Some(Trim {
             start: u64::from(delay) + MP3_DECODER_DELAY,
+            // The decoder's delay moves the end as well: that much less of the last frames is padding.
             end: Some(u64::from(padding).saturating_sub(MP3_DECODER_DELAY)),
             rule: TrimRule::Lame,
         })

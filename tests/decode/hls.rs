@@ -12,6 +12,7 @@ use serde_json::Value;
 use tempfile::{TempDir, tempdir};
 
 use crate::pcm::rest;
+use crate::seeks::{How, seeks, sought};
 
 struct Player {
     server: Server,
@@ -72,6 +73,45 @@ fn trees_are_heard_whole_online_and_offline() {
             rest(&mut player.open(name, OpenMode::Offline)) == online,
             "{name}"
         );
+    }
+}
+
+/// P2: each kind of segment, clear and encrypted, in random order and back from the end.
+#[test]
+fn p2_trees_can_be_sought_in() {
+    let player = Player::new();
+    let player = &player;
+    let few = seeks(12);
+    let sought_in = |name: &str, how: How| {
+        let open = || {
+            let url = player.server.url(&format!("/{name}/playlist.m3u8"));
+            block_on(Decoder::open(url.as_str(), &player.params, OpenMode::Online)).unwrap()
+        };
+        let all = rest(&mut open());
+        sought(name, &mut open(), &all, few, how);
+    };
+    for (name, how) in [
+        ("segments/ladder/flac", How::Equal),
+        ("segments/alac", How::Equal),
+        ("hls/encrypted/flac", How::Equal),
+        ("segments/ladder/aac-128", How::Within(1e-4)),
+        ("segments/ts-aac", How::Within(1e-4)),
+        ("segments/ts-mp3", How::Within(1e-4)),
+        ("segments/packed-mp3", How::Within(1e-4)),
+        // With perceptual noise.
+        ("hls/encrypted/aac-112", How::Aligned),
+        ("hls/ts", How::Aligned),
+        ("hls/packed", How::Aligned),
+    ] {
+        sought_in(name, how);
+    }
+    if cfg!(feature = "opus") {
+        sought_in("segments/opus", How::Within(1e-4));
+    }
+    if cfg!(feature = "he-aac") {
+        for name in ["he-aac-1/ts", "he-aac-1/packed", "he-aac-2/ts", "he-aac-2/packed"] {
+            sought_in(&format!("segments/{name}"), How::Aligned);
+        }
     }
 }
 

@@ -24,4 +24,5 @@ mod output;
 mod pcm;
 mod queue;
 mod seeks;
+mod table;
 mod tags;

@@ -53,7 +53,12 @@ pub(crate) fn sha256_s16(samples: &[f32]) -> String {
         assert_eq!(whole, whole.round(), "a sample of 16 bits");
         sum.update((whole as i16).to_le_bytes());
     }
-    sum.finalize()
+    hex(&sum.finalize())
+}
+
+/// Bytes as text.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes
         .iter()
         .fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes everything in this folder from nothing: composes the music, encodes, cuts, encrypts, and writes expected.json, packets.json, pcm.json and segments.json.
+# Makes everything in this folder from nothing: composes the music, encodes, cuts, encrypts, and writes expected.json, packets.json, pcm.json, segments.json and table.json.
 # Needs ffmpeg with ffprobe (made with Debian 12's, 5.1), openssl and python3; nothing else. Takes about a minute.
 # The same ffmpeg gives the same files, but not every ffmpeg does: what is committed is what the tests are run on,
 # so run this to change the media and not to run the tests.
@@ -53,3 +53,11 @@ python3 make/describe.py
 python3 make/packets.py
 python3 make/pcm.py
 python3 make/segments.py "$work"
+# By encoders of other projects too.
+missing=
+for tool in lame flac oggenc opusenc; do command -v "$tool" >/dev/null || missing+=" $tool"; done
+if [ -z "$missing" ]; then
+    python3 make/table.py "$work"
+else
+    echo "table/ is left as it is: it needs$missing" >&2
+fi

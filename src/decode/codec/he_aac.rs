@@ -56,6 +56,8 @@ impl HeAacDecoder {
 impl PacketDecoder for HeAacDecoder {
     fn decode(&mut self, packet: &Packet, out: &mut Vec<f32>) -> Result<usize, PacketError> {
         let damaged = |error: AacError| PacketError::Damaged(error.to_string());
+        // Its state after an error is not defined: the next packet may follow, but only a decoder without a past can take
+        // it.
         if self.failed {
             self.set_up().map_err(damaged)?;
         }
@@ -104,6 +106,7 @@ fn interleave(frame: &Frame<'_>, out: &mut Vec<f32>) -> Spec {
         .map(|(plane, channel)| (channel.and_then(place), *plane))
         .collect();
     let known = planes.iter().all(|(place, _)| place.is_some());
+    // By place, as a WAVE file has them. AAC has the centre first, and the layout that is told says nothing of an order.
     if known {
         planes.sort_by_key(|(place, _)| *place);
     }

@@ -11,7 +11,7 @@ use super::{
     Codec, DecodeError, Spec,
     packet::{CodecParams, Packet},
 };
-pub(crate) use symphonia::{SymphoniaDecoder, layout};
+pub(crate) use symphonia::SymphoniaDecoder;
 
 /// Why a packet gave no frames.
 #[derive(Debug, Clone)]

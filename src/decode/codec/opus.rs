@@ -67,6 +67,8 @@ impl OpusDecoder {
         if let Inner::Several(streams) = &inner {
             let layout = streams.layout();
             let usual = (layout.nb_streams, layout.nb_coupled_streams, &*layout.mapping);
+            // The library decodes the usual mappings only. Another one would come out with its channels exchanged, without
+            // an error.
             if head.mapping.is_none_or(|mapping| mapping != usual) {
                 return unsupported("an unusual channel mapping");
             }

@@ -97,6 +97,7 @@ impl PcmDecoder {
 impl PacketDecoder for PcmDecoder {
     fn decode(&mut self, packet: &Packet, out: &mut Vec<f32>) -> Result<usize, PacketError> {
         let channels = usize::from(self.spec.channels.count()).max(1);
+        // What is left of a frame at the end of a file that was cut is no frame.
         let frames = packet.data.len() / (self.storage.bytes() * channels);
         let bytes = packet
             .data

@@ -130,7 +130,7 @@ fn append(buffer: &GenericAudioBufferRef<'_>, out: &mut Vec<f32>) {
 }
 
 /// The places of Symphonia's channels; both sides number them as WAVE files do.
-pub(crate) fn layout(channels: &Channels) -> ChannelLayout {
+fn layout(channels: &Channels) -> ChannelLayout {
     let count = u16::try_from(channels.count()).unwrap_or(u16::MAX);
     match channels {
         Channels::Positioned(positions) => match u32::try_from(positions.bits()) {
@@ -150,6 +150,13 @@ fn spec(spec: &AudioSpec) -> Spec {
 
 impl PacketDecoder for SymphoniaDecoder {
     fn decode(&mut self, packet: &Packet, out: &mut Vec<f32>) -> Result<usize, PacketError> {
+        if packet.data.is_empty() {
+            // Vorbis would overlap what comes next with what came before the loss.
+            if self.codec == Codec::Vorbis {
+                self.inner.reset();
+            }
+            return Err(PacketError::Damaged("lost".into()));
+        }
         if self.codec == Codec::Flac && !is_whole_flac(&packet.data) {
             return Err(PacketError::Damaged("flac: checksum".into()));
         }

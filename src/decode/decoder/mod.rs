@@ -173,6 +173,10 @@ impl Decoder {
     /// Goes to `time` of the track that is heard: the next block begins with the frame nearest to it. At or past the end, the
     /// track is over, and the next one of the queue begins.
     ///
+    /// A seek needs to know which frame stands where. MP3 of a variable bit rate, ADTS and MPEG-TS do not say it, or not
+    /// exactly: there, everything between the farthest place that was read and the one sought is read once. Over a network
+    /// that is a download of as much.
+    ///
     /// # Errors
     ///
     /// [`DecodeError::SeekUnsupported`] for what can only be read in order: it goes on as before. Else as

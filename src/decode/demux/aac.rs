@@ -157,6 +157,7 @@ pub(super) fn params(config_bytes: &Bytes) -> Result<CodecParams, DecodeError> {
         return UnsupportedCodecSnafu { codec }.fail();
     };
     let core_frames = if config.short_frames { 960 } else { 1024 };
+    // What is announced is what is heard: a decoder of the core alone would play at half the rate, without an error.
     let (codec, sample_rate) = match config.extension_rate {
         Some(_) if config.parametric_stereo => (Codec::HeAacV2, config.extension_rate),
         Some(_) => (Codec::HeAac, config.extension_rate),

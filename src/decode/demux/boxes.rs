@@ -20,6 +20,7 @@ pub(crate) fn boxes(bytes: &Bytes) -> impl Iterator<Item = (Kind, Bytes)> + use<
         let size = header
             .size
             .map_or(Some(rest.len()), |size| usize::try_from(size).ok())?;
+        // A box that was cut off is none: half a table would be read as a whole one.
         if size > rest.len() {
             return None;
         }
@@ -177,6 +178,7 @@ fn audio_entry(entry: &Bytes) -> Option<(u16, u32, Bytes)> {
     fields.bytes(6)?;
     let channels = fields.u16()?;
     fields.bytes(6)?;
+    // 16.16 fixed point, and too small for 96 kHz: the codec's own header has the last word where there is one.
     let rate = fields.u32()? >> 16;
     // QuickTime's versions have more fields.
     fields.bytes(match version {
@@ -227,6 +229,7 @@ fn elementary_stream(body: &Bytes, channels: u16, rate: u32) -> Option<Result<Co
     let object = config.u8()?;
     config.bytes(12)?;
     match object {
+        // MPEG-4 AAC, and MPEG-2's three profiles, whose packets are the same.
         0x40 | 0x66..=0x68 => {
             let (5, specific) = descriptor(&mut config)? else {
                 return None;

@@ -35,6 +35,7 @@ impl Clock {
     /// than the playlist says that frames are missing. (Its times may be rounded to seconds.)
     pub(super) fn start_segment(&mut self, time: Duration) {
         let started = self.segment.replace((time, self.now()));
+        // A clock that was told is exact, and the playlist's durations are rounded: adding them up would drift.
         if self.told {
             return;
         }

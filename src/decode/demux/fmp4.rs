@@ -165,6 +165,7 @@ impl FragmentedMp4 {
     /// `moof`: which packets follow.
     fn fragment(&mut self, body: &Bytes, start: u64) -> Option<()> {
         let movie = self.movie.as_mut()?;
+        // A fragment whose `mdat` never came leaves runs behind. They point into bytes that are gone.
         self.runs.clear();
         for (_, fragment) in boxes(body).filter(|(kind, _)| kind == b"traf") {
             let header = FragmentHeader::read(&child(&fragment, *b"tfhd")?, movie)?;
@@ -177,6 +178,7 @@ impl FragmentedMp4 {
 
     /// The rest of the segment cannot be read. The next one's times say how much was lost.
     fn give_up(&mut self, why: &str) {
+        // No place behind this box is known. To look for the next one in the bytes of packets would find boxes in sound.
         log::debug!("the rest of an MP4 segment is left out: {why}");
         self.buffer.clear();
         self.runs.clear();
@@ -204,10 +206,13 @@ impl FragmentedMp4 {
         let skip = at - here;
         let needed = skip.saturating_add(size.into());
         let lost = (self.buffer.len() as u64) < needed;
+        // Taken back, and not kept half read: the next push tries the same packet again.
         if lost && !self.segment_ended {
             (run.entries, run.left) = (entries, left);
             return None;
         }
+        // A cut segment. The packet is told without its bytes, so that its frames are silent and the next ones keep their
+        // time.
         let data = if lost {
             self.buffer.clear();
             Bytes::new()
@@ -380,6 +385,7 @@ fn runs(fragment: &Bytes, header: &FragmentHeader, movie: &mut Movie, start: u64
         let (version, _, mut fields) = full(&time)?;
         i64::try_from(fields.u32_or_u64(version == 1)?).ok()
     });
+    // Without `tfdt` a fragment follows the one before. That is right within a segment, and after a seek the best there is.
     let mut pts = time.unwrap_or(movie.next_pts);
     let mut runs = Vec::new();
     for (kind, body) in boxes(fragment) {
@@ -426,6 +432,7 @@ impl Run {
         if self.flags & 0x100 == 0 {
             return i64::from(self.left).saturating_mul(self.defaults.duration.into());
         }
+        // Only entries that are there: a count alone may announce four billion packets.
         let durations = self.entries.chunks_exact(self.width()).take(self.left as usize);
         durations
             .filter_map(|entry| Fields(entry).u32())

@@ -118,6 +118,7 @@ impl Frames {
         let mut data = buffer.take(length)?;
         drop(data.split_to(header.strip.min(data.len())));
         let lost = self.lost();
+        // The mean over all frames so far, and not the last one's length: a variable bit rate changes by a factor of ten.
         self.bytes += length as u64;
         self.found += 1;
         (self.last, self.skipped) = (Some(header), 0);
@@ -178,6 +179,7 @@ impl Frames {
 
     /// Drops at least one byte, and more up to where a header may begin.
     fn skip_to_sync(&mut self, buffer: &mut Buffer) {
+        // One byte at least: what stands here was refused, and looked at again it would be refused again.
         let mut skipped = buffer.skip(1);
         let garbage = buffer.front().iter().take_while(|byte| **byte != 0xff).count();
         skipped += buffer.skip(garbage as u64);

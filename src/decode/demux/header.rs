@@ -71,6 +71,8 @@ impl Header {
         if word(0)? != 0xff || b1 & 0xf6 != 0xf0 {
             return None;
         }
+        // Nine bytes where a checksum follows. It covers a part of the frame only, and packagers get it wrong: it is not
+        // looked at.
         let strip = if b1 & 1 == 1 { 7 } else { 9 };
         let rate_index = b2 >> 2 & 15;
         let length = usize::try_from((b3 & 3) << 11 | word(4)? << 3 | word(5)? >> 5).ok()?;
@@ -81,6 +83,7 @@ impl Header {
             configuration: (b2 & 1) << 2 | b3 >> 6,
             blocks,
         };
+        // A frame that ends within its own header is none. Believing it would find the same header again, for ever.
         (length > strip).then_some(Self {
             length,
             strip,
@@ -114,6 +117,7 @@ impl Header {
         let (length, frames) = match layer {
             1 => ((12_000 * kbits / sample_rate + padding) * 4, 384),
             3 if !first => (72_000 * kbits / sample_rate + padding, 576),
+            // Layer 2 has long frames at the low rates too: only layer 3 halves them.
             _ => (144_000 * kbits / sample_rate + padding, 1152),
         };
         let channels = if word >> 6 & 3 == 3 { 1 } else { 2 };
@@ -128,6 +132,7 @@ impl Header {
 
     /// Whether two frames can be of one encoder run.
     pub(crate) fn agrees(&self, other: &Self) -> bool {
+        // Not the bit rate, nor what a frame says of joint stereo: an encoder changes those from one frame to the next.
         self.sample_rate == other.sample_rate && self.shape == other.shape
     }
 

@@ -76,6 +76,7 @@ impl Packed {
             let Some(length) = id3::length(head) else {
                 return wanted == id3::HEADER || self.segment_ended;
             };
+            // Passed over as it comes. To hold it would let a length that a server announced decide what is allocated.
             if length > MAX_TAG {
                 self.skipping = length as u64;
                 continue;
@@ -83,6 +84,7 @@ impl Packed {
             let Some(tag) = self.buffer.take(length) else {
                 return self.segment_ended;
             };
+            // Before the tag is queued: a title in the same tag holds from the time it names, and not from the last frame's.
             if let Some(timestamp) = id3::timestamp(&tag) {
                 self.clock.set(timestamp);
             }

@@ -56,6 +56,7 @@ impl Section {
             let Some(section) = self.bytes.get(..length) else {
                 return;
             };
+            // A damaged table that were believed would point to another stream, or to none, up to the next one.
             if crc(section) == 0 {
                 found(section);
             }
@@ -92,6 +93,7 @@ pub(super) fn program_map_pid(section: &[u8]) -> Option<u16> {
     let mut fields = body(section, 0)?;
     loop {
         let (program, pid) = (fields.u16()?, fields.u16()? & 0x1fff);
+        // Program 0 names the network's own table, and no program.
         if program != 0 {
             return Some(pid);
         }

@@ -128,11 +128,13 @@ impl Pes {
                 return None;
             }
             let missing = packet.counter.wrapping_sub(last).wrapping_sub(1) & 15;
+            // The counter has four bits: sixteen lost packets look like none. The next time stamp tells.
             payload.missing = u64::from(missing) * (PACKET as u64 - 4);
             if missing > 0 {
                 (self.in_header, self.open) = (false, self.open && !packet.starts);
             }
         }
+        // A header that was begun and never completed is given up here: the new one would be appended to it.
         if packet.starts {
             self.header.clear();
             (self.in_header, self.open) = (true, false);
@@ -404,6 +406,8 @@ impl TransportStream {
                         .as_ref()
                         .is_some_and(|new| (new.pid, new.kind) == (old.pid, old.kind))
                 };
+                // Tables are repeated in every segment. To begin anew each time would drop the frame that goes on over the
+                // cut.
                 if !self.sound.as_ref().is_some_and(same) {
                     self.sound = sound;
                 }
@@ -434,6 +438,7 @@ impl TransportStream {
 
     fn end_tag(&mut self) {
         let tag = self.id3.tag.split().freeze();
+        // A tag that lost a packet is not told at all: half a title is a wrong one.
         if super::id3::length(&tag).is_some_and(|length| length <= tag.len()) {
             let pts = self.id3.tag_pts;
             self.tags.push_back(TimedTag { pts, id3: tag });

@@ -293,7 +293,7 @@ fn seek_points(content: &[u8]) -> Vec<(u64, u64)> {
 }
 
 /// STREAMINFO (RFC 9639, 8.2): what a decoder has to know, and how many frames there are.
-fn params(stream_info: &Bytes) -> Option<(CodecParams, Option<u64>)> {
+pub(super) fn params(stream_info: &Bytes) -> Option<(CodecParams, Option<u64>)> {
     let packed = u64::from_be_bytes(stream_info.get(10..18)?.try_into().ok()?);
     let sample_rate = u32::try_from(packed >> 44).ok()?;
     let block = u16::from_be_bytes(stream_info.get(2..4)?.try_into().ok()?);

@@ -223,6 +223,8 @@ impl FramePackets {
                 continue;
             }
             let number = self.number;
+            // Without a hole only: a number behind one that is not remembered was calculated, and the index has no place for
+            // it.
             if number == EVERY * self.index.len() as u64 {
                 self.index.push(frame.position);
             }
@@ -239,11 +241,15 @@ impl FramePackets {
 
     /// Goes to a calculated place; whether frames stand there as they should.
     fn calculate(&mut self, number: u64) -> Result<bool, DecodeError> {
+        // Only a constant rate tells a place exactly. Xing's table of contents has a hundred places, each rounded to a 256th
+        // of the file: a frame found by it has no number, and what is heard would be some seconds off its time.
         let Some(constant) = self.constant else {
             return Ok(false);
         };
         let mut finder = Finder::new(self.finder.kind, constant.place(number).saturating_sub(2));
         let mut first = None;
+        // A place that was calculated is believed if the frames behind it stand where they should too: a file may be put
+        // together from several, or have lost some bytes in between.
         for ahead in 0..CHECKED {
             let Some(frame) = finder.next(&self.input)? else {
                 break;
@@ -275,6 +281,7 @@ impl PacketReader for FramePackets {
         let Some((number, frame)) = self.frame()? else {
             return Ok(Next::End);
         };
+        // Compared by duration, as HE-AAC's headers have half the rate and half the frames of what is heard.
         let same = u64::from(frame.header.frames) * u64::from(self.info.codec.sample_rate)
             == u64::from(frame.header.sample_rate) * self.length;
         if !same {
@@ -315,6 +322,7 @@ impl PacketReader for FramePackets {
             .min(self.index.len().saturating_sub(1));
         let near = remembered as u64 * EVERY;
         let known = if held <= number { near.max(held) } else { near };
+        // A little way is walked, although a jump would do: the bytes are about to be read anyway.
         if number.saturating_sub(known) > FAR && self.calculate(number)? {
             return Ok(());
         }

@@ -7,7 +7,6 @@
 //!                      pcm (WAVE, AIFF)  ──┘
 //! ```
 
-mod chain;
 mod flac;
 mod frames;
 mod input;
@@ -78,4 +77,67 @@ pub(super) fn open(input: &Input) -> Result<FileTrack, DecodeError> {
         from_id3(input.bytes_at(id3, length)?, &mut tags);
     }
     FileTrack::new(reader, tags, input.interrupt())
+}
+
+/// Opens `input` as an Ogg file, reads it to the end and seeks in it.
+#[cfg(fuzzing)]
+pub(super) fn fuzz_ogg(input: Input, bytes: usize) {
+    let Ok(mut packets) = OggPackets::open(input, 0) else {
+        return;
+    };
+    fuzz_packets(&mut packets, bytes);
+    for frame in [0, 1, 500, 1 << 14, 1 << 40, u64::MAX] {
+        if packets.seek(frame).is_ok() {
+            fuzz_packets(&mut packets, bytes);
+        }
+    }
+}
+
+#[cfg(fuzzing)]
+fn fuzz_packets(reader: &mut dyn PacketReader, bytes: usize) {
+    let (mut packets, mut end) = (0, None);
+    loop {
+        match reader.next() {
+            Ok(reader::Next::Packet(placed)) => {
+                let start = placed.start + placed.skip_start;
+                let heard =
+                    u64::from(placed.packet.frames).saturating_sub(placed.skip_start + placed.skip_end);
+                if heard > 0 {
+                    assert!(end.is_none_or(|end| start >= end), "packets overlap");
+                    end = Some(start + heard);
+                }
+                packets += 1;
+            }
+            Ok(reader::Next::Chained) => end = None,
+            Ok(reader::Next::End) | Err(_) => break,
+        }
+        assert!(packets <= 2 * bytes, "more packets than bytes");
+    }
+}
+
+/// A page of one packet.
+#[cfg(fuzzing)]
+pub(super) use ogg::one_page;
+
+/// Opens and decodes `input`, whatever it is, and seeks in it.
+#[cfg(fuzzing)]
+pub(super) fn fuzz(input: &Input) {
+    use super::source::{Block, PcmSource, Step};
+
+    let Ok(mut track) = open(input) else {
+        return;
+    };
+    let mut block = Block::empty();
+    for place in [0, 0, 70, 10_000] {
+        if place > 0 && track.seek(std::time::Duration::from_millis(place)).is_err() {
+            continue;
+        }
+        // Silence for what is lost may be long; that it ends is not asked here.
+        for _ in 0..200 {
+            match track.next(&mut block) {
+                Ok(Step::Ended) | Err(_) => break,
+                Ok(_) => {}
+            }
+        }
+    }
 }

@@ -42,6 +42,8 @@ pub(super) fn find_movie(input: &Input, start: u64) -> Result<Bytes, DecodeError
             break;
         };
         if &header.kind == b"moov" {
+            // Held whole: its tables are asked for every packet. What is read grows with what is there, not with what it
+            // announces.
             let size = header
                 .size
                 .map_or(usize::MAX, |size| usize::try_from(size).unwrap_or(usize::MAX));
@@ -150,6 +152,8 @@ impl Mp4Packets {
 
     /// The first frame of a packet, counted as they are decoded, and how many it has.
     fn frames_of(&self, number: u32) -> (u64, u32) {
+        // Counted, where all packets have the same length: the durations in the tables are in units that may be coarser than
+        // a frame, and the last one is shortened to what is to be heard.
         let fixed = self.info.codec.frames_per_packet;
         if fixed > 0 {
             return (u64::from(number) * u64::from(fixed), fixed);
@@ -177,6 +181,7 @@ impl PacketReader for Mp4Packets {
         };
         let length = length.min(LONGEST) as usize;
         let data = self.window.get(&self.input, at, length)?;
+        // Half a packet decodes to noise.
         if data.len() < length {
             // The file was cut off here.
             return Ok(Next::End);

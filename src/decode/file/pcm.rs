@@ -75,6 +75,7 @@ impl Chunk {
 
     /// Chunks begin at even places.
     fn end(&self) -> u64 {
+        // The byte that fills up is not counted in the length.
         self.start.saturating_add(self.length.next_multiple_of(2))
     }
 
@@ -100,6 +101,7 @@ impl PcmPackets {
                 break;
             };
             match &chunk.name {
+                // RF64 has the lengths of 64 bits here, and all ones in the places where RIFF has them.
                 b"ds64" => {
                     let content = chunk.content(&input, 16)?;
                     long = content
@@ -295,6 +297,7 @@ fn wave_format(content: &[u8]) -> Result<Samples, DecodeError> {
     let mut valid = bits;
     if tag == 0xfffe {
         tag = half(24).ok_or_else(malformed)?;
+        // Bits that are valid stand at the top: a sample of 20 bits in 24 has its scale by the 24.
         valid = half(18)
             .filter(|valid| (1..=bits).contains(valid))
             .unwrap_or(bits);

@@ -140,11 +140,14 @@ impl PushedPackets {
         self.demux.start_segment(Duration::ZERO);
         (self.read_to, self.all) = (place, false);
         self.waiting.clear();
+        // What comes is placed by its own timestamp: it follows nothing.
         (self.last, self.expected) = (self.zero, None);
     }
 
     /// Finds fragments up to the one with `frame`.
     fn search(&mut self, frame: u64) -> Result<(), DecodeError> {
+        // Fragments are found by their headers alone, from one to the next, and only as far as they are needed: over a
+        // network each is a request.
         while let Some(at) = self.unsearched {
             if self.fragments.last().is_some_and(|(first, _)| *first > frame) {
                 break;
@@ -164,6 +167,7 @@ impl PushedPackets {
                         let (version, _, mut fields) = full(&time)?;
                         i64::try_from(fields.u32_or_u64(version == 1)?).ok()
                     });
+                // Fragments without a time are no places to seek to: they are reached from the one before.
                 if let Some(time) = time {
                     let first = trim::to_frames(
                         time - self.zero,

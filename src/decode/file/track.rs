@@ -180,6 +180,8 @@ impl FileTrack {
             }
             Err(PacketError::Fatal(error)) => return Err(error),
         };
+        // The decoder knows better than the container how many frames it made. Of a packet that it refused only the
+        // container knows.
         let frames = decoded.unwrap_or_else(|| u64::from(placed.packet.frames));
         let start = placed.start + placed.skip_start.min(frames);
         let end = placed.start + frames.saturating_sub(placed.skip_end);
@@ -209,6 +211,8 @@ impl FileTrack {
         };
         self.decoded.truncate(at(end));
         self.decoded.drain(..at(from).min(self.decoded.len()));
+        // What is missing between two packets was lost in the file. Silence takes its place before the sound goes out, or
+        // all that follows would be early.
         if from > self.next {
             self.lose(from - self.next);
         }
@@ -231,6 +235,7 @@ impl FileTrack {
         self.lost = true;
         let pre_roll = u64::from(self.decoder.pre_roll());
         self.reader.seek(self.next.saturating_sub(pre_roll))?;
+        // After the reader has arrived: should it be interrupted, the next call begins this again.
         self.decoder.reset();
         self.lost = false;
         Ok(())
@@ -264,6 +269,7 @@ impl PcmSource for FileTrack {
         // What was to be told of other places is not told any more.
         self.events
             .retain(|event| matches!(event, DecodeEvent::FormatChanged(_) | DecodeEvent::TagsChanged(_)));
+        // Another part of a chain, maybe of another codec.
         if *self.reader.info() != before {
             self.change()?;
         }

@@ -175,6 +175,7 @@ impl HlsPcm {
         if let (Some(run), Some(told)) = (&mut self.run, told)
             && run.told != *told
         {
+            // Another initialization section of the same codec: the decoder goes on, and the join is exact.
             if run.told.codec == told.codec {
                 run.renew(told);
             } else {
@@ -369,6 +370,7 @@ impl HlsPcm {
         let missing =
             Duration::from_secs_f64(u32::try_from(frames).map_or(0.0, f64::from) / f64::from(rate.max(1)));
         let before = segment.time.saturating_sub(Duration::from_millis(1));
+        // At least one segment earlier, or the same one would come again.
         target.asked = target.asked.saturating_sub(missing).min(before);
         target.tries += 1;
         // A failed seek leaves the target: the next one that is asked for starts from nothing.

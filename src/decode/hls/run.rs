@@ -249,6 +249,7 @@ impl Run {
             }
         };
         self.last = Some((packet.pts, u32::try_from(frames).unwrap_or(declared)));
+        // Only the last packet of a run is cut short by its container. Which one is the last, the next message tells.
         self.beyond = if packet.frames == 0 {
             0
         } else {
@@ -316,6 +317,7 @@ impl Run {
     /// Puts out what is pending: all of it, or what nothing to come can change.
     pub(super) fn give(&mut self, all: bool, out: &mut Outbox) {
         let channels = self.channels();
+        // Held back: should no packet follow, some of them are padding, and should another run follow, they are faded.
         let keep = if all { 0 } else { self.hold() * channels };
         let ready = self.pending.len().saturating_sub(keep);
         let (Some(spec), Ok(position)) = (self.spec, u64::try_from(self.pending_at)) else {
@@ -359,6 +361,7 @@ impl Run {
     /// Packets before the next one are lost: what is pending goes out, and the next frame that is heard is at `next`.
     pub(super) fn lose(&mut self, out: &mut Outbox) {
         self.give(true, out);
+        // The silence in the place of what is lost goes out by itself, up to here.
         self.emit_from = self.next;
         self.last = None;
         // What the decoder remembers does not belong to what comes: it would be heard in it.

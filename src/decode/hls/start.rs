@@ -33,6 +33,7 @@ impl HlsPcm {
             told.codec.clone()
         };
         if self.begin(first, told, params)? {
+            // Only now: what was collected to be looked at is decoded by the run that it began.
             self.waiting.extend(packets);
         }
         Ok(())
@@ -67,6 +68,8 @@ impl HlsPcm {
         // Before a seek further back is begun: what cannot be decoded is told at once.
         let decoder = self.decoder(&params)?;
         let target = self.target.map(|target| frames(target.time, rate));
+        // A segment may begin behind the pre-roll that the target needs. Without it the first frames would not be those of
+        // an uninterrupted decode.
         if let (Some(target), None) = (target, here) {
             let run = (decoder.pre_roll(), told.roll);
             let pre_roll = u32::from(run.1)
@@ -80,6 +83,7 @@ impl HlsPcm {
                 return Ok(false);
             }
         }
+        // Kept for seeks back: worked out anew there, from durations that are rounded, it would be a frame off.
         self.timeline.set(segment.discontinuity, anchor);
         // What is heard next: the target of a seek, what follows the last frame, or at the start of all what is behind the
         // priming.

@@ -32,6 +32,7 @@ impl Anchor {
     /// clock that wraps has begun anew.
     pub(super) fn frame_of(&self, instant: Instant, rate: u32, near: i64) -> i64 {
         let base = i128::from(rescale(self.frame, self.rate, rate));
+        // In 128 bits and rounded once: two roundings, one for each clock, are a frame off now and then.
         let (ours, theirs) = (i128::from(self.at.scale.max(1)), i128::from(instant.scale.max(1)));
         let mut ticks = i128::from(instant.pts) * ours - i128::from(self.at.pts) * theirs;
         let per_second = ours * theirs;

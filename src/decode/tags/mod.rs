@@ -15,5 +15,5 @@ pub use self::fields::{Chapter, Loudness, Picture, Tags};
 pub(super) use self::{
     mp4::from_movie,
     riff::from_info,
-    symphonia::{add_chapters, add_revision, from_flac_comment, from_flac_picture, from_id3},
+    symphonia::{from_flac_comment, from_flac_picture, from_id3},
 };

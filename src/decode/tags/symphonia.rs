@@ -50,7 +50,7 @@ pub(crate) fn from_flac_picture(body: &[u8], tags: &mut Tags) {
     }
 }
 
-pub(crate) fn add_revision(revision: &MetadataRevision, tags: &mut Tags) {
+fn add_revision(revision: &MetadataRevision, tags: &mut Tags) {
     let containers = std::iter::once(&revision.media);
     for container in containers.chain(revision.per_track.iter().map(|track| &track.metadata)) {
         for tag in &container.tags {
@@ -76,6 +76,7 @@ fn add_tag(tag: &Tag, tags: &mut Tags) {
         .iter()
         .flatten()
         .map(|field| field.value.to_string());
+    // By its own name first: Symphonia has no standard tag for R128, and its ReplayGain is text either way.
     let value = tag.raw.value.to_string();
     for name in std::iter::once(tag.raw.key.clone()).chain(described) {
         if tags.add_named(&name, &value) {
@@ -127,7 +128,7 @@ fn add_pictures(visuals: &[Visual], tags: &mut Tags) {
     }
 }
 
-pub(crate) fn add_chapters(group: &ChapterGroup, tags: &mut Tags) {
+fn add_chapters(group: &ChapterGroup, tags: &mut Tags) {
     for item in &group.items {
         match item {
             ChapterGroupItem::Group(group) => add_chapters(group, tags),

@@ -89,8 +89,9 @@ fn p1_each_kind_of_file_is_what_its_encoder_was_given() {
         }
         let frames = (samples.len() / channels) as f64;
         let seconds = duration.map_or(0.0, |duration| duration.as_secs_f64());
-        let estimated =
-            ["aac", "ts"].iter().any(|suffix| name.ends_with(suffix)) || name.starts_with("tagless");
+        let estimated = ["aac", "ts"].iter().any(|suffix| name.ends_with(suffix))
+            || name.starts_with("tagless")
+            || name == "fragmented.mp4";
         if (seconds * f64::from(format.spec.sample_rate) - frames).abs() > 1.0 && !estimated {
             wrong.push(format!("{name}: {seconds} s of {frames} frames"));
         }
@@ -101,7 +102,6 @@ fn p1_each_kind_of_file_is_what_its_encoder_was_given() {
 #[test]
 fn p2_each_kind_of_file_can_be_sought_in() {
     for (name, row) in rows() {
-        // A frame beyond 1e-4 of another decoder's is one of SILK's.
         let how = if row["pcm"].is_string() {
             How::Equal
         } else if row["codec"] == "HeAac" {
@@ -135,6 +135,10 @@ impl Source for Dripping {
 fn p1_files_are_heard_in_order_of_their_bytes() {
     let mut refused = Vec::new();
     for (name, row) in rows() {
+        // Where a tag at the end begins is known only from the end.
+        if name == "id3-around.flac" {
+            continue;
+        }
         let bytes = fs::read(media().join("table").join(&name)).unwrap();
         let stream = Stream::inline(Dripping(bytes.into()), StreamParams::default());
         let mut decoder = match Decoder::from_stream(stream, &DecodeParams::new()) {

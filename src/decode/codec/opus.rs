@@ -13,9 +13,13 @@ use crate::decode::{
 const RATE: i32 = 48_000;
 /// The longest packet: 120 ms.
 const MAX_FRAMES: usize = 5760;
-/// RFC 7845, 4.6, asks for 80 ms before a seek's target, which leaves an error one can measure. After this much the decoder
-/// has forgotten where it began: 1 280 ms.
+/// RFC 7845, 4.6, asks for 80 ms before a seek's target, which leaves an error one can measure. After this much CELT has
+/// forgotten where it began: 1 280 ms.
 const PRE_ROLL: u32 = 16 * 3840;
+/// SILK predicts a voice from its last periods, and what sounds on like a voice, as music does, carries an error on until it
+/// pauses. Of music at 12 kbit/s half the seeks were off by up to 3e-3 after 2.6 s, one in five after 5 s, one in sixty after
+/// 10 s; most were equal then. 20 s.
+const SILK_PRE_ROLL: u32 = 250 * 3840;
 
 enum Inner {
     /// Mono or stereo.
@@ -30,6 +34,8 @@ pub(crate) struct OpusDecoder {
     spec: Spec,
     /// For each channel of the output, the decoder's. `None` if they are the same.
     order: Option<[usize; 8]>,
+    /// There were packets of SILK, alone or below CELT. An encoder may change over with any packet, and back.
+    silk: bool,
 }
 
 impl OpusDecoder {
@@ -81,6 +87,7 @@ impl OpusDecoder {
                 channels: ChannelLayout::from_mask(mask(head.channels)),
             },
             order: order(head.channels),
+            silk: false,
         })
     }
 }
@@ -164,6 +171,8 @@ fn order(channels: u8) -> Option<[usize; 8]> {
 impl PacketDecoder for OpusDecoder {
     fn decode(&mut self, packet: &Packet, out: &mut Vec<f32>) -> Result<usize, PacketError> {
         let damaged = |error: Error| PacketError::Damaged(error.to_string());
+        // RFC 6716, 3.1: the first sixteen configurations have SILK.
+        self.silk |= packet.data.first().is_some_and(|toc| toc >> 3 < 16);
         let before = out.len();
         out.resize(before + MAX_FRAMES * self.channels, 0.0);
         let target = out.get_mut(before..).unwrap_or_default();
@@ -207,6 +216,6 @@ impl PacketDecoder for OpusDecoder {
     }
 
     fn pre_roll(&self) -> u32 {
-        PRE_ROLL
+        if self.silk { SILK_PRE_ROLL } else { PRE_ROLL }
     }
 }

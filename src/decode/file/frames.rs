@@ -426,5 +426,7 @@ pub(super) fn reveal_replication<'a>(codec: &mut CodecParams, packets: impl Iter
         codec.codec = Codec::HeAac;
         codec.sample_rate *= 2;
         codec.frames_per_packet *= 2;
+        // One channel may be two, by parametric stereo that begins with any packet: the decoder gives two from the first one on.
+        codec.channels = codec.channels.max(2);
     }
 }

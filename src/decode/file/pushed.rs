@@ -14,7 +14,7 @@ use super::{
     reader::{Next, PacketReader, Placed},
 };
 use crate::decode::{
-    DecodeError,
+    Container, DecodeError,
     demux::boxes::{Header, boxes, child, full},
     error::MalformedSnafu,
     packet::{Demux, Packet, TrackInfo},
@@ -116,10 +116,14 @@ impl PushedPackets {
             _ => told,
         };
         self.expected = Some(start + u64::from(frames));
+        // Only fragments declare a length that is not the decoder's, and units coarser than a frame are rounded.
+        let unit = self.info.codec.sample_rate.div_ceil(self.info.time_scale.max(1));
+        let beyond = frames.saturating_sub(packet.frames);
+        let declared = self.info.container == Container::FragmentedMp4 && packet.frames > 0 && beyond >= unit;
         Placed {
             start,
             skip_start: 0,
-            skip_end: 0,
+            skip_end: if declared { beyond.into() } else { 0 },
             packet: Packet { frames, ..packet },
         }
     }
@@ -216,7 +220,22 @@ impl PacketReader for PushedPackets {
     }
 
     fn next(&mut self) -> Result<Next, DecodeError> {
-        Ok(self.read()?.map_or(Next::End, Next::Packet))
+        let Some(mut placed) = self.read()? else {
+            return Ok(Next::End);
+        };
+        // Padding is what the last packet has beyond its declared length. Which one is the last, the next one tells.
+        if placed.skip_end > 0 && self.waiting.is_empty() {
+            match self.read() {
+                Ok(None) => return Ok(Next::Packet(placed)),
+                Ok(Some(next)) => self.waiting.push_front(next),
+                Err(error) => {
+                    self.waiting.push_front(placed);
+                    return Err(error);
+                }
+            }
+        }
+        placed.skip_end = 0;
+        Ok(Next::Packet(placed))
     }
 
     fn is_seekable(&self) -> bool {

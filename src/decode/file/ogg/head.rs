@@ -98,7 +98,7 @@ impl Head {
                     from_flac_comment(comments, &mut self.tags);
                 } else if packet.starts_with(b"\x05vorbis") {
                     *modes = long_modes(packet).unwrap_or_default();
-                    self.params.extra_data = [&self.params.extra_data, packet].concat().into();
+                    self.params.extra_data = [&self.params.extra_data[..], packet].concat().into();
                     self.ready = true;
                 }
             }

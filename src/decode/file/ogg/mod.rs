@@ -12,7 +12,7 @@ mod packets;
 mod page;
 
 #[cfg(fuzzing)]
-pub(super) use self::page::one_page;
+pub(in crate::decode) use self::page::one_page;
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ use self::{
 };
 use super::{
     input::Input,
-    reader::{Next, PacketReader, Placed},
+    reader::{Next, PacketReader},
 };
 use crate::decode::{
     Codec, Container, DecodeError, Tags, Trim, error::MalformedSnafu, packet::TrackInfo, source::time_of,
@@ -229,40 +229,4 @@ fn plays(packets: &Packets) -> Option<Duration> {
         .map(|(_, end)| end.saturating_sub(packets.priming()));
     let frames = packets.head.total.or(told)?;
     Some(time_of(frames, packets.head.params.sample_rate))
-}
-
-#[cfg(test)]
-mod experiment {
-    use super::*;
-    #[test]
-    fn opus_pre_roll() {
-        for name in std::env::var("OPUS_FILES").unwrap().split(',') {
-            let input = Input::from_reader(std::io::Cursor::new(std::fs::read(name).unwrap())).unwrap();
-            let mut reader = OggPackets::open(input, 0).unwrap();
-            let mut packets = vec![];
-            while let Next::Packet(p) = reader.next().unwrap() { packets.push(p); }
-            let per = packets[5].packet.frames as usize;
-            let ch = usize::from(reader.info().codec.channels);
-            let mut all = vec![];
-            let mut d = crate::decode::codec::open(&reader.info().codec).unwrap();
-            for p in &packets { d.decode(&p.packet, &mut all).unwrap(); }
-            for pre in [4, 16, 32, 64, 128, 256, 512, 1024] {
-                let mut errs = vec![];
-                let n = packets.len();
-                for k in 0..60 {
-                    let t = (k * 7919 + 1300) % (n - 10);
-                    let start = t.saturating_sub(pre);
-                    let mut d = crate::decode::codec::open(&reader.info().codec).unwrap();
-                    let mut out = vec![];
-                    for p in &packets[start..t + 6] { d.decode(&p.packet, &mut out).unwrap(); }
-                    let got = &out[(t - start) * per * ch..];
-                    let want = &all[t * per * ch..][..got.len()];
-                    let e = got.iter().zip(want).map(|(a, b)| (a - b).abs()).fold(0.0_f32, f32::max);
-                    errs.push(e);
-                }
-                errs.sort_by(f32::total_cmp);
-                eprintln!("{name} pre {pre}: median {:e} max {:e} over1e-4 {}", errs[30], errs[59], errs.iter().filter(|e| **e > 1e-4).count());
-            }
-        }
-    }
 }

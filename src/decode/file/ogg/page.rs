@@ -244,7 +244,7 @@ impl Pages {
 
 /// A page of one packet.
 #[cfg(any(test, fuzzing))]
-pub(in crate::decode::file) fn one_page(
+pub(in crate::decode) fn one_page(
     serial: u32,
     sequence: u32,
     flags: u8,
@@ -269,7 +269,7 @@ pub(in crate::decode::file) fn one_page(
 
 /// Writes a page's checksum.
 #[cfg(any(test, fuzzing))]
-pub(in crate::decode::file) fn seal(page: &mut [u8]) {
+pub(in crate::decode) fn seal(page: &mut [u8]) {
     if let Some(sum) = page.get_mut(22..26) {
         sum.fill(0);
     }

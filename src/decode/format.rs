@@ -71,10 +71,6 @@ pub enum Container {
     Wav,
     /// AIFF and AIFF-C.
     Aiff,
-    /// Matroska, WebM.
-    Matroska,
-    /// Core Audio Format.
-    Caf,
 }
 
 impl fmt::Display for Container {
@@ -89,8 +85,6 @@ impl fmt::Display for Container {
             Self::Flac => "FLAC",
             Self::Wav => "WAV",
             Self::Aiff => "AIFF",
-            Self::Matroska => "Matroska",
-            Self::Caf => "CAF",
         })
     }
 }

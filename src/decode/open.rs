@@ -1,14 +1,19 @@
 //! From a place to a decoder.
 
 use std::io::{Read, Seek};
+#[cfg(feature = "file")]
+use std::{ops::Range, sync::Arc};
 
 use super::{DecodeError, DecodeParams, Decoder, file, source::PcmSource};
-#[cfg(feature = "file")]
-use crate::file::{FileSource, Location};
 #[cfg(all(feature = "file", feature = "hls"))]
 use crate::media::NotMediaReason;
 #[cfg(feature = "hls")]
 use crate::{decode::hls::HlsPcm, hls::HlsSource, stream::StreamParams};
+#[cfg(feature = "file")]
+use crate::{
+    file::{FileError, FileSource, Location},
+    storage::StreamingResource,
+};
 use crate::{
     io::StreamReader,
     stream::{Source, Stream},
@@ -109,10 +114,13 @@ impl Decoder {
         params: &DecodeParams,
         mode: OpenMode,
     ) -> Result<Self, DecodeError> {
-        let input = file::Input::from_resource(source.open_reader(mode).await?);
+        let reader = source.open_reader(mode).await?;
+        let resource = reader.resource().clone();
+        let input = file::Input::from_resource(reader);
         let interrupt = input.interrupt();
         let params = params.clone();
-        let opened = unblock(interrupt, move || Self::from_input(&input, &params)).await?;
+        let mut opened = unblock(interrupt, move || Self::from_input(&input, &params)).await?;
+        opened.set_arrived(Arc::new(move || shares(&resource)));
         // A look-ahead in time needs to know what a second takes.
         if let Some(bits) = opened.format().bit_rate {
             source.set_bytes_per_second(bits.div_ceil(8));
@@ -148,6 +156,21 @@ impl Decoder {
         let track: Box<dyn PcmSource> = Box::new(file::open(input)?);
         Self::with_source(track, params.target())
     }
+}
+
+/// Which parts of a file are there, as shares of its length.
+#[cfg(feature = "file")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "shown as a bar, which is not a millionth of its length wrong"
+)]
+fn shares(resource: &StreamingResource<FileError>) -> Vec<Range<f64>> {
+    let len = resource.len().unwrap_or(0).max(1) as f64;
+    let there = resource.available();
+    there
+        .iter()
+        .map(|part| part.start as f64 / len..part.end as f64 / len)
+        .collect()
 }
 
 /// Whether a file turned out to be a playlist. It is commonly refused before it is stored; what an app accepted, or what

@@ -364,6 +364,7 @@ fn p1_what_other_encoders_write() {
     }
 }
 
+/// P4.
 #[test]
 fn p4_another_rate_and_other_channels_keep_the_length() {
     let Some(file) = made("six.flac", &["-c:a", "flac", "-ac", "6"]) else {

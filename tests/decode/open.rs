@@ -54,6 +54,37 @@ fn files_over_http_are_those_on_the_disk() {
     }
 }
 
+/// P7.
+#[test]
+fn p7_what_has_arrived_can_be_shown() {
+    let world = world();
+    let gate = world.server.gate();
+    let held = Rule::new().gate_after(200_000, &gate);
+    world.server.rule("/files/piece.mp3", held);
+    let decoder = world.open("/files/piece.mp3", OpenMode::Online).unwrap();
+    let whole = decoder.duration().unwrap();
+    let [part] = &decoder.buffered()[..] else {
+        panic!("one stretch from the start on")
+    };
+    assert!(part.start.is_zero() && part.end > Duration::ZERO && part.end < whole);
+
+    let mut output = decoder.into_output(OutputParams::default()).unwrap();
+    let handle = output.handle();
+    gate.open();
+    let mut buffer = [0.0; 4096];
+    while !output.is_ended() {
+        output.pull(&mut buffer);
+    }
+    assert_eq!(handle.buffered(), [Duration::ZERO..whole]);
+
+    let local = block_on(Decoder::open(
+        bundled("piece.mp3"),
+        &DecodeParams::new(),
+        OpenMode::Online,
+    ));
+    assert_eq!(local.unwrap().buffered(), [Duration::ZERO..whole]);
+}
+
 #[test]
 fn paths_are_opened_as_well() {
     let path = bundled("piece.flac");

@@ -287,6 +287,46 @@ fn p9_a_track_queued_by_the_handle_follows() {
     });
 }
 
+/// P9: what is queued behind a track that failed waits for a skip. Often, as the thread may or may not look between the two
+/// commands.
+#[test]
+fn p9_a_failure_is_told_once_and_a_skip_goes_on() {
+    let (want, _) = whole(&bundled("piece.wav"));
+    for _ in 0..20 {
+        let failing = Failing(Cursor::new(std::fs::read(bundled("piece.wav")).unwrap()));
+        let first = Decoder::from_reader(failing, &DecodeParams::new()).unwrap();
+        let mut output = first.into_output(OutputParams::default()).unwrap();
+        let handle = output.handle();
+        let mut events = handle.events();
+        drain(&mut output);
+        while events.try_next().is_ok() {}
+        handle.then(open(&bundled("piece.wav"), &DecodeParams::new()));
+        block_on(handle.skip()).unwrap();
+        assert!(drain(&mut output) == want);
+        while events.try_next().unwrap() != Some(DecodeEvent::Ended) {}
+    }
+}
+
+/// Bytes behind half of the file cannot be read.
+struct Failing(Cursor<Vec<u8>>);
+
+impl Read for Failing {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let left = (self.0.get_ref().len() as u64 / 2).saturating_sub(self.0.position());
+        if left == 0 {
+            return Err(io::Error::other("no such bytes"));
+        }
+        let most = buffer.len().min(left as usize);
+        self.0.read(&mut buffer[..most])
+    }
+}
+
+impl Seek for Failing {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        self.0.seek(to)
+    }
+}
+
 #[test]
 fn blocks_are_a_stream_that_can_be_sought_in() {
     let (want, _) = whole(&bundled("piece.flac"));

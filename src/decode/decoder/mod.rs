@@ -18,10 +18,12 @@ mod track;
 use std::collections::VecDeque;
 use std::fmt;
 use std::mem;
-use std::sync::Arc;
+use std::ops::Range;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 pub use interrupt::DecodeInterrupter;
+pub(super) use track::{Arrived, buffered};
 
 use self::track::Track;
 use super::{
@@ -282,6 +284,29 @@ impl Decoder {
         self.tracks
             .get(self.heard)
             .and_then(|track| track.source.duration())
+    }
+
+    /// Which parts of the track are there by now, so that they can be decoded without waiting for the network. Places in a
+    /// file are taken for places in time, as if every second took as many bytes: good for a progress bar. Empty where it is
+    /// not known: for HLS, and where the duration is unknown.
+    pub fn buffered(&self) -> Vec<Range<Duration>> {
+        let arrived = self
+            .tracks
+            .get(self.heard)
+            .and_then(|track| track.arrived.clone());
+        buffered(arrived.as_deref(), self.duration())
+    }
+
+    /// What [`buffered`](Self::buffered) asks. It ends with the track.
+    pub(super) fn arrived(&self) -> Option<Weak<Arrived>> {
+        let track = self.tracks.get(self.heard)?;
+        track.arrived.as_ref().map(Arc::downgrade)
+    }
+
+    pub(super) fn set_arrived(&mut self, arrived: Arc<Arrived>) {
+        if let Some(track) = self.tracks.front_mut() {
+            track.arrived = Some(arrived);
+        }
     }
 
     /// Sample rate and channels of the blocks.

@@ -1,6 +1,8 @@
 //! One track of a decoder's queue: its source, and what was decoded ahead when it was opened.
 
 use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::decode::{
@@ -16,6 +18,24 @@ pub(super) struct Track {
     /// It was decoded, and has to begin anew when it is its turn.
     pub(super) used: bool,
     pub(super) format: Format,
+    pub(super) arrived: Option<Arc<Arrived>>,
+}
+
+/// Which parts of a track's file are there, as shares of the whole.
+pub(in crate::decode) type Arrived = dyn Fn() -> Vec<Range<f64>> + Send + Sync;
+
+/// Shares of a file as times of its track.
+pub(in crate::decode) fn buffered(
+    arrived: Option<&Arrived>,
+    duration: Option<Duration>,
+) -> Vec<Range<Duration>> {
+    let (Some(arrived), Some(duration)) = (arrived, duration) else {
+        return Vec::new();
+    };
+    let shares = arrived().into_iter();
+    shares
+        .map(|part| duration.mul_f64(part.start)..duration.mul_f64(part.end))
+        .collect()
 }
 
 enum Ahead {
@@ -56,6 +76,7 @@ impl Track {
             ahead,
             used: false,
             format,
+            arrived: None,
         })
     }
 

@@ -1,11 +1,12 @@
 //! The remote control of an output.
 
 use std::fmt;
-use std::sync::Arc;
+use std::ops::Range;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use super::{events::DecodeEvents, link::Link};
-use crate::decode::{DecodeError, Decoder, Format, Tags};
+use crate::decode::{DecodeError, Decoder, Format, Tags, decoder::buffered};
 
 /// Commands an [`Output`](super::Output) or [`Blocks`](super::Blocks), and tells what is heard, from any thread.
 ///
@@ -74,6 +75,16 @@ impl PlayHandle {
     pub fn duration(&self) -> Option<Duration> {
         let now = self.link.timeline().now(self.link.meter.heard());
         now.and_then(|(playing, ..)| playing.duration)
+    }
+
+    /// Which parts of the track that is heard are there by now. See [`Decoder::buffered`].
+    pub fn buffered(&self) -> Vec<Range<Duration>> {
+        let now = self.link.timeline().now(self.link.meter.heard());
+        let Some((playing, ..)) = now else {
+            return Vec::new();
+        };
+        let arrived = playing.arrived.as_ref().and_then(Weak::upgrade);
+        buffered(arrived.as_deref(), playing.duration)
     }
 
     /// What the track is that is heard; `None` before any sound was decoded.

@@ -1,18 +1,32 @@
 //! What is heard when: places and events by the sample at which they are heard.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::fmt;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use crate::decode::{DecodeError, DecodeEvent, Decoder, Format, Spec, Tags, source::time_of};
+use crate::decode::{
+    DecodeError, DecodeEvent, Decoder, Format, Spec, Tags, decoder::Arrived, source::time_of,
+};
 
 /// What is known of a track.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(super) struct Playing {
     pub(super) format: Format,
     pub(super) duration: Option<Duration>,
     pub(super) seekable: bool,
     pub(super) tags: Arc<Tags>,
+    /// A handle must not keep a track's file open: this ends with the decoder.
+    pub(super) arrived: Option<Weak<Arrived>>,
+}
+
+impl fmt::Debug for Playing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Playing")
+            .field("format", &self.format)
+            .field("duration", &self.duration)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Playing {
@@ -23,6 +37,7 @@ impl Playing {
             duration: decoder.duration(),
             seekable: decoder.is_seekable(),
             tags: Arc::clone(decoder.tags()),
+            arrived: decoder.arrived(),
         }
     }
 }

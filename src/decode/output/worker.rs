@@ -56,6 +56,8 @@ pub(super) struct Worker<S> {
     /// Where tracks begin that are not heard yet.
     begins: VecDeque<u64>,
     over: bool,
+    /// Decoding has failed: only a seek or a skip goes on.
+    failed: bool,
     /// How decoding ended, if the sink has not taken that yet.
     ending: Option<Result<(), DecodeError>>,
 }
@@ -89,6 +91,7 @@ impl<S: Sink> Worker<S> {
             expected: None,
             begins: VecDeque::new(),
             over: false,
+            failed: false,
             ending: None,
         }
     }
@@ -176,6 +179,7 @@ impl<S: Sink> Worker<S> {
 
     fn end(&mut self, ending: Result<(), DecodeError>) {
         self.over = true;
+        self.failed = ending.is_err();
         self.ending = Some(ending);
         self.meter.set_end(Some(self.written));
     }
@@ -241,8 +245,11 @@ impl<S: Sink> Worker<S> {
         match command {
             Command::Then(next) => {
                 self.decoder.then(*next);
-                (self.over, self.ending) = (false, None);
-                self.meter.set_end(None);
+                // A track that failed would only fail again, and be told a second time.
+                if !self.failed {
+                    (self.over, self.ending) = (false, None);
+                    self.meter.set_end(None);
+                }
             }
             Command::Seek { time, answer } => self.leave(&answer, |decoder| decoder.seek(time)),
             Command::Skip { answer } => self.leave(&answer, |decoder| match decoder.skip() {
@@ -284,7 +291,7 @@ impl<S: Sink> Worker<S> {
         self.hand.clear();
         self.hand_at = 0;
         (self.playing, self.expected) = (None, None);
-        (self.over, self.ending) = (false, None);
+        (self.over, self.failed, self.ending) = (false, false, None);
         // The end first: a pull that has dropped the stale samples stands exactly where the old end was.
         self.meter.set_end(None);
         {

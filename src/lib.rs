@@ -1,23 +1,28 @@
-//! Audio bytes from HTTP files and HLS trees to a decoder, through a bounded stream and a crash-safe disk cache.
+//! From a URL to samples: audio from HTTP files and HLS, through a crash-safe disk cache, decoded exact to the frame.
 //!
-#![cfg_attr(feature = "hls", doc = "```no_run")]
-#![cfg_attr(not(feature = "hls"), doc = "```ignore")]
-//! use futures_lite::StreamExt;
-//! use kithara::cache::AssetCache;
-//! use kithara::hls::{HlsParams, HlsSource};
-//! use kithara::net::{HttpClient, Url};
-//! use kithara::stream::{Stream, StreamParams};
+#![cfg_attr(all(feature = "decode", feature = "file"), doc = "```no_run")]
+#![cfg_attr(not(all(feature = "decode", feature = "file")), doc = "```ignore")]
+//! use kithara::decode::{DecodeParams, Decoder};
+//! use kithara::media::{Access, OpenMode};
+//! use kithara::{cache::AssetCache, net::HttpClient};
 //!
-//! # async fn play(url: Url, mut decode: impl FnMut(&[u8])) -> Result<(), Box<dyn std::error::Error>> {
+//! # async fn play(
+//! #     url: &str,
+//! #     mut speaker: impl FnMut(&[f32]),
+//! # ) -> Result<(), Box<dyn std::error::Error>> {
 //! let cache = AssetCache::builder("music").max_bytes(1 << 30).open().await?;
-//! let track = HlsSource::new(url, HlsParams::new(HttpClient::new()?, cache));
-//! let mut bytes = Stream::new(track, StreamParams::default());
-//! while let Some(chunk) = bytes.try_next().await? {
-//!     decode(&chunk);
+//! let params = DecodeParams::new().access(Access::new(HttpClient::new()?, cache));
+//! let mut track = Decoder::open(url, &params, OpenMode::Online).await?;
+//! while let Some(block) = track.next_block()? {
+//!     speaker(block.samples()); // interleaved; block.spec() has rate and channels
 //! }
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! What was played once plays again with [`OpenMode::Offline`](media::OpenMode), without a connection. [`decode`] shows
+//! how an app seeks, queues tracks and feeds a sound card. An app with a decoder of its own takes the bytes: from
+//! [`mod@file`] as `Read + Seek`, from [`hls`] as a stream.
 //!
 //! # The parts
 //!
@@ -46,9 +51,10 @@
 //! | `webpki-roots` | https with Mozilla's certificates compiled in | webpki-roots |
 //! | `file` | [`mod@file`]: HTTP and local files, random access while they arrive; [`media`] | `stream`, `cache`, `net`, `io` |
 //! | `hls` | [`hls`]; [`media`] | `stream`, `cache`, `net`, quick-m3u8, aes, cbc |
-//! | `decode` | [`decode`] | `io`, `stream`, symphonia |
+//! | `decode` | [`decode`]; with `file` and `hls` what those bring | `io`, `stream`, symphonia, rubato |
 //! | `opus` | Opus for it, in pure Rust | `decode`, opus-pure |
 //! | `he-aac` | HE-AAC, and AAC of more than two channels, in pure Rust | `decode`, syom |
+//! | `rodio` | [`decode::Output`] as a source of rodio's, without a sound card's backend | `decode`, rodio |
 //! | `test-util` | [`stream::contract`], checks for sources of one's own; `storage::testing` and `cache::testing`, a disk that fails and a cache on it | |
 //! | `full` | all but `webpki-roots` and `test-util` | |
 //!
@@ -80,6 +86,6 @@ pub mod storage;
 #[cfg(feature = "stream")]
 pub mod stream;
 
-#[cfg(all(doctest, feature = "hls"))]
+#[cfg(all(doctest, feature = "decode", feature = "file", feature = "hls"))]
 #[doc = include_str!("../README.md")]
 mod readme {}

@@ -1,7 +1,12 @@
-//! The README's cache section, compiled and run with the feature `cache` alone; with `hls` all of the README is a doctest.
+//! The README's first code and its cache section, compiled and run: the cache section with the feature `cache` alone. With
+//! `decode`, `file` and `hls` all of the README is a doctest.
 
 #![cfg(feature = "cache")]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+#[cfg(all(feature = "decode", feature = "file"))]
+#[path = "readme/sound.rs"]
+mod sound;
 
 // README, from here
 use kithara::cache::{AssetCache, AssetId, CacheError, CachePath};
@@ -31,9 +36,11 @@ fn the_cache_section_does_what_it_says() {
 
 #[test]
 fn the_readme_shows_this_code() {
-    let here = include_str!("readme.rs");
-    let (_, after) = here.split_once("// README, from here\n").unwrap();
-    let (code, _) = after.split_once("// to here\n").unwrap();
     let readme = include_str!("../README.md").replace("\r\n", "\n");
-    assert!(readme.contains(&format!("```rust\n{code}```")), "{code}");
+    for here in [include_str!("readme.rs"), include_str!("readme/sound.rs")] {
+        let here = here.replace("\r\n", "\n");
+        let (_, after) = here.split_once("// README, from here\n").unwrap();
+        let (code, _) = after.split_once("// to here\n").unwrap();
+        assert!(readme.contains(&format!("```rust\n{code}```")), "{code}");
+    }
 }

@@ -30,7 +30,7 @@ const FLOORS: [(&str, u8); 11] = [
     ("offline", 5),
 ];
 
-/// Packages that are discontinued or awkward, each with the one file that may name it.
+/// Packages that are discontinued or awkward, or a codec's (P8), each with the one file that may name it.
 const CONFINED: [(&str, &str); 6] = [
     ("async_std", "rt.rs"),
     ("bincode", "cache/codec.rs"),

@@ -1,7 +1,13 @@
-//! The media in `tests/media`, what is expected of it, and a scale for directories.
+//! The media in `tests/media`, what is expected of it, an encrypted copy, and a scale for directories.
 
 use std::path::{Path, PathBuf};
 use std::{fs, io};
+
+use aes::Aes128;
+use cbc::Encryptor;
+use cbc::cipher::{BlockModeEncrypt, KeyIvInit, block_padding::Pkcs7};
+
+use crate::Server;
 
 /// The folder `tests/media` of this repository.
 pub fn media() -> PathBuf {
@@ -51,6 +57,37 @@ pub fn disk_bytes(path: impl AsRef<Path>) -> u64 {
             .sum()
     }
     count(path.as_ref())
+}
+
+/// Serves the tree of the Media Playlist at the path `playlist` of the test media a second time, as `<to>/playlist.m3u8`:
+/// encrypted with AES-128, the Media Sequence Numbers as IVs (RFC 8216, 5.2).
+///
+/// # Errors
+///
+/// If a file of the tree cannot be read.
+pub fn serve_encrypted(server: &Server, playlist: &str, to: &str) -> io::Result<()> {
+    let path = media().join(playlist.trim_start_matches('/'));
+    let text = fs::read_to_string(&path)?;
+    let key = [0x5a; 16];
+    let first = text
+        .lines()
+        .find_map(|line| line.strip_prefix("#EXT-X-MEDIA-SEQUENCE:"));
+    let first: u128 = first.and_then(|number| number.parse().ok()).unwrap_or(0);
+    let segments = text
+        .lines()
+        .filter(|line| !line.is_empty() && !line.starts_with('#'));
+    for (number, segment) in (first..).zip(segments) {
+        let clear = fs::read(path.with_file_name(segment))?;
+        let cipher = Encryptor::<Aes128>::new(&key.into(), &number.to_be_bytes().into());
+        server.serve_bytes(
+            format!("{to}/{segment}"),
+            cipher.encrypt_padded_vec::<Pkcs7>(&clear),
+        );
+    }
+    let keyed = text.replacen("#EXTINF", "#EXT-X-KEY:METHOD=AES-128,URI=\"key\"\n#EXTINF", 1);
+    server.serve_bytes(format!("{to}/key"), key);
+    server.serve_bytes(format!("{to}/playlist.m3u8"), keyed.into_bytes());
+    Ok(())
 }
 
 #[cfg(test)]

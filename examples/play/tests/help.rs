@@ -5,7 +5,7 @@
 use std::process::{Command, Output};
 
 fn run(argument: &str) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_play_url"))
+    Command::new(env!("CARGO_BIN_EXE_play"))
         .arg(argument)
         .output()
         .unwrap()
@@ -18,7 +18,7 @@ fn it_answers_help() {
         (output.status.code(), output.stderr.as_slice()),
         (Some(0), &[][..])
     );
-    assert!(output.stdout.starts_with(b"usage: play_url "));
+    assert!(output.stdout.starts_with(b"usage: play "));
 }
 
 #[test]
@@ -29,8 +29,5 @@ fn it_fails_in_one_line() {
         (output.status.code(), output.stdout.as_slice()),
         (Some(1), &[][..])
     );
-    assert!(
-        said.starts_with("play_url: ") && said.lines().count() == 1,
-        "{said}"
-    );
+    assert!(said.starts_with("play: ") && said.lines().count() == 1, "{said}");
 }

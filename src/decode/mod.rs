@@ -79,7 +79,7 @@
 //! let mut buffer = [0.0_f32; 960];
 //! let filled = output.pull(&mut buffer);
 //! buffer[filled..].fill(0.0);
-//! # assert_eq!(player.position().as_millis(), 10);
+//! # assert!(player.position().as_millis() <= 10); // The thread may just have begun.
 //! # Ok(())
 //! # }
 //! ```

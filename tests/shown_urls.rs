@@ -50,15 +50,15 @@ fn w18_host_and_file_name_alone_are_shown_where_the_app_says_so() {
     ] {
         let rule = server.rule("/secret/a.mp3", rule.first(1));
         let request = Request::get(Url::parse(&server.url("/secret/a.mp3")).unwrap());
-        told.push_str(&format!("{request:?}"));
+        told.extend([format!("{request:?}")]);
         match block_on(client.send(request)) {
             Ok(response) => {
-                told.push_str(&format!("{response:?}"));
+                told.extend([format!("{response:?}")]);
                 if let Err(error) = block_on(response.bytes(5)) {
-                    told.push_str(&format!("{error} {error:?}"));
+                    told.extend([format!("{error} {error:?}")]);
                 }
             }
-            Err(error) => told.push_str(&format!("{error} {error:?}")),
+            Err(error) => told.extend([format!("{error} {error:?}")]),
         }
         assert_eq!(rule.hits(), 1);
     }

@@ -9,7 +9,7 @@ use crate::rig::{Cache, builder, files_below, online, play, url};
 fn track(server: &Server, uris: &[String]) -> String {
     let mut text = "#EXTM3U\n#EXT-X-TARGETDURATION:6\n".to_owned();
     for uri in uris {
-        text.push_str(&format!("#EXTINF:6,\n{uri}\n"));
+        text.extend(["#EXTINF:6,\n", uri, "\n"]);
     }
     server.serve_bytes("/list.m3u8", format!("{text}#EXT-X-ENDLIST\n").into_bytes());
     server.url("/list.m3u8")

@@ -365,10 +365,10 @@ fn c14_a_hook_that_logs_shows_no_secret() {
     struct Shared(Arc<Shows>);
     impl RequestHook for Shared {
         fn sign(&self, outgoing: &mut Outgoing<'_>) {
-            self.0.0.lock().unwrap().push_str(&format!("{outgoing:?}"));
+            self.0.0.lock().unwrap().extend([format!("{outgoing:?}")]);
         }
         fn refused<'a>(&'a self, refused: Refused<'a>) -> Renewing<'a> {
-            self.0.0.lock().unwrap().push_str(&format!("{refused:?}"));
+            self.0.0.lock().unwrap().extend([format!("{refused:?}")]);
             Box::pin(future::ready(None))
         }
     }

@@ -62,7 +62,7 @@ fn w24_a_coding_that_was_not_asked_for_is_named() {
 /// W24: what browsers take.
 #[test]
 fn w24_odd_lines_of_a_head_are_passed_over() {
-    let many: String = (0..150).map(|i| format!("Set-Cookie: c{i}=1\r\n")).collect();
+    let many: String = "Set-Cookie: c=1\r\n".repeat(150);
     for fields in [
         "no colon at all",
         "icy notice: <BR>This stream requires a player",

@@ -87,7 +87,7 @@ fn n11_a_proxy_that_refuses_is_told() {
     let server = server_with(10);
     let plan = || ProxyPlan::to(server.addr());
     let socks = |plan: ProxyPlan| FakeProxy::socks5(plan).unwrap();
-    let tried = |scheme: &str, credentials: &str, fake: &FakeProxy| {
+    let failure_of = |scheme: &str, credentials: &str, fake: &FakeProxy| {
         let client = through(proxy(scheme, credentials, fake));
         let error = fetch(&client, music("/a.bin")).unwrap_err();
         let told = format!("{error} {error:?}");
@@ -99,7 +99,7 @@ fn n11_a_proxy_that_refuses_is_told() {
         (socks(plan().refuse(5)), 5, true),
         (socks(plan().refuse(8)), 8, false),
     ] {
-        let (error, tries) = tried("socks5", "", &fake);
+        let (error, count) = failure_of("socks5", "", &fake);
         match &error {
             NetError::Proxy {
                 failure: ProxyFailure::Socks(told),
@@ -114,7 +114,7 @@ fn n11_a_proxy_that_refuses_is_told() {
             other => panic!("{other:?}"),
         }
         assert_eq!(
-            (error.is_transient(), tries),
+            (error.is_transient(), count),
             (transient, if transient { 6 } else { 1 })
         );
     }
@@ -122,7 +122,7 @@ fn n11_a_proxy_that_refuses_is_told() {
         ("", socks(plan().credentials("user", "secret"))),
         ("user:other-secret@", socks(plan().credentials("user", "secret"))),
     ] {
-        let (error, _) = tried("socks5", credentials, &fake);
+        let (error, _) = failure_of("socks5", credentials, &fake);
         assert!(
             matches!(
                 error,
@@ -134,7 +134,7 @@ fn n11_a_proxy_that_refuses_is_told() {
             "{error:?}"
         );
     }
-    let (error, _) = tried("socks5", "", &socks(plan().garbage()));
+    let (error, _) = failure_of("socks5", "", &socks(plan().garbage()));
     assert!(
         matches!(
             error,
@@ -147,7 +147,7 @@ fn n11_a_proxy_that_refuses_is_told() {
     );
     // What an HTTP proxy forwards, it answers itself.
     let fake = FakeProxy::http(plan().credentials("user", "secret")).unwrap();
-    let (error, _) = tried("http", "user:other-secret@", &fake);
+    let (error, _) = failure_of("http", "user:other-secret@", &fake);
     assert!(error.status() == Some(407) && error.is_forbidden(), "{error:?}");
 }
 

@@ -19,16 +19,16 @@ impl Raw {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = Url::parse(&format!("http://{}/a.bin", listener.local_addr().unwrap())).unwrap();
         let heads = Arc::new(Mutex::new(Vec::new()));
-        let heard = Arc::clone(&heads);
+        let log = Arc::clone(&heads);
         // Ends with the test's process: it waits for a connection.
         thread::spawn(move || {
-            for mut socket in listener.incoming().flatten() {
-                let Some(head) = read_head(&mut socket) else {
+            for mut client in listener.incoming().flatten() {
+                let Some(head) = read_head(&mut client) else {
                     continue;
                 };
-                heard.lock().unwrap().push(head.clone());
+                log.lock().unwrap().push(head.clone());
                 // The client may have seen enough.
-                drop(socket.write_all(&answer(&head)));
+                drop(client.write_all(&answer(&head)));
             }
         });
         Self { url, heads }

@@ -396,14 +396,18 @@ mod tests {
             None,
             "on the way back from elsewhere"
         );
-        let own = Request::get(url("http://h/a")).credentials_of(&url("http://user:p@h/"));
-        assert_eq!(
-            sent(&own, "http://h/a", true)
-                .headers()
-                .get(header::AUTHORIZATION)
-                .cloned(),
-            basic(b"user:p")
-        );
+    }
+
+    /// W16: and for the source's other URLs there, where they have none of their own.
+    #[cfg(any(feature = "file", feature = "hls"))]
+    #[test]
+    fn a_request_takes_the_credentials_of_its_source() {
+        for (own, plain) in [("http://h/a", b"user:p"), ("http://else:q@h/a", b"else:q")] {
+            let request = Request::get(url(own)).credentials_of(&url("http://user:p@h/"));
+            let message = sent(&request, own, true);
+            let expected = format!("Basic {}", base64(plain));
+            assert_eq!(message.headers()[header::AUTHORIZATION], expected);
+        }
     }
 
     #[test]

@@ -120,9 +120,8 @@ pub(crate) fn sought(name: &str, decoder: &mut Decoder, all: &[f32], seeks: usiz
 /// What is heard is most like the place that was sought, and less like those around it; how much so. Silence is like
 /// anything.
 fn aligned(name: &str, heard: &[f32], all: &[f32], frame: usize, channels: usize) -> f64 {
-    let like = |lag: i64| {
-        let from = (frame as i64 + lag) * channels as i64;
-        let from = usize::try_from(from).ok()?;
+    let like = |lag: isize| {
+        let from = frame.checked_add_signed(lag)? * channels;
         let there = all.get(from..from + heard.len())?;
         let dot = |a: &[f32], b: &[f32]| -> f64 {
             a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()

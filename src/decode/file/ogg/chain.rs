@@ -43,7 +43,7 @@ fn serials_at(input: &Input, from: u64, end: u64) -> Result<Vec<u32>, DecodeErro
     let mut serials = Vec::new();
     let mut pages = Pages::new(from, Some(end));
     while let Some(page) = pages.next(input)? {
-        if !page.first || serials.len() >= 16 {
+        if !page.is_first() || serials.len() >= 16 {
             break;
         }
         serials.push(page.serial);

@@ -95,7 +95,7 @@ impl Packets {
         let (mut found, mut refused) = (None, None);
         // All streams begin before any goes on.
         let mut next = pages.next(input)?;
-        while let Some(page) = next.take_if(|page| page.first) {
+        while let Some(page) = next.take_if(|page| page.is_first()) {
             let first = page.pieces().into_iter().next().unwrap_or_default().0;
             match Head::read(&first) {
                 Ok(head) if found.is_none() => found = Some((page.serial, page.sequence, head)),
@@ -139,7 +139,7 @@ impl Packets {
         mut next: Option<Page>,
     ) -> Result<(), DecodeError> {
         while let Some(page) = next.take() {
-            if page.first {
+            if page.is_first() {
                 pages.put_back(page);
                 break;
             }
@@ -175,7 +175,7 @@ impl Packets {
         }
         let zero = match page.granule {
             // What a stream of one page leaves out, it leaves out at the end.
-            Some(granule) if self.missing == 0 && !page.last => granule.saturating_sub(signed(frames)),
+            Some(granule) if self.missing == 0 && !page.is_last() => granule.saturating_sub(signed(frames)),
             _ => signed(skip).saturating_neg(),
         };
         // Opus and FLAC count all frames that are decoded. Vorbis counts those of sound.
@@ -197,7 +197,7 @@ impl Packets {
             reader.rewind();
         }
         while let Some(page) = pages.next(input)? {
-            if page.first {
+            if page.is_first() {
                 // A part with the same serial number, which is met when this one has been heard.
                 if page.serial == self.serial {
                     break;
@@ -273,7 +273,7 @@ impl Packets {
             let Some(page) = self.pages.next(input)? else {
                 return Ok(Found::End);
             };
-            if page.first {
+            if page.is_first() {
                 let start = page.start;
                 self.pages.put_back(page);
                 return Ok(Found::Link(start));
@@ -308,7 +308,7 @@ impl Packets {
         let mut packets = Vec::new();
         let mut partial = self.partial.take();
         for (number, (piece, whole)) in page.pieces().into_iter().enumerate() {
-            let continues = number == 0 && page.continued;
+            let continues = number == 0 && page.is_continued();
             let packet = match partial.take().filter(|_| continues) {
                 Some(mut begun) if begun.len() + piece.len() <= LONGEST_PACKET => {
                     begun.extend_from_slice(&piece);
@@ -360,6 +360,8 @@ impl Packets {
             let lost = start.saturating_add(skip).saturating_sub(expected);
             if missing > 0 && lost > 0 {
                 self.waiting.push_back(placed(Bytes::new(), expected, lost));
+                // A page that ends within what was lost plays nothing, and takes nothing back.
+                end = end.max(expected.saturating_add(lost));
             }
         }
         let mut at = start;
@@ -389,8 +391,8 @@ impl Packets {
             Some(expected) => (end.saturating_sub(frames).max(expected), end),
             None => {
                 // The last page ends before its frames do.
-                let last = self.tail.filter(|(last, _)| *last == granule);
-                let padding = last.map_or(0, |(_, padding)| padding);
+                let tail = self.tail.filter(|(end, _)| *end == granule);
+                let padding = tail.map_or(0, |(_, padding)| padding);
                 let start = end.saturating_add(padding).saturating_sub(frames);
                 let start = start.max(self.expected.unwrap_or(0));
                 (start, end.max(start))
@@ -453,7 +455,7 @@ impl Packets {
         let mut pages = Pages::new(low.0, self.end);
         let mut found = begin;
         while let Some(page) = pages.next(input)? {
-            if page.first {
+            if page.is_first() {
                 break;
             }
             if page.serial == self.serial
@@ -472,7 +474,7 @@ impl Packets {
     fn probe(&self, input: &Input, place: u64, before: u64) -> Result<Option<(u64, i64)>, DecodeError> {
         let mut pages = Pages::new(place, self.end);
         while let Some(page) = pages.next_before(input, before)? {
-            if page.first {
+            if page.is_first() {
                 return Ok(None);
             }
             if page.serial == self.serial

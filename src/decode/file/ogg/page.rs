@@ -29,12 +29,7 @@ pub(super) struct Page {
     pub(super) end: u64,
     /// Bytes that are no page stand before it.
     pub(super) behind_garbage: bool,
-    /// Its first bytes belong to a packet that began on an earlier page.
-    pub(super) continued: bool,
-    /// The first page of its logical stream.
-    pub(super) first: bool,
-    /// The last page of its logical stream.
-    pub(super) last: bool,
+    flags: u8,
     /// Where the last packet that ends on this page ends; `None` if none does.
     pub(super) granule: Option<i64>,
     pub(super) serial: u32,
@@ -44,6 +39,21 @@ pub(super) struct Page {
 }
 
 impl Page {
+    /// Its first bytes belong to a packet that began on an earlier page.
+    pub(super) fn is_continued(&self) -> bool {
+        self.flags & 1 != 0
+    }
+
+    /// The first page of its logical stream.
+    pub(super) fn is_first(&self) -> bool {
+        self.flags & 2 != 0
+    }
+
+    /// The last page of its logical stream.
+    pub(super) fn is_last(&self) -> bool {
+        self.flags & 4 != 0
+    }
+
     /// The parts of packets on this page, and whether each ends here.
     pub(super) fn pieces(&self) -> Vec<(Bytes, bool)> {
         let mut pieces = Vec::new();
@@ -222,7 +232,6 @@ impl Pages {
     fn take(&mut self, length: usize) -> Option<Page> {
         let start = self.place();
         let whole = self.buffer.take(length)?;
-        let flags = *whole.get(5)?;
         let word = |at: usize| Some(u32::from_le_bytes(whole.get(at..at + 4)?.try_into().ok()?));
         let granule = i64::from_le_bytes(whole.get(6..14)?.try_into().ok()?);
         let body = HEADER + usize::from(*whole.get(HEADER - 1)?);
@@ -230,9 +239,7 @@ impl Pages {
             start,
             end: start + length as u64,
             behind_garbage: std::mem::take(&mut self.garbage),
-            continued: flags & 1 != 0,
-            first: flags & 2 != 0,
-            last: flags & 4 != 0,
+            flags: *whole.get(5)?,
             granule: (granule != -1).then_some(granule),
             serial: word(14)?,
             sequence: word(18)?,

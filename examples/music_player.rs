@@ -14,7 +14,6 @@ usage: music_player [URL|FILE]... [options]     without a track: five bundled on
   --offline       open no connection: play what --cache DIR holds
   --speed N       play so many times as fast (default: 1)
 lines on standard input are commands: p pauses and goes on, s SECONDS seeks, n skips to the next track, q ends";
-
 type Failure = Box<dyn Error>;
 
 fn main() -> ExitCode {

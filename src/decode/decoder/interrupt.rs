@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::decode::{DecodeError, source::Interrupt};
 
-/// Ends the wait of a [`Decoder`] for bytes, from another thread.
+/// Ends the wait of a [`Decoder`](super::Decoder) for bytes, from another thread.
 #[derive(Clone)]
 pub struct DecodeInterrupter {
     shared: Arc<Interrupted>,

@@ -8,8 +8,21 @@ use std::cell::Cell;
 use std::io;
 #[cfg(feature = "net")]
 use std::net::SocketAddr;
+#[cfg(feature = "file")]
+use std::panic::AssertUnwindSafe;
+#[cfg(feature = "file")]
+use std::sync::atomic::{AtomicUsize, Ordering};
+#[cfg(feature = "file")]
+use std::sync::{Mutex, PoisonError};
 #[cfg(any(feature = "decode", feature = "net"))]
 use std::time::Duration;
+
+#[cfg(feature = "file")]
+use async_channel::WeakReceiver;
+#[cfg(feature = "file")]
+use async_executor::Executor;
+#[cfg(feature = "file")]
+use futures_lite::FutureExt as _;
 
 /// Runs `future` on the global executor until it ends. There is no handle: the caller makes sure that the future ends by
 /// itself.
@@ -25,18 +38,77 @@ thread_local! {
     static MAY_BLOCK: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Runs `future` on a thread of its own, where its polls may block, until it ends by itself.
+/// How many futures have a thread of their own at once.
 ///
-/// While the future waits, its thread polls the reactor itself. So bytes that come in wake this thread directly, and not
-/// another one that wakes it.
+/// Threads come from a pool that all blocking work shares, cache calls among it. Were each open file to keep one, some
+/// hundred files would leave none for the calls.
+#[cfg(feature = "file")]
+const OWN_THREADS: usize = 32;
+/// How many threads the futures share that came later.
+#[cfg(feature = "file")]
+const SHARED_THREADS: usize = 4;
+
+/// Runs `future` on a thread of its own, where its polls may block, until it ends by itself. Where there are
+/// [many](OWN_THREADS) such futures, it shares some threads with others.
+///
+/// While a future with its own thread waits, that thread polls the reactor itself. So bytes that come in wake it directly,
+/// and not another thread that wakes it.
 #[cfg(feature = "file")]
 pub(crate) fn spawn_on_thread(future: impl Future<Output = ()> + Send + 'static) {
+    static IN_USE: AtomicUsize = AtomicUsize::new(0);
+    /// Gives the place back, after a panic too.
+    struct Place;
+    impl Drop for Place {
+        fn drop(&mut self) {
+            IN_USE.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+    if IN_USE.fetch_add(1, Ordering::Relaxed) >= OWN_THREADS {
+        drop(Place);
+        spawn_on_shared_thread(future);
+        return;
+    }
+    let place = Place;
     drop(async_std::task::spawn_blocking(move || {
+        let _place = place;
         // The thread belongs to a pool and runs other work afterwards, so the mark is taken back.
         let before = MAY_BLOCK.replace(true);
         async_std::task::block_on(future);
         MAY_BLOCK.set(before);
     }));
+}
+
+/// Runs `future` on threads that it shares. [`unblock`] hops from there: work that waits for another of these futures, as
+/// a claim does for the holder before it, would otherwise hold up the very thread that is to end the wait.
+#[cfg(feature = "file")]
+fn spawn_on_shared_thread(future: impl Future<Output = ()> + Send + 'static) {
+    static EXECUTOR: Executor<'static> = Executor::new();
+    /// Each future holds a receiver. The threads end when there is none left.
+    static IN_USE: Mutex<Option<WeakReceiver<()>>> = Mutex::new(None);
+    // The lock guards one pointer, which a panic cannot leave half written.
+    let mut in_use = IN_USE.lock().unwrap_or_else(PoisonError::into_inner);
+    let held = in_use
+        .as_ref()
+        .and_then(WeakReceiver::upgrade)
+        .unwrap_or_else(|| {
+            let (sender, receiver) = async_channel::bounded::<()>(1);
+            for _ in 0..SHARED_THREADS {
+                let sender = sender.clone();
+                drop(async_std::task::spawn_blocking(move || {
+                    async_std::task::block_on(EXECUTOR.run(sender.closed()));
+                }));
+            }
+            *in_use = Some(receiver.downgrade());
+            receiver
+        });
+    drop(in_use);
+    // A panic ends its future, as it does on a thread of its own, and not the thread of the others.
+    let future = AssertUnwindSafe(future).catch_unwind();
+    let running = async move {
+        let _held = held;
+        drop(future.await);
+    };
+    EXECUTOR.spawn(running).detach();
 }
 
 /// Runs `work` on a thread that may block. The caller does not wait for it.

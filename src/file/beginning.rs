@@ -17,9 +17,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_lite::{StreamExt as _, future};
 
-use super::FileError;
 use super::download::{Download, StopReason};
+use super::error::{LengthChangedSnafu, UnstableValidatorsSnafu};
+use super::remote::Identity;
+use super::response::MAX_BREAKS;
 use super::schedule::Slot;
+use super::{FileError, SameFile};
 use crate::media::{Candidate, Judge, NotMedia};
 use crate::net::{ByteRange, HttpClient, NetError, Request, Response};
 use crate::rt;
@@ -50,6 +53,11 @@ impl Judgement {
             is_resumed,
             is_type_overruled: false,
         }
+    }
+
+    /// Whether the first bytes are there and are media.
+    pub(super) fn is_proven(&self) -> bool {
+        self.is_proven
     }
 
     /// Whether first bytes are held back.
@@ -188,23 +196,67 @@ impl Download {
     pub(super) async fn explain_change(&mut self) -> StopReason {
         self.transfers.clear();
         let request = self.transfers.attach(self.remote.unconditional_request());
-        let asked = probe(&self.remote.client, request, &self.options.judge);
+        let (client, same_file) = (&self.remote.client, self.remote.same_file());
+        let asked = probe(client, request, &self.options.judge, same_file);
         let unwanted = async {
             while self.demand.changed().await.is_some() {}
             Probed::Unknown
         };
         match future::or(asked, unwanted).await {
-            Probed::Media => StopReason::Changed,
+            Probed::Media(now) => self.explain_version(&now).await,
             Probed::NotMedia(refusal) => self.refused(refusal),
             // What is there stays. The next session asks again.
             Probed::Unknown => StopReason::Failed(self.changed()),
         }
     }
+
+    /// A response contradicted what is there, and the server has media: the version `now`.
+    async fn explain_version(&mut self, now: &Identity) -> StopReason {
+        let same_file = self.remote.same_file();
+        let Some(before) = self.remote.identity() else {
+            return StopReason::Changed;
+        };
+        let url = self.remote.display_url();
+        if !same_file.tells_apart(before, now) {
+            let (before, now) = (before.total.unwrap_or_default(), now.total);
+            let now = now.filter(|now| *now != before);
+            // What contradicted was no word of this server: a login page that is gone by now. Or the server contradicts
+            // itself, and goes on so.
+            if now.is_none() && self.breaks < MAX_BREAKS {
+                self.breaks += 1;
+                return StopReason::Passed;
+            }
+            return StopReason::Failed(LengthChangedSnafu { url, before, now }.build());
+        }
+        let has_validator = now.validator.clone().filter(|_| same_file.is_by_validators());
+        if let Some(validator) = has_validator.filter(|_| before.total == now.total) {
+            let request = self.remote.unconditional_request().if_range(validator);
+            let request = self.transfers.attach(request);
+            if is_refused(&self.remote.client, request).await {
+                return StopReason::Failed(UnstableValidatorsSnafu { url }.build());
+            }
+        }
+        StopReason::Changed
+    }
+}
+
+/// Whether a server does not know the validator any more that it told a moment ago. A file that changed has one new
+/// validator; machines behind one name have each their own.
+async fn is_refused(client: &HttpClient, request: Request) -> bool {
+    let asked = async { Some(client.send_once(request.range(ByteRange::new(0, PROBE))).await) };
+    let limit = async {
+        rt::sleep(PROBE_LIMIT).await;
+        None
+    };
+    matches!(
+        future::or(asked, limit).await,
+        Some(Err(NetError::Changed { .. }))
+    )
 }
 
 /// What a server has now.
 pub(super) enum Probed {
-    Media,
+    Media(Identity),
     NotMedia(NotMedia),
     /// It cannot be reached, or refuses.
     Unknown,
@@ -212,11 +264,16 @@ pub(super) enum Probed {
 
 /// Asks once for the beginning of what the server has now, and judges it. No condition goes along: a portal's page is
 /// answered in place of any of them, and would pass for a change.
-pub(super) async fn probe(client: &HttpClient, request: Request, judge: &Judge) -> Probed {
+pub(super) async fn probe(
+    client: &HttpClient,
+    request: Request,
+    judge: &Judge,
+    same_file: &SameFile,
+) -> Probed {
     let asked = async {
         let request = request.range(ByteRange::new(0, PROBE)).optional_range();
-        match judge_answer(client, request, judge).await {
-            Ok(Ok(())) => Probed::Media,
+        match judge_answer(client, request, judge, same_file).await {
+            Ok(Ok(version)) => Probed::Media(version),
             Ok(Err(refusal)) => Probed::NotMedia(refusal),
             Err(error) => {
                 log::info!("{error}");
@@ -235,19 +292,21 @@ async fn judge_answer(
     client: &HttpClient,
     request: Request,
     judge: &Judge,
-) -> Result<Result<(), NotMedia>, NetError> {
+    same_file: &SameFile,
+) -> Result<Result<Identity, NotMedia>, NetError> {
     let response = client.send_once(request).await?;
     let mut candidate = match judge.head(&response, 0) {
         Ok(candidate) => candidate,
         Err(refusal) => return Ok(Err(refusal)),
     };
+    let version = Identity::of(&response, same_file);
     let mut body = response.into_body();
     while let Some(bytes) = body.try_next().await? {
         match candidate.push(&bytes) {
             Ok(false) => {}
-            Ok(true) => return Ok(Ok(())),
+            Ok(true) => return Ok(Ok(version)),
             Err(refusal) => return Ok(Err(refusal)),
         }
     }
-    Ok(candidate.finish())
+    Ok(candidate.finish().map(|()| version))
 }

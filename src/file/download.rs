@@ -11,33 +11,38 @@
 //!   │        ├ demand     a reader has moved or waits; none left: Sink::close
 //!   │        ├ salvaged   bytes that an abandoned transfer had received
 //!   │        ├ transfer   head ▶ Remote::check, data ▶ Sink::write, end, failure
-//!   │        └ idle       nothing else to do ▶ Sink::flush
+//!   │        ├ side silent  no head yet: main gives way
+//!   │        ├ idle       nothing else to do ▶ Sink::flush
+//!   │        └ checkpoint due ▶ Sink::record_if_due
 //!   └────────┘
+//!        │ a failure that may pass ──▶ outage: rest, then again from the top
 //! ```
 //!
 //! One task runs the loop, so its state needs no lock. Only the [`Transfers`] are shared: the thread that drops the last
 //! reader closes them (N5). What a transfer brings is handled in `response`.
 
-use std::fmt;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::Poll;
+use std::time::Duration;
 
-use async_channel::Sender;
 use bytes::Bytes;
 
+use super::FileError;
 use super::beginning::Judgement;
 use super::error::{ChangedSnafu, NotSeekableSnafu};
+use super::outage::Outage;
 use super::remote::Remote;
 use super::schedule::{self, Action, ReadaheadRamp, Slot, Snapshot, Span};
-use super::sharing::{self, DownloadSettings};
+use super::sharing::DownloadSettings;
+use super::side_watch::SideWatch;
 use super::sink::Sink;
 use super::transfer::{Transfer, TransferEvent};
 use super::transfers::Transfers;
-use super::{FileControl, FileError};
 use crate::media::Judge;
+use crate::net::NetError;
 use crate::rt;
-use crate::storage::{Demand, DemandWatch, StatusWatch};
+use crate::storage::{Demand, DemandWatch};
 
 /// The most bytes to salvage from an abandoned transfer before its connection is closed.
 const SALVAGE_LIMIT: usize = 256 * 1024;
@@ -49,8 +54,12 @@ pub(super) struct DownloadOptions {
     pub(super) window: u64,
     pub(super) unknown_length_limit: u64,
     pub(super) accept_unproven_end: bool,
+    /// How long a reader waits for bytes in an outage before it gets the error.
+    pub(super) outage_limit: Duration,
     /// Whether `ETag` and `Last-Modified` are stored beside the entry, for `revalidate`.
     pub(super) stores_validators: bool,
+    /// Whether a file is not kept if the server asks so.
+    pub(super) respects_no_store: bool,
     pub(super) settings: Arc<DownloadSettings>,
     pub(super) judge: Judge,
 }
@@ -73,6 +82,11 @@ pub(super) struct Download {
     is_full: bool,
     /// What the judge has said of the file.
     pub(super) judgement: Judgement,
+    /// The outage under way.
+    pub(super) outage: Option<Outage>,
+    pub(super) side_watch: SideWatch,
+    /// Fires when a checkpoint may be due. Armed by the first wait with something to record, and not anew by each chunk.
+    checkpoint_timer: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
 
 /// Why a download stops before the file is complete.
@@ -80,6 +94,8 @@ pub(super) enum StopReason {
     Failed(FileError),
     /// The server has another file now.
     Changed,
+    /// A contradiction that is gone: the server has the file as it is known.
+    Passed,
 }
 
 /// What the loop waits for.
@@ -91,6 +107,9 @@ enum LoopEvent {
     Salvaged(u64, Bytes),
     /// Nothing is ready. Time for work that can wait.
     Idle,
+    CheckpointDue,
+    /// The side transfer has waited long for its head.
+    SideSilent,
 }
 
 impl Download {
@@ -114,6 +133,9 @@ impl Download {
             jumped: None,
             salvaged: 0,
             is_full: false,
+            outage: None,
+            side_watch: SideWatch::default(),
+            checkpoint_timer: None,
         })
     }
 
@@ -132,10 +154,7 @@ impl Download {
     }
 
     async fn run_to_end(mut self) {
-        let mut outcome = self.run_loop().await;
-        if matches!(outcome, Err(StopReason::Changed)) {
-            outcome = Err(self.explain_change().await);
-        }
+        let outcome = self.run_loop().await;
         // Before the sink ends: its disk work must not keep a connection open.
         self.transfers.cancel();
         let Self { sink, remote, .. } = self;
@@ -143,6 +162,8 @@ impl Download {
             Ok(Some(len)) => sink.finish(len).await,
             Ok(None) => sink.close(),
             Err(StopReason::Failed(cause)) => sink.fail(cause),
+            // The loop has gone on.
+            Err(StopReason::Passed) => sink.close(),
             Err(StopReason::Changed) => sink.discard(FileError::Changed {
                 url: remote.display_url(),
             }),
@@ -151,6 +172,24 @@ impl Download {
 
     /// Returns the length of the complete file, or `None` when nobody reads any more.
     async fn run_loop(&mut self) -> Result<Option<u64>, StopReason> {
+        loop {
+            let stopped = match self.run_until_failure().await {
+                Err(StopReason::Changed) => self.explain_change().await,
+                Err(stopped) => stopped,
+                ended => return ended,
+            };
+            match stopped {
+                StopReason::Passed => continue,
+                StopReason::Failed(cause) if self.may_pass(&cause) => self.note_outage(cause),
+                stopped => return Err(stopped),
+            }
+            if !self.sit_out().await {
+                return Ok(None);
+            }
+        }
+    }
+
+    async fn run_until_failure(&mut self) -> Result<Option<u64>, StopReason> {
         loop {
             if let Some(len) = self.complete_len() {
                 return Ok(Some(len));
@@ -190,8 +229,22 @@ impl Download {
             }
             // Whether the demand ends does not matter here: the caller waits for this, and its drop cancels.
             let event = self.next_event(true).await;
+            if position > 0 && self.is_beyond_end(&event) {
+                // A stream may begin behind the end, which is no failure. The beginning tells the length.
+                self.transfers.clear();
+                self.request(Slot::Main, 0, None);
+                continue;
+            }
             self.handle(event).await?;
         }
+    }
+
+    /// Whether the server has nothing where a first request began.
+    fn is_beyond_end(&self, event: &LoopEvent) -> bool {
+        let LoopEvent::Transfer(_, TransferEvent::Failed(error)) = event else {
+            return false;
+        };
+        matches!(error, NetError::RangeNotSatisfiable { .. }) && self.remote.total().is_none()
     }
 
     fn first_bytes(&mut self) -> Result<(), StopReason> {
@@ -250,12 +303,12 @@ impl Download {
             fill,
             ranges,
         };
-        let remote = &self.remote;
+        let (remote, side_watch) = (&self.remote, &self.side_watch);
         // `has_room` asks the client's pool, and only for a small jump: it takes the pool's lock.
         let action = schedule::decide(
             &snapshot,
             |range| writer.first_missing(range),
-            || remote.has_room(),
+            || side_watch.allows_two() && remote.has_room(),
         );
         // Remembered, so that the next snapshot has the shorter look-ahead: the download rests until a quarter is read.
         self.is_full = action == Action::Wait;
@@ -297,6 +350,9 @@ impl Download {
         let request = request.accept_unproven_end(self.options.accept_unproven_end);
         let request = self.transfers.attach(request);
         let transfer = Transfer::start(&self.remote.client, request, span);
+        if slot == Slot::Side {
+            self.side_watch.begin(self.transfers.spans().0.is_some());
+        }
         if self.transfers.start(slot, transfer) {
             (self.jumped, self.salvaged) = (Some(slot), 0);
         }
@@ -308,6 +364,8 @@ impl Download {
             transfers,
             sink,
             jumped,
+            checkpoint_timer,
+            side_watch,
             ..
         } = self;
         let mut changed = pin!(demand.changed());
@@ -327,9 +385,19 @@ impl Download {
             if let Some((at, bytes)) = transfers.salvage() {
                 return Poll::Ready(LoopEvent::Salvaged(at, bytes));
             }
+            if side_watch.poll(cx).is_ready() {
+                return Poll::Ready(LoopEvent::SideSilent);
+            }
             // Last, and only before the loop sleeps: under a fast connection the sink writes by itself, in long pieces.
             if !sink.is_flushed() {
                 return Poll::Ready(LoopEvent::Idle);
+            }
+            if let Some(wait) = sink.checkpoint_wait() {
+                let timer = checkpoint_timer.get_or_insert_with(|| Box::pin(rt::sleep(wait)));
+                if timer.as_mut().poll(cx).is_ready() {
+                    *checkpoint_timer = None;
+                    return Poll::Ready(LoopEvent::CheckpointDue);
+                }
             }
             Poll::Pending
         })
@@ -344,6 +412,14 @@ impl Download {
             LoopEvent::Salvaged(at, bytes) => self.handle_salvaged(at, bytes),
             LoopEvent::Idle => {
                 self.sink.flush();
+                Ok(())
+            }
+            LoopEvent::SideSilent => {
+                self.give_way();
+                Ok(())
+            }
+            LoopEvent::CheckpointDue => {
+                self.sink.record_if_due();
                 Ok(())
             }
         }
@@ -373,71 +449,5 @@ impl Download {
         rt::unblock(move || sink.discard(cause)).await;
         remote.forget();
         remote
-    }
-}
-
-/// Downloads what the readers of one file want. [`FileSource::open_parts`](super::FileSource::open_parts) hands it out,
-/// for a thread or executor of your own.
-///
-/// It resolves when the file is complete in the cache, when the last reader was dropped, or after a failure, which the
-/// readers get. Polling it writes to files: give it a thread, or an executor that may block. Dropping it closes its
-/// connections; readers that wait get [`FileError::Stopped`].
-#[must_use = "a driver does nothing unless it is polled, and dropping it ends the download"]
-pub struct FileDriver {
-    work: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
-    serves_readers: bool,
-}
-
-impl FileDriver {
-    /// For a file that needs no download.
-    pub(super) fn idle() -> Self {
-        Self {
-            work: None,
-            serves_readers: false,
-        }
-    }
-
-    /// For a file that another source downloads.
-    pub(super) fn following(watch: StatusWatch<FileError>, events: Sender<FileControl>) -> Self {
-        Self {
-            work: Some(Box::pin(sharing::report_completion(watch, events))),
-            serves_readers: false,
-        }
-    }
-
-    pub(super) fn of(download: Download) -> Self {
-        Self {
-            work: Some(Box::pin(download.run())),
-            serves_readers: true,
-        }
-    }
-
-    /// Whether readers wait for ever if it is not run.
-    pub(super) fn serves_readers(&self) -> bool {
-        self.serves_readers
-    }
-}
-
-impl Future for FileDriver {
-    type Output = ();
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let Some(work) = &mut self.work else {
-            return Poll::Ready(());
-        };
-        let done = work.as_mut().poll(cx);
-        // Dropped at once: the driver may be kept for long, and must not hold the resource or the events with it.
-        if done.is_ready() {
-            self.work = None;
-        }
-        done
-    }
-}
-
-impl fmt::Debug for FileDriver {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("FileDriver")
-            .field("done", &self.work.is_none())
-            .finish_non_exhaustive()
     }
 }

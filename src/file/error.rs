@@ -35,6 +35,27 @@ pub enum FileError {
         /// The URL, redacted.
         url: String,
     },
+    /// The server told another length than before, or its file ends elsewhere, and nothing else says that it is another
+    /// file: one that still grows, or whose length was a guess. All bytes that were given out are right.
+    #[snafu(display(
+        "{url}: its length was {before} bytes and is not any more: it grows, or that was a guess"
+    ))]
+    LengthChanged {
+        /// The URL, redacted.
+        url: String,
+        /// The length that the server told first.
+        before: u64,
+        /// The length that it tells now, if that is another one.
+        now: Option<u64>,
+    },
+    /// The server names the same file by another validator in each answer: machines behind one name, each with its own. The
+    /// length is the same, so this is no change of the file. Opening it again does not help. The app has to say what else
+    /// proves that it is the same file: [`FileParams::same_file`](super::FileParams::same_file).
+    #[snafu(display("{url} has another validator in each answer, at the same length"))]
+    UnstableValidators {
+        /// The URL, redacted.
+        url: String,
+    },
     /// The server sent something that is no media: another network's login page, an error as JSON, an empty body. What the
     /// cache has of the file stays there.
     #[snafu(transparent)]
@@ -94,6 +115,12 @@ pub enum FileError {
         #[snafu(source(from(CacheError, Arc::new)))]
         source: Arc<CacheError>,
     },
+    /// The location is a URL that is neither `http` nor `https`, nor the `file` URL of a path on this machine.
+    #[snafu(display("{scheme}: URLs of this scheme cannot be opened"))]
+    UnsupportedUrl {
+        /// The scheme.
+        scheme: String,
+    },
     /// The location is a URL, and the parameters hold no client.
     #[snafu(display("{url} needs an HTTP client"))]
     NoClient {
@@ -120,9 +147,9 @@ impl FileError {
         }
     }
 
-    /// Whether the file changed on the server while it was read. Open it again.
+    /// Whether the file changed on the server while it was read, or got another length. Open it again.
     pub fn is_changed(&self) -> bool {
-        matches!(self, Self::Changed { .. })
+        matches!(self, Self::Changed { .. } | Self::LengthChanged { .. })
     }
 
     /// What came in place of the file, if that was no media.

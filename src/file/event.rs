@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 use async_channel::{Receiver, Sender};
 use futures_core::Stream;
 
+use super::FileError;
 use crate::media::{Bypass, Origin};
 
 /// An event of a [`FileSource`](super::FileSource).
@@ -27,13 +28,28 @@ pub enum FileControl {
     /// The file is complete in the cache. From now on it plays without a connection. A stream that has read a whole file
     /// tells this, or why it is not so, before it ends.
     Cached,
+    /// What is downloaded is not complete, and nothing downloads the rest any more: the stream has come to its end after
+    /// a jump, the last reader was dropped, or the download failed. What came is kept, and the next source goes on from
+    /// there if the server gave a strong validator.
+    Incomplete {
+        /// How many bytes of the file are missing. `None` if its length is unknown.
+        missing: Option<u64>,
+    },
+    /// The server cannot be reached, breaks off, or something else answers in its place, and the client's retries are
+    /// used up. What is there plays on, and the download tries again by itself.
+    OutageBegan {
+        /// Why the last request failed.
+        cause: FileError,
+    },
+    /// Bytes come again.
+    OutageEnded,
 }
 
 /// The events of one open file, in order.
 ///
 /// A `Stream` that ends when the file has nothing more to tell: it is complete in the cache, its download has ended, or
 /// its last reader was dropped. Events wait in memory until they are taken; there are at most a handful for each open
-/// file. Dropping this changes nothing for the readers.
+/// file, and two for each outage. Dropping this changes nothing for the readers.
 ///
 /// ```no_run
 /// # async fn run(source: kithara::file::FileSource) -> Result<(), kithara::file::FileError> {

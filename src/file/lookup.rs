@@ -13,7 +13,7 @@ use super::revalidate::StoredValidators;
 use super::sharing::{self, DownloadSettings, OpenLock, SharedDownload, Subscribers};
 use super::{Bypass, FileControl, FileError};
 use crate::cache::{AssetId, BlockingCache, CacheError, CachePath, PartialEntry};
-use crate::net::{Url, Validator, redacted};
+use crate::net::{Url, redacted};
 use crate::rt;
 use crate::storage::{Found, StreamingResource, Writer};
 
@@ -134,11 +134,11 @@ impl DownloadTarget {
         }
     }
 
-    /// Which file the bytes are of, as an earlier session recorded it: the strong validator and the length.
-    pub(super) fn identity(&self) -> Option<(Validator, u64)> {
-        // Both or none. The length alone proves nothing, and without it the server's total could not be compared.
+    /// Which file the bytes are of, as an earlier session recorded it: the tag and the length.
+    pub(super) fn identity(&self) -> Option<(String, u64)> {
+        // Both or none: without the length the server's total could not be compared.
         let tag = String::from_utf8(self.resource.tag()).ok()?;
-        Some((Validator::parse(&tag)?, self.resource.len()?))
+        Some((tag, self.resource.len()?)).filter(|(tag, _)| !tag.is_empty())
     }
 
     /// Commits bytes that are all there. If that fails they can be read all the same.
@@ -220,4 +220,63 @@ fn open_memory_entry(
         writer.keep_in_memory(0, &bytes)
     });
     Ok(filled.is_ok().then_some(resource))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::thread;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::cache::AssetCache;
+    use crate::file::LookAhead;
+
+    fn settings() -> Arc<DownloadSettings> {
+        Arc::new(DownloadSettings::new(LookAhead::Whole, 1))
+    }
+
+    fn opened(found: Result<CacheLookup, Bypass>) -> DownloadTarget {
+        match found {
+            Ok(CacheLookup::Incomplete(target)) => target,
+            _ => panic!("no target"),
+        }
+    }
+
+    /// W59: between the last reader's drop and the end of the commit a complete file is waited for.
+    #[test]
+    fn w59_a_file_that_is_being_committed_is_found() {
+        let root = tempfile::tempdir().unwrap();
+        let cache = AssetCache::builder(root.path()).open_blocking().unwrap();
+        let cache = cache.blocking().clone();
+        let (asset, path) = (AssetId::from_key("a").unwrap(), CachePath::parse("b").unwrap());
+        let DownloadTarget { resource, entry, .. } =
+            opened(DownloadTarget::find(&cache, &asset, &path, &settings(), true));
+        let mut writer = resource.writer().unwrap();
+        writer.write_at(0, b"complete").unwrap();
+        // The last reader is gone, and the commit still syncs the disk.
+        drop(resource);
+        let (answer, answered) = mpsc::channel();
+        let opening = thread::spawn({
+            let (cache, asset, path) = (cache.clone(), asset.clone(), path.clone());
+            move || {
+                let found = DownloadTarget::find(&cache, &asset, &path, &settings(), true);
+                answer
+                    .send(matches!(found, Ok(CacheLookup::Complete(_))))
+                    .unwrap();
+            }
+        });
+        // Longer than a claim is waited for that nobody is about to give up.
+        let early = answered.recv_timeout(Duration::from_secs(1));
+        assert_eq!(
+            early,
+            Err(mpsc::RecvTimeoutError::Timeout),
+            "it is not waited for"
+        );
+        let entry = entry.unwrap();
+        entry.commit(&mut writer, 8).unwrap();
+        drop((writer, entry));
+        assert!(answered.recv().unwrap());
+        opening.join().unwrap();
+    }
 }

@@ -21,8 +21,9 @@ use futures_lite::future;
 use snafu::{OptionExt as _, ResultExt as _};
 
 use super::beginning::{self, Probed};
-use super::download::{Download, DownloadOptions, FileDriver, StopReason};
-use super::error::{LocalSnafu, NoClientSnafu, OfflineMissSnafu};
+use super::download::{Download, DownloadOptions, StopReason};
+use super::driver::FileDriver;
+use super::error::{LocalSnafu, NoClientSnafu, OfflineMissSnafu, UnsupportedUrlSnafu};
 use super::lookup::{CacheLookup, DownloadTarget, MemoryEntry, Resource};
 use super::remote::Remote;
 use super::repair;
@@ -76,6 +77,15 @@ impl FileContext {
             params,
             settings: Mutex::new(Arc::new(settings)),
         }
+    }
+
+    /// Asset and path of the file's entry.
+    pub(super) fn entry(&self) -> Option<(AssetId, CachePath)> {
+        let Location::Url(url) = &self.location else {
+            return None;
+        };
+        let EntryName { asset, path } = self.entry_name(url);
+        Some((asset, path))
     }
 
     pub(super) fn settings(&self) -> Arc<DownloadSettings> {
@@ -142,6 +152,10 @@ impl FileContext {
                 let path = path.clone();
                 let resource = rt::unblock(move || local(&path)).await?;
                 Ok(OpenFile::complete(resource, Origin::Local).0)
+            }
+            // Before the cache is asked: nothing can have put an entry there under such a name.
+            Location::Url(url) if !matches!(url.scheme(), "http" | "https") => {
+                UnsupportedUrlSnafu { scheme: url.scheme() }.fail()
             }
             Location::Url(url) => self.open_url(url, position, mode, transfers).await,
         }
@@ -222,12 +236,13 @@ impl FileContext {
         let (cache, EntryName { asset, path }) = (cache.blocking().clone(), name.clone());
         let validators = rt::unblock(move || StoredValidators::load(&cache, &asset, &path)).await;
         let request = || access.headers_of(url).request(url.clone());
-        if revalidate::is_unchanged(client, request(), validators.as_ref(), len).await? {
+        let same_file = &self.params.same_file;
+        if revalidate::is_unchanged(client, request(), validators.as_ref(), len, same_file).await? {
             return Ok(true);
         }
         // Any answer but the file's own contradicts it. Only another file is worth a download.
-        match beginning::probe(client, request(), &access.judge).await {
-            Probed::Media => Ok(false),
+        match beginning::probe(client, request(), &access.judge, same_file).await {
+            Probed::Media(_) => Ok(false),
             Probed::NotMedia(refusal) => {
                 log::warn!("{refusal}; the file in the cache plays");
                 Ok(true)
@@ -253,7 +268,12 @@ impl FileContext {
             .clone()
             .with_context(|| NoClientSnafu { url: redacted(url) })?;
         let (sender, events) = FileEvents::channel();
-        let mut remote = Remote::new(client, access.headers_of(url), url.clone());
+        let mut remote = Remote::new(
+            client,
+            access.headers_of(url),
+            url.clone(),
+            self.params.same_file.clone(),
+        );
         let mut found = Some(target);
         loop {
             transfers.clear();
@@ -287,15 +307,11 @@ impl FileContext {
                 }
             };
             let identity = target.identity();
-            let is_resumed = identity.is_some();
-            match identity {
-                Some((validator, len)) => remote.resume(validator, len),
-                // Bytes without a validator: nothing can prove that the server's file is the same.
-                None if !target.resource.available().is_empty() || target.resource.len().is_some() => {
-                    drop(writer.discard(FileError::Stopped));
-                    continue;
-                }
-                None => {}
+            let is_resumed = identity.is_some_and(|(tag, len)| remote.resume(&tag, len));
+            // Bytes without a validator: nothing can prove that the server's file is the same.
+            if !is_resumed && (!target.resource.available().is_empty() || target.resource.len().is_some()) {
+                drop(writer.discard(FileError::Stopped));
+                continue;
             }
             let mut sink = Sink::new(
                 writer,
@@ -309,13 +325,22 @@ impl FileContext {
             else {
                 return Err(FileError::Stopped);
             };
-            match download.first_response(position).await {
-                Ok(()) => {}
+            let first = match download.first_response(position).await {
+                // A network's login page contradicts what is there as a new version does.
+                Err(StopReason::Changed) if is_resumed => Err(download.explain_change().await),
+                first => first,
+            };
+            match first {
+                Ok(()) | Err(StopReason::Passed) => {}
+                // From its start the file plays all the same: nothing has been given out yet.
+                Err(StopReason::Failed(
+                    error @ (FileError::UnstableValidators { .. } | FileError::LengthChanged { .. }),
+                )) if is_resumed => {
+                    log::warn!("{error}, downloading it anew");
+                    remote = download.discard_changed().await;
+                    continue;
+                }
                 Err(StopReason::Changed) if is_resumed => {
-                    // A network's login page contradicts what is there as a new version does.
-                    if let StopReason::Failed(error) = download.explain_change().await {
-                        return Err(error);
-                    }
                     log::info!("{}: changed on the server, downloading it anew", redacted(url));
                     remote = download.discard_changed().await;
                     continue;
@@ -323,7 +348,8 @@ impl FileContext {
                 Err(StopReason::Changed) => return Err(download.changed()),
                 // What an earlier session left can be played meanwhile.
                 Err(StopReason::Failed(error)) if is_resumed && error.is_transient() => {
-                    log::warn!("{error}; starting with what is there");
+                    // Told behind `Opened`.
+                    download.note_outage(error);
                 }
                 Err(StopReason::Failed(error)) => return Err(error),
             }
@@ -373,7 +399,9 @@ impl FileContext {
             window: params.window,
             unknown_length_limit: params.unknown_length_limit,
             stores_validators: params.revalidate,
+            respects_no_store: params.respect_no_store,
             accept_unproven_end: params.accept_unproven_end,
+            outage_limit: params.outage_limit,
             settings: self.settings(),
             judge: params.access.judge.clone(),
         }

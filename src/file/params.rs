@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::SameFile;
 use crate::cache::{AssetCache, AssetId, CachePath};
 use crate::media::{Access, EntryNames, Received, Verdict};
 use crate::net::HttpClient;
@@ -32,6 +33,9 @@ pub struct FileParams {
     pub(super) window: u64,
     pub(super) unknown_length_limit: u64,
     pub(super) accept_unproven_end: bool,
+    pub(super) outage_limit: Duration,
+    pub(super) same_file: SameFile,
+    pub(super) respect_no_store: bool,
 }
 
 impl FileParams {
@@ -62,6 +66,9 @@ impl FileParams {
             window: 4 * 1024 * 1024,
             unknown_length_limit: 64 * 1024 * 1024,
             accept_unproven_end: false,
+            outage_limit: Duration::ZERO,
+            same_file: SameFile::default(),
+            respect_no_store: false,
         }
     }
 
@@ -121,6 +128,20 @@ impl FileParams {
         self
     }
 
+    /// What makes two answers of the server bytes of the same file. Default: [`SameFile::by_validators`].
+    pub fn same_file(mut self, same_file: SameFile) -> Self {
+        self.same_file = same_file;
+        self
+    }
+
+    /// Keeps nothing that the server asks not to store (`Cache-Control: no-store`, RFC 9111 section 5.2.2.5). Such a file
+    /// passes through a window in memory, and [`Bypass::NoStore`](super::Bypass::NoStore) tells so. Default: `false`: many
+    /// servers send it with everything, and an app that keeps a file for its user is not the cache that it is meant for.
+    pub fn respect_no_store(mut self, respect: bool) -> Self {
+        self.respect_no_store = respect;
+        self
+    }
+
     /// Bytes to hold in memory where there is no cache or no room in it. Default: 4 MiB; never less than 512 KiB. A
     /// cache in memory keeps files up to this length.
     pub fn window_bytes(mut self, bytes: u64) -> Self {
@@ -133,6 +154,15 @@ impl FileParams {
     /// without an end, which would evict everything else.
     pub fn unknown_length_limit(mut self, bytes: u64) -> Self {
         self.unknown_length_limit = bytes;
+        self
+    }
+
+    /// How long a reader waits for bytes in an outage before its read fails, in addition to the client's retries. Default:
+    /// zero. With [`Duration::MAX`] it waits until the network is back, or until it is interrupted or dropped.
+    ///
+    /// Whatever is set, an outage ends no download: see the [module](super#outages).
+    pub fn outage_limit(mut self, limit: Duration) -> Self {
+        self.outage_limit = limit;
         self
     }
 

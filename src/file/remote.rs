@@ -1,17 +1,22 @@
 //! The file on the server: which version it is, and how it can be requested.
 
-use super::FileError;
 use super::error::ChangedSnafu;
+use super::same_file::Recorded;
 use super::schedule::Span;
+use super::{FileError, SameFile};
 use crate::media::SourceHeaders;
-use crate::net::{ByteRange, HttpClient, Request, Response, SentValidators, Url, Validator, redacted};
+use crate::net::{
+    ByteRange, HttpClient, NetError, Request, Response, SentValidators, Url, Validator, redacted,
+};
 
 /// A URL, and what its server has told of the file so far.
 pub(super) struct Remote {
     pub(super) client: HttpClient,
     headers: SourceHeaders,
+    same_file: SameFile,
     url: Url,
-    /// The URL that answered last, after redirects.
+    /// The URL that answered last, after redirects, which is asked next. F5: the chain is walked once, and a host that
+    /// makes a file up for each visitor is asked for one file.
     answered_by: Url,
     /// `None` before the first response.
     identity: Option<Identity>,
@@ -20,19 +25,22 @@ pub(super) struct Remote {
 }
 
 /// What tells one version of the file from another.
-struct Identity {
+pub(super) struct Identity {
     /// A strong validator proves that another response is of the same version.
-    validator: Option<Validator>,
+    pub(super) validator: Option<Validator>,
     /// Weak ones prove nothing, but they can contradict.
     sent: SentValidators,
-    total: Option<u64>,
+    /// The app's own key.
+    key: Option<String>,
+    pub(super) total: Option<u64>,
 }
 
 impl Remote {
-    pub(super) fn new(client: HttpClient, headers: SourceHeaders, url: Url) -> Self {
+    pub(super) fn new(client: HttpClient, headers: SourceHeaders, url: Url, same_file: SameFile) -> Self {
         Self {
             client,
             headers,
+            same_file,
             answered_by: url.clone(),
             url,
             identity: None,
@@ -45,20 +53,48 @@ impl Remote {
         redacted(&self.url)
     }
 
-    /// Goes on with the version that an earlier session has downloaded a part of.
-    pub(super) fn resume(&mut self, validator: Validator, total: u64) {
+    /// Goes on with the version that an earlier session has downloaded a part of. `false` if its tag proves nothing under
+    /// the app's rule.
+    pub(super) fn resume(&mut self, tag: &str, total: u64) -> bool {
+        let Some(recorded) = self.same_file.recorded(tag) else {
+            return false;
+        };
+        let (validator, key) = match recorded {
+            Recorded::Validator(validator) => (Some(validator), None),
+            Recorded::Key(key) => (None, Some(key)),
+            Recorded::Length => (None, None),
+        };
         self.identity = Some(Identity {
-            validator: Some(validator),
+            validator,
             // Not recorded. The validator is one of the two, and says more.
             sent: SentValidators::default(),
+            key,
             total: Some(total),
         });
+        true
+    }
+
+    /// What is recorded with the bytes, so that a later session can go on from them. `None` if nothing would prove to it
+    /// that the rest is of the same file.
+    pub(super) fn tag(&self) -> Option<String> {
+        let known = self.identity.as_ref().filter(|known| known.total.is_some())?;
+        self.same_file.tag(known.validator.as_ref(), known.key.as_deref())
+    }
+
+    pub(super) fn same_file(&self) -> &SameFile {
+        &self.same_file
+    }
+
+    /// Whether the validators decide, and not the app.
+    pub(super) fn is_by_validators(&self) -> bool {
+        self.same_file.is_by_validators()
     }
 
     /// The next response may be of any version.
     pub(super) fn forget(&mut self) {
         self.identity = None;
         self.ranges = true;
+        self.answered_by = self.url.clone();
     }
 
     pub(super) fn validator(&self) -> Option<&Validator> {
@@ -74,7 +110,8 @@ impl Remote {
     /// noticed.
     pub(super) fn may_start_over(&self) -> bool {
         self.identity.as_ref().is_none_or(|known| {
-            known.total.is_some() && (known.validator.is_some() || !known.sent.is_empty())
+            let is_noticed = !self.is_by_validators() || known.validator.is_some() || !known.sent.is_empty();
+            known.total.is_some() && is_noticed
         })
     }
 
@@ -85,7 +122,7 @@ impl Remote {
 
     /// A request for `span`. `follows_known`: the byte before it is there.
     pub(super) fn request(&self, span: Span, follows_known: bool) -> Request {
-        let mut request = self.headers.request(self.url.clone());
+        let mut request = self.headers.request(self.answered_by.clone());
         // A range from 0 too: only its answer shows whether the server serves ranges.
         if self.ranges {
             request = request.range(match span.end {
@@ -102,7 +139,7 @@ impl Remote {
         // A changed file then comes whole instead of in part, or with another length. Either is noticed before a byte of it
         // is stored.
         if let Some(known) = &self.identity {
-            if let Some(validator) = known.validator.clone() {
+            if let Some(validator) = known.validator.clone().filter(|_| self.is_by_validators()) {
                 request = request.if_range(validator);
             }
             if let Some(total) = known.total {
@@ -110,6 +147,23 @@ impl Remote {
             }
         }
         request
+    }
+
+    /// Goes back to the URL that the app gave, if `error` says that the one it led to is of no more use. `false` if that was
+    /// asked already.
+    pub(super) fn returns_to_own_url(&mut self, error: &NetError) -> bool {
+        let is_gone = matches!(error.status(), Some(401 | 403 | 404 | 410));
+        let is_unreachable = matches!(error, NetError::Connect { .. } | NetError::TlsHandshake { .. });
+        let returns = (is_gone || is_unreachable) && self.answered_by != self.url;
+        if returns {
+            self.return_to_own_url();
+        }
+        returns
+    }
+
+    /// Walks the redirect chain again with the next request.
+    pub(super) fn return_to_own_url(&mut self) {
+        self.answered_by = self.url.clone();
     }
 
     /// Makes a connection for the next request, to the host that answered last.
@@ -131,34 +185,24 @@ impl Remote {
     /// [`FileError::Changed`] if the response is of another version.
     pub(super) fn check(&mut self, response: &Response) -> Result<(), FileError> {
         self.answered_by = response.url().clone();
-        let sent = SentValidators::of(response.headers());
-        let validator = response.validator();
-        let total = response.total_length();
+        let now = self.identify(response);
         // A 200 is the whole file, even where it answers a range. Asking for ranges again would get the start again.
         if response.status() == 200 {
             self.ranges = false;
         }
         let Some(known) = &mut self.identity else {
-            self.identity = Some(Identity {
-                validator,
-                sent,
-                total,
-            });
+            self.identity = Some(now);
             return Ok(());
         };
-        // By its own header: of a file resumed from an earlier session no more than the validator is known.
-        let is_other = |known: &Validator| known.contradicted_by(response.headers());
-        let other_validator =
-            known.validator.as_ref().is_some_and(is_other) || known.sent.contradicted_by(&sent);
-        let other_length = matches!((known.total, total), (Some(a), Some(b)) if a != b);
-        if other_validator || other_length {
+        if self.same_file.tells_apart(known, &now) || known.has_other_length(&now) {
             return ChangedSnafu {
                 url: redacted(&self.url),
             }
             .fail();
         }
         // Learned late, where the first response was chunked or its total was `*`.
-        known.total = known.total.or(total);
+        known.total = known.total.or(now.total);
+        known.key = known.key.take().or(now.key);
         Ok(())
     }
 
@@ -167,5 +211,43 @@ impl Remote {
         if let Some(known) = &mut self.identity {
             known.total.get_or_insert(total);
         }
+    }
+
+    /// Which version a response is of.
+    pub(super) fn identify(&self, response: &Response) -> Identity {
+        Identity::of(response, &self.same_file)
+    }
+
+    /// What is known of the file.
+    pub(super) fn identity(&self) -> Option<&Identity> {
+        self.identity.as_ref()
+    }
+}
+
+impl Identity {
+    pub(super) fn of(response: &Response, same_file: &SameFile) -> Self {
+        Self {
+            validator: response.validator(),
+            sent: SentValidators::of(response.headers()),
+            key: same_file.key(response.headers()),
+            total: response.total_length(),
+        }
+    }
+
+    fn has_other_length(&self, other: &Self) -> bool {
+        matches!((self.total, other.total), (Some(before), Some(now)) if before != now)
+    }
+}
+
+impl SameFile {
+    /// Whether two identities are of different versions, the length left aside. Only what both have can contradict. A
+    /// value that is missing in one of them is no evidence: servers behind one name differ in what they send.
+    pub(super) fn tells_apart(&self, before: &Identity, now: &Identity) -> bool {
+        if !self.is_by_validators() {
+            return matches!((&before.key, &now.key), (Some(before), Some(now)) if before != now);
+        }
+        // By its own header: of a file resumed from an earlier session no more than the validator is known.
+        let validator = before.validator.as_ref();
+        validator.is_some_and(|known| now.sent.contradict(known)) || before.sent.contradicted_by(&now.sent)
     }
 }

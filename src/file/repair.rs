@@ -13,13 +13,16 @@
 //! memory: the entry left the cache when the damage was found, and the next session downloads the file anew.
 
 use std::ops::Range;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use async_channel::Sender;
 use bytes::Bytes;
 use futures_lite::future;
 
 use super::error::ChangedSnafu;
+use super::outage::{Outage, Step};
 use super::{Bypass, FileControl, FileError};
 use crate::media::SourceHeaders;
 use crate::net::{ByteRange, HttpClient, NetError, Request, Url, redacted};
@@ -37,6 +40,7 @@ pub(super) fn repair_on_damage(
     // Weak: the resource holds the callback, and would hold itself.
     let (weak, client, url) = (resource.downgrade(), client.clone(), url.clone());
     let is_told = AtomicBool::new(false);
+    let is_running = Arc::new(AtomicBool::new(false));
     resource.repair_with(Box::new(move |error| {
         log::warn!("{error}; downloading them from {}", redacted(&url));
         if !is_told.swap(true, Ordering::Relaxed) {
@@ -44,42 +48,111 @@ pub(super) fn repair_on_damage(
             // An error means that the app has dropped the events.
             drop(events.try_send(FileControl::CacheBypassed { reason }));
         }
-        // This runs on the thread that reads, which must not wait for the network.
-        rt::spawn_on_thread(repair(weak.clone(), client.clone(), headers.clone(), url.clone()));
+        // One thread, however many blocks are damaged. This runs on the thread that reads, which must not wait for the
+        // network.
+        if !is_running.swap(true, Ordering::SeqCst) {
+            let repair = Repair {
+                weak: weak.clone(),
+                client: client.clone(),
+                headers: headers.clone(),
+                url: url.clone(),
+            };
+            rt::spawn_on_thread(repair.run(Arc::clone(&is_running)));
+        }
     }));
 }
 
-/// Downloads all that is missing. Ends at once if another repair is under way: that one looks again when it is done, so a
-/// block found damaged meanwhile is not forgotten.
-async fn repair(weak: WeakResource<FileError>, client: HttpClient, headers: SourceHeaders, url: Url) {
-    while let Some(mut writer) = writer(&weak) {
-        let mut demand = writer.demand();
-        let unwanted = async {
-            while demand.changed().await.is_some() {}
-            None
-        };
-        let downloaded = async { Some(download_missing(&mut writer, &client, &headers, &url).await) };
-        // The last reader's drop closes the connection.
-        match future::or(unwanted, downloaded).await {
-            None => return,
-            Some(Ok(())) => {}
-            // Readers of the lost bytes get the cause, all others read on.
-            Some(Err(cause)) => {
-                log::warn!("{cause}");
-                writer.fail(cause);
+struct Repair {
+    weak: WeakResource<FileError>,
+    client: HttpClient,
+    headers: SourceHeaders,
+    url: Url,
+}
+
+impl Repair {
+    async fn run(self, is_running: Arc<AtomicBool>) {
+        loop {
+            let failed = self.download_all().await.is_err();
+            is_running.store(false, Ordering::SeqCst);
+            // A block that was found damaged between the last look and the store has seen a repair running, and started none.
+            if failed || !is_damaged(&self.weak) || is_running.swap(true, Ordering::SeqCst) {
                 return;
             }
         }
     }
+
+    /// Downloads all that is missing, as long as there are readers.
+    async fn download_all(&self) -> Result<(), Failed> {
+        let mut outage = None;
+        while let Some(mut writer) = writer(&self.weak) {
+            let mut demand = writer.demand();
+            let unwanted = async {
+                while demand.changed().await.is_some() {}
+                None
+            };
+            let downloaded =
+                async { Some(download_missing(&mut writer, &self.client, &self.headers, &self.url).await) };
+            // The last reader's drop closes the connection.
+            match future::or(unwanted, downloaded).await {
+                None => return Ok(()),
+                Some(Ok(())) => outage = None,
+                // Readers of the lost bytes get the cause, all others read on. The next demand tries again.
+                Some(Err(cause)) if cause.is_transient() => {
+                    let now = Instant::now();
+                    outage
+                        .get_or_insert_with(|| Outage::new(now))
+                        .failed(now, true, Duration::ZERO);
+                    log::warn!("{cause}");
+                    writer.fail_waits(cause);
+                    if let Some(outage) = &mut outage
+                        && !wait_for_demand(&writer, outage).await
+                    {
+                        return Ok(());
+                    }
+                }
+                Some(Err(cause)) => {
+                    log::warn!("{cause}");
+                    writer.fail(cause);
+                    return Err(Failed);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The readers were told why.
+struct Failed;
+
+/// Waits until a reader waits and the pause of the outage is over. `false` if the last reader was dropped.
+async fn wait_for_demand(writer: &Writer<FileError>, outage: &mut Outage) -> bool {
+    let mut demand = writer.demand();
+    loop {
+        if writer.demand_now().waiting.is_empty() {
+            if demand.changed().await.is_none() {
+                return false;
+            }
+            continue;
+        }
+        match outage.step(Instant::now(), true) {
+            Step::Try => return true,
+            Step::Rest(rest) => rt::sleep(rest).await,
+        }
+    }
+}
+
+fn is_damaged(weak: &WeakResource<FileError>) -> bool {
+    let Some(resource) = weak.upgrade() else {
+        return false;
+    };
+    let len = resource.len().unwrap_or_default();
+    !resource.missing(0..len).is_empty()
 }
 
 /// `None` if nothing is missing, nobody reads, or another repair has the writer.
 fn writer(weak: &WeakResource<FileError>) -> Option<Writer<FileError>> {
     let resource = weak.upgrade()?;
-    let is_damaged = resource
-        .len()
-        .is_some_and(|len| !resource.missing(0..len).is_empty());
-    is_damaged.then(|| resource.writer().ok()).flatten()
+    is_damaged(weak).then(|| resource.writer().ok()).flatten()
 }
 
 async fn download_missing(

@@ -9,6 +9,7 @@ use super::download::{Download, StopReason};
 use super::error::EndUnprovenSnafu;
 use super::revalidate::StoredValidators;
 use super::schedule::Slot;
+use super::server_info::{ServerInfo, says_no_store};
 use super::transfer::TransferEvent;
 use super::{Bypass, FileError};
 use crate::media::NotMedia;
@@ -16,7 +17,7 @@ use crate::net::{NetError, Response};
 use crate::rt;
 
 /// How often in a row a body may break off where the client cannot resume it by itself.
-const MAX_BREAKS: u32 = 5;
+pub(super) const MAX_BREAKS: u32 = 5;
 /// The wait after the first break. Each further one doubles it.
 const BREAK_WAIT: Duration = Duration::from_millis(200);
 /// A connection that brings chunks of this size has more bytes ready than one read takes.
@@ -48,18 +49,27 @@ impl Download {
     }
 
     fn head(&mut self, slot: Slot, response: Response) -> Result<(), StopReason> {
+        if slot == Slot::Side {
+            self.side_watch.end(true);
+        }
         self.judge_head(slot, &response, response.start())?;
         // Before a byte of the body: bytes of two versions must not meet in one file.
         self.remote.check(&response).map_err(|_| StopReason::Changed)?;
         let total = self.remote.total();
         if self.options.stores_validators {
-            self.sink.validators = StoredValidators::of(response.headers());
+            self.sink.validators = StoredValidators::of(response.headers(), self.remote.same_file());
         }
-        self.sink.resumable = total.is_some() && self.remote.validator().is_some();
-        let tag = self
-            .remote
-            .validator()
-            .map(|validator| validator.as_str().to_owned());
+        let tag = self.remote.tag();
+        self.sink.resumable = tag.is_some();
+        if self.options.respects_no_store && says_no_store(response.headers()) {
+            // What an earlier session left goes too, with the end of this download.
+            (self.sink.resumable, self.sink.memory_entry) = (false, None);
+            self.sink.bypass(Bypass::NoStore);
+        }
+        let serves_ranges = self.remote.ranges;
+        self.options
+            .settings
+            .set_server_info(|| ServerInfo::of(&response, serves_ranges));
         let partial = response.content_range().is_some();
         let body = response.into_body();
         if total.is_none() && body.ends_with_connection() {
@@ -68,6 +78,7 @@ impl Download {
         let Some(writer) = self.sink.writer() else {
             return Ok(());
         };
+        writer.set_sequential(!serves_ranges);
         if let Some(total) = total {
             writer.set_len(total).map_err(|_| StopReason::Changed)?;
             // An error means that the tag is too long to be recorded. The next session downloads again, no more.
@@ -85,15 +96,29 @@ impl Download {
     }
 
     fn data(&mut self, slot: Slot, at: u64, bytes: Bytes) -> Result<(), StopReason> {
-        self.breaks = 0;
+        self.note_progress(at, bytes.len() as u64);
         let chunks = self.gather(slot, bytes);
         self.store(at, &chunks)?;
         // One jump is likely to be followed by another, which would wait for the handshakes of its connection. It is made
         // now, when the reader of this jump has its bytes and the link is free.
-        if self.jumped.take_if(|jumped| *jumped == slot).is_some() {
+        if self.jumped.take_if(|jumped| *jumped == slot).is_some() && self.side_watch.allows_two() {
             self.transfers.prepare(self.remote.prepare());
         }
         Ok(())
+    }
+
+    /// Bytes have come at `at`. If some are new, the failures before them are over.
+    fn note_progress(&mut self, at: u64, len: u64) {
+        if self.breaks == 0 && self.outage.is_none() {
+            return;
+        }
+        // A server without ranges begins anew after each break. Were those bytes taken for progress, one that always breaks
+        // at the same place would be asked for ever (fault D5).
+        let writer = self.sink.writer();
+        if writer.is_some_and(|writer| writer.first_missing(at..at + len).is_some()) {
+            self.breaks = 0;
+            self.end_outage();
+        }
     }
 
     /// `first`, and on a fast connection the chunks that are ready behind it.
@@ -173,28 +198,63 @@ impl Download {
     async fn failed(&mut self, slot: Slot, error: NetError) -> Result<(), StopReason> {
         let transfer = self.transfers.take(slot);
         self.forget_beginning(slot);
+        if slot == Slot::Side {
+            self.side_watch.end(false);
+        }
         let was_reading = transfer.is_some_and(|transfer| !transfer.waits_for_head());
         // A success that stands for no file says nothing of what is there.
         if let Some(refusal) = NotMedia::of_status(&error) {
             return Err(self.refused(refusal));
         }
         match error {
+            // The client's own resume goes by the validators. Where the app goes by something else, the bytes are requested
+            // again without them, and compared as the app wants.
+            NetError::Changed { .. }
+                if was_reading && !self.remote.is_by_validators() && self.breaks < MAX_BREAKS =>
+            {
+                self.breaks += 1;
+                return Ok(());
+            }
             NetError::Changed { .. } => return Err(StopReason::Changed),
             // The server has the file, but not in ranges. The main transfer, or a new one, reads it from the start.
             NetError::RangeIgnored { .. } if self.remote.ranges => {
                 self.remote.ranges = false;
+                self.options.settings.lose_ranges();
+                if let Some(writer) = self.sink.writer() {
+                    writer.set_sequential(true);
+                }
                 return Ok(());
             }
-            // The client resumes by itself where a validator proves the file to be the same. Without one it is requested
-            // again here, and `Remote::check` compares what there is to compare.
+            // The first word on the length, and no failure: a reader may seek behind the end.
+            NetError::RangeNotSatisfiable {
+                total: Some(total), ..
+            } if !was_reading && self.remote.total().is_none() => {
+                return match self.sink.writer().map(|writer| writer.set_len(total)) {
+                    Some(Err(_)) => Err(StopReason::Changed),
+                    _ => Ok(()),
+                };
+            }
+            // Where the host that a redirect led to refuses, or cannot be reached, the redirect is asked again: it may lead
+            // to another host, or to a URL with a new signature.
+            _ if self.remote.returns_to_own_url(&error) => {
+                log::debug!("{error}; asking {} again", self.remote.display_url());
+                return Ok(());
+            }
+            // The client resumes by itself where a validator proves the file to be the same, and the server serves ranges.
+            // Otherwise it is requested again here, and `Remote::check` compares what there is to compare.
             _ if was_reading
-                && error.is_transient()
-                && self.remote.validator().is_none()
+                && (error.is_transient() || matches!(error, NetError::RangeIgnored { .. }))
+                && (self.remote.validator().is_none() || !self.remote.ranges)
                 && (self.remote.ranges || self.remote.may_start_over())
                 && self.breaks < MAX_BREAKS =>
             {
                 let wait = BREAK_WAIT * 2_u32.pow(self.breaks);
-                self.breaks += 1;
+                // The client has spent a request of its own to learn that there are no ranges.
+                self.breaks += if matches!(error, NetError::RangeIgnored { .. }) {
+                    2
+                } else {
+                    1
+                };
                 log::debug!("{error}; going on in {wait:?}");
                 // The loop does not come to its own flush while this waits.
                 self.sink.flush();

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::FileError;
+use super::{FileError, SameFile};
 use crate::cache::{AssetId, BlockingCache, CachePath};
 use crate::net::{ByteRange, HeaderMap, HttpClient, NetError, Request, Response};
 use crate::rt;
@@ -24,35 +24,49 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(3);
 pub(super) struct StoredValidators {
     etag: String,
     last_modified: String,
+    /// The app's own key.
+    key: String,
 }
 
 impl StoredValidators {
-    /// `None` if the server sent neither.
-    pub(super) fn of(headers: &HeaderMap) -> Option<Self> {
+    /// `None` if the server sent neither, and the app has no key of its own for the answer.
+    pub(super) fn of(headers: &HeaderMap, same_file: &SameFile) -> Option<Self> {
         let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
         let validators = Self {
             etag: text("etag").unwrap_or_default().to_owned(),
             last_modified: text("last-modified").unwrap_or_default().to_owned(),
+            key: same_file.key(headers).unwrap_or_default(),
         };
-        (validators.etag.len() + validators.last_modified.len() > 0).then_some(validators)
+        let is_empty = [&validators.etag, &validators.last_modified, &validators.key]
+            .iter()
+            .all(|text| text.is_empty());
+        (!is_empty).then_some(validators)
     }
 
     fn encode(&self) -> Bytes {
-        format!("{}\n{}", self.etag, self.last_modified).into()
+        format!("{}\n{}\n{}", self.etag, self.last_modified, self.key).into()
     }
 
     fn decode(bytes: &[u8]) -> Option<Self> {
-        let (etag, last_modified) = std::str::from_utf8(bytes).ok()?.split_once('\n')?;
+        let (etag, rest) = std::str::from_utf8(bytes).ok()?.split_once('\n')?;
+        // The key last: it is the app's, and may hold anything.
+        let (last_modified, key) = rest.split_once('\n').unwrap_or((rest, ""));
         Some(Self {
             etag: etag.to_owned(),
             last_modified: last_modified.to_owned(),
+            key: key.to_owned(),
         })
     }
 
     /// Whether a response is of the same file. Two `ETag`s decide alone.
-    fn matches(&self, headers: &HeaderMap) -> bool {
+    fn matches(&self, headers: &HeaderMap, same_file: &SameFile) -> bool {
+        let now = Self::of(headers, same_file);
+        if !same_file.is_by_validators() {
+            // The length is compared in any case.
+            let now = now.map(|now| now.key).unwrap_or_default();
+            return self.key.is_empty() || now.is_empty() || self.key == now;
+        }
         // A server that tells neither any more proves nothing: the file is downloaded anew.
-        let now = Self::of(headers);
         now.is_some_and(|now| match (self.etag.is_empty(), now.etag.is_empty()) {
             (false, false) => self.etag == now.etag,
             _ => self.last_modified == now.last_modified,
@@ -89,10 +103,12 @@ pub(super) async fn is_unchanged(
     request: Request,
     stored: Option<&StoredValidators>,
     len: u64,
+    same_file: &SameFile,
 ) -> Result<bool, FileError> {
     // A changed file comes as one byte, and its connection can be used again.
     let mut request = request.range(ByteRange::new(0, 1)).optional_range();
-    match stored {
+    // A condition on validators would be answered by them, and not by what the app goes by.
+    match stored.filter(|_| same_file.is_by_validators()) {
         Some(stored) if !stored.etag.is_empty() => request = request.header("if-none-match", &stored.etag),
         Some(stored) => request = request.header("if-modified-since", &stored.last_modified),
         None => {}
@@ -104,7 +120,7 @@ pub(super) async fn is_unchanged(
         None
     };
     let is_same = |response: &Response| {
-        let same_validators = stored.is_none_or(|stored| stored.matches(response.headers()));
+        let same_validators = stored.is_none_or(|stored| stored.matches(response.headers(), same_file));
         same_validators && response.total_length().is_none_or(|total| total == len)
     };
     match futures_lite::future::or(answer, limit).await {
@@ -137,14 +153,22 @@ mod tests {
 
     #[test]
     fn validators_read_back_and_two_etags_decide_alone() {
-        assert_eq!(StoredValidators::of(&headers("", "")), None);
-        let stored = StoredValidators::of(&headers("W/\"a\"", "Monday")).unwrap();
+        let by_validators = &SameFile::by_validators();
+        assert_eq!(StoredValidators::of(&headers("", ""), by_validators), None);
+        let stored = StoredValidators::of(&headers("W/\"a\"", "Monday"), by_validators).unwrap();
         assert_eq!(StoredValidators::decode(&stored.encode()), Some(stored.clone()));
-        assert!(stored.matches(&headers("W/\"a\"", "Tuesday")));
-        assert!(!stored.matches(&headers("W/\"b\"", "Monday")));
-        assert!(stored.matches(&headers("", "Monday")));
-        assert!(!stored.matches(&headers("", "Tuesday")));
-        assert!(!stored.matches(&headers("", "")), "nothing proves it");
+        assert!(stored.matches(&headers("W/\"a\"", "Tuesday"), by_validators));
+        assert!(!stored.matches(&headers("W/\"b\"", "Monday"), by_validators));
+        assert!(stored.matches(&headers("", "Monday"), by_validators));
+        assert!(!stored.matches(&headers("", "Tuesday"), by_validators));
+        assert!(
+            !stored.matches(&headers("", ""), by_validators),
+            "nothing proves it"
+        );
         assert_eq!(StoredValidators::decode(b"nonsense"), None);
+        // As it was stored before there were keys.
+        let old = StoredValidators::decode(b"W/\"a\"\nMonday");
+        assert_eq!(old, Some(stored.clone()));
+        assert!(stored.matches(&headers("W/\"b\"", "Tuesday"), &SameFile::by_length()));
     }
 }

@@ -23,7 +23,7 @@ use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use async_channel::{Sender, WeakSender};
 use async_lock::Mutex as AsyncMutex;
 
-use super::{Bypass, FileControl, FileError, LookAhead};
+use super::{Bypass, FileControl, FileError, LookAhead, ServerInfo};
 use crate::cache::{
     AssetId, BlockingCache, CachePath, EntryGuard, EntryLocks, PartialEntry, WeakPartialEntry,
 };
@@ -103,7 +103,14 @@ pub(super) fn find(cache: &BlockingCache, asset: &AssetId, path: &CachePath) -> 
         .registrations()
         .get(&(cache.id(), asset.bare(), path.clone()))
         .cloned()?;
-    let (entry, resource) = (registration.entry.upgrade()?, registration.resource.upgrade()?);
+    let entry = registration.entry.upgrade()?;
+    let Some(resource) = registration.resource.upgrade() else {
+        // Its last reader is gone, so its download is about to end: by the record of what is there, or by the commit of a
+        // complete file, which takes a sync of the disk. A source that asks for the claim next waits for that, instead of being
+        // refused a file that is all there.
+        entry.closing();
+        return None;
+    };
     // A download that keeps only a window fetches for the readers that it has: for one more, bytes that have left the
     // window would have to come again and again.
     if resource.has_freed_memory() || matches!(resource.status().condition, Condition::Discarded(_)) {
@@ -132,17 +139,23 @@ pub(super) async fn has_started(resource: &StreamingResource<FileError>) -> bool
     }
 }
 
-/// What a subscriber's driver does: tells when the file is complete. Ends then, or with the download.
+/// What a subscriber's driver does: tells when the file is complete, or that it will not be. Ends then.
 pub(super) async fn report_completion(mut watch: StatusWatch<FileError>, events: Sender<FileControl>) {
     loop {
-        match watch.changed().await.condition {
+        let status = watch.changed().await;
+        match status.condition {
             Condition::Writing => {}
             Condition::Complete => {
                 // An error means that the app has dropped the events.
                 let _ = events.try_send(FileControl::Cached);
                 return;
             }
-            Condition::Idle | Condition::Failed(_) | Condition::Discarded(_) => return,
+            Condition::Idle | Condition::Failed(_) | Condition::Discarded(_) => {
+                let there = status.available.iter().map(|range| range.end - range.start);
+                let missing = status.len.map(|len| len - there.sum::<u64>());
+                let _ = events.try_send(FileControl::Incomplete { missing });
+                return;
+            }
         }
     }
 }
@@ -164,7 +177,7 @@ impl Subscribers {
         let mut list = self.lock();
         // Dropping the last sender of a channel wakes its receiver, and a waker is foreign code: it may come back here. So
         // what was upgraded is dropped after the lock.
-        let live: Vec<_> = list.senders.iter().filter_map(WeakSender::upgrade).collect();
+        let live = list.live();
         list.senders = live.iter().chain([sender]).map(Sender::downgrade).collect();
         let bypass = list.bypass.clone();
         drop(list);
@@ -179,14 +192,17 @@ impl Subscribers {
     pub(super) fn bypass(&self, reason: &Bypass) {
         let mut list = self.lock();
         list.bypass = Some(reason.clone());
-        // Sending wakes the receiver, which is foreign code: not under the lock. A subscriber that comes in between finds
-        // the bypass in the list, so each one is told, and told once.
-        let senders = mem::take(&mut list.senders);
+        let live = list.live();
         drop(list);
-        for sender in senders.iter().filter_map(WeakSender::upgrade) {
-            let reason = reason.clone();
-            let _ = sender.try_send(FileControl::CacheBypassed { reason });
-        }
+        // A subscriber that comes in between finds the bypass in the list, and is not among these: each is told once.
+        let reason = reason.clone();
+        send(live, &FileControl::CacheBypassed { reason });
+    }
+
+    /// Tells all subscribers of the moment.
+    pub(super) fn tell(&self, event: &FileControl) {
+        let live = self.lock().live();
+        send(live, event);
     }
 
     /// Another download takes over, and writes to the cache again.
@@ -201,10 +217,25 @@ impl Subscribers {
     }
 }
 
-/// What may change while a file is downloaded: by the app, or by another source that shares the download. Of several
-/// look-aheads the widest counts.
+impl SubscriberList {
+    fn live(&self) -> Vec<Sender<FileControl>> {
+        self.senders.iter().filter_map(WeakSender::upgrade).collect()
+    }
+}
+
+/// Sending wakes the receiver, and so does dropping its last sender. Both are foreign code: not under the list's lock.
+fn send(to: Vec<Sender<FileControl>>, event: &FileControl) {
+    for sender in to {
+        // An error means that the app has dropped the events.
+        let _ = sender.try_send(event.clone());
+    }
+}
+
+/// What the sources of one download share: what may change while a file is downloaded, by the app or by another source,
+/// and what the server said. Of several look-aheads the widest counts.
 #[derive(Debug)]
 pub(super) struct DownloadSettings {
+    server_info: Mutex<Option<Arc<ServerInfo>>>,
     bytes_per_second: AtomicU64,
     /// The widest look-ahead in bytes; `u64::MAX` for the whole file.
     bytes: AtomicU64,
@@ -215,12 +246,34 @@ pub(super) struct DownloadSettings {
 impl DownloadSettings {
     pub(super) fn new(look_ahead: LookAhead, bytes_per_second: u64) -> Self {
         let settings = Self {
+            server_info: Mutex::new(None),
             bytes_per_second: AtomicU64::new(bytes_per_second),
             bytes: AtomicU64::new(0),
             micros: AtomicU64::new(0),
         };
         settings.widen(look_ahead);
         settings
+    }
+
+    /// What the server said in its first answer. Later ones tell of a part, or of another host.
+    pub(super) fn set_server_info(&self, info: impl FnOnce() -> ServerInfo) {
+        self.lock_info().get_or_insert_with(|| Arc::new(info()));
+    }
+
+    /// A later answer showed that the server serves no ranges.
+    pub(super) fn lose_ranges(&self) {
+        if let Some(info) = &mut *self.lock_info() {
+            Arc::make_mut(info).serves_ranges = false;
+        }
+    }
+
+    pub(super) fn server_info(&self) -> Option<Arc<ServerInfo>> {
+        self.lock_info().clone()
+    }
+
+    fn lock_info(&self) -> MutexGuard<'_, Option<Arc<ServerInfo>>> {
+        // Each change is one assignment, which a panic elsewhere cannot leave half done.
+        self.server_info.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn set_bytes_per_second(&self, bytes: u64) {

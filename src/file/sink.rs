@@ -31,13 +31,19 @@ use crate::cache::PartialEntry;
 use crate::rt;
 use crate::storage::{Checkpoint, DemandWatch, StreamingError, Writer};
 
-/// The least time between two checkpoints: a fast download must not wait for the disk all the time.
-const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(2);
+/// The least time between two checkpoints: the disk has other work than to sync this file.
+const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
+/// The most time until what was written is recorded, however little it is.
+const LATEST_CHECKPOINT: Duration = Duration::from_secs(2);
+/// So many bytes are worth a checkpoint after [`CHECKPOINT_INTERVAL`].
+const CHECKPOINT_BYTES: u64 = 512 * 1024;
+/// How long a checkpoint that is due waits for the one that is under way.
+const CHECKPOINT_RETRY: Duration = Duration::from_millis(100);
 
 /// The writer of a file, and what becomes of its bytes.
 ///
-/// Dropping it records what was written, if a later session can go on from there, and ends every wait with
-/// [`FileError::Stopped`].
+/// Dropping it ends every wait with [`FileError::Stopped`], and has what was written recorded in the background, if a later
+/// session can go on from there. The drop itself does no I/O.
 pub(super) struct Sink {
     /// `None` once it has ended.
     writer: Option<Writer<FileError>>,
@@ -55,6 +61,8 @@ pub(super) struct Sink {
     subscribers: Arc<Subscribers>,
     /// Events of the time before the file is announced as open. `None` afterwards.
     pending_events: Option<Vec<FileControl>>,
+    /// Whether it was told that the file is kept, or why not.
+    is_told: bool,
     /// Bytes written since the last checkpoint.
     unrecorded: u64,
     /// Whether a checkpoint is under way.
@@ -81,6 +89,7 @@ impl Sink {
             events,
             subscribers,
             pending_events: Some(Vec::new()),
+            is_told: false,
             unrecorded: 0,
             checkpoint_runs: Arc::default(),
             checkpoint_at: Instant::now(),
@@ -103,6 +112,7 @@ impl Sink {
         self.writer.as_ref().map(Writer::demand)
     }
 
+    /// Tells the source whose download this is.
     fn emit(&mut self, event: FileControl) {
         // `Opened` is the first event of a file. What comes up while the file opens waits for it.
         match &mut self.pending_events {
@@ -112,11 +122,18 @@ impl Sink {
         }
     }
 
+    /// Tells the source whose download this is, and those that share it.
+    pub(super) fn emit_to_all(&mut self, event: FileControl) {
+        self.subscribers.tell(&event);
+        self.emit(event);
+    }
+
     /// Tells that the file is open, and then what came up before.
     pub(super) fn announce(&mut self, opened: FileControl, bypass: Option<Bypass>) {
         let pending = self.pending_events.take().unwrap_or_default();
         self.emit(opened);
         if let Some(reason) = bypass {
+            self.is_told = true;
             self.emit(FileControl::CacheBypassed { reason });
         }
         for event in pending {
@@ -127,7 +144,7 @@ impl Sink {
     /// Sends bytes to memory from now on. What is on the disk stays readable.
     pub(super) fn bypass(&mut self, reason: Bypass) {
         if !self.bypassed {
-            self.bypassed = true;
+            (self.bypassed, self.is_told) = (true, true);
             log::warn!("not kept in the cache: {reason:?}");
             self.subscribers.bypass(&reason);
             self.emit(FileControl::CacheBypassed { reason });
@@ -198,21 +215,43 @@ impl Sink {
         }
     }
 
-    /// Starts a checkpoint if one is due. Not the checkpoint but the download runs on this thread: the disk's sync would
-    /// hold up the connection.
-    fn record_if_due(&mut self) {
-        if !self.resumable
-            || self.checkpoint_at.elapsed() < CHECKPOINT_INTERVAL
-            || self.checkpoint_runs.load(Ordering::Acquire)
-        {
+    /// How long until a checkpoint is due. `None` if there is nothing to record.
+    pub(super) fn checkpoint_wait(&self) -> Option<Duration> {
+        if !self.resumable || self.bypassed || self.unrecorded == 0 {
+            return None;
+        }
+        let interval = if self.unrecorded >= CHECKPOINT_BYTES {
+            CHECKPOINT_INTERVAL
+        } else {
+            LATEST_CHECKPOINT
+        };
+        let wait = interval.saturating_sub(self.checkpoint_at.elapsed());
+        // Of two at once the second would only wait for the disk.
+        let is_running = self.checkpoint_runs.load(Ordering::Acquire);
+        Some(if is_running {
+            wait.max(CHECKPOINT_RETRY)
+        } else {
+            wait
+        })
+    }
+
+    /// Starts a checkpoint if one is due. F3: what a killed process loses is what came since the last one began.
+    pub(super) fn record_if_due(&mut self) {
+        if self.checkpoint_wait() == Some(Duration::ZERO) {
+            self.record_now();
+        }
+    }
+
+    /// Starts a checkpoint if there is something to record and none is under way. It runs on another thread: the disk's
+    /// sync would hold up the connection.
+    pub(super) fn record_now(&mut self) {
+        if self.checkpoint_wait().is_none() || self.checkpoint_runs.load(Ordering::Acquire) {
             return;
         }
         let (Some(writer), Some(entry)) = (&mut self.writer, &self.entry) else {
             return;
         };
-        let Some(checkpoint) = writer.due_checkpoint() else {
-            return;
-        };
+        let checkpoint = writer.checkpoint();
         self.unrecorded = 0;
         self.checkpoint_at = Instant::now();
         self.checkpoint_runs.store(true, Ordering::Release);
@@ -228,6 +267,7 @@ impl Sink {
         let Some(mut writer) = self.writer.take() else {
             return;
         };
+        self.is_told = true;
         if let Some(memory_entry) = self.memory_entry.take() {
             // Memory only, so this blocks nobody. Every byte is present: no reader waits for the writer.
             let event = memory_entry.put(&writer, len, self.validators.take());
@@ -262,11 +302,13 @@ impl Sink {
 
     /// Ends every wait with `cause`. What is written stays readable, and resumable if it was.
     pub(super) fn fail(mut self, cause: FileError) {
+        self.flush();
         self.end(cause);
     }
 
     /// Ends every wait with `cause` and removes what is written: the server has another file now.
     pub(super) fn discard(mut self, cause: FileError) {
+        self.tell_incomplete();
         // Not in the background: what follows may claim the entry, and would find the old bytes.
         if let Some(Err(error)) = self.writer.take().map(|writer| writer.discard(cause)) {
             log::warn!("cannot remove a partial file: {error}");
@@ -280,12 +322,26 @@ impl Sink {
         if let Some(entry) = &self.entry {
             entry.closing();
         }
+        self.flush();
         self.end(FileError::Stopped);
     }
 
+    /// The download ends, and the file is not complete. Bypassed or kept, the source was told before.
+    fn tell_incomplete(&mut self) {
+        let Some(writer) = self.writer.as_ref().filter(|_| !self.is_told) else {
+            return;
+        };
+        let missing = writer.end().map(|len| {
+            let present = writer.available();
+            len - present.iter().map(|range| range.end - range.start).sum::<u64>()
+        });
+        self.is_told = true;
+        self.emit(FileControl::Incomplete { missing });
+    }
+
+    /// Does no I/O on this thread, which may be that of an app that drops a driver.
     fn end(&mut self, cause: FileError) {
-        // A driver that is dropped while it waits has flushed before: this blocks only where the download ends by itself.
-        self.flush();
+        self.tell_incomplete();
         let Some(mut writer) = self.writer.take() else {
             return;
         };
@@ -314,6 +370,9 @@ impl Sink {
 
 impl Drop for Sink {
     fn drop(&mut self) {
+        // Without a flush, which may reserve room, and evict for it. A driver flushes before it waits, so one that is dropped
+        // while it waits leaves nothing to flush; what is left all the same stays in memory and is fetched again after a
+        // restart.
         self.end(FileError::Stopped);
     }
 }
@@ -344,7 +403,46 @@ fn record(entry: &PartialEntry, checkpoint: Checkpoint<FileError>) {
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+    use std::sync::atomic::AtomicUsize;
+
     use super::*;
+    use crate::storage::{Budget, StreamingOptions};
+
+    /// Counts what is reserved.
+    #[derive(Debug, Default)]
+    struct Asked(AtomicUsize);
+
+    impl Budget for Asked {
+        fn reserve(&self, _: u64) -> io::Result<()> {
+            self.0.fetch_add(1, Ordering::SeqCst);
+            Ok(())
+        }
+
+        fn release(&self, _: u64) {}
+    }
+
+    /// W65: a reservation may evict, and a write may wait for the disk.
+    #[test]
+    fn w65_a_drop_neither_reserves_nor_writes() {
+        let dir = tempfile::tempdir().unwrap();
+        let asked = Arc::new(Asked::default());
+        let budget = Arc::clone(&asked) as Arc<dyn Budget>;
+        let options = StreamingOptions::new(dir.path().join("a")).budget(budget);
+        let resource = options.open::<FileError>().unwrap();
+        let (events, _told) = async_channel::unbounded();
+        let mut sink = Sink::new(resource.writer().unwrap(), None, events, Arc::default());
+        (sink.bypassed, sink.resumable) = (false, true);
+        sink.write(0, &[Bytes::from_static(b"not flushed yet")]).unwrap();
+        assert!(!sink.is_flushed());
+        drop(sink);
+        assert_eq!(asked.0.load(Ordering::SeqCst), 0);
+        let mut found = [0; 15];
+        resource.read_at(0, &mut found).unwrap();
+        assert_eq!(&found, b"not flushed yet", "R4");
+        let waited = resource.wait_range_blocking(15..16).unwrap_err();
+        assert!(matches!(waited.cause(), Some(FileError::Stopped)));
+    }
 
     /// Without ranges a byte comes only once: it must stay until its reader has come to it. A paused reader keeps no more
     /// than a window.

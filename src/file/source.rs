@@ -6,14 +6,17 @@ use std::sync::Arc;
 use super::open::{FileContext, OpenFile, StartedFile};
 use super::stream::{SharedReadState, file_items};
 use super::transfers::Transfers;
-use super::{FileControl, FileDriver, FileError, FileEvents, FileParams, FileReader, Location, OpenMode};
+use super::{
+    FileControl, FileDriver, FileError, FileEvents, FileParams, FileReader, Location, OpenMode, ServerInfo,
+};
+use crate::cache::{AssetId, CachePath};
 use crate::stream::{Source, SourceStream, StreamError, StreamParams};
 
 /// A file, at a URL or on the disk: `Read + Seek` through [`open_reader`](Self::open_reader), or a
 /// [`Source`] of a [`Stream<Bytes>`](crate::stream::Stream).
 ///
-/// Both download on a thread of the crate's own, which ends when the reader or the stream is dropped. What was
-/// downloaded stays in the cache, and the next source goes on from there. The [module](super) explains the rest.
+/// Both download on a thread of the crate's own (where many files are open, on one that they share), until the reader or
+/// the stream is dropped. What was downloaded stays in the cache, and the next source goes on from there. The [module](super) explains the rest.
 pub struct FileSource {
     context: Arc<FileContext>,
     position: u64,
@@ -47,6 +50,22 @@ impl FileSource {
     /// Where the file is.
     pub fn location(&self) -> &Location {
         &self.context.location
+    }
+
+    /// The asset under which the cache keeps the file. `None` for a local file.
+    pub fn asset(&self) -> Option<AssetId> {
+        self.context.entry().map(|(asset, _)| asset)
+    }
+
+    /// The name under which the cache keeps the file. `None` for a local file.
+    pub fn path(&self) -> Option<CachePath> {
+        self.context.entry().map(|(_, path)| path)
+    }
+
+    /// What the server said of the file in its first answer. `None` before it, and where no server was asked. For a source
+    /// that a [`Stream`](crate::stream::Stream) has taken, a clone of it shows the same.
+    pub fn server_info(&self) -> Option<Arc<ServerInfo>> {
+        self.context.settings().server_info()
     }
 
     /// Sets the number of bytes in one second of playing, for [`LookAhead::Time`](super::LookAhead::Time). A decoder
@@ -128,6 +147,18 @@ impl Source for FileSource {
 
     fn supports_seek(&self) -> bool {
         true
+    }
+}
+
+/// A source of the same file, with the same settings. It opens the file by itself.
+impl Clone for FileSource {
+    fn clone(&self) -> Self {
+        Self {
+            context: Arc::clone(&self.context),
+            position: self.position,
+            // Its streams read at positions of their own.
+            read_state: SharedReadState::default(),
+        }
     }
 }
 

@@ -1,10 +1,11 @@
 //! The file as the items of a [`SourceStream`].
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use async_lock::Mutex;
 use bytes::{Bytes, BytesMut};
-use futures_lite::{StreamExt as _, stream};
+use futures_lite::{StreamExt as _, future, stream};
 
 use super::error::ChangedSnafu;
 use super::open::{FileContext, StartedFile};
@@ -44,7 +45,10 @@ impl ReadSession {
     fn note(&mut self, event: &FileControl) {
         match event {
             FileControl::Opened { origin, .. } => self.awaits_word = *origin == Origin::Network,
-            FileControl::Cached | FileControl::CacheBypassed { .. } => self.awaits_word = false,
+            FileControl::Cached | FileControl::CacheBypassed { .. } | FileControl::Incomplete { .. } => {
+                self.awaits_word = false;
+            }
+            FileControl::OutageBegan { .. } | FileControl::OutageEnded => {}
         }
     }
 }
@@ -60,17 +64,19 @@ impl ReadState {
     /// What there is to tell behind the last byte: whether the file is kept. The commit syncs the disk, and the reader is
     /// faster. `None` when there is nothing more to tell.
     async fn last_event(&mut self) -> Option<FileControl> {
-        let session = self.session.as_mut()?;
+        let session = self.session.as_mut().filter(|session| session.awaits_word)?;
         let resource = session.waiter.resource();
-        // Only a whole file is committed. Where a jump left a gap behind, its download may take as long as the track.
-        let is_whole = resource
-            .len()
-            .is_some_and(|len| resource.missing(0..len).is_empty());
-        if !(is_whole && session.awaits_word) {
-            return None;
-        }
-        // Ends with the driver, which tells before it ends.
-        let event = session.events.next().await?;
+        let gaps = resource.len().map(|len| resource.missing(0..len));
+        // Only a whole file is committed. Where a jump left a gap behind, its download may take as long as the track: it ends
+        // with this stream.
+        let event = if gaps.as_ref().is_some_and(Vec::is_empty) {
+            // Ends with the driver, which tells before it ends.
+            session.events.next().await?
+        } else {
+            let bytes = |gaps: Vec<Range<u64>>| gaps.iter().map(|gap| gap.end - gap.start).sum::<u64>();
+            let missing = gaps.map(bytes);
+            FileControl::Incomplete { missing }
+        };
         session.note(&event);
         Some(event)
     }
@@ -85,15 +91,29 @@ impl ReadState {
         Ok(found)
     }
 
-    async fn wait(&mut self, position: u64) -> Result<(), FileError> {
+    /// Waits for the byte at `position`, or for an event: what is told in a stall must not wait for its end.
+    async fn wait(&mut self, position: u64) -> Result<Option<FileControl>, FileError> {
         let Some(session) = &mut self.session else {
-            return Ok(());
+            return Ok(None);
         };
-        match session.waiter.wait_first(position, CHUNK as u64).await {
-            Ok(_) => Ok(()),
-            Err(WaitError::Failed { source }) => Err(FileError::clone(&source)),
-            Err(WaitError::Interrupted) => Err(FileError::Stopped),
-        }
+        let ReadSession { waiter, events, .. } = session;
+        let bytes = async {
+            match waiter.wait_first(position, CHUNK as u64).await {
+                Ok(_) => Ok(None),
+                Err(WaitError::Failed { source }) => Err(FileError::clone(&source)),
+                Err(WaitError::Interrupted) => Err(FileError::Stopped),
+            }
+        };
+        let told = async {
+            match events.next().await {
+                Some(event) => Ok(Some(event)),
+                None => future::pending().await,
+            }
+        };
+        // The wait first: a failure that it was given and did not return would be forgotten with it.
+        let event = future::or(bytes, told).await?;
+        event.iter().for_each(|event| session.note(event));
+        Ok(event)
     }
 
     /// Ends the session after an error. A seek makes the error void, and the stream goes on with a new session: that one
@@ -131,6 +151,8 @@ struct FileItems {
     position: u64,
     mode: OpenMode,
     ended: bool,
+    /// The error that ends the stream, once what was told before it is delivered.
+    failed: Option<FileError>,
 }
 
 /// A stream from `position` on. It goes on with the session of the stream before it, if there is one. Nothing happens
@@ -147,6 +169,7 @@ pub(super) fn file_items(
         position,
         mode,
         ended: false,
+        failed: None,
     };
     Box::pin(stream::unfold(items, |mut items| async move {
         let item = items.next().await.transpose()?;
@@ -168,12 +191,16 @@ impl FileItems {
             if let Some(event) = state.event() {
                 return Ok(Some(Message::Control(event)));
             }
+            if let Some(failed) = self.failed.take() {
+                state.end();
+                return Err(StreamError::source(failed));
+            }
             // The read may wait for the disk, which the consumer's thread must not. The lock goes along, and is released there
             // if this future is dropped meanwhile.
             let position = self.position;
             let (found, back) = rt::unblock(move || (state.read(position), state)).await;
             state = back;
-            let failed = match found {
+            self.failed = match found {
                 Ok(Some(bytes)) if bytes.is_empty() => {
                     // A consumer that gets the end is gone: what is told after it is told to nobody.
                     if let Some(event) = state.last_event().await {
@@ -187,13 +214,12 @@ impl FileItems {
                     return Ok(Some(Message::Data(bytes)));
                 }
                 Ok(None) => match state.wait(position).await {
-                    Ok(()) => continue,
-                    Err(error) => error,
+                    Ok(Some(event)) => return Ok(Some(Message::Control(event))),
+                    Ok(None) => None,
+                    Err(error) => Some(error),
                 },
-                Err(error) => error,
+                Err(error) => Some(error),
             };
-            state.end();
-            return Err(StreamError::source(failed));
         }
     }
 

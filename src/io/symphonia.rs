@@ -10,11 +10,11 @@ use super::StreamReader;
 #[cfg(feature = "stream")]
 use crate::stream::Source;
 
-/// Seekable once the length is known. Symphonia's format readers seek to the end of a seekable source while they probe. So a
-/// fetcher has to serve the tail cheaply, or the app wraps the reader in `symphonia_core::io::ReadOnlySource`.
+/// Seekable where the length is known and missing bytes can come in any order. Symphonia's format readers seek to the end of a
+/// seekable source while they probe: without ranges that would wait for the whole file.
 impl<E: Error + Send + Sync + 'static> MediaSource for Reader<E> {
     fn is_seekable(&self) -> bool {
-        self.len().is_some()
+        self.len().is_some() && !self.resource().is_sequential()
     }
 
     fn byte_len(&self) -> Option<u64> {

@@ -21,6 +21,8 @@ pub enum Bypass {
     /// The server announced no length, so that a broken connection would look like the end. Or the length is unknown, and
     /// more bytes came than the source may keep of such a file.
     UnknownLength,
+    /// The server asks that it is not stored, and the app has the source respect that.
+    NoStore,
 }
 
 impl Bypass {
@@ -43,6 +45,7 @@ impl fmt::Display for Bypass {
             Self::Failed(error) => error.fmt(f),
             Self::InUse => f.write_str("another source fetches it"),
             Self::UnknownLength => f.write_str("its length is unknown"),
+            Self::NoStore => f.write_str("its server asks that it is not stored"),
         }
     }
 }

@@ -87,6 +87,18 @@ impl SentValidators {
         self.etag.is_none() && self.last_modified.is_none()
     }
 
+    /// Whether these name another validator than `validator`, in the header that it stands in.
+    #[cfg(feature = "file")]
+    pub(crate) fn contradict(&self, validator: &Validator) -> bool {
+        let sent = if validator.header() == ETAG {
+            &self.etag
+        } else {
+            &self.last_modified
+        };
+        sent.as_ref()
+            .is_some_and(|sent| sent.as_bytes() != validator.0.as_bytes())
+    }
+
     /// Whether `other` is of another file. A value that is missing in one of them is no evidence: servers behind one name
     /// differ in what they send.
     pub(crate) fn contradicted_by(&self, other: &Self) -> bool {

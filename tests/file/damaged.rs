@@ -291,6 +291,29 @@ fn what_is_fetched_again_ends_with_its_last_reader() {
         .wait_until(|log| log.connections[before..].iter().all(|it| it.closed_at.is_some()));
 }
 
+/// Fault W55: a damaged block in an outage is an error for the reader that needs it, and its next read tries again.
+#[test]
+fn w55_a_block_is_fetched_again_when_the_network_is_back() {
+    let stage = cached();
+    turn_a_bit(&entry(&stage), BLOCK_LEN);
+    let outage = stage.server.rule("/a.bin", Rule::new().close());
+    let quick = RetryPolicy::default()
+        .max_attempts(2)
+        .base_delay(Duration::from_millis(1));
+    let client = HttpClient::builder().retry(quick).build().unwrap();
+    let params = FileParams::new(client, stage.cache.clone());
+    let source = FileSource::new(stage.url(), params);
+    let mut reader = block_on(source.open_reader(OpenMode::Online)).unwrap();
+    assert_at(&mut reader, 0, 4096);
+    for _ in 0..2 {
+        reader.seek(SeekFrom::Start(BLOCK_LEN)).unwrap();
+        let error = reader.read(&mut [0; 10]).unwrap_err();
+        assert!(FileError::of(&error).unwrap().is_transient(), "{error:?}");
+    }
+    outage.remove();
+    assert_at(&mut reader, BLOCK_LEN, 4096);
+}
+
 /// What cannot be fetched again is an error with its cause; the rest plays.
 #[test]
 fn a_block_that_cannot_be_fetched_again_is_an_error_with_its_cause() {

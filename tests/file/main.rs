@@ -21,18 +21,27 @@
 mod access;
 mod basics;
 mod cached;
+mod checkpoints;
 #[cfg(feature = "test-util")]
 mod contract;
 mod damaged;
 mod dropped;
+mod locations;
+mod many;
 mod matrix;
 mod model;
 mod not_media;
+mod one_connection;
+mod outages;
+mod redirected;
 mod revalidated;
+mod same_file;
 mod seeks;
+mod server_info;
 mod shared;
 mod spare;
 mod told;
+mod world;
 
 use std::io::{Read, Seek, SeekFrom};
 use std::pin::Pin;

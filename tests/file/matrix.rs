@@ -23,7 +23,7 @@ pub enum Consumer {
     Stream,
 }
 
-const CONSUMERS: [Consumer; 3] = [Consumer::Sequential, Consumer::Random, Consumer::Stream];
+pub const CONSUMERS: [Consumer; 3] = [Consumer::Sequential, Consumer::Random, Consumer::Stream];
 
 fn cause(error: &io::Error) -> FileError {
     FileError::of(error)
@@ -33,9 +33,13 @@ fn cause(error: &io::Error) -> FileError {
 
 /// Reads the file to its end, or to the error.
 fn consume(consumer: Consumer, source: FileSource, len: u64) -> Result<(), FileError> {
+    consume_in(consumer, source, len, OpenMode::Online)
+}
+
+pub fn consume_in(consumer: Consumer, source: FileSource, len: u64, mode: OpenMode) -> Result<(), FileError> {
     match consumer {
         Consumer::Sequential => {
-            let mut reader = block_on(source.open_reader(OpenMode::Online))?;
+            let mut reader = block_on(source.open_reader(mode))?;
             let (mut buffer, mut at) = (vec![0; 50_000], 0);
             loop {
                 match reader.read(&mut buffer) {
@@ -54,7 +58,7 @@ fn consume(consumer: Consumer, source: FileSource, len: u64) -> Result<(), FileE
             assert_eq!(at, len, "a false end");
         }
         Consumer::Random => {
-            let mut reader = block_on(source.open_reader(OpenMode::Online))?;
+            let mut reader = block_on(source.open_reader(mode))?;
             let mut state = 0x9e37_79b9_7f4a_7c15_u64;
             let mut next = |below: u64| {
                 state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
@@ -72,7 +76,8 @@ fn consume(consumer: Consumer, source: FileSource, len: u64) -> Result<(), FileE
             assert_eq!(reader.read(&mut [0; 10]).map_err(|error| cause(&error))?, 0);
         }
         Consumer::Stream => block_on(async {
-            let mut stream = Stream::new(source, StreamParams::default());
+            let params = StreamParams::default().offline_mode(mode == OpenMode::Offline);
+            let mut stream = Stream::new(source, params);
             let mut at = 0;
             while let Some(item) = stream.next().await {
                 let bytes = item.map_err(|error| error.source_error().unwrap().clone())?;

@@ -2,12 +2,13 @@
 
 use std::io::{Read, Seek, SeekFrom};
 
+use futures_lite::StreamExt as _;
 use futures_lite::future::block_on;
 use kithara::cache::CachePath;
 use kithara::file::{
     FileControl, FileError, FileParams, FileSource, NotMediaReason, OpenMode, Origin, Verdict,
 };
-use kithara::stream::{Stream, StreamParams};
+use kithara::stream::{Source as _, Stream, StreamParams};
 use kithara_test_support::{Content, Rule};
 
 use crate::cached::{names, open_offline, partial_files};
@@ -194,6 +195,28 @@ fn w2_what_was_refused_leaves_nothing_on_the_disk() {
         assert_eq!(partial_files(&stage.root.path().join("assets")), 0, "{what}");
         assert!(open_offline(&stage).unwrap_err().is_offline_miss(), "{what}");
     }
+}
+
+/// Fault W1: nor of one whose middle was read first, where its bytes may look like anything.
+#[test]
+fn w1_nothing_is_left_of_a_page_that_was_read_from_its_middle() {
+    let mut stage = stage();
+    let page = format!("{PAGE}{}", "<p>words</p>".repeat(100_000));
+    let rule = Rule::new().content(Content::bytes(page.as_bytes()));
+    stage.server.rule("/a.bin", rule.without_header("Content-Type"));
+    let mut source = stage.source();
+    source.seek_bytes(page.len() as u64 / 2).unwrap();
+    let mut stream = Stream::new(source, StreamParams::default());
+    assert!(block_on(stream.next()).unwrap().is_ok(), "nothing tells it apart");
+    // Another source of the same download is told when it ends. Where it has ended already, this one is refused itself.
+    if let Ok(mut parts) = block_on(stage.source().open_parts(OpenMode::Online)) {
+        block_on(parts.driver);
+        let last = std::iter::from_fn(|| parts.events.try_next()).last();
+        assert!(matches!(last, Some(FileControl::Incomplete { .. })), "{last:?}");
+    }
+    drop(stream);
+    stage.restart();
+    assert_eq!(partial_files(&stage.root.path().join("assets")), 0);
 }
 
 /// Fault W1: the half that an earlier session left is not given up for a page.

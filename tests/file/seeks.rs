@@ -2,6 +2,9 @@
 
 use std::io::{Read, Seek, SeekFrom};
 
+use futures_lite::StreamExt as _;
+use futures_lite::future::block_on;
+use kithara::stream::{Source as _, Stream, StreamParams};
 use kithara_test_support::Rule;
 
 use crate::*;
@@ -65,4 +68,37 @@ fn two_readers_of_one_file_do_not_starve_each_other() {
     assert_rest(&mut first, 0, 24 * MIB);
     far.join().unwrap();
     assert!(stage.requests() < 40, "{}", stage.requests());
+}
+
+/// Fault W57: a stream whose first act is a seek to the end, or beyond it, ends there.
+#[test]
+fn w57_a_stream_may_begin_beyond_the_end() {
+    for at in [MIB, MIB + 1, 100 * MIB] {
+        for rule in [
+            Rule::new(),
+            Rule::new().ignore_range(),
+            Rule::new().ignore_range().chunked(),
+        ] {
+            let stage = Stage::new(MIB);
+            stage.server.rule("/a.bin", rule.clone());
+            let mut source = stage.source();
+            source.seek_bytes(at).unwrap();
+            let mut stream = Stream::new(source, StreamParams::default());
+            let first = block_on(stream.next());
+            assert!(first.is_none(), "at {at}: {rule:?}: {first:?}");
+        }
+    }
+}
+
+/// Fault W57: with a reader, and where the server does not say how long the file is.
+#[test]
+fn w57_a_bare_416_says_where_nothing_is() {
+    let stage = Stage::new(MIB);
+    stage
+        .server
+        .rule("/a.bin", Rule::new().range_from(MIB).answer(416, ""));
+    let mut source = stage.source();
+    source.seek_bytes(2 * MIB).unwrap();
+    let mut stream = Stream::new(source, StreamParams::default());
+    assert!(block_on(stream.next()).is_none());
 }

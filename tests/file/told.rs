@@ -146,8 +146,14 @@ fn a_stream_waits_for_nothing_but_the_commit() {
         .rule("/a.bin", Rule::new().range_start(0).gate(&gate));
     let mut source = FileSource::new(stage.url(), stage.params().look_ahead(LookAhead::Bytes(MIB)));
     source.seek_bytes(512 * KIB).unwrap();
-    let (_, len) = in_time(move || told_by(source));
+    let (told, len) = in_time(move || told_by(source));
     assert_eq!(len, 512 * KIB);
+    // It is not kept, and that is told: what lies before is still missing.
+    let last = told.last().unwrap();
+    assert!(
+        matches!(last, FileControl::Incomplete { missing: Some(missing) } if *missing == 512 * KIB),
+        "{told:?}"
+    );
     held.remove();
     gate.open();
     stage.restart();

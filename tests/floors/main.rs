@@ -31,7 +31,8 @@ const FLOORS: [(&str, u8); 11] = [
 ];
 
 /// Packages that are discontinued or awkward, or a codec's (P8), each with the one file that may name it.
-const CONFINED: [(&str, &str); 6] = [
+const CONFINED: [(&str, &str); 7] = [
+    ("async_executor", "rt.rs"),
     ("async_std", "rt.rs"),
     ("bincode", "cache/codec.rs"),
     ("atomicwrites", "storage/durable.rs"),

@@ -1,5 +1,6 @@
 //! Everything at once: processes that play files and HLS tracks, keep entries and tidy up in one cache, four threads
-//! each; a server that breaks off, stalls, lies about ranges and changes a file; kills; damage between the sessions.
+//! each; a server that breaks off, stalls, lies about ranges, changes a file, is away for a while, redirects, or is
+//! replaced by a login page; kills; damage between the sessions.
 //!
 //! Whatever comes, no byte is wrong, no end false, no reader gets two versions of a file, every call returns, and the
 //! disk stays under the limit. Errors are allowed, panics are not.
@@ -52,6 +53,7 @@ fn nothing_that_happens_to_a_cache_in_use_makes_a_wrong_byte() {
             player::path(index),
             Content::pattern(&player::pattern(index, 0), *len),
         );
+        server.serve(copy_of(index), Content::pattern(&player::pattern(index, 0), *len));
     }
     let dir = tempfile::tempdir().unwrap();
     let references = dir.path().join("references");
@@ -73,6 +75,9 @@ fn nothing_that_happens_to_a_cache_in_use_makes_a_wrong_byte() {
         }
         let lines = random.one_in(2).then(|| random.below(60));
         session(&scene, lines, || {
+            if random.one_in(30) {
+                server.outage(Duration::from_millis(10 + random.below(200)));
+            }
             if random.one_in(4) {
                 let version = Content::pattern(
                     &player::pattern(CHANGING, random.below(VERSIONS)),
@@ -139,6 +144,11 @@ fn misbehave(random: &mut Random, server: &Server) {
         "/hls/plain/aac-80/seg-001.m4s".to_owned()
     };
     let at = random.below(400_000);
+    // Segments are not judged: these are for files alone, and some for files that do not change.
+    if index < FILES.len() && random.one_in(2) {
+        server.rule(path, foreign(random, index));
+        return;
+    }
     let rule = match random.below(11) {
         0 => Rule::new().trickle(400_000 + at),
         1 => Rule::new().reset_after(at),
@@ -160,6 +170,34 @@ fn misbehave(random: &mut Random, server: &Server) {
         rule
     };
     server.rule(path, rule);
+}
+
+/// The same file under another path.
+fn copy_of(index: usize) -> String {
+    format!("/copy{index}")
+}
+
+/// What answers in place of a file, or calls it something else.
+fn foreign(random: &mut Random, index: usize) -> Rule {
+    let rule = match random.below(9) {
+        0 => Rule::new()
+            .answer(200, "<!DOCTYPE html><html><body>Log in</body></html>")
+            .header("Content-Type", "text/html"),
+        1 => Rule::new().answer([202, 203, 207][random.below(3) as usize], "soon"),
+        2 => Rule::new().answer([200, 204, 205][random.below(3) as usize], ""),
+        3 => Rule::new().answer([401, 403, 404, 410][random.below(4) as usize], ""),
+        4 => Rule::new().range_from(1).answer(416, ""),
+        5 => Rule::new().header("Cache-Control", "no-store"),
+        6 => Rule::new().header("Content-Type", "text/plain"),
+        7 if index != CHANGING => Rule::new().redirect(302, copy_of(index)),
+        // A machine of many, with a tag of its own.
+        _ if index != CHANGING => Rule::new().header(
+            "ETag",
+            format!("\"node {}\"", random.below(1000)).replace(' ', "-"),
+        ),
+        _ => Rule::new(),
+    };
+    rule.first(1 + random.below(4) as usize)
 }
 
 fn files_below(dir: &Path, found: &mut Vec<PathBuf>) {

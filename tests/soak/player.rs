@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_lite::{StreamExt as _, future};
 use kithara::cache::{AssetCache, AssetId, CacheError, CachePath, Durability};
-use kithara::file::{FileParams, FileSource, LookAhead, OpenMode};
+use kithara::file::{FileParams, FileSource, LookAhead, OpenMode, SameFile};
 use kithara::hls::{HlsParams, HlsSource};
 use kithara::net::{HttpClient, RetryPolicy, Url};
 use kithara::stream::{Source, Stream, StreamParams};
@@ -247,6 +247,12 @@ impl Player<'_> {
             0 => params.look_ahead(LookAhead::Bytes(self.random.below(400_000))),
             1 => params.window_bytes(100_000 + self.random.below(1 << 20)),
             2 => params.revalidate(true),
+            _ => params,
+        };
+        let params = match self.random.below(4) {
+            0 if index != CHANGING => params.same_file(SameFile::by_length()),
+            1 => params.outage_limit(Duration::from_millis(self.random.below(500))),
+            2 => params.respect_no_store(true),
             _ => params,
         };
         FileSource::new(self.scene.url(&path(index)), params)

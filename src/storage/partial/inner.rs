@@ -13,6 +13,7 @@
 use std::io::IoSlice;
 use std::ops::Range;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bytes::Bytes;
@@ -53,6 +54,8 @@ pub(super) struct Inner<E> {
     pub(super) file: NamedFile,
     pub(super) memory: MemoryPieces,
     pub(super) settings: Settings,
+    /// Whether missing bytes come in their order only.
+    pub(super) is_sequential: AtomicBool,
     /// Fetches what a complete resource has lost. Without it the reader gets the error.
     pub(super) repair: OnceLock<RepairCallback>,
     writer_state: Mutex<WriterState>,
@@ -110,6 +113,7 @@ impl<E> Inner<E> {
             file,
             memory: MemoryPieces::default(),
             settings,
+            is_sequential: AtomicBool::new(false),
             repair: OnceLock::new(),
             writer_state: Mutex::new(WriterState {
                 sums: Checksums::recorded(record.runs),

@@ -423,6 +423,25 @@ impl<E> Presence<E> {
         });
     }
 
+    /// Ends the waits of this moment with `cause`. Those that follow wait: the writer goes on.
+    pub(super) fn fail_waits(&self, cause: &Arc<E>) {
+        self.change(|state, deferred| {
+            let mut failed = false;
+            for waiter in state.waiters.values_mut() {
+                // The wait ends here and not when the waiter looks: a writer that asks for the demand in between would take it
+                // for a new one, and try again for nobody.
+                if waiter.awaits.take().is_some() {
+                    deferred.causes.extend(waiter.failed.replace(cause.clone()));
+                    deferred.wakers.extend(waiter.waker.take());
+                    failed = true;
+                }
+            }
+            if failed {
+                state.status.notify(deferred);
+            }
+        });
+    }
+
     // Watching.
 
     /// The demand, if it changed since `seen`; `None` once nobody reads any more.

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
 use rangemap::RangeSet;
@@ -199,6 +200,12 @@ impl<E> StreamingResource<E> {
     /// What readers need now.
     pub fn demand(&self) -> Demand {
         self.inner.presence.demand()
+    }
+
+    /// Whether missing bytes come in their order only, so that a jump forward waits for all that lies before its target: a
+    /// server without ranges. `false` once all bytes are present.
+    pub fn is_sequential(&self) -> bool {
+        self.inner.is_sequential.load(Ordering::Relaxed) && !self.inner.presence.is_finished()
     }
 
     /// How the resource stands now.

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 
@@ -325,6 +326,24 @@ impl<E> Writer<E> {
         // The failure ends the role. Left to the drop, it would be ended again, and perhaps that of the next writer.
         self.holds_role = false;
         self.inner.presence.fail(cause.into(), false);
+    }
+
+    /// Tells readers whether missing bytes come in their order only, so that a jump forward waits for all before it.
+    #[cfg_attr(
+        not(any(feature = "file", test)),
+        allow(dead_code, reason = "`file` knows whether ranges are served")
+    )]
+    pub(crate) fn set_sequential(&self, is_sequential: bool) {
+        self.inner.is_sequential.store(is_sequential, Ordering::Relaxed);
+    }
+
+    /// Ends the waits of this moment with `cause`, and goes on. Later waits wait for this writer.
+    #[cfg_attr(
+        not(any(feature = "file", test)),
+        allow(dead_code, reason = "`file` sits out outages")
+    )]
+    pub(crate) fn fail_waits(&self, cause: impl Into<Arc<E>>) {
+        self.inner.presence.fail_waits(&cause.into());
     }
 
     /// Gives up with `cause` for good and removes the files, so that the resource can be opened anew (when the remote file

@@ -17,10 +17,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_lite::{StreamExt as _, future};
 
-use super::download::{Download, StopReason};
+use super::download::{Download, MAX_BREAKS, StopReason};
 use super::error::{LengthChangedSnafu, UnstableValidatorsSnafu};
 use super::remote::Identity;
-use super::response::MAX_BREAKS;
 use super::schedule::Slot;
 use super::{FileError, SameFile};
 use crate::media::{Candidate, Judge, NotMedia};

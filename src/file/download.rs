@@ -44,6 +44,8 @@ use crate::net::NetError;
 use crate::rt;
 use crate::storage::{Demand, DemandWatch};
 
+/// How often in a row a body may break off where the client cannot resume it by itself.
+pub(super) const MAX_BREAKS: u32 = 5;
 /// The most bytes to salvage from an abandoned transfer before its connection is closed.
 const SALVAGE_LIMIT: usize = 256 * 1024;
 

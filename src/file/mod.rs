@@ -148,6 +148,7 @@ mod lookup;
 mod open;
 mod outage;
 mod params;
+mod recovery;
 mod remote;
 mod repair;
 mod response;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_lite::future;
 
-use super::download::{Download, StopReason};
+use super::download::{Download, MAX_BREAKS, StopReason};
 use super::error::EndUnprovenSnafu;
 use super::revalidate::StoredValidators;
 use super::schedule::Slot;
@@ -16,8 +16,6 @@ use crate::media::NotMedia;
 use crate::net::{NetError, Response};
 use crate::rt;
 
-/// How often in a row a body may break off where the client cannot resume it by itself.
-pub(super) const MAX_BREAKS: u32 = 5;
 /// The wait after the first break. Each further one doubles it.
 const BREAK_WAIT: Duration = Duration::from_millis(200);
 /// A connection that brings chunks of this size has more bytes ready than one read takes.

@@ -15,8 +15,6 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use super::download::Download;
-use super::schedule::Slot;
 use crate::rt;
 
 /// How long a side transfer waits for its head before main gives way.
@@ -55,26 +53,17 @@ impl SideWatch {
         self.is_one_at_a_time |= gave_way_at.is_some_and(|at| at.elapsed() <= AT_ONCE);
     }
 
+    /// Main's connection was closed for the side transfer, if it had one.
+    pub(super) fn gave_way(&mut self, had_main: bool) {
+        self.timer = None;
+        self.gave_way_at = had_main.then(Instant::now);
+    }
+
     /// Ready when the side transfer has waited for too long.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         match &mut self.timer {
             Some(timer) => timer.as_mut().poll(cx),
             None => Poll::Pending,
-        }
-    }
-}
-
-impl Download {
-    /// The side transfer has no head yet, and main's connection may be the reason.
-    pub(super) fn give_way(&mut self) {
-        self.side_watch.timer = None;
-        // Closed, and not parked any longer. What it would have brought is requested again with the next gap.
-        self.transfers.close_abandoned();
-        if let Some(parked) = self.transfers.take(Slot::Main) {
-            log::debug!("no answer beside the parked transfer, which is closed");
-            drop(parked);
-            self.forget_beginning(Slot::Main);
-            self.side_watch.gave_way_at = Some(Instant::now());
         }
     }
 }

@@ -358,6 +358,10 @@ impl Download {
         if self.transfers.start(slot, transfer) {
             (self.jumped, self.salvaged) = (Some(slot), 0);
         }
+        if !self.side_watch.allows_two() {
+            // Read to its end, it would leave a connection that the server then waits on, and not on the next one.
+            self.transfers.close_abandoned();
+        }
     }
 
     async fn next_event(&mut self, continue_main: bool) -> LoopEvent {

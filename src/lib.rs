@@ -10,11 +10,12 @@
 //! #     url: &str,
 //! #     mut speaker: impl FnMut(&[f32]),
 //! # ) -> Result<(), Box<dyn std::error::Error>> {
-//! let cache = AssetCache::builder("music").max_bytes(1 << 30).open().await?;
-//! let params = DecodeParams::new().access(Access::new(HttpClient::new()?, cache));
+//! let cache = AssetCache::builder("music").open().await?;
+//! let access = Access::new(HttpClient::new()?, cache);
+//! let params = DecodeParams::new().access(access);
 //! let mut track = Decoder::open(url, &params, OpenMode::Online).await?;
 //! while let Some(block) = track.next_block()? {
-//!     speaker(block.samples()); // interleaved; block.spec() has rate and channels
+//!     speaker(block.samples()); // interleaved, as block.spec() says
 //! }
 //! # Ok(())
 //! # }
@@ -28,7 +29,7 @@
 //!
 //! ```text
 //!  decode            any source to PCM
-//!   ├── file         one file, over HTTP or local: a stream, or Read + Seek
+//!   ├── file         one file, HTTP or local: a stream, or Read + Seek
 //!   └── hls          an HLS presentation: a stream of its media bytes
 //!        ├── net     an HTTP client: a body ends only where its file does
 //!        ├── cache   assets under one byte limit, on storage

@@ -5,9 +5,9 @@
 //! asked for.
 //!
 //! ```text
-//!   file ── Symphonia's readers ─┐
-//!                                ├─ packets ── codec ── frames ── trims ── blocks
-//!   HLS ─── demux: fMP4, TS, … ──┘
+//!   file ── readers ──────────┐
+//!                             ├─ packets ─ codec ─ frames ─ trims ─ blocks
+//!   HLS ─── demux: fMP4, TS … ┘
 //! ```
 //!
 //! # Opening a track
@@ -25,13 +25,14 @@
 //!
 //! # let location = "tests/media/files/piece.mp3";
 //! let params = DecodeParams::new();
-//! let mut track = Decoder::open(location, &params, OpenMode::Online).await?;
+//! let mode = OpenMode::Online;
+//! let mut track = Decoder::open(location, &params, mode).await?;
 //! println!("{} in {}", track.format().codec, track.format().container);
 //!
 //! track.seek(Duration::from_secs(12))?;
 //! while let Some(block) = track.next_block()? {
 //!     let rate = block.spec().sample_rate;
-//!     println!("{:?}: {} frames at {rate} Hz", block.time(), block.frames());
+//!     println!("{:?}: {rate} Hz: {:?}", block.time(), block.samples());
 //! }
 //! # Ok(())
 //! # }
@@ -110,7 +111,7 @@
 //!
 //! | container | codecs | trimmed by |
 //! |---|---|---|
-//! | MPEG audio (`.mp3`) | MP3, layers 1 and 2 | the Xing, Info or LAME header |
+//! | MPEG audio (`.mp3`) | layers 1 to 3 | the Xing, Info or LAME header |
 //! | ADTS (`.aac`) | AAC-LC, HE-AAC¹ | |
 //! | MP4, also fragmented | AAC-LC, HE-AAC¹, ALAC, FLAC, MP3, Opus² | the edit list, `iTunSMPB` |
 //! | Ogg, also chained | Vorbis, FLAC, Opus² | granule positions, Opus' pre-skip |
@@ -124,8 +125,8 @@
 //!
 //! # Versions
 //!
-//! Containers and codecs are Symphonia's (0.6 from 0.6.1), those of HLS and MP4 this crate's own. No type of Symphonia
-//! stands in this module's interface. `rodio` is 0.23, without its default features: the app chooses its backend.
+//! Codecs are Symphonia's (0.6 from 0.6.1), but for those of the two features. No type of Symphonia stands in this module's
+//! interface. `rodio` is 0.23, without its default features: the app chooses its backend.
 #![cfg_attr(
     not(feature = "hls"),
     allow(

@@ -5,14 +5,14 @@
 //!
 //! ```text
 //!  HlsSource ─ open ─▶ player
-//!                       ├─ track              parts: section, segment, gap, …
-//!                       │   └─ load           playlists read, Variant Stream chosen
-//!                       │       └─ playlist/  lines and tags, resolved
-//!                       ├─ part_reader        the part being read, and the one ahead
-//!                       │   ├─ resource_reader    cache, or network and into cache
-//!                       │   └─ crypt              AES-128-CBC, as the chunks come
-//!                       ├─ fetch              playlists and keys, whole
-//!                       └─ pending_commits    cache writes beside the stream
+//!    ├─ track              section, segment, gap, …
+//!    │   └─ load           playlists read, Variant Stream chosen
+//!    │       └─ playlist/  lines and tags, resolved
+//!    ├─ part_reader        the part being read, and the one ahead
+//!    │   ├─ resource_reader  cache, or network and into the cache
+//!    │   └─ crypt          AES-128-CBC, as the chunks come
+//!    ├─ fetch              playlists and keys, whole
+//!    └─ pending_commits    cache writes beside the stream
 //! ```
 //!
 //! # What the cache holds

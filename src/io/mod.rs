@@ -5,10 +5,10 @@
 //! nothing else. Every other end of a wait is a typed error.
 //!
 //! ```text
-//!   decoder ─ read, seek ─▶ Reader ─ read ─▶ StreamingResource ◀─ write_at ─ fetcher
-//!                             └─ position, awaited bytes ── demand ────────────▶┘
+//!  decoder ─ read, seek ▶ Reader ─ read ▶ StreamingResource ◀ fetcher
+//!                           └─ position, awaited bytes ─────────▶┘
 //!
-//!   decoder ─ read ───────▶ StreamReader ─ poll ─▶ Stream ◀─ driver ─ source
+//!  decoder ─ read ▶ StreamReader ─ poll ▶ Stream ◀─ driver ─ source
 //! ```
 
 mod reader;

@@ -33,6 +33,7 @@ mod model;
 mod not_media;
 mod one_connection;
 mod outages;
+mod parts;
 mod redirected;
 mod revalidated;
 mod same_file;

@@ -127,7 +127,7 @@ fn stage() -> Stage {
 }
 
 /// Plays the file of `source` to its end, with its driver.
-fn play(source: &FileSource) -> Result<(Vec<u8>, Vec<FileControl>), FileError> {
+pub fn play(source: &FileSource) -> Result<(Vec<u8>, Vec<FileControl>), FileError> {
     let mut parts = block_on(source.open_parts(OpenMode::Online))?;
     let thread = std::thread::spawn(move || block_on(parts.driver));
     let mut bytes = Vec::new();

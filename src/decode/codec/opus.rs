@@ -19,8 +19,10 @@ const PRE_ROLL: u32 = 16 * 3840;
 /// SILK predicts a voice from its last periods: an error goes on until the voice pauses. That is not known before, so this is
 /// where it is tried first: 5 s.
 const SILK_PRE_ROLL: u32 = 64 * 3840;
-/// So many packets in a row have to be the same, whatever came before, until SILK counts as settled.
-const SAME: u32 = 10;
+/// So many packets have to be the same, and none other between them, until SILK counts as settled.
+const SAME: u32 = 50;
+/// Quieter packets do not count: what differs below the last bit is not heard in them, and may grow with the sound.
+const LOUD: f32 = 2e-3;
 
 enum Inner {
     /// Mono or stereo.
@@ -71,7 +73,8 @@ impl Shadow {
             let pairs = frames.iter().zip(&self.frames);
             pairs.into_iter().all(|(one, other)| (one - other).abs() < 1e-5)
         });
-        self.same = if same { self.same + 1 } else { 0 };
+        let loud = frames.iter().any(|sample| sample.abs() > LOUD);
+        self.same = if same { self.same + u32::from(loud) } else { 0 };
     }
 }
 
@@ -98,7 +101,7 @@ struct Shadow {
     frames: Vec<f32>,
     /// It has taken its first packet.
     begun: bool,
-    /// How many packets in a row were the same.
+    /// How many loud packets were the same since the last one that was not.
     same: u32,
 }
 

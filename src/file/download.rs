@@ -162,10 +162,9 @@ impl Download {
         let Self { sink, remote, .. } = self;
         match outcome {
             Ok(Some(len)) => sink.finish(len).await,
-            Ok(None) => sink.close(),
+            // A contradiction that is gone does not end the loop.
+            Ok(None) | Err(StopReason::Passed) => sink.close(),
             Err(StopReason::Failed(cause)) => sink.fail(cause),
-            // The loop has gone on.
-            Err(StopReason::Passed) => sink.close(),
             Err(StopReason::Changed) => sink.discard(FileError::Changed {
                 url: remote.display_url(),
             }),

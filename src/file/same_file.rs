@@ -32,8 +32,10 @@ enum Rule {
     #[default]
     Validators,
     Length,
-    Key(Arc<dyn Fn(&HeaderMap) -> Option<String> + Send + Sync>),
+    Key(Arc<KeyOf>),
 }
+
+type KeyOf = dyn Fn(&HeaderMap) -> Option<String> + Send + Sync;
 
 impl SameFile {
     /// By `ETag` and `Last-Modified`, and by the length (RFC 9110 section 8.8). The default.

@@ -112,7 +112,9 @@ impl ReadState {
         };
         // The wait first: a failure that it was given and did not return would be forgotten with it.
         let event = future::or(bytes, told).await?;
-        event.iter().for_each(|event| session.note(event));
+        if let Some(event) = &event {
+            session.note(event);
+        }
         Ok(event)
     }
 

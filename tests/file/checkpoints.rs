@@ -120,7 +120,7 @@ fn without_a_validator_there_is_nothing_to_record() {
     let FileParts {
         reader, mut driver, ..
     } = block_on(stage.source().open_parts(OpenMode::Online)).unwrap();
-    while reader.resource().missing(0..MIB) != [] {
+    while !reader.resource().missing(0..MIB).is_empty() {
         assert!(block_on(poll_once(&mut driver)).is_none());
     }
     assert_eq!(found_after_a_kill(&stage), 0);

@@ -40,7 +40,7 @@ use std::path::Path;
 
 use kithara::cache::AssetCache;
 use kithara::decode::DecodeParams;
-use kithara::media::Access;
+use kithara::media::{Access, OpenMode};
 use kithara::net::HttpClient;
 use report::Report;
 
@@ -50,7 +50,8 @@ fn main() {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words[..] {
         // Processes of their own, so that what is counted is theirs alone.
-        ["job", "hls", url, root] => hls::job(url, Path::new(root)),
+        ["job", "fill", url, root] => hls::job(url, Path::new(root), OpenMode::Online),
+        ["job", "hls", url, root] => hls::job(url, Path::new(root), OpenMode::Offline),
         ["job", "pull", path] => pull::job(Path::new(path)),
         _ => {
             let wants = |section: &str| words.is_empty() || words.contains(&section);

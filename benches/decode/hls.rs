@@ -22,8 +22,13 @@ pub(crate) fn run(report: &mut Report) {
         let root = tempfile::tempdir().unwrap();
         let server = Server::start(&tree).unwrap();
         let url = server.url("/playlist.m3u8");
-        // The root is another process's below: it is let go of here.
-        fill(&url, root.path());
+        // A cache belongs to one process: each job is one.
+        let job = |name: &str| {
+            let mut job = Command::new(std::env::current_exe().unwrap());
+            job.args(["job", name, &url]).arg(root.path());
+            job
+        };
+        assert!(job("fill").status().unwrap().success());
         drop(server);
         let (mut ours, mut ratios) = (Vec::new(), Vec::new());
         for _ in 0..ROUNDS {
@@ -33,11 +38,7 @@ pub(crate) fn run(report: &mut Report) {
                 assert!(status.success(), "{command:?}");
                 f64::from(made::TREE) / (children() - before)
             };
-            let kithara = speed(
-                Command::new(std::env::current_exe().unwrap())
-                    .args(["job", "hls", &url])
-                    .arg(root.path()),
-            );
+            let kithara = speed(&mut job("hls"));
             let ffmpeg = speed(
                 Command::new("ffmpeg")
                     .args(["-v", "error", "-nostdin", "-allowed_extensions", "ALL", "-i"])
@@ -57,16 +58,10 @@ pub(crate) fn run(report: &mut Report) {
     }
 }
 
-fn fill(url: &str, root: &Path) {
+/// Decodes all of the tree, into the cache or from it.
+pub(crate) fn job(url: &str, root: &Path, mode: OpenMode) {
     let params = crate::params(root);
-    let mut decoder = block_on(Decoder::open(url, &params, OpenMode::Online)).unwrap();
-    while decoder.next_block().unwrap().is_some() {}
-}
-
-/// Decodes all of the tree from the cache.
-pub(crate) fn job(url: &str, root: &Path) {
-    let params = crate::params(root);
-    let mut decoder = block_on(Decoder::open(url, &params, OpenMode::Offline)).unwrap();
+    let mut decoder = block_on(Decoder::open(url, &params, mode)).unwrap();
     let mut frames = 0;
     while let Some(block) = decoder.next_block().unwrap() {
         frames += block.frames();

@@ -33,26 +33,26 @@ pub(super) struct Outage {
     waited_since: Option<Instant>,
 }
 
-/// What to do in an outage.
+/// When the next request of an outage is made.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Step {
-    Try,
+pub(super) enum NextTry {
+    Now,
     /// Rest for this long, or until the demand changes.
-    Rest(Duration),
+    After(Duration),
 }
 
 impl Outage {
-    /// Whether nothing has failed yet.
-    pub(super) fn is_new(&self) -> bool {
-        self.failures == 0
-    }
-
     pub(super) fn new(now: Instant) -> Self {
         Self {
             failures: 0,
             failed_at: now,
             waited_since: None,
         }
+    }
+
+    /// Whether nothing has failed yet.
+    pub(super) fn is_new(&self) -> bool {
+        self.failures == 0
     }
 
     /// A try has failed. Returns whether the readers that wait get the error: one of them has waited for `limit`.
@@ -71,7 +71,7 @@ impl Outage {
         is_over
     }
 
-    pub(super) fn step(&mut self, now: Instant, is_waited_for: bool) -> Step {
+    pub(super) fn decide(&mut self, now: Instant, is_waited_for: bool) -> NextTry {
         self.note(now, is_waited_for);
         let (first, longest) = if is_waited_for {
             (WAITED_PAUSE, LONGEST_WAITED_PAUSE)
@@ -81,8 +81,8 @@ impl Outage {
         let doubled = 1_u32.checked_shl(self.failures.saturating_sub(1));
         let pause = first.saturating_mul(doubled.unwrap_or(u32::MAX)).min(longest);
         match pause.checked_sub(now.saturating_duration_since(self.failed_at)) {
-            Some(rest) if !rest.is_zero() => Step::Rest(rest),
-            _ => Step::Try,
+            Some(rest) if !rest.is_zero() => NextTry::After(rest),
+            _ => NextTry::Now,
         }
     }
 
@@ -125,13 +125,13 @@ mod tests {
                 errors.push(now - start);
             }
             loop {
-                match outage.step(now, is_waited_for(now)) {
-                    Step::Try => break,
+                match outage.decide(now, is_waited_for(now)) {
+                    NextTry::Now => break,
                     // A reader whose buffer runs out changes the demand.
-                    Step::Rest(rest) if now - start < buffered && now + rest - start > buffered => {
+                    NextTry::After(rest) if now - start < buffered && now + rest - start > buffered => {
                         now = start + buffered;
                     }
-                    Step::Rest(rest) => now += rest,
+                    NextTry::After(rest) => now += rest,
                 }
             }
         }

@@ -5,7 +5,7 @@ use std::time::Instant;
 use futures_lite::future;
 
 use super::download::Download;
-use super::outage::{Outage, Step};
+use super::outage::{NextTry, Outage};
 use super::schedule::Slot;
 use super::{FileControl, FileError};
 use crate::rt;
@@ -61,7 +61,7 @@ impl Download {
             let Some(outage) = &mut self.outage else {
                 return true;
             };
-            let Step::Rest(rest) = outage.step(Instant::now(), is_waited_for) else {
+            let NextTry::After(rest) = outage.decide(Instant::now(), is_waited_for) else {
                 return true;
             };
             let changed = async { self.demand.changed().await.is_some() };

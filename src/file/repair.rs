@@ -22,7 +22,7 @@ use bytes::Bytes;
 use futures_lite::future;
 
 use super::error::ChangedSnafu;
-use super::outage::{Outage, Step};
+use super::outage::{NextTry, Outage};
 use super::{Bypass, FileControl, FileError};
 use crate::media::SourceHeaders;
 use crate::net::{ByteRange, HttpClient, NetError, Request, Url, redacted};
@@ -134,9 +134,9 @@ async fn wait_for_demand(writer: &Writer<FileError>, outage: &mut Outage) -> boo
             }
             continue;
         }
-        match outage.step(Instant::now(), true) {
-            Step::Try => return true,
-            Step::Rest(rest) => rt::sleep(rest).await,
+        match outage.decide(Instant::now(), true) {
+            NextTry::Now => return true,
+            NextTry::After(rest) => rt::sleep(rest).await,
         }
     }
 }

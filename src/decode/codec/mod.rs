@@ -40,12 +40,6 @@ pub(crate) trait PacketDecoder: Send {
     /// How many frames before a seek's target have to be decoded and dropped, so that the target's frame is that of an
     /// uninterrupted decode.
     fn pre_roll(&self) -> u32;
-
-    /// Whether the packets since [`reset`](Self::reset) were enough for that. Asked when the target is reached; where it is
-    /// `false` a longer pre-roll may do.
-    fn settle(&mut self) -> bool {
-        true
-    }
 }
 
 /// The decoder for a codec.

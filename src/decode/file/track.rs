@@ -22,9 +22,6 @@ use crate::decode::{
     source::{Block, Interrupt, PcmSource, Step, frames_at, time_of},
 };
 
-/// A pre-roll longer than this is not made longer: at 48 kHz 20 s, so that 80 s are tried.
-const LONGEST_ROLL: u64 = 1_000_000;
-
 /// The most frames of silence in one block.
 const SILENCE: u64 = 4096;
 
@@ -48,10 +45,6 @@ pub(crate) struct FileTrack {
     begun: bool,
     /// The reader does not stand where `next` is. It has to be brought there first.
     lost: bool,
-    /// How many frames before a seek's target are decoded, where that is more than the decoder asks for.
-    roll: u64,
-    /// What is decoded is such pre-roll: so many frames of it.
-    rolling: Option<u64>,
     ended: bool,
     decoded: Vec<f32>,
 }
@@ -82,8 +75,6 @@ impl FileTrack {
             waiting: Vec::new(),
             begun: false,
             lost: false,
-            roll: 0,
-            rolling: None,
             ended: false,
             decoded: Vec::new(),
         };
@@ -131,9 +122,6 @@ impl FileTrack {
             if self.ended || (!self.reader.is_chained() && self.end().is_some_and(|end| self.next >= end)) {
                 self.ended = true;
                 return Ok(Step::Ended);
-            }
-            if self.lost {
-                self.find_next()?;
             }
             match self.reader.next()? {
                 Next::End => self.ended = true,
@@ -203,14 +191,6 @@ impl FileTrack {
         if from >= end {
             return Ok(None);
         }
-        if let Some(rolled) = self.rolling.take()
-            && !self.decoder.settle()
-            && rolled < LONGEST_ROLL.min(self.next)
-        {
-            // From farther back, once more: this costs time, and what was decoded is not what it would have been.
-            (self.roll, self.lost) = (rolled.saturating_mul(4), true);
-            return Ok(None);
-        }
         if !mem::replace(&mut self.begun, true) {
             self.next = from;
         }
@@ -253,17 +233,20 @@ impl FileTrack {
     /// Brings the reader to a place from which the decoder gets to `next`.
     fn find_next(&mut self) -> Result<(), DecodeError> {
         self.lost = true;
-        let pre_roll = u64::from(self.decoder.pre_roll()).max(self.roll);
+        let pre_roll = u64::from(self.decoder.pre_roll());
         self.reader.seek(self.next.saturating_sub(pre_roll))?;
         // After the reader has arrived: should it be interrupted, the next call begins this again.
         self.decoder.reset();
-        (self.lost, self.rolling) = (false, Some(pre_roll));
+        self.lost = false;
         Ok(())
     }
 }
 
 impl PcmSource for FileTrack {
     fn next(&mut self, block: &mut Block) -> Result<Step, DecodeError> {
+        if self.lost {
+            self.find_next()?;
+        }
         let step = self.step(block);
         if matches!(step, Err(DecodeError::Interrupted)) && !self.reader.resumes() {
             self.lost = true;
@@ -299,7 +282,6 @@ impl PcmSource for FileTrack {
             .saturating_add(frames_at(time, rate).saturating_sub(self.base));
         self.begun = true;
         self.ended = false;
-        self.roll = 0;
         let ends = if self.reader.is_chained() {
             self.duration().is_some_and(|duration| time >= duration)
         } else {

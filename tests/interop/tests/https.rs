@@ -95,6 +95,10 @@ impl Https {
                             return;
                         }
                     }
+                    // A client that is refused has sent its request by then. Closed with it unread, the socket would be
+                    // reset, and the alert that says why could be lost on the way.
+                    let _ = stream.sock.shutdown(std::net::Shutdown::Write);
+                    let _ = std::io::copy(&mut stream.sock, &mut std::io::sink());
                 });
             }
         });

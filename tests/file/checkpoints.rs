@@ -49,11 +49,11 @@ fn w26_a_short_file_that_is_killed_on_its_way_is_not_fetched_again() {
             .server
             .rule("/a.bin", Rule::new().first(1).gate_after(there, &gate));
         let reader = stage.reader();
-        // Of the last piece nothing may be written before the sync begins.
+        // For less than the client waits for more bytes: a download that fails is recorded in any case.
         let start = Instant::now();
         while found_after_a_kill(&stage) < there {
             assert!(
-                start.elapsed() < LONG,
+                start.elapsed() < LONG / 2,
                 "{} of {there}",
                 found_after_a_kill(&stage)
             );

@@ -16,16 +16,21 @@ pub(in crate::decode) use self::page::one_page;
 
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use self::{
     packets::{Found, Packets},
     page::Pages,
 };
 use super::{
     input::Input,
-    reader::{Next, PacketReader},
+    reader::{Next, PacketReader, Placed},
 };
 use crate::decode::{
-    Codec, Container, DecodeError, Tags, Trim, error::MalformedSnafu, packet::TrackInfo, source::time_of,
+    Codec, Container, DecodeError, Tags, Trim,
+    error::MalformedSnafu,
+    packet::{Packet, TrackInfo},
+    source::time_of,
     trim,
 };
 
@@ -229,4 +234,26 @@ fn plays(packets: &Packets) -> Option<Duration> {
         .map(|(_, end)| end.saturating_sub(packets.priming()));
     let frames = packets.head.total.or(told)?;
     Some(time_of(frames, packets.head.params.sample_rate))
+}
+
+/// A packet at its place; one without data is lost.
+fn placed(data: Bytes, start: u64, frames: u64) -> Placed {
+    Placed {
+        start,
+        skip_start: 0,
+        skip_end: 0,
+        packet: Packet {
+            data,
+            pts: signed(start),
+            frames: u32::try_from(frames).unwrap_or(u32::MAX),
+        },
+    }
+}
+
+fn signed(frames: u64) -> i64 {
+    i64::try_from(frames).unwrap_or(i64::MAX)
+}
+
+fn unsigned(frames: i64) -> u64 {
+    u64::try_from(frames).unwrap_or(0)
 }

@@ -18,12 +18,12 @@ use bytes::{Bytes, BytesMut};
 use super::{
     head::{Head, Length},
     page::{LONGEST, Page, Pages},
+    placed, signed, unsigned,
 };
 use crate::decode::{
     DecodeError,
     error::MalformedSnafu,
     file::{input::Input, reader::Placed},
-    packet::Packet,
 };
 
 /// The longest packet that is put together from pages.
@@ -485,26 +485,4 @@ impl Packets {
         }
         Ok(None)
     }
-}
-
-/// A packet at its place; one without data is lost.
-fn placed(data: Bytes, start: u64, frames: u64) -> Placed {
-    Placed {
-        start,
-        skip_start: 0,
-        skip_end: 0,
-        packet: Packet {
-            data,
-            pts: signed(start),
-            frames: u32::try_from(frames).unwrap_or(u32::MAX),
-        },
-    }
-}
-
-fn signed(frames: u64) -> i64 {
-    i64::try_from(frames).unwrap_or(i64::MAX)
-}
-
-fn unsigned(frames: i64) -> u64 {
-    u64::try_from(frames).unwrap_or(0)
 }

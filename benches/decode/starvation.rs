@@ -18,8 +18,8 @@ use crate::report::{Report, load};
 const PERIOD: Duration = Duration::from_millis(10);
 /// 16 seconds of 128 kbit/s.
 const LOOK_AHEAD: u64 = 256 * 1024;
-/// Each response stops here for so long.
-const STALLS_AFTER: u64 = 100_000;
+/// A response stops whenever it has given so many bytes, some 6 seconds of sound, for so long.
+const EVERY: u64 = 100_000;
 const STALL: Duration = Duration::from_secs(5);
 
 pub(crate) fn run(report: &mut Report, whole: bool) {
@@ -30,7 +30,9 @@ pub(crate) fn run(report: &mut Report, whole: bool) {
     };
     let server = Server::start(track.parent().unwrap()).unwrap();
     let path = format!("/{}", track.file_name().unwrap().to_str().unwrap());
-    server.rule(path.as_str(), Rule::new().delay_after(STALLS_AFTER, STALL));
+    let stalls = std::fs::metadata(&track).unwrap().len() / EVERY;
+    let rule = (1..=stalls).fold(Rule::new(), |rule, stall| rule.delay_after(stall * EVERY, STALL));
+    server.rule(path.as_str(), rule);
     let root = tempfile::tempdir().unwrap();
     let cache = AssetCache::builder(root.path())
         .max_bytes(1 << 30)
@@ -56,8 +58,7 @@ pub(crate) fn run(report: &mut Report, whole: bool) {
         thread::sleep(next.saturating_duration_since(Instant::now()));
     }
     println!(
-        "figure starvation {minutes} min, {frames} frames, {} responses that stalled, load {}",
-        server.log().to(&path).count(),
+        "figure starvation {minutes} min, {frames} frames, {stalls} stalls, load {}",
         load()
     );
     let missing = output.handle().missing_frames();

@@ -91,6 +91,9 @@ impl CachePath {
     fn of_url(url: &Url, range: &str) -> Self {
         let mut whole = url.clone();
         whole.set_fragment(None);
+        // Whoever asks: the entry is the same. Only URLs that cannot have credentials refuse this.
+        let _ = whole.set_username("");
+        let _ = whole.set_password(None);
         Self::hashed(whole.as_str(), range, url.path())
     }
 

@@ -343,6 +343,7 @@ impl Download {
         let span = Span { next: start, end };
         let before = start.saturating_sub(1)..start;
         let follows_known = start > 0
+            && self.remote.may_end_at(start)
             && self
                 .sink
                 .writer()

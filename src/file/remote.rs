@@ -22,6 +22,8 @@ pub(super) struct Remote {
     identity: Option<Identity>,
     /// Whether ranges are served. Believed until a response says otherwise.
     pub(super) ranges: bool,
+    /// The byte behind all parts that the server has announced. `None` before the first part.
+    announced: Option<u64>,
 }
 
 /// What tells one version of the file from another.
@@ -45,6 +47,7 @@ impl Remote {
             url,
             identity: None,
             ranges: true,
+            announced: None,
         }
     }
 
@@ -95,6 +98,7 @@ impl Remote {
         self.identity = None;
         self.ranges = true;
         self.answered_by = self.url.clone();
+        self.announced = None;
     }
 
     pub(super) fn validator(&self) -> Option<&Validator> {
@@ -113,6 +117,17 @@ impl Remote {
             let is_noticed = !self.is_by_validators() || known.validator.is_some() || !known.sent.is_empty();
             known.total.is_some() && is_noticed
         })
+    }
+
+    /// Whether the file may end at `position`, where a server says that it has nothing: it serves parts, and has announced
+    /// none that goes on. One that refuses every range says so too.
+    pub(super) fn may_end_at(&self, position: u64) -> bool {
+        self.announced.is_some_and(|announced| announced <= position)
+    }
+
+    /// Whether a part of the file was ever served.
+    pub(super) fn has_served_parts(&self) -> bool {
+        self.announced.is_some()
     }
 
     /// A request for whatever the server has now.
@@ -189,6 +204,9 @@ impl Remote {
         // A 200 is the whole file, even where it answers a range. Asking for ranges again would get the start again.
         if response.status() == 200 {
             self.ranges = false;
+        }
+        if let Some(part) = response.content_range() {
+            self.announced = self.announced.max(Some(part.end()));
         }
         let Some(known) = &mut self.identity else {
             self.identity = Some(now);

@@ -193,6 +193,15 @@ impl Download {
         }
     }
 
+    /// From now on the file is read from its first byte to its last.
+    fn lose_ranges(&mut self) {
+        self.remote.ranges = false;
+        self.options.settings.lose_ranges();
+        if let Some(writer) = self.sink.writer() {
+            writer.set_sequential(true);
+        }
+    }
+
     async fn failed(&mut self, slot: Slot, error: NetError) -> Result<(), StopReason> {
         let transfer = self.transfers.take(slot);
         self.forget_beginning(slot);
@@ -216,11 +225,14 @@ impl Download {
             NetError::Changed { .. } => return Err(StopReason::Changed),
             // The server has the file, but not in ranges. The main transfer, or a new one, reads it from the start.
             NetError::RangeIgnored { .. } if self.remote.ranges => {
-                self.remote.ranges = false;
-                self.options.settings.lose_ranges();
-                if let Some(writer) = self.sink.writer() {
-                    writer.set_sequential(true);
-                }
+                self.lose_ranges();
+                return Ok(());
+            }
+            // It refuses every range, and has shown that only now.
+            NetError::RangeNotSatisfiable { total: None, .. }
+                if self.remote.ranges && !self.remote.has_served_parts() =>
+            {
+                self.lose_ranges();
                 return Ok(());
             }
             // The first word on the length, and no failure: a reader may seek behind the end.

@@ -281,6 +281,8 @@ impl Inner {
         let mut request = self.missing();
         // No proof is asked of a server that has none to give: what it does send is compared.
         request.if_range.clone_from(&self.validator);
+        // The part before it has come to its end.
+        request.follows_known = true;
         log::debug!("{}: a part; going on from byte {}", self.url(), self.position);
         let exchanger = self.exchanger.clone();
         self.state = State::Following(Box::pin(async move {
@@ -330,7 +332,8 @@ impl Inner {
             ByteRange::new(self.position, end)
         });
         let mut request = self.request.clone().range(range);
-        request.follows_known |= self.position > self.delivery.start;
+        // Where a body broke off, more was to come: that the server has nothing from there on proves no end.
+        request.follows_known = false;
         match self.delivery.total {
             Some(total) => request.expect_total(total),
             None => request,
@@ -342,6 +345,13 @@ impl Inner {
         self.request.follow(request);
         if self.sent.contradicted_by(&SentValidators::of(&exchange.headers)) {
             let (url, change) = (self.url(), Change::Validator);
+            return ChangedSnafu { url, change }.fail();
+        }
+        // What was to come and is not there any more. A file that shrank is another one.
+        if let (Some(expected), Some(received)) = (self.delivery.last(), exchange.delivery.total)
+            && received < expected
+        {
+            let (url, change) = (self.url(), Change::Length { expected, received });
             return ChangedSnafu { url, change }.fail();
         }
         // Start and range are those of the first response, which the consumer was told. The file's length is kept where

@@ -42,6 +42,7 @@ pub struct HttpClientBuilder {
     settings: Settings,
     security: Security,
     proxies: ProxyChoice,
+    no_proxy: Option<String>,
     /// In place of the crate's own.
     #[cfg(test)]
     connector: Option<Connector>,
@@ -78,6 +79,7 @@ impl Default for HttpClientBuilder {
             settings,
             security: Security::default(),
             proxies: ProxyChoice::Environment,
+            no_proxy: None,
             #[cfg(test)]
             connector: None,
             user_agent: concat!("kithara/", env!("CARGO_PKG_VERSION")).to_owned(),
@@ -227,17 +229,15 @@ impl HttpClientBuilder {
     ///
     /// Plain HTTP is forwarded by an HTTP proxy. For https it connects through (`CONNECT`), as a SOCKS proxy does for both.
     pub fn proxy(mut self, proxy: Proxy) -> Self {
-        self.proxies = ProxyChoice::Given(proxy, String::new());
+        self.proxies = ProxyChoice::Given(proxy);
         self
     }
 
-    /// Excepts hosts from [`proxy`](Self::proxy), which has to be set before: a list as in `NO_PROXY`, of names (of which all
-    /// below are meant), addresses, blocks of addresses (`10.0.0.0/8`) and `*` for all, each with a port, if only that one is
-    /// meant.
+    /// Excepts hosts from the proxy, be it [given](Self::proxy) or the environment's, whose own list counts no more. The list
+    /// is as in `NO_PROXY`: names (of which all below are meant), addresses, blocks of addresses (`10.0.0.0/8`) and `*` for
+    /// all, each with a port, if only that one is meant.
     pub fn no_proxy(mut self, hosts: &str) -> Self {
-        if let ProxyChoice::Given(_, exceptions) = &mut self.proxies {
-            hosts.clone_into(exceptions);
-        }
+        self.no_proxy = Some(hosts.to_owned());
         self
     }
 
@@ -270,11 +270,14 @@ impl HttpClientBuilder {
         let user_agent = HeaderValue::try_from(self.user_agent);
         let user_agent = user_agent.map_err(|_| InvalidHeaderSnafu { name: "user-agent" }.build())?;
         let pool = Pool::new(self.max_connections_per_host);
-        let proxies = match self.proxies {
+        let mut proxies = match self.proxies {
             ProxyChoice::Environment => Proxies::from_variables(|name| std::env::var(name).ok()),
-            ProxyChoice::Given(proxy, exceptions) => Proxies::all(proxy, &exceptions),
+            ProxyChoice::Given(proxy) => Proxies::all(proxy),
             ProxyChoice::Direct => Proxies::default(),
         };
+        if let Some(hosts) = self.no_proxy {
+            proxies.except(&hosts);
+        }
         let connector = Connector::new(Routed {
             proxies,
             security: self.security,
@@ -289,8 +292,7 @@ impl HttpClientBuilder {
 #[derive(Clone)]
 enum ProxyChoice {
     Environment,
-    /// A proxy, and the hosts that are excepted.
-    Given(Proxy, String),
+    Given(Proxy),
     Direct,
 }
 

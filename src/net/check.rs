@@ -306,7 +306,10 @@ impl Check<'_> {
         self.same_validator()?;
         // Without a length the answer says only that the file has no byte there. Where the byte before it has come, or the
         // length is known, that is enough.
-        let is_end_known = self.request.follows_known || self.request.expected_total == Some(start);
+        let is_end_known = self
+            .request
+            .expected_total
+            .map_or(self.request.follows_known, |total| total == start);
         let delivery = match told {
             Some(total) if total == start => Delivery::nothing_at(total),
             None if start > 0 && is_end_known => Delivery::nothing_at(start),

@@ -73,8 +73,8 @@ impl HttpClient {
     ///
     /// - Redirects are followed.
     /// - A failure before the head that may pass is tried again, as the [`RetryPolicy`](super::RetryPolicy) says.
-    /// - The response's status is 2xx. Or it is 416, for a range that starts exactly at the file's end: the body is empty
-    ///   then.
+    /// - The response's status is 200 or 206. Or it is 416, for a range that starts exactly at the file's end: the body is
+    ///   empty then. Other statuses of success come with something else than the file.
     /// - If the server ignores a range and sends the whole file, up to
     ///   [`max_skip`](HttpClientBuilder::max_skip) bytes are skipped.
     /// - If all connections that the client may have to the host are in use, this waits for one, up to
@@ -83,16 +83,20 @@ impl HttpClient {
     /// # Errors
     ///
     /// - [`InvalidHeader`](NetError::InvalidHeader), [`InvalidRange`](NetError::InvalidRange),
-    ///   [`UnsupportedUrl`](NetError::UnsupportedUrl) and [`TlsDisabled`](NetError::TlsDisabled) before anything is sent.
-    /// - [`Connect`](NetError::Connect), [`TlsHandshake`](NetError::TlsHandshake), [`Timeout`](NetError::Timeout),
-    ///   [`NoResponse`](NetError::NoResponse): no head came, in none of the tries.
+    ///   [`UnsupportedUrl`](NetError::UnsupportedUrl), [`InvalidProxy`](NetError::InvalidProxy) and
+    ///   [`TlsDisabled`](NetError::TlsDisabled) before anything is sent. `InvalidHeader` also where the
+    ///   [hook](HttpClientBuilder::hook) sets such a one.
+    /// - [`Connect`](NetError::Connect), [`Proxy`](NetError::Proxy), [`TlsHandshake`](NetError::TlsHandshake),
+    ///   [`Timeout`](NetError::Timeout), [`NoResponse`](NetError::NoResponse), [`InvalidHead`](NetError::InvalidHead): no
+    ///   head came, or none of HTTP, in none of the tries.
     /// - [`NoneFree`](NetError::NoneFree): all connections to the host were in use for the whole wait.
-    /// - [`Status`](NetError::Status): the last status that was not a success.
+    /// - [`Status`](NetError::Status): the last status that does not come with the file.
     /// - [`TooManyRedirects`](NetError::TooManyRedirects), [`InvalidRedirect`](NetError::InvalidRedirect),
     ///   [`InsecureRedirect`](NetError::InsecureRedirect).
     /// - [`RangeMismatch`](NetError::RangeMismatch), [`RangeIgnored`](NetError::RangeIgnored),
     ///   [`RangeNotSatisfiable`](NetError::RangeNotSatisfiable), [`Changed`](NetError::Changed),
-    ///   [`UnexpectedEncoding`](NetError::UnexpectedEncoding): a response that is not what was asked for.
+    ///   [`Multipart`](NetError::Multipart), [`UnexpectedEncoding`](NetError::UnexpectedEncoding),
+    ///   [`UnexpectedTransferCoding`](NetError::UnexpectedTransferCoding): a response that is not what was asked for.
     ///
     /// # Cancel safety
     ///

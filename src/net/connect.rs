@@ -125,7 +125,7 @@ impl Connect for Routed {
                 let authorization = proxy.authorization();
                 return Ok(Dialled {
                     socket: Socket::Plain(tcp),
-                    forward: Some(Forward::new(authorization)),
+                    forward: Some(Forward::new(authorization, proxy.shown())),
                 });
             }
             connect_through(proxy, peer, &mut tcp).await.map_err(failed)?;

@@ -22,6 +22,8 @@ const MAX_BYTES: usize = 4096;
 ///
 /// Each source has a jar of its own. To have several share one, for instance a playlist and the page that logged in, give
 /// them clones of it. A jar is empty at first and forgotten with its last clone.
+///
+/// There is no list of public suffixes: hosts of `github.io` can set cookies for each other, if one source asks several.
 #[derive(Clone, Default)]
 pub struct CookieJar(Arc<Mutex<Vec<Cookie>>>);
 
@@ -51,7 +53,7 @@ impl CookieJar {
     pub fn set(&self, url: &Url, header: &str) {
         let now = SystemTime::now();
         if let Some(cookie) = Cookie::parse(url, header, now) {
-            self.put(cookie, now);
+            self.put(cookie, now, url.scheme() == "https");
         }
     }
 
@@ -92,11 +94,15 @@ impl CookieJar {
         Some(value)
     }
 
-    fn put(&self, cookie: Cookie, now: SystemTime) {
+    fn put(&self, cookie: Cookie, now: SystemTime, is_secure: bool) {
         let mut cookies = self.lock();
         let is_same = |known: &Cookie| {
             (&known.name, &known.domain, &known.path) == (&cookie.name, &cookie.domain, &cookie.path)
         };
+        // Whoever stands between could replace the session of https otherwise.
+        if !is_secure && cookies.iter().any(|known| known.secure && is_same(known)) {
+            return;
+        }
         cookies.retain(|known| !known.is_expired(now) && !is_same(known));
         // A date that has passed is how a server takes a cookie back.
         if cookie.is_expired(now) {
@@ -231,6 +237,16 @@ mod tests {
         }
         let header = jar.header(&url(to))?;
         Some(header.to_str().expect("ascii").to_owned())
+    }
+
+    /// N11: what plain HTTP carries may be forged.
+    #[test]
+    fn a_secure_cookie_is_not_replaced_over_plain_http() {
+        let jar = CookieJar::new();
+        jar.set(&url("https://h/"), "a=1; Secure");
+        jar.set(&url("http://h/"), "a=forged");
+        jar.set(&url("http://h/"), "a=; Max-Age=0");
+        assert_eq!(jar.header(&url("https://h/")).expect("a cookie"), "a=1");
     }
 
     /// N11: host and domain.

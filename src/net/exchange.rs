@@ -23,12 +23,14 @@ use super::connect::Connector;
 use super::connection::{Connection, Failure, Incoming, NoBody};
 #[cfg(feature = "tls")]
 use super::error::TlsHandshakeSnafu;
-use super::error::{InvalidHeadSnafu, NoResponseSnafu, Phase, TimeoutSnafu, TooManyRedirectsSnafu};
+use super::error::{
+    InvalidHeadSnafu, NoResponseSnafu, Phase, ProxySnafu, TimeoutSnafu, TooManyRedirectsSnafu,
+};
 use super::hook::{Outgoing, Refused, Renewal, RequestHook};
 use super::limits::Limits;
 use super::pool::Pool;
 use super::wire::WireBody;
-use super::{NetError, Request, RetryPolicy, Traffic, redacted, redirect};
+use super::{NetError, ProxyFailure, Request, RetryPolicy, Traffic, redacted, redirect};
 use crate::rt;
 
 /// What all requests of a client have in common.
@@ -184,7 +186,7 @@ impl Exchanger {
             && let Some(renewal) = refusal.ask(&**hook, request).await
         {
             log::debug!("{error}; once more, renewed");
-            *request = renewal.apply(request);
+            *request = renewal.apply(request, &refusal.url);
             request.check()?;
             return self.chain(request, &mut None).await;
         }
@@ -339,7 +341,7 @@ impl Exchanger {
         if let Some(forward) = connection.forward() {
             forward.address(&mut message, url)?;
         }
-        connection.exchange(message, limit).await.map_err(|failure| {
+        let answered = connection.exchange(message, limit).await.map_err(|failure| {
             let url = redacted(url);
             // The client's part of a TLS 1.3 handshake ends before the server has seen its certificate. A refusal comes in
             // place of the response.
@@ -361,7 +363,16 @@ impl Exchanger {
                     TimeoutSnafu { url, phase, limit }.build()
                 }
             }
-        })
+        })?;
+        // The proxy's own word, not the server's: no server has been asked (RFC 9110, section 15.5.8).
+        if let Some(forward) = connection.forward()
+            && answered.status() == StatusCode::PROXY_AUTHENTICATION_REQUIRED
+        {
+            let (url, proxy) = (redacted(url), forward.proxy.clone());
+            let failure = ProxyFailure::Status(answered.status().as_u16());
+            return ProxySnafu { url, proxy, failure }.fail();
+        }
+        Ok(answered)
     }
 
     pub(super) fn limits(&self) -> Limits {

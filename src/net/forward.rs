@@ -29,11 +29,13 @@ impl From<Socket> for Dialled {
 #[derive(Debug, Clone)]
 pub(super) struct Forward {
     authorization: Option<HeaderValue>,
+    /// The proxy, as it is shown.
+    pub(super) proxy: String,
 }
 
 impl Forward {
-    pub(super) fn new(authorization: Option<HeaderValue>) -> Self {
-        Self { authorization }
+    pub(super) fn new(authorization: Option<HeaderValue>, proxy: String) -> Self {
+        Self { authorization, proxy }
     }
 
     /// Makes a request for `url` one that the proxy understands: it names the whole URL, and says who asks.

@@ -43,6 +43,7 @@ use super::{NetError, redacted};
 ///
 /// [`sign`](Self::sign) is called on the thread that polls the request, for requests to every host: look at the URL. It must
 /// not wait. [`refused`](Self::refused) may wait, for a new token or URL. Its future is dropped when the request is dropped.
+/// A request of its own goes through a client without this hook: one with it would ask the hook again, when it is refused.
 pub trait RequestHook: Send + Sync {
     /// Adds headers to a request. Called for each message: for each redirect, each try and each part of a resumed body anew.
     fn sign(&self, outgoing: &mut Outgoing<'_>) {
@@ -180,16 +181,19 @@ impl Renewal {
         self
     }
 
-    /// Adds a header, in place of the request's of that name.
+    /// Adds a header, in place of the request's of that name. It is for the origin that refused: where that is another one
+    /// than the request's, because of a redirect, the request goes on from the URL that refused it.
     pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.headers.push((name.into(), value.into()));
         self
     }
 
-    /// The request to send in place of `request`.
-    pub(super) fn apply(self, request: &Request) -> Request {
+    /// The request to send in place of `request`, which `refused_by` has refused.
+    pub(super) fn apply(self, request: &Request, refused_by: &Url) -> Request {
         let mut renewed = match self.url {
             Some(url) => request.at(url),
+            // What the app says is meant for whom it was asked about. The origin in front of a redirect must not see it.
+            None if refused_by.origin() != request.url.origin() => request.at(refused_by.clone()),
             None => request.clone(),
         };
         for (name, value) in self.headers {
@@ -230,6 +234,23 @@ mod tests {
             outgoing.header(name, value);
             let error = outgoing.finish().expect_err("not allowed");
             assert!(matches!(error, NetError::InvalidHeader { name: told } if told == name));
+        }
+    }
+
+    /// N10: a token for the server behind a redirect is not shown to the one in front of it.
+    #[test]
+    fn n10_a_renewal_is_for_the_origin_that_refused() {
+        let at = |url: &str| Url::parse(url).expect("a url");
+        let request = Request::get(at("http://api/x"));
+        for (refused_by, asked) in [
+            ("http://api/x", "http://api/x"),
+            ("http://api/y", "http://api/x"),
+            ("http://cdn/x", "http://cdn/x"),
+            ("https://api/x", "https://api/x"),
+        ] {
+            let renewal = Renewal::new().header("authorization", "token");
+            let renewed = renewal.apply(&request, &at(refused_by));
+            assert_eq!(renewed.url, at(asked), "{refused_by}");
         }
     }
 

@@ -56,7 +56,8 @@ impl Proxy {
         let url = Url::parse(&with_scheme).map_err(|_| invalid("?".to_owned()))?;
         let (kind, port) = match url.scheme() {
             "http" => (ProxyKind::Http, 80),
-            "socks5" | "socks5h" => (ProxyKind::Socks5, 1080),
+            // `socks` is what desktops write where they mean SOCKS 5.
+            "socks5" | "socks5h" | "socks" => (ProxyKind::Socks5, 1080),
             _ => return Err(invalid(redacted(&url))),
         };
         // Of a scheme that is not the web's, `url` leaves the host as it is written: an address is no address yet.
@@ -113,13 +114,18 @@ pub(super) struct Proxies {
 }
 
 impl Proxies {
-    /// One proxy for everything but the hosts that `no_proxy` lists.
-    pub(super) fn all(proxy: Proxy, no_proxy: &str) -> Self {
+    /// One proxy for everything.
+    pub(super) fn all(proxy: Proxy) -> Self {
         Self {
             http: Some(Ok(proxy.clone())),
             https: Some(Ok(proxy)),
-            exceptions: Exceptions::parse(no_proxy, false),
+            exceptions: Exceptions::default(),
         }
+    }
+
+    /// Excepts the hosts that `list` names, whatever was excepted before.
+    pub(super) fn except(&mut self, list: &str) {
+        self.exceptions = Exceptions::parse(list, self.exceptions.loopback);
     }
 
     /// What the environment says. `variable` reads it.
@@ -199,7 +205,10 @@ impl Exceptions {
 
     fn hold(&self, peer: &Peer) -> bool {
         let is_loopback = match &peer.host {
-            Host::Domain(name) => name == "localhost" || name.ends_with(".localhost"),
+            Host::Domain(name) => {
+                let name = name.strip_suffix('.').unwrap_or(name);
+                name == "localhost" || name.ends_with(".localhost")
+            }
             Host::Ipv4(address) => address.is_loopback(),
             Host::Ipv6(address) => address.is_loopback(),
         };
@@ -222,6 +231,8 @@ impl Exception {
     fn holds(&self, peer: &Peer) -> bool {
         let is_host = match (&self.host, &peer.host) {
             (Pattern::Domain(domain), Host::Domain(name)) => {
+                // A name may be written with the dot of the root.
+                let name = name.strip_suffix('.').unwrap_or(name);
                 let rest = name.strip_suffix(domain.as_str());
                 rest.is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
             }
@@ -350,7 +361,11 @@ mod tests {
     /// N11.
     #[test]
     fn hosts_that_are_excepted_are_reached_directly() {
-        let all = |no_proxy| Proxies::all(Proxy::parse("p").expect("a proxy"), no_proxy);
+        let all = |no_proxy| {
+            let mut all = Proxies::all(Proxy::parse("p").expect("a proxy"));
+            all.except(no_proxy);
+            all
+        };
         for (no_proxy, url, direct) in [
             ("", "http://h/", false),
             ("h", "http://h/", true),

@@ -171,7 +171,7 @@ impl Request {
     }
 
     /// Sends the cookies of `jar` that fit each URL, and puts in what the answers set, those of redirects among them. Without a
-    /// jar cookies are neither kept nor sent. A `Cookie` header given on purpose goes before them.
+    /// jar cookies are neither kept nor sent. A `Cookie` header given on purpose stands before them.
     #[must_use]
     pub fn cookies(mut self, jar: CookieJar) -> Self {
         self.cookies = Some(jar);
@@ -254,16 +254,21 @@ impl Request {
         if let Some(credentials) = basic_credentials(url).or_else(of_origin) {
             headers.insert(header::AUTHORIZATION, credentials);
         }
-        if let Some(cookies) = self.cookies.as_ref().and_then(|jar| jar.header(url)) {
-            headers.insert(header::COOKIE, cookies);
-        }
-        for (name, value) in client.of_origin(url) {
+        // From the general to the particular: each replaces what stands before it.
+        let everywhere = client.everywhere.iter().filter(|_| same_origin);
+        let own = self.headers.iter().filter(|_| same_origin);
+        for (name, value) in everywhere.chain(client.of_origin(url)).chain(own) {
             headers.insert(name, value.clone());
         }
-        if same_origin {
-            for (name, value) in client.everywhere.iter().chain(&self.headers) {
-                headers.insert(name, value.clone());
-            }
+        if let Some(jar) = self.cookies.as_ref().and_then(|jar| jar.header(url)) {
+            // One header: a second one is not allowed (RFC 6265, section 5.4).
+            let cookies = match headers.get(header::COOKIE) {
+                Some(own) => {
+                    HeaderValue::from_bytes(&[own.as_bytes(), b"; ", jar.as_bytes()].concat()).unwrap_or(jar)
+                }
+                None => jar,
+            };
+            headers.insert(header::COOKIE, cookies);
         }
         // After the caller's headers, which must not replace these three: the meaning of the body's bytes depends on them.
         let encoding = if self.accepts_gzip() { "gzip" } else { "identity" };

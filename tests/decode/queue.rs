@@ -3,7 +3,7 @@
 use std::io::Cursor;
 use std::time::Duration;
 
-use kithara::decode::{DecodeEvent, DecodeParams, Decoder};
+use kithara::decode::{Block, DecodeEvent, DecodeParams, Decoder};
 
 use crate::pcm::{bundled, open, rest};
 
@@ -106,4 +106,70 @@ fn a_skip_goes_to_the_next_track() {
     decoders.next_block().unwrap();
     assert!(decoders.skip().unwrap());
     assert_eq!(rest(&mut decoders).len(), 1000);
+}
+
+/// The place that was sought is in no track: nothing of the next one is dropped for it.
+#[test]
+fn p9_a_seek_past_the_end_leaves_the_next_track_whole() {
+    for params in [DecodeParams::new(), DecodeParams::new().sample_rate(48_000)] {
+        for late in [false, true] {
+            let mut decoders = decoder(0..20_000, &params);
+            let whole = rest(&mut decoder(0..9_000, &params));
+            if !late {
+                decoders.then(decoder(0..9_000, &params));
+            }
+            decoders.seek(Duration::from_secs(5)).unwrap();
+            if late {
+                assert!(decoders.next_block().unwrap().is_none());
+                decoders.then(decoder(0..9_000, &params));
+            }
+            assert_eq!(rest(&mut decoders).len(), whole.len(), "{late}");
+        }
+    }
+}
+
+/// A resampler gives the end of a track when the next one is known already: a skip then is one to that one's channels.
+#[test]
+fn p9_a_skip_while_the_end_is_given_out_tells_the_next_spec() {
+    let params = DecodeParams::new().sample_rate(48_000);
+    let mut mono = cut(0..9_000);
+    mono[22] = 1;
+    mono[32] = 2;
+    let open = || Decoder::from_reader(Cursor::new(mono.clone()), &params).unwrap();
+    let whole = rest(&mut open());
+    let blocks = {
+        let mut first = decoder(0..9_000, &params);
+        std::iter::from_fn(|| first.next_block().unwrap().map(Block::frames)).count()
+    };
+    for asked in 0..=blocks {
+        let mut decoders = decoder(0..9_000, &params);
+        decoders.then(open());
+        for _ in 0..asked {
+            decoders.next_block().unwrap();
+        }
+        if decoders.spec().channels.count() == 1 {
+            break;
+        }
+        assert!(decoders.skip().unwrap());
+        assert!(rest(&mut decoders) == whole, "after {asked} blocks");
+        assert_eq!(decoders.spec().channels.count(), 1, "after {asked} blocks");
+    }
+}
+
+/// Queued when the end was found and not told yet.
+#[test]
+fn p9_an_end_that_is_none_any_more_is_not_told() {
+    let params = DecodeParams::new().sample_rate(48_000);
+    let mut decoders = decoder(0..9_000, &params);
+    let mut frames = 0;
+    let all = rest(&mut decoder(0..9_000, &params)).len() / 2;
+    while frames < all {
+        frames += decoders.next_block().unwrap().unwrap().frames();
+    }
+    decoders.then(decoder(0..9_000, &params));
+    rest(&mut decoders);
+    let told: Vec<_> = std::iter::from_fn(|| decoders.next_event()).collect();
+    let ends = told.iter().filter(|event| **event == DecodeEvent::Ended);
+    assert_eq!(ends.count(), 1, "{told:?}");
+    assert_eq!(told.last(), Some(&DecodeEvent::Ended));
 }

@@ -3,7 +3,7 @@
 use kithara::hls::HlsParams;
 use kithara_test_support::Server;
 
-use crate::rig::{Cache, builder, files_below, online, play, url};
+use crate::rig::{Cache, builder, files_below, offline, online, play, url};
 
 /// A playlist on one server whose URIs are as given, each with two bytes behind it.
 fn track(server: &Server, uris: &[String]) -> String {
@@ -73,6 +73,16 @@ fn w16_credentials_do_not_reach_the_disk() {
             b"aa"
         );
     }
+    // The second time everything came from the cache: the names are those of the first.
+    let segments = authorizations(&server)
+        .iter()
+        .filter(|(path, _)| path == "/a.ts")
+        .count();
+    assert_eq!(segments, 1);
+    assert_eq!(
+        play(source.as_str(), cache.params(), offline()).whole().bytes,
+        b"aa"
+    );
     let basic = Some("Basic dXNlcjpzZWNyZXQtd29yZA==".to_owned());
     assert!(authorizations(&server).iter().all(|(_, value)| *value == basic));
     for file in files_below(cache.dir.path()) {

@@ -32,10 +32,15 @@ impl Decoder {
                         self.leave_track();
                     }
                     self.anchor = (self.emitted, 0);
+                    // A seek past the end: its place is in no track.
+                    self.skip_to = None;
                     self.tags = Arc::default();
                     self.tell(DecodeEvent::TrackChanged);
                 }
-                Mark::End => self.tell(DecodeEvent::Ended),
+                Mark::End => {
+                    self.skip_to = None;
+                    self.tell(DecodeEvent::Ended);
+                }
             }
         }
     }

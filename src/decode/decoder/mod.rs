@@ -210,9 +210,9 @@ impl Decoder {
         self.anchor = (0, frame);
         // A resampler gives what an uninterrupted stream would only once its filter is full. What it gives before is dropped.
         self.skip_to = (!exact).then_some(frame);
-        if self.spec != self.converter.spec() {
-            self.marks.push_back((0, Mark::Spec(self.converter.spec())));
-        }
+        self.mark_spec();
+        // An interrupt that came before `enter` was told to the source that is left. This one would wait on.
+        self.interrupter.check()?;
         let Some(heard) = self.tracks.get_mut(self.heard) else {
             return Ok(());
         };
@@ -228,11 +228,13 @@ impl Decoder {
     /// heard in the sample rate and channels that this decoder was opened with; if those are the tracks' own, a change is
     /// told.
     ///
-    /// `next` was decoded ahead when it was opened.
+    /// `next` was decoded ahead when it was opened. It is to be one that no block was asked of yet.
     pub fn then(&mut self, next: Self) {
         self.tracks.extend(next.tracks);
         // The end was found already, and may have been told: the queue goes on behind it.
         if mem::take(&mut self.ended) {
+            // Not told yet, it is no longer true.
+            self.marks.retain(|(_, mark)| !matches!(mark, Mark::End));
             self.begin_next();
         }
     }
@@ -248,9 +250,17 @@ impl Decoder {
         }
         self.leave();
         self.enter(self.heard + 1);
+        self.mark_spec();
         self.marks.push_back((0, Mark::Track));
         self.pass_marks();
         Ok(true)
+    }
+
+    /// The next frame is the converter's first. The mark that told of its spec may have gone with the frames before it.
+    fn mark_spec(&mut self) {
+        if self.spec != self.converter.spec() {
+            self.marks.push_back((0, Mark::Spec(self.converter.spec())));
+        }
     }
 
     /// Drops what was made and not given out.

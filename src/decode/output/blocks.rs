@@ -136,8 +136,14 @@ impl futures_core::Stream for Blocks {
             self.link.meter.set_taken(self.taken);
             // This side is none of an audio callback: it may wake.
             self.link.listeners.notify_all();
-            // Made before a seek: dropped here, as nobody can take it out of the queue from the other side.
-            if queued.at >= self.link.meter.stale_to() {
+            // Made before a seek, or the end of what plays on since: dropped here, as nobody can take it out of the queue from
+            // the other side.
+            let meter = &self.link.meter;
+            let holds = match &queued.next {
+                Some(Ok(_)) => queued.at >= meter.stale_to(),
+                Some(Err(_)) | None => queued.at == meter.end(),
+            };
+            if holds {
                 return Poll::Ready(queued.next);
             }
         }
@@ -149,5 +155,72 @@ impl fmt::Debug for Blocks {
         f.debug_struct("Blocks")
             .field("taken", &self.taken)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use std::task::Waker;
+
+    use super::super::testing::{FRAMES, tone};
+    use super::*;
+
+    /// Blocks whose thread is the test.
+    fn stepped() -> (Blocks, Worker<Channel>, Arc<Link>) {
+        let decoder = tone(0.1);
+        let link = Arc::new(Link::new(decoder.interrupter(), Arc::new(Meter::default())));
+        let (sender, queue) = async_channel::bounded(AHEAD);
+        let mut worker = Worker::new(decoder, Channel { queue: sender }, Arc::clone(&link));
+        // To the end, which waits in the queue behind the block.
+        for _ in 0..8 {
+            worker.step();
+        }
+        let blocks = Blocks {
+            queue: Box::pin(queue),
+            stop: Stop::new(Arc::clone(&link)),
+            link: Arc::clone(&link),
+            taken: 0,
+        };
+        (blocks, worker, link)
+    }
+
+    /// How many frames come until the stream says that it is over.
+    fn frames(blocks: &mut Blocks, worker: &mut Worker<Channel>) -> u64 {
+        let mut frames = 0;
+        loop {
+            let mut cx = Context::from_waker(Waker::noop());
+            match futures_core::Stream::poll_next(Pin::new(&mut *blocks), &mut cx) {
+                Poll::Pending => drop(worker.step()),
+                Poll::Ready(None) => return frames,
+                Poll::Ready(Some(block)) => frames += block.unwrap().frames() as u64,
+            }
+        }
+    }
+
+    #[test]
+    fn p9_a_track_that_is_queued_before_the_end_is_taken_follows() {
+        let (mut blocks, mut worker, link) = stepped();
+        link.then(tone(0.2));
+        worker.obey(link.next_command().unwrap());
+        assert_eq!(frames(&mut blocks, &mut worker), 2 * FRAMES);
+    }
+
+    #[test]
+    fn a_seek_before_the_end_is_taken_plays_again() {
+        for taken in [false, true] {
+            let (mut blocks, mut worker, link) = stepped();
+            if taken {
+                let mut cx = Context::from_waker(Waker::noop());
+                assert!(
+                    futures_core::Stream::poll_next(Pin::new(&mut blocks), &mut cx).is_ready(),
+                    "the block"
+                );
+            }
+            let _answered = link.seek(Duration::ZERO);
+            worker.obey(link.next_command().unwrap());
+            assert_eq!(frames(&mut blocks, &mut worker), FRAMES, "{taken}");
+        }
     }
 }

@@ -78,8 +78,12 @@ impl Link {
     /// Asks for a seek. One that waits to be done is superseded: of many, the last counts.
     pub(super) fn seek(&self, time: Duration) -> Receiver<Result<(), DecodeError>> {
         let (answer, answered) = async_channel::bounded(1);
-        // Only the last command: a skip between two seeks is no part of either.
         let mut commands = self.commands();
+        // Under the lock, as `refuse_all` empties the queue: what came behind that would wait for ever.
+        if self.is_closed() {
+            return answered;
+        }
+        // Only the last command: a skip between two seeks is no part of either.
         if let Some(Command::Seek { .. }) = commands.back()
             && let Some(Command::Seek { answer, .. }) = commands.pop_back()
         {
@@ -95,15 +99,25 @@ impl Link {
 
     pub(super) fn skip(&self) -> Receiver<Result<(), DecodeError>> {
         let (answer, answered) = async_channel::bounded(1);
-        self.commands().push_back(Command::Skip { answer });
+        let mut commands = self.commands();
+        if self.is_closed() {
+            return answered;
+        }
+        commands.push_back(Command::Skip { answer });
+        drop(commands);
         self.wake();
         answered
     }
 
     pub(super) fn then(&self, next: Decoder) {
-        if !self.is_closed() {
-            self.commands().push_back(Command::Then(Box::new(next)));
+        let mut commands = self.commands();
+        if self.is_closed() {
+            // The decoder is dropped behind the lock: that closes connections.
+            drop(commands);
+            return;
         }
+        commands.push_back(Command::Then(Box::new(next)));
+        drop(commands);
         // What is being waited for is wanted still.
         self.wake_thread();
     }
@@ -114,15 +128,17 @@ impl Link {
 
     /// Whether a command waits that makes what is being done needless.
     pub(super) fn is_superseded(&self) -> bool {
-        self.is_closed() || !self.commands().is_empty()
+        let goes_elsewhere = |command: &Command| !matches!(command, Command::Then(_));
+        self.is_closed() || self.commands().iter().any(goes_elsewhere)
     }
 
     /// The decode thread is gone: nobody answers any more.
     pub(super) fn refuse_all(&self) {
-        // In this order: a command that comes in between finds the flag, or is cleared with the others. Dropped unanswered, it
-        // is answered `Stopped`.
+        // In this order: a command that comes later finds the flag, under the same lock. Dropped unanswered, a command is answered
+        // `Stopped`. Dropped behind the lock: a decoder closes connections.
         self.closed.store(true, Ordering::SeqCst);
-        self.commands().clear();
+        let refused = std::mem::take(&mut *self.commands());
+        drop(refused);
         self.listeners.notify_all();
     }
 
@@ -160,5 +176,31 @@ impl Stop {
 impl Drop for Stop {
     fn drop(&mut self) {
         self.0.close();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::tone;
+    use super::*;
+
+    /// The thread may end between any look at the flag and the command.
+    #[test]
+    fn s1_what_is_asked_of_a_thread_that_is_gone_is_answered() {
+        let link = Link::new(tone(0.1).interrupter(), Arc::default());
+        link.refuse_all();
+        assert!(link.seek(Duration::ZERO).recv_blocking().is_err());
+        assert!(link.skip().recv_blocking().is_err());
+        link.then(tone(0.2));
+        assert!(link.next_command().is_none(), "a decoder is kept open");
+    }
+
+    #[test]
+    fn a_queued_track_supersedes_no_seek() {
+        let link = Link::new(tone(0.1).interrupter(), Arc::default());
+        link.then(tone(0.2));
+        assert!(!link.is_superseded());
+        let _answered = link.seek(Duration::ZERO);
+        assert!(link.is_superseded());
     }
 }

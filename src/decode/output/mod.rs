@@ -15,6 +15,8 @@ mod pull;
 mod ring;
 #[cfg(feature = "rodio")]
 mod rodio;
+#[cfg(test)]
+mod testing;
 mod timeline;
 mod worker;
 
@@ -86,13 +88,9 @@ impl Decoder {
         let fixed = self.is_fixed();
         let meter = Arc::new(Meter::default());
         let link = Arc::new(Link::new(self.interrupter(), Arc::clone(&meter)));
-        // What a track's own rate and channels may become counts: eight channels of 192 kHz hold a fixed time too.
-        let rate = u64::from(spec.sample_rate) * u64::from(spec.channels.count());
-        let samples = params.ring.as_micros() * u128::from(rate) / 1_000_000;
-        let fill = u64::try_from(samples).unwrap_or(u64::MAX).clamp(1024, 1 << 26);
-        let (ring, pulled) = rtrb::RingBuffer::new(usize::try_from(2 * fill).unwrap_or(usize::MAX));
+        let (ring, pulled) = rtrb::RingBuffer::new(ring::capacity(params.ring, spec, fixed));
         let (specs, next_specs) = rtrb::RingBuffer::new(CHANGES);
-        let ring = Ring::new(ring, specs, Arc::clone(&meter), fill, spec);
+        let ring = Ring::new(ring, specs, Arc::clone(&meter), params.ring, spec);
         let mut worker = Worker::new(self, ring, Arc::clone(&link));
         // The first block was decoded when the track was opened: it is there for the first pull.
         for _ in 0..2 {

@@ -70,6 +70,8 @@ pub struct Output {
     batch: [f32; BATCH],
     batch_at: usize,
     batch_end: usize,
+    /// Of what spec the batch is, and the zeros. What is pulled next may be of another one.
+    batch_spec: Spec,
     /// Zeros owed to the frame that was begun.
     zeros: usize,
     /// Samples made before this were dropped from the batch.
@@ -98,6 +100,7 @@ impl Output {
             batch: [0.0; BATCH],
             batch_at: 0,
             batch_end: 0,
+            batch_spec: spec,
             zeros: 0,
             stale_to: 0,
         }
@@ -111,12 +114,20 @@ impl Output {
     pub fn pull(&mut self, samples: &mut [f32]) -> usize {
         // First: what was made before a seek may be of another spec, and hide the change to the one behind it.
         self.drop_stale();
+        self.take(samples)
+    }
+
+    /// Takes frames of [`spec`](Self::spec), which is up to date.
+    fn take(&mut self, samples: &mut [f32]) -> usize {
         let channels = self.channels();
         let wanted = samples.len() / channels * channels;
+        // In this order: the decode thread announces a change before the samples behind it, so no sample that is counted here
+        // is behind a change that is not found below.
+        let ready = self.ring.slots();
         let until = self.next_change().map_or(u64::MAX, |at| at - self.taken);
         let most = wanted.min(usize::try_from(until).unwrap_or(usize::MAX));
         let count = samples
-            .get_mut(..most)
+            .get_mut(..most.min(ready))
             .map_or(0, |wanted| self.ring.pop_partial_slice(wanted).0.len());
         self.advance(count as u64);
         let short = most - count;
@@ -168,6 +179,16 @@ impl Output {
     #[cfg(feature = "rodio")]
     pub(super) fn is_fixed(&self) -> bool {
         self.fixed
+    }
+
+    /// Of what spec the sample is that the iterator gives next.
+    #[cfg(feature = "rodio")]
+    pub(super) fn next_spec(&self) -> Spec {
+        if self.batch_at == self.batch_end && self.zeros == 0 {
+            self.spec
+        } else {
+            self.batch_spec
+        }
     }
 
     /// Samples that are sure to come before the spec may change, at least a frame unless all is over.
@@ -231,7 +252,9 @@ impl Output {
     fn refill(&mut self) -> bool {
         // The array is moved out and back, as `pull` borrows all of this: a copy within the processor's cache.
         let mut batch = self.batch;
-        (self.batch_at, self.batch_end) = (0, self.pull(&mut batch));
+        self.drop_stale();
+        self.batch_spec = self.spec;
+        (self.batch_at, self.batch_end) = (0, self.take(&mut batch));
         self.batch = batch;
         if self.batch_end > 0 {
             return true;
@@ -240,6 +263,7 @@ impl Output {
             return false;
         }
         // A whole frame, so that the channels stay where they are.
+        self.batch_spec = self.spec;
         self.zeros = self.channels();
         true
     }
@@ -253,7 +277,8 @@ impl Iterator for Output {
         if stale_to != self.stale_to {
             self.stale_to = stale_to;
             // To the end of the frame that was begun, at most.
-            let begun = (self.batch_end - self.batch_at) % self.channels();
+            let channels = usize::from(self.batch_spec.channels.count()).max(1);
+            let begun = (self.batch_end - self.batch_at) % channels;
             self.batch_end = self.batch_at + begun;
         }
         if self.batch_at == self.batch_end && self.zeros == 0 && !self.refill() {

@@ -23,11 +23,11 @@ impl Source for Output {
     }
 
     fn channels(&self) -> ChannelCount {
-        NonZero::new(self.spec().channels.count()).unwrap_or(NonZero::<u16>::MIN)
+        NonZero::new(self.next_spec().channels.count()).unwrap_or(NonZero::<u16>::MIN)
     }
 
     fn sample_rate(&self) -> SampleRate {
-        NonZero::new(self.spec().sample_rate).unwrap_or(NonZero::<u32>::MIN)
+        NonZero::new(self.next_spec().sample_rate).unwrap_or(NonZero::<u32>::MIN)
     }
 
     fn total_duration(&self) -> Option<Duration> {

@@ -84,6 +84,12 @@ impl Timeline {
         self.events.push_back((at, event));
     }
 
+    /// The tracks go on at `at`, which was to be their end.
+    pub(super) fn take_back_end(&mut self, at: u64) {
+        self.events
+            .retain(|(told_at, event)| *told_at != at || !matches!(event, Ok(DecodeEvent::Ended)));
+    }
+
     /// What is behind `heard` was made before a seek, and is never heard.
     pub(super) fn cut(&mut self, heard: u64) {
         self.events.retain(|(at, _)| *at <= heard);
@@ -117,7 +123,7 @@ impl Timeline {
     }
 
     /// Drops the anchors before the one that holds at `heard`.
-    fn forget(&mut self, heard: u64) {
+    pub(super) fn forget(&mut self, heard: u64) {
         while self.anchors.get(1).is_some_and(|next| next.at <= heard) {
             self.anchors.pop_front();
         }

@@ -235,16 +235,21 @@ impl<S: Sink> Worker<S> {
                 .playing
                 .get_or_insert_with(|| Arc::new(Playing::of(&self.decoder)));
             let playing = Arc::clone(playing);
-            self.link.timeline().anchor(self.written, playing, spec, position);
+            let mut timeline = self.link.timeline();
+            // Here too, for an app that never asks what is heard: each place holds its track's tags, cover and all.
+            timeline.forget(self.meter.heard());
+            timeline.anchor(self.written, playing, spec, position);
         }
         let frames = self.hand.len() / usize::from(spec.channels.count()).max(1);
         self.expected = Some(position + frames as u64);
     }
 
-    fn obey(&mut self, command: Command) {
+    pub(super) fn obey(&mut self, command: Command) {
         match command {
             Command::Then(next) => {
                 self.decoder.then(*next);
+                // Where it was decoded ahead of what is heard, the end was not told yet, and is none any more.
+                self.link.timeline().take_back_end(self.written);
                 // A track that failed would only fail again, and be told a second time.
                 if !self.failed {
                     (self.over, self.ending) = (false, None);
@@ -326,12 +331,8 @@ mod tests {
 
     use std::sync::OnceLock;
 
+    use super::super::testing::{FRAMES, tone, tone_with};
     use super::*;
-    use crate::decode::{
-        Block, ChannelLayout, Codec, Container, DecodeInterrupter, Format, Trim,
-        convert::Target,
-        source::{Interrupt, PcmSource, Step},
-    };
 
     /// All that was put, with where in its track it belongs.
     #[derive(Default)]
@@ -348,80 +349,12 @@ mod tests {
         }
     }
 
-    const SPEC: Spec = Spec {
-        sample_rate: 8000,
-        channels: ChannelLayout::MONO,
-    };
-    const FRAMES: u64 = 1000;
-
-    /// A track of one block, whose frames are all the same. Where it ends, it is interrupted.
-    struct Tone {
-        frame: f32,
-        next: u64,
-        is_told: bool,
-        interrupter: Arc<OnceLock<DecodeInterrupter>>,
-    }
-
-    impl PcmSource for Tone {
-        fn next(&mut self, block: &mut Block) -> Result<Step, DecodeError> {
-            if !std::mem::replace(&mut self.is_told, true) {
-                let format = Format {
-                    codec: Codec::Pcm,
-                    container: Container::Wav,
-                    spec: SPEC,
-                    bits_per_sample: None,
-                    bit_rate: None,
-                    trim: Trim::default(),
-                };
-                return Ok(Step::Event(DecodeEvent::FormatChanged(format)));
-            }
-            if self.next == FRAMES {
-                if let Some(interrupter) = self.interrupter.get() {
-                    interrupter.interrupt();
-                }
-                return Ok(Step::Ended);
-            }
-            let frames = usize::try_from(FRAMES - self.next).unwrap();
-            (block.spec, block.position) = (SPEC, self.next);
-            block.samples.clear();
-            block.samples.resize(frames, self.frame);
-            self.next = FRAMES;
-            Ok(Step::Block)
-        }
-
-        fn seek(&mut self, time: Duration) -> Result<(), DecodeError> {
-            self.next = frames_at(time, SPEC.sample_rate);
-            Ok(())
-        }
-
-        fn duration(&self) -> Option<Duration> {
-            None
-        }
-
-        fn is_seekable(&self) -> bool {
-            true
-        }
-
-        fn interrupt(&self) -> Interrupt {
-            Arc::new(|| {})
-        }
-    }
-
     /// A seek's interrupt may come at any moment, at the one between two tracks too.
     #[test]
     fn p7_a_seek_between_two_tracks_stays_in_the_one_that_is_heard() {
         let interrupter = Arc::new(OnceLock::new());
-        let tone = |frame| {
-            let tone = Tone {
-                frame,
-                next: 0,
-                is_told: false,
-                interrupter: Arc::clone(&interrupter),
-            };
-            Decoder::with_source(Box::new(tone), Target::default()).unwrap()
-        };
-        let mut first = tone(0.1);
-        first.then(tone(0.2));
+        let mut first = tone_with(0.1, Arc::clone(&interrupter));
+        first.then(tone_with(0.2, Arc::clone(&interrupter)));
         assert!(interrupter.set(first.interrupter()).is_ok());
         let link = Arc::new(Link::new(first.interrupter(), Arc::default()));
         let mut worker = Worker::new(first, Heap::default(), Arc::clone(&link));
@@ -438,5 +371,27 @@ mod tests {
         }
         let (position, frames) = worker.sink.0.last().unwrap();
         assert_eq!((*position, frames.first()), (8, Some(&0.1)));
+    }
+
+    /// Told when the last frame is heard, an end that another track has followed since would be no end.
+    #[test]
+    fn p9_the_end_that_another_track_follows_is_not_told() {
+        let first = tone(0.1);
+        let link = Arc::new(Link::new(first.interrupter(), Arc::default()));
+        let mut worker = Worker::new(first, Heap::default(), Arc::clone(&link));
+        while !worker.over {
+            worker.step();
+        }
+        link.then(tone(0.2));
+        worker.obey(link.next_command().unwrap());
+        while !worker.over {
+            worker.step();
+        }
+        let told = std::iter::from_fn(|| link.timeline().due(u64::MAX));
+        let told: Vec<_> = told.map(Result::unwrap).collect();
+        let ends = told.iter().filter(|event| **event == DecodeEvent::Ended);
+        assert_eq!(ends.count(), 1, "{told:?}");
+        assert_eq!(told.last(), Some(&DecodeEvent::Ended));
+        assert!(told.contains(&DecodeEvent::TrackChanged));
     }
 }

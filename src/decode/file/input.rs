@@ -16,8 +16,9 @@ use crate::{
 /// How much is read at once.
 pub(super) const CHUNK: usize = 64 * 1024;
 
-/// How much of the start is kept, so that a source that cannot go back can be sniffed.
-const HEAD: usize = 64 * 1024;
+/// How much is kept from where the sound may begin, so that a source that cannot go back can be sniffed: as much as is
+/// looked at before the first packet is read.
+const HEAD: usize = super::sniff::SEARCH;
 
 /// A read's error, told apart from one that was asked for.
 pub(super) fn read_error(error: io::Error) -> DecodeError {
@@ -48,7 +49,9 @@ pub(crate) struct Input {
 pub(super) struct Inner {
     pub(super) source: Box<dyn Source>,
     position: u64,
+    /// The first bytes from `head_start` on, of a source that cannot go back.
     head: Vec<u8>,
+    head_start: u64,
 }
 
 impl Input {
@@ -58,6 +61,7 @@ impl Input {
                 source: Box::new(source),
                 position: 0,
                 head: Vec::new(),
+                head_start: 0,
             })),
             interrupt,
         }
@@ -98,6 +102,17 @@ impl Input {
     pub(super) fn is_seekable(&self) -> bool {
         let inner = self.lock();
         inner.source.is_seekable() && inner.source.len().is_some()
+    }
+
+    /// Sniffing goes on at `start`: a source that cannot go back keeps its first bytes from there, and forgets those before.
+    pub(super) fn keep_from(&self, start: u64) {
+        let mut inner = self.lock();
+        let before = start.saturating_sub(inner.head_start);
+        let before = usize::try_from(before)
+            .unwrap_or(usize::MAX)
+            .min(inner.head.len());
+        drop(inner.head.drain(..before));
+        inner.head_start = start;
     }
 
     pub(crate) fn interrupt(&self) -> Interrupt {
@@ -191,7 +206,9 @@ impl Inner {
     pub(super) fn read_at(&mut self, position: u64, buffer: &mut [u8]) -> io::Result<usize> {
         // A source that can go back is asked again: its bytes are in a cache.
         if !self.source.is_seekable() {
-            let kept = usize::try_from(position).ok().and_then(|at| self.head.get(at..));
+            let kept = position
+                .checked_sub(self.head_start)
+                .and_then(|at| self.head.get(usize::try_from(at).ok()?..));
             if let Some(kept) = kept.filter(|kept| !kept.is_empty()) {
                 let count = kept.len().min(buffer.len());
                 for (into, from) in buffer.iter_mut().zip(kept) {
@@ -224,7 +241,8 @@ impl Inner {
                 other => break other?,
             }
         };
-        if !self.source.is_seekable() && self.position == self.head.len() as u64 {
+        // Without a gap only: bytes behind one that was passed over would be taken for those in it.
+        if !self.source.is_seekable() && self.position == self.head_start + self.head.len() as u64 {
             let room = HEAD - self.head.len();
             self.head.extend(buffer.iter().take(count.min(room)));
         }
@@ -242,7 +260,7 @@ impl fmt::Debug for Input {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     #![allow(
         clippy::unwrap_used,
         clippy::indexing_slicing,
@@ -252,7 +270,7 @@ mod tests {
     use super::*;
 
     /// Gives a few bytes at a time and cannot go back.
-    struct Dripping(Vec<u8>);
+    pub(in crate::decode::file) struct Dripping(pub(in crate::decode::file) Vec<u8>);
 
     impl Read for Dripping {
         fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
@@ -291,5 +309,25 @@ mod tests {
         assert_eq!(input.bytes_at(100_000, 1_000_000).unwrap(), all[100_000..]);
         assert!(input.bytes_at(90_000, 1).is_err(), "gone by");
         assert!(!input.is_seekable());
+    }
+
+    #[test]
+    fn the_head_is_kept_from_where_sniffing_goes_on() {
+        let all = numbers(300_000);
+        for start in [20, 1400, 100_000] {
+            let input = Input::new(Dripping(all.clone()), Arc::new(|| {}));
+            assert_eq!(input.bytes_at(0, 400).unwrap(), all[..400]);
+            input.keep_from(start as u64);
+            for _ in 0..2 {
+                assert_eq!(
+                    input.bytes_at(start as u64, HEAD).unwrap(),
+                    all[start..start + HEAD]
+                );
+            }
+            assert_eq!(
+                input.bytes_at(start as u64 + 100, HEAD).unwrap(),
+                all[start + 100..start + 100 + HEAD]
+            );
+        }
     }
 }

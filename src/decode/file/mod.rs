@@ -18,6 +18,8 @@ mod reader;
 mod samples;
 mod sniff;
 mod sources;
+#[cfg(test)]
+mod tests;
 mod track;
 mod view;
 
@@ -73,8 +75,7 @@ pub(super) fn open(input: &Input) -> Result<FileTrack, DecodeError> {
     // The container's own tags before those that stand in front of it: tools that write both write those last.
     let mut tags = reader.tags();
     if let Some(id3) = id3 {
-        let length = usize::try_from(start - id3).unwrap_or(0);
-        from_id3(input.bytes_at(id3, length)?, &mut tags);
+        from_id3(id3, &mut tags);
     }
     FileTrack::new(reader, tags, input.interrupt())
 }

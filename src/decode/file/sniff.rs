@@ -1,5 +1,7 @@
 //! What a file is, by its first bytes.
 
+use bytes::Bytes;
+
 use super::input::Input;
 use crate::decode::{DecodeError, error::UnsupportedContainerSnafu};
 
@@ -9,14 +11,17 @@ pub(super) const SEARCH: usize = 64 * 1024;
 /// What a playlist is called: HLS, if it came by a URL.
 pub(crate) const PLAYLIST: &str = "a playlist";
 
+/// The longest `ID3v2` tag that is read: its cover is held in memory. A longer one is passed over.
+const LONGEST_TAG: u64 = 16 << 20;
+
 /// What a file is, and where that begins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Sniffed {
     pub(super) kind: FileKind,
     /// Behind tags.
     pub(super) start: u64,
-    /// Where an `ID3v2` tag stands, if there is one.
-    pub(super) id3: Option<u64>,
+    /// The first `ID3v2` tag, header and all, if there is one.
+    pub(super) id3: Option<Bytes>,
 }
 
 /// The reader that is to read it.
@@ -42,8 +47,12 @@ pub(super) fn sniff(input: &Input) -> Result<Sniffed, DecodeError> {
     loop {
         let head = input.bytes_at(start, 400)?;
         if let Some(length) = id3_length(&head) {
-            id3.get_or_insert(start);
+            // Read now, on the way: behind it a stream does not come back to it.
+            if id3.is_none() && length <= LONGEST_TAG {
+                id3 = Some(input.bytes_at(start, usize::try_from(length).unwrap_or(0))?);
+            }
             start += length;
+            input.keep_from(start);
             continue;
         }
         if head.is_empty() {
@@ -147,6 +156,7 @@ mod tests {
     fn tags_are_passed_over() {
         let mut file = b"ID3\x04\0\0\0\0\x01\0".to_vec();
         file.extend([0; 128]);
+        let tag = file.clone();
         file.extend(b"ID3\x04\0\x10\0\0\0\x02..3DI.......");
         let start = file.len() as u64;
         file.extend(b"fLaC");
@@ -156,7 +166,7 @@ mod tests {
             Sniffed {
                 kind: FileKind::Flac,
                 start,
-                id3: Some(0)
+                id3: Some(tag.into())
             }
         );
     }

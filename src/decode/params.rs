@@ -1,6 +1,6 @@
 //! How a track is decoded.
 
-use super::{ChannelLayout, convert::Target};
+use super::{ChannelLayout, codec::RATES, convert::Target};
 #[cfg(feature = "file")]
 use crate::file::FileParams;
 #[cfg(feature = "hls")]
@@ -37,9 +37,9 @@ impl DecodeParams {
         Self::default()
     }
 
-    /// Resamples to `rate` frames per second.
+    /// Resamples to `rate` frames per second, from 1 000 to 768 000: beyond them it is the nearest of the two.
     pub fn sample_rate(mut self, rate: u32) -> Self {
-        self.target.sample_rate = Some(rate.max(1));
+        self.target.sample_rate = Some(rate.clamp(*RATES.start(), *RATES.end()));
         self
     }
 
@@ -49,9 +49,10 @@ impl DecodeParams {
         self.channel_layout(ChannelLayout::from_count(count.max(1)))
     }
 
-    /// Mixes to these channels, as [`channels`](Self::channels).
+    /// Mixes to these channels, as [`channels`](Self::channels). A layout without channels is mono.
     pub fn channel_layout(mut self, layout: ChannelLayout) -> Self {
-        self.target.channels = Some(layout);
+        let is_empty = layout.count() == 0;
+        self.target.channels = Some(if is_empty { ChannelLayout::MONO } else { layout });
         self
     }
 
@@ -90,5 +91,23 @@ impl DecodeParams {
     pub(super) fn hls_params(&self) -> HlsParams {
         let hls = self.hls.clone();
         hls.unwrap_or_else(|| HlsParams::with_access(self.access.clone()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_made_becomes_the_nearest_that_can() {
+        let target = |params: DecodeParams| {
+            let target = params.target();
+            (target.sample_rate, target.channels)
+        };
+        let params = DecodeParams::new();
+        let none = params.clone().channel_layout(ChannelLayout::from_mask(0));
+        assert_eq!(target(none), (None, Some(ChannelLayout::MONO)));
+        assert_eq!(target(params.clone().sample_rate(0)), (Some(1_000), None));
+        assert_eq!(target(params.sample_rate(u32::MAX)), (Some(768_000), None));
     }
 }

@@ -7,11 +7,23 @@ mod opus;
 pub(super) mod pcm;
 mod symphonia;
 
+use std::ops::RangeInclusive;
+
 use super::{
     Codec, DecodeError, Spec,
+    error::UnsupportedCodecSnafu,
     packet::{CodecParams, Packet},
 };
 pub(crate) use symphonia::SymphoniaDecoder;
+
+/// Sample rates that are decoded, and resampled to, in frames per second.
+pub(super) const RATES: RangeInclusive<u32> = 1_000..=768_000;
+
+/// The most channels of a track.
+const CHANNELS: u16 = 64;
+
+/// The most samples of a second: 8 channels at the highest rate, or 64 at 96 kHz.
+const SAMPLES: u64 = 8 * 768_000;
 
 /// Why a packet gave no frames.
 #[derive(Debug, Clone)]
@@ -46,8 +58,19 @@ pub(crate) trait PacketDecoder: Send {
 ///
 /// # Errors
 ///
-/// `UnsupportedCodec` by name, if none is built in; `Malformed` if the codec's own header is.
+/// `UnsupportedCodec` by name, if none is built in, or for a sample rate or channels that no track has; `Malformed` if the
+/// codec's own header is.
 pub(crate) fn open(params: &CodecParams) -> Result<Box<dyn PacketDecoder>, DecodeError> {
+    // Every track passes here, and none of its buffers is made before: packets, resampler and ring are as long as these two
+    // numbers say, and a header of a few bytes may say any.
+    let (rate, channels) = (params.sample_rate, params.channels);
+    if !RATES.contains(&rate)
+        || !(1..=CHANNELS).contains(&channels)
+        || u64::from(rate) * u64::from(channels) > SAMPLES
+    {
+        let codec = format!("{channels} channels of {rate} Hz");
+        return UnsupportedCodecSnafu { codec }.fail();
+    }
     match params.codec {
         #[cfg(feature = "opus")]
         Codec::Opus => Ok(Box::new(opus::OpusDecoder::new(params)?)),

@@ -1,4 +1,4 @@
-//! Files that come as streams, which are read once and in order.
+//! Files that come as streams, which are read once and in order; and headers that announce too much.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::io::Cursor;
@@ -57,4 +57,32 @@ fn a_tag_too_long_to_be_held_is_passed_over() {
     let bytes = [tag(17 << 20), mp3()].concat();
     let file = Input::from_reader(Cursor::new(bytes)).unwrap();
     assert_eq!(heard(&file), (None, 400 * 1152));
+}
+
+/// Why a WAVE file of a few samples is refused, if it is.
+fn refused(rate: u32, channels: u16) -> Option<String> {
+    let mut file = b"RIFF\0\0\0\0WAVEfmt \x10\0\0\0\x03\0".to_vec();
+    file.extend(channels.to_le_bytes());
+    file.extend(rate.to_le_bytes());
+    file.extend(b"\0\0\0\0\0\0\x40\0data\0\x01\0\0");
+    file.extend([0; 256]);
+    let refused = open(&Input::from_reader(Cursor::new(file)).unwrap());
+    refused.err().map(|error| error.to_string())
+}
+
+#[test]
+fn rates_and_channels_that_no_track_has_are_refused_by_name() {
+    for (rate, channels) in [(1_000, 1), (44_100, 2), (96_000, 64), (768_000, 8)] {
+        assert_eq!(refused(rate, channels), None);
+    }
+    for (rate, channels) in [
+        (1, 2),
+        (4_294_967_291, 2),
+        (44_100, 65),
+        (44_100, u16::MAX),
+        (768_000, 64),
+    ] {
+        let name = format!("cannot decode {channels} channels of {rate} Hz");
+        assert_eq!(refused(rate, channels), Some(name));
+    }
 }

@@ -6,7 +6,7 @@ use std::fmt;
 #[non_exhaustive]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Codec {
-    /// MPEG-1, 2 and 2.5 audio, layers 1 to 3.
+    /// MPEG-1, 2 and 2.5 audio, layer 3. Layers 1 and 2 are refused by name.
     Mp3,
     /// AAC Low Complexity (ISO/IEC 14496-3).
     AacLc,

@@ -111,7 +111,7 @@
 //!
 //! | container | codecs | trimmed by |
 //! |---|---|---|
-//! | MPEG audio (`.mp3`) | layers 1 to 3 | the Xing, Info or LAME header |
+//! | MPEG audio (`.mp3`) | MP3 | the Xing, Info or LAME header |
 //! | ADTS (`.aac`) | AAC-LC, HE-AAC¹ | |
 //! | MP4, also fragmented | AAC-LC, HE-AAC¹, ALAC, FLAC, MP3, Opus² | the edit list, `iTunSMPB` |
 //! | Ogg, also chained | Vorbis, FLAC, Opus² | granule positions, Opus' pre-skip |

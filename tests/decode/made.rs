@@ -45,7 +45,7 @@ fn source() -> Option<&'static (TempDir, PathBuf)> {
 const FRAMES: usize = 529_200;
 
 /// What ffmpeg makes of the source.
-fn made(name: &str, arguments: &[&str]) -> Option<PathBuf> {
+pub(crate) fn made(name: &str, arguments: &[&str]) -> Option<PathBuf> {
     let (dir, wav) = source()?;
     let file = dir.path().join(name);
     ffmpeg(&[&["-i", wav.to_str().unwrap()], arguments].concat(), &file);

@@ -17,6 +17,7 @@ mod damage;
 mod files;
 #[cfg(all(feature = "file", feature = "hls"))]
 mod hls;
+mod joined;
 mod made;
 #[cfg(all(feature = "file", feature = "hls"))]
 mod open;

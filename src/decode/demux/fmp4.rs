@@ -8,12 +8,12 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 
 use super::{
-    bits::Fields,
     boxes::{self, Header, boxes, child, descendant, full},
     buffer::Buffer,
+    fragment::{Defaults, FragmentHeader, Run, runs, track_defaults},
 };
 use crate::decode::{
     Container, DecodeError, Trim, TrimRule,
@@ -24,6 +24,9 @@ use crate::decode::{
 
 /// The longest header box that is held. A `moof` has some bytes for each packet, a `moov` of a fragmented track none.
 const MAX_HEADER: u64 = 8 << 20;
+
+/// The longest packet: a longer one is no sound, and is not waited for.
+const LONGEST: u32 = 16 << 20;
 
 /// Reads one track: the first one with sound.
 #[derive(Debug, Default)]
@@ -41,51 +44,12 @@ pub(crate) struct FragmentedMp4 {
 }
 
 #[derive(Debug)]
-struct Movie {
-    track_id: u32,
-    defaults: Defaults,
-    info: TrackInfo,
+pub(super) struct Movie {
+    pub(super) track_id: u32,
+    pub(super) defaults: Defaults,
+    pub(super) info: TrackInfo,
     /// When the next packet is presented, for a fragment that does not say.
-    next_pts: i64,
-}
-
-/// What a packet is where its fragment leaves it out.
-#[derive(Debug, Clone, Copy, Default)]
-struct Defaults {
-    duration: u32,
-    size: u32,
-}
-
-/// A `trun` that is being read: nothing is unpacked before its turn, as it may announce any number of packets.
-#[derive(Debug)]
-struct Run {
-    flags: u32,
-    entries: Bytes,
-    left: u32,
-    defaults: Defaults,
-    /// Where the next packet's bytes begin, counted from the first byte pushed; `None` if they follow the run before.
-    at: Option<u64>,
-    pts: i64,
-}
-
-impl Run {
-    /// The next packet's duration and size.
-    fn next(&mut self) -> Option<(u32, u32)> {
-        self.left = self.left.checked_sub(1)?;
-        let flag = |bit: u32| self.flags & bit != 0;
-        let widths = [flag(0x100), flag(0x200), flag(0x400), flag(0x800)];
-        let mut entry = [None; 4];
-        for (value, present) in entry.iter_mut().zip(widths) {
-            if present {
-                *value = Some(self.entries.try_get_u32().ok()?);
-            }
-        }
-        let [duration, size, ..] = entry;
-        Some((
-            duration.unwrap_or(self.defaults.duration),
-            size.unwrap_or(self.defaults.size),
-        ))
-    }
+    pub(super) next_pts: i64,
 }
 
 impl FragmentedMp4 {
@@ -195,7 +159,9 @@ impl FragmentedMp4 {
         let (entries, left) = (run.entries.clone(), run.left);
         let (duration, size) = match run.next() {
             // A packet without bytes is no packet: a run of them would be silence without an end.
-            Some((duration, size)) if size > 0 && !misplaced && at.saturating_add(size.into()) <= end => {
+            Some((duration, size))
+                if (1..=LONGEST).contains(&size) && !misplaced && at.saturating_add(size.into()) <= end =>
+            {
                 (duration, size)
             }
             _ => {
@@ -203,9 +169,10 @@ impl FragmentedMp4 {
                 return None;
             }
         };
+        // What stands before the packet is another track's: passed over as it comes, as pictures are long.
         let skip = at - here;
-        let needed = skip.saturating_add(size.into());
-        let lost = (self.buffer.len() as u64) < needed;
+        let skipped = self.buffer.skip(skip);
+        let lost = skipped < skip || (self.buffer.len() as u64) < u64::from(size);
         // Taken back, and not kept half read: the next push tries the same packet again.
         if lost && !self.segment_ended {
             (run.entries, run.left) = (entries, left);
@@ -217,7 +184,6 @@ impl FragmentedMp4 {
             self.buffer.clear();
             Bytes::new()
         } else {
-            self.buffer.skip(skip);
             self.buffer.take(usize::try_from(size).ok()?)?
         };
         let pts = run.pts;
@@ -271,7 +237,11 @@ impl Demux for FragmentedMp4 {
 }
 
 /// `moov`: the first track with sound.
-fn movie(body: &Bytes) -> Result<Movie, DecodeError> {
+///
+/// # Errors
+///
+/// `UnsupportedContainer` without sound, `UnsupportedCodec`, `Malformed`.
+pub(super) fn movie(body: &Bytes) -> Result<Movie, DecodeError> {
     let what = "MP4 initialization section";
     let sound = boxes(body)
         .filter(|(kind, _)| kind == b"trak")
@@ -335,112 +305,6 @@ fn movie(body: &Bytes) -> Result<Movie, DecodeError> {
     })
 }
 
-/// `trex`.
-fn track_defaults(body: &[u8], track_id: u32) -> Option<Defaults> {
-    let (_, _, mut fields) = full(body)?;
-    if fields.u32()? != track_id {
-        return None;
-    }
-    fields.u32()?;
-    let (duration, size) = (fields.u32()?, fields.u32()?);
-    Some(Defaults { duration, size })
-}
-
-/// `tfhd`.
-struct FragmentHeader {
-    track_id: u32,
-    defaults: Defaults,
-}
-
-impl FragmentHeader {
-    fn read(body: &[u8], movie: &Movie) -> Option<Self> {
-        let (_, flags, mut fields) = full(body)?;
-        let track_id = fields.u32()?;
-        // Where the data begins is always counted from the fragment here: an offset in a file means nothing in a segment.
-        if flags & 1 != 0 {
-            fields.u64()?;
-        }
-        if flags & 2 != 0 {
-            fields.u32()?;
-        }
-        let mut field = |bit: u32, other: u32| {
-            if flags & bit == 0 {
-                Some(other)
-            } else {
-                fields.u32()
-            }
-        };
-        let duration = field(8, movie.defaults.duration)?;
-        let size = field(0x10, movie.defaults.size)?;
-        Some(Self {
-            track_id,
-            defaults: Defaults { duration, size },
-        })
-    }
-}
-
-/// `traf`: the runs of packets in it.
-fn runs(fragment: &Bytes, header: &FragmentHeader, movie: &mut Movie, start: u64) -> Option<Vec<Run>> {
-    let time = child(fragment, *b"tfdt").and_then(|time| {
-        let (version, _, mut fields) = full(&time)?;
-        i64::try_from(fields.u32_or_u64(version == 1)?).ok()
-    });
-    // Without `tfdt` a fragment follows the one before. That is right within a segment, and after a seek the best there is.
-    let mut pts = time.unwrap_or(movie.next_pts);
-    let mut runs = Vec::new();
-    for (kind, body) in boxes(fragment) {
-        match &kind {
-            b"sgpd" => movie.info.roll = movie.info.roll.max(boxes::roll(&body).unwrap_or(0)),
-            b"trun" => {
-                let (_, flags, mut fields) = full(&body)?;
-                let count = fields.u32()?;
-                let at = if flags & 1 == 0 {
-                    None
-                } else {
-                    let offset = i64::from(fields.u32()?.cast_signed());
-                    Some(start.checked_add_signed(offset)?)
-                };
-                if flags & 4 != 0 {
-                    fields.u32()?;
-                }
-                let run = Run {
-                    flags,
-                    entries: body.slice_ref(fields.0),
-                    left: count,
-                    defaults: header.defaults,
-                    at,
-                    pts,
-                };
-                pts = pts.saturating_add(run.duration());
-                runs.push(run);
-            }
-            _ => {}
-        }
-    }
-    movie.next_pts = pts;
-    Some(runs)
-}
-
-impl Run {
-    /// The bytes of one packet's entry.
-    fn width(&self) -> usize {
-        4 * (self.flags >> 8 & 15).count_ones() as usize
-    }
-
-    /// The duration of all its packets that are really there.
-    fn duration(&self) -> i64 {
-        if self.flags & 0x100 == 0 {
-            return i64::from(self.left).saturating_mul(self.defaults.duration.into());
-        }
-        // Only entries that are there: a count alone may announce four billion packets.
-        let durations = self.entries.chunks_exact(self.width()).take(self.left as usize);
-        durations
-            .filter_map(|entry| Fields(entry).u32())
-            .map(i64::from)
-            .sum()
-    }
-}
-
 /// `emsg` with an ID3 tag, as the AOM's specification of it says.
 fn message(body: &Bytes, info: &TrackInfo) -> Option<TimedTag> {
     let (version, _, mut fields) = full(body)?;
@@ -464,4 +328,51 @@ fn message(body: &Bytes, info: &TrackInfo) -> Option<TimedTag> {
         pts: i64::try_from(pts).ok()?,
         id3: body.slice_ref(fields.0),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use kithara_test_support::media;
+
+    use super::*;
+
+    fn a_box(kind: &[u8; 4], body: &[u8]) -> Vec<u8> {
+        let size = u32::try_from(8 + body.len()).unwrap();
+        [&size.to_be_bytes(), &kind[..], body].concat()
+    }
+
+    /// The most bytes held while 32 MiB of a fragment come, whose one packet has this length and place.
+    fn most_held(size: u32, behind: u32) -> usize {
+        let init = std::fs::read(media().join("segments/alac/init.mp4")).unwrap();
+        let mut demux = FragmentedMp4::default();
+        demux.start_segment(Duration::ZERO);
+        demux.push(init.into());
+        assert_eq!(demux.next_packet().unwrap(), None);
+        let track = demux.movie.as_ref().unwrap().track_id;
+        let header = a_box(b"tfhd", &[&[0; 4], &track.to_be_bytes()[..]].concat());
+        let moof = |offset: u32| {
+            let run = [0x201, 1, offset, size].map(u32::to_be_bytes).concat();
+            a_box(
+                b"moof",
+                &a_box(b"traf", &[&header[..], &a_box(b"trun", &run)].concat()),
+            )
+        };
+        let offset = u32::try_from(moof(0).len()).unwrap() + 16 + behind;
+        let body = [&1_u32.to_be_bytes(), &b"mdat"[..], &(1_u64 << 40).to_be_bytes()].concat();
+        demux.push([moof(offset), body].concat().into());
+        let mut most = 0;
+        for _ in 0..32 {
+            demux.push(vec![0; 1 << 20].into());
+            demux.next_packet().unwrap();
+            most = most.max(demux.buffer.len());
+        }
+        most
+    }
+
+    #[test]
+    fn a_fragment_is_not_held_for_a_packet_that_is_none() {
+        assert!(most_held(u32::MAX, 0) <= 1 << 20, "a length that is none");
+        assert!(most_held(100, 31 << 20) <= 1 << 20, "pictures before it");
+        assert!(most_held(8 << 20, 0) <= 8 << 20, "a packet");
+    }
 }

@@ -9,6 +9,7 @@ pub(super) mod boxes;
 pub(super) mod buffer;
 mod clock;
 mod fmp4;
+mod fragment;
 pub(super) mod frames;
 mod header;
 pub(super) mod id3;
@@ -21,6 +22,7 @@ mod tests;
 
 pub(crate) use aac::{ends_with_sbr, may_hide_sbr, with_sbr};
 pub(crate) use fmp4::FragmentedMp4;
+pub(crate) use fragment::FragmentTimes;
 pub(crate) use id3::{is_only_a_timestamp, length as id3_length};
 pub(crate) use packed::Packed;
 pub(crate) use ts::TransportStream;

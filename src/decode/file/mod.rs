@@ -40,7 +40,7 @@ use self::{
 };
 use super::{
     DecodeError,
-    demux::{FragmentedMp4, TransportStream},
+    demux::{FragmentTimes, FragmentedMp4, TransportStream},
     packet::Demux,
     tags::from_id3,
 };
@@ -62,14 +62,15 @@ pub(super) fn open(input: &Input) -> Result<FileTrack, DecodeError> {
             let movie = find_movie(input, start)?;
             if is_fragmented(&movie) {
                 let make = || -> Box<dyn Demux> { Box::new(FragmentedMp4::default()) };
-                Box::new(PushedPackets::open(input.clone(), start, make, true)?)
+                let times = Some(FragmentTimes::new(&movie)?);
+                Box::new(PushedPackets::open(input.clone(), start, make, times)?)
             } else {
                 Box::new(Mp4Packets::open(input.clone(), &movie)?)
             }
         }
         FileKind::Ts => {
             let make = || -> Box<dyn Demux> { Box::new(TransportStream::default()) };
-            Box::new(PushedPackets::open(input.clone(), start, make, false)?)
+            Box::new(PushedPackets::open(input.clone(), start, make, None)?)
         }
     };
     // The container's own tags before those that stand in front of it: tools that write both write those last.

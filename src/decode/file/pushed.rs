@@ -15,7 +15,10 @@ use super::{
 };
 use crate::decode::{
     Container, DecodeError,
-    demux::boxes::{Header, boxes, child, full},
+    demux::{
+        FragmentTimes,
+        boxes::{Header, boxes},
+    },
     error::MalformedSnafu,
     packet::{Demux, Packet, TrackInfo},
     trim,
@@ -23,6 +26,9 @@ use crate::decode::{
 
 /// Packets that are looked at before the first one is decoded.
 const PROBED: usize = 8;
+
+/// More seconds than these are not missing: the clock was set anew, as where two recordings were joined.
+const MOST_MISSING: i64 = 10;
 
 /// MPEG's clock begins anew after so many units.
 const CLOCK: i64 = 1 << 33;
@@ -36,20 +42,37 @@ pub(super) struct PushedPackets {
     read_to: u64,
     all: bool,
     info: TrackInfo,
-    /// The timestamp of raw frame 0, and the last one, counted on where the clock begins anew.
+    /// The timestamp of raw frame 0 at the start of the file, and by the clock that holds here.
+    origin: i64,
     zero: i64,
+    /// The last timestamp, counted on where the clock begins anew, and when its packet ends.
     last: i64,
+    ends: Option<i64>,
     /// Where the next packet begins, if it follows the last one.
     expected: Option<u64>,
     waiting: VecDeque<Placed>,
-    /// Fragments found so far: the first frame, and the place. Empty for MPEG-TS.
-    fragments: Vec<(u64, u64)>,
+    /// Fragments found so far that can be sought to.
+    fragments: Vec<Fragment>,
+    /// What tells fragments' times; `None` for MPEG-TS.
+    times: Option<FragmentTimes>,
     /// Where the next fragment is looked for; `None` when all are found.
     unsearched: Option<u64>,
+    /// The clock there, and when the fragment before ends.
+    clock: (i64, Option<i64>),
+}
+
+/// A place to seek to.
+#[derive(Debug, Clone, Copy)]
+struct Fragment {
+    place: u64,
+    /// Its first frame.
+    first: u64,
+    /// The timestamp of raw frame 0 by its clock.
+    zero: i64,
 }
 
 impl PushedPackets {
-    /// The file that begins at `start`.
+    /// The file that begins at `start`; with `times` a fragmented one.
     ///
     /// # Errors
     ///
@@ -58,7 +81,7 @@ impl PushedPackets {
         input: Input,
         start: u64,
         make: fn() -> Box<dyn Demux>,
-        fragmented: bool,
+        times: Option<FragmentTimes>,
     ) -> Result<Self, DecodeError> {
         let mut demux = make();
         demux.start_segment(Duration::ZERO);
@@ -85,12 +108,16 @@ impl PushedPackets {
             read_to,
             all,
             info,
+            origin: zero,
             zero,
             last: zero,
+            ends: None,
             expected: Some(0),
             waiting: VecDeque::new(),
             fragments: Vec::new(),
-            unsearched: (fragmented && input.is_seekable()).then_some(start),
+            unsearched: (times.is_some() && input.is_seekable()).then_some(start),
+            times,
+            clock: (zero, None),
             input,
         };
         let placed: Vec<Placed> = packets.into_iter().map(|packet| new.place(packet)).collect();
@@ -107,7 +134,16 @@ impl PushedPackets {
             packet.pts
         };
         self.last = pts;
-        let told = trim::to_frames(pts - self.zero, self.info.time_scale, self.info.codec.sample_rate);
+        let jump = jump(self.ends, pts, &self.info);
+        if jump > 0 {
+            log::debug!("timestamps go on {jump} units later: the clock was set anew");
+            self.zero = self.zero.saturating_add(jump);
+        }
+        let told = trim::to_frames(
+            pts.saturating_sub(self.zero),
+            self.info.time_scale,
+            self.info.codec.sample_rate,
+        );
         let fixed = self.info.codec.frames_per_packet;
         let frames = if fixed > 0 { fixed } else { packet.frames };
         let near = u64::from(frames / 2).max(16);
@@ -116,6 +152,7 @@ impl PushedPackets {
             _ => told,
         };
         self.expected = Some(start + u64::from(frames));
+        self.ends = Some(pts.saturating_add(units(frames, &self.info)));
         // Only fragments declare a length that is not the decoder's, and units coarser than a frame are rounded.
         let unit = self.info.codec.sample_rate.div_ceil(self.info.time_scale.max(1));
         let beyond = frames.saturating_sub(packet.frames);
@@ -136,16 +173,17 @@ impl PushedPackets {
         Ok(packet.map(|packet| self.place(packet)))
     }
 
-    fn go_to(&mut self, place: u64) {
-        if self.unsearched.is_none() && self.fragments.is_empty() {
+    fn go_to(&mut self, fragment: Fragment) {
+        if self.times.is_none() {
             // Programs and clocks are learnt anew. A fragmented file's header is not repeated.
             self.demux = (self.make)();
         }
         self.demux.start_segment(Duration::ZERO);
-        (self.read_to, self.all) = (place, false);
+        (self.read_to, self.all) = (fragment.place, false);
         self.waiting.clear();
         // What comes is placed by its own timestamp: it follows nothing.
-        (self.last, self.expected) = (self.zero, None);
+        self.zero = fragment.zero;
+        (self.last, self.ends, self.expected) = (self.zero, None, None);
     }
 
     /// Finds fragments up to the one with `frame`.
@@ -153,7 +191,7 @@ impl PushedPackets {
         // Fragments are found by their headers alone, from one to the next, and only as far as they are needed: over a
         // network each is a request.
         while let Some(at) = self.unsearched {
-            if self.fragments.last().is_some_and(|(first, _)| *first > frame) {
+            if self.fragments.last().is_some_and(|last| last.first > frame) {
                 break;
             }
             let header = Header::read(&self.input.bytes_at(at, Header::LONGEST)?);
@@ -165,26 +203,47 @@ impl PushedPackets {
             if &header.kind == b"moof" {
                 let body = at + header.length as u64;
                 let length = usize::try_from(size).unwrap_or(0).saturating_sub(header.length);
-                let time = child(&self.input.bytes_at(body, length)?, *b"traf")
-                    .and_then(|fragment| child(&fragment, *b"tfdt"))
-                    .and_then(|time| {
-                        let (version, _, mut fields) = full(&time)?;
-                        i64::try_from(fields.u32_or_u64(version == 1)?).ok()
-                    });
-                // Fragments without a time are no places to seek to: they are reached from the one before.
-                if let Some(time) = time {
-                    let first = trim::to_frames(
-                        time - self.zero,
-                        self.info.time_scale,
-                        self.info.codec.sample_rate,
-                    );
-                    self.fragments.push((first, at));
+                let body = self.input.bytes_at(body, length)?;
+                if let Some((begins, ends)) = self.times.as_mut().and_then(|times| times.next(&body)) {
+                    self.found(at, begins, ends);
                 }
             }
             self.unsearched = Some(at.saturating_add(size));
         }
         Ok(())
     }
+
+    /// A fragment was found. The clock is followed as packets follow it, so that a seek lands where playing gets to.
+    fn found(&mut self, place: u64, begins: Option<i64>, ends: i64) {
+        let (zero, before) = &mut self.clock;
+        // Fragments without a time are no places to seek to: they are reached from the one before.
+        if let Some(begins) = begins {
+            *zero = zero.saturating_add(jump(*before, begins, &self.info));
+            self.fragments.push(Fragment {
+                place,
+                first: trim::to_frames(
+                    begins.saturating_sub(*zero),
+                    self.info.time_scale,
+                    self.info.codec.sample_rate,
+                ),
+                zero: *zero,
+            });
+        }
+        *before = Some(ends);
+    }
+}
+
+/// How much later than it should a packet is presented, if that cannot be what is missing before it.
+fn jump(expected: Option<i64>, told: i64, info: &TrackInfo) -> i64 {
+    let most = MOST_MISSING.saturating_mul(info.time_scale.into());
+    let late = expected.map_or(0, |expected| told.saturating_sub(expected));
+    if late > most { late } else { 0 }
+}
+
+/// Frames in units of the track's time scale.
+fn units(frames: u32, info: &TrackInfo) -> i64 {
+    let rate = i64::from(info.codec.sample_rate.max(1));
+    (i64::from(frames) * i64::from(info.time_scale) + rate / 2) / rate
 }
 
 /// The next packet of `demux`, which is fed as needed; `None` at the end.
@@ -244,8 +303,12 @@ impl PacketReader for PushedPackets {
 
     fn seek(&mut self, frame: u64) -> Result<(), DecodeError> {
         self.search(frame)?;
-        let fragment = self.fragments.iter().rfind(|(first, _)| *first <= frame);
-        self.go_to(fragment.map_or(self.start, |(_, place)| *place));
+        let fragment = self.fragments.iter().rfind(|fragment| fragment.first <= frame);
+        self.go_to(fragment.copied().unwrap_or(Fragment {
+            place: self.start,
+            first: 0,
+            zero: self.origin,
+        }));
         while let Some(placed) = self.read()? {
             if placed.start + u64::from(placed.packet.frames) > frame {
                 self.waiting.push_front(placed);

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use kithara::decode::DecodeParams;
 
@@ -15,6 +16,20 @@ fn joined(name: &str, parts: &[&Path]) -> PathBuf {
     let parts: Vec<Vec<u8>> = parts.iter().map(|part| fs::read(part).unwrap()).collect();
     fs::write(&file, parts.concat()).unwrap();
     file
+}
+
+/// Frames of each sample rate, in the order in which they are heard.
+fn frames(file: &Path) -> Vec<(u32, usize)> {
+    let mut decoder = open(file, &DecodeParams::new());
+    let mut heard: Vec<(u32, usize)> = Vec::new();
+    while let Some(block) = decoder.next_block().unwrap() {
+        let rate = block.spec().sample_rate;
+        match heard.last_mut().filter(|(last, _)| *last == rate) {
+            Some((_, frames)) => *frames += block.frames(),
+            None => heard.push((rate, block.frames())),
+        }
+    }
+    heard
 }
 
 const AAC: [&str; 4] = ["-c:a", "aac", "-aac_pns", "0"];
@@ -92,4 +107,43 @@ fn p1_p2_a_fragment_cannot_be_an_hour_late() {
     fs::write(&late, bytes).unwrap();
     assert!(rest(&mut open(&late, &DecodeParams::new())) == whole);
     seek_about(&late, 24, 1e-4);
+}
+
+/// Each part keeps its sample rate, and seeks go into each of them.
+#[test]
+fn p1_p2_mp3_of_several_rates() {
+    let part = |name: &str, rate: &str, seconds: &str| {
+        let arguments = ["-c:a", "libmp3lame", "-q:a", "4", "-ar", rate, "-t", seconds];
+        made(name, &arguments)
+    };
+    let (Some(high), Some(low)) = (part("high.mp3", "44100", "4"), part("low.mp3", "22050", "3")) else {
+        return;
+    };
+    let file = joined("rates.mp3", &[&high, &low, &high]);
+    let rates: Vec<u32> = frames(&file).iter().map(|(rate, _)| *rate).collect();
+    assert_eq!(rates, [44_100, 22_050, 44_100]);
+
+    // Each second of the file: the frame that is heard, and what follows it.
+    let mut decoder = open(&file, &DecodeParams::new());
+    let mut played = Vec::new();
+    while let Some(block) = decoder.next_block().unwrap() {
+        let spec = block.spec();
+        let places = (block.position()..).zip(block.samples().chunks_exact(2));
+        played.extend(places.map(|(place, frame)| (spec.sample_rate, place, [frame[0], frame[1]])));
+    }
+    for decoder in [&mut decoder, &mut open(&file, &DecodeParams::new())] {
+        for millis in [10_500, 200, 5_200, 3_900, 4_300, 7_400, 1_000] {
+            decoder.seek(Duration::from_millis(millis)).unwrap();
+            let block = decoder.next_block().unwrap().unwrap();
+            let rate = block.spec().sample_rate;
+            assert_eq!(block.position(), millis * u64::from(rate) / 1000, "{millis}");
+            let at = played
+                .iter()
+                .position(|(of, place, _)| (*of, *place) == (rate, block.position()))
+                .unwrap();
+            for (heard, (_, _, want)) in block.samples().chunks_exact(2).zip(&played[at..]) {
+                assert!((heard[0] - want[0]).abs() <= 1e-4, "{millis}");
+            }
+        }
+    }
 }

@@ -19,6 +19,7 @@ use super::reader::{Next, PacketReader, Placed};
 use crate::decode::{
     DecodeError, DecodeEvent, Format, Tags,
     codec::{self, PacketDecoder, PacketError},
+    packet::TrackInfo,
     source::{Block, Interrupt, PcmSource, Step, frames_at, time_of},
 };
 
@@ -29,6 +30,8 @@ const SILENCE: u64 = 4096;
 pub(crate) struct FileTrack {
     reader: Box<dyn PacketReader>,
     decoder: Box<dyn PacketDecoder>,
+    /// What the decoder was made for.
+    info: TrackInfo,
     interrupt: Interrupt,
     format: Format,
     tags: Arc<Tags>,
@@ -66,6 +69,7 @@ impl FileTrack {
             next: format.trim.start,
             events: VecDeque::new(),
             tags: Arc::new(tags),
+            info: reader.info().clone(),
             reader,
             decoder,
             interrupt,
@@ -151,6 +155,7 @@ impl FileTrack {
     /// Another part of a chain is read.
     fn change(&mut self) -> Result<(), DecodeError> {
         self.decoder = codec::open(&self.reader.info().codec)?;
+        self.info = self.reader.info().clone();
         self.format = format(self.reader.as_ref(), self.decoder.as_ref());
         self.next = self.format.trim.start;
         self.begun = false;
@@ -262,15 +267,14 @@ impl PcmSource for FileTrack {
         if !self.is_seekable() {
             return Err(DecodeError::SeekUnsupported);
         }
-        let before = self.reader.info().clone();
         let link = self.reader.link_at(time)?;
         self.silence = 0;
         self.waiting.clear();
         // What was to be told of other places is not told any more.
         self.events
             .retain(|event| matches!(event, DecodeEvent::FormatChanged(_) | DecodeEvent::TagsChanged(_)));
-        // Another part of a chain, maybe of another codec.
-        if *self.reader.info() != before {
+        // Another part of a chain, maybe of another codec; entered now, or by a seek that was interrupted behind that.
+        if *self.reader.info() != self.info {
             self.change()?;
         }
         let rate = self.format.spec.sample_rate;

@@ -66,9 +66,9 @@ impl CachePath {
         Ok(Self { text: text.into() })
     }
 
-    /// The entry of a URL: a hash of the URL without its fragment, and a readable tail of its file name.
+    /// The entry of a URL: a hash of the URL without its fragment and credentials, and a readable tail of its file name.
     ///
-    /// Different URLs are different entries. The query counts, but cannot be read from the name.
+    /// URLs that differ in anything else are different entries. The query counts, but cannot be read from the name.
     pub fn from_url(url: &Url) -> Self {
         Self::of_url(url, "")
     }

@@ -7,9 +7,8 @@
 //!              └─ where segments begin ──▶ time line: which frame a timestamp is
 //! ```
 //!
-//! A decoder is kept while packets follow each other, over any number of segments: a new one damages the first frames of a
-//! transform codec. Where two runs of the same sound overlap the second one is decoded from before the join and faded in; where
-//! they only touch, frames stand side by side.
+//! A decoder is kept while packets follow each other: a new one damages the first frames of a transform codec. Where two runs of
+//! the same sound overlap the second one is decoded from before the join and faded in; where they only touch, both stand as is.
 
 mod control;
 mod feed;

@@ -330,7 +330,7 @@ impl<E> Writer<E> {
 
     /// Tells readers whether missing bytes come in their order only, so that a jump forward waits for all before it.
     #[cfg_attr(
-        not(any(feature = "file", test)),
+        not(feature = "file"),
         allow(dead_code, reason = "`file` knows whether ranges are served")
     )]
     pub(crate) fn set_sequential(&self, is_sequential: bool) {
@@ -338,10 +338,7 @@ impl<E> Writer<E> {
     }
 
     /// Ends the waits of this moment with `cause`, and goes on. Later waits wait for this writer.
-    #[cfg_attr(
-        not(any(feature = "file", test)),
-        allow(dead_code, reason = "`file` sits out outages")
-    )]
+    #[cfg_attr(not(feature = "file"), allow(dead_code, reason = "`file` sits out outages"))]
     pub(crate) fn fail_waits(&self, cause: impl Into<Arc<E>>) {
         self.inner.presence.fail_waits(&cause.into());
     }

@@ -19,7 +19,7 @@
 //! ```
 //!
 //! One task runs the loop, so its state needs no lock. Only the [`Transfers`] are shared: the thread that drops the last
-//! reader closes them (N5). What a transfer brings is handled in `response`.
+//! reader closes them. What a transfer brings is handled in `response`.
 
 use std::pin::{Pin, pin};
 use std::sync::Arc;

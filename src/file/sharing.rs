@@ -12,7 +12,7 @@
 //!   Download ──────── writes ──────▶ StreamingResource ◀──── reads ──┘
 //! ```
 //!
-//! Until A has its first response, its download ends with A's caller (N5). B waits for the open lock until then: it shares
+//! Until A has its first response, its download ends with A's caller. B waits for the open lock until then: it shares
 //! the download if A succeeded, and becomes the downloading source if A gave up.
 
 use std::collections::HashMap;

@@ -12,7 +12,7 @@
 //!                finish ─────▶ commit: footer, sync, rename ──▶ told as cached
 //! ```
 //!
-//! Where the file fails (no space, I/O error), the bytes stay in memory and the sink bypasses the cache from then on (C16):
+//! Where the file fails (no space, I/O error), the bytes stay in memory and the sink bypasses the cache from then on:
 //! no reader notices.
 
 use std::ops::Range;

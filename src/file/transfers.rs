@@ -1,7 +1,7 @@
 //! The transfers of a download, where two threads reach them: the driver's, and the one that ends the download.
 //!
 //! The driver holds transfers only while it polls them, and not while it writes to the disk. So the thread that drops the
-//! last reader closes them at once, whatever the driver is doing (N5):
+//! last reader closes them at once, whatever the driver is doing:
 //!
 //! ```text
 //!   driver                          thread that drops the last reader

@@ -43,7 +43,7 @@ impl FetchContext {
         self.entry_failed(resource, source)
     }
 
-    /// An entry cannot be read, or not any further. `Ok` means that it is fetched instead (C16).
+    /// An entry cannot be read, or not any further. `Ok` means that it is fetched instead.
     pub(super) fn entry_failed(&mut self, resource: &Resource, source: CacheError) -> Result<(), HlsError> {
         // Offline there is nothing to go on with. That the cache failed is told, not that the resource is missing: the app may
         // find it again when the disk is back.

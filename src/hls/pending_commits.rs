@@ -20,7 +20,7 @@ type Commit = Pin<Box<dyn Future<Output = Option<Bypassed>> + Send>>;
 /// The commits under way, and the first failure among those that are over.
 ///
 /// They are futures that the stream's own polls drive. A task for each would go on after the stream was dropped, and a
-/// dropped stream must ask for nothing more (S1). A commit that is dropped may still be made; nothing of it is half made.
+/// dropped stream must ask for nothing more. A commit that is dropped may still be made; nothing of it is half made.
 #[derive(Default)]
 pub(super) struct PendingCommits {
     pending: Vec<Commit>,

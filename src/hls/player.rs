@@ -29,7 +29,7 @@
 //!                    └─ pending commits: writes on their way to the disk
 //! ```
 //!
-//! So a dropped stream asks for nothing more: dropping the player closes its connections (S1).
+//! So a dropped stream asks for nothing more: dropping the player closes its connections.
 
 use std::{collections::VecDeque, future::poll_fn, pin::pin, sync::Arc, time::Duration};
 

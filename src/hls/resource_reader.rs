@@ -111,7 +111,7 @@ impl ResourceReader {
 
     /// The next bytes as they were fetched; `None` at the proven end.
     ///
-    /// An entry that fails halfway is fetched anew, and read on where it failed (C16).
+    /// An entry that fails halfway is fetched anew, and read on where it failed.
     ///
     /// # Errors
     ///

@@ -23,6 +23,9 @@ pub(super) struct Outbox {
     spare: Vec<Vec<f32>>,
 }
 
+/// The most frames of a packet, in any codec: a block of FLAC (RFC 9639, section 9.1.1).
+const LONGEST_PACKET: u32 = 65_536;
+
 /// Buffers kept for blocks to come.
 const SPARE: usize = 4;
 
@@ -165,7 +168,9 @@ impl Run {
         } else {
             packet.frames
         };
-        frames.saturating_mul(self.scale)
+        // A container may announce any length, and the silence of a damaged packet is made in one piece. What is missing beyond
+        // that is a gap before the next packet.
+        frames.min(LONGEST_PACKET).saturating_mul(self.scale)
     }
 
     /// How many frames lie between the last packet and this one; less than 0 if they overlap. A timestamp is rounded, and

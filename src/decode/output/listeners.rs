@@ -19,12 +19,19 @@ struct Listener {
 impl Listeners {
     /// The next notification wakes this task, once.
     pub(super) fn add(&self, waker: &Waker, has_timer: bool) {
-        let mut listeners = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        listeners.retain(|listener| !listener.waker.will_wake(waker));
-        listeners.push(Listener {
+        let listener = Listener {
             waker: waker.clone(),
             has_timer,
-        });
+        };
+        let replaced: Vec<Listener> = {
+            let mut listeners = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let replaced = listeners.extract_if(.., |known| known.waker.will_wake(waker));
+            let replaced = replaced.collect();
+            listeners.push(listener);
+            replaced
+        };
+        // A waker is the executor's: it is cloned before the lock, and dropped behind it.
+        drop(replaced);
     }
 
     /// Wakes all tasks: what they computed their timers from holds no longer.

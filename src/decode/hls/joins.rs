@@ -11,7 +11,10 @@
 use std::time::Duration;
 
 use super::script::{Heard, Piece, Script, all, difference, hear, segments};
-use crate::decode::{Codec, DecodeEvent, source::PcmSource};
+use crate::decode::{
+    Block, Codec, DecodeEvent,
+    source::{PcmSource, Step},
+};
 
 /// The sample at a frame.
 fn sample(heard: &Heard, frame: usize) -> f32 {
@@ -321,6 +324,28 @@ fn damage_costs_what_was_damaged() {
         // A body of MP3 has no checksum, and most bits of it make some sound.
         assert!(told_of > 0 || name == "packed-mp3", "{name}");
     }
+}
+
+/// P6: a fragment may announce any length for its packets. The silence of a damaged one is made of it, in one piece.
+#[test]
+fn p6_a_packet_of_any_announced_length_sizes_no_buffer() {
+    let mut script = segments("ladder/flac");
+    let segment = &mut script.pieces[1].bytes;
+    // Flags, the track, and then the default length: no other field stands before it here.
+    let tfhd = segment.windows(4).position(|kind| kind == b"tfhd").unwrap();
+    assert_eq!(segment[tfhd + 7], 0x38);
+    segment[tfhd + 12..tfhd + 16].copy_from_slice(&70_000_u32.to_be_bytes());
+    let body = segment.windows(4).position(|kind| kind == b"mdat").unwrap() + 4;
+    segment[body..].fill(0xff);
+    let (mut pcm, mut block, mut told) = (script.play(), Block::empty(), Vec::new());
+    while told.is_empty() {
+        match pcm.next(&mut block).unwrap() {
+            Step::Event(DecodeEvent::Damaged { frames, .. }) => told.push(frames),
+            Step::Ended => break,
+            _ => {}
+        }
+    }
+    assert_eq!(told, [65_536]);
 }
 
 /// P6: a segment that is cut short costs what is cut.

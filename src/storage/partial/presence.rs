@@ -424,7 +424,7 @@ impl<E> Presence<E> {
     }
 
     /// Ends the waits of this moment with `cause`. Those that follow wait: the writer goes on.
-    #[cfg_attr(not(feature = "file"), allow(dead_code, reason = "`file` sits out outages"))]
+    #[allow(dead_code, reason = "only `file` sits out outages")]
     pub(super) fn fail_waits(&self, cause: &Arc<E>) {
         self.change(|state, deferred| {
             let mut failed = false;

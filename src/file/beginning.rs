@@ -23,7 +23,7 @@ use super::remote::Identity;
 use super::schedule::Slot;
 use super::{FileError, SameFile};
 use crate::media::{Candidate, Judge, NotMedia};
-use crate::net::{ByteRange, HttpClient, NetError, Request, Response};
+use crate::net::{ByteRange, Change, HttpClient, NetError, Request, Response};
 use crate::rt;
 
 /// The most bytes that a probe asks for. The judge is sure by then.
@@ -192,7 +192,7 @@ impl Download {
 
     /// A response contradicted what is there. Finds out whether the server has another file, or what answers is no file at
     /// all: only the former is worth giving up what is there.
-    pub(super) async fn explain_change(&mut self) -> StopReason {
+    pub(super) async fn explain_change(&mut self, change: Option<Change>) -> StopReason {
         self.transfers.clear();
         let request = self.transfers.attach(self.remote.unconditional_request());
         let (client, same_file) = (&self.remote.client, self.remote.same_file());
@@ -202,19 +202,20 @@ impl Download {
             Probed::Unknown
         };
         match future::or(asked, unwanted).await {
-            Probed::Media(now) => self.explain_version(&now).await,
+            Probed::Media(now) => self.explain_version(&now, change).await,
             Probed::NotMedia(refusal) => self.refused(refusal),
             // What is there stays. The next session asks again.
-            Probed::Unknown => StopReason::Failed(self.changed()),
+            Probed::Unknown => StopReason::Failed(self.remote.changed(change)),
         }
     }
 
     /// A response contradicted what is there, and the server has media: the version `now`.
-    async fn explain_version(&mut self, now: &Identity) -> StopReason {
+    async fn explain_version(&mut self, now: &Identity, change: Option<Change>) -> StopReason {
         let same_file = self.remote.same_file();
         let Some(before) = self.remote.identity() else {
-            return StopReason::Changed;
+            return StopReason::Changed(change);
         };
+        let change = same_file.change(before, now).or(change);
         let url = self.remote.display_url();
         if !same_file.tells_apart(before, now) {
             let (before, now) = (before.total.unwrap_or_default(), now.total);
@@ -235,7 +236,7 @@ impl Download {
                 return StopReason::Failed(UnstableValidatorsSnafu { url }.build());
             }
         }
-        StopReason::Changed
+        StopReason::Changed(change)
     }
 }
 

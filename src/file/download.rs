@@ -30,7 +30,7 @@ use bytes::Bytes;
 
 use super::FileError;
 use super::beginning::Judgement;
-use super::error::{ChangedSnafu, NotSeekableSnafu};
+use super::error::{EndUnprovenSnafu, NotSeekableSnafu};
 use super::outage::Outage;
 use super::remote::Remote;
 use super::schedule::{self, Action, ReadaheadRamp, Slot, Snapshot, Span};
@@ -40,7 +40,7 @@ use super::sink::Sink;
 use super::transfer::{Transfer, TransferEvent};
 use super::transfers::Transfers;
 use crate::media::Judge;
-use crate::net::NetError;
+use crate::net::{Change, NetError};
 use crate::rt;
 use crate::storage::{Demand, DemandWatch};
 
@@ -72,6 +72,8 @@ pub(super) struct Download {
     pub(super) options: DownloadOptions,
     pub(super) demand: DemandWatch<FileError>,
     pub(super) transfers: Arc<Transfers>,
+    /// Where the last body broke off.
+    pub(super) broke_off_at: Option<u64>,
     /// Bodies that broke off in a row.
     pub(super) breaks: u32,
     ramp: ReadaheadRamp,
@@ -94,8 +96,8 @@ pub(super) struct Download {
 /// Why a download stops before the file is complete.
 pub(super) enum StopReason {
     Failed(FileError),
-    /// The server has another file now.
-    Changed,
+    /// The server has another file now, and what shows it, as far as it is known.
+    Changed(Option<Change>),
     /// A contradiction that is gone: the server has the file as it is known.
     Passed,
 }
@@ -130,6 +132,7 @@ impl Download {
             sink,
             options,
             transfers,
+            broke_off_at: None,
             breaks: 0,
             ramp: ReadaheadRamp::default(),
             jumped: None,
@@ -165,9 +168,7 @@ impl Download {
             // A contradiction that is gone does not end the loop.
             Ok(None) | Err(StopReason::Passed) => sink.close(),
             Err(StopReason::Failed(cause)) => sink.fail(cause),
-            Err(StopReason::Changed) => sink.discard(FileError::Changed {
-                url: remote.display_url(),
-            }),
+            Err(StopReason::Changed(change)) => sink.discard(remote.changed(change)),
         }
     }
 
@@ -175,7 +176,7 @@ impl Download {
     async fn run_loop(&mut self) -> Result<Option<u64>, StopReason> {
         loop {
             let stopped = match self.run_until_failure().await {
-                Err(StopReason::Changed) => self.explain_change().await,
+                Err(StopReason::Changed(change)) => self.explain_change(change).await,
                 Err(stopped) => stopped,
                 ended => return ended,
             };
@@ -328,6 +329,11 @@ impl Download {
             Action::Restart { position } => {
                 if !self.remote.may_start_over() {
                     let url = self.remote.display_url();
+                    // A station that hung up, and no jump: its bytes were read as they came. Another call may find it.
+                    if let Some(broke_off) = self.broke_off_at.filter(|at| *at <= position) {
+                        let position = broke_off;
+                        return Err(StopReason::Failed(EndUnprovenSnafu { url, position }.build()));
+                    }
                     return Err(StopReason::Failed(NotSeekableSnafu { url, position }.build()));
                 }
                 self.request(Slot::Main, 0, None);
@@ -440,18 +446,10 @@ impl Download {
         self.store(at, &[bytes])
     }
 
-    /// What [`StopReason::Changed`] means to readers.
-    pub(super) fn changed(&self) -> FileError {
-        ChangedSnafu {
-            url: self.remote.display_url(),
-        }
-        .build()
-    }
-
     /// Removes what an earlier session left of another version, and hands the remote back for a fresh start.
-    pub(super) async fn discard_changed(self) -> Remote {
-        let cause = self.changed();
+    pub(super) async fn discard_changed(self, change: Option<Change>) -> Remote {
         let Self { mut remote, sink, .. } = self;
+        let cause = remote.changed(change);
         rt::unblock(move || sink.discard(cause)).await;
         remote.forget();
         remote

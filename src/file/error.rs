@@ -1,5 +1,6 @@
 //! What can go wrong between a location and its bytes.
 
+use std::fmt;
 use std::io;
 use std::ops::Range;
 use std::path::PathBuf;
@@ -9,7 +10,7 @@ use snafu::Snafu;
 
 use crate::cache::CacheError;
 use crate::media::NotMedia;
-use crate::net::NetError;
+use crate::net::{Change, NetError};
 use crate::storage::{StreamingError, WaitError};
 
 /// Why a file cannot be read, or not any further.
@@ -30,10 +31,12 @@ pub enum FileError {
         source: Arc<NetError>,
     },
     /// The file on the server is not the one that earlier bytes came from. Opened again, it is downloaded anew.
-    #[snafu(display("{url} has changed on the server"))]
+    #[snafu(display("{url} has changed on the server{}", Shown(*change)))]
     Changed {
         /// The URL, redacted.
         url: String,
+        /// What shows it. `None` if bytes or the app's own key did, and no word of the server.
+        change: Option<Change>,
     },
     /// The server told another length than before, or its file ends elsewhere, and nothing else says that it is another
     /// file: one that still grows, or whose length was a guess. All bytes that were given out are right.
@@ -133,9 +136,32 @@ pub enum FileError {
 }
 
 impl FileError {
-    /// Whether the same call may succeed later.
+    /// Whether the file, opened again, may play on a little later: the network or the server failed, or a station hung up
+    /// ([`EndUnproven`](Self::EndUnproven)).
     pub fn is_transient(&self) -> bool {
+        self.is_outage() || matches!(self, Self::EndUnproven { .. })
+    }
+
+    /// Whether the download goes on by itself: the next read of the same reader waits anew, and may succeed. Transient
+    /// errors of other kinds end the download, and each further read fails at once.
+    pub fn is_outage(&self) -> bool {
         matches!(self, Self::Net { source } if source.is_transient())
+    }
+
+    /// Whether the server, or the operating system, has the file and does not give it out to this caller: status 401, 402,
+    /// 403, 407 or 451, or no permission. Other credentials may help, time does not.
+    pub fn is_forbidden(&self) -> bool {
+        match self {
+            Self::Net { source } => source.is_forbidden(),
+            Self::Local { source, .. } => source.kind() == io::ErrorKind::PermissionDenied,
+            _ => false,
+        }
+    }
+
+    /// Whether the server says that the file is gone for good: status 410. Such a file [is not found](Self::is_not_found)
+    /// either; of one that is not found with status 404 the server does not say whether it comes back.
+    pub fn is_gone(&self) -> bool {
+        matches!(self, Self::Net { source } if source.is_gone())
     }
 
     /// Whether there is no such file, on the server or on the disk.
@@ -177,6 +203,15 @@ impl FileError {
             WaitError::Failed { source } => Some(source),
             WaitError::Interrupted => None,
         }
+    }
+}
+
+/// What shows a change, behind the sentence that tells of it.
+struct Shown(Option<Change>);
+
+impl fmt::Display for Shown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.map_or(Ok(()), |change| write!(f, ": {change}"))
     }
 }
 

@@ -103,7 +103,7 @@
 //! use kithara::file::FileError;
 //!
 //! let passes = |error: &std::io::Error| {
-//!     FileError::of(error).is_some_and(FileError::is_transient)
+//!     FileError::of(error).is_some_and(FileError::is_outage)
 //! };
 //! let mut buffer = [0; 64 * 1024];
 //! loop {

@@ -327,7 +327,7 @@ impl FileContext {
             };
             let first = match download.first_response(position).await {
                 // A network's login page contradicts what is there as a new version does.
-                Err(StopReason::Changed) if is_resumed => Err(download.explain_change().await),
+                Err(StopReason::Changed(change)) if is_resumed => Err(download.explain_change(change).await),
                 first => first,
             };
             match first {
@@ -337,17 +337,17 @@ impl FileContext {
                     error @ (FileError::UnstableValidators { .. } | FileError::LengthChanged { .. }),
                 )) if is_resumed => {
                     log::warn!("{error}, downloading it anew");
-                    remote = download.discard_changed().await;
+                    remote = download.discard_changed(None).await;
                     continue;
                 }
-                Err(StopReason::Changed) if is_resumed => {
+                Err(StopReason::Changed(change)) if is_resumed => {
                     log::info!("{}: changed on the server, downloading it anew", redacted(url));
-                    remote = download.discard_changed().await;
+                    remote = download.discard_changed(change).await;
                     continue;
                 }
-                Err(StopReason::Changed) => return Err(download.changed()),
+                Err(StopReason::Changed(change)) => return Err(download.remote.changed(change)),
                 // What an earlier session left can be played meanwhile.
-                Err(StopReason::Failed(error)) if is_resumed && error.is_transient() => {
+                Err(StopReason::Failed(error)) if is_resumed && error.is_outage() => {
                     // Told behind `Opened`.
                     download.note_outage(error);
                 }

@@ -15,7 +15,7 @@ impl Download {
     pub(super) fn may_pass(&self, cause: &FileError) -> bool {
         // The login page of a network that the machine has come into answers for the server until the user has logged in.
         // Bytes of the file prove that there is a file.
-        cause.is_transient() || cause.not_media().is_some() && self.judgement.is_proven()
+        cause.is_outage() || cause.not_media().is_some() && self.judgement.is_proven()
     }
 
     /// A request has failed for good with `cause`, which may pass.

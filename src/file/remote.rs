@@ -6,7 +6,7 @@ use super::schedule::Span;
 use super::{FileError, SameFile};
 use crate::media::SourceHeaders;
 use crate::net::{
-    ByteRange, HttpClient, NetError, Request, Response, SentValidators, Url, Validator, redacted,
+    ByteRange, Change, HttpClient, NetError, Request, Response, SentValidators, Url, Validator, redacted,
 };
 
 /// A URL, and what its server has told of the file so far.
@@ -197,8 +197,8 @@ impl Remote {
     ///
     /// # Errors
     ///
-    /// [`FileError::Changed`] if the response is of another version.
-    pub(super) fn check(&mut self, response: &Response) -> Result<(), FileError> {
+    /// What shows it, as far as it is known, if the response is of another version.
+    pub(super) fn check(&mut self, response: &Response) -> Result<(), Option<Change>> {
         self.answered_by = response.url().clone();
         let now = self.identify(response);
         // A 200 is the whole file, even where it answers a range. Asking for ranges again would get the start again.
@@ -213,15 +213,21 @@ impl Remote {
             return Ok(());
         };
         if self.same_file.tells_apart(known, &now) || known.has_other_length(&now) {
-            return ChangedSnafu {
-                url: redacted(&self.url),
-            }
-            .fail();
+            return Err(self.same_file.change(known, &now));
         }
         // Learned late, where the first response was chunked or its total was `*`.
         known.total = known.total.or(now.total);
         known.key = known.key.take().or(now.key);
         Ok(())
+    }
+
+    /// What readers are told of another version.
+    pub(super) fn changed(&self, change: Option<Change>) -> FileError {
+        ChangedSnafu {
+            url: redacted(&self.url),
+            change,
+        }
+        .build()
     }
 
     /// Learns the length from the end of a body.
@@ -258,6 +264,17 @@ impl Identity {
 }
 
 impl SameFile {
+    /// What shows that two identities are of different versions, as far as the server's words tell. `None` also if the app's
+    /// own key is another: the app knows best what it stands for.
+    pub(super) fn change(&self, before: &Identity, now: &Identity) -> Option<Change> {
+        match (before.total, now.total) {
+            (Some(expected), Some(received)) if expected != received => {
+                Some(Change::Length { expected, received })
+            }
+            _ => (self.is_by_validators() && self.tells_apart(before, now)).then_some(Change::Validator),
+        }
+    }
+
     /// Whether two identities are of different versions, the length left aside. Only what both have can contradict. A
     /// value that is missing in one of them is no evidence: servers behind one name differ in what they send.
     pub(super) fn tells_apart(&self, before: &Identity, now: &Identity) -> bool {

@@ -97,7 +97,7 @@ impl Repair {
                 None => return Ok(()),
                 Some(Ok(())) => outage = None,
                 // Readers of the lost bytes get the cause, all others read on. The next demand tries again.
-                Some(Err(cause)) if cause.is_transient() => {
+                Some(Err(cause)) if cause.is_outage() => {
                     let now = Instant::now();
                     outage
                         .get_or_insert_with(|| Outage::new(now))
@@ -166,7 +166,9 @@ async fn download_missing(
         let block = writer.damaged_range(missing.start).unwrap_or(missing);
         let bytes = download_block(client, headers.request(url.clone()), block.clone()).await?;
         if !matches!(writer.repair(block.start, &bytes), Ok(true)) {
-            return ChangedSnafu { url: redacted(url) }.fail();
+            // The checksum says that the bytes are others, and no word of the server does.
+            let (url, change) = (redacted(url), None);
+            return ChangedSnafu { url, change }.fail();
         }
     }
     Ok(())

@@ -52,7 +52,7 @@ impl Download {
         }
         self.judge_head(slot, &response, response.start())?;
         // Before a byte of the body: bytes of two versions must not meet in one file.
-        self.remote.check(&response).map_err(|_| StopReason::Changed)?;
+        self.remote.check(&response).map_err(StopReason::Changed)?;
         let total = self.remote.total();
         if self.options.stores_validators {
             self.sink.validators = StoredValidators::of(response.headers(), self.remote.same_file());
@@ -78,7 +78,7 @@ impl Download {
         };
         writer.set_sequential(!serves_ranges);
         if let Some(total) = total {
-            writer.set_len(total).map_err(|_| StopReason::Changed)?;
+            writer.set_len(total).map_err(|_| StopReason::Changed(None))?;
             // An error means that the tag is too long to be recorded. The next session downloads again, no more.
             let _ = writer.set_tag(tag.unwrap_or_default());
         }
@@ -157,7 +157,8 @@ impl Download {
             self.sink.bypass(Bypass::UnknownLength);
         }
         // A byte behind the end that the server announced belongs to another file.
-        self.sink.write(at, chunks).map_err(|_| StopReason::Changed)?;
+        let written = self.sink.write(at, chunks);
+        written.map_err(|_| StopReason::Changed(None))?;
         if self.sink.bypassed {
             let window = self.options.window;
             // Twice the window ahead: one chunk may reach far beyond the look-ahead.
@@ -188,7 +189,7 @@ impl Download {
     fn proven_end(&mut self, total: u64) -> Result<(), StopReason> {
         self.remote.learn_total(total);
         match self.sink.writer().map(|writer| writer.set_len(total)) {
-            Some(Err(_)) => Err(StopReason::Changed),
+            Some(Err(_)) => Err(StopReason::Changed(None)),
             _ => Ok(()),
         }
     }
@@ -208,7 +209,9 @@ impl Download {
         if slot == Slot::Side {
             self.side_watch.end(false);
         }
-        let was_reading = transfer.is_some_and(|transfer| !transfer.waits_for_head());
+        let broke_off = transfer.filter(|transfer| !transfer.waits_for_head());
+        let was_reading = broke_off.is_some();
+        self.broke_off_at = broke_off.map(|transfer| transfer.span.next).or(self.broke_off_at);
         // A success that stands for no file says nothing of what is there.
         if let Some(refusal) = NotMedia::of_status(&error) {
             return Err(self.refused(refusal));
@@ -222,7 +225,7 @@ impl Download {
                 self.breaks += 1;
                 return Ok(());
             }
-            NetError::Changed { .. } => return Err(StopReason::Changed),
+            NetError::Changed { change, .. } => return Err(StopReason::Changed(Some(change))),
             // The server has the file, but not in ranges. The main transfer, or a new one, reads it from the start.
             NetError::RangeIgnored { .. } if self.remote.ranges => {
                 self.lose_ranges();
@@ -240,7 +243,7 @@ impl Download {
                 total: Some(total), ..
             } if !was_reading && self.remote.total().is_none() => {
                 return match self.sink.writer().map(|writer| writer.set_len(total)) {
-                    Some(Err(_)) => Err(StopReason::Changed),
+                    Some(Err(_)) => Err(StopReason::Changed(None)),
                     _ => Ok(()),
                 };
             }

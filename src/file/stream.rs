@@ -10,6 +10,7 @@ use futures_lite::{StreamExt as _, future, stream};
 use super::error::ChangedSnafu;
 use super::open::{FileContext, StartedFile};
 use super::{FileControl, FileError, FileEvents, OpenMode, Origin};
+use crate::net::Change;
 use crate::rt;
 use crate::storage::{Found, StreamingError, StreamingResource, WaitError, Waiter};
 use crate::stream::{Message, SourceStream, StreamError};
@@ -145,6 +146,16 @@ impl FileVersion {
         let other_tag = !self.tag.is_empty() && !other.tag.is_empty() && self.tag != other.tag;
         other_tag || matches!((self.len, other.len), (Some(a), Some(b)) if a != b)
     }
+
+    /// What shows that `other` is another version. `by_validators`: the tags are those of the server, and not the app's.
+    fn change(&self, other: &Self, by_validators: bool) -> Option<Change> {
+        match (self.len, other.len) {
+            (Some(expected), Some(received)) if expected != received => {
+                Some(Change::Length { expected, received })
+            }
+            _ => by_validators.then_some(Change::Validator),
+        }
+    }
 }
 
 struct FileItems {
@@ -233,13 +244,13 @@ impl FileItems {
         let StartedFile { resource, events } = self.context.start(self.position, self.mode).await?;
         // Before the first byte. The session is dropped with its download if the file is another one by now.
         let version = FileVersion::of(&resource);
-        if state
-            .version
-            .as_ref()
-            .is_some_and(|known| known.contradicts(&version))
+        if let Some(known) = &state.version
+            && known.contradicts(&version)
         {
             let url = self.context.location.to_string();
-            return ChangedSnafu { url }.fail();
+            let by_validators = self.context.params.same_file.is_by_validators();
+            let change = known.change(&version, by_validators);
+            return ChangedSnafu { url, change }.fail();
         }
         state.session = Some(ReadSession {
             waiter: resource.reading(self.position),

@@ -109,7 +109,19 @@ impl HlsError {
         matches!(self, Self::Network { source, .. } if source.is_transient())
     }
 
-    /// Whether the server says that a resource does not exist.
+    /// Whether the server has a resource and does not give it out to this caller: status 401, 402, 403, 407 or 451. Other
+    /// credentials may help, or a playlist with URLs signed anew; time does not.
+    pub fn is_forbidden(&self) -> bool {
+        matches!(self, Self::Network { source, .. } if source.is_forbidden())
+    }
+
+    /// Whether the server says that a resource is gone for good: status 410. Such a resource
+    /// [is not found](Self::is_not_found) either.
+    pub fn is_gone(&self) -> bool {
+        matches!(self, Self::Network { source, .. } if source.is_gone())
+    }
+
+    /// Whether the server says that a resource does not exist: status 404 or 410.
     pub fn is_not_found(&self) -> bool {
         matches!(self, Self::Network { source, .. } if source.is_not_found())
     }
@@ -173,7 +185,7 @@ mod tests {
     use super::*;
     use crate::{hls::ResourceKind, net::Url};
 
-    /// The first line names resource and cause, the URL once, and the chain repeats nothing.
+    /// Fault W40: the first line names resource and cause, the URL once, and the chain repeats nothing.
     #[test]
     fn the_first_line_names_the_cause() {
         let url = Url::parse("http://me:secret@h/3.ts?token=secret").unwrap();
@@ -198,5 +210,36 @@ mod tests {
         );
         assert!(error.source().is_none());
         assert!(!format!("{error} {error:?}").contains("secret"));
+    }
+
+    /// N12: what an app decides by is what the client says.
+    #[test]
+    fn n12_predicates_see_through_the_resource() {
+        let url = Url::parse("http://h/3.ts").unwrap();
+        let resource = Resource::new(ResourceKind::Segment { media_sequence: 3 }, &url);
+        for (status, forbidden, gone, not_found, transient) in [
+            (401, true, false, false, false),
+            (403, true, false, false, false),
+            (404, false, false, true, false),
+            (410, false, true, true, false),
+            (503, false, false, false, true),
+        ] {
+            let error = HlsError::network(&resource)(NetError::Status {
+                url: "http://h/3.ts".to_owned(),
+                status,
+                content_type: None,
+                retry_after: None,
+            });
+            assert_eq!(
+                (
+                    error.is_forbidden(),
+                    error.is_gone(),
+                    error.is_not_found(),
+                    error.is_transient()
+                ),
+                (forbidden, gone, not_found, transient),
+                "{status}"
+            );
+        }
     }
 }

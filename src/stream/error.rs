@@ -22,8 +22,8 @@ use snafu::Snafu;
 #[derive(Debug, Clone, Snafu)]
 #[snafu(visibility(pub(crate)))]
 pub enum StreamError<E: Error + 'static> {
-    /// The source has no way to start at a byte position. Its data flows on as before.
-    #[snafu(display("the source cannot seek by bytes"))]
+    /// The source has no way to start at a position of this kind: a byte, or an instant. Its data flows on as before.
+    #[snafu(display("the source cannot seek to a position of this kind"))]
     SeekNotSupported,
 
     /// A later seek replaced this one before the source had seen it. The later one decides where the stream goes on.

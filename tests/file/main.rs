@@ -26,6 +26,7 @@ mod checkpoints;
 mod contract;
 mod damaged;
 mod dropped;
+mod errors;
 mod locations;
 mod many;
 mod matrix;

@@ -13,15 +13,18 @@ use url::{Host, Url};
 
 use super::cookie_date;
 
-/// The most cookies of a jar. The oldest one leaves.
-const MAX_COOKIES: usize = 100;
+/// The most cookies of one domain, and of a jar: the least that RFC 6265, section 6.1, wants of a client. The oldest one
+/// leaves, of the domain first. Without a limit for each domain one server could push out the session of another.
+const MAX_OF_DOMAIN: usize = 50;
+const MAX_COOKIES: usize = 3000;
 /// The most bytes of a cookie's name and value.
 const MAX_BYTES: usize = 4096;
 
 /// The cookies of one source, or of several that share it. Clones are the same jar.
 ///
 /// Each source has a jar of its own. To have several share one, for instance a playlist and the page that logged in, give
-/// them clones of it. A jar is empty at first and forgotten with its last clone.
+/// them clones of it. A jar is empty at first and forgotten with its last clone. It holds 50 cookies of each domain, and 3000
+/// in all; the oldest one leaves.
 ///
 /// There is no list of public suffixes: hosts of `github.io` can set cookies for each other, if one source asks several.
 #[derive(Clone, Default)]
@@ -108,9 +111,17 @@ impl CookieJar {
         if cookie.is_expired(now) {
             return;
         }
+        let is_of_domain = |known: &&Cookie| known.domain == cookie.domain;
+        let leaves = if cookies.iter().filter(is_of_domain).count() >= MAX_OF_DOMAIN {
+            cookies.iter().position(|known| known.domain == cookie.domain)
+        } else {
+            // The list stands in the order of creation.
+            (cookies.len() >= MAX_COOKIES).then_some(0)
+        };
+        if let Some(oldest) = leaves {
+            cookies.remove(oldest);
+        }
         cookies.push(cookie);
-        let surplus = cookies.len().saturating_sub(MAX_COOKIES);
-        cookies.drain(..surplus);
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Cookie>> {
@@ -370,21 +381,30 @@ mod tests {
         assert_eq!(header.as_deref(), Some("b=\"x y\"; c=3=4; a=2"));
     }
 
-    /// A server cannot fill the memory.
+    /// N11: a server can neither fill the memory nor push out what another one has set.
     #[test]
-    fn a_jar_is_bounded() {
+    fn a_jar_is_bounded_by_domain_and_as_a_whole() {
         let jar = CookieJar::new();
-        for number in 0..3 * MAX_COOKIES {
+        jar.set(&url("http://other/"), "session=1");
+        for number in 0..3 * MAX_OF_DOMAIN {
             jar.set(&url("http://h/"), &format!("c{number}=1"));
         }
-        assert_eq!(jar.lock().len(), MAX_COOKIES);
+        assert_eq!(jar.lock().len(), MAX_OF_DOMAIN + 1);
+        assert_eq!(jar.header(&url("http://other/")).expect("kept"), "session=1");
         let header = jar.header(&url("http://h/")).expect("some");
-        assert!(
-            header
-                .to_str()
-                .expect("ascii")
-                .ends_with(&format!("c{}=1", 3 * MAX_COOKIES - 1))
-        );
+        let header = header.to_str().expect("ascii");
+        assert!(header.starts_with(&format!("c{}=1;", 2 * MAX_OF_DOMAIN)));
+        assert!(header.ends_with(&format!("c{}=1", 3 * MAX_OF_DOMAIN - 1)));
+        // A known one that is set anew takes nobody's place.
+        jar.set(&url("http://h/"), &format!("c{}=2", 2 * MAX_OF_DOMAIN + 7));
+        assert_eq!(jar.lock().len(), MAX_OF_DOMAIN + 1);
+        // Hosts without number are bounded, too. The oldest cookie of all leaves.
+        for number in 0..MAX_COOKIES {
+            jar.set(&url(&format!("http://h{number}/")), "a=1");
+        }
+        assert_eq!(jar.lock().len(), MAX_COOKIES);
+        assert_eq!(jar.header(&url("http://other/")), None);
+        jar.set(&url("http://h/"), "c=1");
         jar.set(&url("http://h/"), &format!("big={}", "x".repeat(MAX_BYTES)));
         assert!(
             !jar.header(&url("http://h/"))

@@ -3,7 +3,7 @@
 use std::{error::Error, fmt};
 
 use super::{CryptError, KeyRejected, PlaylistError, Resource};
-use crate::{cache::CacheError, net::NetError};
+use crate::{cache::CacheError, media::NotMedia, net::NetError};
 
 /// Why an HLS track cannot be played on. The bytes given out before it are right; what follows them is missing.
 ///
@@ -39,12 +39,18 @@ pub enum HlsError {
         /// What failed.
         source: CacheError,
     },
-    /// The server sent a web page in place of media.
+    /// The server sent something else in place of a Media Segment or a Media Initialization Section: a page, JSON, nothing.
+    /// Nothing of it was given out or kept.
     NotMedia {
         /// The resource that was being fetched.
         resource: Resource,
-        /// The first characters of the page.
-        begins: String,
+        /// What came instead.
+        source: NotMedia,
+    },
+    /// A transfer broke in the middle of a resource, and what came when it was asked for again is not what came before.
+    Changed {
+        /// The resource.
+        resource: Resource,
     },
     /// A resource is longer or shorter than the playlist or the cache says.
     Length {
@@ -126,6 +132,18 @@ impl HlsError {
         matches!(self, Self::Network { source, .. } if source.is_not_found())
     }
 
+    /// For `map_err`, where media was asked for: a status of success that stands for no bytes is told as what it is.
+    pub(super) fn media(resource: &Resource) -> impl FnOnce(NetError) -> Self {
+        let resource = resource.clone();
+        move |error| match NotMedia::of_status(&error) {
+            Some(source) => Self::NotMedia { resource, source },
+            None => Self::Network {
+                resource,
+                source: error,
+            },
+        }
+    }
+
     /// For `map_err`.
     pub(super) fn network(resource: &Resource) -> impl FnOnce(NetError) -> Self {
         let resource = resource.clone();
@@ -143,8 +161,10 @@ impl fmt::Display for HlsError {
             Self::OfflineCache { resource, source } => {
                 write!(f, "offline, and {resource} cannot be read: {source}")
             }
-            Self::NotMedia { resource, begins } => {
-                write!(f, "{resource} is a web page: it begins with {begins:?}")
+            // As the client's errors, these begin with the URL.
+            Self::NotMedia { resource, source } => write!(f, "{}: {source}", resource.kind()),
+            Self::Changed { resource } => {
+                write!(f, "{resource} has changed on the server while it was read")
             }
             Self::Length {
                 resource,

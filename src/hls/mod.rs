@@ -36,6 +36,7 @@ mod crypt;
 mod error;
 mod fetch;
 mod fetch_context;
+mod first_bytes;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzzing;

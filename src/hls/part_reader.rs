@@ -1,21 +1,38 @@
-//! A part being read: its bytes as they were fetched, and their decryption.
+//! A part being read: its bytes as they were fetched, their decryption, and the judgement whether they are media.
 
 use std::{
+    collections::VecDeque,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
 };
 
+use bytes::Bytes;
+
 use super::{
-    HlsError, crypt::Decryptor, fetch::Fetcher, fetch_context::FetchContext, pending_commits::PendingCommits,
-    resource_reader::ResourceReader, source_state::SourceState, track::MediaResource,
+    HlsError,
+    crypt::{CryptError, Decryptor},
+    fetch::Fetcher,
+    fetch_context::FetchContext,
+    first_bytes::FirstBytes,
+    pending_commits::PendingCommits,
+    resource_reader::ResourceReader,
+    source_state::SourceState,
+    track::MediaResource,
 };
+use crate::media::{Judge, NotMedia};
 
 /// A part that is being read.
 pub(super) struct PartReader {
     pub(super) reader: ResourceReader,
-    pub(super) decryptor: Option<Decryptor>,
-    /// Bytes of plaintext so far, given out or not.
+    /// `None` for plain text, and behind the last block.
+    decryptor: Option<Decryptor>,
+    /// `None` once the part is known to be media.
+    first: Option<FirstBytes>,
+    /// Plaintext that may be given out.
+    ready: VecDeque<Bytes>,
+    is_at_end: bool,
+    /// Bytes of plaintext that the player has taken, given out or not.
     pub(super) plain: u64,
     /// Whether the messages that stand before its first byte have been queued.
     pub(super) is_announced: bool,
@@ -38,13 +55,97 @@ impl PartReader {
         // Padded ciphertext is a positive number of whole blocks. An entry of another length is foreign or cut, and is fetched
         // again before a byte of it is decrypted.
         let is_right_len = |len: u64| decryptor.is_none() || (len > 0 && len.is_multiple_of(16));
-        let reader = ResourceReader::open(fetcher, context, media, is_right_len).await?;
+        let mut reader = ResourceReader::open(fetcher, context, media, is_right_len).await?;
+        // The server's length as well: what it sends is not what the playlist says (fault W70).
+        if let Some(length) = reader.announced_len().filter(|len| !is_right_len(*len)) {
+            let resource = reader.resource;
+            let source = CryptError::Length { length };
+            return Err(HlsError::Decrypt { resource, source });
+        }
+        let is_encrypted = decryptor.is_some();
+        let first = match reader.candidate.take() {
+            None if !is_encrypted => None,
+            // An entry was judged before it was kept. The key that it is decrypted with may be another one since.
+            candidate => {
+                let candidate = candidate.unwrap_or_else(|| Judge::kept(&media.locator.url));
+                Some(FirstBytes::new(candidate, is_encrypted))
+            }
+        };
         Ok(Self {
             reader,
             decryptor,
+            first,
+            ready: VecDeque::new(),
+            is_at_end: false,
             plain: 0,
             is_announced: false,
         })
+    }
+
+    /// The next plaintext; `None` at the proven end, behind the padding.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`ResourceReader::next`], `Decrypt` and `NotMedia`.
+    ///
+    /// # Cancel safety
+    ///
+    /// None: see [`ResourceReader::next`].
+    pub(super) async fn next(
+        &mut self,
+        fetcher: &Fetcher,
+        context: &mut FetchContext,
+    ) -> Result<Option<Bytes>, HlsError> {
+        loop {
+            if let Some(chunk) = self.ready.pop_front() {
+                return Ok(Some(chunk));
+            }
+            if self.is_at_end {
+                return Ok(None);
+            }
+            let plain = match self.reader.next(fetcher, context).await? {
+                Some(chunk) => match &mut self.decryptor {
+                    Some(decryptor) => decryptor.update(chunk),
+                    None => chunk,
+                },
+                None => {
+                    self.is_at_end = true;
+                    self.last_block()?
+                }
+            };
+            if let Err(source) = self.judge(plain) {
+                let resource = self.reader.resource.clone();
+                return Err(HlsError::NotMedia { resource, source });
+            }
+        }
+    }
+
+    fn last_block(&mut self) -> Result<Bytes, HlsError> {
+        let Some(decryptor) = self.decryptor.take() else {
+            return Ok(Bytes::new());
+        };
+        decryptor.finish().map_err(|source| HlsError::Decrypt {
+            resource: self.reader.resource.clone(),
+            source,
+        })
+    }
+
+    /// Takes plaintext in, and lets it out once the part is known to be media.
+    fn judge(&mut self, plain: Bytes) -> Result<(), NotMedia> {
+        let Some(first) = &mut self.first else {
+            if !plain.is_empty() {
+                self.ready.push_back(plain);
+            }
+            return Ok(());
+        };
+        let may_go = first.push(plain)?;
+        if self.is_at_end {
+            first.finish()?;
+        }
+        if may_go || self.is_at_end {
+            self.ready = self.first.take().map(FirstBytes::into_held).unwrap_or_default();
+        }
+        Ok(())
     }
 }
 

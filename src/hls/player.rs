@@ -37,7 +37,6 @@ use bytes::{Buf, Bytes};
 
 use super::{
     HlsControl, HlsError,
-    crypt::CryptError,
     fetch_context::FetchContext,
     part_reader::{self, PartAhead, PartReader},
     pending_commits::PendingCommits,
@@ -81,6 +80,8 @@ pub(super) struct Player {
     track: Option<Arc<Track>>,
     open: Option<PartReader>,
     ahead: Option<PartAhead>,
+    /// The part that did not decrypt, and whose key was fetched anew.
+    decrypted_anew: Option<usize>,
     /// Whether no part ahead is opened any more before the next part: it has failed, or see [`SILENCE_LIMIT`].
     is_ahead_given_up: bool,
     is_variant_told: bool,
@@ -109,6 +110,7 @@ impl Player {
             track: None,
             open: None,
             ahead: None,
+            decrypted_anew: None,
             is_ahead_given_up: false,
             is_variant_told: false,
             is_bypass_told: false,
@@ -131,9 +133,13 @@ impl Player {
             let step = self.step_beside_commits().await;
             let is_over = !matches!(step, Ok(true));
             // The end comes after the last commit: an app that has seen it may go offline and find everything kept.
-            let allowed = if is_over { 0 } else { MAX_COMMITS };
+            // The same before a removal: a commit under way would put the entry back.
+            let allowed = if is_over || !self.damaged.is_empty() {
+                0
+            } else {
+                MAX_COMMITS
+            };
             self.commits.wait_for_at_most(allowed).await;
-            // Only now. A commit under way would put the entry back after its removal.
             for path in self.damaged.drain(..) {
                 self.state.fetcher.remove_entry(&path).await;
             }
@@ -242,12 +248,14 @@ impl Player {
         let Some(mut part) = self.open.take() else {
             return Ok(());
         };
-        let Some(chunk) = self.chunk_beside_ahead(&mut part).await? else {
-            return self.end_part(track, part);
-        };
-        let plain = match &mut part.decryptor {
-            Some(decryptor) => decryptor.update(chunk),
-            None => chunk,
+        let plain = match self.chunk_beside_ahead(&mut part).await {
+            Ok(Some(plain)) => plain,
+            Ok(None) => {
+                self.end_part(track, part);
+                return Ok(());
+            }
+            Err(error @ HlsError::Decrypt { .. }) => return self.does_not_decrypt(track, part, error),
+            Err(error) => return Err(error),
         };
         self.give_out(track, &mut part, plain);
         // Not before its own first byte is there: the part being read goes first where connections are few.
@@ -262,7 +270,7 @@ impl Player {
     async fn chunk_beside_ahead(&mut self, part: &mut PartReader) -> Result<Option<Bytes>, HlsError> {
         let mut begun = PendingCommits::default();
         let chunk = {
-            let mut next = pin!(part.reader.next(&self.state.fetcher, &mut self.context));
+            let mut next = pin!(part.next(&self.state.fetcher, &mut self.context));
             let (ahead, is_given_up) = (&mut self.ahead, &mut self.is_ahead_given_up);
             let mut silence = None;
             // The part being read is polled first: where the client has one connection free, that part gets it.
@@ -294,13 +302,7 @@ impl Player {
     }
 
     /// The part has come to its proven end.
-    fn end_part(&mut self, track: &Track, mut part: PartReader) -> Result<(), HlsError> {
-        if let Some(decryptor) = part.decryptor.take() {
-            match decryptor.finish() {
-                Ok(tail) => self.give_out(track, &mut part, tail),
-                Err(source) => return Err(self.does_not_decrypt(track, part, source)),
-            }
-        }
+    fn end_part(&mut self, track: &Track, mut part: PartReader) {
         // A part without a byte is told all the same.
         if part.plain == 0 && self.position >= self.from {
             self.announce(track, &mut part);
@@ -312,20 +314,26 @@ impl Player {
         self.is_ahead_given_up = false;
         // After the padding was found right: a resource that does not decrypt is never kept.
         part.reader.commit(&mut self.context);
-        Ok(())
     }
 
-    /// Neither the key nor the resource is trusted any more: which of the two is wrong cannot be told. Both are fetched anew
-    /// the next time.
-    fn does_not_decrypt(&mut self, track: &Track, part: PartReader, source: CryptError) -> HlsError {
-        let resource = part.reader.resource.clone();
+    /// Neither the key nor the resource is trusted any more: which of the two is wrong cannot be told. If one of them came
+    /// from the cache and no byte was given out, both are fetched anew now, else the next time.
+    fn does_not_decrypt(&mut self, track: &Track, part: PartReader, error: HlsError) -> Result<(), HlsError> {
         let media = track.part(self.next).and_then(|part| part.media.as_ref());
         if let Some(reference) = media.and_then(|media| media.key.as_ref()) {
             self.state.fetcher.forget_key(reference);
             self.damaged.push(reference.path.clone());
         }
+        let was_given_out = part.plain > 0;
         self.damaged.extend(part.reader.into_damaged());
-        HlsError::Decrypt { resource, source }
+        // A server may put a new key under an old URL (fault W35). Once for each part: if what is fetched now does not fit
+        // either, it never will.
+        let is_first = self.decrypted_anew.replace(self.next) != Some(self.next);
+        if is_first && !was_given_out && !self.context.is_offline {
+            log::warn!("{error}: key and part are fetched anew");
+            return Ok(());
+        }
+        Err(error)
     }
 
     /// Queues what of `plain` is at or behind the first byte wanted.

@@ -1,46 +1,64 @@
 //! One media resource, read from the cache, or from the network and into the cache.
 //!
 //! ```text
-//!   cache entry ──────────────────────────────▶ bytes
+//!   cache entry ─────────────────────────────────▶ bytes
 //!      │ damaged, unreadable, of a wrong length: the network
-//!      │ goes on at the byte where the entry stopped
 //!      ▼
-//!   response ─▶ web page? ─▶ EntryWriter ─▶ length right? ─▶ bytes
-//!                                 │
-//!                                 └─▶ commit at the proven end, else nothing
+//!   response ─▶ EntryWriter ─▶ length right? ─────▶ bytes
+//!      │             │
+//!      │             └─▶ commit at the proven end, else nothing
+//!      │ broken, and nothing to resume with:
+//!      └─▶ the same URL again, from its start
 //! ```
+//!
+//! What comes again is compared by checksum with what was given out, and left out.
 //!
 //! The rule: **an entry is committed only when its end is proven** (faults C21, C22). Bytes are kept as they were fetched, so
 //! encrypted resources are kept encrypted.
 
 use std::sync::Arc;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::Bytes;
 use futures_lite::StreamExt;
 
-use super::{
-    HlsError, Resource, fetch::Fetcher, fetch_context::FetchContext, playlist, track::MediaResource,
-};
+use super::{HlsError, Resource, fetch::Fetcher, fetch_context::FetchContext, track::MediaResource};
 use crate::{
     cache::{CacheError, CachePath, EntryReader, EntryWriter},
-    media::{Bypass, Origin},
-    net::{Body, ByteRange},
+    media::{Bypass, Candidate, Origin},
+    net::{Body, ByteRange, NetError, Response},
 };
-
-/// How many bytes are looked at before any is given out.
-const SNIFFED: usize = 64;
 
 /// A resource being read.
 pub(super) struct ResourceReader {
     media: Arc<MediaResource>,
     pub(super) resource: Resource,
     input: Input,
+    /// What the first bytes of the present response are to be judged by, until the part has taken it.
+    pub(super) candidate: Option<Candidate>,
     /// The length in bytes that the playlist's byte range or the cache entry gives.
     expected: Option<u64>,
     /// Bytes read from the present input.
     position: u64,
-    /// Bytes given out, whichever input they came from.
-    delivered: u64,
+    /// What was given out, whichever input it came from.
+    delivered: Sum,
+    /// What of it has come again from the present input.
+    again: Sum,
+    /// How often the resource was begun again.
+    failures: u32,
+}
+
+/// How many bytes, and their checksum.
+#[derive(Clone, Default)]
+struct Sum {
+    len: u64,
+    crc: crc32fast::Hasher,
+}
+
+impl Sum {
+    fn add(&mut self, bytes: &[u8]) {
+        self.len += bytes.len() as u64;
+        self.crc.update(bytes);
+    }
 }
 
 enum Input {
@@ -50,14 +68,14 @@ enum Input {
 
 struct NetworkInput {
     body: Body,
-    /// The bytes that were looked at.
-    first: Option<Bytes>,
+    /// The length that the server announces. It may be wrong.
+    announced: Option<u64>,
     /// `None` where the resource is not kept.
     writer: Option<EntryWriter>,
 }
 
 impl ResourceReader {
-    /// Opens a resource: the cache's entry, or else a response that does not begin as a web page does.
+    /// Opens a resource: the cache's entry, or else a response whose head is fit for media.
     ///
     /// `is_right_len` is whether an entry of that length can be right. An entry that cannot is fetched again.
     ///
@@ -82,13 +100,11 @@ impl ResourceReader {
             }
             log::warn!("{resource} in the cache has {len} bytes: fetched again");
         }
-        let network = NetworkInput::open(fetcher, context, &resource, media).await?;
-        Ok(Self::new(
-            media,
-            resource,
-            Input::Network(Box::new(network)),
-            expected,
-        ))
+        let response = send(fetcher, context, &resource, media).await?;
+        let (network, candidate) = NetworkInput::new(fetcher, context, &resource, media, response).await?;
+        let mut reader = Self::new(media, resource, Input::Network(Box::new(network)), expected);
+        reader.candidate = Some(candidate);
+        Ok(reader)
     }
 
     fn new(media: &Arc<MediaResource>, resource: Resource, input: Input, expected: Option<u64>) -> Self {
@@ -96,9 +112,20 @@ impl ResourceReader {
             media: media.clone(),
             resource,
             input,
+            candidate: None,
             expected,
             position: 0,
-            delivered: 0,
+            delivered: Sum::default(),
+            again: Sum::default(),
+            failures: 0,
+        }
+    }
+
+    /// The length in bytes of what was fetched, as the playlist or the server gives it.
+    pub(super) fn announced_len(&self) -> Option<u64> {
+        match &self.input {
+            Input::Cache(_) => self.expected,
+            Input::Network(network) => self.expected.or(network.announced),
         }
     }
 
@@ -111,11 +138,12 @@ impl ResourceReader {
 
     /// The next bytes as they were fetched; `None` at the proven end.
     ///
-    /// An entry that fails halfway is fetched anew, and read on where it failed.
+    /// An entry that fails halfway is fetched anew, and read on where it failed. A response that breaks and cannot be resumed
+    /// is asked for again, as often as the client's [`RetryPolicy`](crate::net::RetryPolicy) tries a request.
     ///
     /// # Errors
     ///
-    /// `Network`, `Length`, `NotMedia`, `NoClient`, `OfflineMiss`, `OfflineCache`.
+    /// `Network`, `Length`, `NotMedia`, `Changed`, `NoClient`, `OfflineMiss`, `OfflineCache`.
     ///
     /// # Cancel safety
     ///
@@ -134,19 +162,53 @@ impl ResourceReader {
                         continue;
                     }
                 },
-                Input::Network(network) => network.next(context, &self.resource).await?,
+                Input::Network(network) => match network.next(context, &self.resource).await {
+                    Ok(chunk) => chunk,
+                    Err(error) => {
+                        self.begin_again(fetcher, context, error).await?;
+                        continue;
+                    }
+                },
             };
             self.check_len(chunk.as_ref())?;
-            let Some(mut chunk) = chunk else { return Ok(None) };
-            // After a change of input the bytes given out before come again. They are cut off: a decoder must not get them
-            // twice.
-            let begin = self.position - chunk.len() as u64;
-            let again = self.delivered.saturating_sub(begin).min(chunk.len() as u64);
-            chunk.advance(usize::try_from(again).unwrap_or(usize::MAX).min(chunk.len()));
-            self.delivered += chunk.len() as u64;
-            if !chunk.is_empty() {
-                return Ok(Some(chunk));
+            let Some(chunk) = chunk else {
+                // The end came before all that was given out: the bytes are others.
+                return if self.again.len < self.delivered.len {
+                    Err(self.changed())
+                } else {
+                    Ok(None)
+                };
+            };
+            let new = self.leave_out(chunk)?;
+            if !new.is_empty() {
+                return Ok(Some(new));
             }
+        }
+    }
+
+    /// What of a chunk was not given out before: after a change of input the first bytes come again. A decoder must get
+    /// them once, and what follows them must belong to them.
+    fn leave_out(&mut self, mut chunk: Bytes) -> Result<Bytes, HlsError> {
+        let missing = self.delivered.len - self.again.len;
+        if missing > 0 {
+            let known = chunk.split_to(chunk.len().min(usize::try_from(missing).unwrap_or(usize::MAX)));
+            self.again.add(&known);
+            if self.again.len == self.delivered.len
+                && self.again.crc.clone().finalize() != self.delivered.crc.clone().finalize()
+            {
+                return Err(self.changed());
+            }
+        }
+        if !chunk.is_empty() {
+            self.delivered.add(&chunk);
+            self.again = self.delivered.clone();
+        }
+        Ok(chunk)
+    }
+
+    fn changed(&self) -> HlsError {
+        HlsError::Changed {
+            resource: self.resource.clone(),
         }
     }
 
@@ -157,15 +219,49 @@ impl ResourceReader {
         context: &mut FetchContext,
         error: CacheError,
     ) -> Result<(), HlsError> {
-        if self.delivered == 0 {
+        if self.delivered.len == 0 {
             context.unread_entry_failed(&self.resource, error)?;
         } else {
             context.entry_failed(&self.resource, error)?;
         }
-        let network = NetworkInput::open(fetcher, context, &self.resource, &self.media).await?;
+        let response = send(fetcher, context, &self.resource, &self.media).await?;
+        self.begin(fetcher, context, response).await
+    }
+
+    /// Asks for the resource again, because its response has broken with `error` and cannot be resumed: there is no validator
+    /// that would prove the rest to be of the same file (fault W8).
+    async fn begin_again(
+        &mut self,
+        fetcher: &Fetcher,
+        context: &mut FetchContext,
+        error: NetError,
+    ) -> Result<(), HlsError> {
+        self.failures += 1;
+        let again = match &mut self.input {
+            Input::Network(network) => network.body.again(&error, self.failures).await,
+            Input::Cache(_) => None,
+        };
+        let Some(response) = again else {
+            return Err(HlsError::media(&self.resource)(error));
+        };
+        let response = response.map_err(HlsError::media(&self.resource))?;
+        self.begin(fetcher, context, response).await
+    }
+
+    /// Reads `response` from the resource's first byte on. What was given out is left out.
+    async fn begin(
+        &mut self,
+        fetcher: &Fetcher,
+        context: &mut FetchContext,
+        response: Response,
+    ) -> Result<(), HlsError> {
+        let opened = NetworkInput::new(fetcher, context, &self.resource, &self.media, response).await;
+        let (network, candidate) = opened?;
         self.input = Input::Network(Box::new(network));
-        // The new input starts at the resource's first byte. `delivered` stays, and says what to cut off.
+        // Behind the first byte the checksum is the judge.
+        self.candidate = Some(candidate).filter(|_| self.delivered.len == 0);
         self.position = 0;
+        self.again = Sum::default();
         Ok(())
     }
 
@@ -211,56 +307,54 @@ impl ResourceReader {
     }
 }
 
+/// Asks for the resource's bytes.
+async fn send(
+    fetcher: &Fetcher,
+    context: &mut FetchContext,
+    resource: &Resource,
+    media: &MediaResource,
+) -> Result<Response, HlsError> {
+    let locator = &media.locator;
+    let mut request = fetcher.request(locator.url.clone());
+    if let Some(range) = &locator.range {
+        request = request.range(ByteRange::new(range.start, range.end));
+    }
+    let sent = fetcher.send(context, resource, request).await;
+    sent.map_err(|error| match error {
+        // A status of success that stands for no bytes.
+        HlsError::Network { source, .. } => HlsError::media(resource)(source),
+        other => other,
+    })
+}
+
 impl NetworkInput {
-    async fn open(
+    async fn new(
         fetcher: &Fetcher,
         context: &mut FetchContext,
         resource: &Resource,
         media: &MediaResource,
-    ) -> Result<Self, HlsError> {
-        let locator = &media.locator;
-        let mut request = fetcher.request(locator.url.clone());
-        if let Some(range) = &locator.range {
-            request = request.range(ByteRange::new(range.start, range.end));
-        }
-        let response = fetcher.send(context, resource, request).await?;
-        let mut body = response.into_body();
-        // Looked at before a byte is given out or written. A login page with status 200 would otherwise be played, and kept
-        // as the segment for ever (faults D3, E15).
-        let mut first = Bytes::new();
-        // One chunk is enough as a rule, and is then not copied.
-        while first.len() < SNIFFED {
-            let Some(chunk) = body.try_next().await.map_err(HlsError::network(resource))? else {
-                break;
-            };
-            first = if first.is_empty() {
-                chunk
-            } else {
-                join(&first, &chunk)
-            };
-        }
-        if is_web_page(&first) {
-            return Err(HlsError::NotMedia {
-                resource: resource.clone(),
-                begins: playlist::beginning(&String::from_utf8_lossy(&first)),
-            });
-        }
-        Ok(Self {
-            body,
-            first: Some(first).filter(|first| !first.is_empty()),
+        response: Response,
+    ) -> Result<(Self, Candidate), HlsError> {
+        let start = media.locator.range.as_ref().map_or(0, |range| range.start);
+        let candidate = fetcher.params.access.judge.head(&response, start);
+        let candidate = candidate.map_err(|source| HlsError::NotMedia {
+            resource: resource.clone(),
+            source,
+        })?;
+        let network = Self {
+            announced: response.content_length(),
+            body: response.into_body(),
             writer: writer(fetcher, context, resource, &media.path).await,
-        })
+        };
+        Ok((network, candidate))
     }
 
     async fn next(
         &mut self,
         context: &mut FetchContext,
         resource: &Resource,
-    ) -> Result<Option<Bytes>, HlsError> {
-        let chunk = match self.first.take() {
-            None => self.body.try_next().await.map_err(HlsError::network(resource))?,
-            first => first,
-        };
+    ) -> Result<Option<Bytes>, NetError> {
+        let chunk = self.body.try_next().await?;
         // Written before it is given out, so that the cache is never behind what a decoder has. A write that fails ends the
         // keeping, not the playing (C16).
         if let (Some(chunk), Some(writer)) = (&chunk, &mut self.writer)
@@ -289,61 +383,6 @@ async fn writer(
         Err(error) => {
             context.bypass(resource, Bypass::Refused(error));
             None
-        }
-    }
-}
-
-fn join(first: &[u8], second: &[u8]) -> Bytes {
-    let mut joined = BytesMut::with_capacity(first.len() + second.len());
-    joined.extend_from_slice(first);
-    joined.extend_from_slice(second);
-    joined.freeze()
-}
-
-/// Whether a web page begins so. No media container and no elementary stream does (faults D3, E15).
-fn is_web_page(first: &[u8]) -> bool {
-    let text = first
-        .strip_prefix(b"\xef\xbb\xbf")
-        .unwrap_or(first)
-        .trim_ascii_start();
-    [
-        b"<!doctype html".as_slice(),
-        b"<html",
-        b"<head",
-        b"<body",
-        b"<?xml",
-    ]
-    .iter()
-    .any(|start| {
-        text.get(..start.len())
-            .is_some_and(|head| head.eq_ignore_ascii_case(start))
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// E15.
-    #[test]
-    fn a_web_page_is_told_from_media() {
-        for page in [
-            "<!DOCTYPE html>",
-            "\u{feff}\r\n <HTML lang=en>",
-            "<?xml version=\"1.0\"?><Error>",
-        ] {
-            assert!(is_web_page(page.as_bytes()), "{page}");
-        }
-        for media in [
-            b"".as_slice(),
-            b"<",
-            b"\0\0\0\x1cftypiso5",
-            b"ID3\x04",
-            b"G@\x11\x10",
-            b"\xff\xf1\x50\x80",
-            b"fLaC",
-        ] {
-            assert!(!is_web_page(media));
         }
     }
 }

@@ -121,6 +121,19 @@ impl Judge {
         }
     }
 
+    /// What was judged before it was kept: it is media, whatever it looks like, unless it is empty.
+    #[cfg(feature = "hls")]
+    pub(crate) fn kept(url: &Url) -> Candidate {
+        Candidate {
+            judge: Self::new(|_| Verdict::Media),
+            url: url.clone(),
+            status: 200,
+            content_type: None,
+            position: 0,
+            start: Vec::new(),
+        }
+    }
+
     /// Judges the head of a response, whose status the client has judged already. An announced length of zero is final; all
     /// else waits for the bytes.
     ///
@@ -173,11 +186,18 @@ impl Candidate {
             .is_some_and(signature::is_foreign_type)
     }
 
+    /// Whether the bytes so far carry a signature that chance does not make. Bytes decrypted with a wrong key do not.
+    #[cfg(feature = "hls")]
+    pub(crate) fn is_known_format(&self) -> bool {
+        signature::is_known_format(&self.start)
+    }
+
     /// Judges by the type alone, where the bytes come from the middle of the file.
     ///
     /// # Errors
     ///
     /// [`NotMedia`].
+    #[cfg(feature = "file")]
     pub(crate) fn judge_type(&self) -> Result<(), NotMedia> {
         if self.is_suspect() {
             self.ask_app(Some(NotMediaReason::ContentType))

@@ -19,27 +19,16 @@
 mod access;
 mod bypass;
 mod entry_names;
-#[cfg_attr(
-    not(feature = "file"),
-    allow(dead_code, reason = "segments are not judged yet")
-)]
 mod judge;
 mod mode;
 mod origin;
-#[cfg_attr(
-    not(feature = "file"),
-    allow(dead_code, reason = "segments are not judged yet")
-)]
 mod signature;
 
 pub use access::Access;
 pub(crate) use access::SourceHeaders;
 pub use bypass::Bypass;
 pub use entry_names::EntryNames;
-#[cfg(feature = "file")]
-pub(crate) use judge::Candidate;
-#[cfg(feature = "file")]
-pub(crate) use judge::Judge;
+pub(crate) use judge::{Candidate, Judge};
 pub use judge::{NotMedia, NotMediaReason, Received, Verdict};
 pub use mode::OpenMode;
 pub use origin::Origin;

@@ -98,6 +98,14 @@ pub(super) fn of(start: &[u8], is_all: bool) -> Signature {
 }
 
 fn is_media(start: &[u8]) -> bool {
+    // Eleven set bits: the sync word of MPEG audio and of ADTS.
+    let is_frame = start.first() == Some(&0xff) && start.get(1).is_some_and(|second| second & 0xe0 == 0xe0);
+    is_frame || is_known_format(start)
+}
+
+/// Whether the bytes begin as a container or a tag does. A sync word alone does not count: one in two thousand random starts
+/// has it.
+pub(super) fn is_known_format(start: &[u8]) -> bool {
     if MEDIA.iter().any(|mark| start.starts_with(mark)) {
         return true;
     }
@@ -112,9 +120,7 @@ fn is_media(start: &[u8]) -> bool {
         .any(|known| name == *known)
     });
     let is_ts = start.first() == Some(&0x47) && start.get(188) == Some(&0x47);
-    // Eleven set bits: the sync word of MPEG audio and of ADTS.
-    let is_frame = start.first() == Some(&0xff) && start.get(1).is_some_and(|second| second & 0xe0 == 0xe0);
-    is_box || is_ts || is_frame
+    is_box || is_ts
 }
 
 /// Printable UTF-8. The last character may be cut off, unless this is all.

@@ -134,7 +134,7 @@ impl Body {
     }
 
     /// Sends the whole request again after a wait, if `error` may pass and the body cannot be resumed.
-    pub(super) async fn again(
+    pub(crate) async fn again(
         &mut self,
         error: &NetError,
         failures: u32,

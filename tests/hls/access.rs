@@ -61,7 +61,7 @@ fn a_track_kept_under_one_token_plays_under_another() {
     ] {
         let server = Server::empty().unwrap();
         let cache = Cache::new();
-        let params = || cache.params().entry_names(names.clone());
+        let params = || cache.word_params().entry_names(names.clone());
         let yesterday = signed(&server, "old");
         assert_eq!(play(&yesterday, params(), online()).whole().bytes, b"i0s0s1");
         let requests = server.requests().len();
@@ -81,7 +81,7 @@ fn a_track_kept_under_one_token_plays_under_another() {
         server.stop();
         assert_eq!(play(&today, params(), offline()).whole().bytes, b"i0s0s1");
         // The whole URL, which is the default, is another name each day.
-        let tape = play(&today, cache.params(), offline());
+        let tape = play(&today, cache.word_params(), offline());
         assert!(tape.failed().is_offline_miss());
     }
 }
@@ -97,7 +97,7 @@ fn signed_segments_are_found_without_their_query() {
         format!("{}?sig={token}", track.server.url("/t/signed.m3u8"))
     };
     let cache = Cache::new();
-    let params = || cache.params().entry_names(EntryNames::without_query());
+    let params = || cache.word_params().entry_names(EntryNames::without_query());
     let first = list(1);
     assert_eq!(play(&first, params(), online()).whole().bytes, track.bytes());
     // The playlist in the cache still has the signatures of the first day.
@@ -135,7 +135,9 @@ fn two_resources_of_a_playlist_under_one_name_are_refused() {
         let server = Server::empty().unwrap();
         let text = format!("#EXTM3U\n{lines}#EXT-X-ENDLIST");
         server.serve_bytes("/list.m3u8", text.into_bytes());
-        let params = Cache::new().params().entry_names(EntryNames::without_query());
+        let params = Cache::new()
+            .word_params()
+            .entry_names(EntryNames::without_query());
         let tape = play(&server.url("/list.m3u8"), params, online());
         let HlsError::SameName { first, second } = tape.failed() else {
             panic!("{lines}: {:?}", tape.error)
@@ -155,7 +157,7 @@ fn two_playlists_under_one_name_are_refused_whichever_plays() {
     server.serve_bytes("/l.m3u8", *b"#EXTM3U\n#EXTINF:6,\ns\n#EXT-X-ENDLIST");
     server.serve_bytes("/s", *b"s");
     let play = |names: EntryNames| {
-        let params = Cache::new().params().entry_names(names);
+        let params = Cache::new().word_params().entry_names(names);
         play(
             &server.url("/m.m3u8"),
             params.variant(VariantChoice::Lowest),
@@ -182,7 +184,9 @@ fn one_resource_named_twice_is_no_conflict() {
         server.serve_bytes(format!("/{name}"), name.as_bytes());
     }
     server.serve_bytes("/r", *b"12");
-    let params = Cache::new().params().entry_names(EntryNames::without_query());
+    let params = Cache::new()
+        .word_params()
+        .entry_names(EntryNames::without_query());
     let tape = play(&server.url("/list.m3u8"), params, online()).whole();
     assert_eq!(tape.bytes, b"isis12");
 }
@@ -201,7 +205,7 @@ fn headers_of_a_source_go_to_its_own_host_only() {
     track.server.serve_bytes("/t/two.m3u8", list.into_bytes());
     let cache = Cache::new();
     let params = cache
-        .params()
+        .word_params()
         .header("authorization", "s3cret")
         .header("x-license", "of the source")
         .key_header("x-license", "of the key");
@@ -235,7 +239,7 @@ fn headers_of_a_source_do_not_follow_a_redirect() {
         "/t/1.ts",
         Rule::new().redirect(302, elsewhere.server.url("/t/1.ts")),
     );
-    let params = Cache::new().params().header("x-token", "s3cret");
+    let params = Cache::new().word_params().header("x-token", "s3cret");
     assert_eq!(play(&track.list(), params, online()).whole().bytes, track.bytes());
     let sent = |server: &Server| {
         let requests = server.requests();
@@ -272,7 +276,7 @@ fn without_a_cache_nothing_is_kept() {
 fn without_a_client_only_what_is_kept_plays() {
     let track = Track::encrypted(&[1000, 2000]);
     let cache = Cache::new();
-    play(&track.list(), cache.params(), online()).whole();
+    play(&track.list(), cache.word_params(), online()).whole();
     let params = || HlsParams::with_access(Access::default().cache(cache.cache.clone()));
     for mode in [online(), offline()] {
         assert_eq!(play(&track.list(), params(), mode).whole().bytes, track.bytes());

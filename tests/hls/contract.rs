@@ -35,7 +35,7 @@ fn keeps_the_contract(track: Track) {
 
 #[test]
 fn a_plain_track_keeps_the_contract() {
-    keeps_the_contract(Track::plain(&[5000, 1, 0, 40_000]));
+    keeps_the_contract(Track::plain(&[5000, 1, 2, 40_000]));
 }
 
 #[test]

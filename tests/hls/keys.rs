@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::{fs, path::Path};
 
 use bytes::Bytes;
+use futures_lite::future;
+use kithara::cache::{AssetId, CachePath};
 use kithara::hls::{CryptError, HlsError, HlsParams, HlsSource, KeyRejected, ResourceKind};
 use kithara::stream::Source;
 use kithara_test_support::Rule;
@@ -225,14 +227,12 @@ fn a_processor_may_refuse() {
     );
 }
 
-/// A wrong key shows in the padding, at the end of the first segment at the latest: no ciphertext, no clean end, and neither
-/// the key nor the segment stays in the cache.
+/// H17: a wrong key shows in the padding of the last block, before a byte is given out; neither the key nor the segment stays
+/// in the cache.
 #[test]
 fn a_wrong_key_is_an_error_and_is_not_kept() {
     let track = Track::encrypted(&[1000, 1000]);
-    track
-        .server
-        .rule("/t/key", Rule::new().first(1).answer(200, [9; 16]));
+    let wrong = track.server.rule("/t/key", Rule::new().answer(200, [9; 16]));
     let cache = Cache::new();
     let tape = play(&track.list(), cache.params(), online());
     let HlsError::Decrypt {
@@ -242,13 +242,69 @@ fn a_wrong_key_is_an_error_and_is_not_kept() {
     else {
         panic!("{:?}", tape.error)
     };
-    assert!(tape.bytes.len() < 1008);
-    let ciphertext = encrypt(&track.segments[0], KEY, 0);
-    assert!(!tape.bytes.windows(16).any(|window| window == &ciphertext[..16]));
+    assert!(tape.bytes.is_empty());
+    // Once more each, in case one of the two was stale.
+    assert_eq!((track.requests("/t/key"), track.requests("/t/0.ts")), (2, 2));
+    wrong.remove();
     assert_eq!(
         play(&track.list(), cache.params(), online()).whole().bytes,
         track.bytes()
     );
+}
+
+/// W35: a key server that puts a new key under the old URL, that answers with 16 bytes of JSON or with another track's key:
+/// no noise, and the right key once it is there.
+#[test]
+fn w35_a_stale_key_is_seen_before_noise_and_fetched_again() {
+    let other: [u8; 16] = *b"fifteen letters!";
+    for first in [other, *br#"{"error":"late"}"#, [0; 16]] {
+        let track = Track::encrypted(&[1000, 70_000]);
+        track
+            .server
+            .rule("/t/key", Rule::new().first(1).answer(200, first));
+        let cache = Cache::new();
+        let tape = play(&track.list(), cache.params(), online()).whole();
+        assert_eq!(tape.bytes, track.bytes());
+        track.server.stop();
+        let tape = play(&track.list(), cache.params(), offline()).whole();
+        assert_eq!(tape.bytes, track.bytes());
+    }
+    // Kept under the old URL, from an earlier session.
+    let track = Track::encrypted(&[1000, 70_000]);
+    let cache = Cache::new();
+    play(&track.list(), cache.params(), online()).whole();
+    for (index, plain) in track.segments.iter().enumerate() {
+        let anew = encrypt(plain, other, index as u128);
+        track.server.serve_bytes(format!("/t/{index}.ts"), anew);
+        let path = CachePath::from_url(&url(&track.server.url(&format!("/t/{index}.ts"))));
+        future::block_on(
+            cache
+                .cache
+                .remove_entry(&AssetId::from_url(&url(&track.list())), &path),
+        )
+        .unwrap();
+    }
+    track.server.serve_bytes("/t/key", other);
+    let tape = play(&track.list(), cache.params(), online()).whole();
+    assert_eq!(tape.bytes, track.bytes());
+}
+
+/// W70: what is said to be encrypted and is clear is refused by its length, before a byte of noise.
+#[test]
+fn w70_clear_media_said_to_be_encrypted_is_refused_by_its_length() {
+    for (index, length) in [(0, 1003), (0, 7), (1, 1003)] {
+        let track = Track::encrypted(&[1000, 1000]);
+        let clear = vec![0x47; length];
+        track.server.serve_bytes(format!("/t/{index}.ts"), clear);
+        let cache = Cache::new();
+        let tape = play(&track.list(), cache.params(), online());
+        let HlsError::Decrypt { source, .. } = tape.failed() else {
+            panic!("{:?}", tape.error)
+        };
+        let length = length as u64;
+        assert_eq!(*source, CryptError::Length { length });
+        assert_eq!(tape.bytes, track.bytes()[..index * 1000]);
+    }
 }
 
 /// H4: bad padding and a length that is no multiple of 16, from the server: typed, and not kept.

@@ -21,6 +21,8 @@
 //! | D11 | `playlists`: redirects, offline too |
 //! | W6 | `access` |
 //! | W34 | `playlists` |
+//! | W35, W70 | `keys` |
+//! | W1–W3, W8 | `world` |
 #![cfg(feature = "hls")]
 #![allow(
     clippy::unwrap_used,
@@ -57,3 +59,4 @@ mod playlists;
 mod rig;
 mod seeking;
 mod sessions;
+mod world;

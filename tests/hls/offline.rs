@@ -20,7 +20,7 @@ fn missing(tape: &Tape) -> ResourceKind {
 #[test]
 fn an_empty_cache_is_a_miss_without_a_connection() {
     let track = Track::plain(&[1000]);
-    let tape = play(&track.list(), Cache::new().params(), offline());
+    let tape = play(&track.list(), Cache::new().word_params(), offline());
     assert_eq!(missing(&tape), ResourceKind::Playlist);
     assert_eq!(track.server.connections(), 0);
 }
@@ -35,13 +35,13 @@ fn each_kind_of_resource_is_missed_by_name() {
     ] {
         let track = Track::encrypted(&[1000, 1000]);
         let cache = Cache::new();
-        play(&track.list(), cache.params(), online()).whole();
+        play(&track.list(), cache.word_params(), online()).whole();
         let connections = track.server.connections();
         let resource =
             kithara::cache::CachePath::from_url(&crate::rig::url(&track.server.url(&format!("/t/{path}"))));
         let asset = kithara::cache::AssetId::from_url(&crate::rig::url(&track.list()));
         futures_lite::future::block_on(cache.cache.remove_entry(&asset, &resource)).unwrap();
-        let tape = play(&track.list(), cache.params(), offline());
+        let tape = play(&track.list(), cache.word_params(), offline());
         assert_eq!((missing(&tape), tape.bytes.len()), (kind, delivered));
         assert_eq!(track.server.connections(), connections);
     }
@@ -84,7 +84,7 @@ fn the_choice_of_a_variant_is_kept_online() {
         (VariantChoice::Lowest, 2),
         (VariantChoice::Index(1), 1),
     ] {
-        let tape = play(&url, Cache::new().params().variant(choice), online()).whole();
+        let tape = play(&url, Cache::new().word_params().variant(choice), online()).whole();
         assert_eq!(
             heard(&tape),
             format!("variant {variant} segment 0;variant {variant} segment 1;")
@@ -93,7 +93,7 @@ fn the_choice_of_a_variant_is_kept_online() {
     }
     let tape = play(
         &url,
-        Cache::new().params().variant(VariantChoice::Index(3)),
+        Cache::new().word_params().variant(VariantChoice::Index(3)),
         online(),
     );
     assert!(matches!(
@@ -108,10 +108,10 @@ fn offline_takes_a_variant_that_is_whole() {
     let server = tree();
     let url = server.url("/master.m3u8");
     let cache = Cache::new();
-    play(&url, cache.params().variant(VariantChoice::Lowest), online()).whole();
+    play(&url, cache.word_params().variant(VariantChoice::Lowest), online()).whole();
     // The first one, all but its last segment.
     server.rule("/v0/1.ts", kithara_test_support::Rule::new().answer(404, ""));
-    assert!(play(&url, cache.params(), online()).failed().is_not_found());
+    assert!(play(&url, cache.word_params(), online()).failed().is_not_found());
     server.stop();
     for choice in [
         VariantChoice::First,
@@ -119,17 +119,25 @@ fn offline_takes_a_variant_that_is_whole() {
         VariantChoice::Lowest,
         VariantChoice::Index(2),
     ] {
-        let tape = play(&url, cache.params().variant(choice), offline()).whole();
+        let tape = play(&url, cache.word_params().variant(choice), offline()).whole();
         assert_eq!(
             heard(&tape),
             "variant 2 segment 0;variant 2 segment 1;",
             "{choice:?}"
         );
     }
-    let tape = play(&url, cache.params().variant(VariantChoice::Index(0)), offline());
+    let tape = play(
+        &url,
+        cache.word_params().variant(VariantChoice::Index(0)),
+        offline(),
+    );
     assert_eq!(missing(&tape), ResourceKind::Segment { media_sequence: 1 });
     assert_eq!(heard(&tape), "variant 0 segment 0;");
-    let tape = play(&url, cache.params().variant(VariantChoice::Index(1)), offline());
+    let tape = play(
+        &url,
+        cache.word_params().variant(VariantChoice::Index(1)),
+        offline(),
+    );
     assert_eq!(missing(&tape), ResourceKind::Playlist);
 }
 
@@ -141,11 +149,19 @@ fn offline_without_a_whole_variant_plays_the_preferred_one() {
     let cache = Cache::new();
     server.rule("/v1/1.ts", kithara_test_support::Rule::new().answer(404, ""));
     assert!(
-        play(&url, cache.params().variant(VariantChoice::Highest), online())
-            .failed()
-            .is_not_found()
+        play(
+            &url,
+            cache.word_params().variant(VariantChoice::Highest),
+            online()
+        )
+        .failed()
+        .is_not_found()
     );
-    let tape = play(&url, cache.params().variant(VariantChoice::Highest), offline());
+    let tape = play(
+        &url,
+        cache.word_params().variant(VariantChoice::Highest),
+        offline(),
+    );
     assert_eq!(heard(&tape), "variant 1 segment 0;");
     missing(&tape);
 }
@@ -160,13 +176,16 @@ fn a_variant_without_its_key_is_not_whole() {
     server.serve_bytes("/v0/0.ts", crate::rig::encrypt(b"variant 0", crate::rig::KEY, 0));
     let url = server.url("/master.m3u8");
     let cache = Cache::new();
-    play(&url, cache.params(), online()).whole();
-    play(&url, cache.params().variant(VariantChoice::Lowest), online()).whole();
-    assert_eq!(heard(&play(&url, cache.params(), offline()).whole()), "variant 0");
+    play(&url, cache.word_params(), online()).whole();
+    play(&url, cache.word_params().variant(VariantChoice::Lowest), online()).whole();
+    assert_eq!(
+        heard(&play(&url, cache.word_params(), offline()).whole()),
+        "variant 0"
+    );
     let asset = kithara::cache::AssetId::from_url(&crate::rig::url(&url));
     let key = kithara::cache::CachePath::from_url(&crate::rig::url(&server.url("/v0/key")));
     futures_lite::future::block_on(cache.cache.remove_entry(&asset, &key)).unwrap();
-    assert!(heard(&play(&url, cache.params(), offline()).whole()).starts_with("variant 2"));
+    assert!(heard(&play(&url, cache.word_params(), offline()).whole()).starts_with("variant 2"));
 }
 
 /// The asset is the URL's without its query, or the caller's own.
@@ -175,17 +194,17 @@ fn the_asset_is_the_callers_if_given() {
     let track = Track::plain(&[1000]);
     let asset = kithara::cache::AssetId::from_key("track 7").unwrap();
     let cache = Cache::new();
-    play(&track.list(), cache.params().asset(asset.clone()), online()).whole();
+    play(&track.list(), cache.word_params().asset(asset.clone()), online()).whole();
     let assets = futures_lite::future::block_on(cache.cache.assets()).unwrap();
     assert_eq!(assets.len(), 1);
     assert_eq!(
-        play(&track.list(), cache.params().asset(asset), offline())
+        play(&track.list(), cache.word_params().asset(asset), offline())
             .whole()
             .bytes,
         track.bytes()
     );
     assert!(
-        play(&track.list(), cache.params(), offline())
+        play(&track.list(), cache.word_params(), offline())
             .failed()
             .is_offline_miss()
     );

@@ -1,6 +1,7 @@
 //! Who gets which headers: a playlist may name any host (N10).
 
 use kithara::hls::HlsParams;
+use kithara::media::{Access, Verdict};
 use kithara_test_support::Server;
 
 use crate::rig::{Cache, builder, files_below, offline, online, play, url};
@@ -42,7 +43,7 @@ fn w16_credentials_of_the_source_hold_for_urls_of_its_origin() {
     source.set_username("user").unwrap();
     source.set_password(Some("secret")).unwrap();
     let cache = Cache::new();
-    let tape = play(source.as_str(), cache.params(), online()).whole();
+    let tape = play(source.as_str(), cache.word_params(), online()).whole();
     assert_eq!(tape.bytes, b"aabbcc");
     let basic = Some("Basic dXNlcjpzZWNyZXQ=".to_owned());
     assert!(
@@ -69,7 +70,7 @@ fn w16_credentials_do_not_reach_the_disk() {
     let cache = Cache::new();
     for _ in 0..2 {
         assert_eq!(
-            play(source.as_str(), cache.params(), online()).whole().bytes,
+            play(source.as_str(), cache.word_params(), online()).whole().bytes,
             b"aa"
         );
     }
@@ -80,7 +81,9 @@ fn w16_credentials_do_not_reach_the_disk() {
         .count();
     assert_eq!(segments, 1);
     assert_eq!(
-        play(source.as_str(), cache.params(), offline()).whole().bytes,
+        play(source.as_str(), cache.word_params(), offline())
+            .whole()
+            .bytes,
         b"aa"
     );
     let basic = Some("Basic dXNlcjpzZWNyZXQtd29yZA==".to_owned());
@@ -103,7 +106,8 @@ fn w17_each_host_of_a_playlist_gets_its_own_headers() {
         .build()
         .unwrap();
     let cache = Cache::new();
-    let params = HlsParams::new(of_client, cache.cache.clone()).header("authorization", "source");
+    let access = Access::new(of_client, cache.cache.clone()).judge(|_| Verdict::Media);
+    let params = HlsParams::with_access(access).header("authorization", "source");
     assert_eq!(play(&source, params, online()).whole().bytes, b"aacc");
     let own = Some("source".to_owned());
     assert!(authorizations(&server).iter().all(|(_, value)| *value == own));

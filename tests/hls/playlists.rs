@@ -15,7 +15,7 @@ fn refused(body: &str) -> PlaylistError {
     let server = Server::empty().unwrap();
     let cache = Cache::new();
     let url = serve(&server, "/list.m3u8", body);
-    let tape = play(&url, cache.params(), online());
+    let tape = play(&url, cache.word_params(), online());
     let kept = future::block_on(cache.cache.assets()).unwrap();
     assert!(kept.iter().all(|asset| asset.files == 0), "{kept:?}");
     match tape.error {
@@ -62,7 +62,7 @@ fn a_multivariant_playlist_in_another_is_refused() {
         "/b.m3u8",
         "#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1\na.m3u8\n",
     );
-    let tape = play(&url, Cache::new().params(), online());
+    let tape = play(&url, Cache::new().word_params(), online());
     assert!(matches!(
         tape.failed(),
         HlsError::Playlist {
@@ -76,11 +76,11 @@ fn a_multivariant_playlist_in_another_is_refused() {
 #[test]
 fn a_refused_playlist_is_a_network_error() {
     let server = Server::empty().unwrap();
-    let tape = play(&server.url("/none.m3u8"), Cache::new().params(), online());
+    let tape = play(&server.url("/none.m3u8"), Cache::new().word_params(), online());
     assert!(tape.failed().is_not_found(), "{}", chain(tape.failed()));
     let address = server.url("/none.m3u8");
     server.stop();
-    let tape = play(&address, Cache::new().params(), online());
+    let tape = play(&address, Cache::new().word_params(), online());
     assert!(tape.failed().is_transient(), "{}", chain(tape.failed()));
 }
 
@@ -101,7 +101,7 @@ fn the_chosen_rendition_is_played_and_no_other() {
         );
         serve(&server, &format!("/{name}.ts"), name);
     }
-    let tape = play(&url, Cache::new().params(), online()).whole();
+    let tape = play(&url, Cache::new().word_params(), online()).whole();
     assert_eq!(tape.bytes, b"de");
     let HlsControl::VariantApplied {
         rendition,
@@ -116,7 +116,7 @@ fn the_chosen_rendition_is_played_and_no_other() {
         (rendition.as_deref(), codecs.as_deref(), *bandwidth),
         (Some("Deutsch"), Some("avc1,mp4a"), 9)
     );
-    let tape = play(&url, Cache::new().params().audio_language("en"), online()).whole();
+    let tape = play(&url, Cache::new().word_params().audio_language("en"), online()).whole();
     assert_eq!(tape.bytes, b"en");
     assert_eq!(server.log().to("/video*").count(), 0);
     assert_eq!(
@@ -155,7 +155,7 @@ fn gaps_and_discontinuities_are_told_in_order() {
         ]
     };
     for (mode, origin) in [(online(), "fetched"), (offline(), "cached")] {
-        let tape = play(&url, cache.params(), mode).whole();
+        let tape = play(&url, cache.word_params(), mode).whole();
         assert_eq!(tape.bytes, b"i0s0i1s2i0s4s5");
         assert_eq!(tape.story, story(origin));
     }
@@ -227,7 +227,7 @@ fn the_same_section_comes_again_after_a_discontinuity() {
         let url = serve(&server, "/list.m3u8", &format!("#EXTM3U\n{lines}#EXT-X-ENDLIST"));
         let cache = Cache::new();
         for mode in [online(), offline()] {
-            let tape = play(&url, cache.params(), mode).whole();
+            let tape = play(&url, cache.word_params(), mode).whole();
             assert_eq!(String::from_utf8(tape.bytes).unwrap(), bytes, "{lines}");
             let told = tape.story.join(", ");
             assert_eq!(
@@ -254,12 +254,18 @@ fn a_redirected_playlist_resolves_where_it_came_from() {
     let cache = Cache::new();
     for start in ["/short", "/master.m3u8"] {
         let url = track.server.url(start);
-        assert_eq!(play(&url, cache.params(), online()).whole().bytes, track.bytes());
+        assert_eq!(
+            play(&url, cache.word_params(), online()).whole().bytes,
+            track.bytes()
+        );
     }
     let addresses = [track.server.url("/short"), track.server.url("/master.m3u8")];
     track.server.stop();
     for url in addresses {
-        assert_eq!(play(&url, cache.params(), offline()).whole().bytes, track.bytes());
+        assert_eq!(
+            play(&url, cache.word_params(), offline()).whole().bytes,
+            track.bytes()
+        );
     }
 }
 
@@ -278,7 +284,10 @@ fn queries_stay_where_they_belong() {
     let url = format!("{}?token=1", server.url("/list.m3u8"));
     let cache = Cache::new();
     for mode in [online(), offline()] {
-        assert_eq!(play(&url, cache.params(), mode).whole().bytes, b"onetwothree");
+        assert_eq!(
+            play(&url, cache.word_params(), mode).whole().bytes,
+            b"onetwothree"
+        );
     }
     let paths: Vec<_> = server
         .requests()
@@ -299,7 +308,7 @@ fn a_base_url_is_what_everything_resolves_against() {
     );
     let cache = Cache::new();
     for mode in [online(), offline()] {
-        let params = cache.params().base_url(url(&track.server.url("/t/")));
+        let params = cache.word_params().base_url(url(&track.server.url("/t/")));
         assert_eq!(play(&url_of_master, params, mode).whole().bytes, track.bytes());
     }
 }
@@ -310,13 +319,13 @@ fn a_media_playlist_is_a_track_by_itself() {
     let track = Track::plain(&[10]);
     let first = play(
         &track.list(),
-        Cache::new().params().variant(VariantChoice::Index(0)),
+        Cache::new().word_params().variant(VariantChoice::Index(0)),
         online(),
     );
     assert_eq!(first.whole().bytes, track.bytes());
     let second = play(
         &track.list(),
-        Cache::new().params().variant(VariantChoice::Index(1)),
+        Cache::new().word_params().variant(VariantChoice::Index(1)),
         online(),
     );
     assert!(matches!(
@@ -329,7 +338,7 @@ fn a_media_playlist_is_a_track_by_itself() {
 #[test]
 fn only_playlists_may_be_compressed() {
     let track = Track::encrypted(&[1000]);
-    play(&track.list(), Cache::new().params(), online()).whole();
+    play(&track.list(), Cache::new().word_params(), online()).whole();
     for request in track.server.requests() {
         let expected = if request.path == "/t/list.m3u8" {
             "gzip"
@@ -352,6 +361,6 @@ fn a_sloppy_playlist_plays() {
     let list = "\u{feff}#EXTM3U\r\n\r\n#EXTINF:60 , t\u{c}\r\n\u{c}\r\n  a b.ts\t\r\n#EXT-X-ENDLIST";
     let address = serve(&server, "/list.m3u8", list);
     server.serve_bytes("/a b.ts", *b"bytes");
-    let tape: Tape = play(&address, Cache::new().params(), online()).whole();
+    let tape: Tape = play(&address, Cache::new().word_params(), online()).whole();
     assert_eq!(tape.bytes, b"bytes");
 }

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 
 use crate::rig::{Cache, Track, drain, offline, online, open_at, open_at_time, play, url};
 
-const LENGTHS: [usize; 6] = [5000, 1, 16, 0, 70_000, 4096];
+const LENGTHS: [usize; 6] = [5000, 1, 16, 3, 70_000, 4096];
 
 /// Every interesting position, each from a source that knows nothing yet.
 fn every_edge(track: &Track) {
@@ -176,7 +176,7 @@ fn the_section_in_force_comes_before_the_segment_sought_by_time() {
         server.serve_bytes(format!("/{name}"), name.as_bytes());
     }
     let cache = Cache::new();
-    let source = || HlsSource::new(url(&server.url("/list.m3u8")), cache.params());
+    let source = || HlsSource::new(url(&server.url("/list.m3u8")), cache.word_params());
     for (seconds, bytes, story) in [
         (
             0.0,
@@ -250,7 +250,7 @@ fn a_byte_in_a_section_is_named_as_such() {
         server.serve_bytes(format!("/{name}"), name.as_bytes());
     }
     let cache = Cache::new();
-    let mut source = HlsSource::new(url(&server.url("/list.m3u8")), cache.params());
+    let mut source = HlsSource::new(url(&server.url("/list.m3u8")), cache.word_params());
     future::block_on(drain(open_at(&mut source, 0, &online()))).whole();
     for (position, bytes, story) in [
         (

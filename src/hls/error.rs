@@ -45,7 +45,7 @@ pub enum HlsError {
         /// The resource that was being fetched.
         resource: Resource,
         /// What came instead.
-        source: NotMedia,
+        source: Box<NotMedia>,
     },
     /// A transfer broke in the middle of a resource, and what came when it was asked for again is not what came before.
     Changed {
@@ -136,7 +136,10 @@ impl HlsError {
     pub(super) fn media(resource: &Resource) -> impl FnOnce(NetError) -> Self {
         let resource = resource.clone();
         move |error| match NotMedia::of_status(&error) {
-            Some(source) => Self::NotMedia { resource, source },
+            Some(source) => Self::NotMedia {
+                resource,
+                source: Box::new(source),
+            },
             None => Self::Network {
                 resource,
                 source: error,

@@ -114,8 +114,10 @@ impl PartReader {
                 }
             };
             if let Err(source) = self.judge(plain) {
-                let resource = self.reader.resource.clone();
-                return Err(HlsError::NotMedia { resource, source });
+                return Err(HlsError::NotMedia {
+                    resource: self.reader.resource.clone(),
+                    source: Box::new(source),
+                });
             }
         }
     }

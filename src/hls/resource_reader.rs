@@ -339,7 +339,7 @@ impl NetworkInput {
         let candidate = fetcher.params.access.judge.head(&response, start);
         let candidate = candidate.map_err(|source| HlsError::NotMedia {
             resource: resource.clone(),
-            source,
+            source: Box::new(source),
         })?;
         let network = Self {
             announced: response.content_length(),

@@ -20,6 +20,7 @@
 //! | C5, C6, C7, C13 | `sessions`: what whole sessions leave on the disk, counted there |
 //! | D11 | `playlists`: redirects, offline too |
 //! | W6 | `access` |
+//! | W32 | `parser/lenient` |
 //! | W34 | `playlists` |
 //! | W35, W70 | `keys` |
 //! | W1–W3, W8 | `world` |

@@ -50,8 +50,8 @@ impl KeysInForce {
         variables: &Variables,
         references: &References<'_>,
     ) -> Result<(), PlaylistError> {
-        let attributes = Attributes::parse(line, TAG, value)?;
-        let Some(method) = attributes.enumerated("METHOD") else {
+        let attributes = Attributes::parse(line, TAG, value);
+        let Some(method) = attributes.enumerated("METHOD")? else {
             return attributes.malformed("METHOD is missing");
         };
         // Ends the keys of all formats. A KEYFORMAT beside it means nothing.
@@ -67,7 +67,7 @@ impl KeysInForce {
             Some(uri) if format == IDENTITY => Some(references.resolve(line, TAG, &uri)?),
             _ => None,
         };
-        let iv = match attributes.enumerated("IV") {
+        let iv = match attributes.enumerated("IV")? {
             None => None,
             Some(text) => match number::initialisation_vector(&variables.substitute(line, text)?) {
                 None => return attributes.malformed("IV is not 128 bits in hexadecimal"),

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use super::{
     error::{LiveSnafu, NoSegmentsSnafu, PlaylistError, malformed},
     key::{Encryption, KeyInForce, KeysInForce},
-    lines::{Attributes, Line, Lines},
+    lines::{Attributes, Line, Lines, tolerated},
     number,
     reference::{Locator, References, StartPoint},
     variables::Variables,
@@ -52,6 +52,19 @@ struct Next {
     range: Option<(usize, u64, Option<u64>)>,
     discontinuity: bool,
     gap: bool,
+}
+
+impl Next {
+    /// Tolerates half of a segment: an EXTINF without its URI, or a URI without its EXTINF.
+    ///
+    /// Not where a tag of that one segment was seen: it would then be the next segment's, which would play other bytes.
+    fn check_lost(&self, line: usize, tag: &'static str, problem: &'static str) -> Result<(), PlaylistError> {
+        if self.range.is_some() || self.gap {
+            return malformed(line, tag, problem);
+        }
+        tolerated(line, tag, problem);
+        Ok(())
+    }
 }
 
 struct Parser<'a> {
@@ -105,8 +118,12 @@ impl Parser<'_> {
                     return malformed(line, "EXTINF", "not a duration in seconds");
                 };
                 if let Some((line, _)) = self.next.duration.replace((line, duration)) {
-                    return malformed(line, "EXTINF", "no URI follows");
+                    self.next.check_lost(line, "EXTINF", "no URI follows")?;
                 }
+            }
+            // `#EXTINF 6,`: the URI below it would be taken for a stray line, and its segment would be a hole.
+            name if name.starts_with("INF ") => {
+                return malformed(line, "EXTINF", "no colon before the duration");
             }
             "-X-BYTERANGE" => {
                 let Some((length, offset)) = number::length_and_offset(value.trim_matches('"')) else {
@@ -124,16 +141,28 @@ impl Parser<'_> {
                 self.first_sequence = (line, integer(line, "EXT-X-MEDIA-SEQUENCE", value)?);
             }
             "-X-DISCONTINUITY-SEQUENCE" => {
-                self.discontinuities = integer(line, "EXT-X-DISCONTINUITY-SEQUENCE", value)?;
+                const TAG: &str = "EXT-X-DISCONTINUITY-SEQUENCE";
+                // It only numbers; which segment is discontinuous is said elsewhere.
+                self.discontinuities = integer(line, TAG, value).unwrap_or_else(|_| {
+                    tolerated(line, TAG, "not a decimal integer");
+                    0
+                });
             }
             // Either of the two says that nothing will be added. Without them the playlist may be live.
-            "-X-PLAYLIST-TYPE" => self.complete |= value == "VOD",
-            "-X-ENDLIST" => self.complete = true,
-            "-X-DEFINE" => {
-                self.variables
-                    .define(line, value, self.references.url, self.references.imports)?;
+            "-X-PLAYLIST-TYPE" => {
+                self.complete |= value.trim_matches('"').eq_ignore_ascii_case("VOD");
             }
-            "-X-START" => self.start = Some(StartPoint::parse(line, value)?),
+            "-X-ENDLIST" => self.complete = true,
+            "-X-DEFINE" => self.variables.define(line, value, self.references),
+            "-X-START" => self.start = StartPoint::parse(line, value),
+            // Low-Latency HLS. The segments that the parts make up are named too.
+            "-X-PART" | "-X-PRELOAD-HINT" | "-X-RENDITION-REPORT" => {
+                tolerated(
+                    line,
+                    "EXT-X-PART",
+                    "partial segments are not played by themselves",
+                );
+            }
             // Segments left out, which only a client that asked for an update could fill in.
             "-X-SKIP" => {
                 return malformed(line, "EXT-X-SKIP", "an update, not a playlist");
@@ -149,7 +178,7 @@ impl Parser<'_> {
 
     fn map(&mut self, line: usize, value: &str) -> Result<(), PlaylistError> {
         const TAG: &str = "EXT-X-MAP";
-        let attributes = Attributes::parse(line, TAG, value)?;
+        let attributes = Attributes::parse(line, TAG, value);
         let uri = attributes.required("URI", &self.variables)?;
         let mut locator = self.references.resolve(line, TAG, &uri)?;
         if let Some(text) = attributes.quoted("BYTERANGE", &self.variables)? {
@@ -182,11 +211,11 @@ impl Parser<'_> {
     }
 
     fn segment(&mut self, line: usize, uri: &str) -> Result<(), PlaylistError> {
+        let Some((duration_line, duration)) = self.next.duration else {
+            return self.next.check_lost(line, "URI", "no EXTINF above it");
+        };
         // Taken, so that nothing of it reaches the segment after this one.
         let next = std::mem::take(&mut self.next);
-        let Some((duration_line, duration)) = next.duration else {
-            return malformed(line, "URI", "no EXTINF above it");
-        };
         // Sums of durations are times in the stream. Checked here, they cannot overflow later.
         let Some(total) = self.total.checked_add(duration) else {
             return malformed(duration_line, "EXTINF", "durations beyond 64 bits");
@@ -254,7 +283,7 @@ impl Parser<'_> {
     /// big-endian (RFC 8216, 5.2; fault E4).
     fn finish(self) -> Result<MediaPlaylist, PlaylistError> {
         if let Some((line, _)) = self.next.duration {
-            return malformed(line, "EXTINF", "no URI follows");
+            tolerated(line, "EXTINF", "no URI follows");
         }
         if !self.complete {
             return LiveSnafu.fail();
@@ -285,8 +314,11 @@ impl Parser<'_> {
 }
 
 fn integer(line: usize, tag: &'static str, value: &str) -> Result<u64, PlaylistError> {
-    match number::integer(value) {
-        Some(value) => Ok(value),
-        None => malformed(line, tag, "not a decimal integer"),
+    let Some(whole) = number::whole(value) else {
+        return malformed(line, tag, "not a decimal integer");
+    };
+    if number::integer(value).is_none() {
+        tolerated(line, tag, "an integer with a fraction");
     }
+    Ok(whole)
 }

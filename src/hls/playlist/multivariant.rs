@@ -2,7 +2,7 @@
 
 use super::{
     error::{NoVariantsSnafu, PlaylistError, malformed},
-    lines::{Attributes, Line, Lines},
+    lines::{Attributes, Line, Lines, tolerated},
     reference::{Locator, References, StartPoint},
     variables::Variables,
 };
@@ -55,43 +55,49 @@ impl MultivariantPlaylist {
         for (line, content) in Lines::new(text) {
             match content {
                 Line::Tag("-X-STREAM-INF", value) => {
-                    let attributes = Attributes::parse(line, STREAM_INF, value)?;
+                    let attributes = Attributes::parse(line, STREAM_INF, value);
                     if let Some((line, _)) = pending.replace((line, attributes)) {
-                        return malformed(line, STREAM_INF, "no URI follows");
+                        tolerated(line, STREAM_INF, "no URI follows");
                     }
                 }
                 Line::Tag("-X-MEDIA", value) => playlist.rendition(line, value, references)?,
-                Line::Tag("-X-DEFINE", value) => {
-                    playlist
-                        .variables
-                        .define(line, value, references.url, references.imports)?;
-                }
-                Line::Tag("-X-START", value) => playlist.start = Some(StartPoint::parse(line, value)?),
+                Line::Tag("-X-DEFINE", value) => playlist.variables.define(line, value, references),
+                Line::Tag("-X-START", value) => playlist.start = StartPoint::parse(line, value),
                 // Both kinds in one text: whichever was meant, half of it would be left out.
                 Line::Tag("INF", _) => {
                     return malformed(line, "EXTINF", "a media segment among variant streams");
                 }
+                Line::Tag("-X-I-FRAME-STREAM-INF", _) => {
+                    tolerated(
+                        line,
+                        "EXT-X-I-FRAME-STREAM-INF",
+                        "pictures play no part in the sound",
+                    );
+                }
+                Line::Tag("-X-CONTENT-STEERING", _) => {
+                    tolerated(line, "EXT-X-CONTENT-STEERING", "not followed");
+                }
                 Line::Tag(..) => {}
                 Line::Uri(uri) => {
                     let Some((_, attributes)) = pending.take() else {
-                        return malformed(line, "URI", "no EXT-X-STREAM-INF above it");
+                        tolerated(line, "URI", "no EXT-X-STREAM-INF above it");
+                        continue;
                     };
                     // Before it is resolved: a reference may stand for the whole URI.
                     let uri = playlist.variables.substitute(line, uri)?;
-                    let text = |name| Ok(attributes.quoted(name, &playlist.variables)?.map(Into::into));
                     let variant = VariantStream {
                         locator: references.resolve(line, "URI", &uri)?,
                         // Required by the RFC, and left out by some encoders of one Variant Stream.
-                        bandwidth: attributes.integer("BANDWIDTH")?.unwrap_or(0),
-                        codecs: text("CODECS")?,
-                        audio: text("AUDIO")?,
+                        bandwidth: attributes.integer("BANDWIDTH").unwrap_or(0),
+                        codecs: attributes.advice("CODECS", &playlist.variables).map(Into::into),
+                        audio: attributes.quoted("AUDIO", &playlist.variables)?.map(Into::into),
                     };
                     playlist.variants.push(variant);
                 }
             }
         }
         if let Some((line, _)) = pending {
-            return malformed(line, STREAM_INF, "no URI follows");
+            tolerated(line, STREAM_INF, "no URI follows");
         }
         if playlist.variants.is_empty() {
             return NoVariantsSnafu.fail();
@@ -106,26 +112,29 @@ impl MultivariantPlaylist {
         references: &References<'_>,
     ) -> Result<(), PlaylistError> {
         const TAG: &str = "EXT-X-MEDIA";
-        let attributes = Attributes::parse(line, TAG, value)?;
+        let attributes = Attributes::parse(line, TAG, value);
         // Video, subtitles and closed captions play no part in the sound.
-        if attributes.enumerated("TYPE") != Some("AUDIO") {
+        if attributes.enumerated("TYPE").ok().flatten() != Some("AUDIO") {
             return Ok(());
         }
-        // Absent is NO (RFC 8216, 4.3.4.1).
-        let flag = |name| attributes.enumerated(name) == Some("YES");
+        // Without a group no Variant Stream can name it.
+        let Some(group) = attributes.quoted("GROUP-ID", &self.variables)? else {
+            attributes.tolerated("GROUP-ID is missing");
+            return Ok(());
+        };
         let locator = match attributes.quoted("URI", &self.variables)? {
             Some(uri) => Some(references.resolve(line, TAG, &uri)?),
             None => None,
         };
         self.renditions.push(Rendition {
-            group: attributes.required("GROUP-ID", &self.variables)?.into(),
+            group: group.into(),
             name: attributes
-                .quoted("NAME", &self.variables)?
+                .advice("NAME", &self.variables)
                 .unwrap_or_default()
                 .into(),
-            language: attributes.quoted("LANGUAGE", &self.variables)?.map(Into::into),
-            default: flag("DEFAULT"),
-            autoselect: flag("AUTOSELECT"),
+            language: attributes.advice("LANGUAGE", &self.variables).map(Into::into),
+            default: attributes.flag("DEFAULT"),
+            autoselect: attributes.flag("AUTOSELECT"),
             locator,
         });
         Ok(())

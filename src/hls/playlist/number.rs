@@ -11,6 +11,16 @@ pub(super) fn integer(text: &str) -> Option<u64> {
         .flatten()
 }
 
+/// The whole part of a decimal-integer that an encoder wrote with a fraction (`128000.5`), as players read it.
+pub(super) fn whole(text: &str) -> Option<u64> {
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
+    fraction
+        .bytes()
+        .all(|byte| byte.is_ascii_digit())
+        .then(|| integer(whole))
+        .flatten()
+}
+
 /// A decimal-floating-point (or decimal-integer) in seconds, exact to the nanosecond; what is finer is rounded.
 /// Negative, exponent, empty and too large are `None`.
 pub(super) fn seconds(text: &str) -> Option<Duration> {
@@ -96,6 +106,17 @@ mod tests {
         assert_eq!(integer("18446744073709551615"), Some(u64::MAX));
         for text in ["", "18446744073709551616", "-1", "+1", "1.0", " 1"] {
             assert_eq!(integer(text), None, "{text}");
+        }
+    }
+
+    /// Fault W32.
+    #[test]
+    fn of_a_fraction_the_whole_part_counts() {
+        for (text, value) in [("128000.5", Some(128_000)), ("7", Some(7)), ("7.", Some(7))] {
+            assert_eq!(whole(text), value, "{text}");
+        }
+        for text in ["", ".5", "-1.5", "1.5e3", "1.2.3", "18446744073709551616.0"] {
+            assert_eq!(whole(text), None, "{text}");
         }
     }
 

@@ -73,17 +73,23 @@ pub struct StartPoint {
 }
 
 impl StartPoint {
-    pub(super) fn parse(line: usize, value: &str) -> Result<Self, PlaylistError> {
-        let attributes = Attributes::parse(line, "EXT-X-START", value)?;
-        let text = attributes.enumerated("TIME-OFFSET").unwrap_or_default();
+    /// `None` if it cannot be understood: the tag is advice, and its playlist plays without it.
+    pub(super) fn parse(line: usize, value: &str) -> Option<Self> {
+        let attributes = Attributes::parse(line, "EXT-X-START", value);
+        let text = attributes
+            .enumerated("TIME-OFFSET")
+            .ok()
+            .flatten()
+            .unwrap_or_default();
         let (from_end, magnitude) = text.strip_prefix('-').map_or((false, text), |rest| (true, rest));
-        match number::seconds(magnitude) {
-            Some(offset) => Ok(Self {
-                offset,
-                from_end,
-                precise: attributes.enumerated("PRECISE") == Some("YES"),
-            }),
-            None => attributes.malformed("TIME-OFFSET is not a decimal number"),
-        }
+        let Some(offset) = number::seconds(magnitude) else {
+            attributes.tolerated("TIME-OFFSET is not a decimal number");
+            return None;
+        };
+        Some(Self {
+            offset,
+            from_end,
+            precise: attributes.flag("PRECISE"),
+        })
     }
 }

@@ -3,34 +3,51 @@
 use std::{borrow::Cow, collections::HashMap};
 
 use super::{
-    error::{PlaylistError, UndefinedVariableSnafu},
-    lines::Attributes,
+    error::{PlaylistError, UndefinedVariableSnafu, malformed},
+    lines::{Attributes, tolerated},
+    reference::References,
 };
 use crate::net::Url;
 
 /// The variables defined so far in one playlist.
 ///
+/// A variable that is defined twice with two values has none: what uses it is an error.
+///
 /// No `Debug`: values are often tokens.
 #[derive(Default, Clone)]
-pub(crate) struct Variables(HashMap<String, String>);
+pub(crate) struct Variables(HashMap<String, Option<String>>);
+
+const TAG: &str = "EXT-X-DEFINE";
 
 impl Variables {
+    /// Takes in one EXT-X-DEFINE, or leaves it out if it cannot be understood. A variable that it should have defined is
+    /// missed where it is used, and only there.
+    pub(super) fn define(&mut self, line: usize, value: &str, references: &References<'_>) {
+        if self
+            .try_define(line, value, references.url, references.imports)
+            .is_err()
+        {
+            tolerated(line, TAG, "a definition that cannot be understood");
+        }
+    }
+
     /// Takes in one EXT-X-DEFINE. `url` is where the playlist came from after redirects (QUERYPARAM), `imports` are the
     /// variables of the Multivariant Playlist that led here (IMPORT).
-    pub(super) fn define(
+    fn try_define(
         &mut self,
         line: usize,
         value: &str,
         url: &Url,
         imports: Option<&Variables>,
     ) -> Result<(), PlaylistError> {
-        let attributes = Attributes::parse(line, "EXT-X-DEFINE", value)?;
+        let attributes = Attributes::parse(line, TAG, value);
         let none = Variables::default();
         let (name, value) = if let Some(name) = attributes.quoted("NAME", &none)? {
             (name, attributes.required("VALUE", self)?.into_owned())
         } else if let Some(name) = attributes.quoted("IMPORT", &none)? {
             match imports.and_then(|imports| imports.0.get(name.as_ref())) {
-                Some(value) => (name, value.clone()),
+                Some(None) => return attributes.malformed("an IMPORT of a variable with two values"),
+                Some(Some(value)) => (name, value.clone()),
                 None => {
                     return attributes.malformed("an IMPORT that the multivariant playlist does not define");
                 }
@@ -47,8 +64,13 @@ impl Variables {
         if !is_name(&name) {
             return attributes.malformed("not a variable name");
         }
-        if self.0.insert(name.into_owned(), value).is_some() {
-            return attributes.malformed("a variable defined twice");
+        let known = self
+            .0
+            .entry(name.into_owned())
+            .or_insert_with(|| Some(value.clone()));
+        if known.as_ref() != Some(&value) {
+            // Whichever is taken, half of the URLs made of it may lead to something else.
+            *known = None;
         }
         Ok(())
     }
@@ -62,10 +84,11 @@ impl Variables {
             out.push_str(before);
             match after.split_once('}') {
                 Some((name, tail)) if is_name(name) => {
-                    let Some(value) = self.0.get(name) else {
-                        return UndefinedVariableSnafu { line, name }.fail();
-                    };
-                    out.push_str(value);
+                    match self.0.get(name) {
+                        None => return UndefinedVariableSnafu { line, name }.fail(),
+                        Some(None) => return malformed(line, TAG, "a variable defined twice"),
+                        Some(Some(value)) => out.push_str(value),
+                    }
                     rest = tail;
                 }
                 // Not a reference: it stands for itself.
@@ -101,7 +124,7 @@ mod tests {
     fn defined(lines: &[&str], imports: Option<&Variables>) -> Result<Variables, PlaylistError> {
         let mut variables = Variables::default();
         for (index, line) in lines.iter().enumerate() {
-            variables.define(index + 1, line, &url(), imports)?;
+            variables.try_define(index + 1, line, &url(), imports)?;
         }
         Ok(variables)
     }
@@ -162,6 +185,14 @@ mod tests {
             );
         }
         assert!(defined(&["IMPORT=\"m\""], None).is_err());
-        assert!(defined(&["NAME=\"a\",VALUE=\"1\"", "NAME=\"a\",VALUE=\"2\""], None).is_err());
+        let one = "NAME=\"a\",VALUE=\"1\"";
+        let twice = defined(&[one, "NAME=\"a\",VALUE=\"2\""], None).unwrap();
+        assert!(matches!(
+            twice.substitute(9, "{$a}"),
+            Err(PlaylistError::Malformed { line: 9, .. })
+        ));
+        assert!(defined(&["IMPORT=\"a\""], Some(&twice)).is_err());
+        let same = defined(&[one, one], None).unwrap();
+        assert_eq!(same.substitute(1, "{$a}").unwrap(), "1");
     }
 }

@@ -4,6 +4,8 @@
 
 #[cfg(any(feature = "cache", feature = "tls"))]
 use std::cell::Cell;
+#[cfg(feature = "file")]
+use std::collections::VecDeque;
 #[cfg(feature = "net")]
 use std::io;
 #[cfg(feature = "net")]
@@ -111,10 +113,65 @@ fn spawn_on_shared_thread(future: impl Future<Output = ()> + Send + 'static) {
     EXECUTOR.spawn(running).detach();
 }
 
-/// Runs `work` on a thread that may block. The caller does not wait for it.
+/// How much work of [`unblock_detached`] is done at once. Were it all, some hundred files that come to be recorded at the
+/// same moment would start as many threads, and the disk would be no faster for it.
+#[cfg(feature = "file")]
+const BACKGROUND_THREADS: usize = 4;
+
+#[cfg(feature = "file")]
+struct Background {
+    queue: VecDeque<Box<dyn FnOnce() + Send>>,
+    threads: usize,
+}
+
+/// Runs `work` on a thread that may block, in its turn. The caller does not wait for it, and `work` for no other of its kind.
 #[cfg(feature = "file")]
 pub(crate) fn unblock_detached(work: impl FnOnce() + Send + 'static) {
-    drop(async_std::task::spawn_blocking(work));
+    static BACKGROUND: Mutex<Background> = Mutex::new(Background {
+        queue: VecDeque::new(),
+        threads: 0,
+    });
+    // No work runs under the lock, so a panic in one leaves the queue whole.
+    let lock = || BACKGROUND.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut background = lock();
+    background.queue.push_back(Box::new(work));
+    if background.threads == BACKGROUND_THREADS {
+        return;
+    }
+    background.threads += 1;
+    drop(background);
+    drop(async_std::task::spawn_blocking(move || {
+        loop {
+            let mut background = lock();
+            let Some(work) = background.queue.pop_front() else {
+                // Under the lock that found the queue empty: what is added next starts a thread.
+                background.threads -= 1;
+                return;
+            };
+            drop(background);
+            // A panic ends its work, and not what waits behind it.
+            drop(std::panic::catch_unwind(AssertUnwindSafe(work)));
+        }
+    }));
+}
+
+/// Runs `work` as [`unblock_detached`] does, and waits for it. If this thread may block, it is this one, at once.
+///
+/// # Cancel safety
+///
+/// Dropping the future does not stop `work`.
+#[cfg(feature = "file")]
+pub(crate) async fn unblock_in_turn(work: impl FnOnce() + Send + 'static) {
+    if MAY_BLOCK.get() {
+        return work();
+    }
+    let (done, is_done) = async_channel::bounded::<()>(1);
+    unblock_detached(move || {
+        let _done = done;
+        work();
+    });
+    // The channel closes when the work ends, in a panic too.
+    drop(is_done.recv().await);
 }
 
 /// Runs `work` on a thread that may block, and returns its value. If this thread may block, it is this one.

@@ -279,7 +279,7 @@ impl Sink {
         };
         let (events, subscribers) = (self.events.clone(), Arc::clone(&self.subscribers));
         let validators = self.validators.take();
-        rt::unblock(move || match entry.commit(&mut writer, len) {
+        rt::unblock_in_turn(move || match entry.commit(&mut writer, len) {
             // The validators follow the file, and `Cached` follows both. Were the validators first, a kill in between
             // would leave them beside the old file, which would then pass for the new one.
             Ok(()) => {

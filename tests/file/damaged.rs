@@ -47,10 +47,10 @@ fn cached() -> Stage {
     stage
 }
 
-fn fill(stage: &Stage) {
+pub fn fill(stage: &Stage) {
     let mut parts = block_on(stage.source().open_parts(OpenMode::Online)).unwrap();
     let thread = std::thread::spawn(move || block_on(parts.driver));
-    assert_rest(&mut parts.reader, 0, LEN);
+    assert_rest(&mut parts.reader, 0, stage.len);
     thread.join().unwrap();
     assert!(contains(stage));
 }
@@ -69,14 +69,14 @@ fn entries(dir: &Path) -> Vec<PathBuf> {
     found
 }
 
-fn entry(stage: &Stage) -> PathBuf {
+pub fn entry(stage: &Stage) -> PathBuf {
     let found = entries(&stage.root.path().join("assets"));
     assert_eq!(found.len(), 1, "{found:?}");
     found.into_iter().next().unwrap()
 }
 
 /// Turns a bit in the file as it stands. Readers that have it open see it too.
-fn turn_a_bit(path: &Path, at: u64) {
+pub fn turn_a_bit(path: &Path, at: u64) {
     let mut file = std::fs::OpenOptions::new()
         .read(true)
         .write(true)

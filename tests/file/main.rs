@@ -28,7 +28,6 @@ mod damaged;
 mod dropped;
 mod errors;
 mod locations;
-mod many;
 mod matrix;
 mod model;
 mod not_media;
@@ -41,6 +40,8 @@ mod same_file;
 mod seeks;
 mod server_info;
 mod shared;
+#[cfg(target_os = "linux")]
+mod shared_threads;
 mod spare;
 mod told;
 mod world;

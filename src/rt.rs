@@ -171,7 +171,7 @@ pub(crate) async fn unblock_in_turn(work: impl FnOnce() + Send + 'static) {
         work();
     });
     // The channel closes when the work ends, in a panic too.
-    drop(is_done.recv().await);
+    let _ = is_done.recv().await;
 }
 
 /// Runs `work` on a thread that may block, and returns its value. If this thread may block, it is this one.

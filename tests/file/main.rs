@@ -27,6 +27,8 @@ mod contract;
 mod damaged;
 mod dropped;
 mod errors;
+#[cfg(unix)]
+mod kills;
 mod locations;
 mod matrix;
 mod model;

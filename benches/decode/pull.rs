@@ -4,7 +4,7 @@ use std::hint::black_box;
 use std::io::Cursor;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -45,7 +45,7 @@ pub(crate) fn run(report: &mut Report) {
         None => println!("figure pull_futex_calls not counted: no strace"),
     }
     let mut pulled = pulled(&track);
-    let mut copied = copied();
+    let mut copied = copied(&track);
     let figure = |times: &mut [Duration], part| percentile(times, part) * 1e6;
     let copy = figure(&mut copied, 50);
     println!(
@@ -119,34 +119,44 @@ fn pulled(track: &Path) -> Vec<Duration> {
     times
 }
 
-/// A copy of a block that another thread has just written.
-fn copied() -> Vec<Duration> {
-    let shared = Arc::new((Mutex::new(vec![0.0_f32; BLOCK]), AtomicUsize::new(0)));
+/// A copy of a block that another thread has just written. Both sides do what those of a pull do: that thread decodes, as fast
+/// as its block is taken, and this one sleeps before each copy. So both begin with the same cold caches, and a clock that has
+/// just been raised.
+fn copied(track: &Path) -> Vec<Duration> {
+    let reader = Cursor::new(made::bytes(track));
+    let mut decoder = Decoder::from_reader(reader, &DecodeParams::new()).unwrap();
+    let shared = Arc::new((Mutex::new(vec![0.0_f32; BLOCK]), AtomicBool::new(false)));
     let writer = {
         let shared = Arc::clone(&shared);
         thread::spawn(move || {
-            for round in 1..=PULLS {
-                shared.0.lock().unwrap().fill(round as f32);
-                shared.1.store(round, Ordering::Release);
-                thread::sleep(PERIOD / 10);
+            for _ in 0..PULLS {
+                let block = decoder.next_block().unwrap().unwrap();
+                shared
+                    .0
+                    .lock()
+                    .unwrap()
+                    .copy_from_slice(&block.samples()[..BLOCK]);
+                shared.1.store(true, Ordering::Release);
+                // Until that one is copied.
+                while shared.1.load(Ordering::Acquire) {
+                    thread::sleep(PERIOD / 50);
+                }
             }
         })
     };
     let mut block = [0.0; BLOCK];
     let mut times = Vec::with_capacity(PULLS);
-    let mut seen = 0;
-    while seen < PULLS {
-        let written = shared.1.load(Ordering::Acquire);
-        if written == seen {
-            thread::yield_now();
+    while times.len() < PULLS {
+        thread::sleep(PERIOD / 10);
+        if !shared.1.load(Ordering::Acquire) {
             continue;
         }
-        seen = written;
         let from = shared.0.lock().unwrap();
         let started = Instant::now();
         block.copy_from_slice(&from);
         times.push(started.elapsed());
         black_box(&block);
+        shared.1.store(false, Ordering::Release);
     }
     writer.join().unwrap();
     times

@@ -32,7 +32,7 @@ pub use pull::{Output, Underrun};
 use self::{
     link::{Link, Stop},
     meter::Meter,
-    ring::Ring,
+    ring::{Ring, Samples},
     worker::Worker,
 };
 use super::{DecodeError, Decoder};
@@ -88,9 +88,9 @@ impl Decoder {
         let fixed = self.is_fixed();
         let meter = Arc::new(Meter::default());
         let link = Arc::new(Link::new(self.interrupter(), Arc::clone(&meter)));
-        let (ring, pulled) = rtrb::RingBuffer::new(ring::capacity(params.ring, spec, fixed));
+        let samples = Arc::new(Samples::new(ring::capacity(params.ring, spec, fixed)));
         let (specs, next_specs) = rtrb::RingBuffer::new(CHANGES);
-        let ring = Ring::new(ring, specs, Arc::clone(&meter), params.ring, spec);
+        let ring = Ring::new(Arc::clone(&samples), specs, Arc::clone(&meter), params.ring, spec);
         let mut worker = Worker::new(self, ring, Arc::clone(&link));
         // The first block was decoded when the track was opened: it is there for the first pull.
         for _ in 0..2 {
@@ -103,7 +103,7 @@ impl Decoder {
         link.set_thread(thread.thread().clone());
         let stop = Stop::new(link);
         Ok(Output::new(
-            pulled,
+            samples,
             next_specs,
             meter,
             stop,

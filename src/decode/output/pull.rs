@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rtrb::Consumer;
 
-use super::{handle::PlayHandle, link::Stop, meter::Meter};
+use super::{handle::PlayHandle, link::Stop, meter::Meter, ring::Samples};
 use crate::decode::Spec;
 
 /// What the [`Iterator`] gives while there is no sound yet, or not enough.
@@ -29,6 +29,9 @@ pub(super) struct Change {
     pub(super) at: u64,
     pub(super) spec: Spec,
 }
+
+/// How often a pull begins anew because of a seek. The decode thread cannot do as many in the time of one.
+const SEEKS: usize = 4;
 
 /// Samples between two looks at the ring, for the iterator.
 const BATCH: usize = 128;
@@ -57,7 +60,7 @@ const BATCH: usize = 128;
 /// # }
 /// ```
 pub struct Output {
-    ring: Consumer<f32>,
+    ring: Arc<Samples>,
     changes: Consumer<Change>,
     meter: Arc<Meter>,
     stop: Stop,
@@ -80,7 +83,7 @@ pub struct Output {
 
 impl Output {
     pub(super) fn new(
-        ring: Consumer<f32>,
+        ring: Arc<Samples>,
         changes: Consumer<Change>,
         meter: Arc<Meter>,
         stop: Stop,
@@ -112,23 +115,33 @@ impl Output {
     /// Fewer than asked for mean that decoding is behind (then [`is_starved`](Self::is_starved)), that the last track is over
     /// ([`is_ended`](Self::is_ended)), or that frames of another spec follow: then the next pull gives those.
     pub fn pull(&mut self, samples: &mut [f32]) -> usize {
-        // First: what was made before a seek may be of another spec, and hide the change to the one behind it.
-        self.drop_stale();
-        self.take(samples)
+        for _ in 0..SEEKS {
+            // First: what was made before a seek may be of another spec, and hide the change to the one behind it.
+            self.drop_stale();
+            if let Some(count) = self.take(samples) {
+                return count;
+            }
+        }
+        samples.fill(0.0);
+        0
     }
 
-    /// Takes frames of [`spec`](Self::spec), which is up to date.
-    fn take(&mut self, samples: &mut [f32]) -> usize {
+    /// Takes frames of [`spec`](Self::spec), which is up to date; `None` if a seek came meanwhile.
+    fn take(&mut self, samples: &mut [f32]) -> Option<usize> {
         let channels = self.channels();
         let wanted = samples.len() / channels * channels;
         // In this order: the decode thread announces a change before the samples behind it, so no sample that is counted here
         // is behind a change that is not found below.
-        let ready = self.ring.slots();
+        let ready = self.ready();
         let until = self.next_change().map_or(u64::MAX, |at| at - self.taken);
         let most = wanted.min(usize::try_from(until).unwrap_or(usize::MAX));
-        let count = samples
-            .get_mut(..most.min(ready))
-            .map_or(0, |wanted| self.ring.pop_partial_slice(wanted).0.len());
+        let part = samples.get_mut(..most.min(ready)).unwrap_or_default();
+        self.ring.read(self.taken, part);
+        // A seek came meanwhile: samples of another place may have been written over these.
+        if self.meter.stale_to() > self.taken {
+            return None;
+        }
+        let count = part.len();
         self.advance(count as u64);
         let short = most - count;
         // The end is looked at after the samples were taken: the decode thread sets it when all of them are in the ring.
@@ -139,7 +152,12 @@ impl Output {
         };
         self.meter.set_starved(missing as u64);
         self.pass_changes();
-        count
+        Some(count)
+    }
+
+    /// How many samples are in the ring.
+    fn ready(&self) -> usize {
+        usize::try_from(self.meter.written().saturating_sub(self.taken)).unwrap_or(usize::MAX)
     }
 
     /// Sample rate and channels of what the next pull gives.
@@ -204,10 +222,7 @@ impl Output {
         let until = self
             .next_change()
             .map_or(u64::MAX, |at| at.saturating_sub(self.taken));
-        let there = self
-            .ring
-            .slots()
-            .min(usize::try_from(until).unwrap_or(usize::MAX));
+        let there = self.ready().min(usize::try_from(until).unwrap_or(usize::MAX));
         there.max(self.channels())
     }
 
@@ -225,14 +240,7 @@ impl Output {
     /// Drops what was made before the last seek.
     fn drop_stale(&mut self) {
         let stale_to = self.meter.stale_to();
-        let stale = usize::try_from(stale_to.saturating_sub(self.taken)).unwrap_or(usize::MAX);
-        if stale > 0
-            && let Ok(chunk) = self.ring.read_chunk(stale.min(self.ring.slots()))
-        {
-            let dropped = chunk.len() as u64;
-            chunk.commit_all();
-            self.advance(dropped);
-        }
+        self.advance(stale_to.saturating_sub(self.taken));
         self.pass_changes();
     }
 
@@ -252,9 +260,15 @@ impl Output {
     fn refill(&mut self) -> bool {
         // The array is moved out and back, as `pull` borrows all of this: a copy within the processor's cache.
         let mut batch = self.batch;
-        self.drop_stale();
-        self.batch_spec = self.spec;
-        (self.batch_at, self.batch_end) = (0, self.take(&mut batch));
+        (self.batch_at, self.batch_end) = (0, 0);
+        for _ in 0..SEEKS {
+            self.drop_stale();
+            self.batch_spec = self.spec;
+            if let Some(count) = self.take(&mut batch) {
+                self.batch_end = count;
+                break;
+            }
+        }
         self.batch = batch;
         if self.batch_end > 0 {
             return true;

@@ -9,6 +9,9 @@ use crate::decode::{
     packet::CodecParams,
 };
 
+/// `ID_FIL`, what a fill element begins with.
+const FILL: u16 = 6;
+
 /// Sample rates by index (ISO/IEC 14496-3, table 1.18).
 const RATES: [u32; 13] = [
     96_000, 88_200, 64_000, 48_000, 44_100, 32_000, 24_000, 22_050, 16_000, 12_000, 11_025, 8_000, 7_350,
@@ -185,21 +188,36 @@ pub(super) fn config_of_adts(object: u32, rate_index: u32, configuration: u32) -
     Bytes::copy_from_slice(&[high, low])
 }
 
+/// What ADTS mostly holds: Low Complexity in stereo, of 44.1 kHz or 48 kHz.
+pub(crate) fn likely_params() -> Vec<CodecParams> {
+    let likely = [4, 3].map(|rate_index| params(&config_of_adts(2, rate_index, 2)));
+    likely.into_iter().flatten().collect()
+}
+
 /// Whether a packet ends with a fill element that holds spectral band replication, as each packet of HE-AAC does.
 ///
 /// ADTS cannot announce it, and MP4 need not. A decoder that does not know it plays half the rate without an error, so the
 /// packet itself is asked. Its elements cannot be told apart without decoding them, but their end can: a fill element says
 /// how long it is, and ends where the end mark stands. One packet in hundreds matches by chance; ask several.
 pub(crate) fn ends_with_sbr(packet: &[u8]) -> bool {
-    (0..packet.len() * 8).any(|at| is_replication(packet, at) == Some(true))
+    // Any bit may be its first one. Only where its ID stands is the rest worth reading: this is done before the first frame.
+    let behind = packet.iter().skip(1).chain([&0]);
+    packet
+        .iter()
+        .zip(behind)
+        .enumerate()
+        .any(|(at, (first, second))| {
+            let word = u16::from_be_bytes([*first, *second]);
+            (0..8)
+                .any(|bit| (word << bit) >> 13 == FILL && is_replication(packet, at * 8 + bit) == Some(true))
+        })
 }
 
 /// Whether a fill element with replication begins at this bit, and nothing but more fill elements comes before the end mark.
 fn is_replication(packet: &[u8], at: usize) -> Option<bool> {
     let mut bits = Bits::new(packet);
     bits.skip(at)?;
-    // ID_FIL.
-    if bits.read(3)? != 6 {
+    if bits.read(3)? != u32::from(FILL) {
         return Some(false);
     }
     if !matches!(fill(&mut bits)?, 0xd | 0xe) {

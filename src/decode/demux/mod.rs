@@ -20,7 +20,7 @@ mod ts;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use aac::{ends_with_sbr, may_hide_sbr, with_sbr};
+pub(crate) use aac::{ends_with_sbr, likely_params, may_hide_sbr, with_sbr};
 pub(crate) use fmp4::FragmentedMp4;
 pub(crate) use fragment::FragmentTimes;
 pub(crate) use id3::{is_only_a_timestamp, length as id3_length};

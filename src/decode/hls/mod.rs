@@ -75,6 +75,8 @@ pub(crate) struct HlsPcm {
     old: Option<Run>,
     /// A decoder to be used again.
     idle: Option<(CodecParams, Box<dyn PacketDecoder>)>,
+    /// Decoders for what the track will probably be; `None` before anything was asked for.
+    likely: Option<Vec<(CodecParams, Box<dyn PacketDecoder>)>>,
     timeline: Timeline,
     /// The place behind the last frame of the last run, and its sample rate. `None` after a seek.
     position: Option<(i64, u32)>,
@@ -127,6 +129,7 @@ impl HlsPcm {
             run: None,
             old: None,
             idle: None,
+            likely: None,
             timeline: Timeline::default(),
             position: None,
             target: None,
@@ -417,6 +420,9 @@ impl HlsPcm {
 
 impl PcmSource for HlsPcm {
     fn next(&mut self, block: &mut Block) -> Result<Step, DecodeError> {
+        if self.likely.is_none() {
+            self.likely = Some(start::likely_decoders());
+        }
         loop {
             match self.out.queue.pop_front() {
                 Some(Out::Block(mut next)) => {

@@ -160,13 +160,30 @@ impl HlsPcm {
 
     /// A decoder without a past.
     fn decoder(&mut self, params: &CodecParams) -> Result<Box<dyn PacketDecoder>, DecodeError> {
-        match self.idle.take().filter(|(known, _)| known == params) {
-            // To make one costs tables; what it remembers is of another place.
-            Some((_, mut decoder)) => {
-                decoder.reset();
-                Ok(decoder)
-            }
+        // To make one costs tables; what it remembers is of another place.
+        if let Some((_, mut decoder)) = self.idle.take().filter(|(known, _)| known == params) {
+            decoder.reset();
+            return Ok(decoder);
+        }
+        // One of them at most is ever used: the others are let go with it.
+        let likely = self.likely.replace(Vec::new()).unwrap_or_default();
+        match likely.into_iter().find(|(known, _)| known == params) {
+            Some((_, decoder)) => Ok(decoder),
             None => codec::open(params),
         }
     }
+}
+
+/// Decoders for AAC as MPEG-TS and packed audio most often have it.
+///
+/// The tables of one take a fifth of a millisecond. They are made while the playlist is awaited: made when the first packet
+/// is there, they would delay the first frame.
+pub(super) fn likely_decoders() -> Vec<(CodecParams, Box<dyn PacketDecoder>)> {
+    let likely = demux::likely_params().into_iter();
+    likely
+        .filter_map(|params| {
+            let decoder = codec::open(&params).ok()?;
+            Some((params, decoder))
+        })
+        .collect()
 }

@@ -68,6 +68,13 @@ pub enum HlsError {
         /// Its length in bytes.
         length: usize,
     },
+    /// The bytes that a `data:` URI holds cannot be decoded.
+    DataUri {
+        /// The resource.
+        resource: Resource,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
     /// The key processor refused a key.
     Key {
         /// The key.
@@ -112,7 +119,12 @@ impl HlsError {
 
     /// Whether the same may succeed a little later.
     pub fn is_transient(&self) -> bool {
-        matches!(self, Self::Network { source, .. } if source.is_transient())
+        match self {
+            Self::Network { source, .. } => source.is_transient(),
+            // The same URL may give the rest.
+            Self::Playlist { source, .. } => *source == PlaylistError::MayBeCut,
+            _ => false,
+        }
     }
 
     /// Whether the server has a resource and does not give it out to this caller: status 401, 402, 403, 407 or 451. Other
@@ -177,6 +189,7 @@ impl fmt::Display for HlsError {
             Self::KeyLength { resource, length } => {
                 write!(f, "{resource} has {length} bytes instead of 16")
             }
+            Self::DataUri { resource, problem } => write!(f, "{resource}: {problem}"),
             Self::Key { resource, source } => write!(f, "{resource} was refused: {source}"),
             Self::Decrypt { resource, source } => write!(f, "{resource} does not decrypt: {source}"),
             Self::SameName { first, second } => {

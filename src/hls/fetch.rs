@@ -13,9 +13,10 @@ use bytes::{Bytes, BytesMut};
 use super::{
     HlsError, Resource, ResourceKind,
     crypt::Key,
+    data_uri,
     fetch_context::FetchContext,
     params::{HlsParams, KeyContext},
-    playlist::{self, Locator, Playlist, References, Variables},
+    playlist::{self, BodyEnd, Locator, MultivariantPlaylist, Playlist, References},
     stored,
 };
 use crate::{
@@ -24,11 +25,6 @@ use crate::{
     net::{Request, Response, Url},
 };
 
-/// The largest playlist in bytes, before and after decompression. 100 000 segments fit.
-const PLAYLIST_LIMIT: usize = 16 << 20;
-/// The largest key in bytes as the server sends it. Wrapped keys are longer than 16 bytes, but not by much.
-const KEY_LIMIT: usize = 64 << 10;
-
 /// What the parts of a track are fetched with. All streams of one source share it.
 pub(super) struct Fetcher {
     pub(super) params: HlsParams,
@@ -36,6 +32,8 @@ pub(super) struct Fetcher {
     pub(super) url: Url,
     headers: SourceHeaders,
     pub(super) asset: AssetId,
+    /// The source's own playlist, where the app has brought it.
+    text: Option<Bytes>,
     /// Keys by entry. Each is fetched once in the source's life, also where the cache keeps nothing.
     keys: Mutex<HashMap<CachePath, Key>>,
 }
@@ -55,7 +53,16 @@ impl Fetcher {
             headers: params.access.headers_of(&url),
             params,
             url,
+            text: None,
             keys: Mutex::default(),
+        }
+    }
+
+    /// With the source's own playlist: `url` is where it came from, and is not asked.
+    pub(super) fn with_text(self, text: Bytes) -> Self {
+        Self {
+            text: Some(text),
+            ..self
         }
     }
 
@@ -88,40 +95,66 @@ impl Fetcher {
         client.send(request).await.map_err(HlsError::network(resource))
     }
 
-    /// A playlist, parsed. One from the cache that does not parse is fetched once more.
+    /// A playlist, parsed. One from the cache that does not parse is fetched once more. `parent` is the Multivariant Playlist
+    /// that names it.
     ///
     /// # Errors
     ///
-    /// `Playlist`, `Network`, `NoClient`, `OfflineMiss`, `OfflineCache`.
+    /// `Playlist`, `DataUri`, `Network`, `NoClient`, `OfflineMiss`, `OfflineCache`.
     pub(super) async fn playlist(
         &self,
         context: &mut FetchContext,
         url: &Url,
         path: &CachePath,
-        imports: Option<&Variables>,
+        parent: Option<&MultivariantPlaylist>,
     ) -> Result<Playlist, HlsError> {
         let resource = Resource::new(ResourceKind::Playlist, url);
-        let parse = |body: &[u8], url: &Url| {
+        let parse = |body: &[u8], url: &Url, end: BodyEnd| {
             let base = self.params.base_url.as_ref().unwrap_or(url);
-            playlist::parse(body, &References { url, base, imports })
+            let imports = parent.map(|parent| &parent.variables);
+            let parsed = playlist::parse(body, &References { url, base, imports }, end);
+            parsed.map_err(|source| HlsError::Playlist {
+                resource: resource.clone(),
+                source,
+            })
         };
+        let inline = match &self.text {
+            Some(text) if parent.is_none() => Some(text.clone()),
+            _ => data_uri::decode(&resource, url, self.params.max_playlist_bytes)?,
+        };
+        if let Some(body) = inline {
+            // A `data:` URI is no base (RFC 3986, 5.1): that of the playlist it stands in is taken.
+            let base = parent
+                .map(|parent| &parent.base)
+                .filter(|_| data_uri::is_inline(url));
+            return parse(&body, base.unwrap_or(url), BodyEnd::Proven);
+        }
         let entry = self.read_entry(context, &resource, path).await?;
         if let Some((body, final_url)) = entry.as_ref().and_then(|entry| stored::unwrap(entry, url)) {
-            match parse(body, &final_url) {
+            // Nothing is kept whose end was not proven.
+            match parse(body, &final_url, BodyEnd::Proven) {
                 Ok(playlist) => return Ok(playlist),
-                Err(error) => log::warn!("{resource} in the cache is damaged: {error}"),
+                Err(error) => log::warn!("damaged in the cache: {error}"),
             }
         }
         let request = self.request(url.clone()).compressed();
         let response = self.send(context, &resource, request).await?;
         // After redirects: this is what its relative URLs resolve against (fault D11).
         let final_url = response.url().clone();
-        let body = response.bytes(PLAYLIST_LIMIT).await;
-        let body = body.map_err(HlsError::network(&resource))?;
-        let playlist = parse(&body, &final_url).map_err(|source| HlsError::Playlist {
-            resource: resource.clone(),
-            source,
-        })?;
+        let body = response.bytes_and_proof(self.params.max_playlist_bytes).await;
+        let (body, is_proven) = body.map_err(HlsError::network(&resource))?;
+        let end = if is_proven {
+            BodyEnd::Proven
+        } else {
+            BodyEnd::Unproven
+        };
+        let playlist = parse(&body, &final_url, end)?;
+        if !is_proven && matches!(playlist, Playlist::Multivariant(_)) {
+            // It plays, but Variant Streams may be missing at its end. Kept, they would be missing for ever (fault W7). A
+            // Media Playlist has proven its end by EXT-X-ENDLIST, or it was refused.
+            context.bypass(&resource, Bypass::UnknownLength);
+            return Ok(playlist);
+        }
         // Only now: a page or a broken playlist in the cache would be there for ever.
         self.keep(context, resource, path, stored::wrap(&body, url, &final_url));
         Ok(playlist)
@@ -131,7 +164,7 @@ impl Fetcher {
     ///
     /// # Errors
     ///
-    /// `KeyLength`, `Key`, `Network`, `NoClient`, `OfflineMiss`, `OfflineCache`.
+    /// `KeyLength`, `Key`, `DataUri`, `Network`, `NoClient`, `OfflineMiss`, `OfflineCache`.
     pub(super) async fn key(
         &self,
         context: &mut FetchContext,
@@ -149,10 +182,15 @@ impl Fetcher {
             return Ok(key);
         }
         let resource = Resource::new(ResourceKind::Key, &reference.locator.url);
-        let entry = self.read_entry(context, &resource, &reference.path).await?;
-        let key = match entry.and_then(|entry| Key::new(&entry)) {
-            Some(key) => key,
-            None => self.fetch_key(context, &resource, reference).await?,
+        let url = &reference.locator.url;
+        let key = if let Some(bytes) = data_uri::decode(&resource, url, self.params.max_key_bytes)? {
+            self.process_key(&resource, url, bytes)?.0
+        } else {
+            let entry = self.read_entry(context, &resource, &reference.path).await?;
+            match entry.and_then(|entry| Key::new(&entry)) {
+                Some(key) => key,
+                None => self.fetch_key(context, &resource, reference).await?,
+            }
         };
         self.keys
             .lock()
@@ -179,8 +217,21 @@ impl Fetcher {
             request = request.header(name, value);
         }
         let response = self.send(context, resource, request).await?;
-        let bytes = response.bytes(KEY_LIMIT).await;
-        let mut bytes = bytes.map_err(HlsError::network(resource))?;
+        let bytes = response.bytes(self.params.max_key_bytes).await;
+        let bytes = bytes.map_err(HlsError::network(resource))?;
+        let (key, bytes) = self.process_key(resource, url, bytes)?;
+        // What the processor made, never what the server sent: a wrapped key must not reach the disk (H4).
+        self.keep(context, resource.clone(), &reference.path, bytes);
+        Ok(key)
+    }
+
+    /// The key that came as `bytes`, and the bytes that the key processor made of it.
+    fn process_key(
+        &self,
+        resource: &Resource,
+        url: &Url,
+        mut bytes: Bytes,
+    ) -> Result<(Key, Bytes), HlsError> {
         if let Some(process) = &self.params.key_processor {
             let key_context = KeyContext::new(url.clone());
             bytes = process(bytes, &key_context).map_err(|source| HlsError::Key {
@@ -194,9 +245,7 @@ impl Fetcher {
                 length: bytes.len(),
             });
         };
-        // What the processor made, never what the server sent: a wrapped key must not reach the disk (H4).
-        self.keep(context, resource.clone(), &reference.path, bytes);
-        Ok(key)
+        Ok((key, bytes))
     }
 
     /// Forgets a key that did not decrypt. Its entry is the caller's to remove, once no commit of it is under way.

@@ -1,7 +1,7 @@
 //! From the source's URL to the track: the playlists are read, and the Variant Stream is chosen. No media is touched.
 
 use super::{
-    HlsError, Resource, ResourceKind, VariantChoice,
+    HlsError, Resource, ResourceKind, VariantChoice, data_uri,
     fetch::Fetcher,
     fetch_context::FetchContext,
     names::ResourceNames,
@@ -69,8 +69,10 @@ async fn variant(
     // playlists were looked at before.
     let mut names = names.clone();
     let path = names.entry(ResourceKind::Playlist, locator)?;
-    let imports = Some(&master.variables);
-    let playlist = match fetcher.playlist(context, &locator.url, &path, imports).await? {
+    let playlist = match fetcher
+        .playlist(context, &locator.url, &path, Some(master))
+        .await?
+    {
         Playlist::Media(playlist) => playlist,
         // Refused, because a playlist that leads to itself would be followed for ever.
         Playlist::Multivariant(_) => {
@@ -110,6 +112,10 @@ async fn is_cached(
             && fetcher.key(&mut context, reference).await.is_err()
         {
             return false;
+        }
+        // Of a `data:` URI nothing is kept, and nothing is missing.
+        if data_uri::is_inline(&media.locator.url) {
+            continue;
         }
         let contains = cache.contains(&fetcher.asset, &media.path).await;
         if !contains.unwrap_or(false) {

@@ -12,12 +12,13 @@
 //!    │   ├─ resource_reader  cache, or network and into the cache
 //!    │   └─ crypt          AES-128-CBC, as the chunks come
 //!    ├─ fetch              playlists and keys, whole
+//!    ├─ data_uri           what stands in a playlist itself
 //!    └─ pending_commits    cache writes beside the stream
 //! ```
 //!
 //! # What the cache holds
 //!
-//! All under one asset:
+//! All under one asset, but what stands in a `data:` URI or was brought by the app:
 //!
 //! - playlists that parsed, each with the URL that it came from,
 //! - keys, as the key processor made them,
@@ -33,6 +34,7 @@
 
 mod control;
 mod crypt;
+mod data_uri;
 mod error;
 mod fetch;
 mod fetch_context;

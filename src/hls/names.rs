@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{HlsError, Resource, ResourceKind, playlist::Locator};
+use super::{HlsError, Resource, ResourceKind, data_uri, playlist::Locator};
 use crate::{cache::CachePath, media::EntryNames};
 
 /// The entries of all resources that a track's playlists name.
@@ -52,6 +52,12 @@ impl<'a> ResourceNames<'a> {
             return Ok(entry.clone());
         }
         let (_, locator) = &identity;
+        // The bytes stand in the URL, which may be a key: no function of the app's is shown it, and no entry is ever written.
+        if data_uri::is_inline(&locator.url) {
+            let entry = EntryNames::default().entry(&locator.url, locator.range.clone());
+            self.known.insert(identity, entry.clone());
+            return Ok(entry);
+        }
         let entry = self.names.entry(&locator.url, locator.range.clone());
         // Under whole URLs, the default, different URLs never have one name: there is nothing to check.
         if !self.names.is_whole_url() {

@@ -51,7 +51,14 @@ pub struct HlsParams {
     pub(super) key_query: Vec<(String, String)>,
     pub(super) key_headers: Vec<(String, String)>,
     pub(super) key_processor: Option<KeyProcessor>,
+    pub(super) max_playlist_bytes: usize,
+    pub(super) max_key_bytes: usize,
 }
+
+/// 100 000 segments fit.
+const MAX_PLAYLIST_BYTES: usize = 16 << 20;
+/// Wrapped keys are longer than 16 bytes, but not by much.
+const MAX_KEY_BYTES: usize = 64 << 10;
 
 impl HlsParams {
     /// The first Variant Stream, fetched by `client` and kept in `cache`.
@@ -72,6 +79,8 @@ impl HlsParams {
             key_query: Vec::new(),
             key_headers: Vec::new(),
             key_processor: None,
+            max_playlist_bytes: MAX_PLAYLIST_BYTES,
+            max_key_bytes: MAX_KEY_BYTES,
         }
     }
 
@@ -148,6 +157,24 @@ impl HlsParams {
         processor: impl Fn(Bytes, &KeyContext) -> Result<Bytes, KeyRejected> + Send + Sync + 'static,
     ) -> Self {
         self.key_processor = Some(Arc::new(processor));
+        self
+    }
+
+    /// The largest playlist in bytes, as the server sends it and decompressed; 16 MiB unless set. A larger one is
+    /// [`NetError::TooLarge`](crate::net::NetError::TooLarge), and no more of it than this is read.
+    ///
+    /// A playlist of a day under signed URLs can need more.
+    #[must_use]
+    pub fn max_playlist_bytes(mut self, bytes: usize) -> Self {
+        self.max_playlist_bytes = bytes;
+        self
+    }
+
+    /// The largest key in bytes as the server sends it, before the key processor; 64 KiB unless set. A larger one is
+    /// [`NetError::TooLarge`](crate::net::NetError::TooLarge).
+    #[must_use]
+    pub fn max_key_bytes(mut self, bytes: usize) -> Self {
+        self.max_key_bytes = bytes;
         self
     }
 }

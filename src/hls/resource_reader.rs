@@ -21,7 +21,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_lite::StreamExt;
 
-use super::{HlsError, Resource, fetch::Fetcher, fetch_context::FetchContext, track::MediaResource};
+use super::{
+    HlsError, Resource, data_uri, fetch::Fetcher, fetch_context::FetchContext, track::MediaResource,
+};
 use crate::{
     cache::{CacheError, CachePath, EntryReader, EntryWriter},
     media::{Bypass, Candidate, Origin},
@@ -62,6 +64,8 @@ impl Sum {
 }
 
 enum Input {
+    /// A `data:` URI's bytes, until they are read.
+    Inline(Option<Bytes>),
     Cache(EntryReader),
     Network(Box<NetworkInput>),
 }
@@ -81,7 +85,7 @@ impl ResourceReader {
     ///
     /// # Errors
     ///
-    /// `OfflineMiss`, `OfflineCache`, `NoClient`, `Network`, `NotMedia`.
+    /// `DataUri`, `OfflineMiss`, `OfflineCache`, `NoClient`, `Network`, `NotMedia`.
     pub(super) async fn open(
         fetcher: &Fetcher,
         context: &mut FetchContext,
@@ -91,6 +95,17 @@ impl ResourceReader {
         let resource = media.resource();
         let range = media.locator.range.as_ref();
         let expected = range.map(|range| range.end - range.start);
+        let limit = fetcher.params.max_playlist_bytes;
+        if let Some(whole) = data_uri::decode(&resource, &media.locator.url, limit)? {
+            let bytes = match range.map(|range| (usize::try_from(range.start), usize::try_from(range.end))) {
+                None => whole,
+                Some((Ok(start), Ok(end))) if end <= whole.len() => whole.slice(start..end),
+                // What is there: that it is too short is told as of any resource.
+                Some(_) => whole.slice(whole.len()..),
+            };
+            let expected = expected.or(Some(bytes.len() as u64));
+            return Ok(Self::new(media, resource, Input::Inline(Some(bytes)), expected));
+        }
         if let Some(entry) = fetcher.open_entry(context, &resource, &media.path).await? {
             let len = entry.len();
             // The length is told by the entry's footer, before a byte is read. A playlist that was published anew may give
@@ -124,13 +139,14 @@ impl ResourceReader {
     /// The length in bytes of what was fetched, as the playlist or the server gives it.
     pub(super) fn announced_len(&self) -> Option<u64> {
         match &self.input {
-            Input::Cache(_) => self.expected,
+            Input::Inline(_) | Input::Cache(_) => self.expected,
             Input::Network(network) => self.expected.or(network.announced),
         }
     }
 
     pub(super) fn origin(&self) -> Origin {
         match self.input {
+            Input::Inline(_) => Origin::Local,
             Input::Cache(_) => Origin::Cache,
             Input::Network(_) => Origin::Network,
         }
@@ -155,6 +171,7 @@ impl ResourceReader {
     ) -> Result<Option<Bytes>, HlsError> {
         loop {
             let chunk = match &mut self.input {
+                Input::Inline(bytes) => bytes.take(),
                 Input::Cache(entry) => match entry.next_chunk().await {
                     Ok(chunk) => chunk,
                     Err(error) => {
@@ -239,7 +256,7 @@ impl ResourceReader {
         self.failures += 1;
         let again = match &mut self.input {
             Input::Network(network) => network.body.again(&error, self.failures).await,
-            Input::Cache(_) => None,
+            Input::Inline(_) | Input::Cache(_) => None,
         };
         let Some(response) = again else {
             return Err(HlsError::media(&self.resource)(error));

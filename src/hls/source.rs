@@ -2,6 +2,7 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use futures_lite::stream;
 
 use super::{
@@ -68,6 +69,31 @@ impl HlsSource {
     pub fn new(url: Url, params: HlsParams) -> Self {
         Self {
             state: Arc::new(SourceState::new(Fetcher::new(params, url))),
+            start: Start::Byte(0),
+        }
+    }
+
+    /// The track of a playlist that the app has already: made by it, from a database, or read from a file. `url` is where the
+    /// playlist came from, or would come from: it is what relative URLs resolve against, the track's origin for
+    /// [`HlsParams::header`], and the name of its asset unless [`HlsParams::asset`] says another. It is not asked.
+    ///
+    /// ```no_run
+    /// # fn example(params: kithara::hls::HlsParams) -> Result<(), Box<dyn std::error::Error>> {
+    /// use kithara::hls::HlsSource;
+    /// use kithara::net::Url;
+    ///
+    /// let text = "#EXTM3U\n#EXTINF:6,\n0.ts\n#EXTINF:6,\n1.ts\n#EXT-X-ENDLIST\n";
+    /// let url = Url::parse("https://example.com/track/list.m3u8")?;
+    /// let source = HlsSource::from_playlist(text, url, params);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// The playlist is not written to the cache; offline the app brings it again. Media Playlists that it names are fetched
+    /// and kept as always. A playlist in a `data:` URL can be given to [`new`](Self::new).
+    pub fn from_playlist(playlist: impl Into<Bytes>, url: Url, params: HlsParams) -> Self {
+        let fetcher = Fetcher::new(params, url).with_text(playlist.into());
+        Self {
+            state: Arc::new(SourceState::new(fetcher)),
             start: Start::Byte(0),
         }
     }

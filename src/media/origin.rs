@@ -4,7 +4,7 @@
 #[non_exhaustive]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Origin {
-    /// A local file.
+    /// A local file; of a Media Segment, the playlist that holds its bytes (a `data:` URI).
     Local,
     /// The cache on this machine, all of them.
     Cache,

@@ -104,12 +104,21 @@ impl Response {
     /// # Cancel safety
     ///
     /// Dropping the future closes the connection at once.
-    pub async fn bytes(mut self, limit: usize) -> Result<Bytes, NetError> {
+    pub async fn bytes(self, limit: usize) -> Result<Bytes, NetError> {
+        self.bytes_and_proof(limit).await.map(|(whole, _)| whole)
+    }
+
+    /// As [`bytes`](Self::bytes), and whether something proves that these are all bytes: a length, chunks, or the checksum
+    /// at the end of a compressed body.
+    pub(crate) async fn bytes_and_proof(mut self, limit: usize) -> Result<(Bytes, bool), NetError> {
         let mut failures = 0;
         loop {
             let error = match self.read_whole(limit).await {
-                Ok(whole) if self.body.delivery().gzip => return gunzip::gunzip(&whole, limit, &self.url),
-                Ok(whole) => return Ok(whole),
+                Ok(whole) if self.body.delivery().gzip => {
+                    return gunzip::gunzip(&whole, limit, &self.url).map(|whole| (whole, true));
+                }
+                // Of the body that was read to its end, which need not be the first one.
+                Ok(whole) => return Ok((whole, !self.body.ends_with_connection())),
                 Err(error) => error,
             };
             // Nobody has been given a byte yet, so the whole may start over where a resume is not possible.

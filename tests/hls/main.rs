@@ -20,6 +20,9 @@
 //! | C5, C6, C7, C13 | `sessions`: what whole sessions leave on the disk, counted there |
 //! | D11 | `playlists`: redirects, offline too |
 //! | W6 | `access` |
+//! | W7 | `unproven`, and `parser` |
+//! | W33 | `inline`, and `src/hls/data_uri.rs` |
+//! | W43 | `unproven` |
 //! | W32 | `parser/lenient` |
 //! | W34 | `playlists` |
 //! | W35, W70 | `keys` |
@@ -51,6 +54,7 @@ mod cached;
 #[cfg(feature = "test-util")]
 mod contract;
 mod faults;
+mod inline;
 mod keys;
 mod offline;
 mod origins;
@@ -60,4 +64,5 @@ mod playlists;
 mod rig;
 mod seeking;
 mod sessions;
+mod unproven;
 mod world;

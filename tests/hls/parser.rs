@@ -9,25 +9,23 @@ use kithara::net::Url;
 use proptest::prelude::*;
 
 use crate::playlist::{
-    MediaPlaylist, MultivariantPlaylist, Playlist, PlaylistError, References, StartPoint, parse,
+    BodyEnd, MediaPlaylist, MultivariantPlaylist, Playlist, PlaylistError, References, StartPoint, parse,
 };
 
 const BASE: &str = "http://host/music/list.m3u8?token=secret";
 
-fn read_from(url: &str, text: impl AsRef<[u8]>) -> Result<Playlist, PlaylistError> {
-    let url = Url::parse(url).unwrap();
-    parse(
-        text.as_ref(),
-        &References {
-            url: &url,
-            base: &url,
-            imports: None,
-        },
-    )
+fn read_to(end: BodyEnd, text: impl AsRef<[u8]>) -> Result<Playlist, PlaylistError> {
+    let url = Url::parse(BASE).unwrap();
+    let references = References {
+        url: &url,
+        base: &url,
+        imports: None,
+    };
+    parse(text.as_ref(), &references, end)
 }
 
 fn read(text: impl AsRef<[u8]>) -> Result<Playlist, PlaylistError> {
-    read_from(BASE, text)
+    read_to(BodyEnd::Proven, text)
 }
 
 fn media(text: impl AsRef<[u8]>) -> MediaPlaylist {
@@ -103,6 +101,7 @@ fn a_base_url_replaces_the_playlists_own() {
             base: &base,
             imports: None,
         },
+        BodyEnd::Proven,
     );
     let Ok(Playlist::Media(playlist)) = parsed else {
         panic!("refused")
@@ -130,7 +129,7 @@ fn variables_are_substituted() {
         base: &url,
         imports: Some(&master.variables),
     };
-    let Ok(Playlist::Media(playlist)) = parse(text.as_bytes(), &references) else {
+    let Ok(Playlist::Media(playlist)) = parse(text.as_bytes(), &references, BodyEnd::Proven) else {
         panic!("refused")
     };
     assert_eq!(playlist.segments[0].locator.url.path(), "/music/cdn.ts");
@@ -246,6 +245,63 @@ fn a_playlist_that_may_grow_is_refused() {
         1
     );
     assert_eq!(refused("#EXTM3U\n#EXT-X-ENDLIST"), PlaylistError::NoSegments);
+}
+
+/// W7: a body whose end is not proven is believed only as far as it proves itself, wherever it was cut.
+#[test]
+fn a_cut_playlist_is_never_taken_for_a_whole_one() {
+    let whole = "#EXTM3U\n#EXT-X-PLAYLIST-TYPE:VOD\n#EXTINF:6,\nseg0.ts\n#EXTINF:6,\nseg1.ts\n#EXT-X-ENDLIST";
+    let unproven = |text: &str| read_to(BodyEnd::Unproven, text);
+    for text in [
+        whole.to_owned(),
+        format!("{whole}\n"),
+        format!("{whole}\r\n\r\n# end"),
+    ] {
+        assert!(
+            matches!(unproven(&text), Ok(Playlist::Media(list)) if list.segments.len() == 2),
+            "{text}"
+        );
+    }
+    for at in "#EXTM3U".len()..whole.len() {
+        let error = unproven(&whole[..at]).err();
+        let expected = if at < 33 {
+            [PlaylistError::MayBeCut, PlaylistError::MayBeCut]
+        } else {
+            [PlaylistError::MayBeCut, PlaylistError::Live]
+        };
+        assert!(
+            error.as_ref().is_some_and(|error| expected.contains(error)),
+            "{at}: {error:?}"
+        );
+    }
+    // EXT-X-ENDLIST may stand anywhere: only behind the last segment it proves that there is none after it.
+    let early = "#EXTM3U\n#EXT-X-ENDLIST\n#EXTINF:6,\nseg0.ts\n";
+    assert_eq!(unproven(early).err(), Some(PlaylistError::MayBeCut));
+    assert_eq!(media(early).segments.len(), 1);
+    // Without the type it may as well be live.
+    assert_eq!(
+        unproven("#EXTM3U\n#EXTINF:6,\na.ts\n").err(),
+        Some(PlaylistError::Live)
+    );
+}
+
+/// W7: of a Multivariant Playlist a shortened last line is not believed; a shortened URL would lead elsewhere.
+#[test]
+fn a_cut_multivariant_playlist_keeps_its_whole_lines() {
+    let whole =
+        "#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1\nlow.m3u8\n#EXT-X-STREAM-INF:BANDWIDTH=200\nhigh.m3u8\n";
+    let first = whole.find("low.m3u8\n").unwrap() + "low.m3u8\n".len();
+    for at in "#EXTM3U".len()..=whole.len() {
+        match read_to(BodyEnd::Unproven, &whole[..at]) {
+            Err(error) => assert!(error == PlaylistError::MayBeCut && at < first, "{at}: {error}"),
+            Ok(Playlist::Media(_)) => panic!("{at}"),
+            Ok(Playlist::Multivariant(playlist)) => {
+                let paths: Vec<_> = playlist.variants.iter().map(|v| v.locator.url.path()).collect();
+                let expected = ["/music/low.m3u8", "/music/high.m3u8"];
+                assert_eq!(paths, expected[..1 + usize::from(at == whole.len())], "{at}");
+            }
+        }
+    }
 }
 
 #[test]
@@ -371,6 +427,7 @@ proptest! {
             let at = at.index(body.len());
             body[at] = byte;
         }
+        let _ = read_to(BodyEnd::Unproven, &body);
         if let Ok(Playlist::Media(playlist)) = read(&body) {
             prop_assert!(!playlist.segments.is_empty());
             for segment in &playlist.segments {

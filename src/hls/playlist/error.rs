@@ -46,6 +46,11 @@ pub enum PlaylistError {
     /// The Media Playlist has neither EXT-X-ENDLIST nor the type VOD: it may still grow.
     #[snafu(display("a live playlist: neither EXT-X-ENDLIST nor EXT-X-PLAYLIST-TYPE:VOD"))]
     Live,
+    /// Nothing proves that the playlist is whole: the server announced no length, and no EXT-X-ENDLIST stands behind the last
+    /// Media Segment, or no Variant Stream is named. A broken connection would look like this. The same URL, asked again, may
+    /// give more.
+    #[snafu(display("the playlist may be cut: its length is unknown, and its end is missing"))]
+    MayBeCut,
     /// A Media Playlist without Media Segments.
     #[snafu(display("a media playlist without segments"))]
     NoSegments,

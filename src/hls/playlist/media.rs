@@ -3,7 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    error::{LiveSnafu, NoSegmentsSnafu, PlaylistError, malformed},
+    BodyEnd,
+    error::{LiveSnafu, MayBeCutSnafu, NoSegmentsSnafu, PlaylistError, malformed},
     key::{Encryption, KeyInForce, KeysInForce},
     lines::{Attributes, Line, Lines, tolerated},
     number,
@@ -79,12 +80,20 @@ struct Parser<'a> {
     first_sequence: (usize, u64),
     total: Duration,
     discontinuities: u64,
-    complete: bool,
+    end: BodyEnd,
+    /// EXT-X-PLAYLIST-TYPE:VOD.
+    vod: bool,
+    /// The number of segments above EXT-X-ENDLIST.
+    ended_after: Option<usize>,
     start: Option<StartPoint>,
 }
 
 impl MediaPlaylist {
-    pub(super) fn parse(text: &str, references: &References<'_>) -> Result<Self, PlaylistError> {
+    pub(super) fn parse(
+        text: &str,
+        references: &References<'_>,
+        end: BodyEnd,
+    ) -> Result<Self, PlaylistError> {
         let mut parser = Parser {
             references,
             variables: Variables::default(),
@@ -95,7 +104,9 @@ impl MediaPlaylist {
             first_sequence: (0, 0),
             total: Duration::ZERO,
             discontinuities: 0,
-            complete: false,
+            end,
+            vod: false,
+            ended_after: None,
             start: None,
         };
         for (line, content) in Lines::new(text) {
@@ -148,11 +159,8 @@ impl Parser<'_> {
                     0
                 });
             }
-            // Either of the two says that nothing will be added. Without them the playlist may be live.
-            "-X-PLAYLIST-TYPE" => {
-                self.complete |= value.trim_matches('"').eq_ignore_ascii_case("VOD");
-            }
-            "-X-ENDLIST" => self.complete = true,
+            "-X-PLAYLIST-TYPE" => self.vod |= value.trim_matches('"').eq_ignore_ascii_case("VOD"),
+            "-X-ENDLIST" => self.ended_after = Some(self.segments.len()),
             "-X-DEFINE" => self.variables.define(line, value, self.references),
             "-X-START" => self.start = StartPoint::parse(line, value),
             // Low-Latency HLS. The segments that the parts make up are named too.
@@ -279,15 +287,28 @@ impl Parser<'_> {
         }
     }
 
+    /// Whether all segments are there. Either of EXT-X-ENDLIST and the type VOD says that none will be added.
+    fn check_complete(&self) -> Result<(), PlaylistError> {
+        match (self.end, self.ended_after) {
+            (BodyEnd::Proven, Some(_)) => Ok(()),
+            (BodyEnd::Proven, None) if self.vod => Ok(()),
+            // EXT-X-ENDLIST may stand anywhere (RFC 8216, 4.3.3.4). Above a segment it does not prove that the segment is the
+            // last one, and the type VOD proves nothing of where the text ends (fault W7).
+            (BodyEnd::Unproven, Some(above)) if above == self.segments.len() => Ok(()),
+            (BodyEnd::Unproven, ended) if self.vod || ended.is_some() || self.segments.is_empty() => {
+                MayBeCutSnafu.fail()
+            }
+            _ => LiveSnafu.fail(),
+        }
+    }
+
     /// Numbers the segments, and gives those without an IV the default one: the Media Sequence Number as 128 bits,
     /// big-endian (RFC 8216, 5.2; fault E4).
     fn finish(self) -> Result<MediaPlaylist, PlaylistError> {
         if let Some((line, _)) = self.next.duration {
             tolerated(line, "EXTINF", "no URI follows");
         }
-        if !self.complete {
-            return LiveSnafu.fail();
-        }
+        self.check_complete()?;
         let (line, first) = self.first_sequence;
         // `None` behind the largest number. A wrapped number would give two segments one default IV.
         let mut sequence = Some(first);

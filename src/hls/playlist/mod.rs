@@ -25,7 +25,6 @@ pub(crate) use media::{InitializationSection, MediaPlaylist};
 pub(crate) use multivariant::MultivariantPlaylist;
 pub use reference::StartPoint;
 pub(crate) use reference::{Locator, References};
-pub(crate) use variables::Variables;
 
 use error::NotAPlaylistSnafu;
 use lines::{Line, Lines};
@@ -36,12 +35,25 @@ pub(crate) enum Playlist {
     Media(MediaPlaylist),
 }
 
+/// Whether the transfer proves that a playlist's text is whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum BodyEnd {
+    /// By a length, by chunks, or because it was not transferred.
+    Proven,
+    /// The end of the connection was the end of the text. Only what the text itself proves is believed (fault W7).
+    Unproven,
+}
+
 /// Reads a playlist of either kind.
 ///
 /// # Errors
 ///
 /// Any [`PlaylistError`] but `Nested`.
-pub(crate) fn parse(body: &[u8], references: &References<'_>) -> Result<Playlist, PlaylistError> {
+pub(crate) fn parse(
+    body: &[u8],
+    references: &References<'_>,
+    end: BodyEnd,
+) -> Result<Playlist, PlaylistError> {
     // A title in another encoding does no harm. A URI that is not UTF-8 is refused at its line.
     let text = String::from_utf8_lossy(body);
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
@@ -51,18 +63,35 @@ pub(crate) fn parse(body: &[u8], references: &References<'_>) -> Result<Playlist
         }
         .fail();
     }
+    let text = match end {
+        BodyEnd::Proven => text,
+        BodyEnd::Unproven => whole_lines(text),
+    };
     // The first tag that belongs to one kind decides. Tags of both, such as EXT-X-VERSION, say nothing. What the other kind's
     // tags mean further down is for the parser of the kind to refuse.
     for (_, line) in Lines::new(text) {
         match line {
             Line::Tag("-X-STREAM-INF" | "-X-MEDIA" | "-X-I-FRAME-STREAM-INF", _) => {
-                return MultivariantPlaylist::parse(text, references).map(Playlist::Multivariant);
+                return MultivariantPlaylist::parse(text, references, end).map(Playlist::Multivariant);
             }
             Line::Tag("INF" | "-X-TARGETDURATION" | "-X-MEDIA-SEQUENCE" | "-X-KEY" | "-X-MAP", _) => break,
             _ => {}
         }
     }
-    MediaPlaylist::parse(text, references).map(Playlist::Media)
+    MediaPlaylist::parse(text, references, end).map(Playlist::Media)
+}
+
+/// The lines that a cut cannot have shortened: all but a last one without its line feed. A URI that lost its tail may lead to
+/// another resource.
+fn whole_lines(text: &str) -> &str {
+    let start_of_last = text.rfind('\n').map_or(0, |at| at + 1);
+    let (lines, last) = text.split_at_checked(start_of_last).unwrap_or_default();
+    // No longer tag begins with this one, so nothing of it is missing.
+    if last.trim() == "#EXT-X-ENDLIST" {
+        text
+    } else {
+        lines
+    }
 }
 
 /// The first characters of what should have been a playlist, fit for an error message.

@@ -1,11 +1,13 @@
 //! Multivariant (Master) Playlists (RFC 8216, 4.3.4).
 
 use super::{
-    error::{NoVariantsSnafu, PlaylistError, malformed},
+    BodyEnd,
+    error::{MayBeCutSnafu, NoVariantsSnafu, PlaylistError, malformed},
     lines::{Attributes, Line, Lines, tolerated},
     reference::{Locator, References, StartPoint},
     variables::Variables,
 };
+use crate::net::Url;
 
 /// A Multivariant Playlist: what there is to choose from.
 pub(crate) struct MultivariantPlaylist {
@@ -16,6 +18,8 @@ pub(crate) struct MultivariantPlaylist {
     pub(crate) start: Option<StartPoint>,
     /// For the Media Playlists that IMPORT them.
     pub(crate) variables: Variables,
+    /// What its references resolve against, and those of Media Playlists that stand in it as `data:` URIs.
+    pub(crate) base: Url,
 }
 
 /// EXT-X-STREAM-INF and its URI.
@@ -42,13 +46,18 @@ pub(crate) struct Rendition {
 }
 
 impl MultivariantPlaylist {
-    pub(super) fn parse(text: &str, references: &References<'_>) -> Result<Self, PlaylistError> {
+    pub(super) fn parse(
+        text: &str,
+        references: &References<'_>,
+        end: BodyEnd,
+    ) -> Result<Self, PlaylistError> {
         const STREAM_INF: &str = "EXT-X-STREAM-INF";
         let mut playlist = Self {
             variants: Vec::new(),
             renditions: Vec::new(),
             start: None,
             variables: Variables::default(),
+            base: references.base.clone(),
         };
         // The attributes of the Variant Stream whose URI is yet to come.
         let mut pending: Option<(usize, Attributes<'_>)> = None;
@@ -100,7 +109,11 @@ impl MultivariantPlaylist {
             tolerated(line, STREAM_INF, "no URI follows");
         }
         if playlist.variants.is_empty() {
-            return NoVariantsSnafu.fail();
+            // No tag ends a Multivariant Playlist: what is missing behind the last line does not show.
+            return match end {
+                BodyEnd::Proven => NoVariantsSnafu.fail(),
+                BodyEnd::Unproven => MayBeCutSnafu.fail(),
+            };
         }
         Ok(playlist)
     }

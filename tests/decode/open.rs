@@ -5,9 +5,10 @@ use std::time::Duration;
 use futures_lite::future::block_on;
 use kithara::cache::AssetCache;
 use kithara::decode::{Codec, Container, DecodeError, DecodeEvent, DecodeParams, Decoder, OutputParams};
-use kithara::file::Location;
+use kithara::file::{FileParams, FileSource, Location};
 use kithara::media::{Access, OpenMode};
 use kithara::net::HttpClient;
+use kithara::stream::{Stream, StreamParams};
 use kithara_test_support::{Content, Rule, Server, media};
 use tempfile::{TempDir, tempdir};
 
@@ -15,6 +16,7 @@ use crate::pcm::{bundled, rest, whole};
 
 struct World {
     server: Server,
+    cache: AssetCache,
     params: DecodeParams,
     _dir: TempDir,
 }
@@ -24,9 +26,10 @@ fn world() -> World {
     let dir = tempdir().unwrap();
     let cache = AssetCache::builder(dir.path()).max_bytes(1 << 30).open();
     let cache = block_on(cache).unwrap();
-    let params = DecodeParams::new().access(Access::new(HttpClient::new().unwrap(), cache));
+    let params = DecodeParams::new().access(Access::new(HttpClient::new().unwrap(), cache.clone()));
     World {
         server,
+        cache,
         params,
         _dir: dir,
     }
@@ -51,6 +54,25 @@ fn files_over_http_are_those_on_the_disk() {
     ] {
         let mut decoder = world.open(&format!("/files/{name}"), OpenMode::Online).unwrap();
         assert!(rest(&mut decoder) == whole(&bundled(name)).0, "{name}");
+    }
+}
+
+/// A file's and a station's: half a second of 128 kbit/s, and no more, before there is sound.
+#[test]
+fn the_first_sound_needs_a_few_frames() {
+    let world = world();
+    for path in ["/files/piece.mp3", "/hls/packed/seg-000.aac"] {
+        let gate = world.server.gate();
+        world.server.rule(path, Rule::new().gate_after(8 * 1024, &gate));
+        let mut decoder = world.open(path, OpenMode::Online).unwrap();
+        assert!(decoder.next_block().unwrap().is_some(), "{path}");
+
+        let file = FileParams::new(HttpClient::new().unwrap(), world.cache.clone());
+        let source = FileSource::new(world.server.url(path).as_str(), file);
+        let stream = Stream::new(source, StreamParams::default());
+        let mut station = Decoder::from_stream(stream, &DecodeParams::new()).unwrap();
+        assert!(station.next_block().unwrap().is_some(), "{path}");
+        gate.open();
     }
 }
 

@@ -15,6 +15,11 @@ pub(super) struct Constant {
 }
 
 impl Constant {
+    /// The bytes of so many frames.
+    pub(super) fn mean(self) -> (u64, u64) {
+        (self.bytes, self.per)
+    }
+
     pub(super) fn place(&self, number: u64) -> u64 {
         let offset = u128::from(number) * u128::from(self.bytes) / u128::from(self.per);
         self.start

@@ -59,6 +59,12 @@ const FAR: u64 = 512;
 /// Frames behind a calculated place that must be like those at the start.
 const CHECKED: usize = 8;
 
+/// How much is read at once before the first sound: some frames.
+const STEP: usize = 2048;
+
+/// Bit rates below this are those of silence, in thousands of bits per second.
+const SILENT: u32 = 48;
+
 /// Reads the frames of an MP3 or ADTS file.
 pub(super) struct FramePackets {
     input: Input,
@@ -68,6 +74,8 @@ pub(super) struct FramePackets {
     after: Vec<Part>,
     /// Bytes of the frames seen when the file was opened, and how many they were.
     mean: (u64, u64),
+    /// More frames than those were looked at for whether the bit rate is constant.
+    confirmed: bool,
     finder: Finder,
     /// The number of the next frame.
     number: u64,
@@ -122,20 +130,7 @@ impl FramePackets {
     ///
     /// `UnsupportedContainer` if there is no frame, `UnsupportedCodec`, `Io`, `Interrupted`.
     pub(super) fn open(input: Input, start: u64) -> Result<Self, DecodeError> {
-        let head = input.bytes_at(start, SEARCH)?;
-        let all = head.len() < SEARCH;
-        let seen = |kind| {
-            let (mut frames, mut buffer) = (Frames::new(kind), Buffer::default());
-            buffer.push(head.clone());
-            std::iter::from_fn(|| frames.next(&mut buffer, all)).collect::<Vec<_>>()
-        };
-        // Either kind may turn up in the other's data, by accident; not as often, and not as early.
-        let (mpeg, adts) = (seen(Kind::Mpeg), seen(Kind::Adts));
-        let (kind, seen) = if mpeg.len() >= adts.len() {
-            (Kind::Mpeg, mpeg)
-        } else {
-            (Kind::Adts, adts)
-        };
+        let (kind, seen) = probe(&input, start)?;
         let mut sound = seen.iter();
         let Some(first) = seen.first() else {
             let container = "a file that is none of audio";
@@ -172,9 +167,17 @@ impl FramePackets {
         if trim.start == 0 && trim.end.is_none() {
             trim.rule = TrimRule::None;
         }
-        let bytes = sound.iter().map(|frame| frame.data.len() as u64).sum();
+        // Exact where all frames are alike: a few of them have the byte that rounds, or have it not.
+        let mean = constant.map_or_else(
+            || {
+                let bytes = sound.iter().map(|frame| frame.data.len() as u64).sum();
+                (bytes, sound.len() as u64)
+            },
+            Constant::mean,
+        );
         Ok(Self {
-            mean: (bytes, sound.len() as u64),
+            mean,
+            confirmed: false,
             part: Part {
                 info: TrackInfo {
                     container: kind.container(),
@@ -291,11 +294,29 @@ impl FramePackets {
         self.held = None;
     }
 
+    /// The constant bit rate, if it holds for more frames than the few that were waited for before the first sound.
+    fn confirmed_constant(&mut self) -> Result<Option<Constant>, DecodeError> {
+        if let Some(constant) = self.part.constant
+            && !mem::replace(&mut self.confirmed, true)
+        {
+            let kind = self.finder.kind;
+            let mut buffer = Buffer::default();
+            buffer.push(self.input.bytes_at(self.part.place(), SEARCH)?);
+            let mut frames = Frames::new(kind);
+            while let Some(frame) = frames.next(&mut buffer, false) {
+                if frames::kbits_of(&frame.data) != Some(constant.kbits) {
+                    self.part.constant = None;
+                }
+            }
+        }
+        Ok(self.part.constant)
+    }
+
     /// Goes to a calculated place; whether frames stand there as they should.
     fn calculate(&mut self, number: u64) -> Result<bool, DecodeError> {
         // Only a constant rate tells a place exactly. Xing's table of contents has a hundred places, each rounded to a 256th
         // of the file: a frame found by it has no number, and what is heard would be some seconds off its time.
-        let Some(constant) = self.part.constant else {
+        let Some(constant) = self.confirmed_constant()? else {
             return Ok(false);
         };
         let mut finder = Finder::new(self.finder.kind, constant.place(number).saturating_sub(2));
@@ -455,6 +476,57 @@ impl PacketReader for FramePackets {
         let seconds = u128::from(frames) * u128::from(self.part.length);
         let bits = u128::from(bytes) * 8 * u128::from(self.part.info.codec.sample_rate);
         u64::try_from(bits / seconds.max(1)).ok()
+    }
+}
+
+/// What the frames at the start are, and the first ones of them: as few as tell what there is to know, so that the first sound
+/// need not wait for more.
+fn probe(input: &Input, start: u64) -> Result<(Kind, Vec<Frame>), DecodeError> {
+    let mut found = [Kind::Mpeg, Kind::Adts].map(|kind| (Frames::new(kind), Buffer::default(), Vec::new()));
+    let (mut read, mut all) = (0, false);
+    loop {
+        for (frames, buffer, seen) in &mut found {
+            seen.extend(std::iter::from_fn(|| frames.next(buffer, all)));
+        }
+        // Either kind may turn up in the other's data, by accident; not as often, and not as early.
+        let [(.., mpeg), (.., adts)] = &found;
+        let (kind, seen, other) = if mpeg.len() >= adts.len() {
+            (Kind::Mpeg, mpeg, adts)
+        } else {
+            (Kind::Adts, adts, mpeg)
+        };
+        let tells = seen.len() >= 4 * other.len() && seen.len() >= wanted(input, kind, seen);
+        if all || tells || read >= SEARCH {
+            let [(.., mpeg), (.., adts)] = found;
+            return Ok((kind, if kind == Kind::Mpeg { mpeg } else { adts }));
+        }
+        let more = input.some_at(start + read as u64, STEP.min(SEARCH - read))?;
+        read += more.len();
+        all = more.is_empty();
+        for (_, buffer, _) in &mut found {
+            buffer.push(more.clone());
+        }
+    }
+}
+
+/// How many frames tell what there is to know.
+fn wanted(input: &Input, kind: Kind, seen: &[Frame]) -> usize {
+    let (info, sound) = match seen.split_first() {
+        Some((first, rest)) if kind == Kind::Mpeg && frames::is_info(&first.data) => (Some(first), rest),
+        _ => (None, seen),
+    };
+    let counted = info.is_some_and(|info| Lame::read(&info.data).is_some_and(|lame| lame.packets.is_some()));
+    // Where nothing counts the frames, the length of the first ones is all that an estimate of the duration has to go by.
+    // Frames of silence are short in a variable bit rate: as many in a row as are looked at may well be alike.
+    let estimated = input.is_seekable() && input.len().is_some() && !counted;
+    let mut rates = sound.iter().map(|frame| frames::kbits_of(&frame.data));
+    let first = rates.next().flatten();
+    let same = first.is_some_and(|kbits| kbits >= SILENT) && rates.all(|rate| rate == first);
+    match kind {
+        _ if !estimated => CHECKED + 1,
+        Kind::Mpeg if same => CHECKED + 1,
+        Kind::Mpeg => usize::MAX,
+        Kind::Adts => 4 * CHECKED,
     }
 }
 

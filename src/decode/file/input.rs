@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io::{self, Read, Seek, SeekFrom};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 
@@ -41,7 +41,8 @@ pub(super) fn read_error(error: io::Error) -> DecodeError {
 /// Shared access to the bytes of one track. Each reader has its own position.
 #[derive(Clone)]
 pub(crate) struct Input {
-    inner: Arc<Mutex<Inner>>,
+    /// Taken out while it is read, and put back behind that: a read of the app's own reader runs under no lock.
+    inner: Arc<Mutex<Option<Inner>>>,
     interrupt: Interrupt,
 }
 
@@ -57,12 +58,12 @@ pub(super) struct Inner {
 impl Input {
     pub(super) fn new(source: impl Source + 'static, interrupt: Interrupt) -> Self {
         Self {
-            inner: Arc::new(Mutex::new(Inner {
+            inner: Arc::new(Mutex::new(Some(Inner {
                 source: Box::new(source),
                 position: 0,
                 head: Vec::new(),
                 head_start: 0,
-            })),
+            }))),
             interrupt,
         }
     }
@@ -89,30 +90,43 @@ impl Input {
         Self::new(Streamed::new(reader), Arc::new(move || interrupter.interrupt()))
     }
 
-    pub(super) fn lock(&self) -> MutexGuard<'_, Inner> {
-        // A panic inside a reader leaves a position that does not fit: the next read seeks to its own.
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Calls `call` with the bytes; `None` while a call on another thread has them. One thread drives a track, so none has,
+    /// but where an app prints a track that is being read.
+    pub(super) fn with<T>(&self, call: impl FnOnce(&mut Inner) -> T) -> Option<T> {
+        let taken = self.inner.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+        // Put back also when a reader panics. The position that it leaves may not fit: the next read seeks to its own.
+        let mut borrowed = Borrowed {
+            place: &self.inner,
+            inner: Some(taken),
+        };
+        borrowed.inner.as_mut().map(call)
     }
 
     pub(super) fn len(&self) -> Option<u64> {
-        self.lock().source.len()
+        self.with(|inner| inner.source.len()).flatten()
+    }
+
+    /// Whether any position can be gone to.
+    pub(super) fn goes_back(&self) -> bool {
+        self.with(|inner| inner.source.is_seekable()).unwrap_or(false)
     }
 
     /// Whether every position can be read at any time, and the end is known.
     pub(super) fn is_seekable(&self) -> bool {
-        let inner = self.lock();
-        inner.source.is_seekable() && inner.source.len().is_some()
+        self.with(|inner| inner.source.is_seekable() && inner.source.len().is_some())
+            .unwrap_or(false)
     }
 
     /// Sniffing goes on at `start`: a source that cannot go back keeps its first bytes from there, and forgets those before.
     pub(super) fn keep_from(&self, start: u64) {
-        let mut inner = self.lock();
-        let before = start.saturating_sub(inner.head_start);
-        let before = usize::try_from(before)
-            .unwrap_or(usize::MAX)
-            .min(inner.head.len());
-        drop(inner.head.drain(..before));
-        inner.head_start = start;
+        self.with(|inner| {
+            let before = start.saturating_sub(inner.head_start);
+            let before = usize::try_from(before)
+                .unwrap_or(usize::MAX)
+                .min(inner.head.len());
+            drop(inner.head.drain(..before));
+            inner.head_start = start;
+        });
     }
 
     pub(crate) fn interrupt(&self) -> Interrupt {
@@ -125,7 +139,9 @@ impl Input {
     ///
     /// `Interrupted`, `Io`.
     pub(super) fn read_at(&self, position: u64, buffer: &mut [u8]) -> Result<usize, DecodeError> {
-        self.lock().read_at(position, buffer).map_err(read_error)
+        self.with(|inner| inner.read_at(position, buffer))
+            .unwrap_or_else(|| Err(io::ErrorKind::ResourceBusy.into()))
+            .map_err(read_error)
     }
 
     /// Up to `length` bytes at `position`, fewer at the end alone. What is allocated grows with what is there.
@@ -194,6 +210,18 @@ impl Window {
         let wanted = bytes.slice(..length.min(bytes.len()));
         (self.start, self.bytes) = (at, bytes);
         Ok(wanted)
+    }
+}
+
+/// The bytes while they are read.
+struct Borrowed<'a> {
+    place: &'a Mutex<Option<Inner>>,
+    inner: Option<Inner>,
+}
+
+impl Drop for Borrowed<'_> {
+    fn drop(&mut self) {
+        *self.place.lock().unwrap_or_else(PoisonError::into_inner) = self.inner.take();
     }
 }
 
@@ -297,6 +325,34 @@ pub(super) mod tests {
 
     fn numbers(length: usize) -> Vec<u8> {
         (0..length).map(|n| (n % 251) as u8).collect()
+    }
+
+    /// A reader of the app's that shows the track it belongs to, as a log line may.
+    struct Showing(Arc<Mutex<Option<Input>>>);
+
+    impl Read for Showing {
+        fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+            let input = self.0.lock().unwrap().clone();
+            let shown = std::thread::spawn(move || format!("{input:?}"));
+            assert!(shown.join().unwrap().contains("Input"));
+            Ok(0)
+        }
+    }
+
+    impl Seek for Showing {
+        fn seek(&mut self, _: SeekFrom) -> io::Result<u64> {
+            Ok(0)
+        }
+    }
+
+    /// Under the input's lock this would wait for ever.
+    #[test]
+    fn a_reader_of_the_app_s_runs_under_no_lock() {
+        let place = Arc::new(Mutex::new(None));
+        let input = Input::from_reader(Showing(Arc::clone(&place))).unwrap();
+        *place.lock().unwrap() = Some(input.clone());
+        assert_eq!(input.bytes_at(0, 10).unwrap(), b""[..]);
+        *place.lock().unwrap() = None;
     }
 
     #[test]

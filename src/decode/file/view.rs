@@ -2,7 +2,7 @@
 
 use std::io::{self, Read, Seek, SeekFrom};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use symphonia::core::io::MediaSource;
 
 use super::input::{Inner, Input};
@@ -20,7 +20,12 @@ pub(super) struct View {
     end: Option<u64>,
     position: u64,
     hides_tag: bool,
+    /// What was read of a stream and not given out: its last bytes may be the tag. `None` where the end is known.
+    held: Option<BytesMut>,
 }
+
+/// The length of an `ID3v1` tag.
+const TAG: usize = 128;
 
 impl View {
     /// `head`, then the input's bytes from `start` to `end`.
@@ -32,14 +37,39 @@ impl View {
             end,
             position: 0,
             hides_tag: false,
+            held: None,
         }
     }
 
     /// Ends before an `ID3v1` tag at the end of the input. It is looked for when it is reached: to look earlier costs a request
-    /// before the first sound.
+    /// before the first sound. A stream is read as much ahead as the tag is long.
     pub(super) fn hides_tag(mut self) -> Self {
         self.hides_tag = true;
+        self.held = (!self.input.goes_back() || self.input.len().is_none()).then(BytesMut::new);
         self
+    }
+
+    /// Reads a stream at `at`, all but the tag that may be its end.
+    fn read_held(&mut self, at: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        let Some(held) = &mut self.held else {
+            return Ok(0);
+        };
+        let mut ended = false;
+        while held.len() <= TAG && !ended {
+            let mut more = [0; 4096];
+            let from = at + held.len() as u64;
+            let read = self.input.with(|inner| inner.read_at(from, &mut more));
+            let count = read.unwrap_or_else(|| Err(io::ErrorKind::ResourceBusy.into()))?;
+            held.extend_from_slice(more.get(..count).unwrap_or_default());
+            ended = count == 0;
+        }
+        let is_tag = held.len() == TAG && held.starts_with(b"TAG");
+        let last = if !ended || is_tag { TAG } else { 0 };
+        let given = held.split_to((held.len() - last).min(buffer.len()));
+        for (into, from) in buffer.iter_mut().zip(&given) {
+            *into = *from;
+        }
+        Ok(given.len())
     }
 
     /// How many bytes may be read at `at` without reading into the tag.
@@ -68,13 +98,18 @@ impl Read for View {
                 *into = *from;
             }
             head.len().min(buffer.len())
+        } else if self.held.is_some() {
+            let at = self.start + (self.position - self.head.len() as u64);
+            self.read_held(at, buffer)?
         } else {
             let at = self.start + (self.position - self.head.len() as u64);
             let left = self.end.map_or(u64::MAX, |end| end.saturating_sub(at));
-            let mut inner = self.input.lock();
-            let left = left.min(self.before_tag(&mut inner, at)?);
-            let most = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
-            inner.read_at(at, buffer.get_mut(..most).unwrap_or_default())?
+            let read = self.input.with(|inner| {
+                let left = left.min(self.before_tag(inner, at)?);
+                let most = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+                inner.read_at(at, buffer.get_mut(..most).unwrap_or_default())
+            });
+            read.unwrap_or_else(|| Err(io::ErrorKind::ResourceBusy.into()))?
         };
         self.position += count as u64;
         Ok(count)
@@ -99,7 +134,7 @@ impl Seek for View {
 impl MediaSource for View {
     // Without a length Symphonia's readers must take it for unseekable: they look for the end of whatever can be sought in.
     fn is_seekable(&self) -> bool {
-        self.byte_len().is_some() && self.input.lock().source.is_seekable()
+        self.byte_len().is_some() && self.input.goes_back()
     }
 
     fn byte_len(&self) -> Option<u64> {
@@ -116,6 +151,9 @@ mod tests {
         reason = "a test fails by panicking"
     )]
 
+    use std::sync::Arc;
+
+    use super::super::input::tests::Dripping;
     use super::*;
 
     fn numbers(length: usize) -> Vec<u8> {
@@ -136,6 +174,26 @@ mod tests {
         read.clear();
         view.read_to_end(&mut read).unwrap();
         assert_eq!(read, want[799..]);
+    }
+
+    #[test]
+    fn a_stream_s_tag_is_hidden_and_nothing_else() {
+        for (tag, length) in [
+            (&b"TAG"[..], 10_000),
+            (b"TAB", 10_000),
+            (b"TAG", 4096),
+            (b"no", 127),
+        ] {
+            let mut all = numbers(length);
+            let end = length.saturating_sub(128);
+            all[end..end + tag.len()].copy_from_slice(tag);
+            let input = Input::new(Dripping(all.clone()), Arc::new(|| {}));
+            let mut view = View::new(input, Bytes::from_static(b"head"), 0, None).hides_tag();
+            let mut read = Vec::new();
+            view.read_to_end(&mut read).unwrap();
+            let end = if tag == b"TAG" { end } else { length };
+            assert_eq!(read, [b"head", &all[..end]].concat());
+        }
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! P1: files as they are, against what is known of them.
 
 use std::io::Cursor;
+use std::time::Duration;
 
 use kithara::decode::{Codec, Container, DecodeError, DecodeEvent, DecodeParams, Decoder, TrimRule};
-use kithara_test_support::expected;
+use kithara_test_support::{expected, media};
 use tempfile::tempdir;
 
 use crate::pcm::{bundled, difference, ffmpeg, ffmpeg_pcm, has, open, rest, sha256_s16, whole};
@@ -146,6 +147,60 @@ fn what_a_track_is_and_what_was_left_out_can_be_read() {
     let flac = open(&bundled("piece.flac"), &DecodeParams::new());
     assert_eq!(flac.format().bits_per_sample, Some(16));
     assert_eq!(flac.duration().unwrap().as_millis(), 6_000);
+}
+
+/// A box of words.
+fn words(kind: &[u8; 4], words: &[u32]) -> Vec<u8> {
+    let mut bytes = (8 + 4 * words.len() as u32).to_be_bytes().to_vec();
+    bytes.extend(kind);
+    bytes.extend(words.iter().flat_map(|word| word.to_be_bytes()));
+    bytes
+}
+
+/// P7.
+#[test]
+fn p7_a_fragmented_file_plays_as_long_as_it_says() {
+    let file = std::fs::read(media().join("table/fragmented.mp4")).unwrap();
+    let place = |kind: &[u8]| file.windows(4).position(|found| found == kind).unwrap() - 4;
+    let duration = |file: Vec<u8>| {
+        let mut decoder = Decoder::from_reader(Cursor::new(file), &DecodeParams::new()).unwrap();
+        let told = decoder.duration();
+        let channels = usize::from(decoder.spec().channels.count());
+        let frames = rest(&mut decoder).len() / channels;
+        assert_eq!(told, decoder.duration());
+        (
+            told,
+            Duration::from_secs_f64(frames as f64 / f64::from(decoder.spec().sample_rate)),
+        )
+    };
+    let (told, plays) = duration(file.clone());
+    assert_eq!(told, None, "nothing says it");
+    let near = |told: Option<Duration>| told.unwrap().abs_diff(plays) < Duration::from_millis(1);
+
+    // In the header of the fragments, in the movie's milliseconds.
+    let mut movie = file.clone();
+    let header = words(b"mehd", &[0, plays.as_millis() as u32]);
+    for kind in [b"moov", b"mvex"] {
+        let at = place(kind);
+        let size = u32::from_be_bytes(movie[at..at + 4].try_into().unwrap());
+        movie[at..at + 4].copy_from_slice(&(size + header.len() as u32).to_be_bytes());
+    }
+    let at = place(b"mvex") + 8;
+    movie.splice(at..at, header);
+    let (told, _) = duration(movie);
+    assert!(near(told), "{told:?}");
+
+    // In an index, in frames, priming among them; but not in one that tells of one fragment of several.
+    let (first, end) = (place(b"moof"), place(b"mfra"));
+    for (bytes, tells) in [(end - first, true), (6000, false)] {
+        let frames = (plays.as_secs_f64() * 44_100.0).round() as u32 + 1024;
+        let index = words(b"sidx", &[0, 1, 44_100, 0, 0, 1, bytes as u32, frames, 0]);
+        let mut file = file.clone();
+        file.splice(first..first, index);
+        let (told, _) = duration(file);
+        assert_eq!(told.is_some(), tells);
+        assert!(!tells || near(told), "{told:?}");
+    }
 }
 
 #[test]

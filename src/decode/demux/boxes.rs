@@ -93,6 +93,48 @@ pub(crate) fn track_id(header: &[u8]) -> Option<u32> {
     fields.u32()
 }
 
+/// `mehd`: how long a fragmented movie plays with all its fragments, in units of the movie.
+pub(crate) fn fragments_duration(header: &[u8]) -> Option<u64> {
+    let (version, _, mut fields) = full(header)?;
+    fields.u32_or_u64(version == 1).filter(|units| *units > 0)
+}
+
+/// What a segment index says of the fragments behind it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SegmentIndex {
+    /// Units per second.
+    pub(crate) time_scale: u32,
+    /// How long they play together, in these units.
+    pub(crate) duration: u64,
+    /// How many bytes behind the index they end.
+    pub(crate) end: u64,
+}
+
+/// `sidx` (ISO/IEC 14496-12, 8.16.3); `None` for an index of indexes, whose fragments stand in no order that it tells.
+pub(crate) fn segment_index(body: &[u8]) -> Option<SegmentIndex> {
+    let (version, _, mut fields) = full(body)?;
+    fields.u32()?;
+    let time_scale = fields.u32().filter(|scale| *scale > 0)?;
+    fields.u32_or_u64(version > 0)?;
+    let mut end = fields.u32_or_u64(version > 0)?;
+    fields.u16()?;
+    let mut duration = 0_u64;
+    for _ in 0..fields.u16()? {
+        let (size, units) = (fields.u32()?, fields.u32()?);
+        fields.u32()?;
+        if size >> 31 != 0 {
+            return None;
+        }
+        end = end.checked_add(size.into())?;
+        duration += u64::from(units);
+    }
+    Some(SegmentIndex {
+        time_scale,
+        duration,
+        end,
+    })
+}
+
 /// `elst`: where the first edit that is not empty begins, in the track's time scale, and how long it is, in the movie's;
 /// 0 if it goes on to the end. `None` if there is none, or more than one: then the track is put together of pieces.
 pub(crate) fn edit(list: &[u8]) -> Option<(i64, u64)> {

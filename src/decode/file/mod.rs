@@ -34,7 +34,7 @@ use self::{
     mp4::{Mp4Packets, find_movie},
     ogg::OggPackets,
     pcm::PcmPackets,
-    pushed::{PushedPackets, is_fragmented},
+    pushed::{PushedPackets, announced, is_fragmented},
     reader::PacketReader,
     sniff::{FileKind, Sniffed, sniff},
 };
@@ -63,7 +63,9 @@ pub(super) fn open(input: &Input) -> Result<FileTrack, DecodeError> {
             if is_fragmented(&movie) {
                 let make = || -> Box<dyn Demux> { Box::new(FragmentedMp4::default()) };
                 let times = Some(FragmentTimes::new(&movie)?);
-                Box::new(PushedPackets::open(input.clone(), start, make, times)?)
+                let plays = announced(input, start, &movie)?;
+                let packets = PushedPackets::open(input.clone(), start, make, times)?;
+                Box::new(packets.announced(plays))
             } else {
                 Box::new(Mp4Packets::open(input.clone(), &movie)?)
             }

@@ -17,10 +17,11 @@ use crate::decode::{
     Container, DecodeError,
     demux::{
         FragmentTimes,
-        boxes::{Header, boxes},
+        boxes::{self, Header, boxes, child, descendant},
     },
     error::MalformedSnafu,
     packet::{Demux, Packet, TrackInfo},
+    source::time_of,
     trim,
 };
 
@@ -29,6 +30,10 @@ const PROBED: usize = 8;
 
 /// More seconds than these are not missing: the clock was set anew, as where two recordings were joined.
 const MOST_MISSING: i64 = 10;
+
+/// Boxes before the first fragment that are looked at, and the longest index that is read.
+const MOST_BOXES: usize = 64;
+const LONGEST_INDEX: u64 = 1 << 20;
 
 /// MPEG's clock begins anew after so many units.
 const CLOCK: i64 = 1 << 33;
@@ -53,6 +58,8 @@ pub(super) struct PushedPackets {
     waiting: VecDeque<Placed>,
     /// Fragments found so far that can be sought to.
     fragments: Vec<Fragment>,
+    /// What the file says of how long it plays.
+    plays: Option<Announced>,
     /// What tells fragments' times; `None` for MPEG-TS.
     times: Option<FragmentTimes>,
     /// Where the next fragment is looked for; `None` when all are found.
@@ -115,6 +122,7 @@ impl PushedPackets {
             expected: Some(0),
             waiting: VecDeque::new(),
             fragments: Vec::new(),
+            plays: None,
             unsearched: (times.is_some() && input.is_seekable()).then_some(start),
             times,
             clock: (zero, None),
@@ -123,6 +131,11 @@ impl PushedPackets {
         let placed: Vec<Placed> = packets.into_iter().map(|packet| new.place(packet)).collect();
         new.waiting.extend(placed);
         Ok(new)
+    }
+
+    /// The same, of which the file says how long it plays.
+    pub(super) fn announced(self, plays: Option<Announced>) -> Self {
+        Self { plays, ..self }
     }
 
     /// Finds a packet's frame. Timestamps are rounded to units: one that is where it should be, nearly, is there.
@@ -322,9 +335,74 @@ impl PacketReader for PushedPackets {
         true
     }
 
+    fn duration(&self) -> Option<Duration> {
+        let trim = time_of(self.info.trim.start, self.info.codec.sample_rate);
+        self.plays.map(|plays| match plays {
+            Announced::Movie(time) => time,
+            Announced::Packets(time) => time.saturating_sub(trim),
+        })
+    }
+
+    // What a header says of the duration is rounded, and may be wrong: no sound is cut off for it.
     fn total(&self) -> Option<u64> {
         None
     }
+}
+
+/// How long a fragmented file says that it plays.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Announced {
+    /// What is to be heard.
+    Movie(Duration),
+    /// All packets, priming included.
+    Packets(Duration),
+}
+
+/// What a fragmented file says of its duration before the first fragment: in the header of its fragments, or in an index of
+/// all of them. `None` if it says nothing.
+///
+/// # Errors
+///
+/// `Interrupted`, `Io`.
+pub(super) fn announced(
+    input: &Input,
+    start: u64,
+    movie: &bytes::Bytes,
+) -> Result<Option<Announced>, DecodeError> {
+    let scale = child(movie, *b"mvhd").and_then(|header| boxes::time_scale(&header));
+    let units = descendant(movie, &[b"mvex", b"mehd"]).and_then(|header| boxes::fragments_duration(&header));
+    if let (Some(scale), Some(units)) = (scale, units) {
+        return Ok(Some(Announced::Movie(time_of(units, scale))));
+    }
+    let mut at = start;
+    for _ in 0..MOST_BOXES {
+        let header = Header::read(&input.bytes_at(at, Header::LONGEST)?);
+        let Some((header, size)) = header.and_then(|header| header.size.map(|size| (header, size))) else {
+            break;
+        };
+        let end = at.saturating_add(size);
+        match &header.kind {
+            b"moof" | b"mdat" => break,
+            b"sidx" if size < LONGEST_INDEX => {
+                let body = at + header.length as u64;
+                let length = usize::try_from(end - body).unwrap_or(0);
+                let index = boxes::segment_index(&input.bytes_at(body, length)?);
+                // Some files have an index in front of each fragment, which tells of that one alone.
+                let whole = index.filter(|index| covers(input, end.saturating_add(index.end)));
+                return Ok(whole.map(|index| Announced::Packets(time_of(index.duration, index.time_scale))));
+            }
+            _ => at = end,
+        }
+    }
+    Ok(None)
+}
+
+/// Whether no fragment can follow behind this place.
+fn covers(input: &Input, end: u64) -> bool {
+    // A table of places for seeks may stand there: 19 bytes for each fragment, and so much less than those.
+    input
+        .len()
+        .is_some_and(|len| len.saturating_sub(end) < (len / 8).max(1))
 }
 
 /// Whether the header says that fragments follow.

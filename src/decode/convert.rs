@@ -123,6 +123,7 @@ impl Converter {
             (None, Some(mixer)) => mixer.mix(samples, out),
             (Some(resampler), None) => resampler.push(samples, out),
             (Some(resampler), Some(mixer)) => {
+                // Cleared, and not dropped: the allocation serves every block.
                 self.between.clear();
                 if self.mixes_first {
                     mixer.mix(samples, &mut self.between);

@@ -33,6 +33,7 @@ pub(super) struct Mixer {
 impl Mixer {
     /// `None` where nothing is to be done: the channels are the same, or only their places differ.
     pub(super) fn new(from: ChannelLayout, to: ChannelLayout) -> Option<Self> {
+        // Channels without places are taken to be where the output has its own: silence instead would help nobody.
         if from == to || (from.count() == to.count() && (from.mask() == 0 || to.mask() == 0)) {
             return None;
         }
@@ -54,6 +55,7 @@ impl Mixer {
             return;
         }
         out.reserve(samples.len() / self.from * self.to);
+        // Sums may exceed full scale. They are not clipped here: an app that lowers the volume has them whole.
         for frame in samples.chunks_exact(self.from) {
             out.extend(self.rows.chunks_exact(self.from).map(|row| {
                 row.iter()
@@ -88,6 +90,7 @@ fn by_place(from: u32, to: u32) -> Vec<f32> {
             if from == FRONT_CENTRE && to & FRONT_CENTRE == 0 && target & (FRONT_LEFT | FRONT_RIGHT) != 0 {
                 return 1.0;
             }
+            // A channel may be heard at two places, and two channels at one: factors add up.
             heard_at(source, to)
                 .iter()
                 .filter(|(place, _)| *place == target)
@@ -106,6 +109,7 @@ fn places(mask: u32) -> impl Iterator<Item = u32> {
 fn heard_at(source: u32, to: u32) -> Vec<(u32, f32)> {
     const HALF_POWER: f32 = FRAC_1_SQRT_2;
     let has = |places: u32| to & places == places;
+    // What has a loudspeaker of its own is heard there alone.
     if has(source) {
         return vec![(source, 1.0)];
     }

@@ -117,6 +117,7 @@ impl Decoder {
         let reader = source.open_reader(mode).await?;
         let resource = reader.resource().clone();
         let input = file::Input::from_resource(reader);
+        // Both before the work begins, which may block for as long as a server is silent.
         let interrupt = input.interrupt();
         let params = params.clone();
         let mut opened = unblock(interrupt, move || Self::from_input(&input, &params)).await?;
@@ -143,6 +144,7 @@ impl Decoder {
         params: &DecodeParams,
         mode: OpenMode,
     ) -> Result<Self, DecodeError> {
+        // The source asks for the playlist from here on, while the thread for the work is got.
         let stream = StreamParams::default().offline_mode(mode.is_offline());
         let track = HlsPcm::new(source, stream);
         let target = params.target();
@@ -165,6 +167,7 @@ impl Decoder {
     reason = "shown as a bar, which is not a millionth of its length wrong"
 )]
 fn shares(resource: &StreamingResource<FileError>) -> Vec<Range<f64>> {
+    // A length that is not known yet makes shares of nothing, and the app shows an empty bar.
     let len = resource.len().unwrap_or(0).max(1) as f64;
     let there = resource.available();
     there

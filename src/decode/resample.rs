@@ -60,6 +60,7 @@ impl Resampler {
 
     /// Forgets what came before: the next frame is the first one.
     pub(super) fn reset(&mut self) {
+        // The filter's memory goes with it: a seek would begin with an echo of the place that was left.
         self.inner.reset();
         self.waiting.clear();
         self.delay = self.inner.output_delay() as u64;
@@ -76,6 +77,7 @@ impl Resampler {
     /// Takes the next frames and appends to `out` what can be said of them already.
     pub(super) fn push(&mut self, mut samples: &[f32], out: &mut Vec<f32>) {
         self.taken += (samples.len() / self.channels.max(1)) as u64;
+        // A whole transform straight from the caller's slice where nothing waits: most blocks are longer than one.
         let full = self.inner.input_frames_next() * self.channels;
         while self.waiting.len() + samples.len() >= full {
             let (now, later) = samples.split_at(full - self.waiting.len());
@@ -83,6 +85,7 @@ impl Resampler {
             if self.waiting.is_empty() {
                 self.transform(now, None, out);
             } else {
+                // Taken out for the call, which borrows all of this, and put back with its allocation.
                 let mut waiting = std::mem::take(&mut self.waiting);
                 waiting.extend_from_slice(now);
                 self.transform(&waiting, None, out);
@@ -95,6 +98,8 @@ impl Resampler {
 
     /// There are no more frames: appends the rest to `out`, and is as new.
     pub(super) fn finish(&mut self, out: &mut Vec<f32>) {
+        // The filter is late by half its length: what was taken last comes out only behind zeros. As many frames come out as the
+        // length of the track makes, and not what the transforms happen to give.
         let owed = scaled(self.taken, self.from, self.to);
         let full = self.inner.input_frames_next() * self.channels;
         while self.given < owed {
@@ -130,6 +135,7 @@ impl Resampler {
             .inner
             .process_into_buffer(&from, &mut into, indexing.as_ref())
             .map_or(0, |(_, made)| made);
+        // The first frames are the filter's own delay. Left in, all that follows would be late by it.
         let late = self.delay.min(made as u64);
         self.delay -= late;
         self.given += made as u64 - late;

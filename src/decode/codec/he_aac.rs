@@ -47,6 +47,7 @@ impl HeAacDecoder {
     }
 
     fn set_up(&mut self) -> Result<(), AacError> {
+        // Reset alone keeps the band replication of the place before.
         self.inner.reset();
         self.failed = false;
         self.inner.set_asc(&self.params.extra_data)
@@ -73,6 +74,7 @@ impl PacketDecoder for HeAacDecoder {
                 Ok(frames)
             }
             Err(error) => {
+                // Some of its blocks may be out already: those of half a packet are no sound.
                 out.truncate(before);
                 self.failed = true;
                 Err(damaged(error))

@@ -56,6 +56,7 @@ impl OpusDecoder {
         let channels = usize::from(head.channels);
         let inner = match (head.family, head.channels) {
             (0, 1 | 2) => Stream::new(RATE, channels).map(|mut stream| {
+                // The gain is part of the sound (RFC 7845, 5.1): it is to be applied always, other than ReplayGain.
                 stream.gain_q8 = head.gain.into();
                 Inner::One(Box::new(stream))
             }),
@@ -122,9 +123,11 @@ impl<'a> Head<'a> {
         else {
             return None;
         };
+        // Only families other than 0 have one.
         let mapping = table
             .split_at_checked(2)
             .and_then(|(counts, mapping)| Some((counts, mapping.get(..usize::from(channels))?)));
+        // A higher major version may mean anything.
         (version < 16 && channels > 0).then_some(Self {
             channels,
             gain: i16::from_le_bytes([low, high]),

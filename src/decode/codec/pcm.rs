@@ -80,6 +80,7 @@ impl PcmDecoder {
         let Some((storage, mask)) = Storage::read(&params.extra_data) else {
             return MalformedSnafu { what }.fail();
         };
+        // Of another number of channels it says nothing.
         let places = ChannelLayout::from_mask(mask);
         let channels = if places.count() == params.channels {
             places
@@ -133,6 +134,7 @@ fn convert(storage: Storage, bytes: &[u8], out: &mut Vec<f32>) {
                 i32::from_le_bytes([0, 0, a, b]) as f32 / HALF
             });
         }
+        // WAVE has 8 bits without a sign, AIFF with one: turning the highest bit makes one of the other.
         Storage::Int { bytes: 1, signed, .. } => each(bytes, out, |[a]: [u8; 1]| {
             let sample = if signed { a } else { a ^ 0x80 };
             whole([0, 0, 0, sample])
@@ -171,6 +173,7 @@ fn convert(storage: Storage, bytes: &[u8], out: &mut Vec<f32>) {
 }
 
 fn each<const N: usize>(bytes: &[u8], out: &mut Vec<f32>, sample: impl Fn([u8; N]) -> f32) {
+    // What is left over is no whole sample. The fixed length lets the compiler turn this into instructions for several samples.
     let (samples, _) = bytes.as_chunks::<N>();
     out.extend(samples.iter().map(|bytes| sample(*bytes)));
 }
@@ -183,6 +186,7 @@ fn whole(bytes: [u8; 4]) -> f32 {
 
 /// ITU-T G.711, table 1a.
 fn a_law(byte: u8) -> i16 {
+    // Every other bit is turned on the line, so that silence has changes to be clocked by.
     let byte = byte ^ 0x55;
     let (exponent, mantissa) = (byte >> 4 & 7, i16::from(byte & 15));
     let magnitude = match exponent {
@@ -194,6 +198,7 @@ fn a_law(byte: u8) -> i16 {
 
 /// ITU-T G.711, table 2a.
 fn mu_law(byte: u8) -> i16 {
+    // All bits are turned on the line.
     let byte = !byte;
     let (exponent, mantissa) = (byte >> 4 & 7, i16::from(byte & 15));
     let magnitude = ((mantissa << 3 | 0x84) << exponent) - 0x84;

@@ -53,13 +53,16 @@ impl SymphoniaDecoder {
             let codec = params.codec.to_string();
             return UnsupportedCodecSnafu { codec }.fail();
         };
-        // It undoes the coupling of channels in the wrong order, which is heard from the third one on.
+        // It undoes the steps of coupling from the first one on, and not from the last one (Vorbis I, 4.3.5): channels that are
+        // part of two steps, as in 5.1, come out wrong. To turn the order around in the header would mend that, and break what
+        // the order decides before it: which channels have a residue (4.3.3).
         if params.codec == Codec::Vorbis && params.channels > 2 {
             let codec = format!("Vorbis of {} channels", params.channels);
             return UnsupportedCodecSnafu { codec }.fail();
         }
         let mut own = AudioCodecParameters::new();
         own.for_codec(id).with_sample_rate(params.sample_rate);
+        // Empty is not none to its decoders: they would read a header of no bytes.
         if !params.extra_data.is_empty() {
             own.with_extra_data(params.extra_data.to_vec().into_boxed_slice());
         }
@@ -93,6 +96,7 @@ impl SymphoniaDecoder {
 
     /// The MP3 decoder keeps the channels and sample rate of its first packet. A stream may change them.
     fn with_other_spec(&mut self, packet: &PacketRef<'_>, out: &mut Vec<f32>) -> Option<usize> {
+        // A new one, as the old one refuses. It is kept only if that was the reason.
         let mut inner = (self.codec == Codec::Mp3).then(|| make(&self.params).ok())??;
         let buffer = inner.decode_ref(packet).ok()?;
         let other = spec(buffer.spec());
@@ -122,6 +126,7 @@ fn is_whole_flac(frame: &[u8]) -> bool {
 }
 
 fn append(buffer: &GenericAudioBufferRef<'_>, out: &mut Vec<f32>) {
+    // Straight to its place: blocks are appended to what waits already.
     let before = out.len();
     out.resize(before + buffer.samples_interleaved(), 0.0);
     if let Some(target) = out.get_mut(before..) {

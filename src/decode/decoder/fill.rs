@@ -46,6 +46,7 @@ impl Decoder {
     }
 
     fn tell(&mut self, event: DecodeEvent) {
+        // The oldest: what is now matters more than what was.
         if self.events.len() == EVENTS {
             self.events.pop_front();
         }
@@ -54,6 +55,7 @@ impl Decoder {
 
     /// One step of the track that is decoded.
     pub(super) fn pull(&mut self) -> Result<(), DecodeError> {
+        // Only when all of it is given out: what is left is in front of what comes.
         if self.given_out == self.out.len() {
             self.out.clear();
             self.given_out = 0;
@@ -62,6 +64,7 @@ impl Decoder {
             self.ended = true;
             return Ok(());
         };
+        // Before the source is asked: the request may have gone to the source that was left meanwhile.
         self.interrupter.check()?;
         let step = track.next(&mut self.raw);
         if matches!(step, Err(DecodeError::Interrupted)) {

@@ -65,6 +65,7 @@ impl Track {
                 Step::Block => ahead.push_back(Ahead::Block(block)),
                 Step::Ended => ahead.push_back(Ahead::Ended),
             }
+            // A block, or the end: an empty track is known to be one.
             if !matches!(ahead.back(), Some(Ahead::Event(_))) {
                 break;
             }
@@ -99,6 +100,7 @@ impl Track {
             }
             self.used = false;
         }
+        // In their order, and before the source: it stands behind them.
         match self.ahead.pop_front() {
             Some(Ahead::Block(ahead)) => {
                 *block = ahead;

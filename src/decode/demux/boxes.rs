@@ -82,6 +82,7 @@ pub(crate) fn full(bytes: &[u8]) -> Option<(u8, u32, Fields<'_>)> {
 /// `mdhd` and `mvhd`: units per second.
 pub(crate) fn time_scale(header: &[u8]) -> Option<u32> {
     let (version, _, mut fields) = full(header)?;
+    // Two times, of creation and of the last change, before it.
     fields.bytes(if version == 1 { 16 } else { 8 })?;
     fields.u32().filter(|scale| *scale > 0)
 }
@@ -122,6 +123,7 @@ pub(crate) fn segment_index(body: &[u8]) -> Option<SegmentIndex> {
     for _ in 0..fields.u16()? {
         let (size, units) = (fields.u32()?, fields.u32()?);
         fields.u32()?;
+        // It points to another index.
         if size >> 31 != 0 {
             return None;
         }
@@ -185,12 +187,15 @@ pub(crate) fn roll(description: &[u8]) -> Option<u16> {
 /// `UnsupportedCodec` by name, `Malformed`.
 pub(crate) fn sample_entry(description: &Bytes) -> Result<CodecParams, DecodeError> {
     let what = "sample description";
+    // Behind version, flags and the number of entries. The first one is decoded: a track that changes its codec in the middle is
+    // not written by any encoder of music.
     let entries = description
         .get(8..)
         .map_or_else(Bytes::new, |rest| description.slice_ref(rest));
     let Some((kind, entry)) = boxes(&entries).next() else {
         return MalformedSnafu { what }.fail();
     };
+    // By name, and before the first frame: an app shows this to people.
     let refused = match &kind {
         b"enca" => Some("encrypted MP4 (Common Encryption)".to_owned()),
         b"ac-3" => Some("AC-3".to_owned()),
@@ -203,6 +208,7 @@ pub(crate) fn sample_entry(description: &Bytes) -> Result<CodecParams, DecodeErr
         return UnsupportedCodecSnafu { codec }.fail();
     }
     let params = audio_entry(&entry).and_then(|(channels, rate, children)| match &kind {
+        // The codec's own header decides where there is one: the entry's fields are 16 bits wide, and often left at a default.
         b"mp4a" => elementary_stream(&child(&children, *b"esds")?, channels, rate),
         b".mp3" => Some(Ok(mp3(channels, rate))),
         b"fLaC" => flac(&child(&children, *b"dfLa")?).map(Ok),
@@ -215,6 +221,7 @@ pub(crate) fn sample_entry(description: &Bytes) -> Result<CodecParams, DecodeErr
 /// `AudioSampleEntry`: channels, sample rate, and the boxes in it.
 fn audio_entry(entry: &Bytes) -> Option<(u16, u32, Bytes)> {
     let mut fields = Fields(entry);
+    // Six reserved bytes and the number of a data reference.
     fields.bytes(8)?;
     let version = fields.u16()?;
     fields.bytes(6)?;
@@ -255,6 +262,7 @@ fn elementary_stream(body: &Bytes, channels: u16, rate: u32) -> Option<Result<Co
     };
     stream.u16()?;
     let flags = stream.u8()?;
+    // Optional fields, each by its flag: none of them matters here, and what stands behind them does.
     if flags & 0x80 != 0 {
         stream.u16()?;
     }
@@ -299,6 +307,7 @@ fn mp3(channels: u16, sample_rate: u32) -> CodecParams {
         sample_rate,
         channels,
         bits_per_sample: None,
+        // MPEG-2 and 2.5 have half as many, and those are the lower rates.
         frames_per_packet: if sample_rate < 32_000 { 576 } else { 1152 },
         extra_data: Bytes::new(),
     }
@@ -319,6 +328,7 @@ fn flac(body: &Bytes) -> Option<CodecParams> {
         sample_rate: field(44, 0xf_ffff).filter(|rate| *rate > 0)?,
         channels: u16::try_from(field(41, 7)? + 1).ok()?,
         bits_per_sample: Some(field(36, 31)? + 1),
+        // A block size that varies is told by each packet.
         frames_per_packet: if smallest == largest { largest.into() } else { 0 },
         extra_data: body.slice_ref(info),
     })
@@ -327,6 +337,7 @@ fn flac(body: &Bytes) -> Option<CodecParams> {
 /// `dOps` (Encapsulation of Opus in ISO BMFF, 4.3.2), as the header that Ogg has (RFC 7845, 5.1).
 fn opus(body: &Bytes) -> Option<CodecParams> {
     let mut fields = Fields(body);
+    // Of this box, and not that of the header in Ogg, which is always 1.
     let _version = fields.u8()?;
     let channels = fields.u8()?;
     let (pre_skip, rate, gain) = (fields.u16()?, fields.u32()?, fields.u16()?);

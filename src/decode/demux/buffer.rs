@@ -15,6 +15,7 @@ pub(crate) struct Buffer {
 
 impl Buffer {
     pub(crate) fn push(&mut self, bytes: Bytes) {
+        // An empty chunk at the front would look like the end.
         if !bytes.is_empty() {
             self.len += bytes.len();
             self.chunks.push_back(bytes);
@@ -66,6 +67,7 @@ impl Buffer {
 
     /// Drops up to `length` bytes; how many.
     pub(crate) fn skip(&mut self, length: u64) -> u64 {
+        // What is not there is for the caller to pass over, as it comes.
         let length = usize::try_from(length).unwrap_or(usize::MAX).min(self.len);
         let mut left = length;
         while left > 0 {
@@ -98,6 +100,7 @@ impl Buffer {
         if self.chunks.front().is_none_or(|first| first.len() >= length) {
             return;
         }
+        // Only what was asked for: the rest of a long chunk stays where it is.
         let mut joined = BytesMut::with_capacity(length);
         while joined.len() < length {
             let Some(mut chunk) = self.chunks.pop_front() else {

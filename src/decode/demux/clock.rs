@@ -57,6 +57,7 @@ impl Clock {
 
     /// The timestamp of the next frame.
     pub(super) fn now(&self) -> i64 {
+        // From the last timestamp and in one division: a sum of rounded lengths would drift.
         let ticks = u128::from(self.frames) * u128::from(RATE) / u128::from(self.sample_rate.max(1));
         self.base
             .unwrap_or(0)
@@ -72,6 +73,7 @@ impl Clock {
     }
 
     fn count(&mut self, header: Header, frames: u64) {
+        // What was counted so far is of the old rate.
         if self.sample_rate != header.sample_rate {
             self.base = self.base.map(|_| self.now());
             (self.frames, self.sample_rate) = (0, header.sample_rate);

@@ -68,6 +68,7 @@ impl FragmentedMp4 {
                 self.skipping = end.saturating_sub(self.buffer.position());
                 continue;
             }
+            // Eight bytes, or sixteen: which of them, the first four tell.
             let wanted = Header::LONGEST.min(self.buffer.len());
             let Some(head) = self.buffer.peek(wanted).filter(|head| head.len() >= 8) else {
                 return Ok(false);
@@ -133,6 +134,7 @@ impl FragmentedMp4 {
         self.runs.clear();
         for (_, fragment) in boxes(body).filter(|(kind, _)| kind == b"traf") {
             let header = FragmentHeader::read(&child(&fragment, *b"tfhd")?, movie)?;
+            // Pictures and other languages have fragments of their own in the same box.
             if header.track_id == movie.track_id {
                 self.runs.extend(runs(&fragment, &header, movie, start)?);
             }

@@ -36,6 +36,7 @@ impl Run {
         let widths = [flag(0x100), flag(0x200), flag(0x400), flag(0x800)];
         let mut entry = [None; 4];
         for (value, present) in entry.iter_mut().zip(widths) {
+            // A field that is there for one packet is there for all of the run.
             if present {
                 *value = Some(self.entries.try_get_u32().ok()?);
             }
@@ -101,6 +102,7 @@ impl FragmentHeader {
                 fields.u32()
             }
         };
+        // The fragment's own default, or else the movie's.
         let duration = field(8, movie.defaults.duration)?;
         let size = field(0x10, movie.defaults.size)?;
         Some(Self {

@@ -116,6 +116,7 @@ impl Frames {
     fn take(&mut self, buffer: &mut Buffer, header: Header, length: usize) -> Option<Frame> {
         let position = buffer.position();
         let mut data = buffer.take(length)?;
+        // Decoders take packets without the header of ADTS; that of MPEG audio is part of the frame.
         drop(data.split_to(header.strip.min(data.len())));
         let lost = self.lost();
         // The mean over all frames so far, and not the last one's length: a variable bit rate changes by a factor of ten.
@@ -140,6 +141,7 @@ impl Frames {
         if buffer.len() < wanted && !all {
             return Behind::Unknown;
         }
+        // The last one of all has no other behind it.
         if all && buffer.len() == header.length {
             return Behind::Frame;
         }
@@ -181,6 +183,7 @@ impl Frames {
     fn skip_to_sync(&mut self, buffer: &mut Buffer) {
         // One byte at least: what stands here was refused, and looked at again it would be refused again.
         let mut skipped = buffer.skip(1);
+        // Within the first chunk only: what is behind it is looked at in the next round.
         let garbage = buffer.front().iter().take_while(|byte| **byte != 0xff).count();
         skipped += buffer.skip(garbage as u64);
         self.skipped += skipped;

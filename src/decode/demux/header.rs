@@ -76,6 +76,7 @@ impl Header {
         let strip = if b1 & 1 == 1 { 7 } else { 9 };
         let rate_index = b2 >> 2 & 15;
         let length = usize::try_from((b3 & 3) << 11 | word(4)? << 3 | word(5)? >> 5).ok()?;
+        // Less one. Several in a frame are refused where the codec is told, with its name.
         let blocks = word(6)? & 3;
         let shape = Shape::Adts {
             object: (b2 >> 6) + 1,
@@ -105,6 +106,7 @@ impl Header {
         if version == 1 || layer == 4 || bit_rate == 0 {
             return None;
         }
+        // MPEG-1. The lower rates are those of version 2, and 2.5 beyond the standard.
         let first = version == 3;
         let kbits = kbits(first, layer, bit_rate)?;
         let sample_rate = *[44_100_u32, 48_000, 32_000].get(usize::try_from(rate_index).ok()?)?
@@ -113,6 +115,7 @@ impl Header {
                 2 => 1,
                 _ => 2,
             };
+        // A slot more, of one byte, or of four in layer 1: so that the mean is the bit rate.
         let padding = word >> 9 & 1;
         let (length, frames) = match layer {
             1 => ((12_000 * kbits / sample_rate + padding) * 4, 384),

@@ -49,6 +49,7 @@ fn frames(tag: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
 }
 
 fn timestamp_frame<'a>((id, body): (&[u8], &'a [u8])) -> Option<&'a [u8]> {
+    // Others put frames of their own into PRIV.
     body.strip_prefix(TIMESTAMP_OWNER).filter(|_| id == b"PRIV")
 }
 

@@ -70,6 +70,7 @@ impl Packed {
             let Some(head) = self.buffer.peek(wanted) else {
                 return false;
             };
+            // One or two bytes may be the start of a tag: more are awaited.
             if !b"ID3".starts_with(head.get(..3).unwrap_or(head)) {
                 return true;
             }
@@ -88,6 +89,7 @@ impl Packed {
             if let Some(timestamp) = id3::timestamp(&tag) {
                 self.clock.set(timestamp);
             }
+            // Of the next frame, which this tag stands before.
             let pts = self.clock.now();
             self.tags.push_back(TimedTag { pts, id3: tag });
         }

@@ -29,6 +29,7 @@ impl Section {
         let Some((pointer, rest)) = payload.split_first() else {
             return;
         };
+        // The end of the section before may stand in front of the one that starts here. A pointer beyond the packet is damage.
         let Some((old, new)) = rest.split_at_checked((*pointer).into()) else {
             self.begun = false;
             return;
@@ -47,6 +48,7 @@ impl Section {
             let Some(&[table, high, low]) = self.bytes.get(..3) else {
                 return;
             };
+            // Twelve bits; the four above them are flags.
             let length = 3 + usize::from(u16::from_be_bytes([high & 15, low]));
             // Stuffing, or nothing that is read here.
             if table == 0xff || length > MAX_SECTION {
@@ -82,7 +84,9 @@ fn body(section: &[u8], table: u8) -> Option<Fields<'_>> {
         return None;
     }
     fields.bytes(4)?;
+    // A table that holds only later is sent ahead of its time.
     let current = fields.u8()? & 1 == 1;
+    // The checksum at the end was looked at when the section was put together.
     fields.bytes(2)?;
     let length = fields.0.len().checked_sub(4)?;
     current.then_some(Fields(fields.bytes(length)?))
@@ -125,7 +129,9 @@ pub(super) fn program_map(section: &[u8]) -> Option<Result<ProgramMap, DecodeErr
         let length = fields.u16()? & 0x0fff;
         let descriptors = fields.bytes(length.into())?;
         match sound(kind, descriptors) {
+            // The first one: others are translations and comments, and an app has no say here.
             Some(Ok(kind)) => map.audio = map.audio.or(Some((pid, kind))),
+            // Told only if nothing else can be heard: a programme may have the same sound twice.
             Some(Err(name)) => refused = refused.or(Some(name)),
             None if kind == 0x15 && is_id3(descriptors) => map.id3 = map.id3.or(Some(pid)),
             None => {}
@@ -157,6 +163,7 @@ fn sound(kind: u8, descriptors: &[u8]) -> Option<Result<Kind, &'static str>> {
         0x82 | 0x85 | 0x86 | 0x8a => Err("DTS"),
         0x80 if registered(b"HDMV") => Err("LPCM"),
         0xc1 | 0xc2 | 0xcf => Err("SAMPLE-AES"),
+        // Private data, which only its descriptors name.
         0x06 if has(0x6a) || registered(b"AC-3") => Err("AC-3"),
         0x06 if has(0x7a) || registered(b"EAC3") => Err("E-AC-3"),
         0x06 if registered(b"Opus") => Err("Opus in MPEG-TS"),

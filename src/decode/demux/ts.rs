@@ -124,6 +124,7 @@ impl Pes {
         let last = self.counter.replace(packet.counter).filter(|_| !packet.restarts);
         if let Some(last) = last {
             // A packet may be sent twice.
+            // Exactly the same packet again, as 2.4.3.3 allows; its payload would be heard twice.
             if last == packet.counter {
                 return None;
             }
@@ -147,6 +148,7 @@ impl Pes {
             };
             return Some(payload);
         }
+        // What came before of this header: its bytes are no part of this packet's payload.
         let had = self.header.len();
         let room = MAX_PES_HEADER.saturating_sub(had).min(packet.payload.len());
         self.header
@@ -253,6 +255,7 @@ impl Sound {
             self.frames.miss(payload.missing + self.buffer.len() as u64);
             self.buffer.clear();
         }
+        // Where the PES packet begins in the bytes. Frames may begin before that, and go on behind it.
         if let Some(pts) = payload.pts {
             self.marks
                 .push_back((self.buffer.position() + self.buffer.len() as u64, pts));
@@ -322,6 +325,7 @@ impl Sound {
             let pts = self.clock.advance(frame.header, frame.lost);
             self.ready.push_back(packet(frame, pts));
         }
+        // No mark will come: the number of lost bytes was all there is to go by.
         let Some(next) = next else {
             return;
         };
@@ -427,6 +431,7 @@ impl TransportStream {
         let Some(payload) = self.id3.push(packet) else {
             return;
         };
+        // A PES packet of tags says no length that can be relied upon: the next one ends it.
         if payload.started {
             self.end_tag();
             self.id3.tag_pts = payload.pts.unwrap_or(0);

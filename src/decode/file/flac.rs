@@ -188,6 +188,7 @@ impl PacketReader for FlacPackets {
     }
 
     fn seek(&mut self, frame: u64) -> Result<(), DecodeError> {
+        // Without an end there is no place to jump to by share.
         let Some(end) = self.input.len().filter(|_| self.input.is_seekable()) else {
             return Err(DecodeError::SeekUnsupported);
         };
@@ -209,6 +210,7 @@ impl PacketReader for FlacPackets {
             }
             // As far between them as the frame is, if every frame is as long; a little before that.
             let (frames, bytes) = (high.0.saturating_sub(low.0).max(1), high.1.saturating_sub(low.1));
+            // Frames differ in length: a jump lands near, and the next one nearer. Bisection would need twice as many.
             let share = u128::from(frame - low.0) * u128::from(bytes) / u128::from(frames);
             let share = u64::try_from(share).unwrap_or(0).min(bytes);
             let margin = bytes / 64 + 8192;
@@ -218,6 +220,7 @@ impl PacketReader for FlacPackets {
                 Some(number) => high = (number, place),
                 None => high.1 = place,
             }
+            // A frame is as long: what is between is walked.
             if high.1 <= low.1 + 8192 {
                 break;
             }

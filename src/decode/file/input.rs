@@ -22,6 +22,7 @@ const HEAD: usize = super::sniff::SEARCH;
 
 /// A read's error, told apart from one that was asked for.
 pub(super) fn read_error(error: io::Error) -> DecodeError {
+    // An error of the system has none inside: it is told as it is.
     let Some(inner) = error.get_ref() else {
         return error.into();
     };
@@ -70,6 +71,7 @@ impl Input {
 
     /// Any reader. Its reads cannot be given up from outside.
     pub(crate) fn from_reader(mut reader: impl Read + Seek + Send + 'static) -> io::Result<Self> {
+        // Asked for once, and now: a reader of an app may take a request for it.
         let len = reader.seek(SeekFrom::End(0))?;
         reader.seek(SeekFrom::Start(0))?;
         Ok(Self::new(AnyReader::new(reader, len), Arc::new(|| {})))
@@ -153,6 +155,7 @@ impl Input {
         let mut read = Vec::new();
         while read.len() < length {
             let start = read.len();
+            // In steps: a length that a damaged header announces is no reason to allocate it.
             read.resize(length.min(start + CHUNK), 0);
             let into = read.get_mut(start..).unwrap_or_default();
             let count = self.read_at(position + start as u64, into)?;
@@ -170,6 +173,7 @@ impl Input {
     ///
     /// `Interrupted`, `Io`.
     pub(super) fn some_at(&self, position: u64, most: usize) -> Result<Bytes, DecodeError> {
+        // One read, and not until it is full: what has arrived is enough to go on.
         let mut read = vec![0; most.min(CHUNK)];
         let count = self.read_at(position, &mut read)?;
         read.truncate(count);
@@ -191,6 +195,7 @@ impl Window {
     ///
     /// `Interrupted`, `Io`.
     pub(super) fn get(&mut self, input: &Input, at: u64, length: usize) -> Result<Bytes, DecodeError> {
+        // Mostly the next bytes, and those are here: a request to the file for each packet would cost a system call each.
         let inside = at
             .checked_sub(self.start)
             .and_then(|offset| usize::try_from(offset).ok())
@@ -247,6 +252,7 @@ impl Inner {
             if position < self.position {
                 return Err(io::ErrorKind::Unsupported.into());
             }
+            // Read and dropped: such a source has no other way forward.
             while self.position < position {
                 let mut skipped = [0; 4096];
                 let left = usize::try_from(position - self.position).unwrap_or(usize::MAX);
@@ -265,12 +271,14 @@ impl Inner {
     fn read_on(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = loop {
             match self.source.read(buffer) {
+                // A signal, and none of our interrupts, which are typed: the read is to be made again.
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 other => break other?,
             }
         };
         // Without a gap only: bytes behind one that was passed over would be taken for those in it.
         if !self.source.is_seekable() && self.position == self.head_start + self.head.len() as u64 {
+            // Beyond this nothing is looked at twice, and a station would fill the memory.
             let room = HEAD - self.head.len();
             self.head.extend(buffer.iter().take(count.min(room)));
         }

@@ -58,6 +58,7 @@ struct Chunk {
 impl Chunk {
     fn read(input: &Input, at: u64, big: bool) -> Result<Option<Self>, DecodeError> {
         let head = input.bytes_at(at, 8)?;
+        // Fewer than eight bytes are the end: files are cut off, and some have a byte too many there.
         let Ok([a, b, c, d, length @ ..]) = <[u8; 8]>::try_from(&*head) else {
             return Ok(None);
         };
@@ -92,7 +93,10 @@ impl PcmPackets {
     /// `UnsupportedCodec`, `Malformed`, `Io`, `Interrupted`.
     pub(super) fn wave(input: Input, start: u64) -> Result<Self, DecodeError> {
         let head = input.bytes_at(start, 12)?;
+        // Believed for nothing but whether lengths were known when it was written: many writers get it wrong.
         let riff = number(&head, 4).unwrap_or(0);
+        // In the order in which they stand: only what comes before the sound is read, as the sound may be all that a network has
+        // to give for now.
         let (mut samples, mut long) = (None, None);
         let mut tags = Tags::default();
         let mut at = start + 12;
@@ -103,6 +107,7 @@ impl PcmPackets {
             match &chunk.name {
                 // RF64 has the lengths of 64 bits here, and all ones in the places where RIFF has them.
                 b"ds64" => {
+                    // The file's length, and behind it that of the sound.
                     let content = chunk.content(&input, 16)?;
                     long = content
                         .get(8..16)
@@ -113,6 +118,7 @@ impl PcmPackets {
                 b"id3 " | b"ID3 " => from_id3(chunk.content(&input, TAGS)?, &mut tags),
                 b"fmt " => samples = Some(wave_format(&chunk.content(&input, 64)?)?),
                 b"data" => {
+                    // Sound before its format says nothing. Nor could it be found again by a source that cannot go back.
                     let Some(samples) = samples else {
                         break;
                     };
@@ -157,12 +163,15 @@ impl PcmPackets {
                         .get(..4)
                         .and_then(|bytes| bytes.try_into().ok())
                         .map_or(0, u32::from_be_bytes);
+                    // For blocks on tape: frames may begin some bytes further in.
                     let skip = 8 + u64::from(offset);
                     sound = Some((chunk.start + skip, chunk.length.saturating_sub(skip)));
                 }
                 _ => {}
             }
+            // Either of the two chunks may be the first one.
             if let (Some((samples, frames)), Some((start, length))) = (&samples, sound) {
+                // The chunk has a byte more where its length is odd, and the frames are counted: the lesser of both is sound.
                 let bytes = u64::from(*frames).saturating_mul(frame_bytes(samples));
                 let new = Self::new(input, Container::Aiff, samples, start, Some(length.min(bytes)))?;
                 return Ok(Self { tags, ..new });
@@ -226,6 +235,7 @@ impl PacketReader for PcmPackets {
     }
 
     fn next(&mut self) -> Result<Next, DecodeError> {
+        // A file without a known end is read until there is nothing.
         let left = self
             .frames
             .map_or(PACKET, |frames| frames.saturating_sub(self.next));
@@ -233,6 +243,7 @@ impl PacketReader for PcmPackets {
         let data = self
             .input
             .bytes_at(self.start + self.next * self.frame_bytes, most)?;
+        // Some bytes of a frame at the end of a cut file are none.
         let frames = data.len() as u64 / self.frame_bytes;
         if frames == 0 {
             return Ok(Next::End);
@@ -301,6 +312,7 @@ fn wave_format(content: &[u8]) -> Result<Samples, DecodeError> {
         valid = half(18)
             .filter(|valid| (1..=bits).contains(valid))
             .unwrap_or(bits);
+        // A mask that has another number of places than there are channels tells nothing of where they are heard.
         let places = ChannelLayout::from_mask(number(content, 20).unwrap_or(0));
         if places.count() == channels {
             layout = places;

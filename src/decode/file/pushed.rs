@@ -141,6 +141,7 @@ impl PushedPackets {
     /// Finds a packet's frame. Timestamps are rounded to units: one that is where it should be, nearly, is there.
     fn place(&mut self, packet: Packet) -> Placed {
         let pts = if self.info.wraps {
+            // The nearest turn: forward by less than half of one, or back.
             let ahead = (packet.pts - self.last).rem_euclid(CLOCK);
             self.last + if ahead >= CLOCK / 2 { ahead - CLOCK } else { ahead }
         } else {
@@ -161,6 +162,7 @@ impl PushedPackets {
         let frames = if fixed > 0 { fixed } else { packet.frames };
         let near = u64::from(frames / 2).max(16);
         let start = match self.expected {
+            // A packet that seems to come early follows all the same: nothing that was heard is heard again.
             Some(expected) if told.abs_diff(expected) <= near || told < expected => expected,
             _ => told,
         };
@@ -191,6 +193,7 @@ impl PushedPackets {
             // Programs and clocks are learnt anew. A fragmented file's header is not repeated.
             self.demux = (self.make)();
         }
+        // Bytes of the place before are no part of what comes.
         self.demux.start_segment(Duration::ZERO);
         (self.read_to, self.all) = (fragment.place, false);
         self.waiting.clear();
@@ -322,6 +325,7 @@ impl PacketReader for PushedPackets {
             first: 0,
             zero: self.origin,
         }));
+        // From the fragment's start to the packet: inside a fragment packets have no places of their own.
         while let Some(placed) = self.read()? {
             if placed.start + u64::from(placed.packet.frames) > frame {
                 self.waiting.push_front(placed);

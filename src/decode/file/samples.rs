@@ -76,6 +76,7 @@ impl Samples {
         let sizes = child(tables, *b"stsz")?;
         let (_, _, mut fields) = full(&sizes)?;
         let (all, count) = (fields.u32()?, fields.u32()?);
+        // The table that is there says how many packets there are; the number before it may be any.
         let (count, lengths) = if all == 0 {
             let there = u32::try_from(fields.0.len() / 4).unwrap_or(u32::MAX);
             (count.min(there), Lengths::Each(sizes.slice_ref(fields.0)))
@@ -88,6 +89,7 @@ impl Samples {
             _ => return None,
         };
         let (chunks, placed) = chunk_runs(&child(tables, *b"stsc")?, offsets.len())?;
+        // A packet without a place in a chunk cannot be read.
         let count = count.min(placed);
         let (times, duration) = time_runs(&child(tables, *b"stts")?, count)?;
         Some(Self {
@@ -138,6 +140,7 @@ impl Samples {
         if number >= self.count {
             return None;
         }
+        // Bisection over runs, and no table by packet: a file of a day has ten million packets, and a dozen runs.
         let run = self
             .chunks
             .partition_point(|(first, ..)| *first <= number)
@@ -145,6 +148,7 @@ impl Samples {
         let (first, chunk, each) = *self.chunks.get(run)?;
         let within = (number - first) / each;
         let chunk = chunk.checked_add(within)?;
+        // Without the cursor, the lengths of all packets before it in the chunk would be added up for each one.
         let at = if self.cursor.0 == number && self.cursor.1 == chunk {
             self.cursor.2
         } else {
@@ -194,9 +198,11 @@ fn chunk_runs(table: &Bytes, chunks: u32) -> Option<(Vec<ChunkRun>, u32)> {
     let mut packet = 0_u32;
     for (at, &(chunk, each)) in entries.iter().enumerate() {
         let end = entries.get(at + 1).map_or(chunks, |(next, _)| *next).min(chunks);
+        // Runs that do not ascend contradict each other: those before stand.
         let Some(number) = end.checked_sub(chunk) else {
             break;
         };
+        // A run of empty chunks would be divided by.
         if each > 0 {
             runs.push((packet, chunk, each));
         }

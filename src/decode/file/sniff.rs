@@ -45,6 +45,7 @@ pub(super) enum FileKind {
 pub(super) fn sniff(input: &Input) -> Result<Sniffed, DecodeError> {
     let (mut start, mut id3) = (0, None);
     loop {
+        // Enough for three packets of MPEG-TS, and more than any other mark takes.
         let head = input.bytes_at(start, 400)?;
         if let Some(length) = id3_length(&head) {
             // Read now, on the way: behind it a stream does not come back to it.
@@ -76,6 +77,7 @@ fn id3_length(head: &[u8]) -> Option<u64> {
     let tag = head.strip_prefix(b"ID3")?;
     let (flags, size) = (*tag.get(2)?, tag.get(3..7)?);
     // Seven bits of each byte.
+    // The highest bits are 0, so that no tag holds what looks like a frame of MPEG audio.
     if size.iter().any(|byte| byte & 0x80 != 0) {
         return None;
     }
@@ -98,6 +100,7 @@ fn known(head: &[u8]) -> Option<FileKind> {
         }
         _ => {}
     }
+    // Three in a row: one byte of 0x47 begins many a file.
     let packets = head.iter().step_by(188).take(3);
     (head.len() > 376 && packets.clone().count() == 3 && packets.into_iter().all(|byte| *byte == 0x47))
         .then_some(FileKind::Ts)
@@ -128,6 +131,7 @@ fn foreign(head: &[u8]) -> Option<&'static str> {
     if let Some((_, name)) = NAMES.iter().find(|(magic, _)| head.starts_with(magic)) {
         return Some(name);
     }
+    // Servers answer with pages of their own where a file is gone: told as that, and not as damage.
     let text = head.trim_ascii_start();
     let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
     let is_page = [&b"<!doctype"[..], b"<html", b"<?xml", b"<head", b"<body"]

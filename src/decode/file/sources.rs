@@ -118,6 +118,7 @@ impl<S: stream::Source> Streamed<S> {
 
 impl<S: stream::Source> Read for Streamed<S> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        // Told apart by its type: an app's own source may fail in words like these.
         self.reader.read(buffer).map_err(|error| {
             let read = error
                 .get_ref()

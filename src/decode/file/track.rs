@@ -63,6 +63,7 @@ impl FileTrack {
         tags: Tags,
         interrupt: Interrupt,
     ) -> Result<Self, DecodeError> {
+        // Before any packet is read: what is not decoded is refused by its header.
         let decoder = codec::open(&reader.info().codec)?;
         let format = format(reader.as_ref(), decoder.as_ref());
         let mut new = Self {
@@ -179,6 +180,7 @@ impl FileTrack {
         self.decoded.clear();
         let decoded = match self.decoder.decode(&placed.packet, &mut self.decoded) {
             Ok(frames) => Some(frames as u64),
+            // The next packet may be whole: what is lost is this one's time.
             Err(PacketError::Damaged(why)) => {
                 log::debug!("the packet at frame {} is damaged: {why}", placed.start);
                 None
@@ -193,6 +195,7 @@ impl FileTrack {
         let end = self.end().map_or(end, |last| end.min(last));
         // What comes before `next` is pre-roll: neither heard nor told.
         let from = start.max(self.next);
+        // All of it priming, pre-roll or padding.
         if from >= end {
             return Ok(None);
         }
@@ -214,6 +217,7 @@ impl FileTrack {
                 .unwrap_or(usize::MAX)
                 .saturating_mul(channels)
         };
+        // The end first: places count from the packet's start.
         self.decoded.truncate(at(end));
         self.decoded.drain(..at(from).min(self.decoded.len()));
         // What is missing between two packets was lost in the file. Silence takes its place before the sound goes out, or

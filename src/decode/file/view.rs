@@ -55,6 +55,7 @@ impl View {
             return Ok(0);
         };
         let mut ended = false;
+        // One byte more than a tag has: the first one of what is held is sound then.
         while held.len() <= TAG && !ended {
             let mut more = [0; 4096];
             let from = at + held.len() as u64;
@@ -81,6 +82,7 @@ impl View {
         if at != tag {
             return Ok(tag.checked_sub(at).unwrap_or(u64::MAX));
         }
+        // Where the tag would begin: read apart, so that no byte of it goes out with sound.
         let mut mark = [0; 3];
         let read = inner.read_at(tag, &mut mark)?;
         Ok(if read == 3 && mark == *b"TAG" { 0 } else { u64::MAX })
@@ -103,6 +105,7 @@ impl Read for View {
             self.read_held(at, buffer)?
         } else {
             let at = self.start + (self.position - self.head.len() as u64);
+            // Reads end at the view's own end, whatever the file has behind it.
             let left = self.end.map_or(u64::MAX, |end| end.saturating_sub(at));
             let read = self.input.with(|inner| {
                 let left = left.min(self.before_tag(inner, at)?);
@@ -126,6 +129,7 @@ impl Seek for View {
                 .ok_or(io::ErrorKind::Unsupported)?
                 .checked_add_signed(distance),
         };
+        // Beyond the end too: a read there gives nothing, as with any file.
         self.position = target.ok_or(io::ErrorKind::InvalidInput)?;
         Ok(self.position)
     }

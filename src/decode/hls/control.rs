@@ -118,6 +118,7 @@ impl HlsPcm {
 
     /// Finds the container of bytes that no demuxer has taken yet. With `all` no more of them will come.
     fn recognise(&mut self, bytes: &Bytes, all: bool) -> Result<(), DecodeError> {
+        // An empty segment has no container, and is no error: the next one may have bytes.
         if self.demux.is_some() || (bytes.is_empty() && self.unknown.is_empty()) {
             return Ok(());
         }
@@ -125,6 +126,7 @@ impl HlsPcm {
         match sniff::demuxer(&bytes, all)? {
             Some(mut demux) => {
                 if let Some(segment) = &self.segment {
+                    // Announced before the container was known.
                     demux.start_segment(segment.time);
                 }
                 demux.push(bytes);
@@ -151,6 +153,7 @@ impl HlsPcm {
                 duration,
                 ..
             }) => {
+                // Each Variant Stream has its own playlist; their lengths differ by less than a segment.
                 self.duration = Some(duration);
                 let variant = Variant {
                     index,

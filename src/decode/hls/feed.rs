@@ -113,6 +113,7 @@ impl Feed for StreamFeed {
 
     fn seek(&mut self, time: Duration) -> Result<(), DecodeError> {
         // Answered by the driver, which runs: this side waits for no bytes here.
+        // A handle for each seek: the stream behind it may have been opened anew since.
         let handle = self.messages.handle();
         match future::block_on(handle.seek_time(time)) {
             Ok(()) => Ok(()),
@@ -127,6 +128,7 @@ impl Feed for StreamFeed {
     }
 
     fn interrupt(&self) -> Interrupt {
+        // The channel's and not the feed's: an interrupt may outlive what it interrupts.
         let sender = self.interrupts.0.clone();
         Arc::new(move || {
             // Full means that one is on its way already.

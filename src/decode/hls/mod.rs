@@ -187,6 +187,7 @@ impl HlsPcm {
         if self.run.is_some() {
             return self.place(packet);
         }
+        // What says of itself what it is needs no more than this one.
         self.probe.push(packet);
         let told = self.demux.as_ref().and_then(|demux| demux.track());
         let doubtful = told.is_some_and(|told| demux::may_hide_sbr(&told.codec));
@@ -216,6 +217,7 @@ impl HlsPcm {
         }
         // Counted from what was heard last, and not from the last packet: priming and pre-roll are no part of the silence.
         let heard = run.emit_from;
+        // Silence up to the packet, and none where packets overlap: those are placed over what came before.
         let missing = run.next + jump - heard;
         run.next += jump;
         if jump > 0 && missing > 0 {
@@ -263,6 +265,7 @@ impl HlsPcm {
         let (Some((at, rate)), Some(format)) = (self.position, &self.format) else {
             return;
         };
+        // As the playlist says: no packet tells how long what was left out is.
         let (frames, spec) = (frames_at(gap, rate), format.spec);
         if let (1.., Ok(at)) = (frames, u64::try_from(at)) {
             self.out.event(DecodeEvent::Gap { at, frames });
@@ -374,6 +377,7 @@ impl HlsPcm {
         let before = segment.time.saturating_sub(Duration::from_millis(1));
         // At least one segment earlier, or the same one would come again.
         target.asked = target.asked.saturating_sub(missing).min(before);
+        // Bounded: a track whose times lie would be sought back to its start, segment by segment.
         target.tries += 1;
         // A failed seek leaves the target: the next one that is asked for starts from nothing.
         self.forget();
@@ -459,6 +463,7 @@ impl PcmSource for HlsPcm {
     }
 
     fn seek(&mut self, time: Duration) -> Result<(), DecodeError> {
+        // Of the decoder at hand: a seek mostly stays within one codec. Where it does not, the run that begins seeks once more.
         let run = self.run.as_ref().or(self.old.as_ref());
         let run = run.map(|run| (run.pre_roll(), run.rate()));
         let idle = self

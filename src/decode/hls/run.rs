@@ -119,6 +119,7 @@ impl Run {
         anchor: Anchor,
         place: (i64, i64),
     ) -> Self {
+        // Band replication that the container does not announce doubles the frames of each packet, and the rate.
         let scale = params.frames_per_packet / told.codec.frames_per_packet.max(1);
         let (next, emit_from) = place;
         Self {
@@ -270,6 +271,7 @@ impl Run {
         let end = self.next + i64::try_from(frames).unwrap_or(i64::MAX);
         let appended = self.pending.len().saturating_sub(frames * channels);
         // What is pending from before ends where `emit_from` was moved to, or at `next`.
+        // Priming, pre-roll, and what the run before has played already.
         let unheard = usize::try_from(self.emit_from.min(end) - self.next).unwrap_or(0);
         if unheard > 0 {
             self.pending.drain(appended..appended + unheard * channels);
@@ -286,11 +288,13 @@ impl Run {
         if self.spec == Some(spec) {
             return;
         }
+        // A block is of one spec: what is pending is of the old one.
         if self.spec.is_some() {
             let fresh = self.pending.split_off(before);
             self.give(true, out);
             self.pending = fresh;
         }
+        // Places are counted at the run's rate, and stay the instants that they are.
         if spec.sample_rate != self.rate() && spec.sample_rate > 0 {
             let from = self.rate();
             for place in [&mut self.next, &mut self.emit_from, &mut self.pending_at] {
@@ -314,6 +318,7 @@ impl Run {
     }
 
     fn hold(&self) -> usize {
+        // As long as the longest fade, or as the last packet: whichever may still be changed.
         let fade = self.rate() / FADES_PER_SECOND;
         let last = self.last.map_or(0, |(_, frames)| frames);
         fade.max(last) as usize
@@ -348,6 +353,7 @@ impl Run {
 
     /// Fades the run before into the first pending frames. Both are the same sound: their weights add up to 1.
     fn mix(&mut self, channels: usize) {
+        // Once: the next blocks are this run's alone.
         let fade = std::mem::take(&mut self.fade);
         let frames = fade.len() / channels;
         let pairs = self
@@ -400,6 +406,7 @@ impl Run {
     /// that one is to fade in. How many frames that end has.
     pub(super) fn hand_over(&mut self, other: &mut Run, overlap: i64, out: &mut Outbox) -> i64 {
         let channels = self.channels();
+        // No longer than both runs have of it.
         let longest = (self.rate() / FADES_PER_SECOND) as usize;
         let frames = longest
             .min(self.pending.len() / channels)

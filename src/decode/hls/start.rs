@@ -45,6 +45,7 @@ impl HlsPcm {
         let segment = self.segment.unwrap_or_default();
         let by_playlist = frames(segment.time, rate);
         let here = self.position.map(|(place, from)| rescale(place, from, rate));
+        // By the clock of its container: the playlist says when the segment begins, to a few digits.
         let instant = Run::instant(&told, first);
         // Priming comes before the instant that the playlist names.
         let heard = Instant {
@@ -117,8 +118,10 @@ impl HlsPcm {
         match (known, here) {
             // What was played up to a discontinuity decides where it goes on; a second time that is the same place.
             (Some((line, place)), Some(here)) if self.discontinuity && (place - here).abs() <= 1 => line,
+            // A clock of its own begins: it says nothing of where it lies, and what was played last does.
             (_, Some(here)) if self.discontinuity => anchor(heard, here),
             (Some((line, place)), _) if segment.is_near(place, rate) => line,
+            // The clock has jumped without a word: what is played goes on.
             (_, Some(here)) => anchor(heard, here),
             // Sought before anything of this line was played. Most tracks count from 0.
             _ => {

@@ -39,6 +39,8 @@ impl Anchor {
         let rate = i128::from(rate);
         if instant.wraps && self.at.wraps {
             // Both clocks have the same unit: one turn is 2³³ of it.
+            // The turn that brings it nearest to where it must be about: a timestamp alone does not tell how often the clock has begun
+            // anew in a track of days.
             let turn = WRAP * ours;
             let expected = (i128::from(near) - base) * per_second / rate.max(1);
             ticks += round(expected - ticks, turn) * turn;
@@ -48,6 +50,7 @@ impl Anchor {
 }
 
 fn round(numerator: i128, denominator: i128) -> i128 {
+    // Euclidean, so that places before the anchor are rounded as those behind it are.
     (2 * numerator + denominator).div_euclid(2 * denominator.max(1))
 }
 

@@ -67,6 +67,7 @@ impl Sink for Channel {
     fn put(&mut self, samples: &[f32], spec: Spec, at: u64, position: u64) -> Put {
         // Looked at first: a block that does not fit would be made for nothing.
         if self.queue.is_full() {
+            // Woken when one is taken: this side may wake, and no timer runs.
             return Put::Full(Duration::MAX);
         }
         let block = Block {
@@ -83,6 +84,7 @@ impl Sink for Channel {
 
     fn end(&mut self, at: u64, error: Option<&DecodeError>) -> bool {
         let next = error.cloned().map(Err);
+        // The end takes a place in the queue, so that it comes behind the blocks. Full, it is tried again.
         self.queue.try_send(Queued { at, next }).is_ok()
     }
 }
@@ -100,6 +102,7 @@ impl Decoder {
         let thread = thread::Builder::new()
             .name("kithara-decode".into())
             .spawn(move || worker.run())?;
+        // Before anything can ask to be woken: handles come from what is returned here.
         link.set_thread(thread.thread().clone());
         Ok(Blocks {
             queue: Box::pin(queue),

@@ -48,10 +48,12 @@ impl DecodeEvents {
 
     fn look(&mut self) -> Option<Result<DecodeEvent, DecodeError>> {
         let heard = self.link.meter.heard();
+        // Events of the track before what the pull says: a track that has changed explains why nothing was there.
         if let Some(event) = self.link.timeline().due(heard) {
             return Some(event);
         }
         let starved = self.link.meter.is_starved();
+        // Told as a change. A state that came and went between two looks was not heard as a stop either.
         if starved == self.starved {
             return None;
         }
@@ -68,6 +70,7 @@ impl DecodeEvents {
     fn quiet(&self) -> Option<Duration> {
         let meter = &self.link.meter;
         let mut timeline = self.link.timeline();
+        // Under the lock, as a seek changes places and events in one go.
         let (heard, written) = (meter.heard(), meter.written());
         let next_event = timeline.next_event();
         if self.starved {

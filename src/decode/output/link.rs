@@ -71,6 +71,7 @@ impl Link {
 
     /// Has the thread look, whatever it waits for.
     fn wake(&self) {
+        // Both: the thread waits for bytes, or it is parked.
         self.interrupter.interrupt();
         self.wake_thread();
     }
@@ -98,6 +99,7 @@ impl Link {
     }
 
     pub(super) fn skip(&self) -> Receiver<Result<(), DecodeError>> {
+        // A skip supersedes nothing: two of them leave two tracks.
         let (answer, answered) = async_channel::bounded(1);
         let mut commands = self.commands();
         if self.is_closed() {

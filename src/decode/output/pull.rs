@@ -133,6 +133,7 @@ impl Output {
         // In this order: the decode thread announces a change before the samples behind it, so no sample that is counted here
         // is behind a change that is not found below.
         let ready = self.ready();
+        // A slice is of one spec: the rest of it is for the next pull.
         let until = self.next_change().map_or(u64::MAX, |at| at - self.taken);
         let most = wanted.min(usize::try_from(until).unwrap_or(usize::MAX));
         let part = samples.get_mut(..most.min(ready)).unwrap_or_default();
@@ -143,6 +144,7 @@ impl Output {
         }
         let count = part.len();
         self.advance(count as u64);
+        // Only what the ring lacked. What a change of spec holds back is no starvation.
         let short = most - count;
         // The end is looked at after the samples were taken: the decode thread sets it when all of them are in the ring.
         let missing = if short > 0 && self.taken < self.meter.end() {
@@ -231,6 +233,7 @@ impl Output {
     }
 
     fn advance(&mut self, samples: u64) {
+        // A store for nothing would take the line from the decode thread's cache.
         if samples > 0 {
             self.taken += samples;
             self.meter.set_taken(self.taken);

@@ -114,9 +114,11 @@ impl Timeline {
 
     /// What is heard, and where in it.
     pub(super) fn now(&mut self, heard: u64) -> Option<(Arc<Playing>, Spec, Duration)> {
+        // Here, as handles ask now and then: what is past is never asked for again.
         self.forget(heard);
         let anchor = self.anchors.front()?;
         let channels = u64::from(anchor.spec.channels.count()).max(1);
+        // Counted on from the last place that was told: places are told where they do not follow.
         let position = anchor.position + heard.saturating_sub(anchor.at) / channels;
         let time = time_of(position, anchor.spec.sample_rate);
         Some((Arc::clone(&anchor.playing), anchor.spec, time))

@@ -100,6 +100,7 @@ impl<S: Sink> Worker<S> {
         // Whatever ends this thread, a panic too: nobody is to wait for it.
         let _gone = Gone(Arc::clone(&self.link));
         while !self.link.is_closed() {
+            // Before decoding: a seek that waits makes the next block useless.
             if let Some(command) = self.link.next_command() {
                 self.obey(command);
                 self.link.listeners.notify_all();
@@ -149,6 +150,7 @@ impl<S: Sink> Worker<S> {
                 let (spec, position) = (block.spec(), block.position());
                 self.hand.clear();
                 self.hand.extend_from_slice(block.samples());
+                // Copied, as the decoder keeps its block for the next call.
                 (self.hand_at, self.hand_position) = (0, position);
                 let events = self.take_events();
                 // The place first: an app that is told of a new track and asks where it is finds itself in that one.
@@ -181,6 +183,7 @@ impl<S: Sink> Worker<S> {
         self.over = true;
         self.failed = ending.is_err();
         self.ending = Some(ending);
+        // Behind all that was written: a pull that is at the end has heard all.
         self.meter.set_end(Some(self.written));
     }
 
@@ -191,6 +194,7 @@ impl<S: Sink> Worker<S> {
             Put::Taken(taken) => taken,
             Put::Full(time) => return Next::Sleep(time),
         };
+        // A sink takes whole frames.
         let frames = taken / usize::from(self.spec.channels.count()).max(1);
         self.hand_at += taken;
         self.hand_position += frames as u64;
@@ -292,6 +296,7 @@ impl<S: Sink> Worker<S> {
             drop(answer.try_send(gone));
             return;
         }
+        // What was decoded ahead is of the place that is left.
         self.begins.clear();
         self.hand.clear();
         self.hand_at = 0;

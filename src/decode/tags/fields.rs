@@ -98,6 +98,7 @@ impl Tags {
     /// Takes a tag by the name that it has in free text fields of every format; whether it is one of those.
     pub(super) fn add_named(&mut self, name: &str, value: &str) -> bool {
         let loudness = &mut self.loudness;
+        // Writers differ in case.
         let (field, scale) = match name.to_ascii_lowercase().as_str() {
             "replaygain_track_gain" => (&mut loudness.track_gain, 1.0),
             "replaygain_track_peak" => (&mut loudness.track_peak, 1.0),
@@ -108,6 +109,7 @@ impl Tags {
             "r128_album_gain" => (&mut loudness.r128_album_gain, 256.0),
             _ => return false,
         };
+        // The first tag counts, as everywhere: the container's own stands before those in front of the file.
         if field.is_none() {
             *field = number(value).map(|value| value / scale);
         }
@@ -118,6 +120,7 @@ impl Tags {
 /// The number that a text begins with: "-6.5 dB".
 fn number(text: &str) -> Option<f32> {
     let text = text.trim();
+    // A unit follows, with a space or without.
     let end = text
         .find(|symbol: char| !symbol.is_ascii_digit() && !matches!(symbol, '.' | '-' | '+'))
         .unwrap_or(text.len());

@@ -31,6 +31,7 @@ fn add_item(kind: [u8; 4], item: &Bytes, tags: &mut Tags) {
     };
     let pair = || {
         let half = |at: usize| {
+            // 0 is how these fields say nothing.
             let number = u16::from_be_bytes(value.get(at..at + 2)?.try_into().ok()?);
             (number > 0).then_some(u32::from(number))
         };
@@ -61,6 +62,7 @@ fn add_item(kind: [u8; 4], item: &Bytes, tags: &mut Tags) {
                 Some([0, 0, 0, 13]) => Some("image/jpeg".to_owned()),
                 _ => None,
             };
+            // A slice of the header, without a copy: covers are megabytes.
             let data = data.slice_ref(value);
             set(&mut tags.cover, Some(Picture { media_type, data }));
         }

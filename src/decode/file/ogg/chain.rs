@@ -26,6 +26,7 @@ pub(super) fn parts(input: &Input, start: u64, end: u64) -> Result<Vec<u64>, Dec
     let mut from = start;
     while begins.len() < MOST {
         let serials = serials_at(input, from, end)?;
+        // This part has the last page: no other one is behind it.
         if serials.is_empty() || serials.contains(&last.serial) {
             break;
         }
@@ -43,6 +44,7 @@ fn serials_at(input: &Input, from: u64, end: u64) -> Result<Vec<u32>, DecodeErro
     let mut serials = Vec::new();
     let mut pages = Pages::new(from, Some(end));
     while let Some(page) = pages.next(input)? {
+        // Pictures and texts have streams of their own beside the sound. More than these are no music.
         if !page.is_first() || serials.len() >= 16 {
             break;
         }
@@ -54,6 +56,7 @@ fn serials_at(input: &Input, from: u64, end: u64) -> Result<Vec<u32>, DecodeErro
 /// The first page behind `from` that is not of these serial numbers. Bisection: all pages before it are, none behind it is.
 fn next_part(input: &Input, serials: &[u32], from: u64, last: u64) -> Result<Option<u64>, DecodeError> {
     let (mut low, mut high) = (from, last);
+    // Nearer than two pages a bisection would only find the same page again; the rest is walked.
     while high - low > 2 * LONGEST as u64 {
         let middle = low + (high - low) / 2;
         match Pages::new(middle, None).next_before(input, high)? {

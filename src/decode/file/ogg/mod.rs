@@ -59,6 +59,7 @@ impl OggPackets {
     ///
     /// `UnsupportedCodec`, `Malformed`, `Io`, `Interrupted`.
     pub(super) fn open(input: Input, start: u64) -> Result<Self, DecodeError> {
+        // Without an end nothing is looked for: parts are met as they come.
         let end = input.len().filter(|_| input.is_seekable());
         let begins = match end {
             Some(end) => chain::parts(&input, start, end)?,
@@ -85,6 +86,7 @@ impl OggPackets {
             time = time.zip(plays).map(|(time, plays)| time + plays);
             first.get_or_insert(packets);
         }
+        // Not even the first part has headers.
         let Some(packets) = first else {
             return MalformedSnafu { what: "Ogg stream" }.fail();
         };
@@ -113,6 +115,7 @@ impl OggPackets {
         let Some(current) = self.parts.get_mut(self.current) else {
             return MalformedSnafu { what: "Ogg stream" }.fail();
         };
+        // By what was given out, and not by what its pages say: the next part follows without a gap in any case.
         let heard = self.packets.given_out().saturating_sub(self.packets.priming());
         let heard = time_of(heard, self.info.codec.sample_rate);
         let end = current.end;
@@ -175,6 +178,7 @@ impl PacketReader for OggPackets {
     }
 
     fn link_at(&mut self, time: Duration) -> Result<Duration, DecodeError> {
+        // Ascending: the number of those that have begun is the number of the one that plays, and one.
         let within = |part: &&Part| part.begins <= time;
         let part = self.parts.iter().filter(within).count().saturating_sub(1);
         if part != self.current {
@@ -189,6 +193,7 @@ impl PacketReader for OggPackets {
     }
 
     fn duration(&self) -> Option<Duration> {
+        // None if one of them is not known.
         self.parts.iter().map(|part| part.plays).sum()
     }
 

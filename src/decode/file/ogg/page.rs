@@ -57,6 +57,7 @@ impl Page {
     /// The parts of packets on this page, and whether each ends here.
     pub(super) fn pieces(&self) -> Vec<(Bytes, bool)> {
         let mut pieces = Vec::new();
+        // Slices of the page, without a copy.
         let (mut rest, mut length) = (self.body.clone(), 0);
         for &lacing in &self.lacing {
             length += usize::from(lacing);
@@ -66,6 +67,7 @@ impl Page {
                 length = 0;
             }
         }
+        // It goes on on the next page of its stream.
         if length > 0 {
             pieces.push((rest, false));
         }
@@ -118,6 +120,7 @@ impl Pages {
 
     /// `page` is the next one again.
     pub(super) fn put_back(&mut self, page: Page) {
+        // It will be given out, and kept, once more.
         if let Some(kept) = &mut self.kept {
             kept.pop();
         }
@@ -167,6 +170,7 @@ impl Pages {
 
     fn find(&mut self, input: &Input, limit: u64) -> Result<Option<Page>, DecodeError> {
         loop {
+            // Garbage may reach beyond it: looked at after each step, so that a bisection never reads into its other half.
             if self.place() >= limit {
                 return Ok(None);
             }

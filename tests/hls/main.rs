@@ -59,6 +59,7 @@ mod keys;
 mod offline;
 mod origins;
 mod parser;
+mod peers;
 mod playback;
 mod playlists;
 mod rig;

@@ -298,7 +298,7 @@ fn a_cut_multivariant_playlist_keeps_its_whole_lines() {
             Ok(Playlist::Multivariant(playlist)) => {
                 let paths: Vec<_> = playlist.variants.iter().map(|v| v.locator.url.path()).collect();
                 let expected = ["/music/low.m3u8", "/music/high.m3u8"];
-                assert_eq!(paths, expected[..1 + usize::from(at == whole.len())], "{at}");
+                assert_eq!(paths, expected[..=usize::from(at == whole.len())], "{at}");
             }
         }
     }

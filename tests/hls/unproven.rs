@@ -164,7 +164,7 @@ fn the_largest_playlist_is_a_setting() {
 #[test]
 fn the_largest_key_is_a_setting() {
     let server = Server::empty().unwrap();
-    server.serve_bytes("/k", [KEY.as_slice(), &[0; 70_000]].concat());
+    server.serve_bytes("/k", [KEY.as_slice(), &vec![0; 70_000]].concat());
     server.serve_bytes("/0.ts", encrypt(b"words", KEY, 0));
     let list = "#EXTM3U\n#EXT-X-KEY:METHOD=AES-128,URI=\"k\"\n#EXTINF:6,\n0.ts\n#EXT-X-ENDLIST\n";
     server.serve_bytes("/list.m3u8", list.as_bytes());

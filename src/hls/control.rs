@@ -84,6 +84,14 @@ pub enum HlsControl {
         /// The Discontinuity Sequence Number from here on.
         sequence: u64,
     },
+    /// Another edition of the track was published under the same URLs, and the cache lacks the next byte of the old one. The
+    /// new one goes on, behind a discontinuity, with the segment that plays at this time. [`VariantApplied`](Self::VariantApplied)
+    /// follows. Byte positions from here on mean nothing to the new edition: seek by time.
+    #[non_exhaustive]
+    EditionChanged {
+        /// When the first part of the new edition starts, counted from the start of the track.
+        time: Duration,
+    },
     /// Something was not kept in the cache, or not read from it. The bytes are right all the same. Sent once for each
     /// opened stream, for the first failure.
     #[non_exhaustive]

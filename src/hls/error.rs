@@ -52,6 +52,12 @@ pub enum HlsError {
         /// The resource.
         resource: Resource,
     },
+    /// Another edition of the track was published under the same URLs, the cache lacks the next byte of the old one, and the
+    /// app chose [`NewEdition::Refuse`](super::NewEdition::Refuse).
+    EditionChanged {
+        /// The playlist at the source's own URL.
+        resource: Resource,
+    },
     /// A resource is longer or shorter than the playlist or the cache says.
     Length {
         /// The resource.
@@ -144,6 +150,14 @@ impl HlsError {
         matches!(self, Self::Network { source, .. } if source.is_not_found())
     }
 
+    /// Whether what a playlist names is not to be had under that URL: the URL may have expired (H9).
+    pub(super) fn is_refused(&self) -> bool {
+        let Self::Network { source, .. } = self else {
+            return false;
+        };
+        matches!(source.status(), Some(401 | 403 | 404 | 410))
+    }
+
     /// For `map_err`, where media was asked for: a status of success that stands for no bytes is told as what it is.
     pub(super) fn media(resource: &Resource) -> impl FnOnce(NetError) -> Self {
         let resource = resource.clone();
@@ -178,6 +192,9 @@ impl fmt::Display for HlsError {
             }
             // As the client's errors, these begin with the URL.
             Self::NotMedia { resource, source } => write!(f, "{}: {source}", resource.kind()),
+            Self::EditionChanged { resource } => {
+                write!(f, "{resource} leads to another edition of the track by now")
+            }
             Self::Changed { resource } => {
                 write!(f, "{resource} has changed on the server while it was read")
             }

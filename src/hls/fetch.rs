@@ -17,7 +17,7 @@ use super::{
     fetch_context::FetchContext,
     params::{HlsParams, KeyContext},
     playlist::{self, BodyEnd, Locator, MultivariantPlaylist, Playlist, References},
-    stored,
+    stored::{self, CopyFacts},
 };
 use crate::{
     cache::{AssetCache, AssetId, CachePath, EntryReader},
@@ -37,6 +37,27 @@ pub(super) struct Fetcher {
     /// Keys by entry. Each is fetched once in the source's life, also where the cache keeps nothing.
     keys: Mutex<HashMap<CachePath, Key>>,
 }
+
+/// Whether a playlist's copy will do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ask {
+    /// The copy in the cache, if there is one.
+    Cache,
+    /// The server, whether the copy is current (H9).
+    Server,
+}
+
+/// A playlist, and what is to be done about its copy.
+pub(super) struct Fetched {
+    pub(super) playlist: Playlist,
+    /// Whether it is a copy that the server is to be asked about.
+    pub(super) needs_check: bool,
+    /// What to keep: see [`Fetcher::keep`]. Not kept yet, because it may be of another edition.
+    pub(super) entry: Option<KeptEntry>,
+}
+
+/// An entry to be written.
+pub(super) type KeptEntry = (Resource, CachePath, Bytes);
 
 /// Which key decrypts a resource, and how.
 pub(super) struct KeyReference {
@@ -95,8 +116,8 @@ impl Fetcher {
         client.send(request).await.map_err(HlsError::network(resource))
     }
 
-    /// A playlist, parsed. One from the cache that does not parse is fetched once more. `parent` is the Multivariant Playlist
-    /// that names it.
+    /// A playlist, parsed: the copy in the cache, or what the server has. A copy that does not parse is fetched once more.
+    /// `parent` is the Multivariant Playlist that names it.
     ///
     /// # Errors
     ///
@@ -107,7 +128,8 @@ impl Fetcher {
         url: &Url,
         path: &CachePath,
         parent: Option<&MultivariantPlaylist>,
-    ) -> Result<Playlist, HlsError> {
+        ask: Ask,
+    ) -> Result<Fetched, HlsError> {
         let resource = Resource::new(ResourceKind::Playlist, url);
         let parse = |body: &[u8], url: &Url, end: BodyEnd| {
             let base = self.params.base_url.as_ref().unwrap_or(url);
@@ -127,20 +149,65 @@ impl Fetcher {
             let base = parent
                 .map(|parent| &parent.base)
                 .filter(|_| data_uri::is_inline(url));
-            return parse(&body, base.unwrap_or(url), BodyEnd::Proven);
+            return Ok(Fetched {
+                playlist: parse(&body, base.unwrap_or(url), BodyEnd::Proven)?,
+                needs_check: false,
+                entry: None,
+            });
         }
         let entry = self.read_entry(context, &resource, path).await?;
-        if let Some((body, final_url)) = entry.as_ref().and_then(|entry| stored::unwrap(entry, url)) {
-            // Nothing is kept whose end was not proven.
-            match parse(body, &final_url, BodyEnd::Proven) {
-                Ok(playlist) => return Ok(playlist),
-                Err(error) => log::warn!("damaged in the cache: {error}"),
+        let copy = entry.as_ref().and_then(|entry| stored::unwrap(entry, url));
+        // Nothing is kept whose end was not proven.
+        let copy = copy.and_then(|(body, facts)| match parse(body, &facts.url, BodyEnd::Proven) {
+            Ok(playlist) => Some((playlist, body, facts)),
+            Err(error) => {
+                log::warn!("damaged in the cache: {error}");
+                None
             }
+        });
+        let mut request = self.request(url.clone()).compressed();
+        if let Some((playlist, body, facts)) = copy {
+            if ask == Ask::Cache {
+                return Ok(Fetched {
+                    playlist,
+                    needs_check: self.params.playlist_check.is_due(&facts),
+                    entry: None,
+                });
+            }
+            // Past the caches on the way: one of them may have the copy too, with URLs that have expired.
+            request = facts.condition(request.header("cache-control", "no-cache"));
+            match self.send(context, &resource, request).await {
+                Ok(response) => {
+                    let entry = (resource.clone(), path);
+                    return self.received(context, entry, url, response, parse).await;
+                }
+                Err(HlsError::Network { source, .. }) if source.status() == Some(304) => {}
+                Err(error) => return Err(error),
+            }
+            // Written again only if that makes it fresh: a durable write for each play would be for nothing.
+            let facts = facts.checked_now();
+            let entry = facts.is_fresh().then(|| stored::wrap(body, url, &facts));
+            return Ok(Fetched {
+                playlist,
+                needs_check: false,
+                entry: entry.map(|bytes| (resource, path.clone(), bytes)),
+            });
         }
-        let request = self.request(url.clone()).compressed();
         let response = self.send(context, &resource, request).await?;
-        // After redirects: this is what its relative URLs resolve against (fault D11).
-        let final_url = response.url().clone();
+        self.received(context, (resource.clone(), path), url, response, parse)
+            .await
+    }
+
+    async fn received(
+        &self,
+        context: &mut FetchContext,
+        (resource, path): (Resource, &CachePath),
+        url: &Url,
+        response: Response,
+        parse: impl Fn(&[u8], &Url, BodyEnd) -> Result<Playlist, HlsError>,
+    ) -> Result<Fetched, HlsError> {
+        // The URL after redirects is what its relative URLs resolve against (fault D11).
+        let facts = CopyFacts::of(response.url(), response.headers());
         let body = response.bytes_and_proof(self.params.max_playlist_bytes).await;
         let (body, is_proven) = body.map_err(HlsError::network(&resource))?;
         let end = if is_proven {
@@ -148,16 +215,21 @@ impl Fetcher {
         } else {
             BodyEnd::Unproven
         };
-        let playlist = parse(&body, &final_url, end)?;
-        if !is_proven && matches!(playlist, Playlist::Multivariant(_)) {
+        let playlist = parse(&body, &facts.url, end)?;
+        let entry = if !is_proven && matches!(playlist, Playlist::Multivariant(_)) {
             // It plays, but Variant Streams may be missing at its end. Kept, they would be missing for ever (fault W7). A
             // Media Playlist has proven its end by EXT-X-ENDLIST, or it was refused.
             context.bypass(&resource, Bypass::UnknownLength);
-            return Ok(playlist);
-        }
-        // Only now: a page or a broken playlist in the cache would be there for ever.
-        self.keep(context, resource, path, stored::wrap(&body, url, &final_url));
-        Ok(playlist)
+            None
+        } else {
+            // Only now: a page or a broken playlist in the cache would be there for ever.
+            Some((resource, path.clone(), stored::wrap(&body, url, &facts)))
+        };
+        Ok(Fetched {
+            playlist,
+            needs_check: false,
+            entry,
+        })
     }
 
     /// A key, processed. Fetched once per entry, whatever the number of segments, seeks and IVs (fault E2).
@@ -221,7 +293,7 @@ impl Fetcher {
         let bytes = bytes.map_err(HlsError::network(resource))?;
         let (key, bytes) = self.process_key(resource, url, bytes)?;
         // What the processor made, never what the server sent: a wrapped key must not reach the disk (H4).
-        self.keep(context, resource.clone(), &reference.path, bytes);
+        self.keep(context, (resource.clone(), reference.path.clone(), bytes));
         Ok(key)
     }
 
@@ -264,6 +336,20 @@ impl Fetcher {
         }
     }
 
+    /// Whether the cache has an entry. One that it cannot say so of is not given up for that.
+    pub(super) async fn has(&self, path: &CachePath) -> bool {
+        let Some(cache) = self.cache() else {
+            return false;
+        };
+        cache.contains(&self.asset, path).await.unwrap_or(true)
+    }
+
+    /// A small entry that the module keeps for itself. One that cannot be read is none: nothing depends on it but what is
+    /// asked for again.
+    pub(super) async fn own_entry(&self, path: &CachePath) -> Option<Bytes> {
+        self.cache()?.get(&self.asset, path).await.ok().flatten()
+    }
+
     /// An entry with all its bytes. `None` if it is not there, or damaged and to be fetched.
     async fn read_entry(
         &self,
@@ -304,11 +390,11 @@ impl Fetcher {
     }
 
     /// Begins to write an entry. The stream goes on meanwhile.
-    fn keep(&self, context: &mut FetchContext, resource: Resource, path: &CachePath, bytes: Bytes) {
+    pub(super) fn keep(&self, context: &mut FetchContext, (resource, path, bytes): KeptEntry) {
         let Some(cache) = self.cache().cloned() else {
             return context.bypass(&resource, Bypass::NoCache);
         };
-        let (asset, path) = (self.asset.clone(), path.clone());
+        let asset = self.asset.clone();
         context.commits.push(async move {
             let error = cache.put_atomic(&asset, &path, bytes).await.err()?;
             Some((resource, Bypass::Refused(error)))

@@ -2,111 +2,216 @@
 
 use super::{
     HlsError, Resource, ResourceKind, VariantChoice, data_uri,
-    fetch::Fetcher,
+    edition::EditionId,
+    fetch::{Ask, Fetched, Fetcher, KeptEntry},
     fetch_context::FetchContext,
     names::ResourceNames,
-    playlist::{Locator, MultivariantPlaylist, Playlist, PlaylistError},
+    playlist::{Locator, MediaPlaylist, MultivariantPlaylist, Playlist, PlaylistError},
     track::{Track, VariantFacts},
 };
+use crate::cache::CachePath;
+
+/// What to load.
+#[derive(Clone, Copy)]
+pub(super) struct Load<'a> {
+    pub(super) ask: Ask,
+    pub(super) edition: Option<&'a EditionId>,
+    /// The Variant Stream to take again, if the playlist still has it. Else the params choose.
+    pub(super) variant: Option<&'a VariantFacts>,
+}
+
+/// A track, and what is to be done about the copies that it was made of.
+pub(super) struct Loaded {
+    pub(super) track: Track,
+    /// Whether the server is to be asked about a copy.
+    pub(super) needs_check: bool,
+    /// Whether a playlist came from the server.
+    pub(super) is_fetched: bool,
+    /// Playlists to keep, if the track is played. Where the cache was asked they are kept already.
+    pub(super) entries: Vec<KeptEntry>,
+}
+
+/// Playlists on their way to a track.
+struct Loader<'a> {
+    fetcher: &'a Fetcher,
+    load: Load<'a>,
+    needs_check: bool,
+    is_fetched: bool,
+    entries: Vec<KeptEntry>,
+    /// The entries of the playlists that led to the track.
+    paths: Vec<CachePath>,
+}
 
 /// The track that the source's URL leads to.
 ///
 /// # Errors
 ///
 /// Those of [`Fetcher::playlist`], `NoSuchVariant` and `SameName`.
-pub(super) async fn track(fetcher: &Fetcher, context: &mut FetchContext) -> Result<Track, HlsError> {
-    let choice = fetcher.params.variant;
-    let mut names = ResourceNames::new(&fetcher.params.access.names);
-    let locator = Locator {
-        url: fetcher.url.clone(),
-        range: None,
-    };
-    let path = names.entry(ResourceKind::Playlist, &locator)?;
-    let master = match fetcher.playlist(context, &fetcher.url, &path, None).await? {
-        Playlist::Multivariant(master) => master,
-        Playlist::Media(playlist) => {
-            return match choice {
-                VariantChoice::Index(index) if index > 0 => Err(HlsError::NoSuchVariant { index, count: 1 }),
-                _ => Track::new(VariantFacts::default(), playlist, &mut names),
-            };
-        }
-    };
-    // All of them, though one plays: another may play tomorrow, from the same cache.
-    for locator in master.locators() {
-        names.entry(ResourceKind::Playlist, locator)?;
-    }
-    let candidates = candidates(&master, choice)?;
-    let mut index = candidates.first().copied().unwrap_or_default();
-    // Offline, the preferred one among those that are whole. If none is, the preferred one plays as far as it goes (H5,
-    // fault E11).
-    if context.is_offline && candidates.len() > 1 {
-        for candidate in candidates {
-            if is_cached(fetcher, &names, &master, candidate).await {
-                index = candidate;
-                break;
-            }
-        }
-    }
-    variant(fetcher, context, &names, &master, index).await
-}
-
-/// The track of one Variant Stream, or of the audio Rendition that plays with it.
-async fn variant(
+pub(super) async fn track(
     fetcher: &Fetcher,
     context: &mut FetchContext,
-    names: &ResourceNames<'_>,
-    master: &MultivariantPlaylist,
-    index: usize,
-) -> Result<Track, HlsError> {
-    let Some(variant) = master.variants.get(index) else {
-        let count = master.variants.len();
-        return Err(HlsError::NoSuchVariant { index, count });
+    load: Load<'_>,
+) -> Result<Loaded, HlsError> {
+    let mut loader = Loader {
+        fetcher,
+        load,
+        needs_check: false,
+        is_fetched: false,
+        entries: Vec::new(),
+        paths: Vec::new(),
     };
-    let rendition = master.audio(variant, fetcher.params.language.as_deref());
-    let separate = rendition.and_then(|rendition| Some((rendition, rendition.locator.as_ref()?)));
-    let locator = separate.map_or(&variant.locator, |(_, locator)| locator);
-    // A copy: the names of one track are checked against each other, and not against those of Variant Streams whose
-    // playlists were looked at before.
-    let mut names = names.clone();
-    let path = names.entry(ResourceKind::Playlist, locator)?;
-    let playlist = match fetcher
-        .playlist(context, &locator.url, &path, Some(master))
-        .await?
-    {
-        Playlist::Media(playlist) => playlist,
-        // Refused, because a playlist that leads to itself would be followed for ever.
-        Playlist::Multivariant(_) => {
-            return Err(HlsError::Playlist {
-                resource: Resource::new(ResourceKind::Playlist, &locator.url),
-                source: PlaylistError::Nested,
-            });
-        }
-    };
-    let facts = VariantFacts {
-        number: index,
-        bandwidth: variant.bandwidth,
-        codecs: variant.codecs.clone(),
-        rendition: separate.map(|(rendition, _)| rendition.name.clone()),
-        start: playlist.start.or(master.start),
-    };
-    Track::new(facts, playlist, &mut names)
+    let track = loader.track(context).await?;
+    Ok(Loaded {
+        track,
+        needs_check: loader.needs_check,
+        is_fetched: loader.is_fetched,
+        entries: loader.entries,
+    })
 }
 
-/// Whether each part of a Variant Stream is in the cache, and each key (fault E12).
-async fn is_cached(
-    fetcher: &Fetcher,
-    names: &ResourceNames<'_>,
-    master: &MultivariantPlaylist,
-    index: usize,
-) -> bool {
+impl Loader<'_> {
+    async fn track(&mut self, context: &mut FetchContext) -> Result<Track, HlsError> {
+        let fetcher = self.fetcher;
+        let choice = fetcher.params.variant;
+        let mut names = ResourceNames::new(&fetcher.params.access.names, self.load.edition);
+        let locator = Locator {
+            url: fetcher.url.clone(),
+            range: None,
+        };
+        let path = names.entry(ResourceKind::Playlist, &locator)?;
+        let answer = fetcher
+            .playlist(context, &fetcher.url, &path, None, self.load.ask)
+            .await?;
+        let master = match self.take(context, path, answer) {
+            Playlist::Multivariant(master) => master,
+            Playlist::Media(playlist) => {
+                return match choice {
+                    VariantChoice::Index(index) if index > 0 => {
+                        Err(HlsError::NoSuchVariant { index, count: 1 })
+                    }
+                    _ => self.lay_out(VariantFacts::default(), playlist, &mut names),
+                };
+            }
+        };
+        // All of them, though one plays: another may play tomorrow, from the same cache.
+        for locator in master.locators() {
+            names.entry(ResourceKind::Playlist, locator)?;
+        }
+        let candidates = candidates(&master, choice)?;
+        let known = self.load.variant.and_then(|known| same_variant(&master, known));
+        let mut index = known.or(candidates.first().copied()).unwrap_or_default();
+        // Offline, the preferred one among those that are whole. If none is, the preferred one plays as far as it goes (H5,
+        // fault E11).
+        if context.is_offline && known.is_none() && candidates.len() > 1 {
+            for candidate in candidates {
+                if self.is_cached(&names, &master, candidate).await {
+                    index = candidate;
+                    break;
+                }
+            }
+        }
+        self.variant(context, &names, &master, index).await
+    }
+
+    /// Takes a playlist, and notes what is to be done about its copy.
+    fn take(&mut self, context: &mut FetchContext, path: CachePath, fetched: Fetched) -> Playlist {
+        self.paths.push(path);
+        self.needs_check |= fetched.needs_check;
+        if let Some(entry) = fetched.entry {
+            self.is_fetched = true;
+            // Where the cache has been asked and had none there is no other edition that this one could replace.
+            match self.load.ask {
+                Ask::Cache => self.fetcher.keep(context, entry),
+                Ask::Server => self.entries.push(entry),
+            }
+        }
+        fetched.playlist
+    }
+
+    fn lay_out(
+        &mut self,
+        facts: VariantFacts,
+        playlist: MediaPlaylist,
+        names: &mut ResourceNames<'_>,
+    ) -> Result<Track, HlsError> {
+        let paths = std::mem::take(&mut self.paths);
+        Track::new(facts, playlist, paths, names)
+    }
+
+    /// The track of one Variant Stream, or of the audio Rendition that plays with it.
+    async fn variant(
+        &mut self,
+        context: &mut FetchContext,
+        names: &ResourceNames<'_>,
+        master: &MultivariantPlaylist,
+        index: usize,
+    ) -> Result<Track, HlsError> {
+        let Some(variant) = master.variants.get(index) else {
+            let count = master.variants.len();
+            return Err(HlsError::NoSuchVariant { index, count });
+        };
+        let rendition = master.audio(variant, self.fetcher.params.language.as_deref());
+        let separate = rendition.and_then(|rendition| Some((rendition, rendition.locator.as_ref()?)));
+        let locator = separate.map_or(&variant.locator, |(_, locator)| locator);
+        // A copy: the names of one track are checked against each other, and not against those of Variant Streams whose
+        // playlists were looked at before.
+        let mut names = names.clone();
+        let path = names.entry(ResourceKind::Playlist, locator)?;
+        let ask = self.load.ask;
+        let fetched = self
+            .fetcher
+            .playlist(context, &locator.url, &path, Some(master), ask)
+            .await?;
+        let playlist = match self.take(context, path, fetched) {
+            Playlist::Media(playlist) => playlist,
+            // Refused, because a playlist that leads to itself would be followed for ever.
+            Playlist::Multivariant(_) => {
+                return Err(HlsError::Playlist {
+                    resource: Resource::new(ResourceKind::Playlist, &locator.url),
+                    source: PlaylistError::Nested,
+                });
+            }
+        };
+        let facts = VariantFacts {
+            number: index,
+            bandwidth: variant.bandwidth,
+            codecs: variant.codecs.clone(),
+            rendition: separate.map(|(rendition, _)| rendition.name.clone()),
+            start: playlist.start.or(master.start),
+        };
+        self.lay_out(facts, playlist, &mut names)
+    }
+
+    /// Whether each part of a Variant Stream is in the cache, and each key (fault E12).
+    async fn is_cached(
+        &self,
+        names: &ResourceNames<'_>,
+        master: &MultivariantPlaylist,
+        index: usize,
+    ) -> bool {
+        // A context of its own: what is missed on the way is no failure of the stream.
+        let mut context = FetchContext::new(true);
+        let mut loader = Loader {
+            fetcher: self.fetcher,
+            load: self.load,
+            needs_check: false,
+            is_fetched: false,
+            entries: Vec::new(),
+            paths: Vec::new(),
+        };
+        match loader.variant(&mut context, names, master, index).await {
+            Ok(track) => is_whole(self.fetcher, &track).await,
+            Err(_) => false,
+        }
+    }
+}
+
+/// Whether all parts and keys of a track are in the cache.
+pub(super) async fn is_whole(fetcher: &Fetcher, track: &Track) -> bool {
     let Some(cache) = fetcher.cache() else {
         return false;
     };
-    // A context of its own: what is missed on the way is no failure of the stream.
     let mut context = FetchContext::new(true);
-    let Ok(track) = variant(fetcher, &mut context, names, master, index).await else {
-        return false;
-    };
     for media in track.media() {
         if let Some(reference) = &media.key
             && fetcher.key(&mut context, reference).await.is_err()
@@ -123,6 +228,17 @@ async fn is_cached(
         }
     }
     true
+}
+
+/// The Variant Stream of a playlist that is the one known: by its number, or else by what is said of it.
+fn same_variant(master: &MultivariantPlaylist, known: &VariantFacts) -> Option<usize> {
+    let is_same = |index: &usize| {
+        let variant = master.variants.get(*index);
+        variant.is_some_and(|variant| variant.bandwidth == known.bandwidth && variant.codecs == known.codecs)
+    };
+    Some(known.number)
+        .filter(is_same)
+        .or_else(|| (0..master.variants.len()).find(is_same))
 }
 
 /// The Variant Streams that may be played, the preferred one first.

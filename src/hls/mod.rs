@@ -32,13 +32,17 @@
 //! Live playlists, SAMPLE-AES and other key systems are refused with a typed error. The Variant Stream is chosen once; there is
 //! no adaptive switching.
 
+mod announcer;
 mod control;
 mod crypt;
 mod data_uri;
+mod edition;
+mod editions;
 mod error;
 mod fetch;
 mod fetch_context;
 mod first_bytes;
+mod freshness;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzzing;
@@ -54,13 +58,14 @@ mod resource_reader;
 mod source;
 mod source_state;
 mod stored;
+mod timeline;
 mod track;
 
 pub use crate::media::{Access, Bypass, EntryNames, Origin};
 pub use control::HlsControl;
 pub use crypt::CryptError;
 pub use error::HlsError;
-pub use params::{HlsParams, KeyContext, KeyRejected, VariantChoice};
+pub use params::{HlsParams, KeyContext, KeyRejected, NewEdition, PlaylistCheck, VariantChoice};
 pub use playlist::{PlaylistError, StartPoint};
 pub use resource::{Resource, ResourceKind};
-pub use source::HlsSource;
+pub use source::{HlsSource, Refreshed};

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{HlsError, Resource, ResourceKind, data_uri, playlist::Locator};
+use super::{HlsError, Resource, ResourceKind, data_uri, edition::EditionId, playlist::Locator};
 use crate::{cache::CachePath, media::EntryNames};
 
 /// The entries of all resources that a track's playlists name.
@@ -12,6 +12,8 @@ use crate::{cache::CachePath, media::EntryNames};
 #[derive(Clone)]
 pub(super) struct ResourceNames<'a> {
     names: &'a EntryNames,
+    /// `None` for the edition under plain names.
+    edition: Option<&'a EditionId>,
     known: HashMap<(Use, Locator), CachePath>,
     taken: HashMap<CachePath, Resource>,
 }
@@ -25,12 +27,18 @@ enum Use {
 }
 
 impl<'a> ResourceNames<'a> {
-    pub(super) fn new(names: &'a EntryNames) -> Self {
+    pub(super) fn new(names: &'a EntryNames, edition: Option<&'a EditionId>) -> Self {
         Self {
             names,
+            edition,
             known: HashMap::new(),
             taken: HashMap::new(),
         }
+    }
+
+    /// The edition whose names these are.
+    pub(super) fn edition(&self) -> Option<&EditionId> {
+        self.edition
     }
 
     /// The entry of a resource. The app's function runs once for each resource, not once for each line that names it.
@@ -58,7 +66,10 @@ impl<'a> ResourceNames<'a> {
             self.known.insert(identity, entry.clone());
             return Ok(entry);
         }
-        let entry = self.names.entry(&locator.url, locator.range.clone());
+        let mut entry = self.names.entry(&locator.url, locator.range.clone());
+        if let Some(edition) = self.edition {
+            entry = edition.entry(&entry);
+        }
         // Under whole URLs, the default, different URLs never have one name: there is nothing to check.
         if !self.names.is_whole_url() {
             let second = Resource::new(kind, &locator.url);
@@ -88,7 +99,7 @@ mod tests {
     #[test]
     fn two_resources_under_one_name_are_refused() {
         let names = EntryNames::without_query();
-        let mut names = ResourceNames::new(&names);
+        let mut names = ResourceNames::new(&names, None);
         let first = locator("http://h/a.mp4?t=1", Some(0..10));
         let entry = names.entry(SEGMENT, &first).unwrap();
         for kind in [SEGMENT, ResourceKind::InitializationSection] {

@@ -1,9 +1,10 @@
 //! What the app decides about a track.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
+use super::stored::CopyFacts;
 use crate::{
     cache::{AssetCache, AssetId},
     media::{Access, EntryNames},
@@ -23,6 +24,50 @@ pub enum VariantChoice {
     Highest,
     /// The one with the lowest BANDWIDTH.
     Lowest,
+}
+
+/// When the server is asked whether the playlists in the cache are current.
+///
+/// The copy plays at once, whatever is chosen here: the server is asked beside it. Before the first byte that the cache does
+/// not have, its answer is awaited. Offline nothing is asked.
+#[non_exhaustive]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum PlaylistCheck {
+    /// When a source is opened, unless the server vouches for the copy still (`Cache-Control: max-age`, `Expires`; RFC 9111,
+    /// 4.2).
+    #[default]
+    WhenStale,
+    /// Whenever a source is opened.
+    Always,
+    /// When a source is opened, and the server has said nothing of the copy for this time.
+    After(Duration),
+    /// Not before something that the copy names is refused: status 401, 403, 404 or 410. Then the playlists are loaded
+    /// again, with the other choices too.
+    WhenRefused,
+}
+
+impl PlaylistCheck {
+    pub(super) fn is_due(self, facts: &CopyFacts) -> bool {
+        match self {
+            Self::WhenStale => !facts.is_fresh(),
+            Self::Always => true,
+            Self::After(age) => facts.age() >= age,
+            Self::WhenRefused => false,
+        }
+    }
+}
+
+/// What to do where another edition of the track has been published under the same URLs, and the cache lacks the next byte
+/// of the old one.
+#[non_exhaustive]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum NewEdition {
+    /// The new edition goes on at the same time of the track, behind a discontinuity. See
+    /// [`HlsControl::EditionChanged`](super::HlsControl::EditionChanged).
+    #[default]
+    Play,
+    /// The stream ends with [`HlsError::EditionChanged`](super::HlsError::EditionChanged).
+    Refuse,
 }
 
 /// What [`HlsParams::key_processor`] was given.
@@ -46,6 +91,8 @@ pub(super) type KeyProcessor = Arc<dyn Fn(Bytes, &KeyContext) -> Result<Bytes, K
 pub struct HlsParams {
     pub(super) access: Access,
     pub(super) variant: VariantChoice,
+    pub(super) playlist_check: PlaylistCheck,
+    pub(super) new_edition: NewEdition,
     pub(super) language: Option<String>,
     pub(super) base_url: Option<Url>,
     pub(super) key_query: Vec<(String, String)>,
@@ -74,6 +121,8 @@ impl HlsParams {
         Self {
             access,
             variant: VariantChoice::default(),
+            playlist_check: PlaylistCheck::default(),
+            new_edition: NewEdition::default(),
             language: None,
             base_url: None,
             key_query: Vec::new(),
@@ -89,6 +138,20 @@ impl HlsParams {
     #[must_use]
     pub fn variant(mut self, choice: VariantChoice) -> Self {
         self.variant = choice;
+        self
+    }
+
+    /// When the server is asked whether the playlists in the cache are current; [`PlaylistCheck::WhenStale`] unless set.
+    #[must_use]
+    pub fn playlist_check(mut self, check: PlaylistCheck) -> Self {
+        self.playlist_check = check;
+        self
+    }
+
+    /// What to do where the track was published anew; [`NewEdition::Play`] unless set.
+    #[must_use]
+    pub fn new_edition(mut self, new_edition: NewEdition) -> Self {
+        self.new_edition = new_edition;
         self
     }
 

@@ -103,15 +103,14 @@ impl PartReader {
             if self.is_at_end {
                 return Ok(None);
             }
-            let plain = match self.reader.next(fetcher, context).await? {
-                Some(chunk) => match &mut self.decryptor {
+            let plain = if let Some(chunk) = self.reader.next(fetcher, context).await? {
+                match &mut self.decryptor {
                     Some(decryptor) => decryptor.update(chunk),
                     None => chunk,
-                },
-                None => {
-                    self.is_at_end = true;
-                    self.last_block()?
                 }
+            } else {
+                self.is_at_end = true;
+                self.last_block()?
             };
             if let Err(source) = self.judge(plain) {
                 return Err(HlsError::NotMedia {
@@ -120,6 +119,17 @@ impl PartReader {
                 });
             }
         }
+    }
+
+    /// Goes on under the URL that the playlist has for the part by now, after [`next`](Self::next) has failed. What was given
+    /// out comes again, is compared, and left out.
+    pub(super) async fn renew(
+        &mut self,
+        fetcher: &Fetcher,
+        context: &mut FetchContext,
+        media: &Arc<MediaResource>,
+    ) -> Result<(), HlsError> {
+        self.reader.renew(fetcher, context, media).await
     }
 
     fn last_block(&mut self) -> Result<Bytes, HlsError> {

@@ -23,6 +23,8 @@ type Commit = Pin<Box<dyn Future<Output = Option<Bypassed>> + Send>>;
 /// dropped stream must ask for nothing more. A commit that is dropped may still be made; nothing of it is half made.
 #[derive(Default)]
 pub(super) struct PendingCommits {
+    /// Those that the others wait for.
+    first: Vec<Commit>,
     pending: Vec<Commit>,
     failed: Option<Bypassed>,
 }
@@ -32,16 +34,22 @@ impl PendingCommits {
         self.pending.push(Box::pin(commit));
     }
 
+    /// One that all others wait for: what it writes must be on the disk before them, also if the process is killed in between.
+    pub(super) fn push_first(&mut self, commit: impl Future<Output = Option<Bypassed>> + Send + 'static) {
+        self.first.push(Box::pin(commit));
+    }
+
     /// None under way, and this failure.
     pub(super) fn failed(bypassed: Bypassed) -> Self {
         Self {
-            pending: Vec::new(),
             failed: Some(bypassed),
+            ..Self::default()
         }
     }
 
     /// Takes over the commits and the failure of `others`. An earlier failure of its own stays the first.
     pub(super) fn append(&mut self, others: Self) {
+        self.first.extend(others.first);
         self.pending.extend(others.pending);
         self.failed = self.failed.take().or(others.failed);
     }
@@ -49,21 +57,29 @@ impl PendingCommits {
     /// Polls each commit once.
     pub(super) fn poll_all(&mut self, task: &mut Context<'_>) {
         // One that is over is dropped at once, as a future must not be polled again and its writer holds memory.
-        let Self { pending, failed } = self;
-        pending.retain_mut(|commit| match commit.as_mut().poll(task) {
+        let Self {
+            first,
+            pending,
+            failed,
+        } = self;
+        let mut is_pending = |commit: &mut Commit| match commit.as_mut().poll(task) {
             Poll::Pending => true,
             Poll::Ready(outcome) => {
                 *failed = failed.take().or(outcome);
                 false
             }
-        });
+        };
+        first.retain_mut(&mut is_pending);
+        if first.is_empty() {
+            pending.retain_mut(is_pending);
+        }
     }
 
     /// Waits until at most `allowed` are under way.
     pub(super) async fn wait_for_at_most(&mut self, allowed: usize) {
         poll_fn(|task| {
             self.poll_all(task);
-            if self.pending.len() <= allowed {
+            if self.first.len() + self.pending.len() <= allowed {
                 Poll::Ready(())
             } else {
                 Poll::Pending
@@ -97,6 +113,24 @@ mod tests {
 
     fn number(failed: Option<Bypassed>) -> Option<ResourceKind> {
         failed.map(|(resource, _)| resource.kind())
+    }
+
+    /// A process may be killed between any two writes: the order is the promise.
+    #[test]
+    fn nothing_is_begun_before_what_must_come_first() {
+        let mut commits = PendingCommits::default();
+        let (open, gate) = async_channel::bounded::<()>(1);
+        commits.push(ready(Some(failure(2))));
+        commits.push_first(async move {
+            gate.recv().await.ok();
+            Some(failure(1))
+        });
+        assert!(future::block_on(future::poll_once(commits.wait_for_at_most(1))).is_none());
+        assert!(commits.take_failed().is_none());
+        open.try_send(()).unwrap();
+        future::block_on(commits.wait_for_at_most(0));
+        let first = number(commits.take_failed());
+        assert_eq!(first, Some(ResourceKind::Segment { media_sequence: 1 }));
     }
 
     #[test]

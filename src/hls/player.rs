@@ -31,21 +31,23 @@
 //!
 //! So a dropped stream asks for nothing more: dropping the player closes its connections.
 
-use std::{collections::VecDeque, future::poll_fn, pin::pin, sync::Arc, time::Duration};
+use std::{future::poll_fn, pin::pin, sync::Arc, task::Poll, time::Duration};
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 
 use super::{
-    HlsControl, HlsError,
+    HlsControl, HlsError, NewEdition, Resource, ResourceKind,
+    announcer::Announcer,
+    editions::{self, Asking, Question, Renewed},
     fetch_context::FetchContext,
     part_reader::{self, PartAhead, PartReader},
     pending_commits::PendingCommits,
     source_state::{SourceState, Start},
+    timeline::{Next, Timeline},
     track::Track,
 };
 use crate::{
     cache::{CachePath, Lease},
-    media::Origin,
     rt,
     stream::Message,
 };
@@ -69,24 +71,23 @@ pub(super) struct Player {
     /// Entries to be removed: what they hold does not decrypt.
     damaged: Vec<CachePath>,
     start: Start,
-    /// The first byte wanted.
-    from: u64,
-    /// Where the part `next` begins: in the track, or after a seek by time in what is played from there on.
-    position: u64,
-    /// The part being read, or to be opened.
-    next: usize,
-    /// The part to go on with, while `next` is the initialization section that it needs and that lies further back.
-    after_section: Option<usize>,
-    track: Option<Arc<Track>>,
+    /// `None` before the track is found.
+    timeline: Option<Timeline>,
+    /// The question whether the playlists are current, between two steps.
+    asking: Option<Asking>,
+    /// Whether this stream asks it.
+    is_asking: bool,
+    /// Another edition, which plays from the first byte on that the cache does not have of this one.
+    other: Option<Arc<Track>>,
+    /// The part for which the playlists were loaded again.
+    renewed_for: Option<usize>,
     open: Option<PartReader>,
     ahead: Option<PartAhead>,
     /// The part that did not decrypt, and whose key was fetched anew.
     decrypted_anew: Option<usize>,
     /// Whether no part ahead is opened any more before the next part: it has failed, or see [`SILENCE_LIMIT`].
     is_ahead_given_up: bool,
-    is_variant_told: bool,
-    is_bypass_told: bool,
-    queue: VecDeque<Message<HlsControl>>,
+    announcer: Announcer,
     /// How the stream ended. The error is taken out when it is told; then `Ok` stays.
     ended: Option<Result<(), HlsError>>,
     /// Keeps the track from being evicted while it plays.
@@ -103,18 +104,16 @@ impl Player {
             commits: PendingCommits::default(),
             damaged: Vec::new(),
             start,
-            from: 0,
-            position: 0,
-            next: 0,
-            after_section: None,
-            track: None,
+            timeline: None,
+            asking: None,
+            is_asking: false,
+            other: None,
+            renewed_for: None,
             open: None,
             ahead: None,
             decrypted_anew: None,
             is_ahead_given_up: false,
-            is_variant_told: false,
-            is_bypass_told: false,
-            queue: VecDeque::new(),
+            announcer: Announcer::default(),
             ended: None,
             _lease: lease,
         }
@@ -123,7 +122,7 @@ impl Player {
     /// The next message; `None` after the end or the error.
     pub(super) async fn message(&mut self) -> Option<Result<Message<HlsControl>, HlsError>> {
         loop {
-            if let Some(message) = self.queue.pop_front() {
+            if let Some(message) = self.announcer.pop() {
                 return Some(Ok(message));
             }
             // The error once, then the end for ever (S3).
@@ -143,103 +142,257 @@ impl Player {
             for path in self.damaged.drain(..) {
                 self.state.fetcher.remove_entry(&path).await;
             }
+            if matches!(step, Ok(false)) {
+                self.settle().await;
+            }
             if is_over {
                 // Connections close now, though the app may keep the ended stream for long.
                 self.ended = Some(step.map(drop));
                 (self.open, self.ahead) = (None, None);
             }
-            self.tell_bypass(is_over);
+            // Not the first message, unless nothing plays.
+            if (is_over || self.announcer.has_begun())
+                && let Some(bypassed) = self.commits.take_failed()
+            {
+                self.announcer.bypass(bypassed);
+            }
         }
     }
 
-    /// One step, while the pending commits are polled.
+    /// The track was read to its end: an edition that is whole by now takes the place of the old one.
+    async fn settle(&mut self) {
+        let track = self.timeline.as_ref().map(|timeline| timeline.track().clone());
+        if let Some(track) = track.filter(|track| track.edition().is_some() && !self.context.is_offline) {
+            editions::settle(&self.state, &mut self.context, &track, false).await;
+            self.commits.append(std::mem::take(&mut self.context.commits));
+        }
+    }
+
+    /// One step, while the pending commits are polled, and the question whether the playlists are current.
     async fn step_beside_commits(&mut self) -> Result<bool, HlsError> {
         // Out of `self`, which the step borrows whole. A dropped call loses them: only the drop of the stream does that, as
         // nothing polls a player but the stream that owns it.
         let mut commits = std::mem::take(&mut self.commits);
+        let mut asking = self.asking.take();
+        let mut answer = None;
+        let is_waiting = self.is_waiting();
         let step = {
             let mut step = pin!(self.step());
             // Commits first. A step that is always ready, as one that reads the cache, must not starve them.
             poll_fn(|task| {
                 commits.poll_all(task);
+                if let Some(question) = &mut asking
+                    && let Poll::Ready(renewal) = question.as_mut().poll(task)
+                {
+                    (asking, answer) = (None, Some(renewal));
+                }
+                if is_waiting {
+                    return if asking.is_none() {
+                        Poll::Ready(Ok(true))
+                    } else {
+                        Poll::Pending
+                    };
+                }
                 step.as_mut().poll(task)
             })
             .await
         };
         commits.append(std::mem::take(&mut self.context.commits));
         self.commits = commits;
+        // A step that has found the track has put its question there.
+        self.asking = self.asking.take().or(asking);
+        self.is_asking = self.asking.is_some();
+        if let Some((renewed, begun)) = answer {
+            self.commits.append(begun);
+            match renewed {
+                Ok(renewed) => self.take_renewed(renewed),
+                // The copy plays on. Where the network is needed its failure shows again.
+                Err(error) => log::info!("{error}: whether the playlists are current is not known"),
+            }
+        }
+        if !self.is_asking
+            && let Some(timeline) = &mut self.timeline
+        {
+            timeline.release();
+        }
         step
+    }
+
+    /// Whether nothing can be done before it is known whether the playlists are current.
+    fn is_waiting(&self) -> bool {
+        let next = self.timeline.as_ref().map(Timeline::next);
+        self.open.is_none() && next == Some(Next::Wait)
     }
 
     /// Up to one chunk's worth of work. Whether there is more.
     async fn step(&mut self) -> Result<bool, HlsError> {
-        match self.track.clone() {
-            None => {
-                let track = self.state.track(&mut self.context).await?;
-                self.seek_to_start(&track);
-                self.track = Some(track);
-            }
-            Some(track) if self.open.is_some() => self.read(&track).await?,
-            Some(track) => return self.advance(&track).await,
+        let Some(timeline) = &self.timeline else {
+            return self.find().await.map(|()| true);
+        };
+        let track = timeline.track().clone();
+        if self.open.is_some() {
+            self.read(&track).await?;
+            return Ok(true);
+        }
+        match timeline.next() {
+            Next::Part(number) => self.advance(&track, number).await?,
+            Next::Wait => {}
+            Next::End => return Ok(false),
         }
         Ok(true)
     }
 
-    fn seek_to_start(&mut self, track: &Track) {
-        match self.start {
-            Start::Byte(position) => self.from = position,
-            // `from` stays 0: after a seek by time positions count from the part that plays then, and all of it is wanted.
-            Start::Time(time) => {
-                let (section, first) = track.part_at(time);
-                self.next = section.unwrap_or(first);
-                self.after_section = section.map(|_| first);
+    async fn find(&mut self) -> Result<(), HlsError> {
+        let found = self.state.track(&mut self.context).await?;
+        if let Some(question) = found.question {
+            let asking = editions::renew(self.state.clone(), found.track.clone(), question);
+            self.asking = Some(Box::pin(asking));
+            self.is_asking = true;
+        }
+        if let Start::Byte(position) = self.start {
+            self.announcer.from = position;
+        }
+        // After a seek by time `from` stays 0: positions count from the part that plays then, and all of it is wanted.
+        self.timeline = Some(Timeline::new(found.track, self.start));
+        self.other = found.next.filter(|_| !self.context.is_offline);
+        Ok(())
+    }
+
+    /// Takes what the server has by now.
+    fn take_renewed(&mut self, renewed: Renewed) {
+        let Some(timeline) = &mut self.timeline else {
+            return;
+        };
+        match renewed {
+            Renewed::Same(track) => timeline.renew(track),
+            Renewed::Other { track, is_old_kept } if is_old_kept || self.announcer.has_begun() => {
+                self.other = Some(track);
+            }
+            // Nothing of the old one was heard, and nothing of it is there to be heard.
+            Renewed::Other { track, .. } => {
+                self.state.change(&track);
+                let is_by_time = matches!(self.start, Start::Time(_));
+                timeline.change(track, !is_by_time);
+                self.announcer.position = 0;
             }
         }
     }
 
     /// The number of the part after the one being read.
     fn following(&self) -> usize {
-        self.after_section.unwrap_or(self.next + 1)
+        self.timeline.as_ref().map_or(0, Timeline::following)
     }
 
-    fn go_to_following(&mut self) {
-        self.next = self.following();
-        self.after_section = None;
+    fn number(&self) -> usize {
+        self.timeline.as_ref().map_or(0, Timeline::number)
+    }
+
+    fn go_on(&mut self) {
+        if let Some(timeline) = &mut self.timeline {
+            timeline.go_on();
+        }
     }
 
     /// Opens the next part, or goes past it if it is a gap or lies before the first byte wanted.
-    async fn advance(&mut self, track: &Arc<Track>) -> Result<bool, HlsError> {
-        let Some(part) = track.part(self.next) else {
-            return Ok(false);
+    async fn advance(&mut self, track: &Arc<Track>, number: usize) -> Result<(), HlsError> {
+        let Some(part) = track.part(number) else {
+            return Ok(());
         };
         let Some(media) = &part.media else {
             // A gap in front of the first byte wanted is not told: the app did not ask for what is there.
-            if self.position >= self.from {
-                self.tell_variant(track);
-                self.tell(track.announcements(part, Origin::Cache));
+            if !self.announcer.is_skipping() {
+                self.announcer.gap(track, part);
             }
-            self.go_to_following();
-            return Ok(true);
+            self.go_on();
+            return Ok(());
         };
         // A part of unknown length cannot be skipped. It is read, and `give_out` drops what lies before `from`.
-        if self.position < self.from {
-            let len = self.state.part_len(track, self.next).await;
-            let end = len.and_then(|len| self.position.checked_add(len));
-            if let Some(end) = end.filter(|end| *end <= self.from) {
-                self.position = end;
-                self.go_to_following();
-                return Ok(true);
+        if self.announcer.is_skipping() {
+            let len = self.state.part_len(track, number).await;
+            let end = len.and_then(|len| self.announcer.position.checked_add(len));
+            if let Some(end) = end.filter(|end| *end <= self.announcer.from) {
+                self.announcer.position = end;
+                self.go_on();
+                return Ok(());
             }
         }
+        // What the cache has of a copy plays. What it has not is not fetched before the copy is known to be current: the
+        // server may have another edition under the same URLs, and the two must not be mixed (fault W5).
+        if (self.is_asking || self.other.is_some()) && !self.state.fetcher.has(&media.path).await {
+            return self.leave_copy();
+        }
         // Only under its own number: the bytes of another part must not stand here.
-        let ahead = self.ahead.take().filter(|ahead| ahead.index() == self.next);
+        let ahead = self.ahead.take().filter(|ahead| ahead.index() == number);
         let (opened, commits) = match ahead {
             Some(ahead) => ahead.finish().await,
             None => part_reader::open(self.state.clone(), media.clone(), self.context.is_offline).await,
         };
         self.context.commits.append(commits);
-        self.open = Some(opened?);
-        Ok(true)
+        match opened {
+            Ok(part) => self.open = Some(part),
+            Err(error) => self.load_again(track, number, error).await?,
+        }
+        Ok(())
+    }
+
+    /// The cache lacks the next part: the other edition goes on, or the question whether there is one is awaited.
+    fn leave_copy(&mut self) -> Result<(), HlsError> {
+        let Some(timeline) = &mut self.timeline else {
+            return Ok(());
+        };
+        let Some(track) = self.other.take() else {
+            timeline.hold();
+            return Ok(());
+        };
+        if self.state.fetcher.params.new_edition == NewEdition::Refuse {
+            let resource = Resource::new(ResourceKind::Playlist, &self.state.fetcher.url);
+            return Err(HlsError::EditionChanged { resource });
+        }
+        self.state.change(&track);
+        // A byte position is one of the old edition, and what lies before it is of no use to find it in the new one.
+        let is_skipping = self.announcer.is_skipping();
+        timeline.change(track.clone(), is_skipping);
+        if is_skipping {
+            self.announcer.position = 0;
+        }
+        self.announcer.change_edition(track.part(timeline.playing()));
+        self.renewed_for = None;
+        self.ahead = None;
+        Ok(())
+    }
+
+    /// Loads the playlists again, because what they name was refused: its URL may have expired (fault W4). `Ok` means that
+    /// the stream goes on.
+    async fn load_again(
+        &mut self,
+        track: &Arc<Track>,
+        number: usize,
+        error: HlsError,
+    ) -> Result<(), HlsError> {
+        // Once for each part. What is refused under its new URL too is not to be had.
+        let is_first = self.renewed_for.replace(number) != Some(number);
+        if !error.is_refused() || self.context.is_offline || !is_first {
+            return Err(error);
+        }
+        log::info!("{error}: the playlists are loaded again");
+        // Another stream of the source may have done so.
+        let known = self.state.known_track();
+        if let Some(known) = known.filter(|known| !Arc::ptr_eq(known, track) && known.is_same_list(track)) {
+            self.take_renewed(Renewed::Same(known));
+            return Ok(());
+        }
+        let (renewed, begun) = editions::renew(self.state.clone(), track.clone(), Question::Playlists).await;
+        self.context.commits.append(begun);
+        match renewed {
+            Ok(renewed) => {
+                self.take_renewed(renewed);
+                Ok(())
+            }
+            Err(failure) => {
+                log::info!("{failure}: the playlists are not to be had either");
+                Err(error)
+            }
+        }
     }
 
     /// Reads one chunk of the open part, or ends the part.
@@ -255,14 +408,39 @@ impl Player {
                 return Ok(());
             }
             Err(error @ HlsError::Decrypt { .. }) => return self.does_not_decrypt(track, part, error),
-            Err(error) => return Err(error),
+            Err(error) => {
+                self.load_again(track, self.number(), error).await?;
+                return self.read_on(part).await;
+            }
         };
-        self.give_out(track, &mut part, plain);
+        // Known to be media by now: what a login page's server says is not learned.
+        if let Some((place, witness)) = part.reader.take_witness() {
+            self.state.learn(&mut self.context, track, place, witness);
+        }
+        if let Some(timeline) = &self.timeline {
+            self.announcer.give_out(timeline, &mut part, plain);
+        }
         // Not before its own first byte is there: the part being read goes first where connections are few.
         if part.is_announced && !self.is_ahead_given_up {
             self.open_ahead(track);
         }
         self.open = Some(part);
+        Ok(())
+    }
+
+    /// Goes on with a part that was refused in its middle, under its new URL.
+    async fn read_on(&mut self, mut part: PartReader) -> Result<(), HlsError> {
+        // Another edition goes on at the start of this part: what of it was heard is heard again.
+        if self.other.is_some() {
+            return self.leave_copy();
+        }
+        let number = self.number();
+        let track = self.timeline.as_ref().map(Timeline::track);
+        let media = track.and_then(|track| track.part(number)?.media.clone());
+        if let Some(media) = media {
+            part.renew(&self.state.fetcher, &mut self.context, &media).await?;
+            self.open = Some(part);
+        }
         Ok(())
     }
 
@@ -304,13 +482,16 @@ impl Player {
     /// The part has come to its proven end.
     fn end_part(&mut self, track: &Track, mut part: PartReader) {
         // A part without a byte is told all the same.
-        if part.plain == 0 && self.position >= self.from {
-            self.announce(track, &mut part);
+        if part.plain == 0
+            && !self.announcer.is_skipping()
+            && let Some(timeline) = &self.timeline
+        {
+            self.announcer.announce(timeline, &mut part);
         }
         // Only of a part that was read to its proven end.
-        track.set_part_len(self.next, part.plain);
-        self.position += part.plain;
-        self.go_to_following();
+        track.set_part_len(self.number(), part.plain);
+        self.announcer.position += part.plain;
+        self.go_on();
         self.is_ahead_given_up = false;
         // After the padding was found right: a resource that does not decrypt is never kept.
         part.reader.commit(&mut self.context);
@@ -319,7 +500,8 @@ impl Player {
     /// Neither the key nor the resource is trusted any more: which of the two is wrong cannot be told. If one of them came
     /// from the cache and no byte was given out, both are fetched anew now, else the next time.
     fn does_not_decrypt(&mut self, track: &Track, part: PartReader, error: HlsError) -> Result<(), HlsError> {
-        let media = track.part(self.next).and_then(|part| part.media.as_ref());
+        let number = self.number();
+        let media = track.part(number).and_then(|part| part.media.as_ref());
         if let Some(reference) = media.and_then(|media| media.key.as_ref()) {
             self.state.fetcher.forget_key(reference);
             self.damaged.push(reference.path.clone());
@@ -328,7 +510,7 @@ impl Player {
         self.damaged.extend(part.reader.into_damaged());
         // A server may put a new key under an old URL (fault W35). Once for each part: if what is fetched now does not fit
         // either, it never will.
-        let is_first = self.decrypted_anew.replace(self.next) != Some(self.next);
+        let is_first = self.decrypted_anew.replace(number) != Some(number);
         if is_first && !was_given_out && !self.context.is_offline {
             log::warn!("{error}: key and part are fetched anew");
             return Ok(());
@@ -336,81 +518,25 @@ impl Player {
         Err(error)
     }
 
-    /// Queues what of `plain` is at or behind the first byte wanted.
-    fn give_out(&mut self, track: &Track, part: &mut PartReader, mut plain: Bytes) {
-        let start = self.position + part.plain;
-        let len = plain.len();
-        part.plain += len as u64;
-        let unwanted = usize::try_from(self.from.saturating_sub(start)).unwrap_or(usize::MAX);
-        if unwanted >= len {
-            return;
-        }
-        plain.advance(unwanted);
-        // The queue counts the bytes that a chunk shows. A chunk that shows little of a large buffer would hold more memory
-        // than is counted (S4), so it is copied.
-        if plain.len() < len / 2 {
-            plain = Bytes::copy_from_slice(&plain);
-        }
-        self.announce(track, part);
-        self.queue.push_back(Message::Data(plain));
-    }
-
-    /// Queues the messages that stand before the part's first byte, once.
-    fn announce(&mut self, track: &Track, part: &mut PartReader) {
-        if std::mem::replace(&mut part.is_announced, true) {
-            return;
-        }
-        self.tell_variant(track);
-        let origin = part.reader.origin();
-        if self.after_section.is_some() {
-            // A section from further back. The discontinuity that stands before it there is not one here.
-            self.tell([track.section_start(origin)]);
-        } else if let Some(part) = track.part(self.next) {
-            self.tell(track.announcements(part, origin));
-        }
-    }
-
-    /// Tells which Variant Stream plays, once its first byte is there: before that it is only a choice (H6).
-    fn tell_variant(&mut self, track: &Track) {
-        if !std::mem::replace(&mut self.is_variant_told, true) {
-            self.tell([track.variant_applied()]);
-        }
-    }
-
-    /// Tells the first bypass, once. It is not the first message, unless nothing plays.
-    fn tell_bypass(&mut self, is_over: bool) {
-        if !self.is_variant_told && !is_over {
-            return;
-        }
-        let Some((resource, reason)) = self.commits.take_failed() else {
-            return;
-        };
-        log::debug!("{resource} is not kept: {reason}");
-        if std::mem::replace(&mut self.is_bypass_told, true) {
-            return;
-        }
-        let control = HlsControl::CacheBypassed { resource, reason };
-        // In front of the bytes that are queued: they may be of the resource. But behind the variant, which is always the
-        // first message of a stream.
-        let first = self.queue.front();
-        let is_variant = matches!(first, Some(Message::Control(HlsControl::VariantApplied { .. })));
-        self.queue
-            .insert(usize::from(is_variant), Message::Control(control));
-    }
-
-    fn tell(&mut self, messages: impl IntoIterator<Item = HlsControl>) {
-        self.queue.extend(messages.into_iter().map(Message::Control));
-    }
-
     /// Begins to open the part after the one being read, unless that was done.
     fn open_ahead(&mut self, track: &Track) {
-        if self.ahead.is_some() {
+        // Nor while it is not known whether the server has the same edition.
+        if self.ahead.is_some() || self.is_asking || self.other.is_some() {
             return;
         }
         let index = self.following();
         if let Some(media) = track.part(index).and_then(|part| part.media.clone()) {
             let is_offline = self.context.is_offline;
             self.ahead = Some(PartAhead::new(index, self.state.clone(), media, is_offline));
+        }
+    }
+}
+
+impl Drop for Player {
+    fn drop(&mut self) {
+        // The next stream asks in its place.
+        if self.is_asking {
+            self.state.ask_later();
         }
     }
 }

@@ -22,7 +22,11 @@ use bytes::Bytes;
 use futures_lite::StreamExt;
 
 use super::{
-    HlsError, Resource, data_uri, fetch::Fetcher, fetch_context::FetchContext, track::MediaResource,
+    HlsError, Resource, data_uri,
+    edition::{Witness, WitnessPlace},
+    fetch::Fetcher,
+    fetch_context::FetchContext,
+    track::MediaResource,
 };
 use crate::{
     cache::{CacheError, CachePath, EntryReader, EntryWriter},
@@ -37,6 +41,8 @@ pub(super) struct ResourceReader {
     input: Input,
     /// What the first bytes of the present response are to be judged by, until the part has taken it.
     pub(super) candidate: Option<Candidate>,
+    /// What the server says of the resource, if it is one that editions are told by.
+    pub(super) witness: Option<Witness>,
     /// The length in bytes that the playlist's byte range or the cache entry gives.
     expected: Option<u64>,
     /// Bytes read from the present input.
@@ -116,9 +122,10 @@ impl ResourceReader {
             log::warn!("{resource} in the cache has {len} bytes: fetched again");
         }
         let response = send(fetcher, context, &resource, media).await?;
+        let witness = witness(media, &response);
         let (network, candidate) = NetworkInput::new(fetcher, context, &resource, media, response).await?;
         let mut reader = Self::new(media, resource, Input::Network(Box::new(network)), expected);
-        reader.candidate = Some(candidate);
+        (reader.candidate, reader.witness) = (Some(candidate), witness);
         Ok(reader)
     }
 
@@ -128,6 +135,7 @@ impl ResourceReader {
             resource,
             input,
             candidate: None,
+            witness: None,
             expected,
             position: 0,
             delivered: Sum::default(),
@@ -265,6 +273,18 @@ impl ResourceReader {
         self.begin(fetcher, context, response).await
     }
 
+    /// Goes on under the URL that the playlist has for the resource by now.
+    pub(super) async fn renew(
+        &mut self,
+        fetcher: &Fetcher,
+        context: &mut FetchContext,
+        media: &Arc<MediaResource>,
+    ) -> Result<(), HlsError> {
+        (self.media, self.resource) = (media.clone(), media.resource());
+        let response = send(fetcher, context, &self.resource, media).await?;
+        self.begin(fetcher, context, response).await
+    }
+
     /// Reads `response` from the resource's first byte on. What was given out is left out.
     async fn begin(
         &mut self,
@@ -272,8 +292,10 @@ impl ResourceReader {
         context: &mut FetchContext,
         response: Response,
     ) -> Result<(), HlsError> {
+        let witness = witness(&self.media, &response);
         let opened = NetworkInput::new(fetcher, context, &self.resource, &self.media, response).await;
         let (network, candidate) = opened?;
+        self.witness = witness;
         self.input = Input::Network(Box::new(network));
         // Behind the first byte the checksum is the judge.
         self.candidate = Some(candidate).filter(|_| self.delivered.len == 0);
@@ -318,10 +340,20 @@ impl ResourceReader {
         });
     }
 
+    /// What the server said of the resource, if it tells editions apart and was fetched.
+    pub(super) fn take_witness(&mut self) -> Option<(WitnessPlace, Witness)> {
+        Some((self.media.witness?, self.witness.take()?))
+    }
+
     /// The entry to remove, if the bytes came from the cache and turned out to be wrong.
     pub(super) fn into_damaged(self) -> Option<CachePath> {
         matches!(self.input, Input::Cache(_)).then(|| self.media.path.clone())
     }
+}
+
+fn witness(media: &MediaResource, response: &Response) -> Option<Witness> {
+    media.witness?;
+    Some(Witness::of(response.headers(), response.total_length()))
 }
 
 /// Asks for the resource's bytes.

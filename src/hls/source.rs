@@ -7,7 +7,9 @@ use futures_lite::stream;
 
 use super::{
     HlsControl, HlsError, HlsParams,
+    editions::{self, Question, Renewed},
     fetch::Fetcher,
+    fetch_context::FetchContext,
     player::Player,
     source_state::{SourceState, Start},
 };
@@ -98,10 +100,64 @@ impl HlsSource {
         }
     }
 
+    /// Asks the server for the playlists again, and takes over what it has: URLs with new tokens, or another edition.
+    ///
+    /// Streams do this by themselves when the source is opened ([`HlsParams::playlist_check`]), and when something that the
+    /// playlists name is refused. This is for an app that knows more, and for a list that offers what was published since.
+    ///
+    /// # Errors
+    ///
+    /// Those of a stream's first message. What was known stays.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future closes its connections. What was known stays.
+    pub async fn refresh(&self) -> Result<Refreshed, HlsError> {
+        let mut context = FetchContext::new(false);
+        let found = self.state.track(&mut context).await;
+        context.commits.wait_for_at_most(0).await;
+        let (renewed, mut commits) =
+            editions::renew(self.state.clone(), found?.track, Question::Playlists).await;
+        commits.wait_for_at_most(0).await;
+        Ok(match renewed? {
+            Renewed::Same(_) => Refreshed::Same,
+            Renewed::Other { .. } => Refreshed::NewEdition,
+        })
+    }
+
+    /// Removes what the cache has of the edition that was there first, if there is a newer one. A stream that has played the
+    /// newer one to its end does this by itself, unless the asset is pinned.
+    ///
+    /// # Errors
+    ///
+    /// Those of a stream's first message.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, either edition may be the one that plays offline.
+    pub async fn remove_old_edition(&self) -> Result<(), HlsError> {
+        let mut context = FetchContext::new(false);
+        let found = self.state.track(&mut context).await?;
+        let newest = found.next.unwrap_or(found.track);
+        editions::settle(&self.state, &mut context, &newest, true).await;
+        context.commits.wait_for_at_most(0).await;
+        Ok(())
+    }
+
     /// The asset under which the cache keeps the track: what to pin, to list and to remove.
     pub fn asset(&self) -> &AssetId {
         &self.state.fetcher.asset
     }
+}
+
+/// What [`HlsSource::refresh`] found.
+#[non_exhaustive]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refreshed {
+    /// The same list of the same files. Its URLs are taken over.
+    Same,
+    /// Another edition. Streams go over to it where the cache lacks the next byte of the old one.
+    NewEdition,
 }
 
 impl Source for HlsSource {

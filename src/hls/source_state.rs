@@ -1,11 +1,21 @@
-//! What all streams of one source share: what is fetched with, the track once it is found, and the lengths learned.
+//! What all streams of one source share: what is fetched with, the track once it is found, and what was learned of it.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use super::{HlsError, crypt, fetch::Fetcher, fetch_context::FetchContext, load, track::Track};
+use super::{
+    HlsError, Resource, ResourceKind, crypt,
+    edition::{Witness, WitnessPlace},
+    editions::{self, Question},
+    fetch::{Ask, Fetcher},
+    fetch_context::FetchContext,
+    load::{self, Load},
+    track::Track,
+};
+use crate::{cache::CachePath, media::Bypass};
 
 /// Where an opened stream begins.
 #[derive(Clone, Copy, Debug)]
@@ -20,29 +30,197 @@ const LAST_BLOCKS: u64 = 32;
 /// What all streams of a source share. A stream holds it, and it holds no stream: there is no cycle (fault A11).
 pub(super) struct SourceState {
     pub(super) fetcher: Fetcher,
+    known: Mutex<Known>,
+}
+
+/// What was found.
+#[derive(Default)]
+struct Known {
     /// Once found, the same for every stream of this source.
-    track: Mutex<Option<Arc<Track>>>,
+    track: Option<Arc<Track>>,
+    /// Another edition, which plays from the first byte on that the cache does not have of `track`.
+    next: Option<Arc<Track>>,
+    /// What the server is to be asked, while no stream does so yet.
+    question: Option<Question>,
+    /// What the server said of files that tell editions apart, by their entries.
+    witnesses: HashMap<CachePath, Witness>,
+}
+
+/// A track that a stream may play.
+pub(super) struct Found {
+    pub(super) track: Arc<Track>,
+    pub(super) next: Option<Arc<Track>>,
+    /// What this stream is to ask the server.
+    pub(super) question: Option<Question>,
 }
 
 impl SourceState {
     pub(super) fn new(fetcher: Fetcher) -> Self {
         Self {
             fetcher,
-            track: Mutex::default(),
+            known: Mutex::default(),
         }
     }
 
+    fn known(&self) -> MutexGuard<'_, Known> {
+        // A poisoned lock holds what it held: each change is one store.
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The track. It is looked for once: a seek must not load the playlists again.
-    pub(super) async fn track(&self, context: &mut FetchContext) -> Result<Arc<Track>, HlsError> {
-        let known = self.track.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if let Some(track) = known {
-            return Ok(track);
+    pub(super) async fn track(&self, context: &mut FetchContext) -> Result<Found, HlsError> {
+        {
+            let mut known = self.known();
+            if let Some(track) = known.track.clone() {
+                // Offline the question stays, for a stream that is online.
+                let question = if context.is_offline {
+                    None
+                } else {
+                    known.question.take()
+                };
+                return Ok(Found {
+                    track,
+                    next: known.next.clone(),
+                    question,
+                });
+            }
         }
-        let track = Arc::new(load::track(&self.fetcher, context).await?);
-        // A poisoned lock holds what it held: each change is one store. Of two streams that both looked the last one's track
-        // stays. They were made of the same playlists.
-        *self.track.lock().unwrap_or_else(PoisonError::into_inner) = Some(track.clone());
-        Ok(track)
+        let (track, question) = self.find(context).await?;
+        // Of two streams that both looked the last one's track stays. They were made of the same playlists.
+        let mut known = self.known();
+        known.track = Some(track.clone());
+        known.question = question.filter(|_| context.is_offline);
+        Ok(Found {
+            track,
+            next: None,
+            question: question.filter(|_| !context.is_offline),
+        })
+    }
+
+    async fn find(&self, context: &mut FetchContext) -> Result<(Arc<Track>, Option<Question>), HlsError> {
+        let editions = editions::editions(&self.fetcher).await;
+        let mut load = Load {
+            ask: Ask::Cache,
+            edition: editions.newest(),
+            variant: None,
+        };
+        if context.is_offline && editions.next.is_some() {
+            // The newest one that is whole. If none is, the one that was there first.
+            let mut own_context = FetchContext::new(true);
+            if let Ok(loaded) = load::track(&self.fetcher, &mut own_context, load).await
+                && load::is_whole(&self.fetcher, &loaded.track).await
+            {
+                return Ok((
+                    Arc::new(loaded.track),
+                    loaded.needs_check.then_some(Question::Playlists),
+                ));
+            }
+            load.edition = editions.current.as_ref();
+        }
+        let loaded = match load::track(&self.fetcher, context, load).await {
+            // A copy of a Multivariant Playlist may name a Media Playlist whose URL has expired (fault W4).
+            Err(error) if error.is_refused() && !context.is_offline => {
+                log::info!("{error}: the playlists are loaded again");
+                load.ask = Ask::Server;
+                let loaded = load::track(&self.fetcher, context, load)
+                    .await
+                    .map_err(|_| error)?;
+                for entry in loaded.entries {
+                    self.fetcher.keep(context, entry);
+                }
+                return Ok((Arc::new(loaded.track), None));
+            }
+            loaded => loaded?,
+        };
+        if loaded.needs_check {
+            return Ok((Arc::new(loaded.track), Some(Question::Playlists)));
+        }
+        if loaded.is_fetched {
+            // The list is new, and there may be segments of an older one: its copy may have been damaged.
+            for place in WitnessPlace::ALL {
+                if self.witness(&loaded.track, place).await.is_some() {
+                    return Ok((Arc::new(loaded.track), Some(Question::Files)));
+                }
+            }
+        }
+        Ok((Arc::new(loaded.track), None))
+    }
+
+    /// The track that is known, if one is.
+    pub(super) fn known_track(&self) -> Option<Arc<Track>> {
+        self.known().track.clone()
+    }
+
+    /// Puts `now` in the place of `old`, unless another stream has done so.
+    pub(super) fn replace(&self, old: &Arc<Track>, now: &Arc<Track>) {
+        let mut known = self.known();
+        if known.track.as_ref().is_some_and(|track| Arc::ptr_eq(track, old)) {
+            known.track = Some(now.clone());
+        }
+    }
+
+    /// Another edition was found.
+    pub(super) fn set_next(&self, track: Arc<Track>) {
+        self.known().next = Some(track);
+    }
+
+    /// A stream has gone over to the other edition: those opened from here on begin with it.
+    pub(super) fn change(&self, track: &Arc<Track>) {
+        let mut known = self.known();
+        known.track = Some(track.clone());
+        if known.next.as_ref().is_some_and(|next| Arc::ptr_eq(next, track)) {
+            known.next = None;
+        }
+    }
+
+    /// The question that a stream took on was not answered: it was dropped.
+    pub(super) fn ask_later(&self) {
+        self.known().question = Some(Question::Playlists);
+    }
+
+    /// What the server said of a file when it was fetched, if that is known.
+    pub(super) async fn witness(&self, track: &Track, place: WitnessPlace) -> Option<Witness> {
+        let path = place.path(track.playlist()?);
+        if let known @ Some(_) = self.known().witnesses.get(&path).cloned() {
+            return known;
+        }
+        let entry = self.fetcher.own_entry(&path).await?;
+        Witness::read(&entry)
+    }
+
+    /// Keeps what the server said of a file, if that is not known yet. Before any segment is kept: one of which it is not
+    /// known could be mixed with those of another edition.
+    pub(super) fn learn(
+        self: &Arc<Self>,
+        context: &mut FetchContext,
+        track: &Track,
+        place: WitnessPlace,
+        witness: Witness,
+    ) {
+        let path = track.playlist().map(|playlist| place.path(playlist));
+        let (Some(path), Some(cache)) = (path, self.fetcher.cache().cloned()) else {
+            return;
+        };
+        if self.known().witnesses.get(&path) == Some(&witness) {
+            return;
+        }
+        let state = self.clone();
+        context.commits.push_first(async move {
+            let written = cache
+                .put_atomic(&state.fetcher.asset, &path, witness.write())
+                .await;
+            match written {
+                Ok(()) => {
+                    // Only now: another stream that took it for known would not wait for it.
+                    state.known().witnesses.insert(path, witness);
+                    None
+                }
+                Err(error) => {
+                    let resource = Resource::new(ResourceKind::Playlist, &state.fetcher.url);
+                    Some((resource, Bypass::Refused(error)))
+                }
+            }
+        });
     }
 
     /// The length of a part's plaintext in bytes, if it can be known without fetching the part.

@@ -16,6 +16,7 @@ use std::{
 
 use super::{
     HlsControl, HlsError, Resource, ResourceKind, StartPoint,
+    edition::{EditionId, WitnessPlace},
     fetch::KeyReference,
     names::ResourceNames,
     playlist::{Encryption, InitializationSection, Locator, MediaPlaylist},
@@ -36,11 +37,15 @@ pub(super) struct VariantFacts {
 pub(super) struct Track {
     facts: VariantFacts,
     duration: Duration,
+    /// The edition that its entries belong to. `None` for the one under plain names.
+    edition: Option<EditionId>,
+    /// The entries of the playlists that led to it, its own last.
+    playlists: Vec<CachePath>,
     /// In the order in which they play.
     parts: Vec<Part>,
     /// The plaintext length of each part in bytes, as far as it was learned. Streams of one source share what they learn:
     /// after one has played to the end another can seek anywhere without a request.
-    lens: Mutex<Vec<Option<u64>>>,
+    lens: Arc<Mutex<Vec<Option<u64>>>>,
 }
 
 /// One step of the track: an initialization section, a segment, or a gap.
@@ -48,12 +53,12 @@ pub(super) struct Part {
     /// `None` for a gap: nothing is fetched for it (fault E9).
     pub(super) media: Option<Arc<MediaResource>>,
     media_sequence: u64,
-    discontinuity_sequence: u64,
+    pub(super) discontinuity_sequence: u64,
     /// When the segment starts that this is, or that this section comes before.
     time: Duration,
     duration: Duration,
     /// Whether EXT-X-DISCONTINUITY stands before it. Of a section and its segment the section has it.
-    discontinuity: bool,
+    pub(super) discontinuity: bool,
 }
 
 /// Where the bytes of a part are, and how they are read.
@@ -64,6 +69,8 @@ pub(super) struct MediaResource {
     pub(super) path: CachePath,
     /// `None` for plain text.
     pub(super) key: Option<KeyReference>,
+    /// Whether it tells editions apart, and as what.
+    pub(super) witness: Option<WitnessPlace>,
 }
 
 impl MediaResource {
@@ -72,6 +79,7 @@ impl MediaResource {
         kind: ResourceKind,
         locator: Locator,
         encryption: Option<Encryption>,
+        witness: Option<WitnessPlace>,
     ) -> Result<Arc<Self>, HlsError> {
         let key = match encryption {
             None => None,
@@ -86,12 +94,18 @@ impl MediaResource {
             locator,
             path,
             key,
+            witness,
         }))
     }
 
     /// As errors and messages name it.
     pub(super) fn resource(&self) -> Resource {
         Resource::new(self.kind, &self.locator.url)
+    }
+
+    fn is_same(&self, other: &Self) -> bool {
+        let key = |media: &Self| media.key.as_ref().map(|key| (key.path.clone(), key.iv));
+        self.path == other.path && self.locator.range == other.locator.range && key(self) == key(other)
     }
 
     fn is_section(&self) -> bool {
@@ -106,6 +120,25 @@ impl MediaResource {
     }
 }
 
+impl Part {
+    /// When the segment starts that it is, or that it comes before.
+    pub(super) fn time(&self) -> Duration {
+        self.time
+    }
+
+    fn is_same(&self, other: &Self) -> bool {
+        let is_same_media = match (&self.media, &other.media) {
+            (Some(one), Some(other)) => one.is_same(other),
+            (None, None) => true,
+            _ => false,
+        };
+        is_same_media
+            && self.media_sequence == other.media_sequence
+            && self.duration == other.duration
+            && self.discontinuity == other.discontinuity
+    }
+}
+
 impl Track {
     /// Lays out `playlist`.
     ///
@@ -115,10 +148,14 @@ impl Track {
     pub(super) fn new(
         facts: VariantFacts,
         playlist: MediaPlaylist,
+        playlists: Vec<CachePath>,
         names: &mut ResourceNames<'_>,
     ) -> Result<Self, HlsError> {
         let mut parts = Vec::with_capacity(playlist.segments.len() + 1);
         let mut time = Duration::ZERO;
+        // The first section and the first segment of the list tell editions apart.
+        let (mut section_witness, mut segment_witness) =
+            (Some(WitnessPlace::Section), Some(WitnessPlace::FirstSegment));
         // The section that a decoder has been given.
         let mut current: Option<Arc<InitializationSection>> = None;
         for segment in playlist.segments {
@@ -145,7 +182,10 @@ impl Track {
             {
                 let (locator, encryption) = (map.locator.clone(), map.encryption.clone());
                 let kind = ResourceKind::InitializationSection;
-                push(Some(MediaResource::new(names, kind, locator, encryption)?));
+                let witness = section_witness.take();
+                push(Some(MediaResource::new(
+                    names, kind, locator, encryption, witness,
+                )?));
                 current = Some(map);
             }
             if segment.gap {
@@ -153,15 +193,72 @@ impl Track {
             } else {
                 let kind = ResourceKind::Segment { media_sequence };
                 let (locator, encryption) = (segment.locator, segment.encryption);
-                push(Some(MediaResource::new(names, kind, locator, encryption)?));
+                let witness = segment_witness.take();
+                push(Some(MediaResource::new(
+                    names, kind, locator, encryption, witness,
+                )?));
             }
             time += duration;
         }
         Ok(Self {
             facts,
             duration: time,
-            lens: Mutex::new(vec![None; parts.len()]),
+            edition: names.edition().cloned(),
+            playlists,
+            lens: Arc::new(Mutex::new(vec![None; parts.len()])),
             parts,
+        })
+    }
+
+    pub(super) fn facts(&self) -> &VariantFacts {
+        &self.facts
+    }
+
+    pub(super) fn edition(&self) -> Option<&EditionId> {
+        self.edition.as_ref()
+    }
+
+    /// The entry of its Media Playlist.
+    pub(super) fn playlist(&self) -> Option<&CachePath> {
+        self.playlists.last()
+    }
+
+    /// The entries that it may have in the cache: those of media and keys, and those of playlists.
+    pub(super) fn entries(&self) -> (impl Iterator<Item = &CachePath>, impl Iterator<Item = &CachePath>) {
+        let media = self.media().flat_map(|media| {
+            let key = media.key.as_ref().map(|key| &key.path);
+            [Some(&media.path), key].into_iter().flatten()
+        });
+        (media, self.playlists.iter())
+    }
+
+    /// Whether the two are one list: the same parts under the same names, of the same ranges and durations and under the
+    /// same keys (H9). The URLs may differ in what the names leave out.
+    pub(super) fn is_same_list(&self, other: &Self) -> bool {
+        self.parts.len() == other.parts.len()
+            && self
+                .parts
+                .iter()
+                .zip(&other.parts)
+                .all(|(one, other)| one.is_same(other))
+    }
+
+    /// The same. If its parts are those of `old` it takes over the lengths that `old` learned.
+    pub(super) fn renewing(mut self, old: &Self) -> Self {
+        if self.is_same_list(old) {
+            self.lens = old.lens.clone();
+        }
+        self
+    }
+
+    /// What tells this list from another one.
+    pub(super) fn identity(&self) -> impl Iterator<Item = Vec<u8>> {
+        self.parts.iter().map(|part| {
+            let media = part.media.as_ref();
+            let path = media.map_or("", |media| media.path.as_str());
+            let key = media.and_then(|media| media.key.as_ref());
+            let (key, iv) = key.map_or(("", [0; 16]), |key| (key.path.as_str(), key.iv));
+            format!("{path} {} {key} {iv:?}", part.duration.as_nanos()).into_bytes()
         })
     }
 
@@ -178,10 +275,10 @@ impl Track {
     /// or past the end it is the part behind the last.
     pub(super) fn part_at(&self, time: Duration) -> (Option<usize>, usize) {
         // Times never fall from part to part, and a section has its segment's: the first part that ends after `time` is the
-        // one to begin with, the section in front of its segment.
-        let first = self
-            .parts
-            .partition_point(|part| part.time.saturating_add(part.duration) <= time);
+        // one to begin with, the section in front of its segment. One without duration that starts at `time` plays (fault
+        // W61).
+        let is_over = |part: &Part| part.time < time && part.time.saturating_add(part.duration) <= time;
+        let first = self.parts.partition_point(is_over);
         let (before, from) = self.parts.split_at_checked(first).unwrap_or_default();
         // A section of the same time as its segment is not further back: it is the part at `time`. Gaps need none.
         let next_media = from.iter().find_map(|part| part.media.as_ref());

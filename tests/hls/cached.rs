@@ -116,11 +116,17 @@ fn damaged_entries_are_fetched_again() {
     ] {
         let cache = Cache::new();
         play(&track.list(), cache.params(), online()).whole();
-        let count = files_below(&cache.dir.path().join("assets")).len();
+        // What the server said of the files is not asked again: the answer might be of another edition.
+        let list = || {
+            let mut files = files_below(&cache.dir.path().join("assets"));
+            files.retain(|file| !file.to_str().unwrap().ends_with("-witness"));
+            files.sort();
+            files
+        };
+        let count = list().len();
         for index in 0..count {
             for damage in ["truncated", "empty", "flipped", "gone"] {
-                let mut files = files_below(&cache.dir.path().join("assets"));
-                files.sort();
+                let files = list();
                 let file = &files[index];
                 let bytes = fs::read(file).unwrap();
                 let bytes = match damage {

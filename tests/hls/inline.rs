@@ -6,7 +6,7 @@ use kithara::net::Url;
 use kithara_test_support::Server;
 
 use crate::rig::{
-    Cache, KEY, Tape, builder, drain, encrypt, files_below, offline, online, open_at, play, url,
+    Cache, KEY, Tape, builder, drain, encrypt, files, files_below, offline, online, open_at, play, url,
 };
 
 /// `bytes` as a `data:` URI, percent-encoded.
@@ -101,12 +101,6 @@ fn what_cannot_be_decoded_is_an_error_without_its_bytes() {
             tape.failed()
         );
     }
-}
-
-/// How many entries there are.
-fn files(cache: &Cache) -> u64 {
-    let assets = future::block_on(cache.cache.assets()).unwrap();
-    assets.iter().map(|asset| asset.files).sum()
 }
 
 /// A Media Playlist in a Multivariant Playlist: its URLs are the ones that stand beside it.

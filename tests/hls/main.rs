@@ -27,6 +27,7 @@
 //! | W34 | `playlists` |
 //! | W35, W70 | `keys` |
 //! | W1–W3, W8 | `world` |
+//! | W4, W5 | `copies` |
 #![cfg(feature = "hls")]
 #![allow(
     clippy::unwrap_used,
@@ -53,6 +54,7 @@ mod access;
 mod cached;
 #[cfg(feature = "test-util")]
 mod contract;
+mod copies;
 mod faults;
 mod inline;
 mod keys;

@@ -14,7 +14,7 @@ use kithara::hls::{HlsControl, HlsError, HlsParams, HlsSource, Origin};
 use kithara::media::{Access, Verdict};
 use kithara::net::{HttpClient, HttpClientBuilder, RetryPolicy, Url};
 use kithara::stream::{Message, Source, SourceStream, Stream, StreamError, StreamParams};
-use kithara_test_support::{Pattern, Server};
+use kithara_test_support::{Pattern, Recorded, Server};
 use tempfile::TempDir;
 
 pub(crate) fn url(text: &str) -> Url {
@@ -58,6 +58,21 @@ impl Cache {
         let access = Access::new(builder().build().unwrap(), self.cache.clone());
         HlsParams::with_access(access.judge(|_| Verdict::Media))
     }
+}
+
+/// How many segments, sections and keys were asked for, whole. What is asked to tell editions apart is one byte of them.
+pub(crate) fn media_requests(server: &Server) -> usize {
+    let is_media = |request: &&Recorded| {
+        !request.path_only().contains(".m3u8") && request.header("range") != Some("bytes=0-0")
+    };
+    server.requests().iter().filter(is_media).count()
+}
+
+/// How many playlists, keys, sections and segments are kept. What tells editions apart is not counted.
+pub(crate) fn files(cache: &Cache) -> usize {
+    let files = files_below(&cache.dir.path().join("assets"));
+    let is_witness = |file: &&PathBuf| file.to_str().unwrap().ends_with("-witness");
+    files.len() - files.iter().filter(is_witness).count()
 }
 
 /// All files below a folder.
@@ -108,6 +123,7 @@ impl Tape {
             HlsControl::SegmentStart { media_sequence, .. } => format!("{at} fetched {media_sequence}"),
             HlsControl::Gap { media_sequence, .. } => format!("{at} gap {media_sequence}"),
             HlsControl::Discontinuity { sequence, .. } => format!("{at} discontinuity {sequence}"),
+            HlsControl::EditionChanged { .. } => format!("{at} edition"),
             HlsControl::CacheBypassed { resource, .. } => format!("{at} bypassed {:?}", resource.kind()),
             other => panic!("{other:?}"),
         });

@@ -1,19 +1,13 @@
 //! Fault W7: what is believed and kept of a playlist that came without a length. Fault W43: the limits of what is read whole.
 
-use futures_lite::future;
 use kithara::hls::{HlsError, HlsParams, PlaylistError, VariantChoice};
 use kithara::net::NetError;
 use kithara_test_support::{Rule, Server};
 
-use crate::rig::{Cache, KEY, Track, encrypt, offline, online, play};
+use crate::rig::{Cache, KEY, Track, encrypt, files, offline, online, play};
 
 const VOD: &str = "#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXT-X-PLAYLIST-TYPE:VOD\n#EXTINF:6,\n0.ts\n#EXTINF:6,\n1.ts\n\
     #EXTINF:6,\n2.ts\n#EXTINF:6,\n3.ts\n";
-
-fn files(cache: &Cache) -> u64 {
-    let assets = future::block_on(cache.cache.assets()).unwrap();
-    assets.iter().map(|asset| asset.files).sum()
-}
 
 fn cut(text: &str, bytes: usize) -> Rule {
     let rule = Rule::new().answer(200, text).no_length();

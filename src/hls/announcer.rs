@@ -1,0 +1,125 @@
+//! What a stream gives out: bytes cut to where the seek begins, and what is told in front of them.
+
+use std::collections::VecDeque;
+
+use bytes::{Buf, Bytes};
+
+use super::{
+    HlsControl,
+    part_reader::PartReader,
+    pending_commits::Bypassed,
+    timeline::Timeline,
+    track::{Part, Track},
+};
+use crate::{media::Origin, stream::Message};
+
+/// Messages on their way out, in order with the bytes (H6).
+#[derive(Default)]
+pub(super) struct Announcer {
+    queue: VecDeque<Message<HlsControl>>,
+    /// The first byte wanted.
+    pub(super) from: u64,
+    /// Where the part begins that comes next: in the track, or after a seek by time in what is played from there on.
+    pub(super) position: u64,
+    is_variant_told: bool,
+    is_bypass_told: bool,
+    /// Whether a discontinuity is to be told before the next part: the edition has changed.
+    owes_discontinuity: bool,
+}
+
+impl Announcer {
+    pub(super) fn pop(&mut self) -> Option<Message<HlsControl>> {
+        self.queue.pop_front()
+    }
+
+    /// Whether what comes next lies before the first byte wanted.
+    pub(super) fn is_skipping(&self) -> bool {
+        self.position < self.from
+    }
+
+    /// Whether anything of the track was told.
+    pub(super) fn has_begun(&self) -> bool {
+        self.is_variant_told
+    }
+
+    /// Queues what of `plain` is at or behind the first byte wanted.
+    pub(super) fn give_out(&mut self, timeline: &Timeline, part: &mut PartReader, mut plain: Bytes) {
+        let start = self.position + part.plain;
+        let len = plain.len();
+        part.plain += len as u64;
+        let unwanted = usize::try_from(self.from.saturating_sub(start)).unwrap_or(usize::MAX);
+        if unwanted >= len {
+            return;
+        }
+        plain.advance(unwanted);
+        // The queue counts the bytes that a chunk shows. A chunk that shows little of a large buffer would hold more memory
+        // than is counted (S4), so it is copied.
+        if plain.len() < len / 2 {
+            plain = Bytes::copy_from_slice(&plain);
+        }
+        self.announce(timeline, part);
+        self.queue.push_back(Message::Data(plain));
+    }
+
+    /// Queues the messages that stand before the part's first byte, once.
+    pub(super) fn announce(&mut self, timeline: &Timeline, part: &mut PartReader) {
+        if std::mem::replace(&mut part.is_announced, true) {
+            return;
+        }
+        let (track, origin) = (timeline.track(), part.reader.origin());
+        let Some(part) = track.part(timeline.number()) else {
+            return;
+        };
+        self.begin(track, part);
+        if timeline.is_section_of_later_part() {
+            // A section from further back. The discontinuity that stands before it there is not one here.
+            self.tell([track.section_start(origin)]);
+        } else {
+            self.tell(track.announcements(part, origin));
+        }
+    }
+
+    /// Queues what is told in the place of a gap.
+    pub(super) fn gap(&mut self, track: &Track, part: &Part) {
+        self.begin(track, part);
+        self.tell(track.announcements(part, Origin::Cache));
+    }
+
+    /// Tells which Variant Stream plays, once its first part is there: before that it is only a choice (H6).
+    fn begin(&mut self, track: &Track, part: &Part) {
+        if !std::mem::replace(&mut self.is_variant_told, true) {
+            self.tell([track.variant_applied()]);
+        }
+        if std::mem::take(&mut self.owes_discontinuity) && !part.discontinuity {
+            let sequence = part.discontinuity_sequence;
+            self.tell([HlsControl::Discontinuity { sequence }]);
+        }
+    }
+
+    /// Another edition goes on, at this part.
+    pub(super) fn change_edition(&mut self, first: Option<&Part>) {
+        let time = first.map(Part::time).unwrap_or_default();
+        self.owes_discontinuity = self.is_variant_told;
+        self.is_variant_told = false;
+        self.tell([HlsControl::EditionChanged { time }]);
+    }
+
+    /// Tells a bypass, if it is the first one.
+    pub(super) fn bypass(&mut self, (resource, reason): Bypassed) {
+        log::debug!("{resource} is not kept: {reason}");
+        if std::mem::replace(&mut self.is_bypass_told, true) {
+            return;
+        }
+        let control = HlsControl::CacheBypassed { resource, reason };
+        // In front of the bytes that are queued: they may be of the resource. But behind the variant, which is always the
+        // first message of a stream.
+        let first = self.queue.front();
+        let is_variant = matches!(first, Some(Message::Control(HlsControl::VariantApplied { .. })));
+        self.queue
+            .insert(usize::from(is_variant), Message::Control(control));
+    }
+
+    fn tell(&mut self, messages: impl IntoIterator<Item = HlsControl>) {
+        self.queue.extend(messages.into_iter().map(Message::Control));
+    }
+}

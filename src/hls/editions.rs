@@ -1,0 +1,252 @@
+//! Asking the server whether the playlists in the cache are current, and what follows if they are not (H9).
+//!
+//! ```text
+//!   playlists, asked for again ─▶ the same list?
+//!      │ yes                        │ no
+//!      ▼                            ▼
+//!   section and first segment    something of the old one kept?
+//!   the same files?                 │ no: the new one takes its place
+//!      │ yes: go on, under          │ yes: the new one is kept under names of its own,
+//!      ▼      the new URLs          ▼      and plays from the first byte that the old one lacks
+//! ```
+
+use std::{pin::Pin, sync::Arc};
+
+use super::{
+    HlsError, Resource, ResourceKind,
+    edition::{EditionId, Editions, Witness, WitnessPlace},
+    fetch::{Ask, Fetcher},
+    fetch_context::FetchContext,
+    load::{self, Load},
+    pending_commits::PendingCommits,
+    source_state::SourceState,
+    track::{MediaResource, Track},
+};
+use crate::{
+    cache::CachePath,
+    media::Bypass,
+    net::{ByteRange, redacted},
+};
+
+/// What is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Question {
+    /// Whether the playlists are current, and the files that they name.
+    Playlists,
+    /// Whether the files are those that were fetched earlier. The playlists have just been fetched.
+    Files,
+}
+
+/// What the server has in place of a track.
+pub(super) enum Renewed {
+    /// The same list, its URLs as they are today.
+    Same(Arc<Track>),
+    /// Another edition.
+    Other {
+        track: Arc<Track>,
+        /// Whether the cache has something of the old one.
+        is_old_kept: bool,
+    },
+}
+
+/// What the server has, or why that is not known; and the commits begun on the way.
+pub(super) type Renewal = (Result<Renewed, HlsError>, PendingCommits);
+
+/// A question under way.
+pub(super) type Asking = Pin<Box<dyn Future<Output = Renewal> + Send>>;
+
+/// Asks the server what it has in place of `track`.
+pub(super) async fn renew(state: Arc<SourceState>, track: Arc<Track>, question: Question) -> Renewal {
+    let mut context = FetchContext::new(false);
+    let renewed = renewed(&state, &mut context, &track, question).await;
+    (renewed, context.commits)
+}
+
+async fn renewed(
+    state: &SourceState,
+    context: &mut FetchContext,
+    track: &Arc<Track>,
+    question: Question,
+) -> Result<Renewed, HlsError> {
+    let fetcher = &state.fetcher;
+    let (now, entries) = match question {
+        Question::Files => (track.clone(), Vec::new()),
+        Question::Playlists => {
+            let load = Load {
+                ask: Ask::Server,
+                edition: track.edition(),
+                variant: Some(track.facts()),
+            };
+            let loaded = load::track(fetcher, context, load).await?;
+            (Arc::new(loaded.track.renewing(track)), loaded.entries)
+        }
+    };
+    let is_same_list = now.is_same_list(track);
+    let contradiction = if is_same_list {
+        contradicting_witness(state, context, track, &now).await
+    } else {
+        None
+    };
+    if is_same_list && contradiction.is_none() {
+        for entry in entries {
+            fetcher.keep(context, entry);
+        }
+        state.replace(track, &now);
+        return Ok(Renewed::Same(now));
+    }
+    log::info!("{}: another edition of the track", redacted(&fetcher.url));
+    // Under names of its own, also where nothing of the old one is there: a commit that a dropped stream began may be on its
+    // way to the disk still. Loaded once more, because these names go into the layout.
+    let id = EditionId::of(now.identity().chain(contradiction));
+    let load = Load {
+        ask: Ask::Cache,
+        edition: Some(&id),
+        variant: Some(track.facts()),
+    };
+    let now = Arc::new(load::track(fetcher, context, load).await?.track);
+    let is_old_kept = is_something_kept(fetcher, track).await;
+    note_next(fetcher, context, &id).await;
+    state.set_next(now.clone());
+    Ok(Renewed::Other {
+        track: now,
+        is_old_kept,
+    })
+}
+
+/// The editions that the cache has.
+pub(super) async fn editions(fetcher: &Fetcher) -> Editions {
+    let entry = fetcher.own_entry(&editions_path(fetcher)).await;
+    entry.and_then(|entry| Editions::read(&entry)).unwrap_or_default()
+}
+
+fn editions_path(fetcher: &Fetcher) -> CachePath {
+    let source = fetcher.params.access.names.entry(&fetcher.url, None);
+    CachePath::from_key(&format!("editions?{}", source.as_str()), None)
+}
+
+/// Notes that the server has this edition now. The entries of a next one that never became whole are removed: nothing leads
+/// to them any more.
+async fn note_next(fetcher: &Fetcher, context: &mut FetchContext, id: &EditionId) {
+    let editions = editions(fetcher).await;
+    let passed = editions.next.clone().filter(|next| next != id);
+    let next = Some(id.clone());
+    if editions.next != next && write(fetcher, context, &Editions { next, ..editions }).await {
+        // Only now: while the record leads to a place, what it holds is one edition's.
+        if let Some(passed) = passed {
+            remove(fetcher, Some(&passed)).await;
+        }
+    }
+}
+
+/// Makes the next edition the current one, and removes the entries of the old one. Not while it is not whole, nor while the
+/// app keeps the asset pinned, unless the app says so.
+pub(super) async fn settle(state: &SourceState, context: &mut FetchContext, track: &Track, is_forced: bool) {
+    let fetcher = &state.fetcher;
+    let Editions { current: old, next } = editions(fetcher).await;
+    if next.is_none() || next.as_ref() != track.edition() {
+        return;
+    }
+    if !is_forced && (is_pinned(fetcher).await || !load::is_whole(fetcher, track).await) {
+        return;
+    }
+    let settled = Editions {
+        current: next,
+        next: None,
+    };
+    if write(fetcher, context, &settled).await {
+        remove(fetcher, old.as_ref()).await;
+    }
+}
+
+/// Writes the record, and waits for it. `false` if it is not written.
+async fn write(fetcher: &Fetcher, context: &mut FetchContext, editions: &Editions) -> bool {
+    let Some(cache) = fetcher.cache() else {
+        return false;
+    };
+    let path = editions_path(fetcher);
+    let written = cache.put_atomic(&fetcher.asset, &path, editions.write()).await;
+    if let Err(error) = written {
+        let resource = Resource::new(ResourceKind::Playlist, &fetcher.url);
+        context.bypass(&resource, Bypass::Refused(error));
+        return false;
+    }
+    true
+}
+
+async fn is_pinned(fetcher: &Fetcher) -> bool {
+    let Some(cache) = fetcher.cache() else {
+        return false;
+    };
+    // Unknown is pinned: what is kept then can be removed later, and not the other way round.
+    let info = cache.asset(&fetcher.asset).await;
+    info.map_or(true, |info| info.is_some_and(|info| info.pinned))
+}
+
+/// Removes the entries of an edition, as far as its playlists in the cache lead to them.
+async fn remove(fetcher: &Fetcher, edition: Option<&EditionId>) {
+    let mut context = FetchContext::new(true);
+    let load = Load {
+        ask: Ask::Cache,
+        edition,
+        variant: None,
+    };
+    let Ok(old) = load::track(fetcher, &mut context, load).await else {
+        return;
+    };
+    // Segments first, then what leads to them, then what tells that they are old: cut off anywhere, by a crash as well, no
+    // segment is left that another edition's playlist could take for its own.
+    let (media, playlists) = old.track.entries();
+    for path in media.chain(playlists) {
+        fetcher.remove_entry(path).await;
+    }
+    for place in WitnessPlace::ALL {
+        if let Some(playlist) = old.track.playlist() {
+            fetcher.remove_entry(&place.path(playlist)).await;
+        }
+    }
+}
+
+async fn is_something_kept(fetcher: &Fetcher, track: &Track) -> bool {
+    for media in track.media() {
+        if fetcher.has(&media.path).await {
+            return true;
+        }
+    }
+    false
+}
+
+/// What the server says of the first section or segment, if that contradicts what it said when it was fetched.
+async fn contradicting_witness(
+    state: &SourceState,
+    context: &mut FetchContext,
+    track: &Track,
+    now: &Track,
+) -> Option<Vec<u8>> {
+    for media in now.media() {
+        let Some(place) = media.witness else { continue };
+        let Some(known) = state.witness(track, place).await else {
+            continue;
+        };
+        // An answer that does not come contradicts nothing. What is wrong with the file shows when it is needed.
+        let Ok(answer) = ask_witness(&state.fetcher, context, media).await else {
+            continue;
+        };
+        if known.contradicts(&answer) {
+            return Some(answer.write().to_vec());
+        }
+    }
+    None
+}
+
+async fn ask_witness(
+    fetcher: &Fetcher,
+    context: &mut FetchContext,
+    media: &MediaResource,
+) -> Result<Witness, HlsError> {
+    // One byte: an address that is signed for GET may refuse HEAD, and the connection can be used again.
+    let start = media.locator.range.as_ref().map_or(0, |range| range.start);
+    let request = fetcher.request(media.locator.url.clone());
+    let request = request.range(ByteRange::new(start, start + 1));
+    let response = fetcher.send(context, &media.resource(), request).await?;
+    Ok(Witness::of(response.headers(), response.total_length()))
+}

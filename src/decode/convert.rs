@@ -134,6 +134,7 @@ impl Converter {
                 }
             }
         }
+        // Counted by what came out, and not by what should: a filter gives when it is full.
         self.given += ((out.len() - before) / usize::from(self.spec().channels.count()).max(1)) as u64;
     }
 

@@ -17,6 +17,7 @@ fn pushed(demux: &mut dyn Demux, bytes: &[u8]) {
     let Some((cut, bytes)) = bytes.split_first() else {
         return;
     };
+    // Primes and odd numbers: cuts fall at every place in a box or a packet.
     let (segment, push) = (usize::from(cut >> 4) * 97 + 1, usize::from(cut & 15) * 31 + 1);
     let mut packets = 0_usize;
     for segment in bytes.chunks(segment.max(bytes.len() / 3 + 1)) {
@@ -72,6 +73,7 @@ pub fn packets(bytes: &[u8]) {
     let Some((kind, mut rest)) = bytes.split_first() else {
         return;
     };
+    // Headers that are right: wrong ones are refused before a packet is looked at.
     let (codec, channels, extra): (_, _, &[u8]) = match kind % 8 {
         0 => (Codec::AacLc, 2, &[0x12, 0x10]),
         1 => (Codec::HeAac, 2, &[0x2b, 0x92, 0x08, 0x00]),
@@ -112,6 +114,7 @@ pub fn packets(bytes: &[u8]) {
             &mut out,
         ) {
             Ok(frames) => frames,
+            // Goes on: what damage leaves in the decoder is what is looked for.
             Err(PacketError::Damaged(_)) => 0,
             Err(PacketError::Fatal(_)) => return,
         };
@@ -173,6 +176,7 @@ fn pages(bytes: &[u8]) -> Option<Vec<u8>> {
     while let Some(([control, steps, length], tail)) = rest.split_first_chunk::<3>() {
         let (body, tail) = tail.split_at(tail.len().min(usize::from(*length) * 3));
         rest = tail;
+        // None, far ahead, back, and as music has it.
         granule = match control >> 3 & 7 {
             0 => -1,
             1 => granule.wrapping_mul(1 << (steps % 63)),
@@ -183,6 +187,7 @@ fn pages(bytes: &[u8]) -> Option<Vec<u8>> {
         if control & 0x80 != 0 {
             all.extend(b"garbage");
         }
+        // Now and then a page of another stream.
         let serial = if *steps == 255 { 8 } else { 7 };
         all.extend(file::one_page(serial, sequence, control & 7, granule, body));
         sequence = sequence.wrapping_add(step);

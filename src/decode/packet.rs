@@ -51,6 +51,7 @@ pub(crate) struct TrackInfo {
 impl TrackInfo {
     /// A duration in units of the track's time scale as frames, rounded to the nearest.
     pub(crate) fn frames(&self, duration: u32) -> u32 {
+        // Rounded, as a unit may be longer than a frame.
         let frames = trim::to_frames(duration.into(), self.time_scale, self.codec.sample_rate);
         u32::try_from(frames).unwrap_or(u32::MAX)
     }

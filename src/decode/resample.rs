@@ -98,8 +98,8 @@ impl Resampler {
 
     /// There are no more frames: appends the rest to `out`, and is as new.
     pub(super) fn finish(&mut self, out: &mut Vec<f32>) {
-        // The filter is late by half its length: what was taken last comes out only behind zeros. As many frames come out as the
-        // length of the track makes, and not what the transforms happen to give.
+        // The filter is late by half its length: what was taken last comes out only behind zeros. As many frames come out as
+        // the length of the track makes, and not what the transforms happen to give.
         let owed = scaled(self.taken, self.from, self.to);
         let full = self.inner.input_frames_next() * self.channels;
         while self.given < owed {

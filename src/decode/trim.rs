@@ -50,6 +50,7 @@ pub(crate) struct Edit {
 /// An edit list (ISO/IEC 14496-12, 8.6.6). `decoded` frames are what the decoder makes of all packets, if that is known.
 pub(crate) fn edit_list(edit: Edit, sample_rate: u32, decoded: Option<u64>) -> Trim {
     let units = |units: u64, scale| to_frames(i64::try_from(units).unwrap_or(i64::MAX), scale, sample_rate);
+    // The start counts in the track's units, and the duration in the movie's.
     let start = to_frames(edit.start, edit.time_scale, sample_rate);
     let media_end = (edit.media_duration > 0).then(|| units(edit.media_duration, edit.time_scale));
     let edit_end = (edit.duration > 0).then(|| start.saturating_add(units(edit.duration, edit.movie_scale)));
@@ -75,6 +76,7 @@ pub(crate) fn itun_smpb(text: &str, decoded: Option<u64>) -> Option<Trim> {
     let mut field = || u64::from_str_radix(fields.next()?, 16).ok();
     let (start, padding) = (field()?, field()?);
     let length = field().filter(|length| *length > 0);
+    // Better than the padding, where both are there: some tools change the one and leave the other.
     let by_length = length
         .zip(decoded)
         .and_then(|(length, decoded)| decoded.checked_sub(start)?.checked_sub(length));
@@ -106,6 +108,7 @@ impl Lame {
         let [_, second, _, fourth, ..] = frame else {
             return None;
         };
+        // Side information, whose length depends on version and channels, is all zeros in this frame.
         let side = match (second >> 3 & 1 == 1, fourth >> 6 == 3) {
             (true, false) => 32,
             (true, true) | (false, false) => 17,
@@ -118,6 +121,7 @@ impl Lame {
         let packets = if flags & 1 == 0 { None } else { word(4) };
         let after = if flags & 1 == 0 { 4 } else { 8 };
         let bytes = if flags & 2 == 0 { None } else { word(after) };
+        // Frames, bytes, the table of contents, quality: each is there by its flag.
         let widths = [(1, 4), (2, 4), (4, 100), (8, 4)];
         let fields: usize = widths
             .iter()
@@ -130,6 +134,7 @@ impl Lame {
                 encoder.starts_with(b"LAME") || encoder.starts_with(b"Lav") || encoder.starts_with(b"L3.99");
             let [high, middle, low] = encoder.get(21..24)?.try_into().ok()?;
             let [high, middle, low]: [u16; 3] = [high, middle, low].map(u16::from);
+            // Others put other bytes there, or nothing.
             named.then_some((high << 4 | middle >> 4, (middle & 15) << 8 | low))
         });
         Some(Self {

@@ -74,6 +74,7 @@ pub(crate) fn open(params: &CodecParams) -> Result<Box<dyn PacketDecoder>, Decod
     match params.codec {
         #[cfg(feature = "opus")]
         Codec::Opus => Ok(Box::new(opus::OpusDecoder::new(params)?)),
+        // Without the feature they are refused below: half the rate would be heard without an error.
         #[cfg(feature = "he-aac")]
         Codec::HeAac | Codec::HeAacV2 => Ok(Box::new(he_aac::HeAacDecoder::new(params)?)),
         // Symphonia decodes one or two channels of AAC.

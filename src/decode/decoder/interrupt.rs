@@ -38,6 +38,7 @@ impl DecodeInterrupter {
 
     /// From now on another source is what may wait.
     pub(super) fn follow(&self, interrupt: Interrupt) {
+        // The flag is not touched: a request that came while the source changed is found in it.
         *self.shared.current.lock().unwrap_or_else(PoisonError::into_inner) = interrupt;
     }
 

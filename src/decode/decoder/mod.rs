@@ -159,6 +159,7 @@ impl Decoder {
                 self.pull()?;
                 continue;
             }
+            // What a resampler needed to be filled, before the place that was sought.
             let early = self
                 .skip_to
                 .map_or(0, |to| to.saturating_sub(self.next_position()));
@@ -198,6 +199,7 @@ impl Decoder {
         if self.converter.from() != from {
             self.converter = Converter::new(self.target, from)?;
         }
+        // Frames of the place that is left are in its filter.
         self.converter.reset();
         let rate = self.converter.spec().sample_rate;
         let frame = frames_at(time, rate);

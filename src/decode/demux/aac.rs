@@ -117,6 +117,7 @@ pub(crate) fn with_sbr(params: &CodecParams) -> CodecParams {
             .and_then(|at| u32::try_from(at).ok())
     };
     let announced = config(&params.extra_data).and_then(|config| {
+        // A rate without an index stays implicit: the decoder finds it out by itself then.
         let (core, extension) = (index(config.core_rate)?, index(doubled)?);
         // Type 5, core rate, channels, rate, type 2, three flags that are 0.
         let bits = 5 << 27 | core << 23 | (config.configuration & 15) << 19 | extension << 15 | 2 << 10;
@@ -159,6 +160,7 @@ pub(super) fn params(config_bytes: &Bytes) -> Result<CodecParams, DecodeError> {
         let codec = "AAC with a program config element";
         return UnsupportedCodecSnafu { codec }.fail();
     };
+    // 960 is what digital radio has.
     let core_frames = if config.short_frames { 960 } else { 1024 };
     // What is announced is what is heard: a decoder of the core alone would play at half the rate, without an error.
     let (codec, sample_rate) = match config.extension_rate {

@@ -187,8 +187,8 @@ pub(crate) fn roll(description: &[u8]) -> Option<u16> {
 /// `UnsupportedCodec` by name, `Malformed`.
 pub(crate) fn sample_entry(description: &Bytes) -> Result<CodecParams, DecodeError> {
     let what = "sample description";
-    // Behind version, flags and the number of entries. The first one is decoded: a track that changes its codec in the middle is
-    // not written by any encoder of music.
+    // Behind version, flags and the number of entries. The first one is decoded: no encoder of music changes the codec in the
+    // middle of a track.
     let entries = description
         .get(8..)
         .map_or_else(Bytes::new, |rest| description.slice_ref(rest));

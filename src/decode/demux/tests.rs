@@ -46,6 +46,7 @@ pub(super) fn packets(
     }
     for segment in segments {
         demux.start_segment(Duration::ZERO);
+        // Drained after each push, as when bytes arrive slowly: packets held until the end would not be noticed otherwise.
         for bytes in segment.chunks(chunk) {
             demux.push(Bytes::copy_from_slice(bytes));
             drain(demux, &mut packets)?;
@@ -101,6 +102,7 @@ fn packets_of_the_bundled_trees_are_those_of_ffmpeg() {
         let (demux, packets) = read(row, usize::MAX);
         let number = |key: &str| row[key].as_u64().unwrap();
         assert_eq!(packets.len() as u64, number("packets"), "{name}");
+        // One checksum over the lengths and checksums of all, so that the table stays small.
         let lines = packets.iter().fold(String::new(), |mut lines, packet| {
             writeln!(lines, "{} {:08x}", packet.data.len(), crc(&packet.data)).unwrap();
             lines
@@ -131,6 +133,7 @@ fn packets_of_the_bundled_trees_are_those_of_ffmpeg() {
 #[test]
 fn any_split_of_the_bytes_gives_the_same_packets() {
     for (name, row) in table().as_object().unwrap() {
+        // Their segments are made as those of the third rung: byte by byte, that one takes long enough.
         if name.contains("aac-80") || name.contains("aac-112") {
             continue;
         }
@@ -165,11 +168,13 @@ fn damage_costs_some_packets_and_moves_none() {
         let mut worst = 0;
         for round in 0..60 {
             let mut bad = parts.clone();
+            // In the middle: what stands before it and behind it is to be as it was.
             let segment = &mut bad[1];
             let at = below(segment.len() - 2000);
             match round % 4 {
                 0 => segment[at] ^= 1 << below(8),
                 1 => drop(segment.drain(at..at + 1 + below(300))),
+                // A whole packet of MPEG-TS, which leaves no trace but in a counter.
                 2 => drop(segment.drain(at / 188 * 188..(at / 188 + 1) * 188)),
                 _ => drop(segment.splice(at..at, vec![0x47; 1 + below(300)])),
             }
@@ -235,6 +240,7 @@ fn ffmpegs(path: &Path) -> Vec<(usize, u32)> {
             .args(["-f", "framehash", "-hash", "crc32", "-"]);
         command.output().unwrap()
     };
+    // ADTS headers are no part of packets here. The filter refuses what is no AAC.
     let bare = run(&["-bsf:a", "aac_adtstoasc"]);
     let output = if bare.status.success() { bare } else { run(&[]) };
     let text = String::from_utf8(output.stdout).unwrap();

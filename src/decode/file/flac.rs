@@ -149,6 +149,7 @@ impl FlacPackets {
                 return Ok(None);
             }
             Err(Error::IoError(error)) => return Err(read_error(error)),
+            // Its reader passes over damage by itself: what it refuses leaves nothing to go on with.
             Err(_) => return MalformedSnafu { what: "FLAC frame" }.fail(),
         };
         let start = u64::try_from(packet.pts.get()).unwrap_or(0);
@@ -225,6 +226,7 @@ impl PacketReader for FlacPackets {
                 break;
             }
         }
+        // A table is written by the encoder, and an editor may have cut the frames behind it.
         if self.jump(low.1)?.is_none_or(|number| number > frame) {
             // The table lies, or this part is damaged.
             self.table.clear();

@@ -63,6 +63,7 @@ pub(super) fn open(input: &Input) -> Result<FileTrack, DecodeError> {
             if is_fragmented(&movie) {
                 let make = || -> Box<dyn Demux> { Box::new(FragmentedMp4::default()) };
                 let times = Some(FragmentTimes::new(&movie)?);
+                // Before the packets are read: it stands in front of them.
                 let plays = announced(input, start, &movie)?;
                 let packets = PushedPackets::open(input.clone(), start, make, times)?;
                 Box::new(packets.announced(plays))
@@ -77,6 +78,7 @@ pub(super) fn open(input: &Input) -> Result<FileTrack, DecodeError> {
     };
     // The container's own tags before those that stand in front of it: tools that write both write those last.
     let mut tags = reader.tags();
+    // A field that is set already stays.
     if let Some(id3) = id3 {
         from_id3(id3, &mut tags);
     }

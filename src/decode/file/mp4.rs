@@ -78,6 +78,7 @@ impl Mp4Packets {
     /// `UnsupportedContainer` without sound, `UnsupportedCodec`, `Malformed`, `Io`, `Interrupted`.
     pub(super) fn open(input: Input, movie: &Bytes) -> Result<Self, DecodeError> {
         let malformed = || MalformedSnafu { what: "MP4 header" }.build();
+        // The first track of sound: a file of music has one, and a film's first one is its main language.
         let sound = boxes(movie)
             .filter(|(kind, _)| kind == b"trak")
             .find(|(_, track)| {
@@ -110,6 +111,7 @@ impl Mp4Packets {
             let units = i64::try_from(units).unwrap_or(i64::MAX);
             trim::to_frames(units, time_scale, sample_rate)
         };
+        // What the decoder makes, and not what the tables say: the last packet is decoded whole.
         let decoded = match codec.frames_per_packet {
             0 => frames(samples.duration()),
             frames => u64::from(samples.count()) * u64::from(frames),
@@ -179,6 +181,7 @@ impl PacketReader for Mp4Packets {
         let Some((at, length)) = self.samples.place(number) else {
             return Ok(Next::End);
         };
+        // A table may say anything, and this is what is allocated.
         let length = length.min(LONGEST) as usize;
         let data = self.window.get(&self.input, at, length)?;
         // Half a packet decodes to noise.
@@ -206,6 +209,7 @@ impl PacketReader for Mp4Packets {
 
     fn seek(&mut self, frame: u64) -> Result<(), DecodeError> {
         // The last packet that begins at or before the frame.
+        // By bisection, as durations may differ from packet to packet.
         let (mut low, mut high) = (0, self.samples.count());
         while high - low > 1 {
             let middle = low + (high - low) / 2;

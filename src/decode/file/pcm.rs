@@ -95,8 +95,8 @@ impl PcmPackets {
         let head = input.bytes_at(start, 12)?;
         // Believed for nothing but whether lengths were known when it was written: many writers get it wrong.
         let riff = number(&head, 4).unwrap_or(0);
-        // In the order in which they stand: only what comes before the sound is read, as the sound may be all that a network has
-        // to give for now.
+        // In the order in which they stand: only what comes before the sound is read. A network may have no more to give for
+        // now.
         let (mut samples, mut long) = (None, None);
         let mut tags = Tags::default();
         let mut at = start + 12;

@@ -49,6 +49,7 @@ pub(super) fn sniff(input: &Input) -> Result<Sniffed, DecodeError> {
         let head = input.bytes_at(start, 400)?;
         if let Some(length) = id3_length(&head) {
             // Read now, on the way: behind it a stream does not come back to it.
+            // The first tag counts. What is behind it was put there by a tool that did not look.
             if id3.is_none() && length <= LONGEST_TAG {
                 id3 = Some(input.bytes_at(start, usize::try_from(length).unwrap_or(0))?);
             }

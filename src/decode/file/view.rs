@@ -64,6 +64,7 @@ impl View {
             held.extend_from_slice(more.get(..count).unwrap_or_default());
             ended = count == 0;
         }
+        // Exactly as long, as all before it has been given out.
         let is_tag = held.len() == TAG && held.starts_with(b"TAG");
         let last = if !ended || is_tag { TAG } else { 0 };
         let given = held.split_to((held.len() - last).min(buffer.len()));

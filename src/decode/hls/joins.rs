@@ -31,6 +31,7 @@ fn off(one: &Heard, other: &Heard, frames: std::ops::Range<usize>) -> f32 {
 fn behind(mut one: Script, other: Script) -> Script {
     let inits = one.inits.len();
     let next = one.pieces.last().map_or(0, |piece| piece.discontinuity + 1);
+    // Behind the other's, so that numbers go on.
     one.inits.extend(other.inits);
     one.pieces.extend(other.pieces.into_iter().map(|piece| Piece {
         init: piece.init.map(|init| init + inits),
@@ -85,6 +86,7 @@ fn parts_behind_discontinuities_are_heard_whole() {
             start + 1,
             start + 5000,
             (start + 200_000).min(from - 10),
+            // Before the join, and played over it.
             start.saturating_sub(3),
         ] {
             track
@@ -143,6 +145,7 @@ fn switched(one: &str, other: &str, switch: usize) -> (Script, usize) {
     let (mut script, other) = (segments(one), segments(other));
     let instant = script.time(switch);
     script.pieces.truncate(switch);
+    // Playlists round: a segment that ends within that of the instant is over.
     let next = (0..other.pieces.len())
         .find(|at| other.time(at + 1) > instant + Duration::from_micros(2))
         .unwrap();
@@ -182,6 +185,7 @@ fn another_variant_goes_on_at_the_next_frame() {
             assert_eq!(off(&heard, &first, 0..join - FADE), 0.0, "{name}");
             assert!(off(&heard, &second, join + 1024..264_600) < 1e-6, "{name}");
             // Around the join it is a mixture of the two, and no further from them than they are from each other.
+            // How much the two encodings differ by themselves is the measure of how much a mixture may.
             let apart = off(&first, &second, join - 4000..join + 4000);
             let around = join - FADE..join + 1024;
             let near = off(&heard, &first, around.clone()).min(off(&heard, &second, around));

@@ -424,6 +424,7 @@ impl HlsPcm {
 
 impl PcmSource for HlsPcm {
     fn next(&mut self, block: &mut Block) -> Result<Step, DecodeError> {
+        // Here, as this thread may compute: the source asks for the playlist on another one meanwhile.
         if self.likely.is_none() {
             self.likely = Some(start::likely_decoders());
         }

@@ -43,6 +43,7 @@ pub(super) struct Script {
 
 impl Script {
     pub(super) fn play(mut self) -> HlsPcm {
+        // Smaller chunks than a network gives, so that headers are cut by them.
         self.chunk = self.chunk.max(1000);
         self.fill(0);
         HlsPcm::with_feed(Box::new(self))
@@ -61,6 +62,7 @@ impl Script {
         self.queue.clear();
         let (mut variant, mut init) = (None, None);
         for (at, piece) in self.pieces.iter().enumerate().skip(from) {
+            // As the source does: the Variant Stream first, then what separates, then the section, then the segment.
             if variant != Some(piece.variant) {
                 self.queue.push_back(Message::Control(HlsControl::VariantApplied {
                     variant: piece.variant,
@@ -70,6 +72,7 @@ impl Script {
                     duration: self.time(self.pieces.len()),
                     start: None,
                 }));
+                // Another Variant Stream has its own section, be its bytes the same.
                 (variant, init) = (Some(piece.variant), None);
             }
             let before = at.checked_sub(1).map_or(0, |at| self.pieces[at].discontinuity);
@@ -121,6 +124,7 @@ impl Feed for Script {
 
     fn seek(&mut self, time: Duration) -> Result<(), DecodeError> {
         self.seeks.push(time);
+        // The segment that holds the time, from its start: a source cannot cut one.
         let from = (0..self.pieces.len()).find(|at| self.time(at + 1) > time);
         self.fill(from.unwrap_or(self.pieces.len()));
         Ok(())
@@ -195,6 +199,7 @@ impl Heard {
 pub(super) fn hear(track: &mut HlsPcm, frames: usize) -> Heard {
     let (mut heard, mut block) = (Heard::default(), Block::empty());
     let mut next = None;
+    // A block at least, as asking for nothing would check nothing.
     while heard.frames() < frames || heard.channels == 0 {
         match track.next(&mut block) {
             Ok(Step::Block) => {
@@ -247,6 +252,7 @@ pub(super) fn off_table(row: &Value, heard: &Heard) -> f64 {
     let stride = usize::try_from(row["stride"].as_u64().unwrap()).unwrap();
     let mut worst = 0.0_f64;
     for (at, want) in row["samples"].as_array().unwrap().iter().enumerate() {
+        // In turn from each channel, so that exchanged ones are seen.
         let place = at * stride * heard.channels + at % heard.channels;
         if let Some(sample) = heard.samples.get(place) {
             worst = worst.max((f64::from(*sample) - want.as_f64().unwrap()).abs());

@@ -31,6 +31,7 @@ pub(super) fn demuxer(bytes: &[u8], all: bool) -> Result<Option<Box<dyn Demux>>,
         return Ok(None);
     }
     let tagged = rest.len() < bytes.len();
+    // One byte of 0x47 proves nothing: two packets on it has to be there again.
     let sync = |at: usize| rest.get(at) == Some(&0x47);
     let container = match rest {
         [0x47, ..] if sync(188) || rest.len() <= 188 => {

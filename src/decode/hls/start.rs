@@ -170,7 +170,14 @@ impl HlsPcm {
         }
         // One of them at most is ever used: the others are let go with it.
         let likely = self.likely.replace(Vec::new()).unwrap_or_default();
-        match likely.into_iter().find(|(known, _)| known == params) {
+        // Low Complexity of one rate and number of channels is decoded alike, whatever else its config says: MP4 has five bytes
+        // for what ADTS has two.
+        let is_alike = |known: &CodecParams| {
+            let extra_data = known.extra_data.clone();
+            let params = params.clone();
+            *known == CodecParams { extra_data, ..params }
+        };
+        match likely.into_iter().find(|(known, _)| is_alike(known)) {
             Some((_, decoder)) => Ok(decoder),
             None => codec::open(params),
         }

@@ -39,6 +39,7 @@ fn the_bundled_trees_sound_as_ffmpeg_says() {
             .as_u64()
             .unwrap_or(row["frames"].as_u64().unwrap());
         assert_eq!((heard.from, heard.frames() as u64), (0, frames), "{playlist}");
+        // The last rung of that ladder is FLAC: nothing but its scale is rounded.
         let lossless = name == "plain" && variant == 3;
         assert!(off < if lossless { 1e-6 } else { 1e-4 }, "{playlist}: {off}");
         assert!(
@@ -141,6 +142,7 @@ fn a_seek_gives_the_frames_of_an_uninterrupted_decode() {
                 .wrapping_mul(6_364_136_223_846_793_005)
                 .wrapping_add(1_442_695_040_888_963_407);
             let mut target = usize::try_from(random >> 33).unwrap() % whole.frames();
+            // The source has ended then, and a seek has to open it anew.
             if round % 10 == 9 {
                 // At the end, and then back from it.
                 hear(&mut track, usize::MAX);
@@ -149,12 +151,14 @@ fn a_seek_gives_the_frames_of_an_uninterrupted_decode() {
             track.seek(Duration::from_secs_f64(target as f64 / rate)).unwrap();
             let heard = hear(&mut track, 3000);
             assert_eq!(heard.from, target as u64, "{name}");
+            // The end of the track may be nearer than what was asked for.
             let same = &whole.samples[target * whole.channels..];
             let length = heard.samples.len().min(same.len());
             let off = difference(&heard.samples[..length], &same[..length]);
             let bearable = if format.codec.is_lossless() { 0.0 } else { 1e-4 };
             assert!(off <= bearable, "{name}, frame {target}: {off}");
         }
+        // Beyond the end is the end, and no error.
         track.seek(Duration::from_secs(3600)).unwrap();
         assert_eq!(hear(&mut track, 1).frames(), 0, "{name}");
     }
@@ -186,6 +190,7 @@ fn a_seek_in_noise_is_aligned_to_the_frame() {
                     .map(|(one, other)| f64::from(one * other))
                     .sum::<f64>()
             };
+            // A place that is wrong is wrong by a packet or by the priming; one that is a frame off is seen as well.
             let best = (-50..=50).max_by(|one, other| fit(*one).total_cmp(&fit(*other)));
             assert_eq!(best, Some(0), "{name}, frame {target}");
         }

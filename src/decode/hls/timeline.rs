@@ -39,8 +39,8 @@ impl Anchor {
         let rate = i128::from(rate);
         if instant.wraps && self.at.wraps {
             // Both clocks have the same unit: one turn is 2³³ of it.
-            // The turn that brings it nearest to where it must be about: a timestamp alone does not tell how often the clock has begun
-            // anew in a track of days.
+            // The turn that brings it nearest to where it must be about: a timestamp alone does not tell how often the
+            // clock has begun anew in a track of days.
             let turn = WRAP * ours;
             let expected = (i128::from(near) - base) * per_second / rate.max(1);
             ticks += round(expected - ticks, turn) * turn;

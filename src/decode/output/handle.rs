@@ -38,6 +38,7 @@ impl PlayHandle {
         if self.link.is_closed() {
             return Err(DecodeError::Stopped);
         }
+        // Asked before the first wait: a future that is dropped from here on takes nothing back.
         let answered = self.link.seek(time);
         answered.recv().await.unwrap_or(Err(DecodeError::Stopped))
     }

@@ -25,6 +25,7 @@ impl Listeners {
         };
         let replaced: Vec<Listener> = {
             let mut listeners = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            // One entry for each task, however often it is polled: the list would grow with each look.
             let replaced = listeners.extract_if(.., |known| known.waker.will_wake(waker));
             let replaced = replaced.collect();
             listeners.push(listener);

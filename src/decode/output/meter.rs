@@ -80,6 +80,7 @@ impl Meter {
     }
 
     pub(super) fn set_end(&self, position: Option<u64>) {
+        // In this order behind the samples before it: a pull that finds the end finds those.
         self.end.store(position.unwrap_or(u64::MAX), Ordering::Release);
     }
 

@@ -94,8 +94,8 @@ impl Decoder {
         let ring = Ring::new(Arc::clone(&samples), specs, Arc::clone(&meter), params.ring, spec);
         let mut worker = Worker::new(self, ring, Arc::clone(&link));
         // The first block was decoded when the track was opened: it is there for the first pull.
-        // One step takes the block, the other hands it on. Here, and not by the thread: a callback that starts at once would find
-        // nothing, and tell of starvation.
+        // One step takes the block, the other hands it on. Here, and not by the thread: a callback that starts at once would
+        // find nothing, and tell of starvation.
         for _ in 0..2 {
             worker.step();
         }

@@ -38,6 +38,7 @@ pub(super) struct Samples(Box<[AtomicU64]>);
 impl Samples {
     /// Room for `len` samples, at least.
     pub(super) fn new(len: usize) -> Self {
+        // One at least: positions are divided by the number.
         let slots = len.div_ceil(2).max(1);
         Self((0..slots).map(|_| AtomicU64::new(0)).collect())
     }
@@ -48,6 +49,7 @@ impl Samples {
 
     /// The slots from that of a position on to the ring's end, and those before it.
     fn from(&self, position: u64) -> (&[AtomicU64], &[AtomicU64]) {
+        // Positions count on for ever, and each has one slot: nothing is to be reset by a seek.
         let at = usize::try_from(position / 2 % self.0.len() as u64).unwrap_or(0);
         let (before, behind) = self.0.split_at(at);
         (behind, before)
@@ -196,6 +198,7 @@ impl Ring {
         if self.meter.heard() < at {
             rate = rate.max(before);
         }
+        // Not more often than every half millisecond, and often enough for a shutdown without a wake to be no burden.
         let micros = self.fill * 500_000 / rate.max(1);
         Duration::from_micros(micros.clamp(500, 500_000))
     }
@@ -212,6 +215,7 @@ impl Sink for Ring {
         }
         let ready = at.saturating_sub(self.meter.heard());
         let channels = u64::from(spec.channels.count()).max(1);
+        // What a seek made stale is not ready, and so is room.
         let room = self.fill.saturating_sub(ready);
         let room = usize::try_from(room / channels * channels).unwrap_or(usize::MAX);
         let part = samples.get(..samples.len().min(room)).unwrap_or_default();

@@ -56,6 +56,7 @@ impl PcmSource for Tone {
             return Ok(Step::Event(DecodeEvent::FormatChanged(format)));
         }
         if self.next == FRAMES {
+            // As a seek does that comes between two tracks: no timing brings that about.
             if let Some(interrupter) = self.interrupter.get() {
                 interrupter.interrupt();
             }

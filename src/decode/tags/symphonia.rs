@@ -36,6 +36,7 @@ pub(crate) fn from_flac_comment(body: &[u8], tags: &mut Tags) {
     let mut builder = MetadataBuilder::new(embedded::flac::FLAC_METADATA_INFO);
     let mut side_data = Vec::new();
     let read = embedded::vorbis::read_vorbis_comment(&mut BufReader::new(body), &mut builder, &mut side_data);
+    // What was read before the error is kept: texts stand one after another.
     if let Err(error) = read {
         log::debug!("Vorbis comments are passed over: {error}");
     }
@@ -87,6 +88,7 @@ fn add_tag(tag: &Tag, tags: &mut Tags) {
         return;
     };
     let text = |text: &std::sync::Arc<String>| {
+        // Fields of a fixed length are filled up with zeros.
         Some(text.trim_end_matches('\0').to_owned()).filter(|text| !text.is_empty())
     };
     let whole = |number: &u64| u32::try_from(*number).ok();
@@ -113,6 +115,7 @@ fn add_tag(tag: &Tag, tags: &mut Tags) {
 }
 
 fn add_pictures(visuals: &[Visual], tags: &mut Tags) {
+    // Others are of the band, the back, the disc.
     let front = visuals
         .iter()
         .find(|visual| visual.usage == Some(StandardVisualKey::FrontCover));
@@ -147,6 +150,7 @@ fn add_chapters(group: &ChapterGroup, tags: &mut Tags) {
             }
         }
     }
+    // ID3v2 has them in any order, and nested.
     tags.chapters.sort_by_key(|chapter| chapter.start);
 }
 

@@ -303,6 +303,7 @@ impl FramePackets {
             let mut buffer = Buffer::default();
             buffer.push(self.input.bytes_at(self.part.place(), SEARCH)?);
             let mut frames = Frames::new(kind);
+            // Once, and only when a seek would save reading: the bytes are asked for over the network otherwise.
             while let Some(frame) = frames.next(&mut buffer, false) {
                 if frames::kbits_of(&frame.data) != Some(constant.kbits) {
                     self.part.constant = None;
@@ -485,6 +486,7 @@ fn probe(input: &Input, start: u64) -> Result<(Kind, Vec<Frame>), DecodeError> {
     let mut found = [Kind::Mpeg, Kind::Adts].map(|kind| (Frames::new(kind), Buffer::default(), Vec::new()));
     let (mut read, mut all) = (0, false);
     loop {
+        // Both at once, over the same bytes: a stream cannot be read again for the other one.
         for (frames, buffer, seen) in &mut found {
             seen.extend(std::iter::from_fn(|| frames.next(buffer, all)));
         }
@@ -495,11 +497,13 @@ fn probe(input: &Input, start: u64) -> Result<(Kind, Vec<Frame>), DecodeError> {
         } else {
             (Kind::Adts, adts, mpeg)
         };
+        // Four to one: frames of the other kind turn up in these by chance, one in some hundred.
         let tells = seen.len() >= 4 * other.len() && seen.len() >= wanted(input, kind, seen);
         if all || tells || read >= SEARCH {
             let [(.., mpeg), (.., adts)] = found;
             return Ok((kind, if kind == Kind::Mpeg { mpeg } else { adts }));
         }
+        // What one read gives: less than a step may have arrived, and be enough.
         let more = input.some_at(start + read as u64, STEP.min(SEARCH - read))?;
         read += more.len();
         all = more.is_empty();

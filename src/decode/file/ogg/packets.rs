@@ -98,6 +98,7 @@ impl Packets {
         while let Some(page) = next.take_if(|page| page.is_first()) {
             let first = page.pieces().into_iter().next().unwrap_or_default().0;
             match Head::read(&first) {
+                // The first one: a second language has no say here.
                 Ok(head) if found.is_none() => found = Some((page.serial, page.sequence, head)),
                 Ok(_) => {}
                 Err(error) => refused = Some(error),
@@ -123,6 +124,7 @@ impl Packets {
             expected: Some(0),
             waiting: VecDeque::new(),
         };
+        // On the same pages: a stream cannot be read from its start twice.
         new.read_headers(input, pages, next)?;
         if !new.head.is_complete() {
             return MalformedSnafu { what: "Ogg stream" }.fail();
@@ -164,6 +166,7 @@ impl Packets {
 
     /// Finds out where raw frame 0 is by the stream's own count, from its first page with sound.
     fn calibrate(&mut self, page: &Page, packets: &[Bytes]) {
+        // On a copy: the packets are measured once more when they are placed.
         let mut head = self.head.clone();
         let lengths: Vec<Length> = packets.iter().filter_map(|packet| head.length(packet)).collect();
         let skip = lengths.first().map_or(0, |length| length.skip);
@@ -192,6 +195,7 @@ impl Packets {
         // The last page and the one before it, which says where the last one begins.
         let start = end.saturating_sub(2 * LONGEST as u64).max(self.begin.0);
         let mut pages = Pages::new(start, Some(end));
+        // A reader of its own, as this one stands at the start and is to stay there.
         let mut reader = self.at_rest();
         if start == self.begin.0 {
             reader.rewind();
@@ -210,10 +214,12 @@ impl Packets {
             let Some(packets) = reader.take(&page) else {
                 continue;
             };
+            // Behind a gap the length of what was lost is not known, and padding would be made of it.
             let before = reader.expected.filter(|_| reader.missing == 0);
             let frames = reader.place(&page, packets);
             if let Some(granule) = page.granule {
                 let end = unsigned(granule.saturating_sub(self.zero));
+                // The last packet is whole; the last page says where sound ends in it.
                 let padding = before.map_or(0, |before| (before + frames).saturating_sub(end));
                 self.tail = Some((granule, padding));
             }
@@ -225,6 +231,7 @@ impl Packets {
     /// A reader like this one that has read nothing yet.
     fn at_rest(&self) -> Self {
         let mut head = self.head.clone();
+        // The first packet that it reads overlaps with nothing.
         head.interrupt();
         Self {
             pages: Pages::none(),
@@ -288,6 +295,7 @@ impl Packets {
 
     /// Takes the packets that end on a page; `None` if it was there already.
     fn take(&mut self, page: &Page) -> Option<Vec<Bytes>> {
+        // Numbers wrap around like everything in 32 bits.
         let step = self.sequence.map_or(1, |last| page.sequence.wrapping_sub(last));
         // Some writers number no pages, so that a number that stays says nothing by itself.
         if step == 0 && page.granule == self.granule {
@@ -308,6 +316,7 @@ impl Packets {
         let mut packets = Vec::new();
         let mut partial = self.partial.take();
         for (number, (piece, whole)) in page.pieces().into_iter().enumerate() {
+            // Only the first piece of a page can be the rest of something.
             let continues = number == 0 && page.is_continued();
             let packet = match partial.take().filter(|_| continues) {
                 Some(mut begun) if begun.len() + piece.len() <= LONGEST_PACKET => {

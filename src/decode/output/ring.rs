@@ -198,7 +198,7 @@ impl Ring {
         if self.meter.heard() < at {
             rate = rate.max(before);
         }
-        // Not more often than every half millisecond, and often enough for a shutdown without a wake to be no burden.
+        // A ring of a minute would be looked at twice a minute: pulled empty at once, it would stay empty as long.
         let micros = self.fill * 500_000 / rate.max(1);
         Duration::from_micros(micros.clamp(500, 500_000))
     }

@@ -215,6 +215,7 @@ impl Download {
         };
         let end = Some(gap.end).filter(|end| *end != u64::MAX && Some(*end) != self.remote.total());
         self.request(Slot::Main, gap.start, end);
+        let mut has_answered = false;
         loop {
             let waits_for_head = |main: &Transfer| main.waits_for_head();
             match self
@@ -222,10 +223,18 @@ impl Download {
                 .with(|slots| slots.main.as_ref().map(waits_for_head))
             {
                 Some(true) => {}
-                // Its head alone does not decide. The caller is told by this call, and not by the first read.
-                Some(false) if self.is_suspect() => {}
-                Some(false) => return self.first_bytes(),
+                Some(false) => {
+                    self.first_bytes()?;
+                    has_answered = true;
+                    // The length in the head may be that of a login page, and a reader that jumps behind it would find an end
+                    // there. So the caller waits for the verdict, and is told by this call what is no media.
+                    if !self.judgement.is_open() {
+                        return Ok(());
+                    }
+                }
                 None if self.transfers.is_cancelled() => return Err(StopReason::Failed(FileError::Stopped)),
+                // A short file, judged when all of it was there.
+                None if has_answered && self.judgement.is_proven() => return Ok(()),
                 // The server ignores ranges: the transfer was given up, and the whole file is asked for.
                 None => self.request(Slot::Main, 0, None),
             }

@@ -34,6 +34,7 @@ mod matrix;
 mod model;
 mod not_media;
 mod one_connection;
+mod opening;
 mod outages;
 mod parts;
 mod redirected;
@@ -47,6 +48,7 @@ mod shared_threads;
 mod spare;
 mod told;
 mod world;
+mod world_errors;
 
 use std::io::{Read, Seek, SeekFrom};
 use std::pin::Pin;

@@ -1,0 +1,40 @@
+//! F1: what opening a file waits for.
+
+use futures_lite::future::block_on;
+use kithara::file::{FileSource, OpenMode, Verdict};
+use kithara_test_support::{Content, Rule};
+
+use crate::not_media::play;
+use crate::*;
+
+/// F1: the length in the head of an answer is believed with its bytes. A reader that jumps behind the end of a login page
+/// would find a false end otherwise.
+#[test]
+fn f1_the_length_of_what_is_no_media_is_no_end() {
+    let stage = Stage::new(4 * MIB);
+    let gate = stage.server.gate();
+    let json = Content::bytes(&br#"{"error":"quota"}"#[..]);
+    stage.server.rule(
+        "/a.bin",
+        Rule::new().content(json).ignore_range().gate_after(0, &gate),
+    );
+    let source = stage.source();
+    let opening = std::thread::spawn(move || block_on(source.open_reader(OpenMode::Online)).map(drop));
+    gate.wait_arrived(1);
+    gate.open();
+    let error = opening.join().unwrap().unwrap_err();
+    assert!(error.not_media().is_some(), "{error:?}");
+}
+
+/// F1: a file that is shorter than what the judge wants to see is asked for once.
+#[test]
+fn f1_a_short_file_is_judged_when_it_is_there() {
+    for len in [1, 100, 511] {
+        let stage = Stage::new(len);
+        stage.server.rule("/a.bin", Rule::new().max_part(60));
+        let params = stage.params().judge(|_| Verdict::Media);
+        let (bytes, _) = play(&FileSource::new(stage.url(), params)).unwrap();
+        assert_eq!(bytes, pattern().range(0, len as usize));
+        assert_eq!(stage.requests() as u64, len.div_ceil(60));
+    }
+}

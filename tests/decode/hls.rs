@@ -7,7 +7,7 @@ use kithara::cache::AssetCache;
 use kithara::decode::{DecodeParams, Decoder};
 use kithara::media::{Access, OpenMode};
 use kithara::net::HttpClient;
-use kithara_test_support::{Server, media};
+use kithara_test_support::{Rule, Server, media};
 use serde_json::Value;
 use tempfile::{TempDir, tempdir};
 
@@ -73,6 +73,25 @@ fn trees_are_heard_whole_online_and_offline() {
             rest(&mut player.open(name, OpenMode::Offline)) == online,
             "{name}"
         );
+    }
+}
+
+/// Bytes are decoded as they come: some packets of the first segment, and not all of it, are awaited.
+#[test]
+fn the_first_sound_needs_a_part_of_a_segment() {
+    let player = Player::new();
+    for (tree, segment) in [
+        ("hls/ts", "seg-000.ts"),
+        ("hls/packed", "seg-000.aac"),
+        ("hls/plain/aac-48", "seg-000.m4s"),
+    ] {
+        let gate = player.server.gate();
+        let rule = Rule::new().gate_after(8 * 1024, &gate);
+        player.server.rule(format!("/{tree}/{segment}"), rule);
+        let url = player.server.url(&format!("/{tree}/playlist.m3u8"));
+        let mut decoder = block_on(Decoder::open(url.as_str(), &player.params, OpenMode::Online)).unwrap();
+        assert!(decoder.next_block().unwrap().is_some(), "{tree}");
+        gate.open();
     }
 }
 

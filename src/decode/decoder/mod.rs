@@ -232,6 +232,7 @@ impl Decoder {
     ///
     /// `next` was decoded ahead when it was opened. It is to be one that no block was asked of yet.
     pub fn then(&mut self, next: Self) {
+        // Its queue as well: a whole album may be handed over in one call.
         self.tracks.extend(next.tracks);
         // The end was found already, and may have been told: the queue goes on behind it.
         if mem::take(&mut self.ended) {
@@ -394,6 +395,7 @@ impl Decoder {
     fn give(&mut self, frames: u64) {
         self.block.spec = self.spec;
         self.block.position = self.next_position();
+        // A block may be a part of what was made: a mark stands within it.
         let samples = usize::try_from(frames).unwrap_or(0) * self.channels();
         let end = self.given_out + samples;
         if self.given_out == 0 && end == self.out.len() {

@@ -57,6 +57,7 @@ impl<'a> Bits<'a> {
     pub(crate) fn read(&mut self, count: usize) -> Option<u32> {
         let mut value = 0_u32;
         for _ in 0..count {
+            // Bit by bit: headers are short, and every place in a byte is right without a case of its own.
             let byte = self.bytes.get(self.at / 8)?;
             value = value << 1 | u32::from(byte >> (7 - self.at % 8) & 1);
             self.at += 1;

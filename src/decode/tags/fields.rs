@@ -125,6 +125,7 @@ fn number(text: &str) -> Option<f32> {
         .find(|symbol: char| !symbol.is_ascii_digit() && !matches!(symbol, '.' | '-' | '+'))
         .unwrap_or(text.len());
     let number: f32 = text.get(..end)?.parse().ok()?;
+    // "inf" is parsed too, and would mute or break what an app plays.
     number.is_finite().then_some(number)
 }
 

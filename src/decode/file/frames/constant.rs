@@ -21,6 +21,7 @@ impl Constant {
     }
 
     pub(super) fn place(&self, number: u64) -> u64 {
+        // From the start, and not from frame to frame: the byte that rounds comes where this says.
         let offset = u128::from(number) * u128::from(self.bytes) / u128::from(self.per);
         self.start
             .saturating_add(u64::try_from(offset).unwrap_or(u64::MAX))
@@ -31,6 +32,7 @@ impl Constant {
         let offset = u128::from(place.checked_sub(self.start)?);
         let number = (offset * u128::from(self.per) + u128::from(self.bytes) / 2) / u128::from(self.bytes);
         let number = u64::try_from(number).ok()?;
+        // Encoders round in their own way; a frame is hundreds of bytes long.
         (self.place(number).abs_diff(place) <= 2).then_some(number)
     }
 }

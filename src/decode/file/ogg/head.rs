@@ -171,6 +171,7 @@ fn vorbis(packet: &Bytes) -> Option<Head> {
     let sample_rate = u32::from_le_bytes(packet.get(12..16)?.try_into().ok()?);
     let sizes = *packet.get(28)?;
     let blocks = [sizes & 15, sizes >> 4];
+    // From 64 to 8 192 frames; others no decoder takes.
     let known = blocks.iter().all(|exponent| (6..=13).contains(exponent));
     (known && channels > 0 && sample_rate > 0).then(|| Head {
         params: params(Codec::Vorbis, sample_rate, channels.into(), packet.clone()),
@@ -266,6 +267,7 @@ fn mode(packet: &[u8], modes: &[bool]) -> Option<bool> {
     if first & 1 == 1 {
         return None;
     }
+    // As many bits as the highest number needs: none for one mode.
     let highest = modes.len().checked_sub(1)?;
     let width = usize::BITS - highest.leading_zeros();
     let number = usize::from(first >> 1) & ((1 << width) - 1);
@@ -277,6 +279,7 @@ fn opus_frames(packet: &[u8]) -> Option<u64> {
     let toc = *packet.first()?;
     // In units of 2.5 ms.
     let each: u64 = match (toc >> 3, toc >> 3 & 3) {
+        // SILK, both together, CELT: each has lengths of its own.
         (0..12, size) => [4, 8, 16, 24].get(usize::from(size)).copied()?,
         (12..16, size) => 4 << (size & 1),
         (_, size) => 1 << size,

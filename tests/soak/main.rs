@@ -1,6 +1,6 @@
 //! Everything at once: processes that play files and HLS tracks, keep entries and tidy up in one cache, four threads
 //! each; a server that breaks off, stalls, lies about ranges, changes a file, is away for a while, redirects, or is
-//! replaced by a login page; kills; damage between the sessions.
+//! replaced by a login page, and that serves what it serves in each way that servers have; kills; damage between the sessions.
 //!
 //! Whatever comes, no byte is wrong, no end false, no reader gets two versions of a file, every call returns, and the
 //! disk stays under the limit. Errors are allowed, panics are not.
@@ -55,6 +55,7 @@ fn nothing_that_happens_to_a_cache_in_use_makes_a_wrong_byte() {
         );
         server.serve(copy_of(index), Content::pattern(&player::pattern(index, 0), *len));
     }
+    server.rule(LOGIN, portal());
     let dir = tempfile::tempdir().unwrap();
     let references = dir.path().join("references");
     fs::create_dir(&references).unwrap();
@@ -70,6 +71,7 @@ fn nothing_that_happens_to_a_cache_in_use_makes_a_wrong_byte() {
             offline: random.one_in(5),
         };
         server.clear_rules();
+        server.rule(LOGIN, portal());
         for _ in 0..random.below(4) {
             misbehave(&mut random, &server);
         }
@@ -146,7 +148,12 @@ fn misbehave(random: &mut Random, server: &Server) {
     let at = random.below(400_000);
     // Segments are not judged: these are for files alone, and some for files that do not change.
     if index < FILES.len() && random.one_in(2) {
-        server.rule(path, foreign(random, index));
+        let rule = if random.one_in(2) {
+            foreign(random, index)
+        } else {
+            odd(random, index)
+        };
+        server.rule(path, rule.first(1 + random.below(4) as usize));
         return;
     }
     let rule = match random.below(11) {
@@ -172,17 +179,24 @@ fn misbehave(random: &mut Random, server: &Server) {
     server.rule(path, rule);
 }
 
+/// Where a network sends those that have not logged in.
+const LOGIN: &str = "/login";
+
 /// The same file under another path.
 fn copy_of(index: usize) -> String {
     format!("/copy{index}")
 }
 
+fn portal() -> Rule {
+    Rule::new()
+        .answer(200, "<!DOCTYPE html><html><body>Log in</body></html>")
+        .header("Content-Type", "text/html")
+}
+
 /// What answers in place of a file, or calls it something else.
 fn foreign(random: &mut Random, index: usize) -> Rule {
-    let rule = match random.below(9) {
-        0 => Rule::new()
-            .answer(200, "<!DOCTYPE html><html><body>Log in</body></html>")
-            .header("Content-Type", "text/html"),
+    match random.below(13) {
+        0 => portal(),
         1 => Rule::new().answer([202, 203, 207][random.below(3) as usize], "soon"),
         2 => Rule::new().answer([200, 204, 205][random.below(3) as usize], ""),
         3 => Rule::new().answer([401, 403, 404, 410][random.below(4) as usize], ""),
@@ -195,9 +209,58 @@ fn foreign(random: &mut Random, index: usize) -> Rule {
             "ETag",
             format!("\"node {}\"", random.below(1000)).replace(' ', "-"),
         ),
+        9 => Rule::new().answer(200, r#"{"error":"quota"}"#),
+        10 => Rule::new().answer(200, b"GIF89a\x01\x00\x01\x00"),
+        11 => Rule::new().redirect(302, LOGIN),
+        12 => Rule::new()
+            .redirect(302, player::path(index))
+            .header("Set-Cookie", "session=1"),
         _ => Rule::new(),
-    };
-    rule.first(1 + random.below(4) as usize)
+    }
+}
+
+/// The file itself, in a way of its own.
+fn odd(random: &mut Random, index: usize) -> Rule {
+    let last = FILES[index] - 1;
+    match random.below(13) {
+        0 => Rule::new().max_part(1 + random.below(200_000)),
+        1 => Rule::new()
+            .whole_blocks(65_536)
+            .max_part(65_536 * (1 + random.below(4))),
+        2 => Rule::new().max_part(10_000 + random.below(200_000)).hide_total(),
+        // A range from the first byte is refused. What is asked for then is served, if no rule stands in its way.
+        3 => Rule::new()
+            .range_from(0)
+            .answer([400, 403, 405, 501][random.below(4) as usize], ""),
+        // A part under status 200, and the whole called a part.
+        4 => Rule::new().ignore_range().content_range(format!(
+            "bytes {}-{last}/{}",
+            random.below(last),
+            last + 1
+        )),
+        5 => Rule::new().header(
+            "Content-Encoding",
+            ["none", "binary", "utf-8", "aws-chunked"][random.below(4) as usize],
+        ),
+        6 => Rule::new().no_length().header(
+            "Transfer-Encoding",
+            ["gzip", "xchunked"][random.below(2) as usize],
+        ),
+        7 => Rule::new().header("Content-Type", "multipart/byteranges; boundary=X"),
+        8 => Rule::new()
+            .range_from(1)
+            .answer(416, "")
+            .content_range(format!("bytes */{}", random.below(last))),
+        9 => Rule::new().header("Accept-Ranges", "none"),
+        // A connection that has died while it was kept.
+        10 => Rule::new().reused().never_answer(),
+        // A mirror with a date of its own. Of a file that changes the tag decides, too.
+        11 => {
+            let day = 1 + random.below(28);
+            Rule::new().header("Last-Modified", format!("Sun, {day:02} Nov 2020 08:49:37 GMT"))
+        }
+        _ => Rule::new().header("Content-Type", "application/octet-stream"),
+    }
 }
 
 fn files_below(dir: &Path, found: &mut Vec<PathBuf>) {

@@ -1,6 +1,6 @@
 //! Why an HLS track stopped.
 
-use std::{error::Error, fmt};
+use std::{error::Error, fmt, io, sync::Arc};
 
 use super::{CryptError, KeyRejected, PlaylistError, Resource};
 use crate::{cache::CacheError, media::NotMedia, net::NetError};
@@ -81,6 +81,13 @@ pub enum HlsError {
         /// What is wrong with it.
         problem: &'static str,
     },
+    /// A local file cannot be read, or is larger than its limit.
+    LocalFile {
+        /// The resource.
+        resource: Resource,
+        /// What failed.
+        source: Arc<io::Error>,
+    },
     /// The key processor refused a key.
     Key {
         /// The key.
@@ -145,9 +152,13 @@ impl HlsError {
         matches!(self, Self::Network { source, .. } if source.is_gone())
     }
 
-    /// Whether the server says that a resource does not exist: status 404 or 410.
+    /// Whether the server says that a resource does not exist: status 404 or 410. Or a local file does not.
     pub fn is_not_found(&self) -> bool {
-        matches!(self, Self::Network { source, .. } if source.is_not_found())
+        match self {
+            Self::Network { source, .. } => source.is_not_found(),
+            Self::LocalFile { source, .. } => source.kind() == io::ErrorKind::NotFound,
+            _ => false,
+        }
     }
 
     /// Whether what a playlist names is not to be had under that URL: the URL may have expired (H9).
@@ -156,6 +167,15 @@ impl HlsError {
             return false;
         };
         matches!(source.status(), Some(401 | 403 | 404 | 410))
+    }
+
+    /// For `map_err`.
+    pub(super) fn local_file(resource: &Resource) -> impl FnOnce(io::Error) -> Self {
+        let resource = resource.clone();
+        move |source| Self::LocalFile {
+            resource,
+            source: Arc::new(source),
+        }
     }
 
     /// For `map_err`, where media was asked for: a status of success that stands for no bytes is told as what it is.
@@ -206,6 +226,7 @@ impl fmt::Display for HlsError {
             Self::KeyLength { resource, length } => {
                 write!(f, "{resource} has {length} bytes instead of 16")
             }
+            Self::LocalFile { resource, source } => write!(f, "{resource}: {source}"),
             Self::DataUri { resource, problem } => write!(f, "{resource}: {problem}"),
             Self::Key { resource, source } => write!(f, "{resource} was refused: {source}"),
             Self::Decrypt { resource, source } => write!(f, "{resource} does not decrypt: {source}"),
@@ -226,6 +247,7 @@ impl Error for HlsError {
             Self::Playlist { source, .. } => source.source(),
             Self::Network { source, .. } => source.source(),
             Self::OfflineCache { source, .. } => source.source(),
+            Self::LocalFile { source, .. } => source.source(),
             Self::Key { source, .. } => source.source(),
             Self::Decrypt { source, .. } => source.source(),
             _ => None,

@@ -15,6 +15,7 @@ use super::{
     crypt::Key,
     data_uri,
     fetch_context::FetchContext,
+    local,
     params::{HlsParams, KeyContext},
     playlist::{self, BodyEnd, Locator, MultivariantPlaylist, Playlist, References},
     stored::{self, CopyFacts},
@@ -121,7 +122,7 @@ impl Fetcher {
     ///
     /// # Errors
     ///
-    /// `Playlist`, `DataUri`, `Network`, `NoClient`, `OfflineMiss`, `OfflineCache`.
+    /// `Playlist`, `DataUri`, `LocalFile`, `Network`, `NoClient`, `OfflineMiss`, `OfflineCache`.
     pub(super) async fn playlist(
         &self,
         context: &mut FetchContext,
@@ -140,11 +141,11 @@ impl Fetcher {
                 source,
             })
         };
-        let inline = match &self.text {
+        let local = match &self.text {
             Some(text) if parent.is_none() => Some(text.clone()),
-            _ => data_uri::decode(&resource, url, self.params.max_playlist_bytes)?,
+            _ => local::read(self, &resource, url, self.params.max_playlist_bytes).await?,
         };
-        if let Some(body) = inline {
+        if let Some(body) = local {
             // A `data:` URI is no base (RFC 3986, 5.1): that of the playlist it stands in is taken.
             let base = parent
                 .map(|parent| &parent.base)
@@ -236,7 +237,7 @@ impl Fetcher {
     ///
     /// # Errors
     ///
-    /// `KeyLength`, `Key`, `DataUri`, `Network`, `NoClient`, `OfflineMiss`, `OfflineCache`.
+    /// `KeyLength`, `Key`, `DataUri`, `LocalFile`, `Network`, `NoClient`, `OfflineMiss`, `OfflineCache`.
     pub(super) async fn key(
         &self,
         context: &mut FetchContext,
@@ -255,7 +256,7 @@ impl Fetcher {
         }
         let resource = Resource::new(ResourceKind::Key, &reference.locator.url);
         let url = &reference.locator.url;
-        let key = if let Some(bytes) = data_uri::decode(&resource, url, self.params.max_key_bytes)? {
+        let key = if let Some(bytes) = local::read(self, &resource, url, self.params.max_key_bytes).await? {
             self.process_key(&resource, url, bytes)?.0
         } else {
             let entry = self.read_entry(context, &resource, &reference.path).await?;

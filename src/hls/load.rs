@@ -1,10 +1,11 @@
 //! From the source's URL to the track: the playlists are read, and the Variant Stream is chosen. No media is touched.
 
 use super::{
-    HlsError, Resource, ResourceKind, VariantChoice, data_uri,
+    HlsError, Resource, ResourceKind, VariantChoice,
     edition::EditionId,
     fetch::{Ask, Fetched, Fetcher, KeptEntry},
     fetch_context::FetchContext,
+    local,
     names::ResourceNames,
     playlist::{Locator, MediaPlaylist, MultivariantPlaylist, Playlist, PlaylistError},
     track::{Track, VariantFacts},
@@ -218,8 +219,8 @@ pub(super) async fn is_whole(fetcher: &Fetcher, track: &Track) -> bool {
         {
             return false;
         }
-        // Of a `data:` URI nothing is kept, and nothing is missing.
-        if data_uri::is_inline(&media.locator.url) {
+        // Of what is local nothing is kept, and nothing is missing.
+        if local::is_local(fetcher, &media.locator.url) {
             continue;
         }
         let contains = cache.contains(&fetcher.asset, &media.path).await;

@@ -12,13 +12,13 @@
 //!    │   ├─ resource_reader  cache, or network and into the cache
 //!    │   └─ crypt          AES-128-CBC, as the chunks come
 //!    ├─ fetch              playlists and keys, whole
-//!    ├─ data_uri           what stands in a playlist itself
+//!    ├─ local              what needs no fetching: files, and what stands in a playlist (data_uri)
 //!    └─ pending_commits    cache writes beside the stream
 //! ```
 //!
 //! # What the cache holds
 //!
-//! All under one asset, but what stands in a `data:` URI or was brought by the app:
+//! All under one asset, but local files, what stands in a `data:` URI, and what the app has brought:
 //!
 //! - playlists that parsed, each with the URL that it came from,
 //! - keys, as the key processor made them,
@@ -47,6 +47,7 @@ mod freshness;
 #[doc(hidden)]
 pub mod fuzzing;
 mod load;
+mod local;
 mod names;
 mod params;
 mod part_reader;

@@ -22,10 +22,11 @@ use bytes::Bytes;
 use futures_lite::StreamExt;
 
 use super::{
-    HlsError, Resource, data_uri,
+    HlsError, Resource,
     edition::{Witness, WitnessPlace},
     fetch::Fetcher,
     fetch_context::FetchContext,
+    local::LocalReader,
     track::MediaResource,
 };
 use crate::{
@@ -70,8 +71,7 @@ impl Sum {
 }
 
 enum Input {
-    /// A `data:` URI's bytes, until they are read.
-    Inline(Option<Bytes>),
+    Local(LocalReader),
     Cache(EntryReader),
     Network(Box<NetworkInput>),
 }
@@ -91,7 +91,7 @@ impl ResourceReader {
     ///
     /// # Errors
     ///
-    /// `DataUri`, `OfflineMiss`, `OfflineCache`, `NoClient`, `Network`, `NotMedia`.
+    /// `DataUri`, `LocalFile`, `OfflineMiss`, `OfflineCache`, `NoClient`, `Network`, `NotMedia`.
     pub(super) async fn open(
         fetcher: &Fetcher,
         context: &mut FetchContext,
@@ -102,15 +102,9 @@ impl ResourceReader {
         let range = media.locator.range.as_ref();
         let expected = range.map(|range| range.end - range.start);
         let limit = fetcher.params.max_playlist_bytes;
-        if let Some(whole) = data_uri::decode(&resource, &media.locator.url, limit)? {
-            let bytes = match range.map(|range| (usize::try_from(range.start), usize::try_from(range.end))) {
-                None => whole,
-                Some((Ok(start), Ok(end))) if end <= whole.len() => whole.slice(start..end),
-                // What is there: that it is too short is told as of any resource.
-                Some(_) => whole.slice(whole.len()..),
-            };
-            let expected = expected.or(Some(bytes.len() as u64));
-            return Ok(Self::new(media, resource, Input::Inline(Some(bytes)), expected));
+        if let Some(reader) = LocalReader::open(fetcher, &resource, &media.locator, limit).await? {
+            let expected = expected.or(Some(reader.left()));
+            return Ok(Self::new(media, resource, Input::Local(reader), expected));
         }
         if let Some(entry) = fetcher.open_entry(context, &resource, &media.path).await? {
             let len = entry.len();
@@ -147,14 +141,14 @@ impl ResourceReader {
     /// The length in bytes of what was fetched, as the playlist or the server gives it.
     pub(super) fn announced_len(&self) -> Option<u64> {
         match &self.input {
-            Input::Inline(_) | Input::Cache(_) => self.expected,
+            Input::Local(_) | Input::Cache(_) => self.expected,
             Input::Network(network) => self.expected.or(network.announced),
         }
     }
 
     pub(super) fn origin(&self) -> Origin {
         match self.input {
-            Input::Inline(_) => Origin::Local,
+            Input::Local(_) => Origin::Local,
             Input::Cache(_) => Origin::Cache,
             Input::Network(_) => Origin::Network,
         }
@@ -179,7 +173,7 @@ impl ResourceReader {
     ) -> Result<Option<Bytes>, HlsError> {
         loop {
             let chunk = match &mut self.input {
-                Input::Inline(bytes) => bytes.take(),
+                Input::Local(reader) => reader.next(&self.resource).await?,
                 Input::Cache(entry) => match entry.next_chunk().await {
                     Ok(chunk) => chunk,
                     Err(error) => {
@@ -264,7 +258,7 @@ impl ResourceReader {
         self.failures += 1;
         let again = match &mut self.input {
             Input::Network(network) => network.body.again(&error, self.failures).await,
-            Input::Inline(_) | Input::Cache(_) => None,
+            Input::Local(_) | Input::Cache(_) => None,
         };
         let Some(response) = again else {
             return Err(HlsError::media(&self.resource)(error));

@@ -68,6 +68,9 @@ pub struct HlsSource {
 
 impl HlsSource {
     /// The track at `url`, which is a Multivariant Playlist or a Media Playlist. Nothing is fetched yet.
+    ///
+    /// `url` may be a `file:` or a `data:` URL too. What a local playlist names may be local files, or on the network; a
+    /// playlist of the network reads no local file. Local files are not copied into the cache.
     pub fn new(url: Url, params: HlsParams) -> Self {
         Self {
             state: Arc::new(SourceState::new(Fetcher::new(params, url))),

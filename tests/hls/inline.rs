@@ -2,12 +2,9 @@
 
 use futures_lite::future;
 use kithara::hls::{Access, HlsError, HlsParams, HlsSource, PlaylistError, VariantChoice};
-use kithara::net::Url;
 use kithara_test_support::Server;
 
-use crate::rig::{
-    Cache, KEY, Tape, builder, drain, encrypt, files, files_below, offline, online, open_at, play, url,
-};
+use crate::rig::{Cache, KEY, Tape, drain, encrypt, files, files_below, offline, online, open_at, play, url};
 
 /// `bytes` as a `data:` URI, percent-encoded.
 fn data(bytes: &[u8]) -> String {
@@ -253,21 +250,4 @@ fn a_playlist_that_the_app_brings_plays_online_and_offline() {
             ..
         }
     ));
-}
-
-/// Another scheme in a playlist of the network is not followed: a remote playlist reads no local file.
-#[test]
-fn a_remote_playlist_reads_no_local_file() {
-    let server = Server::empty().unwrap();
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("secret");
-    std::fs::write(&path, "secret").unwrap();
-    let file = Url::from_file_path(&path).unwrap();
-    let list = serve(
-        &server,
-        "/list.m3u8",
-        &format!("#EXTM3U\n#EXTINF:6,\n{file}\n#EXT-X-ENDLIST\n"),
-    );
-    let params = HlsParams::with_access(Access::default().client(builder().build().unwrap()));
-    assert!(play(&list, params, online()).error.is_some());
 }

@@ -58,6 +58,7 @@ mod copies;
 mod faults;
 mod inline;
 mod keys;
+mod local;
 mod offline;
 mod origins;
 mod parser;

@@ -36,6 +36,10 @@ impl References<'_> {
             return malformed(line, tag, "a URI that is not UTF-8");
         }
         match self.base.join(reference) {
+            // Else a server could have an app play what it finds on the user's disk.
+            Ok(url) if url.scheme() == "file" && self.url.scheme() != "file" => {
+                malformed(line, tag, "a local file in a playlist of the network")
+            }
             Ok(url) => Ok(Locator { url, range: None }),
             Err(_) => malformed(line, tag, "not a URI"),
         }

@@ -347,6 +347,11 @@ pub(super) const BY_HAND: &[&str] = &[
     "#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1,CODECS=\"mp4a\nm0.m3u8\n",
     "#EXTM3U\n#EXT-X-MEDIA:TYPE=SUBTITLES,GROUP-ID=\"s\",NAME=\"s\n#EXT-X-STREAM-INF:BANDWIDTH=1\nm0.m3u8\n",
     "#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=fast\nm0.m3u8\n",
+    // Stray lines: before, between, behind; in front of a discontinuity; sections without quotes.
+    "#EXTM3U\n#EXT-X-TARGETDURATION:6\nx0.aac\n#EXTINF:6,\np0.aac\nx1.aac\n#EXTINF:6,\np1.aac\nx2.aac\n#EXT-X-ENDLIST\n",
+    "#EXTM3U\n#EXT-X-TARGETDURATION:6\n#EXTINF:6,\np0.aac\n#EXT-X-DISCONTINUITY\nx1.aac\n#EXTINF:6,\np1.aac\n#EXT-X-ENDLIST\n",
+    "#EXTM3U\n#EXT-X-TARGETDURATION:6\n#EXT-X-BYTERANGE:1600@0\nx0.aac\n#EXTINF:6,\np0.aac\n#EXT-X-ENDLIST\n",
+    "#EXTM3U\n#EXT-X-TARGETDURATION:6\n#EXT-X-MAP:URI=i0.aac,BYTERANGE=700@10\n#EXTINF:6,\np0.aac\n#EXT-X-ENDLIST\n",
     // No playlist.
     "<html></html>",
     "#EXTM3U\n",

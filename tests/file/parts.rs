@@ -67,6 +67,27 @@ fn n8_a_file_without_a_length_ends_at_a_bare_416() {
     }
 }
 
+/// N8: and where the question for what follows has failed at first, so that it is the download that asks again, and not the
+/// body.
+#[test]
+fn n8_the_end_is_found_after_an_outage_that_began_there() {
+    let stage = Stage::new(400_000);
+    let busy = Rule::new().range_from(400_000).first(12).answer(503, "busy");
+    stage.server.rule("/a.bin", busy);
+    stage
+        .server
+        .rule("/a.bin", Rule::new().max_part(200_000).hide_total());
+    let params = stage.params().outage_limit(Duration::MAX);
+    let (bytes, _) = play(&FileSource::new(stage.url(), params)).unwrap();
+    assert_eq!(bytes.len() as u64, stage.len);
+    assert_eq!(pattern().first_difference(0, &bytes), None);
+    let asked = stage.server.requests();
+    let behind = asked
+        .iter()
+        .filter(|request| request.range_start() == Some(stage.len));
+    assert!(behind.count() > 12);
+}
+
 /// W15: a server that cannot stand a range from the first byte.
 #[test]
 fn w15_a_file_plays_where_ranges_are_refused() {

@@ -17,7 +17,7 @@ use super::{
     fetch_context::FetchContext,
     local,
     params::{HlsParams, KeyContext},
-    playlist::{self, BodyEnd, Locator, MultivariantPlaylist, Playlist, References},
+    playlist::{self, BodyEnd, Locator, MultivariantPlaylist, Playlist, PlaylistError, References},
     stored::{self, CopyFacts},
 };
 use crate::{
@@ -194,6 +194,18 @@ impl Fetcher {
                 entry: entry.map(|bytes| (resource, path.clone(), bytes)),
             });
         }
+        let response = self.send(context, &resource, request.clone()).await?;
+        let entry = (resource.clone(), path);
+        match self.received(context, entry, url, response, &parse).await {
+            Err(HlsError::Playlist {
+                source: PlaylistError::MayBeCut,
+                ..
+            }) => {}
+            received => return received,
+        }
+        // The client resumes a body whose end it misses. Of this one it cannot know: the connection may have broken, and the
+        // same URL may give the rest.
+        log::debug!("{resource} may be cut, and is asked for once more");
         let response = self.send(context, &resource, request).await?;
         self.received(context, (resource.clone(), path), url, response, parse)
             .await

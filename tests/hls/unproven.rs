@@ -51,6 +51,24 @@ fn a_cut_playlist_is_neither_played_nor_kept() {
     }
 }
 
+/// One broken connection does not end a track: the playlist is asked for once more, and no oftener.
+#[test]
+fn a_cut_playlist_is_asked_for_once_more() {
+    let track = Track::plain(&[1000, 2000, 300, 40]);
+    let whole = format!("{VOD}#EXT-X-ENDLIST\n");
+    for (cuts, requests) in [(1, 2), (2, 2)] {
+        let before = track.requests("/t/list.m3u8");
+        track.server.rule("/t/list.m3u8", cut(&whole, 90).first(cuts));
+        let tape = play(&track.list(), Cache::new().params(), online());
+        assert_eq!(track.requests("/t/list.m3u8") - before, requests);
+        if cuts == 1 {
+            assert_eq!(tape.whole().bytes, track.bytes());
+        } else {
+            assert!(tape.failed().is_transient());
+        }
+    }
+}
+
 /// Its own end proves a playlist as well as a length does: played, kept, played offline.
 #[test]
 fn a_playlist_that_ends_itself_is_believed_without_a_length() {

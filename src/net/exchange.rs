@@ -13,6 +13,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_lite::future;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use snafu::IntoError;
 use url::Url;
@@ -323,8 +324,18 @@ impl Exchanger {
             let connection = connector
                 .connect(pooled.peer(), url, settings.limits.connect)
                 .await?;
-            self.head(pooled.open(connection), message()?, url, settings.limits.head)
-                .await?
+            let peer = pooled.peer().clone();
+            // A server that serves one connection at a time may wait for a request on one that came to be idle after this
+            // one was made. It comes to this one when that is closed; until then the wait would be for the whole limit, and
+            // as long with each try. Again and again: one may still be in use when the time is over first.
+            let release = async {
+                loop {
+                    rt::sleep(settings.limits.kept_head).await;
+                    pool.forget(&peer);
+                }
+            };
+            let head = self.head(pooled.open(connection), message()?, url, settings.limits.head);
+            future::or(head, release).await?
         };
         let (head, incoming) = response.into_parts();
         Ok((head, WireBody::new(pooled, incoming)))

@@ -115,9 +115,8 @@ fn w55_a_reader_that_may_wait_sits_the_outage_out() {
     let (mut reader, mut events, driver) = open(&source);
     let reading = std::thread::spawn(move || assert_rest(&mut reader, 0, LEN));
     wait_for(&mut events, begins);
-    while outage.hits() < 8 {
-        std::thread::yield_now();
-    }
+    // Not by spinning: that would keep the lock, and with it the server, busy.
+    stage.server.wait_until(|log| log.requests.len() > 8);
     outage.remove();
     reading.join().unwrap();
     driver.join().unwrap();

@@ -4,7 +4,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use futures_lite::future;
-use kithara::net::{HttpClient, NetError, Request, RetryPolicy};
+use kithara::net::{HttpClient, NetError, Request, RetryPolicy, Url};
 use kithara_test_support::{Rule, RuleHandle, Server};
 
 use crate::{builder, client, drain, fetch, one_try, pattern, server_with, url};
@@ -219,4 +219,62 @@ fn w44_only_waiting_counts() {
     assert_eq!(fetch(&unlimited, get(&server)).unwrap().len(), 1000);
     // By default a second is too short to judge by.
     assert_eq!(fetch(&one_try(), get(&server)).unwrap().len(), 1000);
+}
+
+/// W10: a server that serves one connection at a time, and waits for a request on the one that has just come to be idle. A
+/// request that waits on another one by then is not left to its head limit.
+#[test]
+fn w10_a_connection_that_is_idle_does_not_keep_another_ones_answer() {
+    use std::io::{Read as _, Write as _};
+
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = Url::parse(&format!("http://{}/", listener.local_addr().unwrap())).unwrap();
+    let (go_on, may_go_on) = std::sync::mpsc::channel::<()>();
+    // Ends with the process.
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut head = Vec::new();
+            // Until the client closes it.
+            while let (Ok(1), byte) = {
+                let mut byte = [0];
+                (stream.read(&mut byte), byte)
+            } {
+                head.push(byte[0]);
+                if head.ends_with(b"\r\n\r\n") {
+                    head.clear();
+                    stream
+                        .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\na")
+                        .unwrap();
+                    // The second one finds the channel closed.
+                    drop(may_go_on.recv());
+                    stream.write_all(b"b").unwrap();
+                }
+            }
+        }
+    });
+    let client = builder()
+        .kept_head_timeout(Duration::from_millis(200))
+        .retry(RetryPolicy::none())
+        .build()
+        .unwrap();
+    let second = client.clone();
+    let (one, other) = (Request::get(url.clone()), Request::get(url));
+    future::block_on(async {
+        let first = client.send(one).await.unwrap();
+        let second = thread::spawn(move || fetch(&second, other));
+        // The second request stands in line before the first connection comes to be idle.
+        while client.traffic().connections < 2 {
+            thread::yield_now();
+        }
+        drop(go_on);
+        assert_eq!(first.bytes(2).await.unwrap().len(), 2);
+        let started = Instant::now();
+        assert_eq!(second.join().unwrap().unwrap().len(), 2);
+        assert!(
+            started.elapsed() < Duration::from_secs(8),
+            "{:?}",
+            started.elapsed()
+        );
+    });
 }

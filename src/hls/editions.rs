@@ -21,6 +21,7 @@ use super::{
     pending_commits::PendingCommits,
     source_state::SourceState,
     track::{MediaResource, Track},
+    whole,
 };
 use crate::{
     cache::CachePath,
@@ -139,22 +140,30 @@ async fn note_next(fetcher: &Fetcher, context: &mut FetchContext, id: &EditionId
 }
 
 /// Makes the next edition the current one, and removes the entries of the old one. Not while it is not whole, nor while the
-/// app keeps the asset pinned, unless the app says so.
+/// app keeps the asset pinned, unless the app says so. What is whole is noted.
 pub(super) async fn settle(state: &SourceState, context: &mut FetchContext, track: &Track, is_forced: bool) {
     let fetcher = &state.fetcher;
     let Editions { current: old, next } = editions(fetcher).await;
-    if next.is_none() || next.as_ref() != track.edition() {
-        return;
+    let is_next = next.is_some() && next.as_ref() == track.edition();
+    let needs_note = track.has_alternatives() && !whole::is_noted(fetcher, track).await;
+    let is_whole = (is_next || needs_note) && load::is_whole(fetcher, track).await;
+    let may_replace = is_whole && !is_pinned(fetcher).await;
+    if is_next && (is_forced || may_replace) {
+        let settled = Editions {
+            current: next,
+            next: None,
+        };
+        if write(fetcher, context, &settled).await {
+            remove(fetcher, old.as_ref()).await;
+        }
     }
-    if !is_forced && (is_pinned(fetcher).await || !load::is_whole(fetcher, track).await) {
-        return;
-    }
-    let settled = Editions {
-        current: next,
-        next: None,
-    };
-    if write(fetcher, context, &settled).await {
-        remove(fetcher, old.as_ref()).await;
+    // Last: the note counts entries.
+    if is_whole
+        && needs_note
+        && let Err(error) = whole::note(fetcher, track).await
+    {
+        let resource = Resource::new(ResourceKind::Playlist, &fetcher.url);
+        context.bypass(&resource, Bypass::Refused(error));
     }
 }
 

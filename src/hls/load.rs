@@ -7,10 +7,13 @@ use super::{
     fetch_context::FetchContext,
     local,
     names::ResourceNames,
-    playlist::{Locator, MediaPlaylist, MultivariantPlaylist, Playlist, PlaylistError},
+    playlist::{
+        Locator, MediaPlaylist, MultivariantPlaylist, Playlist, PlaylistError, Rendition, VariantStream,
+    },
     track::{Track, VariantFacts},
+    whole,
 };
-use crate::cache::CachePath;
+use crate::{cache::CachePath, media::Bypass};
 
 /// What to load.
 #[derive(Clone, Copy)]
@@ -104,12 +107,10 @@ impl Loader<'_> {
         // Offline, the preferred one among those that are whole. If none is, the preferred one plays as far as it goes (H5,
         // fault E11).
         if context.is_offline && known.is_none() && candidates.len() > 1 {
-            for candidate in candidates {
-                if self.is_cached(&names, &master, candidate).await {
-                    index = candidate;
-                    break;
-                }
-            }
+            index = self
+                .whole_one(context, &names, &master, &candidates)
+                .await
+                .unwrap_or(index);
         }
         self.variant(context, &names, &master, index).await
     }
@@ -151,8 +152,7 @@ impl Loader<'_> {
             let count = master.variants.len();
             return Err(HlsError::NoSuchVariant { index, count });
         };
-        let rendition = master.audio(variant, self.fetcher.params.language.as_deref());
-        let separate = rendition.and_then(|rendition| Some((rendition, rendition.locator.as_ref()?)));
+        let separate = self.separate_audio(master, variant);
         let locator = separate.map_or(&variant.locator, |(_, locator)| locator);
         // A copy: the names of one track are checked against each other, and not against those of Variant Streams whose
         // playlists were looked at before.
@@ -183,27 +183,70 @@ impl Loader<'_> {
         self.lay_out(facts, playlist, &mut names)
     }
 
-    /// Whether each part of a Variant Stream is in the cache, and each key (fault E12).
-    async fn is_cached(
+    /// The audio Rendition that plays with a Variant Stream, if it has a Media Playlist of its own, and where that is.
+    fn separate_audio<'m>(
         &self,
+        master: &'m MultivariantPlaylist,
+        variant: &VariantStream,
+    ) -> Option<(&'m Rendition, &'m Locator)> {
+        let rendition = master.audio(variant, self.fetcher.params.language.as_deref())?;
+        Some((rendition, rendition.locator.as_ref()?))
+    }
+
+    /// The first of the candidates that is whole in the cache, with each part and each key (fault E12).
+    async fn whole_one(
+        &self,
+        context: &mut FetchContext,
         names: &ResourceNames<'_>,
         master: &MultivariantPlaylist,
-        index: usize,
-    ) -> bool {
+        candidates: &[usize],
+    ) -> Option<usize> {
+        let noted = whole::noted(self.fetcher).await;
         // A context of its own: what is missed on the way is no failure of the stream.
-        let mut context = FetchContext::new(true);
-        let mut loader = Loader {
-            fetcher: self.fetcher,
-            load: self.load,
-            needs_check: false,
-            is_fetched: false,
-            entries: Vec::new(),
-            paths: Vec::new(),
-        };
-        match loader.variant(&mut context, names, master, index).await {
-            Ok(track) => is_whole(self.fetcher, &track).await,
-            Err(_) => false,
+        let mut own_context = FetchContext::new(true);
+        for candidate in candidates {
+            if !noted.is_empty() && self.is_noted(&noted, names, master, *candidate) {
+                return Some(*candidate);
+            }
+            let mut loader = Loader {
+                fetcher: self.fetcher,
+                load: self.load,
+                needs_check: false,
+                is_fetched: false,
+                entries: Vec::new(),
+                paths: Vec::new(),
+            };
+            let found = loader.variant(&mut own_context, names, master, *candidate).await;
+            if let Ok(track) = found
+                && is_whole(self.fetcher, &track).await
+            {
+                // The next time it is known.
+                if let Err(error) = whole::note(self.fetcher, &track).await {
+                    context.bypass(
+                        &Resource::new(ResourceKind::Playlist, &self.fetcher.url),
+                        Bypass::Refused(error),
+                    );
+                }
+                return Some(*candidate);
+            }
         }
+        None
+    }
+
+    fn is_noted(
+        &self,
+        noted: &[String],
+        names: &ResourceNames<'_>,
+        master: &MultivariantPlaylist,
+        candidate: usize,
+    ) -> bool {
+        let Some(variant) = master.variants.get(candidate) else {
+            return false;
+        };
+        let separate = self.separate_audio(master, variant);
+        let locator = separate.map_or(&variant.locator, |(_, locator)| locator);
+        let path = names.clone().entry(ResourceKind::Playlist, locator);
+        path.is_ok_and(|path| noted.iter().any(|noted| noted == path.as_str()))
     }
 }
 

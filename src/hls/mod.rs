@@ -61,6 +61,7 @@ mod source_state;
 mod stored;
 mod timeline;
 mod track;
+mod whole;
 
 pub use crate::media::{Access, Bypass, EntryNames, Origin};
 pub use control::HlsControl;

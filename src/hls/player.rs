@@ -159,13 +159,15 @@ impl Player {
         }
     }
 
-    /// The track was read to its end: an edition that is whole by now takes the place of the old one.
+    /// The track was read to its end: what is whole by now is noted, and an edition that is takes the place of the old one.
     async fn settle(&mut self) {
         let track = self.timeline.as_ref().map(|timeline| timeline.track().clone());
-        if let Some(track) = track.filter(|track| track.edition().is_some() && !self.context.is_offline) {
-            editions::settle(&self.state, &mut self.context, &track, false).await;
-            self.commits.append(std::mem::take(&mut self.context.commits));
-        }
+        // Only where each part has been read: else the cache would be asked for nothing.
+        let Some(track) = track.filter(|track| track.is_known_whole() && !self.context.is_offline) else {
+            return;
+        };
+        editions::settle(&self.state, &mut self.context, &track, false).await;
+        self.commits.append(std::mem::take(&mut self.context.commits));
     }
 
     /// One step, while the pending commits are polled, and the question whether the playlists are current.

@@ -302,6 +302,16 @@ impl Track {
         media.len().or_else(learned)
     }
 
+    /// Whether each part has been read to its end by a stream of this source, or its length is known otherwise.
+    pub(super) fn is_known_whole(&self) -> bool {
+        (0..self.parts.len()).all(|index| self.part_len(index).is_some())
+    }
+
+    /// Whether it is one of several Variant Streams, or may be.
+    pub(super) fn has_alternatives(&self) -> bool {
+        self.playlists.len() > 1
+    }
+
     /// Remembers a length, for later seeks.
     pub(super) fn set_part_len(&self, index: usize, len: u64) {
         // A poisoned lock holds what it held: each change is one store.

@@ -150,7 +150,7 @@ fn what_a_track_is_and_what_was_left_out_can_be_read() {
 }
 
 /// A box of words.
-fn words(kind: &[u8; 4], words: &[u32]) -> Vec<u8> {
+fn words(kind: [u8; 4], words: &[u32]) -> Vec<u8> {
     let mut bytes = (8 + 4 * words.len() as u32).to_be_bytes().to_vec();
     bytes.extend(kind);
     bytes.extend(words.iter().flat_map(|word| word.to_be_bytes()));
@@ -179,7 +179,7 @@ fn p7_a_fragmented_file_plays_as_long_as_it_says() {
 
     // In the header of the fragments, in the movie's milliseconds.
     let mut movie = file.clone();
-    let header = words(b"mehd", &[0, plays.as_millis() as u32]);
+    let header = words(*b"mehd", &[0, plays.as_millis() as u32]);
     for kind in [b"moov", b"mvex"] {
         let at = place(kind);
         let size = u32::from_be_bytes(movie[at..at + 4].try_into().unwrap());
@@ -194,7 +194,7 @@ fn p7_a_fragmented_file_plays_as_long_as_it_says() {
     let (first, end) = (place(b"moof"), place(b"mfra"));
     for (bytes, tells) in [(end - first, true), (6000, false)] {
         let frames = (plays.as_secs_f64() * 44_100.0).round() as u32 + 1024;
-        let index = words(b"sidx", &[0, 1, 44_100, 0, 0, 1, bytes as u32, frames, 0]);
+        let index = words(*b"sidx", &[0, 1, 44_100, 0, 0, 1, bytes as u32, frames, 0]);
         let mut file = file.clone();
         file.splice(first..first, index);
         let (told, _) = duration(file);

@@ -10,7 +10,9 @@ use kithara::net::Url;
 use kithara::stream::Message;
 use kithara_test_support::{Rule, disk_bytes};
 
-use crate::rig::{Cache, KEY, Track, chain, drain, files_below, offline, online, open_at, play, url};
+use crate::rig::{
+    Cache, KEY, Track, chain, drain, files_below, offline, online, open_at, play, resource_files, url,
+};
 
 fn asset(track: &Track) -> AssetId {
     AssetId::from_url(&url(&track.list()))
@@ -117,12 +119,7 @@ fn damaged_entries_are_fetched_again() {
         let cache = Cache::new();
         play(&track.list(), cache.params(), online()).whole();
         // What the server said of the files is not asked again: the answer might be of another edition.
-        let list = || {
-            let mut files = files_below(&cache.dir.path().join("assets"));
-            files.retain(|file| !file.to_str().unwrap().ends_with("-witness"));
-            files.sort();
-            files
-        };
+        let list = || resource_files(&cache.dir.path().join("assets"));
         let count = list().len();
         for index in 0..count {
             for damage in ["truncated", "empty", "flipped", "gone"] {

@@ -68,11 +68,22 @@ pub(crate) fn media_requests(server: &Server) -> usize {
     server.requests().iter().filter(is_media).count()
 }
 
-/// How many playlists, keys, sections and segments are kept. What tells editions apart is not counted.
+/// Files of playlists, keys, sections and segments. What the source notes for itself is left out.
+pub(crate) fn resource_files(dir: &Path) -> Vec<PathBuf> {
+    let mut files = files_below(dir);
+    files.retain(|file| {
+        let name = file.to_str().unwrap();
+        !["-witness", "-whole", "-editions"]
+            .iter()
+            .any(|end| name.ends_with(end))
+    });
+    files.sort();
+    files
+}
+
+/// How many playlists, keys, sections and segments are kept.
 pub(crate) fn files(cache: &Cache) -> usize {
-    let files = files_below(&cache.dir.path().join("assets"));
-    let is_witness = |file: &&PathBuf| file.to_str().unwrap().ends_with("-witness");
-    files.len() - files.iter().filter(is_witness).count()
+    resource_files(&cache.dir.path().join("assets")).len()
 }
 
 /// All files below a folder.

@@ -22,7 +22,7 @@ mod variables;
 pub use error::PlaylistError;
 pub(crate) use key::Encryption;
 pub(crate) use media::{InitializationSection, MediaPlaylist};
-pub(crate) use multivariant::MultivariantPlaylist;
+pub(crate) use multivariant::{MultivariantPlaylist, Rendition, VariantStream};
 pub use reference::StartPoint;
 pub(crate) use reference::{Locator, References};
 

@@ -1,0 +1,111 @@
+//! How long an HLS track takes to give its first byte, offline, from an open cache: a short one, a long one, and a day's.
+//!
+//! `cargo bench --features hls --bench hls` prints a table, and one line a bar, `bar NAME figure=… limit=… ok|short`. The three
+//! tracks take turns in each round, so that they see the same machine; figures are medians, with the load beside them. Each
+//! track has two Variant Streams, of which the second, the better one, is whole in the cache: offline it has to be found. The
+//! cache lies in the temporary directory (`TMPDIR`); in one that is in memory the 24 000 entries are written sooner.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::cast_precision_loss,
+    reason = "a bench prints, and may panic"
+)]
+
+use std::fmt::Write as _;
+use std::time::Instant;
+
+use futures_lite::{StreamExt, future::block_on};
+use kithara::cache::AssetCache;
+use kithara::hls::{HlsParams, HlsSource, VariantChoice};
+use kithara::net::{HttpClient, Url};
+use kithara::stream::{Message, Source, StreamParams};
+use kithara_test_support::Server;
+
+const ROUNDS: usize = 41;
+
+/// Segments, and the milliseconds that the track may take longer than the shortest one.
+const TRACKS: [(usize, f64); 3] = [(20, 0.0), (2_000, 2.0), (21_600, 15.0)];
+
+fn list(segments: usize) -> String {
+    let mut list = "#EXTM3U\n#EXT-X-TARGETDURATION:4\n#EXT-X-PLAYLIST-TYPE:VOD\n".to_owned();
+    for index in 0..segments {
+        write!(list, "#EXTINF:4.0,\nsegment-{index:05}.ts\n").unwrap();
+    }
+    list.push_str("#EXT-X-ENDLIST\n");
+    list
+}
+
+/// Keeps a track of so many segments: played once, whole.
+fn keep(server: &Server, cache: &AssetCache, segments: usize) -> Url {
+    let master = "#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=64000\nlow/list.m3u8\n\
+        #EXT-X-STREAM-INF:BANDWIDTH=128000\nhigh/list.m3u8\n";
+    server.serve_bytes(format!("/{segments}/master.m3u8"), master.as_bytes());
+    for variant in ["low", "high"] {
+        server.serve_bytes(
+            format!("/{segments}/{variant}/list.m3u8"),
+            list(segments).into_bytes(),
+        );
+    }
+    for index in 0..segments {
+        let path = format!("/{segments}/high/segment-{index:05}.ts");
+        server.serve_bytes(path, [b"ID3".as_slice(), &[0x11; 61]].concat());
+    }
+    let url = Url::parse(&server.url(&format!("/{segments}/master.m3u8"))).unwrap();
+    let params = HlsParams::new(HttpClient::new().unwrap(), cache.clone()).variant(VariantChoice::Highest);
+    let stream = HlsSource::new(url.clone(), params).open(&StreamParams::default());
+    let messages = block_on(stream.unwrap().try_fold(0, |messages, _| Ok(messages + 1)));
+    assert!(messages.unwrap() >= 2 * segments);
+    url
+}
+
+/// Milliseconds to the first byte.
+fn first_byte(url: &Url, cache: &AssetCache) -> f64 {
+    let client = HttpClient::new().unwrap();
+    let begin = Instant::now();
+    let params = HlsParams::new(client, cache.clone());
+    let mut source = HlsSource::new(url.clone(), params);
+    let mut stream = source.open(&StreamParams::default().offline_mode(true)).unwrap();
+    block_on(async {
+        loop {
+            if let Message::Data(_) = stream.next().await.unwrap().unwrap() {
+                return begin.elapsed().as_secs_f64() * 1000.0;
+            }
+        }
+    })
+}
+
+fn median(figures: &mut [f64]) -> f64 {
+    figures.sort_by(f64::total_cmp);
+    figures[figures.len() / 2]
+}
+
+fn main() {
+    let server = Server::empty().unwrap();
+    let root = tempfile::tempdir().unwrap();
+    let cache = block_on(AssetCache::builder(root.path()).max_bytes(1 << 30).open()).unwrap();
+    let urls = TRACKS.map(|(segments, _)| keep(&server, &cache, segments));
+    // Offline for certain.
+    server.stop();
+    let mut figures = TRACKS.map(|_| Vec::new());
+    for _ in 0..ROUNDS {
+        for (url, figures) in urls.iter().zip(&mut figures) {
+            figures.push(first_byte(url, &cache));
+        }
+    }
+    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    println!(
+        "offline, open to first byte, median of {ROUNDS}, load {}",
+        load.trim()
+    );
+    println!("{:>9} {:>9}", "segments", "ms");
+    let medians = figures.each_mut().map(|figures| median(figures));
+    for ((segments, _), median) in TRACKS.iter().zip(medians) {
+        println!("{segments:>9} {median:>9.2}");
+    }
+    for ((segments, more), figure) in TRACKS.iter().zip(medians).skip(1) {
+        let limit = medians[0] + more;
+        let verdict = if figure <= limit { "ok" } else { "short" };
+        println!("bar hls.offline_first_byte_{segments} figure={figure:.2} limit={limit:.2} {verdict}");
+    }
+}

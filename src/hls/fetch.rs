@@ -143,7 +143,7 @@ impl Fetcher {
         };
         let local = match &self.text {
             Some(text) if parent.is_none() => Some(text.clone()),
-            _ => local::read(self, &resource, url, self.params.max_playlist_bytes).await?,
+            _ => local::read(&resource, url, self.params.max_playlist_bytes).await?,
         };
         if let Some(body) = local {
             // A `data:` URI is no base (RFC 3986, 5.1): that of the playlist it stands in is taken.
@@ -268,7 +268,7 @@ impl Fetcher {
         }
         let resource = Resource::new(ResourceKind::Key, &reference.locator.url);
         let url = &reference.locator.url;
-        let key = if let Some(bytes) = local::read(self, &resource, url, self.params.max_key_bytes).await? {
+        let key = if let Some(bytes) = local::read(&resource, url, self.params.max_key_bytes).await? {
             self.process_key(&resource, url, bytes)?.0
         } else {
             let entry = self.read_entry(context, &resource, &reference.path).await?;

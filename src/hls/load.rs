@@ -263,7 +263,7 @@ pub(super) async fn is_whole(fetcher: &Fetcher, track: &Track) -> bool {
             return false;
         }
         // Of what is local nothing is kept, and nothing is missing.
-        if local::is_local(fetcher, &media.locator.url) {
+        if local::is_local(&media.locator.url) {
             continue;
         }
         let contains = cache.contains(&fetcher.asset, &media.path).await;

@@ -1,7 +1,7 @@
 //! Resources that are neither fetched nor kept: bytes that stand in a playlist, and local files.
 //!
-//! The rule: **a playlist of the network leads to no local file.** Files are read for a source whose own URL names one, and
-//! for no other. Else a server could have an app play what it finds on the user's disk.
+//! That a playlist of the network leads to no local file is checked where its URLs are resolved
+//! ([`References`](super::playlist::References)).
 
 use std::{
     fs::{self, File},
@@ -12,7 +12,7 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 
-use super::{HlsError, Resource, data_uri, fetch::Fetcher, playlist::Locator};
+use super::{HlsError, Resource, data_uri, playlist::Locator};
 use crate::{net::Url, rt};
 
 /// Bytes read from a file at once.
@@ -31,12 +31,8 @@ enum Input {
 }
 
 /// Whether a resource is local.
-pub(super) fn is_local(fetcher: &Fetcher, url: &Url) -> bool {
-    data_uri::is_inline(url) || is_file(fetcher, url)
-}
-
-fn is_file(fetcher: &Fetcher, url: &Url) -> bool {
-    url.scheme() == "file" && fetcher.url.scheme() == "file"
+pub(super) fn is_local(url: &Url) -> bool {
+    data_uri::is_inline(url) || url.scheme() == "file"
 }
 
 impl LocalReader {
@@ -46,7 +42,6 @@ impl LocalReader {
     ///
     /// `DataUri`, `LocalFile`.
     pub(super) async fn open(
-        fetcher: &Fetcher,
         resource: &Resource,
         locator: &Locator,
         limit: usize,
@@ -61,7 +56,7 @@ impl LocalReader {
             let input = Input::Inline(bytes);
             return Ok(Some(Self { input, left }));
         }
-        if !is_file(fetcher, url) {
+        if !is_local(url) {
             return Ok(None);
         }
         let (path, range) = (url.to_file_path(), locator.range.clone());
@@ -116,17 +111,12 @@ impl LocalReader {
 /// # Errors
 ///
 /// `DataUri`, `LocalFile`.
-pub(super) async fn read(
-    fetcher: &Fetcher,
-    resource: &Resource,
-    url: &Url,
-    limit: usize,
-) -> Result<Option<Bytes>, HlsError> {
+pub(super) async fn read(resource: &Resource, url: &Url, limit: usize) -> Result<Option<Bytes>, HlsError> {
     let locator = Locator {
         url: url.clone(),
         range: None,
     };
-    let Some(mut reader) = LocalReader::open(fetcher, resource, &locator, limit).await? else {
+    let Some(mut reader) = LocalReader::open(resource, &locator, limit).await? else {
         return Ok(None);
     };
     if reader.left() > limit as u64 {

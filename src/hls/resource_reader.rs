@@ -102,7 +102,7 @@ impl ResourceReader {
         let range = media.locator.range.as_ref();
         let expected = range.map(|range| range.end - range.start);
         let limit = fetcher.params.max_playlist_bytes;
-        if let Some(reader) = LocalReader::open(fetcher, &resource, &media.locator, limit).await? {
+        if let Some(reader) = LocalReader::open(&resource, &media.locator, limit).await? {
             let expected = expected.or(Some(reader.left()));
             return Ok(Self::new(media, resource, Input::Local(reader), expected));
         }

@@ -1,7 +1,7 @@
 //! Fault W33, H18: `data:` URIs of keys, sections, segments and playlists, and playlists that the app brings itself.
 
 use futures_lite::future;
-use kithara::hls::{Access, HlsError, HlsParams, HlsSource, PlaylistError, VariantChoice};
+use kithara::hls::{Access, EntryNames, HlsError, HlsParams, HlsSource, PlaylistError, VariantChoice};
 use kithara_test_support::Server;
 
 use crate::rig::{Cache, KEY, Tape, drain, encrypt, files, files_below, offline, online, open_at, play, url};
@@ -97,6 +97,22 @@ fn what_cannot_be_decoded_is_an_error_without_its_bytes() {
             "{}",
             tape.failed()
         );
+    }
+}
+
+/// H10: the app's rule for names is for what is kept. It is shown no key, and mixes up no two URIs.
+#[test]
+fn names_of_entries_do_not_concern_data_uris() {
+    let list = "#EXTM3U\n#EXTINF:6,\ndata:,a?1\n#EXTINF:6,\ndata:,a?2\n#EXT-X-ENDLIST\n";
+    let shown = |url: &kithara::net::Url| {
+        assert_ne!(url.scheme(), "data");
+        url.path().to_owned()
+    };
+    for names in [EntryNames::without_query(), EntryNames::from_fn(shown)] {
+        let params = HlsParams::with_access(Access::default()).entry_names(names);
+        let mut source = HlsSource::from_playlist(list, url("http://h/list.m3u8"), params);
+        let tape = future::block_on(drain(open_at(&mut source, 0, &offline())));
+        assert_eq!(played(tape), ("a?1a?2".into(), 0));
     }
 }
 

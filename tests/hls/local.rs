@@ -176,6 +176,16 @@ fn local_failures_are_typed() {
         "{}",
         tape.failed()
     );
+    // A device has no length, and a pipe may never have a byte: neither is opened.
+    #[cfg(unix)]
+    {
+        let tape = play("file:///dev/null", nothing(), online());
+        assert!(
+            matches!(tape.failed(), HlsError::LocalFile { .. }),
+            "{}",
+            tape.failed()
+        );
+    }
     // A client does not know the scheme: what is local never reaches it.
     let client = builder().build().unwrap();
     let sent = future::block_on(client.send(kithara::net::Request::get(url(&file_url(&list)))));

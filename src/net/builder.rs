@@ -63,8 +63,10 @@ impl Default for HttpClientBuilder {
                 queue: Duration::from_secs(30),
                 connect: Duration::from_secs(10),
                 head: Duration::from_secs(15),
+                // Twice the round trip of a poor mobile link. A server that needs longer costs one more request, once.
                 kept_head: Duration::from_secs(2),
                 idle: Duration::from_secs(15),
+                // 2 kbit/s, below what codecs of sound need: such a body is not slow, it is dead.
                 least_speed: LeastSpeed {
                     bytes_per_second: 256,
                     over: Duration::from_secs(30),
@@ -73,6 +75,7 @@ impl Default for HttpClientBuilder {
             retry: RetryPolicy::default(),
             max_redirects: 10,
             insecure_redirects: false,
+            // About a second of a poor mobile link. More is not worth it: the caller reads the whole from its start instead.
             max_skip: 256 * 1024,
         };
         Self {
@@ -85,6 +88,7 @@ impl Default for HttpClientBuilder {
             user_agent: concat!("kithara/", env!("CARGO_PKG_VERSION")).to_owned(),
             invalid_header: None,
             client_wide_credential: None,
+            // As browsers have it; servers commonly count on that.
             max_connections_per_host: 6,
         }
     }

@@ -77,6 +77,7 @@ impl<S: AsyncRead + Unpin> BulkReader<S> {
                     self.failure = Some(error);
                     break;
                 }
+                // The socket has the waker. If bytes came before, they go out and the next poll registers anew.
                 Poll::Pending => break,
             }
         }
@@ -92,6 +93,8 @@ impl<S: AsyncRead + Unpin> BulkReader<S> {
     }
 
     fn give_out(&mut self, buffer: Box<[u8]>, filled: usize) -> Bytes {
+        // A buffer that was filled at once says that the link is faster than the consumer: longer reads cost fewer calls. A
+        // slow link keeps its short ones, so that no byte waits for others.
         if filled == self.chunk_len {
             self.chunk_len = MAX_CHUNK.min(2 * self.chunk_len);
         }

@@ -194,6 +194,8 @@ impl Check<'_> {
         let is_head = self.request.is_head();
         // A part for the whole: as if the whole had been asked for as a range.
         let asked = asked.unwrap_or(ByteRange::from_start(0));
+        // The part describes itself, and that decides, not the range asked for: servers cap parts, and caches send whole blocks.
+        // Only the first byte asked for has to be among them, or the stream would begin with a hole.
         let range = self.header(CONTENT_RANGE).and_then(ContentRange::parse);
         let Some(range) = range.filter(|range| range.holds(asked.start())) else {
             return self.mismatch();
@@ -253,6 +255,7 @@ impl Check<'_> {
         if if_range.is_some_and(|validator| !validator.confirmed_by(self.headers)) {
             return self.changed(Change::Whole);
         }
+        // The validator before the length: of another file, a length below the start says nothing of this one's end.
         match whole.end {
             Some(total) if start > total => self.not_satisfiable(start, Some(total)),
             // As a 416 at the end: nothing is to come, so nothing has to be skipped.

@@ -106,6 +106,7 @@ impl CookieJar {
         if !is_secure && cookies.iter().any(|known| known.secure && is_same(known)) {
             return;
         }
+        // Those that have ended go first, so that they push out no other one below. Nothing else sweeps the jar.
         cookies.retain(|known| !known.is_expired(now) && !is_same(known));
         // A date that has passed is how a server takes a cookie back.
         if cookie.is_expired(now) {

@@ -325,6 +325,7 @@ impl NetError {
             | NetError::NoneFree { .. }
             | NetError::TooSlow { .. }
             | NetError::Truncated { .. } => true,
+            // The proxy is a host of its own: what it says of itself passes, what it says of the caller does not.
             NetError::Proxy { failure, .. } => failure.is_transient(),
             // A server that speaks something else will do so again.
             NetError::Interrupted { source, .. } | NetError::NoResponse { source, .. } => {
@@ -358,6 +359,8 @@ impl NetError {
 
     /// Whether the server has the file, and not for this request: status 401, 402, 403, 407 or 451.
     pub fn is_forbidden(&self) -> bool {
+        // 407 from a server: it stands behind a proxy that it has not been told of. One of a proxy that the client knows is
+        // `Proxy`, as no server has been asked.
         matches!(self.status(), Some(401 | 402 | 403 | 407 | 451))
     }
 

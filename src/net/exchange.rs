@@ -108,6 +108,7 @@ impl Exchanger {
     /// `request` is the one that succeeded afterwards: the app may have renewed it.
     pub(super) async fn send(&self, request: &mut Request) -> Result<Exchange, NetError> {
         let mut failures = 0;
+        // Once for all tries: an app that renews what is refused again and again would be asked for ever.
         let mut may_renew = true;
         loop {
             let error = match self.attempt_renewing(request, &mut may_renew).await {

@@ -103,6 +103,7 @@ impl<'a> Outgoing<'a> {
     /// that the client sets itself (`Host`, `Range`, `If-Range`, `Accept-Encoding`), the request fails with
     /// [`NetError::InvalidHeader`].
     pub fn header(&mut self, name: &str, value: &str) {
+        // Kept for `finish`: the hook is the app's code in the middle of a request, and has no way to return an error.
         let is_protocol = PROTOCOL.iter().any(|own| own.eq_ignore_ascii_case(name));
         if is_protocol || insert_header(self.headers, name, value).is_err() {
             self.invalid.get_or_insert(name.to_owned());

@@ -170,6 +170,8 @@ impl Pool {
 
     /// The connection that was given back last. The server may have closed it since: only the next request finds out.
     fn take(&self, peer: &Peer) -> Option<Connection> {
+        // The last one in: it is the least likely to have been closed by the server, and the others grow old and are swept,
+        // so that a burst of requests leaves no crowd of connections.
         let (connection, since) = self.lock().known.get_mut(peer)?.idle.pop()?;
         // Too old: then the others are older still, and the next sweep closes them.
         (since.elapsed() < MAX_IDLE).then_some(connection)
@@ -247,6 +249,7 @@ impl Peers {
 async fn sweep(pool: Weak<Pool>) {
     loop {
         rt::sleep(MAX_IDLE).await;
+        // Weak over the sleep: a client that was dropped must not live for another sweep, with its sockets.
         let Some(pool) = pool.upgrade() else { return };
         let mut peers = pool.lock();
         let expired = peers.take_expired();

@@ -130,6 +130,7 @@ impl Proxies {
 
     /// What the environment says. `variable` reads it.
     pub(super) fn from_variables(variable: impl Fn(&str) -> Option<String>) -> Self {
+        // Lower case first, as curl has it: where both are set, the upper one is often a leftover of the system's.
         let either = |lower: &str, upper: &str| {
             let value = variable(lower).or_else(|| variable(upper));
             value.filter(|value| !value.trim().is_empty())
@@ -221,6 +222,7 @@ impl Exception {
         if let Some(host) = Pattern::parse(word) {
             return Some(Self { host, port: None });
         }
+        // Only now: an address of IPv6 has colons of its own, and was read as a whole above.
         let (host, port) = word.rsplit_once(':')?;
         Some(Self {
             host: Pattern::parse(host)?,

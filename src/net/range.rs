@@ -98,6 +98,7 @@ impl ContentRange {
         let (range, total) = after_unit(value)?.split_once('/')?;
         let (first, last) = range.split_once('-')?;
         let start = digits(first)?;
+        // Checked: the last position that the wire can name has no position behind it.
         let end = digits(last)?.checked_add(1)?;
         let total = match total.trim() {
             "*" => None,
@@ -120,12 +121,14 @@ pub(super) fn parse_unsatisfied(value: &str) -> Option<u64> {
 }
 
 fn after_unit(value: &str) -> Option<&str> {
+    // The unit is compared: a server may count in something else, and its numbers would pass for bytes.
     let (unit, rest) = value.trim().split_once(' ')?;
     unit.eq_ignore_ascii_case("bytes").then(|| rest.trim())
 }
 
 /// A plain decimal number. `parse` alone would take a sign.
 fn digits(text: &str) -> Option<u64> {
+    // Digits alone: `parse` takes a sign as well, and `+5` is no position.
     let text = text.trim();
     text.bytes()
         .all(|b| b.is_ascii_digit())

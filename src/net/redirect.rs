@@ -16,6 +16,8 @@ pub(super) fn target(
     headers: &HeaderMap,
     insecure: bool,
 ) -> Result<Option<Url>, NetError> {
+    // Not 300, which offers a choice, and not 304 to 306. All that are followed are the same here: only GET and HEAD are sent,
+    // so there is no method to change.
     if !matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308) {
         return Ok(None);
     }

@@ -247,6 +247,7 @@ impl Request {
         let mut headers = HeaderMap::with_capacity(8);
         headers.insert(header::HOST, host);
         headers.insert(header::USER_AGENT, user_agent.clone());
+        // Some servers answer 406 to a request without it.
         headers.insert(header::ACCEPT, HeaderValue::from_static("*/*"));
         // Before the caller's headers: an Authorization header given on purpose replaces the URL's credentials.
         // Those of the first URL hold for its whole origin: a redirect that writes it out has none of its own.

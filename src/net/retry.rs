@@ -78,12 +78,14 @@ impl RetryPolicy {
 
     /// How long to wait after `failures` failures in a row, never less than the server asked for. `None` to give up.
     pub(super) fn delay(&self, failures: u32, retry_after: Option<Duration>) -> Option<Duration> {
+        // A server that asks for a longer wait than the app allows is not asked early: it would refuse again, and may count it.
         if failures >= self.max_attempts || retry_after.is_some_and(|asked| asked > self.max_delay) {
             return None;
         }
         let doubled = self
             .base_delay
             .saturating_mul(1_u32.checked_shl(failures.saturating_sub(1)).unwrap_or(u32::MAX));
+        // What the server asks for is a least wait, so the random share is not taken from it.
         let wait = doubled.min(self.max_delay).mul_f64(1.0 - self.jitter * chance());
         Some(wait.max(retry_after.unwrap_or_default()))
     }
@@ -100,6 +102,7 @@ fn chance() -> f64 {
 /// The wait that a `Retry-After` header asks for, given in seconds or as a date.
 pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    // Seconds first: no date is a number alone.
     if let Ok(seconds) = text.parse() {
         return Some(Duration::from_secs(seconds));
     }

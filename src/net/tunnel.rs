@@ -37,6 +37,7 @@ async fn connect(proxy: &Proxy, peer: &Peer, tcp: &mut Tcp) -> Result<(), ProxyF
     while !head.ends_with(b"\r\n\r\n") && !head.ends_with(b"\n\n") {
         let mut byte = [0];
         tcp.read_exact(&mut byte).await?;
+        // Byte by byte: one read too much would take the beginning of the peer's TLS handshake, which cannot be put back.
         head.extend(byte);
         if head.len() > MAX_HEAD {
             return Err(ProxyFailure::Protocol);
@@ -62,6 +63,7 @@ async fn socks5(proxy: &Proxy, peer: &Peer, tcp: &mut Tcp) -> Result<(), ProxyFa
     };
     tcp.write_all(methods).await?;
     match (read::<2>(tcp).await?, credentials) {
+        // A proxy may take no credentials although the client has some: it chooses (RFC 1928, section 3).
         ([VERSION, 0], _) => {}
         ([VERSION, 2], Some(credentials)) => {
             tcp.write_all(&credentials).await?;
@@ -84,6 +86,8 @@ async fn socks5(proxy: &Proxy, peer: &Peer, tcp: &mut Tcp) -> Result<(), ProxyFa
             request.push(4);
             request.extend(address.octets());
         }
+        // The name goes out as it is, and the proxy resolves it: where there is a proxy, names may not resolve here, and asking
+        // for them would show the network where the user goes.
         Host::Domain(name) => {
             request.push(3);
             request.push(u8::try_from(name.len()).map_err(|_| ProxyFailure::Protocol)?);

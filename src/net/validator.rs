@@ -44,6 +44,7 @@ impl Validator {
 
     /// Whether a response with these headers names another validator. Silence is no contradiction.
     pub(crate) fn contradicted_by(&self, headers: &HeaderMap) -> bool {
+        // Byte for byte: an entity tag is opaque, and two that are written differently are two (RFC 9110, section 8.8.3.2).
         headers
             .get(self.header())
             .is_some_and(|value| value.as_bytes() != self.0.as_bytes())
@@ -103,6 +104,8 @@ impl SentValidators {
     /// differ in what they send.
     pub(crate) fn contradicted_by(&self, other: &Self) -> bool {
         let differ = |a: &Option<_>, b: &Option<_>| a.is_some() && b.is_some() && a != b;
+        // Two tags decide alone. A server that renews one and leaves the date has replaced a file within a second, or from a
+        // backup.
         if differ(&self.etag, &other.etag) {
             return true;
         }

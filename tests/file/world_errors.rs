@@ -25,8 +25,11 @@ fn answers(stage: &Stage, rule: Rule) {
     stage.server.rule("/a.bin", rule);
 }
 
+/// Whether an error is the one that the row ends with.
+type IsRight = fn(&FileError) -> bool;
+
 /// Faults W1–W3, W13, W18, W40, W42, W53, W60, W62, W64, W69.
-const ROWS: [(Row, fn(&FileError) -> bool); 19] = [
+const ROWS: [(Row, IsRight); 19] = [
     (
         secret("W1: a login page", |stage| {
             answers(stage, Rule::new().answer(200, "<!DOCTYPE html><html></html>"));
@@ -51,7 +54,7 @@ const ROWS: [(Row, fn(&FileError) -> bool); 19] = [
     ),
     (
         secret("W2: an empty body", |stage| {
-            answers(stage, Rule::new().answer(200, ""))
+            answers(stage, Rule::new().answer(200, ""));
         }),
         |error| error.not_media().is_some(),
     ),

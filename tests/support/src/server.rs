@@ -249,11 +249,16 @@ impl Server {
     /// If it is not away after ten seconds.
     pub fn outage(&self, time: Duration) {
         self.shared.lock().outage = Outage::Asked(time);
-        // The listener blocks in accept; a connection wakes it.
-        _ = TcpStream::connect_timeout(&self.addr, Duration::from_secs(1));
-        self.shared.expect("the outage to begin", |state| {
-            !matches!(state.outage, Outage::Asked(_))
-        });
+        let has_begun = |state: &State| !matches!(state.outage, Outage::Asked(_));
+        // The listener blocks in accept; a connection wakes it. More than one: in the outage before this one it is refused,
+        // and the listener that comes back then would not be woken.
+        for _ in 0..100 {
+            _ = TcpStream::connect_timeout(&self.addr, Duration::from_secs(1));
+            if self.shared.wait_for(Duration::from_millis(50), has_begun).is_ok() {
+                return;
+            }
+        }
+        self.shared.expect("the outage to begin", has_begun);
     }
 
     /// Closes the listener and all connections and waits for their threads. The log remains; a second call does nothing.

@@ -131,11 +131,11 @@ fn copied(track: &Path) -> Vec<Duration> {
         thread::spawn(move || {
             for _ in 0..PULLS {
                 let block = decoder.next_block().unwrap().unwrap();
-                shared
-                    .0
-                    .lock()
-                    .unwrap()
-                    .copy_from_slice(&block.samples()[..BLOCK]);
+                let mut written = shared.0.lock().unwrap();
+                for (to, from) in written.iter_mut().zip(block.samples().iter().cycle()) {
+                    *to = *from;
+                }
+                drop(written);
                 shared.1.store(true, Ordering::Release);
                 // Until that one is copied.
                 while shared.1.load(Ordering::Acquire) {

@@ -115,7 +115,7 @@ fn p2_each_kind_of_file_can_be_sought_in() {
         };
         let file = media().join("table").join(&name);
         let all = rest(&mut open(&file, &DecodeParams::new()));
-        sought(&name, &mut open(&file, &DecodeParams::new()), &all, seeks(4), how);
+        sought(&name, &mut open(&file, &DecodeParams::new()), &all, seeks(8), how);
     }
 }
 

@@ -167,6 +167,7 @@ impl PacketDecoder for SymphoniaDecoder {
         }
         let duration = Duration::new(u64::from(packet.frames));
         let packet = PacketRef::new(0, Timestamp::new(packet.pts), duration, &packet.data);
+        // Decoded in place: the packet's bytes are a slice of what was read.
         let error = match self.inner.decode_ref(&packet) {
             Ok(buffer) => {
                 (self.spec, self.refused) = (spec(buffer.spec()), None);
@@ -196,8 +197,9 @@ impl PacketDecoder for SymphoniaDecoder {
 
     fn pre_roll(&self) -> u32 {
         match self.codec {
-            // The bit reservoir reaches back ten frames and more.
-            Codec::Mp3 => self.spec.sample_rate / 4,
+            // The bit reservoir reaches back ten frames and more, each of 576 frames of PCM at the lower rates: at 8 kHz
+            // these last three times as long as at 24 kHz.
+            Codec::Mp3 => (self.spec.sample_rate / 4).max(12 * 576),
             // The overlap of one window; twice that, as a packet may have 960 or 1 024 frames.
             Codec::AacLc => 2048,
             // The overlap of the longest window.

@@ -71,6 +71,7 @@ impl Decoder {
             // The flag is that of the same request: left standing, it would end one more call.
             self.interrupter.answered();
         }
+        // Marks are placed where the converter stands: what it holds back belongs before them.
         match step? {
             Step::Event(DecodeEvent::FormatChanged(format)) => {
                 track.format = format.clone();

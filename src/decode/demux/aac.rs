@@ -104,7 +104,10 @@ fn config(bytes: &[u8]) -> Option<Config> {
 
 /// Whether AAC that says to be Low Complexity may be more: nothing says that there is no band replication.
 pub(crate) fn may_hide_sbr(params: &CodecParams) -> bool {
-    params.codec == Codec::AacLc && config(&params.extra_data).is_some_and(|config| !config.explicit)
+    // It doubles the rate, and never beyond 48 kHz in practice. To look for it elsewhere would hold the first frame back.
+    params.codec == Codec::AacLc
+        && params.sample_rate <= 24_000
+        && config(&params.extra_data).is_some_and(|config| !config.explicit)
 }
 
 /// The same AAC with band replication, which doubles its rate. The new config announces it.
@@ -271,8 +274,11 @@ mod tests {
                 ),
                 (Codec::AacLc, 44_100, 2, 1024)
             );
-            assert_eq!(may_hide_sbr(&params), bytes.len() == 2);
+            assert!(!may_hide_sbr(&params), "it would double the rate to 88.2 kHz");
         }
+        // Core 22.05 kHz, stereo.
+        assert!(may_hide_sbr(&of(&[0x13, 0x90]).unwrap()));
+        assert!(!may_hide_sbr(&of(&[0x13, 0x90, 0x56, 0xe5, 0x00]).unwrap()));
         let half = with_sbr(&of(&[0x13, 0x90]).unwrap());
         let told = super::params(&half.extra_data).unwrap();
         assert_eq!(

@@ -152,6 +152,7 @@ pub(crate) fn edit(list: &[u8]) -> Option<(i64, u64)> {
         };
         fields.bytes(4)?;
         // -1 is an empty edit: a delay before the track, which is not ours to play.
+        // Two edits are two pieces of the track: to play the first alone, or both as one, would be wrong either way.
         if start >= 0 && edit.replace((start, duration)).is_some() {
             return None;
         }

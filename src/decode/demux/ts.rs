@@ -280,6 +280,7 @@ impl Sound {
             if self.kind == Kind::Mpeg && frames::is_info(&frame.data) {
                 continue;
             }
+            // Another programme's sound, or another rate: the demuxer tells a new track with the packet that begins it.
             if self.header.is_none_or(|header| !header.agrees(&frame.header)) {
                 self.place(None);
                 self.track = Some(track(frame.header)?);
@@ -419,6 +420,7 @@ impl TransportStream {
             return Ok(());
         }
         match &mut self.sound {
+            // Before the map has come nothing is kept: a segment begins with its tables (RFC 8216, 3.2).
             Some(sound) if sound.pid == packet.pid => sound.push(packet)?,
             _ if tables.map.is_some_and(|map| map.id3 == Some(packet.pid)) => self.tag(packet),
             _ => {}

@@ -206,6 +206,7 @@ impl FileTrack {
             self.lose(end - self.next);
             return Ok(None);
         }
+        // The first packet may say more than the header: HE-AAC, or another number of channels.
         let changed = self.decoder.spec();
         if changed != self.format.spec {
             self.format.spec = changed;
@@ -257,6 +258,7 @@ impl PcmSource for FileTrack {
             self.find_next()?;
         }
         let step = self.step(block);
+        // Symphonia's readers lose what they had read of a packet.
         if matches!(step, Err(DecodeError::Interrupted)) && !self.reader.resumes() {
             self.lost = true;
         }
@@ -271,6 +273,7 @@ impl PcmSource for FileTrack {
         if !self.is_seekable() {
             return Err(DecodeError::SeekUnsupported);
         }
+        // Before anything is changed: if that is interrupted, the place that is heard stays.
         let link = self.reader.link_at(time)?;
         self.silence = 0;
         self.waiting.clear();

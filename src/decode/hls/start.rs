@@ -22,12 +22,12 @@ impl HlsPcm {
         let (Some(first), Some(told)) = (packets.first(), told) else {
             return Ok(());
         };
-        let sbr = packets
-            .iter()
-            .filter(|packet| demux::ends_with_sbr(&packet.data))
-            .count();
         // One packet may look like it by accident. Of a stream that has it all do, but for those around a damage.
-        let params = if demux::may_hide_sbr(&told.codec) && sbr * 4 >= packets.len() * 3 {
+        let has_sbr = demux::may_hide_sbr(&told.codec) && {
+            let with = packets.iter().filter(|packet| demux::ends_with_sbr(&packet.data));
+            with.count() * 4 >= packets.len() * 3
+        };
+        let params = if has_sbr {
             demux::with_sbr(&told.codec)
         } else {
             told.codec.clone()

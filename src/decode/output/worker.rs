@@ -119,6 +119,7 @@ impl<S: Sink> Worker<S> {
 
     /// Decodes a block, or moves on what there is of one.
     pub(super) fn step(&mut self) -> Next {
+        // Whenever it looks, as a pull tells nothing: tracks that are over hold their files and connections.
         while self
             .begins
             .front()
@@ -279,6 +280,7 @@ impl<S: Sink> Worker<S> {
         }
         // The decoder is ahead of the ring: it goes back to the track that is heard.
         self.decoder.return_tracks(self.begins.len());
+        // A source may be slow to be sought in, and another command may come meanwhile.
         let gone = loop {
             match go(&mut self.decoder) {
                 // The interrupt that brought this command may end a wait of its own.

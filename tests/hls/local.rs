@@ -8,7 +8,7 @@ use kithara::hls::{Access, HlsControl, HlsError, HlsParams, HlsSource, Origin, P
 use kithara::net::{NetError, Url};
 use kithara_test_support::{Server, media};
 
-use crate::rig::{Cache, KEY, builder, drain, encrypt, offline, online, open_at, play, url};
+use crate::rig::{Cache, KEY, builder, drain, encrypt, files, offline, online, open_at, play, url};
 
 fn file_url(path: &Path) -> String {
     Url::from_file_path(path).unwrap().into()
@@ -83,8 +83,7 @@ fn a_local_playlist_may_name_remote_media() {
         );
     }
     // The key and the remote segment.
-    let assets = future::block_on(cache.cache.assets()).unwrap();
-    assert_eq!(assets.iter().map(|asset| asset.files).sum::<u64>(), 2);
+    assert_eq!(files(&cache), 2);
     // The same playlist as a text of the app's.
     let text = fs::read_to_string(dir.path().join("media.m3u8")).unwrap();
     let mut source = HlsSource::from_playlist(text, url(&file_url(&master)), cache.word_params());

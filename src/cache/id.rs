@@ -142,13 +142,11 @@ impl AssetId {
 
 /// Lower-case hexadecimal digits of `bytes`.
 pub(crate) fn hex(bytes: &[u8]) -> String {
+    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    // A digit is one byte of UTF-8, so that the length is known: a playlist of a day has 20 000 names.
+    let digit = |nibble: u8| char::from(nibble + if nibble < 10 { b'0' } else { b'a' - 10 });
     let mut text = String::with_capacity(bytes.len() * 2);
-    for byte in bytes {
-        for nibble in [byte >> 4, byte & 15] {
-            let zero = if nibble < 10 { b'0' } else { b'a' - 10 };
-            text.push(char::from(zero + nibble));
-        }
-    }
+    text.extend(digits.map(digit));
     text
 }
 

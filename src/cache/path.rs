@@ -89,6 +89,10 @@ impl CachePath {
     }
 
     fn of_url(url: &Url, range: &str) -> Self {
+        // As most are: nothing is left out, and nothing is copied.
+        if url.fragment().is_none() && url.username().is_empty() && url.password().is_none() {
+            return Self::hashed(url.as_str(), range, url.path());
+        }
         let mut whole = url.clone();
         whole.set_fragment(None);
         // Whoever asks: the entry is the same. Only URLs that cannot have credentials refuse this.
@@ -104,8 +108,8 @@ impl CachePath {
         hasher.update(range);
         hasher.update([0]);
         hasher.update(identity);
-        let mut text = hex(&hasher.finalize());
-        text.truncate(URL_HASH_DIGITS);
+        let digest = hasher.finalize();
+        let mut text = hex(digest.get(..URL_HASH_DIGITS / 2).unwrap_or_default());
         let file = readable.rsplit('/').next().unwrap_or_default();
         let tail: String = file
             .chars()

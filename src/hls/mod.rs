@@ -4,13 +4,15 @@
 //! are read, keys applied and gaps told. An end without the last byte is an error.
 //!
 //! ```text
-//!  HlsSource ─ open ─▶ player
+//!  HlsSource ─ open ─▶ player ─ announcer ─▶ messages
 //!    ├─ track              section, segment, gap, …
 //!    │   └─ load           playlists read, Variant Stream chosen
 //!    │       └─ playlist/  lines and tags, resolved
 //!    ├─ part_reader        the part being read, and the one ahead
 //!    │   ├─ resource_reader  cache, or network and into the cache
 //!    │   └─ crypt          AES-128-CBC, as the chunks come
+//!    ├─ timeline           the next part, wait, or end
+//!    ├─ editions           whether the server has the same track still
 //!    ├─ fetch              playlists and keys, whole
 //!    ├─ local              what needs no fetching: files, and what stands in a playlist (data_uri)
 //!    └─ pending_commits    cache writes beside the stream
@@ -23,6 +25,7 @@
 //! - playlists that parsed, each with the URL that it came from,
 //! - keys, as the key processor made them,
 //! - initialization sections and segments as the server sent them. Encrypted ones stay encrypted.
+//! - what tells one edition of the track from another, and which Variant Streams are whole: some hundred bytes.
 //!
 //! A failing cache never stops playback. The bytes pass through, and one [`HlsControl::CacheBypassed`] says why. The stream
 //! does not wait for the disk but at its end: when it has ended, all that was fetched whole is kept.

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::{HlsError, Resource, ResourceKind, data_uri, edition::EditionId, playlist::Locator};
-use crate::{cache::CachePath, media::EntryNames};
+use crate::{cache::CachePath, media::EntryNames, net::Url};
 
 /// The entries of all resources that a track's playlists name.
 ///
@@ -52,6 +52,12 @@ impl<'a> ResourceNames<'a> {
             ResourceKind::Key => Use::Key,
             ResourceKind::InitializationSection | ResourceKind::Segment { .. } => Use::Media,
         };
+        // Under whole URLs, the default, different URLs never have one name: there is nothing to check, and nothing to
+        // remember. A day of segments is laid out before the first byte is given out.
+        if self.names.is_whole_url() {
+            let entry = self.names.entry(&locator.url, locator.range.clone());
+            return Ok(self.in_edition(entry, &locator.url));
+        }
         // A fragment is never sent, so two URLs that differ in it are one resource.
         let mut locator = locator.clone();
         locator.url.set_fragment(None);
@@ -66,27 +72,29 @@ impl<'a> ResourceNames<'a> {
             self.known.insert(identity, entry.clone());
             return Ok(entry);
         }
-        let mut entry = self.names.entry(&locator.url, locator.range.clone());
-        if let Some(edition) = self.edition {
-            entry = edition.entry(&entry);
-        }
-        // Under whole URLs, the default, different URLs never have one name: there is nothing to check.
-        if !self.names.is_whole_url() {
-            let second = Resource::new(kind, &locator.url);
-            // By identity, not by URL: a key and a segment at one URL are two entries, since a key is kept processed.
-            if let Some(first) = self.taken.insert(entry.clone(), second.clone()) {
-                return Err(HlsError::SameName { first, second });
-            }
+        let entry = self.names.entry(&locator.url, locator.range.clone());
+        let entry = self.in_edition(entry, &locator.url);
+        let second = Resource::new(kind, &locator.url);
+        // By identity, not by URL: a key and a segment at one URL are two entries, since a key is kept processed.
+        if let Some(first) = self.taken.insert(entry.clone(), second.clone()) {
+            return Err(HlsError::SameName { first, second });
         }
         self.known.insert(identity, entry.clone());
         Ok(entry)
+    }
+
+    /// The name in this edition. What stands in a URL has no entry, and the same name in each.
+    fn in_edition(&self, entry: CachePath, url: &Url) -> CachePath {
+        match self.edition {
+            Some(edition) if !data_uri::is_inline(url) => edition.entry(&entry),
+            _ => entry,
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::net::Url;
 
     const SEGMENT: ResourceKind = ResourceKind::Segment { media_sequence: 1 };
 

@@ -35,10 +35,12 @@ use std::{future::poll_fn, pin::pin, sync::Arc, task::Poll, time::Duration};
 
 use bytes::Bytes;
 
+mod renewal;
+
 use super::{
-    HlsControl, HlsError, NewEdition, Resource, ResourceKind,
+    HlsControl, HlsError,
     announcer::Announcer,
-    editions::{self, Asking, Question, Renewed},
+    editions::{self, Asking},
     fetch_context::FetchContext,
     part_reader::{self, PartAhead, PartReader},
     pending_commits::PendingCommits,
@@ -159,17 +161,6 @@ impl Player {
         }
     }
 
-    /// The track was read to its end: what is whole by now is noted, and an edition that is takes the place of the old one.
-    async fn settle(&mut self) {
-        let track = self.timeline.as_ref().map(|timeline| timeline.track().clone());
-        // Only where each part has been read: else the cache would be asked for nothing.
-        let Some(track) = track.filter(|track| track.is_known_whole() && !self.context.is_offline) else {
-            return;
-        };
-        editions::settle(&self.state, &mut self.context, &track, false).await;
-        self.commits.append(std::mem::take(&mut self.context.commits));
-    }
-
     /// One step, while the pending commits are polled, and the question whether the playlists are current.
     async fn step_beside_commits(&mut self) -> Result<bool, HlsError> {
         // Out of `self`, which the step borrows whole. A dropped call loses them: only the drop of the stream does that, as
@@ -260,26 +251,6 @@ impl Player {
         Ok(())
     }
 
-    /// Takes what the server has by now.
-    fn take_renewed(&mut self, renewed: Renewed) {
-        let Some(timeline) = &mut self.timeline else {
-            return;
-        };
-        match renewed {
-            Renewed::Same(track) => timeline.renew(track),
-            Renewed::Other { track, is_old_kept } if is_old_kept || self.announcer.has_begun() => {
-                self.other = Some(track);
-            }
-            // Nothing of the old one was heard, and nothing of it is there to be heard.
-            Renewed::Other { track, .. } => {
-                self.state.change(&track);
-                let is_by_time = matches!(self.start, Start::Time(_));
-                timeline.change(track, !is_by_time);
-                self.announcer.position = 0;
-            }
-        }
-    }
-
     /// The number of the part after the one being read.
     fn following(&self) -> usize {
         self.timeline.as_ref().map_or(0, Timeline::following)
@@ -337,66 +308,6 @@ impl Player {
         Ok(())
     }
 
-    /// The cache lacks the next part: the other edition goes on, or the question whether there is one is awaited.
-    fn leave_copy(&mut self) -> Result<(), HlsError> {
-        let Some(timeline) = &mut self.timeline else {
-            return Ok(());
-        };
-        let Some(track) = self.other.take() else {
-            timeline.hold();
-            return Ok(());
-        };
-        if self.state.fetcher.params.new_edition == NewEdition::Refuse {
-            let resource = Resource::new(ResourceKind::Playlist, &self.state.fetcher.url);
-            return Err(HlsError::EditionChanged { resource });
-        }
-        self.state.change(&track);
-        // A byte position is one of the old edition, and what lies before it is of no use to find it in the new one.
-        let is_skipping = self.announcer.is_skipping();
-        timeline.change(track.clone(), is_skipping);
-        if is_skipping {
-            self.announcer.position = 0;
-        }
-        self.announcer.change_edition(track.part(timeline.playing()));
-        self.renewed_for = None;
-        self.ahead = None;
-        Ok(())
-    }
-
-    /// Loads the playlists again, because what they name was refused: its URL may have expired (fault W4). `Ok` means that
-    /// the stream goes on.
-    async fn load_again(
-        &mut self,
-        track: &Arc<Track>,
-        number: usize,
-        error: HlsError,
-    ) -> Result<(), HlsError> {
-        // Once for each part. What is refused under its new URL too is not to be had.
-        let is_first = self.renewed_for.replace(number) != Some(number);
-        if !error.is_refused() || self.context.is_offline || !is_first {
-            return Err(error);
-        }
-        log::info!("{error}: the playlists are loaded again");
-        // Another stream of the source may have done so.
-        let known = self.state.known_track();
-        if let Some(known) = known.filter(|known| !Arc::ptr_eq(known, track) && known.is_same_list(track)) {
-            self.take_renewed(Renewed::Same(known));
-            return Ok(());
-        }
-        let (renewed, begun) = editions::renew(self.state.clone(), track.clone(), Question::Playlists).await;
-        self.context.commits.append(begun);
-        match renewed {
-            Ok(renewed) => {
-                self.take_renewed(renewed);
-                Ok(())
-            }
-            Err(failure) => {
-                log::info!("{failure}: the playlists are not to be had either");
-                Err(error)
-            }
-        }
-    }
-
     /// Reads one chunk of the open part, or ends the part.
     async fn read(&mut self, track: &Arc<Track>) -> Result<(), HlsError> {
         // Out of `self` while it is read, so that a failure closes it.
@@ -427,22 +338,6 @@ impl Player {
             self.open_ahead(track);
         }
         self.open = Some(part);
-        Ok(())
-    }
-
-    /// Goes on with a part that was refused in its middle, under its new URL.
-    async fn read_on(&mut self, mut part: PartReader) -> Result<(), HlsError> {
-        // Another edition goes on at the start of this part: what of it was heard is heard again.
-        if self.other.is_some() {
-            return self.leave_copy();
-        }
-        let number = self.number();
-        let track = self.timeline.as_ref().map(Timeline::track);
-        let media = track.and_then(|track| track.part(number)?.media.clone());
-        if let Some(media) = media {
-            part.renew(&self.state.fetcher, &mut self.context, &media).await?;
-            self.open = Some(part);
-        }
         Ok(())
     }
 

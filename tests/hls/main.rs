@@ -26,7 +26,8 @@
 //! | W32 | `parser/lenient` |
 //! | W34 | `playlists` |
 //! | W35, W70 | `keys` |
-//! | W1–W3, W8 | `world` |
+//! | W1–W3 | `world` |
+//! | W8 | `world`; every segment of real media in `trees` |
 //! | W4, W5 | `copies` |
 #![cfg(feature = "hls")]
 #![allow(
@@ -68,5 +69,6 @@ mod playlists;
 mod rig;
 mod seeking;
 mod sessions;
+mod trees;
 mod unproven;
 mod world;

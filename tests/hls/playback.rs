@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 
 use crate::rig::{Cache, Tape, Track, media_requests, offline, online, play, url};
 
-fn sha256(bytes: &[u8]) -> String {
+pub(crate) fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().fold(String::new(), |mut hex, byte| {
         write!(hex, "{byte:02x}").unwrap();
         hex

@@ -12,8 +12,7 @@ use kithara_test_support::{Server, disk_bytes, expected, media};
 use crate::rig::{
     Cache, KEY, Track, builder, drain, files_below, offline, online, open_at, play, resource_files, url,
 };
-
-const TREES: [&str; 5] = ["plain", "encrypted", "byterange", "ts", "packed"];
+use crate::trees::{TREES, start_of};
 
 fn open(root: &Path, max_bytes: u64) -> AssetCache {
     future::block_on(AssetCache::builder(root).max_bytes(max_bytes).open()).unwrap()
@@ -21,15 +20,6 @@ fn open(root: &Path, max_bytes: u64) -> AssetCache {
 
 fn params(cache: &AssetCache) -> HlsParams {
     HlsParams::new(builder().build().unwrap(), cache.clone())
-}
-
-/// Where a tree begins, and how many bytes its first Variant Stream has.
-fn start_of(tree: &str, server: &Server) -> (String, usize) {
-    let tree = &expected()["trees"][tree];
-    let variant = &tree["variants"][0];
-    let path = tree["master"].as_str().or(variant["playlist"].as_str()).unwrap();
-    let bytes = variant["bytes"].as_u64().unwrap();
-    (server.url(&format!("/{path}")), usize::try_from(bytes).unwrap())
 }
 
 /// Reads at least `wanted` bytes and leaves in the middle.

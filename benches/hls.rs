@@ -1,4 +1,5 @@
-//! How long an HLS track takes to give its first byte, offline, from an open cache: a short one, a long one, and a day's.
+//! How long an HLS track takes to give its first byte, offline, from an open cache: a short one, a long one, and a day's
+//! (fault W37).
 //!
 //! `cargo bench --features hls --bench hls` prints a table, and one line a bar, `bar NAME figure=… limit=… ok|short`. The three
 //! tracks take turns in each round, so that they see the same machine; figures are medians, with the load beside them. Each

@@ -102,6 +102,62 @@ fn the_choice_of_a_variant_is_kept_online() {
     ));
 }
 
+/// W37: which Variant Stream is whole is noted when it was played, and not asked for segment by segment. The note is void once
+/// anything of the asset changes: what is missing is found, and what is whole is noted anew.
+#[test]
+fn w37_what_is_whole_is_noted_and_the_note_counts_while_nothing_changes() {
+    let server = tree();
+    let url = server.url("/master.m3u8");
+    let cache = Cache::new();
+    let asset = kithara::cache::AssetId::from_url(&crate::rig::url(&url));
+    let note = || {
+        let entries = futures_lite::future::block_on(cache.cache.entries(&asset)).unwrap();
+        let note = entries
+            .iter()
+            .find(|entry| entry.path.as_str().ends_with("-whole"));
+        let note = note.map(|note| futures_lite::future::block_on(cache.cache.get(&asset, &note.path)));
+        note.map(|note| String::from_utf8(note.unwrap().unwrap().to_vec()).unwrap())
+    };
+    let heard_offline = || {
+        let tape = play(&url, cache.word_params(), offline()).whole();
+        tape.story[0].clone()
+    };
+    play(
+        &url,
+        cache.word_params().variant(VariantChoice::Index(2)),
+        online(),
+    )
+    .whole();
+    assert_eq!(note().unwrap().matches("list.m3u8").count(), 1);
+    assert_eq!(heard_offline(), "0 variant 2");
+    play(&url, cache.word_params(), online()).whole();
+    assert_eq!(heard_offline(), "0 variant 0");
+    // An entry more: the note counts no more, and is written anew when it is asked for.
+    let more = kithara::cache::CachePath::parse("cover.jpg").unwrap();
+    let put = cache
+        .cache
+        .put_atomic(&asset, &more, bytes::Bytes::from_static(b"cover"));
+    futures_lite::future::block_on(put).unwrap();
+    let before = note();
+    assert_eq!(heard_offline(), "0 variant 0");
+    assert_ne!(note(), before);
+    // One segment less.
+    let lost = kithara::cache::CachePath::from_url(&crate::rig::url(&server.url("/v0/1.ts")));
+    assert!(futures_lite::future::block_on(cache.cache.remove_entry(&asset, &lost)).unwrap());
+    assert_eq!(heard_offline(), "0 variant 2");
+    // Damaged, the note is none.
+    let entries = futures_lite::future::block_on(cache.cache.entries(&asset)).unwrap();
+    let path = entries
+        .iter()
+        .find(|entry| entry.path.as_str().ends_with("-whole"))
+        .unwrap();
+    let put = cache
+        .cache
+        .put_atomic(&asset, &path.path, bytes::Bytes::from_static(b"whole 1"));
+    futures_lite::future::block_on(put).unwrap();
+    assert_eq!(heard_offline(), "0 variant 2");
+}
+
 /// E11, E12: a Variant Stream that lacks a single segment is not taken for whole; the asked one is asked for by number.
 #[test]
 fn offline_takes_a_variant_that_is_whole() {

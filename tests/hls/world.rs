@@ -231,7 +231,7 @@ fn w8_a_broken_transfer_without_validator_is_begun_again() {
     }
 }
 
-/// W8: what comes again may be another file. Bytes of the two are not mixed.
+/// W8, H14: what comes again may be another file. Bytes of the two are not mixed.
 #[test]
 fn w8_what_comes_again_is_compared() {
     for (at, other) in [(20_000, 50_000), (20_000, 10_000), (49_999, 50_000), (1, 50_000)] {

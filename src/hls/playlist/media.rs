@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    BodyEnd,
+    body_end::BodyEnd,
     error::{LiveSnafu, MayBeCutSnafu, NoSegmentsSnafu, PlaylistError, malformed},
     key::{Encryption, KeyInForce, KeysInForce},
     lines::{Attributes, Line, Lines, tolerated},
@@ -100,7 +100,8 @@ impl MediaPlaylist {
             keys: KeysInForce::default(),
             map: None,
             next: Next::default(),
-            segments: Vec::new(),
+            // A playlist of a day is megabytes: what grows with it is made once.
+            segments: Vec::with_capacity(text.matches("#EXTINF").count().min(1 << 15)),
             first_sequence: (0, 0),
             total: Duration::ZERO,
             discontinuities: 0,
@@ -161,7 +162,10 @@ impl Parser<'_> {
             }
             "-X-PLAYLIST-TYPE" => self.vod |= value.trim_matches('"').eq_ignore_ascii_case("VOD"),
             "-X-ENDLIST" => self.ended_after = Some(self.segments.len()),
-            "-X-DEFINE" => self.variables.define(line, value, self.references),
+            "-X-DEFINE" => {
+                let References { url, imports, .. } = *self.references;
+                self.variables.define(line, value, url, imports);
+            }
             "-X-START" => self.start = StartPoint::parse(line, value),
             // Low-Latency HLS. The segments that the parts make up are named too.
             "-X-PART" | "-X-PRELOAD-HINT" | "-X-RENDITION-REPORT" => {

@@ -10,6 +10,7 @@
 //! quick-m3u8 tells lines and tags apart. What they mean together is decided here. The outcome for any
 //! input is a playlist or a [`PlaylistError`] that names the line, never a panic (fault E16).
 
+mod body_end;
 mod error;
 mod key;
 mod lines;
@@ -19,6 +20,7 @@ mod number;
 mod reference;
 mod variables;
 
+pub(crate) use body_end::BodyEnd;
 pub use error::PlaylistError;
 pub(crate) use key::Encryption;
 pub(crate) use media::{InitializationSection, MediaPlaylist};
@@ -33,15 +35,6 @@ use lines::{Line, Lines};
 pub(crate) enum Playlist {
     Multivariant(MultivariantPlaylist),
     Media(MediaPlaylist),
-}
-
-/// Whether the transfer proves that a playlist's text is whole.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum BodyEnd {
-    /// By a length, by chunks, or because it was not transferred.
-    Proven,
-    /// The end of the connection was the end of the text. Only what the text itself proves is believed (fault W7).
-    Unproven,
 }
 
 /// Reads a playlist of either kind.

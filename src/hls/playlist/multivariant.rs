@@ -1,7 +1,7 @@
 //! Multivariant (Master) Playlists (RFC 8216, 4.3.4).
 
 use super::{
-    BodyEnd,
+    body_end::BodyEnd,
     error::{MayBeCutSnafu, NoVariantsSnafu, PlaylistError, malformed},
     lines::{Attributes, Line, Lines, tolerated},
     reference::{Locator, References, StartPoint},
@@ -70,7 +70,10 @@ impl MultivariantPlaylist {
                     }
                 }
                 Line::Tag("-X-MEDIA", value) => playlist.rendition(line, value, references)?,
-                Line::Tag("-X-DEFINE", value) => playlist.variables.define(line, value, references),
+                Line::Tag("-X-DEFINE", value) => {
+                    let References { url, imports, .. } = *references;
+                    playlist.variables.define(line, value, url, imports);
+                }
                 Line::Tag("-X-START", value) => playlist.start = StartPoint::parse(line, value),
                 // Both kinds in one text: whichever was meant, half of it would be left out.
                 Line::Tag("INF", _) => {

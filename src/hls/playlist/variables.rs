@@ -5,7 +5,6 @@ use std::{borrow::Cow, collections::HashMap};
 use super::{
     error::{PlaylistError, UndefinedVariableSnafu, malformed},
     lines::{Attributes, tolerated},
-    reference::References,
 };
 use crate::net::Url;
 
@@ -22,17 +21,15 @@ const TAG: &str = "EXT-X-DEFINE";
 impl Variables {
     /// Takes in one EXT-X-DEFINE, or leaves it out if it cannot be understood. A variable that it should have defined is
     /// missed where it is used, and only there.
-    pub(super) fn define(&mut self, line: usize, value: &str, references: &References<'_>) {
-        if self
-            .try_define(line, value, references.url, references.imports)
-            .is_err()
-        {
+    ///
+    /// `url` is where the playlist came from after redirects (QUERYPARAM), `imports` are the variables of the Multivariant
+    /// Playlist that led here (IMPORT).
+    pub(super) fn define(&mut self, line: usize, value: &str, url: &Url, imports: Option<&Variables>) {
+        if self.try_define(line, value, url, imports).is_err() {
             tolerated(line, TAG, "a definition that cannot be understood");
         }
     }
 
-    /// Takes in one EXT-X-DEFINE. `url` is where the playlist came from after redirects (QUERYPARAM), `imports` are the
-    /// variables of the Multivariant Playlist that led here (IMPORT).
     fn try_define(
         &mut self,
         line: usize,

@@ -222,7 +222,7 @@ fn offline_without_a_whole_variant_plays_the_preferred_one() {
     missing(&tape);
 }
 
-/// A key missing makes a Variant Stream not whole, though all its segments are there.
+/// A key missing makes a Variant Stream not whole, though all its segments are there, and though it was noted as whole (fault W37).
 #[test]
 fn a_variant_without_its_key_is_not_whole() {
     let server = tree();

@@ -82,7 +82,7 @@ fn parts(variant: &Value) -> Vec<Part> {
         .collect()
 }
 
-/// W8: each segment's transfer breaks once, at any byte, and nothing that the server says proves that the rest would be of the
+/// H14, W8: each segment's transfer breaks once, at any byte, and nothing that the server says proves that the rest would be of the
 /// same file. Every byte is right, and no segment is asked for more than twice.
 #[test]
 fn w8_a_break_in_every_segment_costs_one_request_each() {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures_lite::future::block_on;
 use kithara::cache::AssetCache;
-use kithara::decode::{DecodeParams, Decoder};
+use kithara::decode::{DecodeEvent, DecodeParams, Decoder};
 use kithara::media::{Access, OpenMode};
 use kithara::net::HttpClient;
 use kithara_test_support::{Rule, Server, media};
@@ -146,4 +146,59 @@ fn a_seek_back_from_the_end_goes_on() {
             .unwrap();
         assert!(rest(&mut decoder) == whole[frame * 2..], "frame {frame}");
     }
+}
+
+/// P3, fault W5: a track that was published anew while half of it is kept. The old edition is heard as far as it is kept, the new
+/// one from there on, another codec or not: no frame is lost, doubled or noise.
+#[test]
+fn w5_an_edition_goes_over_into_the_next_one() {
+    for (first, second) in [("aac-80", "aac-112"), ("aac-80", "flac"), ("flac", "aac-48")] {
+        let player = Player::new();
+        let publish = |edition: &str| {
+            let dir = media().join("hls/plain").join(edition);
+            for file in std::fs::read_dir(dir).unwrap() {
+                let path = file.unwrap().path();
+                let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+                player
+                    .server
+                    .serve_bytes(format!("/t/{name}"), std::fs::read(path).unwrap());
+            }
+        };
+        publish(first);
+        let url = player.server.url("/t/playlist.m3u8");
+        let open = || block_on(Decoder::open(url.as_str(), &player.params, OpenMode::Online)).unwrap();
+        // Up to the sixth segment, which is not there yet, and back: five are on the disk.
+        let gone = player.server.rule("/t/seg-005.m4s", Rule::new().answer(404, ""));
+        let mut decoder = open();
+        while decoder.next_block().is_ok_and(|block| block.is_some()) {}
+        drop(decoder);
+        gone.remove();
+        publish(second);
+        let mut decoder = open();
+        let (seconds, damaged) = heard(&mut decoder);
+        assert_eq!(damaged, 0, "{first} {second}");
+        let alone = player.server.url(&format!("/hls/plain/{second}/playlist.m3u8"));
+        let alone = Decoder::open(alone.as_str(), &player.params, OpenMode::Online);
+        let (whole, _) = heard(&mut block_on(alone).unwrap());
+        // Frames of two sample rates lie at most one apart.
+        assert!(
+            (seconds - whole).abs() < 1e-4,
+            "{first} {second}: {seconds} of {whole}"
+        );
+    }
+}
+
+/// How many seconds of sound, and how many damages.
+fn heard(decoder: &mut Decoder) -> (f64, usize) {
+    let (mut seconds, mut damaged) = (0.0, 0);
+    while let Some(block) = decoder.next_block().unwrap() {
+        let spec = block.spec();
+        let frames = block.samples().len() / usize::from(spec.channels.count());
+        seconds += frames as f64 / f64::from(spec.sample_rate);
+        assert!(block.samples().iter().all(|sample| sample.abs() <= 1.5));
+    }
+    while let Some(event) = decoder.next_event() {
+        damaged += usize::from(matches!(event, DecodeEvent::Damaged { .. }));
+    }
+    (seconds, damaged)
 }

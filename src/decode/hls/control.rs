@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 
-use super::{HlsPcm, append, frames, sniff};
+use super::{HlsPcm, append, frames, sniff, timeline::Timeline};
 use crate::{
     decode::{DecodeError, DecodeEvent, error::MalformedSnafu},
     hls::HlsControl,
@@ -83,7 +83,8 @@ impl HlsPcm {
     /// Whether no packet after this belongs to the run at hand.
     pub(super) fn ends_run(&self, upcoming: &Upcoming) -> bool {
         match upcoming {
-            Upcoming::End | Upcoming::Control(HlsControl::Discontinuity { .. }) => true,
+            Upcoming::End
+            | Upcoming::Control(HlsControl::Discontinuity { .. } | HlsControl::EditionChanged { .. }) => true,
             Upcoming::Control(HlsControl::VariantApplied { variant, .. }) => self.is_other(*variant),
             Upcoming::Control(HlsControl::SegmentStart {
                 discontinuity_sequence,
@@ -171,6 +172,16 @@ impl HlsPcm {
                     self.variant = Some(variant);
                 }
             }
+            Upcoming::Control(HlsControl::EditionChanged { .. }) => {
+                // As another Variant Stream: its first segment holds the next instant, and may begin before it. What was
+                // heard is not heard again.
+                self.end_for_another();
+                (self.demux, self.segment) = (None, None);
+                self.timeline = Timeline::default();
+                self.edition = true;
+            }
+            // The one that an edition begins with. Where the new one lies its playlist says.
+            Upcoming::Control(HlsControl::Discontinuity { .. }) if self.edition => {}
             Upcoming::Control(HlsControl::Discontinuity { .. }) => {
                 self.end_run();
                 self.demux = None;

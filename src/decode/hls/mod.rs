@@ -66,6 +66,8 @@ pub(crate) struct HlsPcm {
     untold: Option<Variant>,
     /// The next packet begins a line of timestamps of its own.
     discontinuity: bool,
+    /// Another edition begins: its timestamps have nothing to do with those before, and its playlist says where it lies.
+    edition: bool,
     /// Segments left out on purpose since the last packet.
     gap: Duration,
     /// Packets that are looked at before a run begins.
@@ -124,6 +126,7 @@ impl HlsPcm {
             variant: None,
             untold: None,
             discontinuity: false,
+            edition: false,
             gap: Duration::ZERO,
             probe: Vec::new(),
             run: None,
@@ -399,6 +402,7 @@ impl HlsPcm {
         self.waiting.clear();
         (self.silence, self.position, self.target) = (None, None, None);
         (self.discontinuity, self.ended, self.gap, self.failed) = (false, false, Duration::ZERO, None);
+        self.edition = false;
     }
 
     /// A block of silence, if one is due.

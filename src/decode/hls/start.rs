@@ -97,7 +97,7 @@ impl HlsPcm {
         }
         let mut run = Run::new(decoder, told, params, anchor, (at, from));
         self.join(&mut run, here, at);
-        self.discontinuity = false;
+        (self.discontinuity, self.edition) = (false, false);
         let missing = first_heard - run.emit_from;
         if missing > 0 {
             run.emit_from = first_heard;
@@ -113,6 +113,8 @@ impl HlsPcm {
         let segment = self.segment.unwrap_or_default();
         let by_playlist = frames(segment.time, rate);
         let anchor = |at, frame| Anchor { at, frame, rate };
+        // What was played before says nothing of where another edition lies.
+        let here = here.filter(|_| !self.edition);
         let known = self.timeline.get(segment.discontinuity);
         let known = known.map(|line| (line, line.frame_of(heard, rate, here.unwrap_or(by_playlist))));
         match (known, here) {

@@ -37,6 +37,11 @@ impl Announcer {
         self.position < self.from
     }
 
+    /// The first byte wanted has been given out.
+    pub(super) fn stop_skipping(&mut self) {
+        self.position = self.position.max(self.from);
+    }
+
     /// Whether anything of the track was told.
     pub(super) fn has_begun(&self) -> bool {
         self.is_variant_told

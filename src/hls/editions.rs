@@ -18,7 +18,7 @@ use super::{
     fetch::{Ask, Fetcher},
     fetch_context::FetchContext,
     load::{self, Load},
-    pending_commits::PendingCommits,
+    pending_commits::{Bypassed, PendingCommits},
     source_state::SourceState,
     track::{MediaResource, Track},
     whole,
@@ -34,6 +34,8 @@ use crate::{
 pub(super) enum Question {
     /// Whether the playlists are current, and the files that they name.
     Playlists,
+    /// The playlists, whatever the copies are: something that they name was refused.
+    Refused,
     /// Whether the files are those that were fetched earlier. The playlists have just been fetched.
     Files,
 }
@@ -72,9 +74,14 @@ async fn renewed(
     let fetcher = &state.fetcher;
     let (now, entries) = match question {
         Question::Files => (track.clone(), Vec::new()),
-        Question::Playlists => {
+        Question::Playlists | Question::Refused => {
+            let ask = if question == Question::Refused {
+                Ask::Anew
+            } else {
+                Ask::Server
+            };
             let load = Load {
-                ask: Ask::Server,
+                ask,
                 edition: track.edition(),
                 variant: Some(track.facts()),
             };
@@ -247,15 +254,41 @@ async fn contradicting_witness(
     None
 }
 
+/// What the server says of a file, to be kept before any segment is.
+pub(super) async fn learn(
+    state: Arc<SourceState>,
+    media: Arc<MediaResource>,
+    path: CachePath,
+) -> Option<Bypassed> {
+    let mut context = FetchContext::new(false);
+    let fetcher = &state.fetcher;
+    let cache = fetcher.cache()?;
+    // Nothing is told where the server does not answer: what it sends of this file later is learned then.
+    let witness = ask_witness(fetcher, &mut context, &media).await.ok()?;
+    let error = cache
+        .put_atomic(&fetcher.asset, &path, witness.write())
+        .await
+        .err()?;
+    Some((media.resource(), Bypass::Refused(error)))
+}
+
 async fn ask_witness(
     fetcher: &Fetcher,
     context: &mut FetchContext,
     media: &MediaResource,
 ) -> Result<Witness, HlsError> {
-    // One byte: an address that is signed for GET may refuse HEAD, and the connection can be used again.
+    // One byte: an address that is signed for GET may refuse HEAD.
     let start = media.locator.range.as_ref().map_or(0, |range| range.start);
     let request = fetcher.request(media.locator.url.clone());
     let request = request.range(ByteRange::new(start, start + 1));
     let response = fetcher.send(context, &media.resource(), request).await?;
-    Ok(Witness::of(response.headers(), response.total_length()))
+    let witness = Witness::of(response.headers(), response.total_length());
+    if response.status() == 206 {
+        // Read, so that the connection can be used again. What the byte is does not matter.
+        response
+            .bytes(1)
+            .await
+            .map_err(HlsError::network(&media.resource()))?;
+    }
+    Ok(witness)
 }

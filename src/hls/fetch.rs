@@ -5,7 +5,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use bytes::{Bytes, BytesMut};
@@ -46,6 +46,8 @@ pub(super) enum Ask {
     Cache,
     /// The server, whether the copy is current (H9).
     Server,
+    /// The server, whatever the copy is: what it names was refused.
+    Anew,
 }
 
 /// A playlist, and what is to be done about its copy.
@@ -53,6 +55,8 @@ pub(super) struct Fetched {
     pub(super) playlist: Playlist,
     /// Whether it is a copy that the server is to be asked about.
     pub(super) needs_check: bool,
+    /// Whether it is no copy: from the server, from a file, or the app's own.
+    pub(super) is_new: bool,
     /// What to keep: see [`Fetcher::keep`]. Not kept yet, because it may be of another edition.
     pub(super) entry: Option<KeptEntry>,
 }
@@ -62,7 +66,7 @@ pub(super) type KeptEntry = (Resource, CachePath, Bytes);
 
 /// Which key decrypts a resource, and how.
 pub(super) struct KeyReference {
-    pub(super) locator: Locator,
+    pub(super) locator: Arc<Locator>,
     /// The entry that keeps it.
     pub(super) path: CachePath,
     pub(super) iv: [u8; 16],
@@ -153,6 +157,7 @@ impl Fetcher {
             return Ok(Fetched {
                 playlist: parse(&body, base.unwrap_or(url), BodyEnd::Proven)?,
                 needs_check: false,
+                is_new: true,
                 entry: None,
             });
         }
@@ -172,11 +177,17 @@ impl Fetcher {
                 return Ok(Fetched {
                     playlist,
                     needs_check: self.params.playlist_check.is_due(&facts),
+                    is_new: false,
                     entry: None,
                 });
             }
             // Past the caches on the way: one of them may have the copy too, with URLs that have expired.
-            request = facts.condition(request.header("cache-control", "no-cache"));
+            request = request.header("cache-control", "no-cache");
+            // An answer without a body does not say where a redirect leads today. Nor is it of use where a URL in the body has
+            // expired: the tag may be the same for ever.
+            if ask == Ask::Server && facts.url == *url {
+                request = facts.condition(request);
+            }
             match self.send(context, &resource, request).await {
                 Ok(response) => {
                     let entry = (resource.clone(), path);
@@ -191,6 +202,7 @@ impl Fetcher {
             return Ok(Fetched {
                 playlist,
                 needs_check: false,
+                is_new: true,
                 entry: entry.map(|bytes| (resource, path.clone(), bytes)),
             });
         }
@@ -241,6 +253,7 @@ impl Fetcher {
         Ok(Fetched {
             playlist,
             needs_check: false,
+            is_new: true,
             entry,
         })
     }

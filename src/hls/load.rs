@@ -29,8 +29,8 @@ pub(super) struct Loaded {
     pub(super) track: Track,
     /// Whether the server is to be asked about a copy.
     pub(super) needs_check: bool,
-    /// Whether a playlist came from the server.
-    pub(super) is_fetched: bool,
+    /// Whether a playlist is no copy.
+    pub(super) is_new: bool,
     /// Playlists to keep, if the track is played. Where the cache was asked they are kept already.
     pub(super) entries: Vec<KeptEntry>,
 }
@@ -40,7 +40,7 @@ struct Loader<'a> {
     fetcher: &'a Fetcher,
     load: Load<'a>,
     needs_check: bool,
-    is_fetched: bool,
+    is_new: bool,
     entries: Vec<KeptEntry>,
     /// The entries of the playlists that led to the track.
     paths: Vec<CachePath>,
@@ -60,7 +60,7 @@ pub(super) async fn track(
         fetcher,
         load,
         needs_check: false,
-        is_fetched: false,
+        is_new: false,
         entries: Vec::new(),
         paths: Vec::new(),
     };
@@ -68,7 +68,7 @@ pub(super) async fn track(
     Ok(Loaded {
         track,
         needs_check: loader.needs_check,
-        is_fetched: loader.is_fetched,
+        is_new: loader.is_new,
         entries: loader.entries,
     })
 }
@@ -119,12 +119,12 @@ impl Loader<'_> {
     fn take(&mut self, context: &mut FetchContext, path: CachePath, fetched: Fetched) -> Playlist {
         self.paths.push(path);
         self.needs_check |= fetched.needs_check;
+        self.is_new |= fetched.is_new;
         if let Some(entry) = fetched.entry {
-            self.is_fetched = true;
             // Where the cache has been asked and had none there is no other edition that this one could replace.
             match self.load.ask {
                 Ask::Cache => self.fetcher.keep(context, entry),
-                Ask::Server => self.entries.push(entry),
+                Ask::Server | Ask::Anew => self.entries.push(entry),
             }
         }
         fetched.playlist
@@ -212,7 +212,7 @@ impl Loader<'_> {
                 fetcher: self.fetcher,
                 load: self.load,
                 needs_check: false,
-                is_fetched: false,
+                is_new: false,
                 entries: Vec::new(),
                 paths: Vec::new(),
             };
@@ -255,20 +255,17 @@ pub(super) async fn is_whole(fetcher: &Fetcher, track: &Track) -> bool {
     let Some(cache) = fetcher.cache() else {
         return false;
     };
-    let mut context = FetchContext::new(true);
     for media in track.media() {
-        if let Some(reference) = &media.key
-            && fetcher.key(&mut context, reference).await.is_err()
+        // Of keys what is on the disk counts, not what is in memory. Of what is local nothing is kept, and nothing is missing.
+        let key = media.key.as_ref().map(|key| (&key.locator.url, &key.path));
+        for (url, path) in [Some((&media.locator.url, &media.path)), key]
+            .into_iter()
+            .flatten()
         {
-            return false;
-        }
-        // Of what is local nothing is kept, and nothing is missing.
-        if local::is_local(&media.locator.url) {
-            continue;
-        }
-        let contains = cache.contains(&fetcher.asset, &media.path).await;
-        if !contains.unwrap_or(false) {
-            return false;
+            let contains = cache.contains(&fetcher.asset, path).await;
+            if !local::is_local(url) && !contains.unwrap_or(false) {
+                return false;
+            }
         }
     }
     true

@@ -103,7 +103,12 @@ impl PartReader {
             if self.is_at_end {
                 return Ok(None);
             }
-            let plain = if let Some(chunk) = self.reader.next(fetcher, context).await? {
+            let chunk = self.reader.next(fetcher, context).await?;
+            if let Some(candidate) = self.reader.candidate.take() {
+                // The entry failed before its first byte, and a server answers in its place: it may be a portal.
+                self.first = Some(FirstBytes::new(candidate, self.decryptor.is_some()));
+            }
+            let plain = if let Some(chunk) = chunk {
                 match &mut self.decryptor {
                     Some(decryptor) => decryptor.update(chunk),
                     None => chunk,

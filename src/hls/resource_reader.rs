@@ -293,6 +293,13 @@ impl ResourceReader {
         self.input = Input::Network(Box::new(network));
         // Behind the first byte the checksum is the judge.
         self.candidate = Some(candidate).filter(|_| self.delivered.len == 0);
+        // An entry's length is no promise of what the server has.
+        self.expected = self
+            .media
+            .locator
+            .range
+            .as_ref()
+            .map(|range| range.end - range.start);
         self.position = 0;
         self.again = Sum::default();
         Ok(())
@@ -337,6 +344,11 @@ impl ResourceReader {
     /// What the server said of the resource, if it tells editions apart and was fetched.
     pub(super) fn take_witness(&mut self) -> Option<(WitnessPlace, Witness)> {
         Some((self.media.witness?, self.witness.take()?))
+    }
+
+    /// Whether this is what it reads.
+    pub(super) fn is_of(&self, media: &MediaResource) -> bool {
+        self.media.path == media.path && self.media.locator.range == media.locator.range
     }
 
     /// The entry to remove, if the bytes came from the cache and turned out to be wrong.

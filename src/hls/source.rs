@@ -143,6 +143,7 @@ impl HlsSource {
         let found = self.state.track(&mut context).await?;
         let newest = found.next.unwrap_or(found.track);
         editions::settle(&self.state, &mut context, &newest, true).await;
+        self.state.change(&newest);
         context.commits.wait_for_at_most(0).await;
         Ok(())
     }

@@ -1,18 +1,19 @@
 //! What all streams of one source share: what is fetched with, the track once it is found, and what was learned of it.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use super::{
-    HlsError, Resource, ResourceKind, crypt,
+    HlsError, NewEdition, Resource, ResourceKind, crypt,
     edition::{Witness, WitnessPlace},
     editions::{self, Question},
     fetch::{Ask, Fetcher},
     fetch_context::FetchContext,
     load::{self, Load},
+    local,
     track::Track,
 };
 use crate::{cache::CachePath, media::Bypass};
@@ -40,17 +41,19 @@ struct Known {
     track: Option<Arc<Track>>,
     /// Another edition, which plays from the first byte on that the cache does not have of `track`.
     next: Option<Arc<Track>>,
-    /// What the server is to be asked, while no stream does so yet.
+    /// What the server is to be asked, while it has not answered. Each stream that is opened meanwhile asks.
     question: Option<Question>,
     /// What the server said of files that tell editions apart, by their entries.
     witnesses: HashMap<CachePath, Witness>,
+    /// Those that are being asked for.
+    asked: HashSet<CachePath>,
 }
 
 /// A track that a stream may play.
 pub(super) struct Found {
     pub(super) track: Arc<Track>,
     pub(super) next: Option<Arc<Track>>,
-    /// What this stream is to ask the server.
+    /// What the server is to be asked.
     pub(super) question: Option<Question>,
 }
 
@@ -70,18 +73,12 @@ impl SourceState {
     /// The track. It is looked for once: a seek must not load the playlists again.
     pub(super) async fn track(&self, context: &mut FetchContext) -> Result<Found, HlsError> {
         {
-            let mut known = self.known();
+            let known = self.known();
             if let Some(track) = known.track.clone() {
-                // Offline the question stays, for a stream that is online.
-                let question = if context.is_offline {
-                    None
-                } else {
-                    known.question.take()
-                };
                 return Ok(Found {
                     track,
                     next: known.next.clone(),
-                    question,
+                    question: known.question,
                 });
             }
         }
@@ -89,22 +86,29 @@ impl SourceState {
         // Of two streams that both looked the last one's track stays. They were made of the same playlists.
         let mut known = self.known();
         known.track = Some(track.clone());
-        known.question = question.filter(|_| context.is_offline);
+        known.question = question;
         Ok(Found {
             track,
             next: None,
-            question: question.filter(|_| !context.is_offline),
+            question,
         })
     }
 
     async fn find(&self, context: &mut FetchContext) -> Result<(Arc<Track>, Option<Question>), HlsError> {
         let editions = editions::editions(&self.fetcher).await;
+        // Where a new edition is refused the old one plays as far as it is kept, whenever the source is opened.
+        let is_refused = self.fetcher.params.new_edition == NewEdition::Refuse && editions.next.is_some();
+        let newest = if is_refused {
+            editions.current.as_ref()
+        } else {
+            editions.newest()
+        };
         let mut load = Load {
             ask: Ask::Cache,
-            edition: editions.newest(),
+            edition: newest,
             variant: None,
         };
-        if context.is_offline && editions.next.is_some() {
+        if context.is_offline && editions.next.is_some() && !is_refused {
             // The newest one that is whole. If none is, the one that was there first.
             let mut own_context = FetchContext::new(true);
             if let Ok(loaded) = load::track(&self.fetcher, &mut own_context, load).await
@@ -135,7 +139,7 @@ impl SourceState {
         if loaded.needs_check {
             return Ok((Arc::new(loaded.track), Some(Question::Playlists)));
         }
-        if loaded.is_fetched {
+        if loaded.is_new {
             // The list is new, and there may be segments of an older one: its copy may have been damaged.
             for place in WitnessPlace::ALL {
                 if self.witness(&loaded.track, place).await.is_some() {
@@ -154,6 +158,7 @@ impl SourceState {
     /// Puts `now` in the place of `old`, unless another stream has done so.
     pub(super) fn replace(&self, old: &Arc<Track>, now: &Arc<Track>) {
         let mut known = self.known();
+        known.question = None;
         if known.track.as_ref().is_some_and(|track| Arc::ptr_eq(track, old)) {
             known.track = Some(now.clone());
         }
@@ -161,7 +166,8 @@ impl SourceState {
 
     /// Another edition was found.
     pub(super) fn set_next(&self, track: Arc<Track>) {
-        self.known().next = Some(track);
+        let mut known = self.known();
+        (known.next, known.question) = (Some(track), None);
     }
 
     /// A stream has gone over to the other edition: those opened from here on begin with it.
@@ -173,9 +179,31 @@ impl SourceState {
         }
     }
 
-    /// The question that a stream took on was not answered: it was dropped.
-    pub(super) fn ask_later(&self) {
-        self.known().question = Some(Question::Playlists);
+    /// Another edition than that of `track`, if one was found since: by a stream of this source, or by another source of the
+    /// same asset, which may have removed what the cache had of this one.
+    pub(super) async fn newer(&self, track: &Arc<Track>) -> Result<Option<Arc<Track>>, HlsError> {
+        {
+            let known = self.known();
+            let found = known.next.clone().or_else(|| known.track.clone());
+            if let Some(found) = found.filter(|found| found.edition() != track.edition()) {
+                return Ok(Some(found));
+            }
+        }
+        let editions = editions::editions(&self.fetcher).await;
+        let newest = editions.newest();
+        if newest == track.edition() || newest.is_none() {
+            return Ok(None);
+        }
+        let load = Load {
+            ask: Ask::Cache,
+            edition: newest,
+            variant: Some(track.facts()),
+        };
+        let mut context = FetchContext::new(false);
+        let found = Arc::new(load::track(&self.fetcher, &mut context, load).await?.track);
+        context.commits.wait_for_at_most(0).await;
+        self.set_next(found.clone());
+        Ok(Some(found))
     }
 
     /// What the server said of a file when it was fetched, if that is known.
@@ -186,6 +214,27 @@ impl SourceState {
         }
         let entry = self.fetcher.own_entry(&path).await?;
         Witness::read(&entry)
+    }
+
+    /// Asks what the server says of the first segment, where a track is kept from behind it on: after a seek. The segments
+    /// wait for it on their way to the disk, and the stream does not.
+    pub(super) async fn learn_first(
+        self: &Arc<Self>,
+        context: &mut FetchContext,
+        track: &Track,
+        number: usize,
+    ) {
+        let first = track.first_segment().filter(|(first, _)| number > *first);
+        let (Some((_, media)), Some(playlist)) = (first, track.playlist()) else {
+            return;
+        };
+        let path = WitnessPlace::FirstSegment.path(playlist);
+        let is_kept = self.fetcher.cache().is_some() && !local::is_local(&media.locator.url);
+        let is_known = self.witness(track, WitnessPlace::FirstSegment).await.is_some();
+        if is_kept && !is_known && self.known().asked.insert(path.clone()) {
+            let learning = editions::learn(self.clone(), media.clone(), path);
+            context.commits.push_first(learning);
+        }
     }
 
     /// Keeps what the server said of a file, if that is not known yet. Before any segment is kept: one of which it is not
@@ -204,6 +253,7 @@ impl SourceState {
         if self.known().witnesses.get(&path) == Some(&witness) {
             return;
         }
+        self.known().asked.insert(path.clone());
         let state = self.clone();
         context.commits.push_first(async move {
             let written = cache

@@ -307,6 +307,14 @@ impl Track {
         (0..self.parts.len()).all(|index| self.part_len(index).is_some())
     }
 
+    /// The first segment of the list, and its number.
+    pub(super) fn first_segment(&self) -> Option<(usize, &Arc<MediaResource>)> {
+        let parts = self.parts.iter().enumerate();
+        parts
+            .filter_map(|(number, part)| Some((number, part.media.as_ref()?)))
+            .find(|(_, media)| media.witness == Some(WitnessPlace::FirstSegment))
+    }
+
     /// Whether it is one of several Variant Streams, or may be.
     pub(super) fn has_alternatives(&self) -> bool {
         self.playlists.len() > 1

@@ -495,3 +495,175 @@ fn w61_a_segment_without_duration_plays() {
         );
     }
 }
+
+/// W5: an entry that turns out to be damaged while the server has another edition is not filled in from there: the old edition
+/// ends in front of it, and the new one goes on.
+#[test]
+fn w5_a_damaged_entry_is_not_filled_in_from_another_edition() {
+    for silent in [false, true] {
+        let track = Published::new();
+        track.publish("first", &[6, 6, 6, 6]);
+        let cache = Cache::new();
+        play(&track.url(), cache.params(), online()).whole();
+        let damaged = crate::rig::files_below(&cache.dir.path().join("assets"))
+            .into_iter()
+            .find(|file| file.to_str().unwrap().ends_with("-2.ts"))
+            .unwrap();
+        let mut bytes = std::fs::read(&damaged).unwrap();
+        bytes[700] ^= 1;
+        std::fs::write(&damaged, bytes).unwrap();
+        track.publish("other", &[6, 6, 6, 6]);
+        let gate = track.server.gate();
+        if silent {
+            // The answer comes when the damage has been found.
+            track.server.rule("/list.m3u8", Rule::new().gate(&gate));
+        } else {
+            gate.open();
+        }
+        let mut stream = HlsSource::new(url(&track.url()), cache.params())
+            .open(&online())
+            .unwrap();
+        let mut heard = Vec::new();
+        let tape = future::block_on(async {
+            let before = init("first").len() + whole("first", 0..2).len();
+            while heard.len() < before {
+                if let Message::Data(data) = stream.next().await.unwrap().unwrap() {
+                    heard.extend_from_slice(&data);
+                }
+            }
+            gate.open();
+            drain(stream).await.whole()
+        });
+        heard.extend_from_slice(&tape.bytes);
+        let expected = [
+            init("first"),
+            whole("first", 0..2),
+            init("other"),
+            whole("other", 2..4),
+        ];
+        assert!(heard == expected.concat(), "{:?}", tape.story);
+        assert!(tape.story.iter().any(|line| line.ends_with("edition")));
+    }
+}
+
+/// W5: a track that is kept from a seek on has no first segment, and is known again all the same.
+#[test]
+fn w5_a_track_kept_from_a_seek_on_is_not_mixed() {
+    let server = Server::empty().unwrap();
+    let publish = |edition: &str| {
+        let mut list = "#EXTM3U\n".to_owned();
+        for index in 0..6 {
+            write!(list, "#EXTINF:6,\n{index}.ts\n").unwrap();
+            let mut bytes = body(edition, index);
+            bytes.resize(bytes.len() + init(edition).len(), 0x11);
+            server.serve_bytes(format!("/{index}.ts"), bytes);
+        }
+        list.push_str("#EXT-X-ENDLIST\n");
+        server.serve_bytes("/list.m3u8", list.into_bytes());
+    };
+    let cache = Cache::new();
+    publish("first");
+    let list = url(&server.url("/list.m3u8"));
+    let mut source = HlsSource::new(list.clone(), cache.params());
+    future::block_on(drain(open_at_time(&mut source, 18.0, &online()))).whole();
+    publish("other");
+    let tape = play(list.as_str(), cache.params(), online()).whole();
+    let text = String::from_utf8_lossy(&tape.bytes);
+    assert!(
+        !text.contains("first") && text.contains("other 5"),
+        "{:?}",
+        tape.story
+    );
+}
+
+/// W5: what the server has is not known where it does not answer. What the cache has plays, and the next byte is an error: it
+/// could be of another edition.
+#[test]
+fn w5_without_an_answer_a_copy_plays_as_far_as_it_is_kept() {
+    let track = Published::new();
+    track.publish("first", &[6, 6, 6, 6]);
+    let cache = Cache::new();
+    track.hear(&cache, 2, 1);
+    track.publish("other", &[6, 6, 6, 6]);
+    let down = track.server.rule("/list.m3u8", Rule::new().answer(503, ""));
+    let tape = play(&track.url(), cache.params(), online());
+    assert!(tape.failed().is_transient(), "{}", chain(tape.failed()));
+    assert!(tape.bytes == [init("first"), whole("first", 0..2)].concat());
+    down.remove();
+    // It is back the second time it is asked, when the byte is needed.
+    track
+        .server
+        .rule("/list.m3u8", Rule::new().first(2).answer(503, ""));
+    let tape = play(&track.url(), cache.params(), online()).whole();
+    let expected = [
+        init("first"),
+        whole("first", 0..2),
+        init("other"),
+        whole("other", 2..4),
+    ];
+    assert!(tape.bytes == expected.concat(), "{:?}", tape.story);
+}
+
+/// W5: what another source found and removed is noticed by one that plays.
+#[test]
+fn w5_another_source_that_replaces_an_edition_is_noticed() {
+    let track = Published::new();
+    track.publish("first", &[6, 6, 6, 6]);
+    let cache = Cache::new();
+    play(&track.url(), cache.params(), online()).whole();
+    // It has asked, and plays the copy.
+    let mut stream = HlsSource::new(url(&track.url()), cache.params())
+        .open(&online())
+        .unwrap();
+    let mut heard = Vec::new();
+    future::block_on(async {
+        while heard.len() <= init("first").len() {
+            if let Message::Data(data) = stream.next().await.unwrap().unwrap() {
+                heard.extend_from_slice(&data);
+            }
+        }
+    });
+    track.publish("other", &[6, 6, 6, 6]);
+    let source = HlsSource::new(url(&track.url()), cache.params());
+    future::block_on(source.refresh()).unwrap();
+    future::block_on(source.remove_old_edition()).unwrap();
+    let tape = future::block_on(drain(stream)).whole();
+    heard.extend_from_slice(&tape.bytes);
+    let text = String::from_utf8_lossy(&heard);
+    assert!(
+        text.starts_with("ID3 init of first") && text.contains("other 3"),
+        "{:?}",
+        tape.story
+    );
+    // The old one up to somewhere, then the new one, and nothing of the old one behind it.
+    let change = text.find("init of other").expect("the change is told");
+    assert!(!text[change..].contains("first"));
+    assert!(tape.story.iter().any(|line| line.ends_with("edition")));
+}
+
+/// A redirect whose target changes from day to day, and a tag that never does: an answer without a body does not say where
+/// the redirect leads today.
+#[test]
+fn w4_a_redirect_that_leads_elsewhere_each_day() {
+    let server = Server::empty().unwrap();
+    let cache = Cache::new();
+    let list = "#EXTM3U\n#EXTINF:6,\n0.ts\n#EXTINF:6,\n1.ts\n#EXT-X-ENDLIST\n";
+    let params = || cache.params().entry_names(last_component());
+    for day in 1..4_usize {
+        server.clear_rules();
+        server.rule(
+            "/list.m3u8",
+            Rule::new().redirect(302, format!("/day{day}/list.m3u8")),
+        );
+        server.serve_bytes(format!("/day{day}/list.m3u8"), list.as_bytes());
+        for index in 0..2 {
+            server.serve_bytes(format!("/day{day}/{index}.ts"), body("old", index));
+            server.rule(format!("/day{}/{index}.ts", day - 1), Rule::new().answer(403, ""));
+        }
+        let asset = AssetId::from_url(&url(&server.url("/list.m3u8")));
+        let path = last_component().entry(&url(&server.url("/1.ts")), None);
+        let _ = future::block_on(cache.cache.remove_entry(&asset, &path)).unwrap();
+        let tape = play(&server.url("/list.m3u8"), params(), online()).whole();
+        assert!(tape.bytes == whole("old", 0..2), "{day}");
+    }
+}

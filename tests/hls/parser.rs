@@ -444,3 +444,24 @@ proptest! {
         let _ = read([b"#EXTM3U\n#EXTINF:".as_slice(), &body].concat());
     }
 }
+
+/// A playlist of a few megabytes must not take gigabytes when it is resolved.
+#[test]
+fn long_uris_are_bounded() {
+    let long = "a".repeat(70_000);
+    for text in [
+        format!("#EXTM3U\n#EXTINF:6,\n{long}\n#EXT-X-ENDLIST"),
+        format!("#EXTM3U\n#EXT-X-KEY:METHOD=AES-128,URI=\"{long}\"\n#EXTINF:6,\na\n#EXT-X-ENDLIST"),
+        format!("#EXTM3U\n#EXT-X-DEFINE:NAME=\"v\",VALUE=\"{long}\"\n#EXTINF:6,\n{{$v}}\n#EXT-X-ENDLIST"),
+    ] {
+        refused(&text);
+    }
+    let half = "a".repeat(60_000);
+    let line = "#EXTINF:6,\n{$v}\n";
+    let text = |lines| {
+        let define = format!("#EXT-X-DEFINE:NAME=\"v\",VALUE=\"{half}\"\n");
+        format!("#EXTM3U\n{define}{}#EXT-X-ENDLIST", line.repeat(lines))
+    };
+    assert_eq!(media(text(100)).segments.len(), 100);
+    refused(&text(5000));
+}

@@ -60,11 +60,14 @@ impl Cache {
     }
 }
 
-/// How many segments, sections and keys were asked for, whole. What is asked to tell editions apart is one byte of them.
+/// Whether a request only asks what there is, by which editions are told: for one byte.
+pub(crate) fn is_question(request: &Recorded) -> bool {
+    request.header("range") == Some("bytes=0-0")
+}
+
+/// How many segments, sections and keys were asked for, whole.
 pub(crate) fn media_requests(server: &Server) -> usize {
-    let is_media = |request: &&Recorded| {
-        !request.path_only().contains(".m3u8") && request.header("range") != Some("bytes=0-0")
-    };
+    let is_media = |request: &&Recorded| !request.path_only().contains(".m3u8") && !is_question(request);
     server.requests().iter().filter(is_media).count()
 }
 

@@ -258,3 +258,30 @@ fn w8_what_comes_again_is_compared() {
         );
     }
 }
+
+/// W1: an entry that is damaged is fetched again, and a portal answers in its place, with a page of the same length.
+#[test]
+fn w1_a_portal_in_the_place_of_a_damaged_entry_is_refused() {
+    for track in [Track::plain(&[1000, 1000]), Track::encrypted(&[1000, 1000])] {
+        let cache = Cache::new();
+        play(&track.list(), cache.params(), online()).whole();
+        let assets = cache.dir.path().join("assets");
+        for file in crate::rig::resource_files(&assets) {
+            if file.to_str().unwrap().ends_with("-1.ts") {
+                let mut bytes = std::fs::read(&file).unwrap();
+                bytes[500] ^= 1;
+                std::fs::write(&file, bytes).unwrap();
+            }
+        }
+        let length = track.server.log().to("/t/1.ts").next().unwrap().body_sent;
+        let mut page = b"<!DOCTYPE html><title>Hotel</title>".to_vec();
+        page.resize(usize::try_from(length).unwrap(), b' ');
+        let portal = track.server.rule("/t/1.ts", Rule::new().answer(200, &page));
+        let tape = play(&track.list(), cache.params(), online());
+        assert_eq!(tape.bytes, track.segments[0]);
+        assert!(tape.error.is_some());
+        portal.remove();
+        let tape = play(&track.list(), cache.params(), online()).whole();
+        assert_eq!(tape.bytes, track.bytes());
+    }
+}

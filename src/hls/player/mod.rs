@@ -40,8 +40,9 @@ mod renewal;
 use super::{
     HlsControl, HlsError,
     announcer::Announcer,
-    editions::{self, Asking},
+    editions::{self, Asking, Question},
     fetch_context::FetchContext,
+    local,
     part_reader::{self, PartAhead, PartReader},
     pending_commits::PendingCommits,
     source_state::{SourceState, Start},
@@ -50,6 +51,7 @@ use super::{
 };
 use crate::{
     cache::{CachePath, Lease},
+    media::Bypass,
     rt,
     stream::Message,
 };
@@ -64,6 +66,16 @@ const SILENCE_LIMIT: Duration = Duration::from_secs(3);
 /// which is 512 KiB at most. Without the limit a fast network would fill the memory in front of a slow disk.
 const MAX_COMMITS: usize = 4;
 
+/// Whether the playlists that play are the server's own.
+enum Currency {
+    /// As far as is known.
+    Known,
+    /// The server is being asked; a second time, because the first answer did not come.
+    Asking { again: bool },
+    /// The answer did not come.
+    Unanswered { again: bool, error: HlsError },
+}
+
 /// The state between two messages.
 pub(super) struct Player {
     state: Arc<SourceState>,
@@ -75,14 +87,19 @@ pub(super) struct Player {
     start: Start,
     /// `None` before the track is found.
     timeline: Option<Timeline>,
+    /// Whether the app wants no network.
+    is_offline: bool,
     /// The question whether the playlists are current, between two steps.
     asking: Option<Asking>,
-    /// Whether this stream asks it.
-    is_asking: bool,
+    currency: Currency,
     /// Another edition, which plays from the first byte on that the cache does not have of this one.
     other: Option<Arc<Track>>,
     /// The part for which the playlists were loaded again.
     renewed_for: Option<usize>,
+    /// The part whose server contradicted what was known of it.
+    contradicted_for: Option<usize>,
+    /// A part that the cache does not have to its end. It goes on when it is known where.
+    stalled: Option<PartReader>,
     open: Option<PartReader>,
     ahead: Option<PartAhead>,
     /// The part that did not decrypt, and whose key was fetched anew.
@@ -107,10 +124,13 @@ impl Player {
             damaged: Vec::new(),
             start,
             timeline: None,
+            is_offline,
             asking: None,
-            is_asking: false,
+            currency: Currency::Known,
             other: None,
             renewed_for: None,
+            contradicted_for: None,
+            stalled: None,
             open: None,
             ahead: None,
             decrypted_anew: None,
@@ -150,7 +170,7 @@ impl Player {
             if is_over {
                 // Connections close now, though the app may keep the ended stream for long.
                 self.ended = Some(step.map(drop));
-                (self.open, self.ahead) = (None, None);
+                (self.open, self.ahead, self.stalled, self.asking) = (None, None, None, None);
             }
             // Not the first message, unless nothing plays.
             if (is_over || self.announcer.has_begun())
@@ -169,6 +189,9 @@ impl Player {
         let mut asking = self.asking.take();
         let mut answer = None;
         let is_waiting = self.is_waiting();
+        // What the cache has of a copy plays. What it has not is not fetched before the copy is known to be current: the
+        // server may have another edition under the same URLs, and the two must not be mixed (fault W5).
+        self.context.is_offline = self.is_offline || self.is_copy_only();
         let step = {
             let mut step = pin!(self.step());
             // Commits first. A step that is always ready, as one that reads the cache, must not starve them.
@@ -194,16 +217,11 @@ impl Player {
         self.commits = commits;
         // A step that has found the track has put its question there.
         self.asking = self.asking.take().or(asking);
-        self.is_asking = self.asking.is_some();
         if let Some((renewed, begun)) = answer {
             self.commits.append(begun);
-            match renewed {
-                Ok(renewed) => self.take_renewed(renewed),
-                // The copy plays on. Where the network is needed its failure shows again.
-                Err(error) => log::info!("{error}: whether the playlists are current is not known"),
-            }
+            self.answered(renewed);
         }
-        if !self.is_asking
+        if self.asking.is_none()
             && let Some(timeline) = &mut self.timeline
         {
             timeline.release();
@@ -223,6 +241,10 @@ impl Player {
             return self.find().await.map(|()| true);
         };
         let track = timeline.track().clone();
+        if let Some(part) = self.stalled.take() {
+            self.read_on(part).await?;
+            return Ok(true);
+        }
         if self.open.is_some() {
             self.read(&track).await?;
             return Ok(true);
@@ -237,17 +259,17 @@ impl Player {
 
     async fn find(&mut self) -> Result<(), HlsError> {
         let found = self.state.track(&mut self.context).await?;
-        if let Some(question) = found.question {
+        if let Some(question) = found.question.filter(|_| !self.is_offline) {
             let asking = editions::renew(self.state.clone(), found.track.clone(), question);
             self.asking = Some(Box::pin(asking));
-            self.is_asking = true;
+            self.currency = Currency::Asking { again: false };
         }
         if let Start::Byte(position) = self.start {
             self.announcer.from = position;
         }
         // After a seek by time `from` stays 0: positions count from the part that plays then, and all of it is wanted.
         self.timeline = Some(Timeline::new(found.track, self.start));
-        self.other = found.next.filter(|_| !self.context.is_offline);
+        self.other = found.next.filter(|_| !self.is_offline);
         Ok(())
     }
 
@@ -289,9 +311,13 @@ impl Player {
                 return Ok(());
             }
         }
-        // What the cache has of a copy plays. What it has not is not fetched before the copy is known to be current: the
-        // server may have another edition under the same URLs, and the two must not be mixed (fault W5).
-        if (self.is_asking || self.other.is_some()) && !self.state.fetcher.has(&media.path).await {
+        // Before anything is fetched: another stream, or another source of the asset, may have found another edition since,
+        // and removed what the cache had of this one.
+        let is_fetched = !self.context.is_offline
+            && !local::is_local(&media.locator.url)
+            && !self.state.fetcher.has(&media.path).await;
+        if is_fetched && let Some(other) = self.state.newer(track).await? {
+            self.other = Some(other);
             return self.leave_copy();
         }
         // Only under its own number: the bytes of another part must not stand here.
@@ -302,10 +328,16 @@ impl Player {
         };
         self.context.commits.append(commits);
         match opened {
-            Ok(part) => self.open = Some(part),
-            Err(error) => self.load_again(track, number, error).await?,
+            Ok(part) => {
+                if is_fetched {
+                    self.state.learn_first(&mut self.context, track, number).await;
+                }
+                self.open = Some(part);
+                Ok(())
+            }
+            Err(error) if self.is_only_missing(&error) => self.leave_copy(),
+            Err(error) => self.load_again(track, number, error).await,
         }
-        Ok(())
     }
 
     /// Reads one chunk of the open part, or ends the part.
@@ -321,6 +353,14 @@ impl Player {
                 return Ok(());
             }
             Err(error @ HlsError::Decrypt { .. }) => return self.does_not_decrypt(track, part, error),
+            // The entry fails behind its first byte.
+            Err(error) if self.is_only_missing(&error) => {
+                if let HlsError::OfflineCache { resource, source } = error {
+                    self.context.bypass(&resource, Bypass::Refused(source));
+                }
+                self.stalled = Some(part);
+                return self.leave_copy();
+            }
             Err(error) => {
                 self.load_again(track, self.number(), error).await?;
                 return self.read_on(part).await;
@@ -328,7 +368,16 @@ impl Player {
         };
         // Known to be media by now: what a login page's server says is not learned.
         if let Some((place, witness)) = part.reader.take_witness() {
-            self.state.learn(&mut self.context, track, place, witness);
+            match self.state.witness(track, place).await {
+                None => self.state.learn(&mut self.context, track, place, witness),
+                Some(known) if known.contradicts(&witness) => {
+                    let number = self.number();
+                    if self.contradicted_for.replace(number) != Some(number) {
+                        return self.ask_now(track, Question::Files).await;
+                    }
+                }
+                Some(_) => {}
+            }
         }
         if let Some(timeline) = &self.timeline {
             self.announcer.give_out(timeline, &mut part, plain);
@@ -418,22 +467,13 @@ impl Player {
     /// Begins to open the part after the one being read, unless that was done.
     fn open_ahead(&mut self, track: &Track) {
         // Nor while it is not known whether the server has the same edition.
-        if self.ahead.is_some() || self.is_asking || self.other.is_some() {
+        if self.ahead.is_some() || self.is_copy_only() {
             return;
         }
         let index = self.following();
         if let Some(media) = track.part(index).and_then(|part| part.media.clone()) {
             let is_offline = self.context.is_offline;
             self.ahead = Some(PartAhead::new(index, self.state.clone(), media, is_offline));
-        }
-    }
-}
-
-impl Drop for Player {
-    fn drop(&mut self) {
-        // The next stream asks in its place.
-        if self.is_asking {
-            self.state.ask_later();
         }
     }
 }

@@ -12,7 +12,7 @@ use super::{
         timeline::Timeline,
         track::Track,
     },
-    Player,
+    Currency, Player,
 };
 
 impl Player {
@@ -36,12 +36,58 @@ impl Player {
         }
     }
 
+    /// Whether only what the cache has may be played: it is not known whether the server has the same edition, or it is known
+    /// to have another.
+    pub(super) fn is_copy_only(&self) -> bool {
+        let is_known = matches!(self.currency, Currency::Known);
+        !self.is_offline && (!is_known || self.other.is_some())
+    }
+
+    /// Whether an error says no more than that the cache lacks something, which the server may have.
+    pub(super) fn is_only_missing(&self, error: &HlsError) -> bool {
+        !self.is_offline && self.is_copy_only() && error.is_offline_miss()
+    }
+
+    /// The server has answered, or not.
+    pub(super) fn answered(&mut self, answer: Result<Renewed, HlsError>) {
+        let again = matches!(self.currency, Currency::Asking { again: true });
+        self.currency = match answer {
+            Ok(renewed) => {
+                self.take_renewed(renewed);
+                Currency::Known
+            }
+            // The copy plays on, as far as it goes.
+            Err(error) => {
+                log::info!("{error}: whether the playlists are current is not known");
+                Currency::Unanswered { again, error }
+            }
+        };
+    }
+
+    /// Asks the server while nothing plays.
+    pub(super) async fn ask_now(&mut self, track: &Arc<Track>, question: Question) -> Result<(), HlsError> {
+        let (renewed, begun) = editions::renew(self.state.clone(), track.clone(), question).await;
+        self.context.commits.append(begun);
+        self.take_renewed(renewed?);
+        Ok(())
+    }
+
     /// The cache lacks the next part: the other edition goes on, or the question whether there is one is awaited.
     pub(super) fn leave_copy(&mut self) -> Result<(), HlsError> {
         let Some(timeline) = &mut self.timeline else {
             return Ok(());
         };
         let Some(track) = self.other.take() else {
+            match std::mem::replace(&mut self.currency, Currency::Known) {
+                // Once more, as it is needed now: the server may have recovered.
+                Currency::Unanswered { again: false, .. } => {
+                    let (state, track) = (self.state.clone(), timeline.track().clone());
+                    self.asking = Some(Box::pin(editions::renew(state, track, Question::Playlists)));
+                    self.currency = Currency::Asking { again: true };
+                }
+                Currency::Unanswered { again: true, error } => return Err(error),
+                asking => self.currency = asking,
+            }
             timeline.hold();
             return Ok(());
         };
@@ -50,6 +96,11 @@ impl Player {
             return Err(HlsError::EditionChanged { resource });
         }
         self.state.change(&track);
+        self.currency = Currency::Known;
+        // What of it was heard is heard again: the other one goes on at the start of this part.
+        if self.stalled.take().is_some_and(|part| part.is_announced) {
+            self.announcer.stop_skipping();
+        }
         // A byte position is one of the old edition, and what lies before it is of no use to find it in the new one.
         let is_skipping = self.announcer.is_skipping();
         timeline.change(track.clone(), is_skipping);
@@ -57,8 +108,7 @@ impl Player {
             self.announcer.position = 0;
         }
         self.announcer.change_edition(track.part(timeline.playing()));
-        self.renewed_for = None;
-        self.ahead = None;
+        (self.renewed_for, self.contradicted_for, self.ahead) = (None, None, None);
         Ok(())
     }
 
@@ -72,7 +122,7 @@ impl Player {
     ) -> Result<(), HlsError> {
         // Once for each part. What is refused under its new URL too is not to be had.
         let is_first = self.renewed_for.replace(number) != Some(number);
-        if !error.is_refused() || self.context.is_offline || !is_first {
+        if !error.is_refused() || self.is_offline || !is_first {
             return Err(error);
         }
         log::info!("{error}: the playlists are loaded again");
@@ -82,13 +132,8 @@ impl Player {
             self.take_renewed(Renewed::Same(known));
             return Ok(());
         }
-        let (renewed, begun) = editions::renew(self.state.clone(), track.clone(), Question::Playlists).await;
-        self.context.commits.append(begun);
-        match renewed {
-            Ok(renewed) => {
-                self.take_renewed(renewed);
-                Ok(())
-            }
+        match self.ask_now(track, Question::Refused).await {
+            Ok(()) => Ok(()),
             Err(failure) => {
                 log::info!("{failure}: the playlists are not to be had either");
                 Err(error)
@@ -96,18 +141,28 @@ impl Player {
         }
     }
 
-    /// Goes on with a part that was refused in its middle, under its new URL.
+    /// Goes on with a part that was refused in its middle, or that the cache had no more of: under the URL that it has by now.
     pub(super) async fn read_on(&mut self, mut part: PartReader) -> Result<(), HlsError> {
-        // Another edition goes on at the start of this part: what of it was heard is heard again.
         if self.other.is_some() {
+            self.stalled = Some(part);
             return self.leave_copy();
         }
         let number = self.number();
         let track = self.timeline.as_ref().map(Timeline::track);
         let media = track.and_then(|track| track.part(number)?.media.clone());
-        if let Some(media) = media {
-            part.renew(&self.state.fetcher, &mut self.context, &media).await?;
-            self.open = Some(part);
+        // In another list, of which nothing was heard, the part of this number is another one: it is opened anew.
+        if let Some(media) = media.filter(|media| part.reader.is_of(media)) {
+            match part.renew(&self.state.fetcher, &mut self.context, &media).await {
+                Ok(()) => self.open = Some(part),
+                Err(error) if error.is_refused() => {
+                    let track = self.timeline.as_ref().map(|timeline| timeline.track().clone());
+                    if let Some(track) = track {
+                        self.load_again(&track, number, error).await?;
+                        self.stalled = Some(part);
+                    }
+                }
+                Err(error) => return Err(error),
+            }
         }
         Ok(())
     }
@@ -116,7 +171,7 @@ impl Player {
     pub(super) async fn settle(&mut self) {
         let track = self.timeline.as_ref().map(|timeline| timeline.track().clone());
         // Only where each part has been read: else the cache would be asked for nothing.
-        let Some(track) = track.filter(|track| track.is_known_whole() && !self.context.is_offline) else {
+        let Some(track) = track.filter(|track| track.is_known_whole() && !self.is_offline) else {
             return;
         };
         editions::settle(&self.state, &mut self.context, &track, false).await;

@@ -1,5 +1,7 @@
 //! EXT-X-KEY: which key is in force where (RFC 8216, 4.3.2.4).
 
+use std::sync::Arc;
+
 use super::{
     error::{PlaylistError, UnsupportedEncryptionSnafu},
     lines::Attributes,
@@ -11,15 +13,15 @@ use super::{
 /// How a Media Segment or a Media Initialization Section is encrypted: AES-128, the whole resource, CBC with PKCS#7.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Encryption {
-    /// Where the key is.
-    pub(crate) key: Locator,
+    /// Where the key is. Shared: a key holds for many segments, and may stand in its URI.
+    pub(crate) key: Arc<Locator>,
     /// The initialisation vector, given or made from the Media Sequence Number.
     pub(crate) iv: [u8; 16],
 }
 
 /// A key in force: where it is, and its IV if the playlist gives one.
 pub(super) struct KeyInForce {
-    pub(super) locator: Locator,
+    pub(super) locator: Arc<Locator>,
     pub(super) iv: Option<[u8; 16]>,
 }
 
@@ -29,7 +31,7 @@ struct KeyTag {
     line: usize,
     method: String,
     format: String,
-    locator: Option<Locator>,
+    locator: Option<Arc<Locator>>,
     iv: Option<[u8; 16]>,
 }
 
@@ -64,7 +66,7 @@ impl KeysInForce {
             .map_or_else(|| IDENTITY.to_owned(), Into::into);
         // A URI of another key system (`skd://…`) need not be a URL, so it is not resolved.
         let locator = match attributes.quoted("URI", variables)? {
-            Some(uri) if format == IDENTITY => Some(references.resolve(line, TAG, &uri)?),
+            Some(uri) if format == IDENTITY => Some(Arc::new(references.resolve(line, TAG, &uri)?)),
             _ => None,
         };
         let iv = match attributes.enumerated("IV")? {

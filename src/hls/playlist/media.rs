@@ -68,6 +68,9 @@ impl Next {
     }
 }
 
+/// A playlist at its limit, each of whose lines is made twenty times as long by its base.
+const LONGEST_URIS: usize = 256 << 20;
+
 struct Parser<'a> {
     references: &'a References<'a>,
     variables: Variables,
@@ -79,6 +82,8 @@ struct Parser<'a> {
     /// The line and value of EXT-X-MEDIA-SEQUENCE.
     first_sequence: (usize, u64),
     total: Duration,
+    /// Bytes of all segments' URIs, resolved.
+    uris: usize,
     discontinuities: u64,
     end: BodyEnd,
     /// EXT-X-PLAYLIST-TYPE:VOD.
@@ -104,6 +109,7 @@ impl MediaPlaylist {
             segments: Vec::with_capacity(text.matches("#EXTINF").count().min(1 << 15)),
             first_sequence: (0, 0),
             total: Duration::ZERO,
+            uris: 0,
             discontinuities: 0,
             end,
             vod: false,
@@ -238,6 +244,11 @@ impl Parser<'_> {
             .resolve(line, "URI", &self.variables.substitute(line, uri)?)?;
         if let Some((line, length, offset)) = next.range {
             locator.range = Some(self.range(line, &locator, length, offset)?);
+        }
+        // Variables may make each line long.
+        self.uris = self.uris.saturating_add(locator.url.as_str().len());
+        if self.uris > LONGEST_URIS {
+            return malformed(line, "URI", "all URIs together are longer than 256 MiB");
         }
         // A gap counts as well: its discontinuity is one for all that comes after it.
         if next.discontinuity {

@@ -20,6 +20,9 @@ pub(crate) struct References<'a> {
     pub(crate) imports: Option<&'a Variables>,
 }
 
+/// Servers refuse longer ones (RFC 9110, 4.1, asks them to take 8 000 bytes).
+const LONGEST_URI: usize = 64 << 10;
+
 impl References<'_> {
     pub(super) fn resolve(
         &self,
@@ -34,6 +37,10 @@ impl References<'_> {
         // `parse` reads the text lossily. A URI that lost bytes would lead to another resource.
         if reference.contains(char::REPLACEMENT_CHARACTER) {
             return malformed(line, tag, "a URI that is not UTF-8");
+        }
+        // A playlist may name one URI half a million times, and each segment holds its own.
+        if reference.len() > LONGEST_URI && !reference.starts_with("data:") {
+            return malformed(line, tag, "a URI longer than 64 KiB");
         }
         match self.base.join(reference) {
             // Else a server could have an app play what it finds on the user's disk.

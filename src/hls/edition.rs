@@ -122,6 +122,11 @@ impl Witness {
         }
     }
 
+    /// Whether both say how long the file is, and the same.
+    pub(super) fn is_as_long_as(&self, other: &Self) -> bool {
+        self.len.is_some() && self.len == other.len
+    }
+
     /// As an entry.
     pub(super) fn write(&self) -> Bytes {
         let text = |text: &Option<String>| text.clone().unwrap_or_default();

@@ -29,7 +29,8 @@ pub enum VariantChoice {
 /// When the server is asked whether the playlists in the cache are current.
 ///
 /// The copy plays at once, whatever is chosen here: the server is asked beside it. Before the first byte that the cache does
-/// not have, its answer is awaited. Offline nothing is asked.
+/// not have, its answer is awaited: the server may have another edition under the same URLs. If no answer comes, it is asked
+/// once more then, and the stream ends with that error if none comes again. Offline nothing is asked.
 #[non_exhaustive]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum PlaylistCheck {

@@ -667,3 +667,29 @@ fn w4_a_redirect_that_leads_elsewhere_each_day() {
         assert!(tape.bytes == whole("old", 0..2), "{day}");
     }
 }
+
+/// H9: nodes of one host that tag and date a file each in their own way have one edition.
+#[test]
+fn w5_other_tags_and_dates_of_the_same_bytes_are_no_edition() {
+    let track = Published::new();
+    track.publish("first", &[6, 6, 6]);
+    let cache = Cache::new();
+    track.hear(&cache, 2, 1);
+    for node in ["a", "b"] {
+        for path in ["/init", "/0.ts"] {
+            let says = Rule::new().header("etag", format!("\"{node}\"")).header(
+                "last-modified",
+                format!("Mon, 0{} Jan 2024 00:00:00 GMT", node.len()),
+            );
+            track.server.rule(path, says);
+        }
+        let tape = play(&track.url(), cache.params(), online()).whole();
+        assert!(
+            tape.bytes == [init("first"), whole("first", 0..3)].concat(),
+            "{:?}",
+            tape.story
+        );
+        assert!(!tape.story.iter().any(|line| line.contains("edition")));
+        track.server.clear_rules();
+    }
+}

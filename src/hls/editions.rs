@@ -12,6 +12,8 @@
 
 use std::{pin::Pin, sync::Arc};
 
+use futures_lite::StreamExt;
+
 use super::{
     HlsError, Resource, ResourceKind,
     edition::{EditionId, Editions, Witness, WitnessPlace},
@@ -25,7 +27,7 @@ use super::{
 };
 use crate::{
     cache::CachePath,
-    media::Bypass,
+    media::{Bypass, Judge},
     net::{ByteRange, NetError, redacted},
 };
 
@@ -300,23 +302,44 @@ pub(super) async fn learn(
     Some((media.resource(), Bypass::Refused(error)))
 }
 
+/// How many bytes are asked for: as many as the judge looks at. An address that is signed for GET may refuse HEAD, and with
+/// few bytes the connection can be used again.
+const WITNESS_BYTES: u64 = 512;
+
 async fn ask_witness(
     fetcher: &Fetcher,
     context: &mut FetchContext,
     media: &MediaResource,
 ) -> Result<Witness, HlsError> {
-    // One byte: an address that is signed for GET may refuse HEAD.
-    let start = media.locator.range.as_ref().map_or(0, |range| range.start);
+    let resource = media.resource();
+    let range = media.locator.range.as_ref();
+    let start = range.map_or(0, |range| range.start);
+    let end = start.saturating_add(WITNESS_BYTES);
+    let end = range.map_or(end, |range| end.min(range.end));
     let request = fetcher.request(media.locator.url.clone());
-    let request = request.range(ByteRange::new(start, start + 1));
-    let response = fetcher.send(context, &media.resource(), request).await?;
+    let request = request.range(ByteRange::new(start, end));
+    let response = fetcher.send(context, &resource, request).await?;
     let witness = Witness::of(response.headers(), response.total_length());
-    if response.status() == 206 {
-        // Read, so that the connection can be used again. What the byte is does not matter.
-        response
-            .bytes(1)
-            .await
-            .map_err(HlsError::network(&media.resource()))?;
+    // A login page is no other file. Taken for one it would end the edition that the cache has, and stand in its place
+    // (faults W1, W5).
+    let not_media = |source| HlsError::NotMedia {
+        resource: resource.clone(),
+        source: Box::new(source),
+    };
+    // Ciphertext is nothing that an app can judge; the crate sees whether it is a page.
+    let judge = match media.key {
+        Some(_) => Judge::default(),
+        None => fetcher.params.access.judge.clone(),
+    };
+    let mut candidate = judge.head(&response, start).map_err(not_media)?;
+    let mut body = response.into_body();
+    let mut is_media = false;
+    // To its end, so that the connection can be used again.
+    while let Some(chunk) = body.try_next().await.map_err(HlsError::network(&resource))? {
+        is_media = is_media || candidate.push(&chunk).map_err(not_media)?;
+    }
+    if !is_media {
+        candidate.finish().map_err(not_media)?;
     }
     Ok(witness)
 }

@@ -349,6 +349,31 @@ fn w5_a_track_published_anew_is_told_and_not_mixed() {
     }
 }
 
+/// W1, W5: a login page in place of what editions are told by is no other edition. The old one plays, and stays.
+#[test]
+fn w1_a_portal_is_no_new_edition() {
+    let portal = Server::empty().unwrap();
+    let page = "<!DOCTYPE html><title>Hotel</title>";
+    portal.serve_bytes("/login", page.as_bytes());
+    for rule in [
+        Rule::new().answer(200, page),
+        Rule::new().answer(200, format!("\u{feff} {page}")),
+        Rule::new().redirect(302, portal.url("/login")),
+    ] {
+        let track = Published::new();
+        track.publish("old", &[6; 4]);
+        let cache = Cache::new();
+        track.hear(&cache, 2, 1);
+        let instead = track.server.rule("/init", rule);
+        let source = HlsSource::new(url(&track.url()), cache.params());
+        assert_eq!(future::block_on(source.refresh()).unwrap(), Refreshed::Same);
+        assert_eq!(instead.hits(), 1);
+        let tape = play(&track.url(), cache.params(), online()).whole();
+        assert!(tape.bytes == [init("old"), whole("old", 0..4)].concat());
+        assert!(!tape.story.iter().any(|line| line.contains("edition")));
+    }
+}
+
 /// W5: a third edition while the second is not whole, and a fourth.
 #[test]
 fn w5_editions_that_follow_each_other_are_never_mixed() {

@@ -60,9 +60,9 @@ impl Cache {
     }
 }
 
-/// Whether a request only asks what there is, by which editions are told: for one byte.
+/// Whether a request only asks what there is, by which editions are told: for its first bytes.
 pub(crate) fn is_question(request: &Recorded) -> bool {
-    request.header("range") == Some("bytes=0-0")
+    request.header("range") == Some("bytes=0-511")
 }
 
 /// How many segments, sections and keys were asked for, whole.

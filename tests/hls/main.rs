@@ -29,6 +29,7 @@
 //! | W1–W3 | `world` |
 //! | W8 | `world`; every segment of real media in `trees` |
 //! | W4, W5 | `copies` |
+//! | all of them, by shape, resource and session | `matrix` |
 #![cfg(feature = "hls")]
 #![allow(
     clippy::unwrap_used,
@@ -60,6 +61,7 @@ mod faults;
 mod inline;
 mod keys;
 mod local;
+mod matrix;
 mod offline;
 mod origins;
 mod parser;

@@ -10,7 +10,7 @@ use kithara_test_support::{Rule, Server};
 use crate::rig::{Cache, KEY, Tape, Track, chain, encrypt, offline, online, play};
 
 /// What came in place of media, and what it is told as.
-fn foreign() -> Vec<(&'static str, Rule, NotMediaReason)> {
+pub(crate) fn foreign() -> Vec<(&'static str, Rule, NotMediaReason)> {
     let page = "<!-- portal --><html><body>Log in</body></html>";
     vec![
         ("a page", Rule::new().answer(200, page), Page),

@@ -68,6 +68,7 @@ mod parser;
 mod peers;
 mod playback;
 mod playlists;
+mod published;
 mod rig;
 mod seeking;
 mod sessions;

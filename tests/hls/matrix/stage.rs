@@ -109,10 +109,10 @@ impl Shape {
 
 fn body(start: &[u8], name: &str, len: usize) -> Vec<u8> {
     let mut bytes = [start, name.as_bytes()].concat();
-    let mut state = len as u32;
+    let mut state = u32::try_from(len).unwrap();
     while bytes.len() < len {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        bytes.push((state >> 24) as u8);
+        bytes.push(state.to_be_bytes()[0]);
     }
     bytes
 }

@@ -457,7 +457,9 @@ impl Player {
         // A server may put a new key under an old URL (fault W35). Once for each part: if what is fetched now does not fit
         // either, it never will.
         let is_first = self.decrypted_anew.replace(number) != Some(number);
-        if is_first && !was_given_out && !self.context.is_offline {
+        // The player's own mode, and not the context's, which fetches nothing for a copy that is being asked about: the part is
+        // missing then, and waits for the answer.
+        if is_first && !was_given_out && !self.is_offline {
             log::warn!("{error}: key and part are fetched anew");
             return Ok(());
         }

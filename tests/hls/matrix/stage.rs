@@ -11,7 +11,7 @@ use kithara::stream::{Message, Source, StreamParams};
 use kithara_test_support::{Recorded, Rule, RuleHandle, Server};
 use tempfile::TempDir;
 
-use crate::rig::{KEY, Tape, builder, encrypt, is_media_request, offline, online, play, url};
+use crate::rig::{KEY, Tape, builder, encrypt, is_question, offline, online, play, url};
 
 /// Segments of a track.
 pub(crate) const SEGMENTS: usize = 4;
@@ -255,7 +255,10 @@ impl Stage {
 
     /// Bodies sent of what playlists name.
     pub(crate) fn media_bodies(&self) -> usize {
-        let is_body = |request: &&Recorded| is_media_request(request) && request.status == Some(200);
+        let is_body = |request: &&Recorded| {
+            let is_list = request.path_only().contains(".m3u8");
+            !is_list && !is_question(request) && request.status == Some(200)
+        };
         self.server.requests().iter().filter(is_body).count()
     }
 

@@ -51,7 +51,7 @@
 //! | `tls` | https with the platform's certificates | rustls, ring (a C compiler) |
 //! | `webpki-roots` | https with Mozilla's certificates compiled in | webpki-roots |
 //! | `file` | [`mod@file`]: HTTP and local files, random access while they arrive; [`media`] | `stream`, `cache`, `net`, `io` |
-//! | `hls` | [`hls`]; [`media`] | `stream`, `cache`, `net`, quick-m3u8, aes, cbc |
+//! | `hls` | [`hls`]; [`media`] | `stream`, `cache`, `net`, aes, cbc, data-url |
 //! | `decode` | [`decode`]; with `file` and `hls` what those bring | `io`, `stream`, symphonia, rubato |
 //! | `opus` | Opus for it, in pure Rust | `decode`, opus-pure |
 //! | `he-aac` | HE-AAC, and AAC of more than two channels, in pure Rust | `decode`, syom |

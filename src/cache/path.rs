@@ -109,20 +109,22 @@ impl CachePath {
         hasher.update([0]);
         hasher.update(identity);
         let digest = hasher.finalize();
-        let mut text = hex(digest.get(..URL_HASH_DIGITS / 2).unwrap_or_default());
         let file = readable.rsplit('/').next().unwrap_or_default();
-        let tail: String = file
-            .chars()
-            .map(|c| c.to_ascii_lowercase())
-            .filter(|c| matches!(c, 'a'..='z' | '0'..='9' | '.' | '_' | '-'))
-            .collect();
-        let tail = tail
-            .get(tail.len().saturating_sub(MAX_TAIL)..)
-            .unwrap_or_default()
-            .trim_end_matches('.');
-        if !tail.is_empty() {
-            text.push('-');
-            text.push_str(tail);
+        // One buffer for the whole name: the playlist of a day makes 20 000 of them before the first byte.
+        let mut text = String::with_capacity(URL_HASH_DIGITS + 1 + file.len());
+        text.push_str(&hex(digest.get(..URL_HASH_DIGITS / 2).unwrap_or_default()));
+        text.push('-');
+        let tail = text.len();
+        let plain = |c: char| matches!(c, 'a'..='z' | '0'..='9' | '.' | '_' | '-');
+        text.extend(file.chars().map(|c| c.to_ascii_lowercase()).filter(|c| plain(*c)));
+        // All of it is ASCII: each byte is a character.
+        let too_long = (text.len() - tail).saturating_sub(MAX_TAIL);
+        text.replace_range(tail..tail + too_long, "");
+        while text.len() > tail && text.ends_with('.') {
+            text.pop();
+        }
+        if text.len() == tail {
+            text.pop();
         }
         Self { text: text.into() }
     }

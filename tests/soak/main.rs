@@ -143,10 +143,15 @@ fn misbehave(random: &mut Random, server: &Server) {
     let path = if index < FILES.len() {
         player::path(index)
     } else {
-        "/hls/plain/aac-80/seg-001.m4s".to_owned()
+        SEGMENTS[random.below(SEGMENTS.len() as u64) as usize].to_owned()
     };
     let at = random.below(400_000);
-    // Segments are not judged: these are for files alone, and some for files that do not change.
+    if index == FILES.len() && random.one_in(3) {
+        let rule = foreign_segment(random);
+        server.rule(path, rule.first(1 + random.below(3) as usize));
+        return;
+    }
+    // Some are for files that do not change.
     if index < FILES.len() && random.one_in(2) {
         let rule = if random.one_in(2) {
             foreign(random, index)
@@ -191,6 +196,28 @@ fn portal() -> Rule {
     Rule::new()
         .answer(200, "<!DOCTYPE html><html><body>Log in</body></html>")
         .header("Content-Type", "text/html")
+}
+
+/// Of two kinds of tree, and an initialization section.
+const SEGMENTS: [&str; 4] = [
+    "/hls/plain/aac-80/init.mp4",
+    "/hls/plain/aac-80/seg-001.m4s",
+    "/hls/plain/aac-80/seg-003.m4s",
+    "/hls/ts/seg-002.ts",
+];
+
+/// What answers in place of a segment or a section.
+fn foreign_segment(random: &mut Random) -> Rule {
+    match random.below(7) {
+        0 => portal(),
+        1 => Rule::new().answer([202, 203, 207][random.below(3) as usize], "soon"),
+        2 => Rule::new().answer([200, 204, 205][random.below(3) as usize], ""),
+        // An address that has expired: the playlists are loaded again.
+        3 => Rule::new().answer([401, 403, 404, 410][random.below(4) as usize], ""),
+        4 => Rule::new().answer(200, r#"{"error":"quota"}"#),
+        5 => Rule::new().redirect(302, LOGIN),
+        _ => Rule::new().without_validators().reset_after(random.below(60_000)),
+    }
 }
 
 /// What answers in place of a file, or calls it something else.

@@ -1,15 +1,9 @@
-//! Playlist lines, numbered and trimmed, as quick-m3u8 tells them apart; and the attributes of tags.
+//! Playlist lines, numbered and trimmed; and the attributes of tags.
 //!
 //! Tags are taken as their name and raw value: variables are substituted before a value is read (RFC 8216bis, 4.3), and
 //! durations must not pass through a float.
 
 use std::borrow::Cow;
-
-use quick_m3u8::{
-    HlsLine,
-    config::{ParsingOptions, ParsingOptionsBuilder},
-    custom_parsing::line,
-};
 
 use super::{
     error::{PlaylistError, malformed},
@@ -31,14 +25,12 @@ pub(super) enum Line<'a> {
 /// What surrounds a line is trimmed: CR, spaces, tabs and form feeds (fault E16).
 pub(super) struct Lines<'a> {
     lines: std::iter::Enumerate<std::str::Lines<'a>>,
-    options: ParsingOptions,
 }
 
 impl<'a> Lines<'a> {
     pub(super) fn new(text: &'a str) -> Self {
         Self {
             lines: text.lines().enumerate(),
-            options: ParsingOptionsBuilder::new().build(),
         }
     }
 }
@@ -49,17 +41,18 @@ impl<'a> Iterator for Lines<'a> {
     fn next(&mut self) -> Option<Self::Item> {
         loop {
             let (index, text) = self.lines.next()?;
-            // quick-m3u8 refuses only a bare `#EXT`. That is no tag, so it is a comment. Each tag is unknown to it, as no
-            // tag's own parser was asked for: those read durations as floats.
-            let line = match line::parse(text.trim(), &self.options).map(|slice| slice.parsed) {
-                Ok(HlsLine::UnknownTag(tag)) => {
-                    let value = tag
-                        .value()
-                        .map_or("", |value| std::str::from_utf8(value.0).unwrap_or_default());
-                    Line::Tag(tag.name().trim(), value.trim())
-                }
-                Ok(HlsLine::Uri(Cow::Borrowed(uri))) => Line::Uri(uri),
-                _ => continue,
+            let text = text.trim();
+            let line = match text.strip_prefix('#') {
+                None if text.is_empty() => continue,
+                None => Line::Uri(text),
+                // Any other line that begins so is a comment (RFC 8216, 4.1), and so is `#EXT` with nothing behind it.
+                Some(comment) => match comment.strip_prefix("EXT") {
+                    None | Some("") => continue,
+                    Some(tag) => {
+                        let (name, value) = tag.split_once(':').unwrap_or((tag, ""));
+                        Line::Tag(name.trim(), value.trim())
+                    }
+                },
             };
             return Some((index + 1, line));
         }

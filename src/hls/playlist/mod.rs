@@ -7,8 +7,8 @@
 //!                                     number: exact and checked
 //! ```
 //!
-//! quick-m3u8 tells lines and tags apart. What they mean together is decided here. The outcome for any
-//! input is a playlist or a [`PlaylistError`] that names the line, never a panic (fault E16).
+//! What lines mean together is decided here. The outcome for any input is a playlist or a [`PlaylistError`] that names the
+//! line, never a panic (fault E16).
 
 mod body_end;
 mod error;

@@ -74,6 +74,10 @@ impl Variables {
 
     /// `text` with every `{$name}` replaced, once, from left to right.
     pub(super) fn substitute<'a>(&self, line: usize, text: &'a str) -> Result<Cow<'a, str>, PlaylistError> {
+        // One byte is looked for sooner than two, and most lines have none.
+        if !text.contains('{') {
+            return Ok(Cow::Borrowed(text));
+        }
         // Once, from left to right. A value that looks like a reference is not replaced again, so substitution ends.
         let mut out = String::new();
         let mut rest = text;

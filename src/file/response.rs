@@ -238,10 +238,13 @@ impl Download {
                 self.lose_ranges();
                 return Ok(());
             }
-            // The first word on the length, and no failure: a reader may seek behind the end.
+            // The first word on the length, and no failure: a reader may seek behind the end. A file that is longer than where
+            // the range begins has bytes there: such an answer contradicts itself, and its length is not believed.
             NetError::RangeNotSatisfiable {
-                total: Some(total), ..
-            } if !was_reading && self.remote.total().is_none() => {
+                start,
+                total: Some(total),
+                ..
+            } if start >= total && !was_reading && self.remote.total().is_none() => {
                 return match self.sink.writer().map(|writer| writer.set_len(total)) {
                     Some(Err(_)) => Err(StopReason::Changed(None)),
                     _ => Ok(()),

@@ -46,14 +46,18 @@ pub(crate) fn run(report: &mut Report) {
     }
     let mut pulled = pulled(&track);
     let mut copied = copied(&track);
-    let figure = |times: &mut [Duration], part| percentile(times, part) * 1e6;
-    let copy = figure(&mut copied, 50);
+    let mut figure = |pull, part| {
+        let times = if pull { &mut pulled } else { &mut copied };
+        percentile(times, part) * 1e6
+    };
+    let (typical, slowest) = (figure(false, 50), figure(false, 99));
     println!(
-        "figure pull p50={:.0}ns; memcpy p50={copy:.0}ns p99={:.0}ns",
-        figure(&mut pulled, 50),
-        figure(&mut copied, 99)
+        "figure pull p50={:.0}ns; memcpy p50={typical:.0}ns p99={slowest:.0}ns",
+        figure(true, 50)
     );
-    report.at_most("pull_p99", figure(&mut pulled, 99), 4.0 * copy, "ns");
+    // One in a hundred against one in a hundred: what the machine does to one it does to the other.
+    report.at_most("pull_p99", figure(true, 99), 4.0 * slowest, "ns");
+    report.at_most("pull_p50", figure(true, 50), 4.0 * typical, "ns");
 }
 
 fn play(track: &Path) -> Output {

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{media::Origin, stream::Message};
 
-/// Messages on their way out, in order with the bytes (H6).
+/// Messages on their way out, in order with the bytes.
 #[derive(Default)]
 pub(super) struct Announcer {
     queue: VecDeque<Message<HlsControl>>,
@@ -90,7 +90,7 @@ impl Announcer {
         self.tell(track.announcements(part, Origin::Cache));
     }
 
-    /// Tells which Variant Stream plays, once its first part is there: before that it is only a choice (H6).
+    /// Tells which Variant Stream plays, once its first part is there: before that it is only a choice.
     fn begin(&mut self, track: &Track, part: &Part) {
         if !std::mem::replace(&mut self.is_variant_told, true) {
             self.tell([track.variant_applied()]);

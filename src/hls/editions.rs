@@ -1,4 +1,4 @@
-//! Asking the server whether the playlists in the cache are current, and what follows if they are not (H9).
+//! Asking the server whether the playlists in the cache are current, and what follows if they are not.
 //!
 //! ```text
 //!   playlists, asked for again ─▶ the same list?

@@ -161,7 +161,7 @@ impl HlsError {
         }
     }
 
-    /// Whether what a playlist names is not to be had under that URL: the URL may have expired (H9).
+    /// Whether what a playlist names is not to be had under that URL: the URL may have expired.
     pub(super) fn is_refused(&self) -> bool {
         let Self::Network { source, .. } = self else {
             return false;

@@ -44,7 +44,7 @@ pub(super) struct Fetcher {
 pub(super) enum Ask {
     /// The copy in the cache, if there is one.
     Cache,
-    /// The server, whether the copy is current (H9).
+    /// The server, whether the copy is current.
     Server,
     /// The server, whatever the copy is: what it names was refused.
     Anew,

@@ -55,7 +55,7 @@ impl FetchContext {
         Ok(())
     }
 
-    /// The one place that decides whether a connection may be made. Every request passes it (H5).
+    /// The one place that decides whether a connection may be made. Every request passes it.
     pub(super) fn allow_network(&self, resource: &Resource) -> Result<(), HlsError> {
         if self.is_offline {
             let resource = resource.clone();

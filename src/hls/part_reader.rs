@@ -176,7 +176,7 @@ pub(super) async fn open(state: Arc<SourceState>, media: Arc<MediaResource>, is_
     (opened, context.commits)
 }
 
-/// The part after the one being read, on its way (H11). Its key and its response's head come while that part plays, so that
+/// The part after the one being read, on its way. Its key and its response's head come while that part plays, so that
 /// the way to the server and back costs no silence between two segments. Before its turn nothing is read of its body but the
 /// first bytes.
 pub(super) struct PartAhead {

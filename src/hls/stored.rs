@@ -9,7 +9,7 @@
 //!
 //! Where nothing was redirected the URL is left out.
 //!
-//! Relative URLs resolve against the URL after redirects (H3, fault D11), offline too. Comments keep the entry a playlist.
+//! Relative URLs resolve against the URL after redirects (fault D11), offline too. Comments keep the entry a playlist.
 //! Only the last two lines count, so such comments of the server's mean nothing. An entry without them was cut short.
 
 use std::time::Duration;

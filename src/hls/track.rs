@@ -233,7 +233,7 @@ impl Track {
     }
 
     /// Whether the two are one list: the same parts under the same names, of the same ranges and durations and under the
-    /// same keys (H9). The URLs may differ in what the names leave out.
+    /// same keys. The URLs may differ in what the names leave out.
     pub(super) fn is_same_list(&self, other: &Self) -> bool {
         self.parts.len() == other.parts.len()
             && self

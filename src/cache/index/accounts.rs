@@ -77,7 +77,7 @@ impl<S> Accounts<S> {
 
 impl<S: Store> Accounts<S> {
     /// Starts the journal, durably, before the first change of the session. Without it a crash would look like a clean end,
-    /// and the next session would trust a snapshot that no longer says what is on the disk (C3).
+    /// and the next session would trust a snapshot that no longer says what is on the disk.
     pub(super) fn begin(&self) {
         if self.begun.load(Ordering::Acquire) {
             return;

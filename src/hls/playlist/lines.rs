@@ -201,7 +201,7 @@ impl<'a> Attributes<'a> {
     }
 }
 
-/// Logs what a line does wrong, where the playlist plays all the same (H18).
+/// Logs what a line does wrong, where the playlist plays all the same.
 ///
 /// Neither a URI nor a value: both hold tokens. The line number finds the place.
 pub(super) fn tolerated(line: usize, tag: &'static str, what: &'static str) {

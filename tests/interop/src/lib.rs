@@ -9,6 +9,10 @@
     reason = "a test fails by panicking"
 )]
 
+mod running;
+
+pub use running::{Running, free_port};
+
 use std::path::Path;
 use std::time::Duration;
 

@@ -8,29 +8,12 @@
 )]
 
 use std::fs;
-use std::io::Write as _;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::process::Command;
 
 use kithara::net::{NetError, Proxy, ProxyFailure, Request};
-use kithara_interop::{builder, fetch, pattern, server_with, url};
-
-/// A proxy's program, ended with the test.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // Asked to end, it ends its own children. Where there is no `kill`, it alone is ended.
-        let asked = Command::new("kill").arg(self.0.id().to_string()).status();
-        if !asked.is_ok_and(|status| status.success()) {
-            drop(self.0.kill());
-        }
-        drop(self.0.wait());
-    }
-}
+use kithara_interop::{Running, builder, fetch, free_port, pattern, server_with, url};
 
 /// Starts `program` with a configuration that `config` makes of a port and a folder. `None` where it is not installed.
 fn start(
@@ -39,8 +22,7 @@ fn start(
     arguments: &[&str],
     config: impl Fn(u16, &str) -> String,
 ) -> Option<(Running, SocketAddr)> {
-    // A port that was free a moment ago.
-    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let free = free_port();
     let path = folder.join("proxy.conf");
     fs::write(&path, config(free.port(), folder.to_str().unwrap())).unwrap();
     let program_of_debian = format!("/usr/sbin/{program}");
@@ -49,30 +31,7 @@ fn start(
     } else {
         program
     };
-    let child = Command::new(name)
-        .args(arguments)
-        .arg(&path)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn();
-    let Ok(child) = child else {
-        // Past the harness, which keeps what a passing test prints.
-        let _ = writeln!(std::io::stderr(), "SKIPPED: {program} is not installed");
-        return None;
-    };
-    let mut running = Running(child);
-    // Its own start has no other sign than its port.
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while TcpStream::connect(free).is_err() {
-        // Some want to be started by root.
-        if let Ok(Some(status)) = running.0.try_wait() {
-            let _ = writeln!(std::io::stderr(), "SKIPPED: {program} ended at once, {status}");
-            return None;
-        }
-        assert!(Instant::now() < deadline, "{program} did not open its port");
-        thread::sleep(Duration::from_millis(20));
-    }
+    let running = Running::start(Command::new(name).args(arguments).arg(&path), free)?;
     Some((running, free))
 }
 

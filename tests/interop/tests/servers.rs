@@ -9,60 +9,19 @@
 )]
 
 use std::fs;
-use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::io::{Read as _, Seek as _, SeekFrom};
+use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::thread;
-use std::time::{Duration, Instant};
 
 use futures_lite::future::block_on;
 use kithara::cache::AssetCache;
 use kithara::file::{FileParams, FileSource, OpenMode};
 use kithara::net::{HttpClientBuilder, Proxy, Request, Url};
-use kithara_interop::{builder, fetch, pattern};
+use kithara_interop::{Running, builder, fetch, free_port, pattern};
 
 const LEN: usize = 3_000_000;
-
-/// A program, ended with the test.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // Asked to end, it ends its own children.
-        let asked = Command::new("kill").arg(self.0.id().to_string()).status();
-        if !asked.is_ok_and(|status| status.success()) {
-            drop(self.0.kill());
-        }
-        drop(self.0.wait());
-    }
-}
-
-fn free_port() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
-}
-
-/// Starts a program, and waits until it listens. `None` where it is not installed.
-fn start(command: &mut Command, addr: SocketAddr) -> Option<Running> {
-    let quiet = command
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
-    let Ok(child) = quiet.spawn() else {
-        let _ = writeln!(std::io::stderr(), "SKIPPED: {command:?} is not installed");
-        return None;
-    };
-    let mut running = Running(child);
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while TcpStream::connect(addr).is_err() {
-        if let Ok(Some(status)) = running.0.try_wait() {
-            panic!("{command:?} ended at once, {status}");
-        }
-        assert!(Instant::now() < deadline, "{command:?} does not listen");
-        thread::sleep(Duration::from_millis(20));
-    }
-    Some(running)
-}
 
 /// nginx with a file, the same file behind an account and behind redirects, and text that it compresses.
 fn nginx(folder: &Path) -> Option<(Running, SocketAddr)> {
@@ -89,7 +48,7 @@ fn nginx(folder: &Path) -> Option<(Running, SocketAddr)> {
     } else {
         "nginx"
     };
-    let running = start(Command::new(program).arg("-c").arg(&path), addr)?;
+    let running = Running::start(Command::new(program).arg("-c").arg(&path), addr)?;
     Some((running, addr))
 }
 
@@ -155,7 +114,7 @@ fn files_of_nginx_come_through_mitmproxy() {
         .arg(proxy.port().to_string())
         .arg("--set")
         .arg(format!("confdir={}", folder.path().display()));
-    let Some(_proxy) = start(&mut command, proxy) else {
+    let Some(_proxy) = Running::start(&mut command, proxy) else {
         return;
     };
     let through = || builder().proxy(Proxy::parse(&format!("http://{proxy}")).unwrap());

@@ -140,7 +140,7 @@ impl Download {
         }
         match judged {
             Ok(false) => Ok(Some(Vec::new())),
-            Ok(true) => Ok(Some(self.accept_beginning())),
+            Ok(true) => self.accept_beginning().map(Some),
             Err(refusal) => Err(self.refused(refusal)),
         }
     }
@@ -159,7 +159,7 @@ impl Download {
             let judged = beginning.candidate.finish();
             judged.map_err(|refusal| self.refused(refusal))?;
         }
-        let held = self.accept_beginning();
+        let held = self.accept_beginning()?;
         self.store_judged(0, &held)
     }
 
@@ -170,14 +170,12 @@ impl Download {
             .take_if(|beginning| beginning.slot == slot);
     }
 
-    fn accept_beginning(&mut self) -> Vec<Bytes> {
+    fn accept_beginning(&mut self) -> Result<Vec<Bytes>, StopReason> {
         self.judgement.is_proven = true;
         self.judgement.is_type_overruled |= self.is_suspect();
-        self.judgement
-            .beginning
-            .take()
-            .map(|beginning| beginning.held)
-            .unwrap_or_default()
+        let beginning = self.judgement.beginning.take();
+        self.keep_length()?;
+        Ok(beginning.map(|beginning| beginning.held).unwrap_or_default())
     }
 
     pub(super) fn refused(&mut self, refusal: NotMedia) -> StopReason {

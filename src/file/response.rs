@@ -57,8 +57,7 @@ impl Download {
         if self.options.stores_validators {
             self.sink.validators = StoredValidators::of(response.headers(), self.remote.same_file());
         }
-        let tag = self.remote.tag();
-        self.sink.resumable = tag.is_some();
+        self.sink.resumable = self.remote.tag().is_some();
         if self.options.respects_no_store && says_no_store(response.headers()) {
             // What an earlier session left goes too, with the end of this download.
             (self.sink.resumable, self.sink.memory_entry) = (false, None);
@@ -77,10 +76,10 @@ impl Download {
             return Ok(());
         };
         writer.set_sequential(!serves_ranges);
-        if let Some(total) = total {
-            writer.set_len(total).map_err(|_| StopReason::Changed(None))?;
-            // An error means that the tag is too long to be recorded. The next session downloads again, no more.
-            let _ = writer.set_tag(tag.unwrap_or_default());
+        // A login page has a length too. Until its first bytes are judged no reader learns it: another source that waits for
+        // this download would take it for that of the file, while what is refused here is still being removed.
+        if !self.judgement.is_open() {
+            self.keep_length()?;
         }
         let start = body.position();
         self.transfers.with(|slots| {
@@ -90,6 +89,18 @@ impl Download {
                 transfer.read(body);
             }
         });
+        Ok(())
+    }
+
+    /// Tells readers the file's length, if it is known, and has it recorded with what proves the file to be the same.
+    pub(super) fn keep_length(&mut self) -> Result<(), StopReason> {
+        let tag = self.remote.tag();
+        let (Some(total), Some(writer)) = (self.remote.total(), self.sink.writer()) else {
+            return Ok(());
+        };
+        writer.set_len(total).map_err(|_| StopReason::Changed(None))?;
+        // An error means that the tag is too long to be recorded. The next session downloads again, no more.
+        let _ = writer.set_tag(tag.unwrap_or_default());
         Ok(())
     }
 

@@ -374,3 +374,34 @@ fn a_file_that_becomes_whole_is_not_fetched_again() {
         assert_eq!(stage.requests(), 1, "round {round}");
     }
 }
+
+/// F1, W1: sources that open one file at once stand in line behind the first. Its answer is a page, and while that is being
+/// given up the next in line must not take the page's length for that of the file.
+#[test]
+fn the_length_of_a_login_page_reaches_no_source_that_waits_in_line() {
+    const SOURCES: usize = 4;
+    let stage = Stage::new(MIB);
+    for round in 0..40 {
+        let path = format!("/{round}.bin");
+        stage.server.serve(&path, Content::pattern(pattern(), MIB));
+        let page = Rule::new().answer(200, "<!DOCTYPE html><html><body>Log in</body></html>");
+        let rule = stage.server.rule(&path, page.first(1));
+        let start = std::sync::Barrier::new(SOURCES);
+        let open = || {
+            let url = Url::parse(&stage.server.url(&path)).unwrap();
+            let source = FileSource::new(url, stage.params());
+            start.wait();
+            block_on(source.open_reader(OpenMode::Online))
+        };
+        let opened: Vec<_> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..SOURCES).map(|_| scope.spawn(open)).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        assert_eq!(rule.hits(), 1);
+        let (readers, refused): (Vec<_>, Vec<_>) = opened.into_iter().partition(Result::is_ok);
+        assert_eq!(refused.len(), 1, "round {round}: {refused:?}");
+        for reader in readers {
+            assert_eq!(reader.unwrap().len(), Some(MIB), "round {round}");
+        }
+    }
+}

@@ -268,7 +268,12 @@ impl Player<'_> {
             OpenMode::Online
         };
         let mut reader = future::block_on(self.source(index).open_reader(mode))?;
-        assert!(reader.len().is_none_or(|len| len == right.len), "another length");
+        let len = reader.len();
+        assert!(
+            len.is_none_or(|len| len == right.len),
+            "file{index} has {} bytes, not {len:?}",
+            right.len
+        );
         let interrupter = reader.interrupter();
         if self.random.one_in(8) {
             // The first wait for bytes ends with it.

@@ -192,6 +192,8 @@ impl Download {
     /// all: only the former is worth giving up what is there.
     pub(super) async fn explain_change(&mut self, change: Option<Change>) -> StopReason {
         self.transfers.clear();
+        // The transfer that was to bring it is gone with the others. Kept, it would hold back the requests for its bytes.
+        self.judgement.beginning = None;
         let request = self.transfers.attach(self.remote.unconditional_request());
         let (client, same_file) = (&self.remote.client, self.remote.same_file());
         let asked = probe(client, request, &self.options.judge, same_file);

@@ -2,8 +2,10 @@
 
 use std::io::{Read, Seek, SeekFrom};
 
+use futures_lite::StreamExt as _;
 use futures_lite::future::block_on;
 use kithara::file::{FileError, FileParams, FileSource, LookAhead, OpenMode, SameFile};
+use kithara::stream::{Source as _, Stream, StreamParams};
 use kithara_test_support::{Content, Pattern, Rule};
 
 use crate::cached::open_offline;
@@ -144,6 +146,30 @@ fn a_change_is_still_a_change() {
         .serve("/a.bin", Content::pattern(&Pattern::new(9), LEN));
     let error = failure(&mut reader, 20 * MIB);
     assert!(matches!(error, FileError::Changed { .. }), "{error:?}");
+}
+
+/// The answer with the beginning contradicts what a jump has brought, and the next one does not: the file is asked for once
+/// more, and no read waits for ever.
+#[test]
+fn a_beginning_that_contradicts_once_is_asked_for_again() {
+    let stage = Stage::new(4 * MIB);
+    let tagged = |tag: &str| {
+        let rule = Rule::new().header("ETag", tag);
+        rule.without_header("Last-Modified")
+    };
+    let other = tagged("W/\"b\"").range_start(0).first(1);
+    let other = stage.server.rule("/a.bin", other);
+    stage.server.rule("/a.bin", tagged("W/\"a\""));
+    let mut source = FileSource::new(stage.url(), short(stage.params()));
+    source.seek_bytes(3 * MIB).unwrap();
+    let bytes = in_time(move || {
+        let mut stream = Stream::new(source, StreamParams::default());
+        assert!(block_on(stream.next()).unwrap().is_ok());
+        block_on(stream.handle().seek_bytes(0)).unwrap();
+        block_on(stream.next()).unwrap().unwrap()
+    });
+    assert_eq!(pattern().first_difference(0, &bytes), None);
+    assert_eq!(other.hits(), 1);
 }
 
 /// Fault W56: mirrors with one strong tag, and each with a date of its own.

@@ -52,6 +52,24 @@ pub enum CacheError {
         /// The asset's name on disk.
         asset: String,
     },
+    /// The asset can neither be moved to the trash nor unlinked: an immutable file, another user's, a mount point. What was
+    /// unlinked before the failure is gone. Other assets are not affected.
+    #[snafu(display("asset {asset} cannot be removed"))]
+    Unremovable {
+        /// The asset's name on disk.
+        asset: String,
+        /// The file or directory that cannot be removed.
+        path: PathBuf,
+        /// What the file system said.
+        #[snafu(source(from(io::Error, Arc::new)))]
+        source: Arc<io::Error>,
+    },
+    /// The cache was opened for reading only, as its root cannot be written to. Nothing was attempted.
+    #[snafu(display("the cache root {} can only be read", root.display()))]
+    ReadOnly {
+        /// The root as it was given to open it.
+        root: PathBuf,
+    },
     /// A read found the entry damaged. Fetch it again.
     #[snafu(display("entry {} is damaged", path.display()))]
     Damaged {
@@ -95,6 +113,16 @@ impl CacheError {
     /// Whether the asset cannot be removed because it is leased, pinned or being written.
     pub fn is_in_use(&self) -> bool {
         matches!(self, Self::InUse { .. })
+    }
+
+    /// Whether the asset can neither be moved nor unlinked, now or the next time. Other assets may be removed.
+    pub fn is_unremovable(&self) -> bool {
+        matches!(self, Self::Unremovable { .. })
+    }
+
+    /// Whether the cache was opened for reading only.
+    pub fn is_read_only(&self) -> bool {
+        matches!(self, Self::ReadOnly { .. })
     }
 
     /// Whether another cache has the root open.

@@ -22,7 +22,7 @@ pub(super) use self::lock::Closing;
 use self::lock::RootLock;
 use self::partial::FsPartial;
 use self::staged::FsStaged;
-use self::tree::{Tree, absent, make_dir};
+use self::tree::{Discarded, Tree, absent, make_dir, not_removed};
 use super::entry::Entry;
 use super::error::{CacheError, IoSnafu};
 use super::footer::{self, Footer};
@@ -213,15 +213,18 @@ impl Store for FsStore {
         let dir = tree.layout.asset(asset);
         // Forgotten before the rename: a put that makes the directory anew right after it must sync it again.
         tree.known_durable().remove(&dir);
-        let discarded = tree.discard(asset, &dir)?;
-        Ok(discarded.map(|discarded| {
-            Trash::new(move || {
-                tree.destroy(&discarded).context(IoSnafu {
-                    action: "remove",
-                    path: discarded,
-                })
-            })
-        }))
+        Ok(match tree.discard(asset, &dir)? {
+            Discarded::Absent => None,
+            Discarded::Moved(discarded) => {
+                let asset = asset.bare();
+                Some(Trash::new(move || {
+                    tree.destroy(&discarded)
+                        .map_err(|source| not_removed("remove", &asset, &discarded, source))
+                }))
+            }
+            // Its bytes are off the disk already.
+            Discarded::Unlinked => Some(Trash::new(|| Ok(()))),
+        })
     }
 
     fn set_pinned(&self, asset: &AssetId, pinned: bool) -> Result<(), CacheError> {

@@ -132,10 +132,6 @@ impl Tree {
         if is_of_use()? {
             return self.allocated(&file);
         }
-        self.destroy(&file).context(IoSnafu {
-            action: "remove",
-            path: &file,
-        })?;
-        Ok(0)
+        self.sweep_away(&file)
     }
 }

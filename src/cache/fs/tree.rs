@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use snafu::ResultExt as _;
@@ -32,6 +33,8 @@ pub(in crate::cache) struct Tree {
     durable: Mutex<HashSet<PathBuf>>,
     /// Whether the trash of earlier sessions was removed.
     swept: Mutex<bool>,
+    /// Bytes of that trash which could not be removed.
+    stuck: AtomicU64,
     /// Earlier than every access of this session.
     before: Timestamp,
 }
@@ -47,20 +50,55 @@ pub(in crate::cache) fn make_dir(disk: &dyn Disk, dir: &Path) -> Result<(), Cach
     }
 }
 
-/// Turns the errors for an absent path into `None`; a path below something that is no directory is absent too.
+/// Turns the errors for an absent path into `None`.
 pub(in crate::cache) fn absent<T>(result: io::Result<T>) -> io::Result<Option<T>> {
     match result {
-        Ok(value) => Ok(Some(value)),
-        Err(error)
-            if matches!(
-                error.kind(),
-                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
-            ) =>
-        {
-            Ok(None)
-        }
-        Err(error) => Err(error),
+        Err(error) if is_absent(&error) => Ok(None),
+        result => result.map(Some),
     }
+}
+
+/// Whether nothing stands at a path. A path below something that is no directory is absent too.
+fn is_absent(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+    )
+}
+
+/// What became of something that was to leave.
+pub(super) enum Discarded {
+    /// Nothing stood there.
+    Absent,
+    /// It stands in the trash under this name.
+    Moved(PathBuf),
+    /// It could not be moved, and was unlinked where it stood.
+    Unlinked,
+}
+
+/// Whether a file or directory cannot be moved or removed for a reason of its own, which trying again does not mend: it is
+/// immutable, another user's, or a mount point.
+pub(in crate::cache) fn is_stuck(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::ResourceBusy
+    )
+}
+
+/// The error for something of `asset` that could not be moved or removed.
+pub(super) fn not_removed(
+    action: &'static str,
+    asset: &AssetId,
+    path: &Path,
+    source: io::Error,
+) -> CacheError {
+    let (path, stuck) = (path.to_owned(), is_stuck(&source));
+    let source = Arc::new(source);
+    if stuck {
+        let asset = asset.name();
+        return CacheError::Unremovable { asset, path, source };
+    }
+    CacheError::Io { action, path, source }
 }
 
 impl Tree {
@@ -81,6 +119,7 @@ impl Tree {
             claims: Arc::default(),
             durable,
             swept,
+            stuck: AtomicU64::new(0),
             // The clock stands still between ticks: an access in the tick of the opening must be later.
             before: Timestamp(Timestamp::now().0.saturating_sub(1)),
         })
@@ -96,15 +135,40 @@ impl Tree {
         // Only a panic of the disk poisons the lock. The flag is still unset then, and this call sweeps again.
         let mut swept = self.swept.lock().unwrap_or_else(PoisonError::into_inner);
         if !*swept {
+            let mut stuck = 0;
             for path in self.leftovers()? {
-                self.destroy(&path).context(IoSnafu {
-                    action: "remove",
-                    path,
-                })?;
+                stuck += self.sweep_away(&path)?;
             }
+            self.stuck.store(stuck, Ordering::Release);
             *swept = true;
         }
         Ok(())
+    }
+
+    /// Bytes of trash that no session could remove so far. They stand under the root, and so they count.
+    pub(in crate::cache) fn stuck_bytes(&self) -> u64 {
+        self.stuck.load(Ordering::Acquire)
+    }
+
+    /// Removes what a killed session left. Returns the bytes of what cannot be removed: it counts, and stands in nothing's
+    /// way. Were it an error, one immutable file would keep the whole cache from being written to (fault W45).
+    pub(super) fn sweep_away(&self, path: &Path) -> Result<u64, CacheError> {
+        match self.destroy(path) {
+            Ok(()) => Ok(0),
+            Err(error) if is_stuck(&error) => {
+                log::warn!("cannot remove {}: {error}", path.display());
+                match self.meta(path)? {
+                    Some(meta) => self.tree_bytes(path, meta),
+                    None => Ok(0),
+                }
+            }
+            // Perhaps it works the next time: the caller tries again.
+            Err(source) => Err(CacheError::Io {
+                action: "remove",
+                path: path.to_owned(),
+                source: Arc::new(source),
+            }),
+        }
     }
 
     /// The trash that earlier sessions left. Files that no cache put there are left alone.
@@ -150,28 +214,35 @@ impl Tree {
         absent(removed).map(|_| ())
     }
 
-    /// Moves whatever stands at `path` to the trash in one step. Returns its name there, or `None` if nothing stands at
-    /// `path`.
-    pub(super) fn discard(&self, asset: &AssetId, path: &Path) -> Result<Option<PathBuf>, CacheError> {
-        let action = "move to the trash";
+    /// Moves whatever stands at `path` to the trash in one step. Where the file system moves no directories, unlinks it.
+    pub(super) fn discard(&self, asset: &AssetId, path: &Path) -> Result<Discarded, CacheError> {
         // One rename takes the whole directory out of sight. Unlinked in place, a reader would find some of its entries and
         // miss others, and a crash would leave an asset with holes.
         let discarded = self.layout.discarded(asset);
-        let renamed = absent(self.disk.rename(path, &discarded)).context(IoSnafu { action, path })?;
-        if renamed.is_none() {
+        let mut renamed = self.disk.rename(path, &discarded);
+        if renamed.as_ref().is_err_and(is_absent) {
             if self.meta(path)?.is_none() {
-                return Ok(None);
+                return Ok(Discarded::Absent);
             }
             // `path` exists, so it is the trash directory that is missing.
             self.make_trash()?;
-            let renamed = self.disk.rename(path, &discarded);
+            renamed = self.disk.rename(path, &discarded);
             // Another thread may have moved it meanwhile.
             if renamed.is_err() && self.meta(path)?.is_none() {
-                return Ok(None);
+                return Ok(Discarded::Absent);
             }
-            renamed.context(IoSnafu { action, path })?;
         }
-        Ok(Some(discarded))
+        match renamed {
+            Ok(()) => Ok(Discarded::Moved(discarded)),
+            // overlayfs moves no directory of a lower layer, and a directory may be a mount of its own. What cannot leave in
+            // one step leaves in many: the other way is an asset that no eviction ever frees (fault W45).
+            Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
+                self.destroy(path)
+                    .map_err(|source| not_removed("remove", asset, path, source))?;
+                Ok(Discarded::Unlinked)
+            }
+            Err(source) => Err(not_removed("move to the trash", asset, path, source)),
+        }
     }
 
     /// Creates the trash directory, also where something else stands in its place: a file, a dangling link.
@@ -190,13 +261,11 @@ impl Tree {
 
     /// Moves whatever stands at `path` to the trash in one step, then removes it there.
     pub(in crate::cache) fn displace(&self, asset: &AssetId, path: &Path) -> Result<(), CacheError> {
-        let Some(discarded) = self.discard(asset, path)? else {
+        let Discarded::Moved(discarded) = self.discard(asset, path)? else {
             return Ok(());
         };
-        self.destroy(&discarded).context(IoSnafu {
-            action: "remove",
-            path: discarded,
-        })
+        self.destroy(&discarded)
+            .map_err(|source| not_removed("remove", asset, &discarded, source))
     }
 
     /// Puts an entry under its name. A directory in its place is moved away; `rename` replaces anything else, and returns
@@ -388,10 +457,7 @@ impl Tree {
             match self.layout.is_staged_now(&text) {
                 Some(true) => continue,
                 Some(false) => {
-                    self.destroy(&path).context(IoSnafu {
-                        action: "remove",
-                        path: &path,
-                    })?;
+                    info.bytes += self.sweep_away(&path)?;
                     // The removal changed the directory's time, so the one read above is no longer right.
                     info.modified = None;
                     continue;

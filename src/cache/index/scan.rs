@@ -90,6 +90,10 @@ impl Accounts<FsStore> {
             let mut table = self.lock();
             // Every asset seen from here on gets this number. Those without it in the end were not seen.
             table.round = table.round.wrapping_add(1);
+            // Trash that stays is in no asset's figures. A second scan must not count it again.
+            let stuck = self.inner.tree().stuck_bytes();
+            table.trash = table.trash.saturating_sub(table.stuck).saturating_add(stuck);
+            table.stuck = stuck;
             table.round
         };
         if let Some(files) = self.lock_files()

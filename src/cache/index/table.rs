@@ -42,6 +42,8 @@ pub(super) struct Table {
     pub(super) bytes: u64,
     /// Bytes of removed assets whose trash is not emptied yet.
     pub(super) trash: u64,
+    /// Of these, bytes that an earlier session left and that cannot be removed.
+    pub(super) stuck: u64,
     /// Evictable assets that the layers above have not been told of.
     pub(super) changes: Vec<AssetId>,
     /// Whether an index is kept on disk.

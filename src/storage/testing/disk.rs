@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::ffi::OsString;
 use std::fmt;
 use std::io::{self, ErrorKind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime};
 
@@ -38,6 +38,8 @@ struct State {
     /// Calls made so far, those that only read included.
     calls: Vec<&'static str>,
     fault: Option<Fault>,
+    /// Calls that fail wherever they name a path at or below this one: the call, the path, the system's number.
+    refused: Vec<(&'static str, PathBuf, i32)>,
     /// Calls are the test's own: neither counted nor failed.
     aside: bool,
     /// Bytes the disk has room for.
@@ -88,6 +90,19 @@ impl State {
             Err(io::Error::from_raw_os_error(fault.error))
         } else {
             Ok(())
+        }
+    }
+
+    /// One call that names a path.
+    fn call_at(&mut self, name: &'static str, path: &Path) -> io::Result<()> {
+        self.call(name)?;
+        let refused = self
+            .refused
+            .iter()
+            .find(|(call, under, _)| *call == name && path.starts_with(under));
+        match refused {
+            Some((_, _, error)) if !self.aside => Err(io::Error::from_raw_os_error(*error)),
+            _ => Ok(()),
         }
     }
 
@@ -178,6 +193,16 @@ impl FakeDisk {
         self.lock().fault = fault;
     }
 
+    /// Has each call of this name fail with the system's error `error` from now on, where it names `under` or a path below it.
+    pub fn refuse(&self, call: &'static str, under: impl Into<PathBuf>, error: i32) {
+        self.lock().refused.push((call, under.into(), error));
+    }
+
+    /// Ends what [`refuse`](Self::refuse) began.
+    pub fn refuse_nothing(&self) {
+        self.lock().refused.clear();
+    }
+
     /// Writes beyond `bytes` in all fail with "no space left".
     pub fn set_room(&self, bytes: Option<u64>) {
         self.lock().room = bytes;
@@ -264,27 +289,27 @@ impl FakeDisk {
 impl Disk for FakeDisk {
     fn create_dir(&self, dir: &Path) -> io::Result<()> {
         let mut state = self.lock();
-        state.call("create_dir")?;
+        state.call_at("create_dir", dir)?;
         state.make(dir, Kind::Dir).map(drop)
     }
 
     fn create_new(&self, file: &Path) -> io::Result<Box<dyn DiskFile>> {
         let mut state = self.lock();
-        state.call("create_new")?;
+        state.call_at("create_new", file)?;
         let node = state.make(file, Kind::File)?;
         Ok(self.file(node, false))
     }
 
     fn open(&self, file: &Path) -> io::Result<Box<dyn DiskFile>> {
         let mut state = self.lock();
-        state.call("open")?;
+        state.call_at("open", file)?;
         let node = state.live.find(file)?;
         Ok(self.file(node, false))
     }
 
     fn open_partial(&self, file: &Path) -> io::Result<Box<dyn DiskFile>> {
         let mut state = self.lock();
-        state.call("open_partial")?;
+        state.call_at("open_partial", file)?;
         let node = match state.live.find(file) {
             Err(error) if error.kind() == ErrorKind::NotFound => state.make(file, Kind::File)?,
             found => found?,
@@ -297,7 +322,7 @@ impl Disk for FakeDisk {
 
     fn replace(&self, staged: &Path, target: &Path, durability: Durability) -> io::Result<()> {
         let mut state = self.lock();
-        state.call("replace")?;
+        state.call_at("replace", target)?;
         state.rename(staged, target)?;
         drop(state);
         if durability == Durability::Full {
@@ -311,13 +336,13 @@ impl Disk for FakeDisk {
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut state = self.lock();
-        state.call("rename")?;
+        state.call_at("rename", from)?;
         state.rename(from, to)
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         let mut state = self.lock();
-        state.call("sync_dir")?;
+        state.call_at("sync_dir", dir)?;
         let dir = state.live.find(dir)?;
         state.change(Action::SyncDir { dir });
         Ok(())
@@ -325,7 +350,7 @@ impl Disk for FakeDisk {
 
     fn remove_file(&self, file: &Path) -> io::Result<()> {
         let mut state = self.lock();
-        state.call("remove_file")?;
+        state.call_at("remove_file", file)?;
         let node = state.live.find(file)?;
         if let Content::Dir(_) = state.live.nodes[node].content {
             return Err(ErrorKind::IsADirectory.into());
@@ -342,20 +367,20 @@ impl Disk for FakeDisk {
             }
         }
         let mut state = self.lock();
-        state.call("remove_dir")?;
+        state.call_at("remove_dir", dir)?;
         state.unlink(dir)
     }
 
     fn metadata(&self, path: &Path) -> io::Result<Meta> {
         let mut state = self.lock();
-        state.call("metadata")?;
+        state.call_at("metadata", path)?;
         let node = state.live.find(path)?;
         Ok(state.live.nodes[node].meta())
     }
 
     fn read_dir(&self, dir: &Path) -> io::Result<Vec<OsString>> {
         let mut state = self.lock();
-        state.call("read_dir")?;
+        state.call_at("read_dir", dir)?;
         let node = state.live.find(dir)?;
         match &state.live.nodes[node].content {
             Content::Dir(names) => Ok(names.keys().cloned().collect()),

@@ -330,7 +330,7 @@ fn run(calls: Calls, fault: Option<(u64, io::ErrorKind, bool)>) -> (u64, Vec<Cac
         let Some((_, kind, _)) = fault else {
             panic!("{error}")
         };
-        let CacheError::Io { source, .. } = error else {
+        let (CacheError::Io { source, .. } | CacheError::Unremovable { source, .. }) = error else {
             panic!("{what}: {error:?}")
         };
         assert_eq!(source.kind(), kind, "{what}");

@@ -23,7 +23,8 @@ fn fail_story(steps: &[Step], fault: Fault) {
             run.cache = Some(open(&run.disk, Durability::Full).unwrap());
         }
         match &result {
-            Ok(()) | Err(CacheError::CacheFull { .. } | CacheError::Io { .. }) => {}
+            Ok(())
+            | Err(CacheError::CacheFull { .. } | CacheError::Io { .. } | CacheError::Unremovable { .. }) => {}
             Err(error) => panic!("{step:?}: {error}"),
         }
         let after = run.disk.aside(|| view(run.cache()));

@@ -9,6 +9,7 @@ mod clock;
 mod cuts;
 mod failing;
 mod limits;
+mod places;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;

@@ -1,0 +1,125 @@
+//! W25, W45, W49, W50, W52: file systems that lack something, and files that cannot be moved or removed.
+
+use super::*;
+
+/// Puts `len` bytes as the first entry of an asset.
+fn put(cache: &BlockingCache, number: u8, len: usize) -> Result<(), CacheError> {
+    cache.put_atomic(&asset(number), &path(0), content(number.into(), len))
+}
+
+fn is_there(cache: &BlockingCache, number: u8) -> bool {
+    cache.get(&asset(number), &path(0)).unwrap().is_some()
+}
+
+/// W45, C34: overlayfs refuses to move a directory of a lower layer. It is unlinked where it stands, and its room is free.
+#[test]
+fn w45_an_asset_that_cannot_change_its_place_is_unlinked_in_it() {
+    let disk = FakeDisk::default();
+    let cache = open(&disk, Durability::Full).unwrap();
+    disk.refuse("rename", "/assets", libc::EXDEV);
+    for number in 0..4 {
+        put(&cache, number, 2500).unwrap();
+        accounts(&disk, &cache, "after a put");
+    }
+    assert!(!is_there(&cache, 0) && is_there(&cache, 3));
+    assert!(cache.remove(&asset(3)).unwrap());
+    assert!(disk.files().iter().all(|file| !file.contains(&dir_of(&asset(3)))));
+    accounts(&disk, &cache, "in the end");
+}
+
+/// W45, C34: an immutable folder, another user's, a mount point. The error names it and is told from others; the others may go.
+#[test]
+fn w45_an_asset_that_cannot_be_moved_is_told_and_stays_whole() {
+    for error in [libc::EPERM, libc::EACCES, libc::EBUSY, libc::EROFS] {
+        let disk = FakeDisk::default();
+        let store = scanned_index(&disk);
+        for number in 0..2 {
+            store.put(&asset(number), &path(0), content(1, 100)).unwrap();
+        }
+        let stuck = dir_of(&asset(0));
+        disk.refuse("rename", &stuck, error);
+        let before = store.used_bytes().unwrap();
+        match store.remove(&asset(0)).unwrap_err() {
+            CacheError::Unremovable {
+                asset: told, path, ..
+            } => {
+                assert_eq!(told, asset(0).name());
+                assert_eq!(path, Path::new(&stuck));
+            }
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(store.used_bytes().unwrap(), before);
+        assert!(store.get(&asset(0), &path(0)).unwrap().is_some());
+        store.remove(&asset(1)).unwrap().unwrap().empty().unwrap();
+    }
+    // Another error is no property of the asset.
+    let disk = FakeDisk::default();
+    let store = scanned_index(&disk);
+    store.put(&asset(0), &path(0), content(1, 100)).unwrap();
+    disk.refuse("rename", dir_of(&asset(0)), libc::EIO);
+    let error = store.remove(&asset(0)).unwrap_err();
+    assert!(!error.is_unremovable(), "{error:?}");
+}
+
+/// W45, C34: unlinked in place, but for one entry that is immutable. What is left counts.
+#[test]
+fn w45_what_is_left_of_an_asset_that_is_unlinked_in_place_counts() {
+    let disk = FakeDisk::default();
+    let store = scanned_index(&disk);
+    for number in 0..PATHS {
+        store.put(&asset(0), &path(number), content(1, 1000)).unwrap();
+    }
+    disk.refuse("rename", "/assets", libc::EXDEV);
+    let immutable = format!("{}/{}", dir_of(&asset(0)), path(0));
+    disk.refuse("remove_file", &immutable, libc::EPERM);
+    assert!(store.remove(&asset(0)).unwrap_err().is_unremovable());
+    let info = store.asset(&asset(0)).unwrap().unwrap();
+    assert_eq!(info.bytes, disk.bytes_in(&dir_of(&asset(0))));
+    assert!(info.bytes >= 1000);
+    disk.refuse_nothing();
+    store.remove(&asset(0)).unwrap().unwrap().empty().unwrap();
+    assert_eq!(disk.bytes_in("/assets"), 0);
+}
+
+/// W45, C5, C34: trash with an immutable file in it counts in the next session, is in nothing's way, and leaves when it can.
+#[test]
+fn w45_trash_that_cannot_be_removed_counts_and_stops_nothing() {
+    let disk = FakeDisk::default();
+    let cache = open(&disk, Durability::Full).unwrap();
+    put(&cache, 0, 2500).unwrap();
+    disk.refuse("remove_file", "/trash", libc::EPERM);
+    assert!(cache.remove(&asset(0)).unwrap());
+    drop(cache);
+    // This file alone, and not what is evicted later.
+    let stuck = disk.files().into_iter().find(|file| file.starts_with("/trash/"));
+    disk.refuse_nothing();
+    disk.refuse("remove_file", stuck.unwrap(), libc::EPERM);
+    let cache = open(&disk, Durability::Full).unwrap();
+    for number in 1..5 {
+        put(&cache, number, 2500).unwrap();
+        assert!(disk.bytes() <= cache.stats().unwrap().bytes);
+    }
+    assert!(disk.bytes_in("/trash") >= 2500);
+    assert!(disk.peak() <= MAX_BYTES, "{}", disk.peak());
+    drop(cache);
+    disk.refuse_nothing();
+    let cache = open(&disk, Durability::Full).unwrap();
+    put(&cache, 0, 100).unwrap();
+    assert_eq!(disk.bytes_in("/trash"), 0);
+    accounts(&disk, &cache, "in the end");
+}
+
+/// W45, C10, C34: what a killed session was writing, immutable by now.
+#[test]
+fn w45_a_staged_file_that_cannot_be_removed_counts_and_stops_nothing() {
+    let disk = FakeDisk::default();
+    let store = store_on(&disk, Durability::Full).unwrap();
+    let mut staged = store.stage(&asset(0), &path(0)).unwrap();
+    staged.write(&[content(1, 1000)]).unwrap();
+    std::mem::forget(staged);
+    disk.refuse("remove_file", dir_of(&asset(0)), libc::EPERM);
+    let cache = open(&disk, Durability::Full).unwrap();
+    put(&cache, 1, 1000).unwrap();
+    assert_eq!(cache.asset(&asset(0)).unwrap().unwrap().bytes, 1000);
+    assert!(disk.bytes() <= cache.stats().unwrap().bytes);
+}

@@ -514,8 +514,21 @@ fn close(report: &mut Report) {
         percentile(&mut bare, 50)
     );
     let (ours, bare) = (percentile(&mut ours, 99), percentile(&mut bare, 99));
-    println!("figure close_p99_vs_bare {:.2}x of {bare:.0}us", ours / bare);
-    report.at_most("close_p99", ours, 1000.0, "us");
+    let load = load();
+    println!("figure close_p99 file={ours:.0}us bare={bare:.0}us load={load:.2}");
+    // What else runs has its share in a time, and the same one in both. On a busy machine only the ratio says something.
+    if load > 1.0 {
+        report.at_most("close_p99_vs_bare", ours / bare, 1.3, "x");
+    } else {
+        report.at_most("close_p99", ours, 1000.0, "us");
+    }
+}
+
+/// The machine's load over the last minute. 0 where the system does not tell.
+fn load() -> f64 {
+    let told = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let first = told.split(' ').next().unwrap_or_default();
+    first.parse().unwrap_or(0.0)
 }
 
 /// A socket on which the answer comes: what the server's end of the measuring costs by itself.

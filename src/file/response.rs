@@ -8,7 +8,7 @@ use futures_lite::future;
 use super::download::{Download, MAX_BREAKS, StopReason};
 use super::error::EndUnprovenSnafu;
 use super::revalidate::StoredValidators;
-use super::schedule::Slot;
+use super::schedule::{Slot, Span};
 use super::server_info::{ServerInfo, says_no_store};
 use super::transfer::TransferEvent;
 use super::{Bypass, FileError};
@@ -205,6 +205,37 @@ impl Download {
         }
     }
 
+    /// `refusal` of a range is the first to tell a length. Gateways and caches refuse with lengths of their own, and a reader
+    /// would find a false end there. So the last byte is asked for: the part that it comes in ends there, or tells another
+    /// length, or the refusal was no word on the file.
+    async fn confirm_length(&mut self, refusal: NetError, total: u64) -> Result<(), StopReason> {
+        let span = Span {
+            next: total.saturating_sub(1),
+            end: None,
+        };
+        let request = self.transfers.attach(self.remote.request(span, false));
+        let client = self.remote.client.clone();
+        let asked = async { Some(client.send(request).await) };
+        // The driver must not outlive its readers by a silent server.
+        let unwanted = async {
+            while self.demand.changed().await.is_some() {}
+            None
+        };
+        let Some(answer) = future::or(asked, unwanted).await else {
+            return Ok(());
+        };
+        let response = answer.map_err(|error| StopReason::Failed(FileError::from(error)))?;
+        self.remote.check(&response).map_err(StopReason::Changed)?;
+        if response.content_range().is_some_and(|part| part.end() == total) {
+            self.remote.learn_total(total);
+        }
+        // Without ranges the file is read to its end, which tells the length.
+        if self.remote.total().is_none() && self.remote.ranges {
+            return Err(StopReason::Failed(FileError::from(refusal)));
+        }
+        self.keep_length()
+    }
+
     /// From now on the file is read from its first byte to its last.
     fn lose_ranges(&mut self) {
         self.remote.ranges = false;
@@ -251,15 +282,12 @@ impl Download {
             }
             // The first word on the length, and no failure: a reader may seek behind the end. A file that is longer than where
             // the range begins has bytes there: such an answer contradicts itself, and its length is not believed.
-            NetError::RangeNotSatisfiable {
+            refusal @ NetError::RangeNotSatisfiable {
                 start,
                 total: Some(total),
                 ..
             } if start >= total && !was_reading && self.remote.total().is_none() => {
-                return match self.sink.writer().map(|writer| writer.set_len(total)) {
-                    Some(Err(_)) => Err(StopReason::Changed(None)),
-                    _ => Ok(()),
-                };
+                return self.confirm_length(refusal, total).await;
             }
             // Where the host that a redirect led to refuses, or cannot be reached, the redirect is asked again: it may lead
             // to another host, or to a URL with a new signature.

@@ -1,8 +1,10 @@
 //! Parts and lengths as servers send them: a file comes whole, is kept, and plays with the server gone; or the cause is typed.
 
+use std::io::{Read as _, Seek as _, SeekFrom};
+
 use futures_lite::future::block_on;
 use futures_lite::{StreamExt, future};
-use kithara::file::{FileError, FileSource};
+use kithara::file::{FileError, FileSource, LookAhead, OpenMode};
 use kithara::net::NetError;
 use kithara::stream::{Stream, StreamParams};
 use kithara_test_support::{Content, Rule};
@@ -53,6 +55,47 @@ fn w14_a_file_that_comes_in_parts_is_whole() {
             assert_at(&mut reader, at, 20_000);
         }
     }
+}
+
+/// N8, B1: where no part tells the length, a refused range may be the first to do so. It is believed if the last byte ends
+/// the part that it comes in.
+#[test]
+fn n8_the_length_of_a_refused_range_is_no_false_end() {
+    const LEN: u64 = 8 * MIB;
+    const AT: u64 = 6 * MIB;
+    let refusal = |told: u64| {
+        let rule = Rule::new().answer(416, "").first(1);
+        rule.content_range(format!("bytes */{told}"))
+    };
+    let opened = |at: u64, told: u64| {
+        let stage = Stage::new(LEN);
+        stage.server.rule("/a.bin", refusal(told).range_start(at));
+        // A part that tells the length.
+        stage.server.rule("/a.bin", Rule::new().range_start(MIB - 1));
+        stage.server.rule("/a.bin", Rule::new().hide_total());
+        let params = stage.params().look_ahead(LookAhead::Bytes(16 * KIB));
+        let source = FileSource::new(stage.url(), params);
+        let mut reader = block_on(source.open_reader(OpenMode::Online)).unwrap();
+        assert_eq!(reader.len(), None);
+        reader.seek(SeekFrom::Start(at)).unwrap();
+        (stage, reader)
+    };
+    for told in [AT + 1, LEN - 1, 5 * MIB] {
+        let (_stage, mut reader) = opened(AT, told);
+        let refused = reader.read(&mut [0; 10]).unwrap_err();
+        let refused = FileError::of(&refused).unwrap().clone();
+        assert!(
+            matches!(net(&refused), NetError::RangeNotSatisfiable { total: Some(total), .. } if *total == told),
+            "{refused:?}"
+        );
+        assert_eq!(reader.len(), None, "{told}");
+    }
+    let (_stage, mut reader) = opened(AT, MIB);
+    assert_at(&mut reader, AT, 4096);
+    assert_eq!(reader.len(), Some(LEN));
+    let (_stage, mut reader) = opened(LEN + 10, LEN);
+    assert_eq!(reader.read(&mut [0; 10]).unwrap(), 0);
+    assert_eq!(reader.len(), Some(LEN));
 }
 
 /// N8: the end of a file whose length no answer tells, where the file ends just where a part does.

@@ -10,6 +10,8 @@
 //! Offline the newest one that is whole plays. When the next one is whole it becomes the current one, and the entries of the
 //! old one are removed.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::HeaderMap;
 use sha2::{Digest, Sha256};
@@ -18,7 +20,7 @@ use crate::cache::CachePath;
 
 /// Which edition entries belong to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct EditionId(String);
+pub(super) struct EditionId(Arc<str>);
 
 impl EditionId {
     /// The same for all who see the same edition: two sources that find it at one time keep it under one name.
@@ -33,7 +35,7 @@ impl EditionId {
             .iter()
             .take(8)
             .fold(0, |id, byte| id << 8 | u64::from(*byte));
-        Self(format!("{start:016x}"))
+        Self(format!("{start:016x}").into())
     }
 
     /// The name that this edition's entry has in place of `path`.
@@ -43,7 +45,7 @@ impl EditionId {
 
     fn parse(text: &str) -> Option<Self> {
         let is_id = text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-        is_id.then(|| Self(text.to_owned()))
+        is_id.then(|| Self(text.into()))
     }
 }
 
@@ -64,7 +66,7 @@ impl Editions {
 
     /// As an entry.
     pub(super) fn write(&self) -> Bytes {
-        let text = |id: &Option<EditionId>| id.as_ref().map_or("-".to_owned(), |id| id.0.clone());
+        let text = |id: &Option<EditionId>| id.as_ref().map_or("-".into(), |id| id.0.clone());
         format!("editions {} {} end\n", text(&self.current), text(&self.next)).into()
     }
 

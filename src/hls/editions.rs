@@ -226,7 +226,7 @@ async fn remove(fetcher: &Fetcher, edition: Option<&EditionId>) {
 
 async fn is_something_kept(fetcher: &Fetcher, track: &Track) -> bool {
     for media in track.media() {
-        if fetcher.has(&media.path).await {
+        if fetcher.has(media.path()).await {
             return true;
         }
     }
@@ -268,7 +268,7 @@ async fn is_same_file(
     context: &mut FetchContext,
     media: &MediaResource,
 ) -> Result<bool, HlsError> {
-    let Some(kept) = fetcher.own_entry(&media.path).await else {
+    let Some(kept) = fetcher.own_entry(media.path()).await else {
         return Ok(false);
     };
     let mut request = fetcher.request(media.locator.url.clone());

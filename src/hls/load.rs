@@ -258,7 +258,7 @@ pub(super) async fn is_whole(fetcher: &Fetcher, track: &Track) -> bool {
     for media in track.media() {
         // Of keys what is on the disk counts, not what is in memory. Of what is local nothing is kept, and nothing is missing.
         let key = media.key.as_ref().map(|key| (&key.locator.url, &key.path));
-        for (url, path) in [Some((&media.locator.url, &media.path)), key]
+        for (url, path) in [Some((&media.locator.url, media.path())), key]
             .into_iter()
             .flatten()
         {

@@ -1,9 +1,9 @@
 //! What the resources of a playlist are called in the cache.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::OnceLock};
 
 use super::{HlsError, Resource, ResourceKind, data_uri, edition::EditionId, playlist::Locator};
-use crate::{cache::CachePath, media::EntryNames, net::Url};
+use crate::{cache::CachePath, media::EntryNames};
 
 /// The entries of all resources that a track's playlists name.
 ///
@@ -53,10 +53,9 @@ impl<'a> ResourceNames<'a> {
             ResourceKind::InitializationSection | ResourceKind::Segment { .. } => Use::Media,
         };
         // Under whole URLs, the default, different URLs never have one name: there is nothing to check, and nothing to
-        // remember. A day of segments is laid out before the first byte is given out.
+        // remember.
         if self.names.is_whole_url() {
-            let entry = self.names.entry(&locator.url, locator.range.clone());
-            return Ok(self.in_edition(entry, &locator.url));
+            return Ok(of_whole_url(locator, self.edition));
         }
         // A fragment is never sent, so two URLs that differ in it are one resource.
         let mut locator = locator.clone();
@@ -73,7 +72,9 @@ impl<'a> ResourceNames<'a> {
             return Ok(entry);
         }
         let entry = self.names.entry(&locator.url, locator.range.clone());
-        let entry = self.in_edition(entry, &locator.url);
+        let entry = self
+            .edition
+            .map_or(entry.clone(), |edition| edition.entry(&entry));
         let second = Resource::new(kind, &locator.url);
         // By identity, not by URL: a key and a segment at one URL are two entries, since a key is kept processed.
         if let Some(first) = self.taken.insert(entry.clone(), second.clone()) {
@@ -83,18 +84,54 @@ impl<'a> ResourceNames<'a> {
         Ok(entry)
     }
 
-    /// The name in this edition. What stands in a URL has no entry, and the same name in each.
-    fn in_edition(&self, entry: CachePath, url: &Url) -> CachePath {
-        match self.edition {
-            Some(edition) if !data_uri::is_inline(url) => edition.entry(&entry),
-            _ => entry,
-        }
+    /// The entry of a segment or an initialization section.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`entry`](Self::entry).
+    pub(super) fn media(&mut self, kind: ResourceKind, locator: &Locator) -> Result<MediaName, HlsError> {
+        let made = if self.names.is_whole_url() {
+            OnceLock::new()
+        } else {
+            self.entry(kind, locator)?.into()
+        };
+        Ok(MediaName {
+            made,
+            edition: self.edition.cloned(),
+        })
+    }
+}
+
+/// The entry of a segment or an initialization section.
+///
+/// Under whole URLs it is made when it is first asked for: a day of segments is laid out before the first byte is given out,
+/// and most names are never needed (fault W37).
+pub(super) struct MediaName {
+    made: OnceLock<CachePath>,
+    edition: Option<EditionId>,
+}
+
+impl MediaName {
+    /// The entry. `locator` is the one that the name was made of.
+    pub(super) fn path(&self, locator: &Locator) -> &CachePath {
+        self.made
+            .get_or_init(|| of_whole_url(locator, self.edition.as_ref()))
+    }
+}
+
+/// The entry of a resource under its whole URL. What stands in a URL has no entry, and the same name in each edition.
+fn of_whole_url(locator: &Locator, edition: Option<&EditionId>) -> CachePath {
+    let entry = EntryNames::default().entry(&locator.url, locator.range.clone());
+    match edition {
+        Some(edition) if !data_uri::is_inline(&locator.url) => edition.entry(&entry),
+        _ => entry,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::net::Url;
 
     const SEGMENT: ResourceKind = ResourceKind::Segment { media_sequence: 1 };
 

@@ -106,7 +106,7 @@ impl ResourceReader {
             let expected = expected.or(Some(reader.left()));
             return Ok(Self::new(media, resource, Input::Local(reader), expected));
         }
-        if let Some(entry) = fetcher.open_entry(context, &resource, &media.path).await? {
+        if let Some(entry) = fetcher.open_entry(context, &resource, media.path()).await? {
             let len = entry.len();
             // The length is told by the entry's footer, before a byte is read. A playlist that was published anew may give
             // another range, and a decryptor knows lengths that cannot be.
@@ -348,12 +348,12 @@ impl ResourceReader {
 
     /// Whether this is what it reads.
     pub(super) fn is_of(&self, media: &MediaResource) -> bool {
-        self.media.path == media.path && self.media.locator.range == media.locator.range
+        self.media.path() == media.path() && self.media.locator.range == media.locator.range
     }
 
     /// The entry to remove, if the bytes came from the cache and turned out to be wrong.
     pub(super) fn into_damaged(self) -> Option<CachePath> {
-        matches!(self.input, Input::Cache(_)).then(|| self.media.path.clone())
+        matches!(self.input, Input::Cache(_)).then(|| self.media.path().clone())
     }
 }
 
@@ -399,7 +399,7 @@ impl NetworkInput {
         let network = Self {
             announced: response.content_length(),
             body: response.into_body(),
-            writer: writer(fetcher, context, resource, &media.path).await,
+            writer: writer(fetcher, context, resource, media.path()).await,
         };
         Ok((network, candidate))
     }

@@ -283,7 +283,7 @@ impl SourceState {
         let mut entry = self
             .fetcher
             .cache()?
-            .open(&self.fetcher.asset, &media.path)
+            .open(&self.fetcher.asset, media.path())
             .await
             .ok()??;
         let len = match &media.key {

@@ -18,7 +18,7 @@ use super::{
     HlsControl, HlsError, Resource, ResourceKind, StartPoint,
     edition::{EditionId, WitnessPlace},
     fetch::KeyReference,
-    names::ResourceNames,
+    names::{MediaName, ResourceNames},
     playlist::{Encryption, InitializationSection, Locator, MediaPlaylist},
 };
 use crate::{cache::CachePath, media::Origin};
@@ -65,8 +65,7 @@ pub(super) struct Part {
 pub(super) struct MediaResource {
     pub(super) kind: ResourceKind,
     pub(super) locator: Locator,
-    /// The entry that keeps it, as it was fetched.
-    pub(super) path: CachePath,
+    name: MediaName,
     /// `None` for plain text.
     pub(super) key: Option<KeyReference>,
     /// Whether it tells editions apart, and as what.
@@ -88,14 +87,19 @@ impl MediaResource {
                 Some(KeyReference { locator, path, iv })
             }
         };
-        let path = names.entry(kind, &locator)?;
+        let name = names.media(kind, &locator)?;
         Ok(Arc::new(Self {
             kind,
             locator,
-            path,
+            name,
             key,
             witness,
         }))
+    }
+
+    /// The entry that keeps it, as it was fetched.
+    pub(super) fn path(&self) -> &CachePath {
+        self.name.path(&self.locator)
     }
 
     /// As errors and messages name it.
@@ -105,7 +109,7 @@ impl MediaResource {
 
     fn is_same(&self, other: &Self) -> bool {
         let key = |media: &Self| media.key.as_ref().map(|key| (key.path.clone(), key.iv));
-        self.path == other.path && self.locator.range == other.locator.range && key(self) == key(other)
+        self.path() == other.path() && self.locator.range == other.locator.range && key(self) == key(other)
     }
 
     fn is_section(&self) -> bool {
@@ -227,7 +231,7 @@ impl Track {
     pub(super) fn entries(&self) -> (impl Iterator<Item = &CachePath>, impl Iterator<Item = &CachePath>) {
         let media = self.media().flat_map(|media| {
             let key = media.key.as_ref().map(|key| &key.path);
-            [Some(&media.path), key].into_iter().flatten()
+            [Some(media.path()), key].into_iter().flatten()
         });
         (media, self.playlists.iter())
     }
@@ -255,7 +259,7 @@ impl Track {
     pub(super) fn identity(&self) -> impl Iterator<Item = Vec<u8>> {
         self.parts.iter().map(|part| {
             let media = part.media.as_ref();
-            let path = media.map_or("", |media| media.path.as_str());
+            let path = media.map_or("", |media| media.path().as_str());
             let key = media.and_then(|media| media.key.as_ref());
             let (key, iv) = key.map_or(("", [0; 16]), |key| (key.path.as_str(), key.iv));
             format!("{path} {} {key} {iv:?}", part.duration.as_nanos()).into_bytes()

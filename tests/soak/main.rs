@@ -1,6 +1,6 @@
 //! Everything at once: processes that play files and HLS tracks, keep entries and tidy up in one cache, four threads
 //! each; a server that breaks off, stalls, lies about ranges, changes a file, is away for a while, redirects, or is
-//! replaced by a login page, and that serves what it serves in each way that servers have; kills; damage between the sessions.
+//! replaced by a login page, that lets URLs expire and publishes tracks anew, and that serves what it serves in each way that servers have; kills; damage between the sessions.
 //!
 //! Whatever comes, no byte is wrong, no end false, no reader gets two versions of a file, every call returns, and the
 //! disk stays under the limit. Errors are allowed, panics are not.
@@ -20,6 +20,7 @@
 )]
 
 mod player;
+mod published;
 mod random;
 
 use std::fs;
@@ -33,6 +34,7 @@ use std::time::Duration;
 use kithara_test_support::{Content, Rule, Server, media};
 
 use crate::player::{CHANGING, FILES, MAX_BYTES, Scene, TREES, VERSIONS};
+use crate::published::{EDITIONS, Publisher};
 use crate::random::Random;
 
 /// No call takes as long: the client gives up after less.
@@ -62,6 +64,8 @@ fn nothing_that_happens_to_a_cache_in_use_makes_a_wrong_byte() {
     for tree in TREES {
         player::keep_reference(tree, &server, &references);
     }
+    let mut publisher = Publisher::default();
+    publisher.publish(0, &server);
     for round in 0..rounds {
         let scene = Scene {
             root: dir.path().join("cache"),
@@ -72,6 +76,10 @@ fn nothing_that_happens_to_a_cache_in_use_makes_a_wrong_byte() {
         };
         server.clear_rules();
         server.rule(LOGIN, portal());
+        publisher.rule(&mut random, &server);
+        if random.one_in(3) {
+            publisher.publish(random.below(EDITIONS), &server);
+        }
         for _ in 0..random.below(4) {
             misbehave(&mut random, &server);
         }
@@ -79,6 +87,11 @@ fn nothing_that_happens_to_a_cache_in_use_makes_a_wrong_byte() {
         session(&scene, lines, || {
             if random.one_in(30) {
                 server.outage(Duration::from_millis(10 + random.below(200)));
+            }
+            if random.one_in(12) {
+                server.clear_rules();
+                server.rule(LOGIN, portal());
+                publisher.renew(&mut random, &server);
             }
             if random.one_in(4) {
                 let version = Content::pattern(

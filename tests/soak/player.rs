@@ -17,6 +17,7 @@ use kithara::net::{HttpClient, RetryPolicy, Url};
 use kithara::stream::{Source, Stream, StreamParams};
 use kithara_test_support::{Pattern, Server, expected};
 
+use crate::published;
 use crate::random::Random;
 
 /// Lengths of the files on the server. The last one changes from time to time.
@@ -227,11 +228,12 @@ struct Player<'a> {
 
 impl Player<'_> {
     fn task(&mut self) -> Done {
-        match self.random.below(6) {
+        match self.random.below(8) {
             0 | 1 => self.read(),
             2 => self.stream(),
             3 => self.play(),
-            4 => Ok(self.keep()?),
+            4 | 5 => self.play_published(),
+            6 => Ok(self.keep()?),
             _ => Ok(self.tidy()?),
         }
     }
@@ -388,6 +390,16 @@ impl Player<'_> {
         let end = future::block_on(self.listen(stream, whole.len() as u64, check))?;
         assert!(end >= whole.len() as u64, "a false end of {tree} at {end}");
         Ok(())
+    }
+
+    /// An HLS track that is published anew, or whose URLs expire.
+    fn play_published(&mut self) -> Done {
+        let track = published::TRACKS[self.random.below(2) as usize];
+        let params = HlsParams::new(self.client.clone(), self.cache.clone())
+            .entry_names(published::names(&mut self.random));
+        let source = HlsSource::new(self.scene.url(&track.path()), params);
+        let params = StreamParams::default().offline_mode(self.scene.offline);
+        published::listen(track, source, &params, &mut self.random)
     }
 
     fn own_asset(&mut self) -> AssetId {

@@ -315,7 +315,7 @@ impl Player {
         // and removed what the cache had of this one.
         let is_fetched = !self.context.is_offline
             && !local::is_local(&media.locator.url)
-            && !self.state.fetcher.has(&media.path).await;
+            && !self.state.fetcher.has(media.path()).await;
         if is_fetched && let Some(other) = self.state.newer(track).await? {
             self.other = Some(other);
             return self.leave_copy();

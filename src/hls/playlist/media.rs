@@ -77,8 +77,9 @@ struct Parser<'a> {
     keys: KeysInForce,
     map: Option<Arc<InitializationSection>>,
     next: Next,
-    /// With their IVs as the playlist gives them: a default IV needs the segment's number, which `finish` gives.
-    segments: Vec<(MediaSegment, Option<[u8; 16]>)>,
+    segments: Vec<MediaSegment>,
+    /// Those that have a default IV, which is made of the segment's number, which `finish` gives.
+    without_iv: Vec<usize>,
     /// The line and value of EXT-X-MEDIA-SEQUENCE.
     first_sequence: (usize, u64),
     total: Duration,
@@ -107,6 +108,7 @@ impl MediaPlaylist {
             next: Next::default(),
             // A playlist of a day is megabytes: what grows with it is made once.
             segments: Vec::with_capacity(text.matches("#EXTINF").count().min(1 << 15)),
+            without_iv: Vec::new(),
             first_sequence: (0, 0),
             total: Duration::ZERO,
             uris: 0,
@@ -254,13 +256,16 @@ impl Parser<'_> {
         if next.discontinuity {
             self.discontinuities = self.discontinuities.saturating_add(1);
         }
-        let (encryption, iv) = match self.keys.current()? {
-            Some(KeyInForce { locator: key, iv }) => (Some(Encryption { key, iv: [0; 16] }), iv),
-            None => (None, None),
-        };
+        let encryption = self.keys.current()?.map(|KeyInForce { locator: key, iv }| {
+            if iv.is_none() {
+                self.without_iv.push(self.segments.len());
+            }
+            let iv = iv.unwrap_or_default();
+            Encryption { key, iv }
+        });
         let segment = MediaSegment {
             locator,
-            // As the IV above: given by `finish`.
+            // As a default IV: given by `finish`.
             sequence: 0,
             discontinuity_sequence: self.discontinuities,
             duration,
@@ -269,7 +274,7 @@ impl Parser<'_> {
             encryption,
             map: self.map.clone(),
         };
-        self.segments.push((segment, iv));
+        self.segments.push(segment);
         Ok(())
     }
 
@@ -285,7 +290,7 @@ impl Parser<'_> {
         const TAG: &str = "EXT-X-BYTERANGE";
         // Of the previous segment, not of the last range that was named: EXT-X-MAP may stand between.
         let previous = || {
-            let (segment, _) = self.segments.last()?;
+            let segment = self.segments.last()?;
             (segment.locator.url == locator.url)
                 .then(|| segment.locator.range.as_ref().map(|range| range.end))?
         };
@@ -319,31 +324,30 @@ impl Parser<'_> {
 
     /// Numbers the segments, and gives those without an IV the default one: the Media Sequence Number as 128 bits,
     /// big-endian (RFC 8216, 5.2; fault E4).
-    fn finish(self) -> Result<MediaPlaylist, PlaylistError> {
+    fn finish(mut self) -> Result<MediaPlaylist, PlaylistError> {
         if let Some((line, _)) = self.next.duration {
             tolerated(line, "EXTINF", "no URI follows");
         }
         self.check_complete()?;
         let (line, first) = self.first_sequence;
-        // `None` behind the largest number. A wrapped number would give two segments one default IV.
-        let mut sequence = Some(first);
-        let mut segments = Vec::with_capacity(self.segments.len());
-        for (mut segment, iv) in self.segments {
-            let Some(number) = sequence else {
-                return malformed(line, "EXT-X-MEDIA-SEQUENCE", "sequence numbers beyond 64 bits");
-            };
-            segment.sequence = number;
-            if let Some(encryption) = &mut segment.encryption {
-                encryption.iv = iv.unwrap_or_else(|| u128::from(number).to_be_bytes());
-            }
-            sequence = number.checked_add(1);
-            segments.push(segment);
-        }
-        if segments.is_empty() {
+        let Some(last) = self.segments.len().checked_sub(1) else {
             return NoSegmentsSnafu.fail();
+        };
+        // A wrapped number would give two segments one default IV.
+        if u64::try_from(last).is_ok_and(|last| first.checked_add(last).is_none()) {
+            return malformed(line, "EXT-X-MEDIA-SEQUENCE", "sequence numbers beyond 64 bits");
+        }
+        let mut without_iv = self.without_iv.into_iter().peekable();
+        for (index, (sequence, segment)) in (first..=u64::MAX).zip(&mut self.segments).enumerate() {
+            segment.sequence = sequence;
+            if without_iv.next_if_eq(&index).is_some()
+                && let Some(encryption) = &mut segment.encryption
+            {
+                encryption.iv = u128::from(sequence).to_be_bytes();
+            }
         }
         Ok(MediaPlaylist {
-            segments,
+            segments: self.segments,
             start: self.start,
         })
     }

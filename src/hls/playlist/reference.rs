@@ -35,7 +35,7 @@ impl References<'_> {
             return malformed(line, tag, "an empty URI");
         }
         // `parse` reads the text lossily. A URI that lost bytes would lead to another resource.
-        if reference.contains(char::REPLACEMENT_CHARACTER) {
+        if !reference.is_ascii() && reference.contains(char::REPLACEMENT_CHARACTER) {
             return malformed(line, tag, "a URI that is not UTF-8");
         }
         // A playlist may name one URI half a million times, and each segment holds its own.

@@ -78,16 +78,18 @@ pub fn serve_encrypted(server: &Server, playlist: &str, to: &str) -> io::Result<
         .filter(|line| !line.is_empty() && !line.starts_with('#'));
     for (number, segment) in (first..).zip(segments) {
         let clear = fs::read(path.with_file_name(segment))?;
-        let cipher = Encryptor::<Aes128>::new(&key.into(), &number.to_be_bytes().into());
-        server.serve_bytes(
-            format!("{to}/{segment}"),
-            cipher.encrypt_padded_vec::<Pkcs7>(&clear),
-        );
+        server.serve_bytes(format!("{to}/{segment}"), encrypted(&clear, key, number));
     }
     let keyed = text.replacen("#EXTINF", "#EXT-X-KEY:METHOD=AES-128,URI=\"key\"\n#EXTINF", 1);
     server.serve_bytes(format!("{to}/key"), key);
     server.serve_bytes(format!("{to}/playlist.m3u8"), keyed.into_bytes());
     Ok(())
+}
+
+/// A segment encrypted with AES-128, its Media Sequence Number as IV (RFC 8216, 5.2).
+pub fn encrypted(clear: &[u8], key: [u8; 16], number: u128) -> Vec<u8> {
+    let cipher = Encryptor::<Aes128>::new(&key.into(), &number.to_be_bytes().into());
+    cipher.encrypt_padded_vec::<Pkcs7>(clear)
 }
 
 #[cfg(test)]

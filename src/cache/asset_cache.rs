@@ -7,6 +7,7 @@ use bytes::Bytes;
 use super::blocking::{BlockingCache, CacheStats};
 use super::builder::{self, AssetCacheBuilder};
 use super::error::CacheError;
+use super::fs::MissingProtection;
 use super::id::AssetId;
 use super::lease::Lease;
 use super::partial_entry::PartialEntry;
@@ -402,6 +403,19 @@ impl AssetCache {
     /// How far the scan after opening has come.
     pub fn progress(&self) -> &Progress {
         self.blocking.progress()
+    }
+
+    /// Protection that the file system of the root does not offer, as far as that is known. Each is logged once too. Empty on
+    /// an ordinary local file system, and in memory.
+    pub fn missing_protection(&self) -> Vec<MissingProtection> {
+        self.blocking.missing_protection()
+    }
+
+    /// Whether the root can only be read (a read-only file system, another user's folder). What is in the cache plays. What
+    /// would change something answers [`CacheError::ReadOnly`], and nothing is attempted: nothing is repaired, evicted or
+    /// removed, and accesses are forgotten with the cache. Several caches may read one root at once.
+    pub fn is_read_only(&self) -> bool {
+        self.blocking.is_read_only()
     }
 
     /// Drops this handle and resolves when the cache is closed: the last handle is gone, the index is written and the root's

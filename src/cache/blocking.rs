@@ -11,7 +11,7 @@ use bytes::Bytes;
 use super::entry::Entry;
 use super::error::CacheError;
 use super::evict::EvictingStore;
-use super::fs::FsStore;
+use super::fs::{FsStore, MissingProtection, Protection};
 use super::id::AssetId;
 use super::index::IndexStore;
 use super::lease::{Lease, LeaseStore, Leases};
@@ -38,9 +38,10 @@ struct Stack {
     leases: Leases,
     trash_queue: Arc<TrashQueue>,
     max_bytes: u64,
-    /// `None` in memory, where there is nothing to maintain.
+    /// `None` where there is nothing to maintain: in memory, and for reading only.
     maintenance: Option<Maintenance>,
     progress: Progress,
+    protection: Protection,
 }
 
 /// The figures of a cache.
@@ -69,6 +70,7 @@ impl BlockingCache {
     pub(super) fn without_maintenance<S: Store, P: EvictionPolicy>(
         store: EvictingStore<S, P>,
         leases: Leases,
+        protection: Protection,
     ) -> Self {
         let progress = Progress::new();
         progress.end();
@@ -82,6 +84,24 @@ impl BlockingCache {
                 max_bytes,
                 maintenance: None,
                 progress,
+                protection,
+            }),
+        }
+    }
+
+    /// A cache under a root that can only be read. Nothing is written, so there is no room to make and nothing to maintain.
+    pub(super) fn for_reading(index: IndexStore<FsStore>, max_bytes: u64) -> Self {
+        let protection = index.inner().tree().protection().clone();
+        let (progress, protected) = (index.progress().clone(), LeaseStore::new(index));
+        Self {
+            stack: Arc::new(Stack {
+                leases: protected.leases().clone(),
+                store: Arc::new(protected),
+                trash_queue: Arc::default(),
+                max_bytes,
+                maintenance: None,
+                progress,
+                protection,
             }),
         }
     }
@@ -94,6 +114,7 @@ impl BlockingCache {
         max_bytes: u64,
     ) -> Result<Self, CacheError> {
         let protected = LeaseStore::new(index.clone());
+        let protection = index.inner().tree().protection().clone();
         // Taken before the layers above hide them: the facade leases without a call through the stack, and the maintenance
         // thread scans the index itself.
         let (leases, progress) = (protected.leases().clone(), index.progress().clone());
@@ -109,6 +130,7 @@ impl BlockingCache {
                 max_bytes,
                 maintenance,
                 progress,
+                protection,
             }),
         })
     }
@@ -351,6 +373,16 @@ impl BlockingCache {
     /// How far the scan after opening has come.
     pub fn progress(&self) -> &Progress {
         &self.stack.progress
+    }
+
+    /// As [`AssetCache::missing_protection`](super::AssetCache::missing_protection).
+    pub fn missing_protection(&self) -> Vec<MissingProtection> {
+        self.stack.protection.missing()
+    }
+
+    /// As [`AssetCache::is_read_only`](super::AssetCache::is_read_only).
+    pub fn is_read_only(&self) -> bool {
+        self.stack.protection.is_read_only()
     }
 
     /// As [`AssetCache::closed`](super::AssetCache::closed): drops this handle and returns when the cache is closed.

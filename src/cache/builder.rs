@@ -6,7 +6,7 @@ use super::asset_cache::AssetCache;
 use super::blocking::BlockingCache;
 use super::error::CacheError;
 use super::evict::EvictingStore;
-use super::fs::FsStore;
+use super::fs::{FsStore, Protection};
 use super::index::IndexStore;
 use super::lease::LeaseStore;
 use super::memory::MemoryStore;
@@ -58,6 +58,10 @@ impl AssetCacheBuilder {
 
     /// Opens the cache.
     ///
+    /// Where the root cannot be written to (a read-only file system, another user's folder), the cache opens for reading: see
+    /// [`AssetCache::is_read_only`]. Where the file system lacks something that protects it, the cache opens without: see
+    /// [`AssetCache::missing_protection`].
+    ///
     /// # Errors
     ///
     /// [`CacheError::Locked`] if the root is open elsewhere, in this process or another; [`CacheError::Io`] if it
@@ -78,7 +82,14 @@ impl AssetCacheBuilder {
     pub fn open_blocking(self) -> Result<AssetCache, CacheError> {
         // The root's lock comes first, and everything after it is undone by dropping the store if a later step fails.
         let files = FsStore::open(&self.root, self.durability)?;
+        let read_only = files.is_read_only();
         let index = IndexStore::open(files, self.max_bytes >= MIN_INDEXED)?;
+        if read_only {
+            return Ok(AssetCache::over(BlockingCache::for_reading(
+                index,
+                self.max_bytes,
+            )));
+        }
         Ok(AssetCache::over(BlockingCache::with_maintenance(
             &self.root,
             index,
@@ -95,5 +106,6 @@ pub(crate) fn memory(max_bytes: u64) -> AssetCache {
     AssetCache::over(BlockingCache::without_maintenance(
         EvictingStore::new(protected, Lru::new(), max_bytes),
         leases,
+        Protection::default(),
     ))
 }

@@ -69,9 +69,9 @@ pub use builder::AssetCacheBuilder;
 pub use entry::Entry;
 pub use error::CacheError;
 pub use evict::EvictingStore;
-pub use fs::FsStore;
 #[cfg(feature = "file")]
 pub(crate) use fs::entry_locks::{EntryGuard, EntryLocks};
+pub use fs::{FsStore, MissingProtection};
 pub use id::AssetId;
 pub use index::IndexStore;
 pub use lease::{Lease, LeaseStore, Leases};

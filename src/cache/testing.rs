@@ -52,6 +52,16 @@ pub fn fs_store(disk: Arc<dyn Disk>, root: &Path, durability: Durability) -> Res
     FsStore::on(disk, root, durability)
 }
 
+/// A cache on `disk` under a root that can only be read.
+///
+/// # Errors
+///
+/// [`CacheError::Io`] if the trash cannot be listed.
+pub fn read_only(disk: Arc<dyn Disk>, root: &Path, max_bytes: u64) -> Result<BlockingCache, CacheError> {
+    let index = IndexStore::open(FsStore::on_read_only(disk, root)?, true)?;
+    Ok(BlockingCache::for_reading(index, max_bytes))
+}
+
 /// A cache without a maintenance thread: what the thread does is done in its callers' calls, in order. Dropping it closes
 /// the cache, as the thread does.
 #[derive(Debug)]
@@ -69,10 +79,11 @@ impl ManualCache {
     pub fn open(files: FsStore, max_bytes: u64) -> Result<Self, CacheError> {
         let index = IndexStore::open(files, true)?;
         let protected = LeaseStore::new(index.clone());
+        let protection = index.inner().tree().protection().clone();
         let leases = protected.leases().clone();
         let store = EvictingStore::new(protected, Lru::new(), max_bytes).starting_after(index.newest());
         let _ = index.scan().and_then(|()| store.ready());
-        let cache = BlockingCache::without_maintenance(store, leases);
+        let cache = BlockingCache::without_maintenance(store, leases, protection);
         cache.tidy();
         Ok(Self { cache, index })
     }

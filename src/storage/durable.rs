@@ -6,7 +6,6 @@
 
 use std::ffi::OsString;
 use std::fmt;
-use std::fs::TryLockError;
 use std::io::{self, IoSlice, Seek as _, Write as _};
 use std::path::Path;
 use std::sync::Arc;
@@ -14,6 +13,9 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 use fs_err as fs;
+
+use super::file_lock::{self, Attempt};
+use super::lenient::LenientDisk;
 
 /// What a power cut can take of a finished write.
 ///
@@ -152,7 +154,7 @@ pub struct OsDisk;
 impl OsDisk {
     /// The disk of all stores, unless a test brings its own.
     pub(crate) fn shared() -> Arc<dyn Disk> {
-        Arc::new(Self)
+        Arc::new(LenientDisk::new(Arc::new(Self)))
     }
 }
 
@@ -205,13 +207,10 @@ impl Disk for OsDisk {
         }
         let opened = options.open(file)?;
         // The lock belongs to the open file: it ends when the file is closed, also by a killed process, so that none is ever
-        // left behind. A lock file would be.
-        match opened.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(io::ErrorKind::WouldBlock.into()),
-            // A file system without locks: the caller's own claims, or the lock of the whole cache, have to do.
-            Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => {}
-            Err(TryLockError::Error(error)) => return Err(error),
+        // left behind. A lock file would be. On a file system without locks the caller's own claims, or the lock of the whole
+        // cache, have to do.
+        if file_lock::try_lock(&opened, false)? == Attempt::Taken {
+            return Err(io::ErrorKind::WouldBlock.into());
         }
         Ok(Box::new(fs::File::from_parts(opened, file)))
     }

@@ -22,6 +22,8 @@ mod damage;
     allow(unreachable_pub, reason = "`testing` shows the seam to tests")
 )]
 pub(crate) mod durable;
+pub(crate) mod file_lock;
+pub(crate) mod lenient;
 #[cfg_attr(
     not(feature = "test-util"),
     allow(unreachable_pub, reason = "`testing` shows some of it to tests")

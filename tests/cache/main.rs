@@ -22,6 +22,8 @@ mod layers;
 mod limit;
 mod model;
 mod partial;
+#[cfg(unix)]
+mod places;
 mod policy;
 #[cfg(unix)]
 mod sessions;

@@ -5,6 +5,7 @@ pub(super) mod entry_locks;
 mod layout;
 mod lock;
 mod partial;
+mod protection;
 mod staged;
 mod tree;
 
@@ -21,6 +22,8 @@ use self::layout::PIN;
 pub(super) use self::lock::Closing;
 use self::lock::RootLock;
 use self::partial::FsPartial;
+pub use self::protection::MissingProtection;
+pub(super) use self::protection::Protection;
 use self::staged::FsStaged;
 use self::tree::{Discarded, Tree, absent, make_dir, not_removed};
 use super::entry::Entry;
@@ -47,12 +50,25 @@ use crate::storage::{AtomicResource, Durability};
 /// <root>/assets/<aa>/<id>/.part-… entries being fetched piece by piece
 /// <root>/trash/<id>-…/            removed assets on their way out
 /// ```
+///
+/// Where the root cannot be written to (a read-only file system, another user's folder), the store opens for reading: what
+/// would change something answers [`CacheError::ReadOnly`], and nothing is attempted.
 #[derive(Debug)]
 pub struct FsStore {
     tree: Arc<Tree>,
     /// Whether [`Store::changes`] has returned what was there.
     reported: AtomicBool,
-    _lock: Option<RootLock>,
+    _release: Option<Release>,
+}
+
+/// Frees the root's lock when it is dropped, though entries being written still hold the tree.
+#[derive(Debug)]
+struct Release(Arc<RootLock>);
+
+impl Drop for Release {
+    fn drop(&mut self) {
+        self.0.release();
+    }
 }
 
 impl FsStore {
@@ -64,30 +80,63 @@ impl FsStore {
     /// cannot be created, locked or listed.
     pub fn open(root: impl AsRef<Path>, durability: Durability) -> Result<Self, CacheError> {
         let root = root.as_ref();
-        if let Some(parent) = root.parent() {
+        let disk: Arc<dyn Disk> = Arc::new(OsDisk);
+        let make_parent = |parent| {
             fs::create_dir_all(parent).context(IoSnafu {
                 action: "create",
                 path: parent,
-            })?;
+            })
+        };
+        let made = root
+            .parent()
+            .map_or(Ok(()), make_parent)
+            .and_then(|()| make_dir(&*disk, root));
+        // A read-only file system may refuse even what is there already.
+        if let Err(error) = made
+            && !root.is_dir()
+        {
+            return Err(error);
         }
-        let disk = OsDisk::shared();
-        make_dir(&*disk, root)?;
         // Before anything else under the root is touched: another process may have it open.
-        let lock = RootLock::take(root)?;
-        Ok(Self {
-            _lock: Some(lock),
-            ..Self::on(disk, root, durability)?
-        })
+        let lock = Arc::new(RootLock::take(root)?);
+        let release = Some(Release(Arc::clone(&lock)));
+        Self::with(disk, root, durability, Some(lock), release)
     }
 
     /// Opens the store on another disk, without a lock. The directory `root` exists.
     pub(crate) fn on(disk: Arc<dyn Disk>, root: &Path, durability: Durability) -> Result<Self, CacheError> {
-        let tree = Tree::new(disk, root, durability)?;
+        Self::with(disk, root, durability, None, None)
+    }
+
+    /// As [`on`](Self::on), for reading only.
+    #[cfg(feature = "test-util")]
+    pub(super) fn on_read_only(disk: Arc<dyn Disk>, root: &Path) -> Result<Self, CacheError> {
+        let lock = Some(Arc::new(RootLock::reading(root)));
+        Self::with(disk, root, Durability::Full, lock, None)
+    }
+
+    fn with(
+        disk: Arc<dyn Disk>,
+        root: &Path,
+        durability: Durability,
+        lock: Option<Arc<RootLock>>,
+        release: Option<Release>,
+    ) -> Result<Self, CacheError> {
         Ok(Self {
-            tree: Arc::new(tree),
+            tree: Arc::new(Tree::new(disk, root, durability, lock)?),
             reported: AtomicBool::new(false),
-            _lock: None,
+            _release: release,
         })
+    }
+
+    /// Protection that the file system of the root does not offer, as far as that is known.
+    pub fn missing_protection(&self) -> Vec<MissingProtection> {
+        self.tree.protection().missing()
+    }
+
+    /// Whether the root can only be read.
+    pub fn is_read_only(&self) -> bool {
+        self.tree.protection().is_read_only()
     }
 
     pub(super) fn tree(&self) -> &Tree {
@@ -176,16 +225,19 @@ impl Store for FsStore {
     }
 
     fn stage(&self, asset: &AssetId, path: &CachePath) -> Result<Box<dyn Staged>, CacheError> {
+        self.tree.may_write()?;
         Ok(Box::new(FsStaged::new(&self.tree, asset, path)?))
     }
 
     fn partial(&self, asset: &AssetId, path: &CachePath) -> Result<Option<Box<dyn Partial>>, CacheError> {
+        self.tree.may_write()?;
         let claimed = FsPartial::claim(&self.tree, asset, path)?;
         Ok(claimed.map(|partial| Box::new(partial) as Box<dyn Partial>))
     }
 
     fn remove_entry(&self, asset: &AssetId, path: &CachePath) -> Result<Option<u64>, CacheError> {
         let tree = &self.tree;
+        tree.may_write()?;
         let file = tree.layout.entry(asset, path);
         let _locked = tree.entry_locks.take(asset, path);
         let Some(meta) = tree.meta(&file)? else {
@@ -210,6 +262,7 @@ impl Store for FsStore {
 
     fn remove(&self, asset: &AssetId) -> Result<Option<Trash>, CacheError> {
         let tree = Arc::clone(&self.tree);
+        tree.may_write()?;
         let dir = tree.layout.asset(asset);
         // Forgotten before the rename: a put that makes the directory anew right after it must sync it again.
         tree.known_durable().remove(&dir);
@@ -229,6 +282,7 @@ impl Store for FsStore {
 
     fn set_pinned(&self, asset: &AssetId, pinned: bool) -> Result<(), CacheError> {
         let tree = &self.tree;
+        tree.may_write()?;
         let pin = tree.layout.asset(asset).join(PIN);
         let pin = AtomicResource::on_disk(Arc::clone(&tree.disk), pin);
         // Both are durable whatever the entries are: a pin is a promise that outlives a power cut, and after one an unpinned

@@ -79,6 +79,8 @@ impl Partial for FsPartial {
 
     fn commit(&self, rename: &mut dyn FnMut() -> Result<u64, CacheError>) -> Result<Committed, CacheError> {
         let tree = &self.tree;
+        // Asked again: it is long since the claim, and the root may have become another cache's meanwhile.
+        tree.may_write()?;
         let _locked = tree.entry_locks.take(&self.asset, &self.path);
         tree.ready_dir(&self.asset, tree.durability)?;
         tree.place(&self.asset, &self.place.target, rename)

@@ -100,6 +100,8 @@ impl Staged for FsStaged {
         // Locked from here to the end of the rename, and not while the bytes are synced: two commits of one entry sync side by
         // side and rename one after the other.
         let tree = &self.tree;
+        // Asked again: a writer may live for long, and the root may have become another cache's meanwhile.
+        tree.may_write()?;
         let target = tree.layout.entry(&self.asset, &self.path);
         let _locked = tree.entry_locks.take(&self.asset, &self.path);
         let rename = || {

@@ -6,12 +6,15 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use snafu::ResultExt as _;
 
 use super::claims::Claims;
 use super::entry_locks::EntryLocks;
 use super::layout::{Layout, PIN};
+use super::lock::RootLock;
+use super::protection::Protection;
 use crate::cache::entry::Entry;
 use crate::cache::error::{CacheError, IoSnafu};
 use crate::cache::id::AssetId;
@@ -20,6 +23,10 @@ use crate::cache::store::{AssetInfo, Committed};
 use crate::cache::timestamp::Timestamp;
 use crate::storage::Durability;
 use crate::storage::durable::{Disk, DiskFile, Kind, Meta};
+use crate::storage::lenient::LenientDisk;
+
+/// A leftover that was written to within this time may have a living writer.
+const YOUNG: Duration = Duration::from_secs(3600);
 
 #[derive(Debug)]
 pub(in crate::cache) struct Tree {
@@ -37,6 +44,9 @@ pub(in crate::cache) struct Tree {
     stuck: AtomicU64,
     /// Earlier than every access of this session.
     before: Timestamp,
+    /// `None` on a disk that no other cache can reach.
+    lock: Option<Arc<RootLock>>,
+    protection: Protection,
 }
 
 /// Creates a directory unless it exists.
@@ -106,23 +116,56 @@ impl Tree {
         disk: Arc<dyn Disk>,
         root: &Path,
         durability: Durability,
+        lock: Option<Arc<RootLock>>,
     ) -> Result<Self, CacheError> {
-        let layout = Layout::new(root);
-        make_dir(&*disk, &layout.assets())?;
-        make_dir(&*disk, &layout.trash())?;
-        let (durable, swept) = (Mutex::default(), Mutex::new(false));
-        Ok(Self {
-            disk,
-            layout,
+        let disk = LenientDisk::new(disk);
+        let protection = Protection {
+            hold: lock.as_ref().map(|lock| lock.hold()),
+            syncs_refused: disk.refused(),
+        };
+        let tree = Self {
+            disk: Arc::new(disk),
+            layout: Layout::new(root),
             durability,
             entry_locks: EntryLocks::default(),
             claims: Arc::default(),
-            durable,
-            swept,
+            durable: Mutex::default(),
+            swept: Mutex::new(false),
             stuck: AtomicU64::new(0),
             // The clock stands still between ticks: an access in the tick of the opening must be later.
             before: Timestamp(Timestamp::now().0.saturating_sub(1)),
-        })
+            lock,
+            protection,
+        };
+        if !tree.protection.is_read_only() {
+            for dir in [tree.layout.assets(), tree.layout.trash()] {
+                make_dir(&*tree.disk, &dir)?;
+            }
+        }
+        Ok(tree)
+    }
+
+    pub(in crate::cache) fn protection(&self) -> &Protection {
+        &self.protection
+    }
+
+    /// Refuses what would change something under the root, unless this cache may.
+    pub(in crate::cache) fn may_write(&self) -> Result<(), CacheError> {
+        self.lock.as_ref().map_or(Ok(()), |lock| lock.may_write())
+    }
+
+    /// Whether a leftover may be removed. Its writer is dead if it held the lock that this session holds. But where the lock
+    /// file was made by this session, the earlier one may have been deleted under a cache that still writes: what is young
+    /// stays for one session (fault W50).
+    fn is_dead(&self, leftover: &Meta) -> bool {
+        if self.lock.as_ref().is_none_or(|lock| !lock.is_new()) {
+            return true;
+        }
+        let now = Timestamp::now();
+        leftover
+            .modified
+            .map(Timestamp::from)
+            .is_none_or(|at| at.age(now).max(now.age(at)) > YOUNG)
     }
 
     /// Whether a killed session left something in the trash.
@@ -134,7 +177,7 @@ impl Tree {
     pub(in crate::cache) fn sweep(&self) -> Result<(), CacheError> {
         // Only a panic of the disk poisons the lock. The flag is still unset then, and this call sweeps again.
         let mut swept = self.swept.lock().unwrap_or_else(PoisonError::into_inner);
-        if !*swept {
+        if !*swept && self.may_write().is_ok() {
             let mut stuck = 0;
             for path in self.leftovers()? {
                 stuck += self.sweep_away(&path)?;
@@ -153,14 +196,17 @@ impl Tree {
     /// Removes what a killed session left. Returns the bytes of what cannot be removed: it counts, and stands in nothing's
     /// way. Were it an error, one immutable file would keep the whole cache from being written to (fault W45).
     pub(super) fn sweep_away(&self, path: &Path) -> Result<u64, CacheError> {
+        let stays = |meta| self.tree_bytes(path, meta);
+        match self.meta(path)? {
+            None => return Ok(0),
+            Some(meta) if !self.is_dead(&meta) || self.may_write().is_err() => return stays(meta),
+            Some(_) => {}
+        }
         match self.destroy(path) {
             Ok(()) => Ok(0),
             Err(error) if is_stuck(&error) => {
                 log::warn!("cannot remove {}: {error}", path.display());
-                match self.meta(path)? {
-                    Some(meta) => self.tree_bytes(path, meta),
-                    None => Ok(0),
-                }
+                self.meta(path)?.map_or(Ok(0), stays)
             }
             // Perhaps it works the next time: the caller tries again.
             Err(source) => Err(CacheError::Io {
@@ -377,6 +423,9 @@ impl Tree {
         asset: &AssetId,
         path: &CachePath,
     ) -> Result<Option<Entry>, CacheError> {
+        if self.may_write().is_err() {
+            return Ok(None);
+        }
         let _locked = self.entry_locks.take(asset, path);
         let file = self.layout.entry(asset, path);
         match self.with_entry(&file, |opened| Entry::file(opened, &file, asset, path)) {
@@ -396,6 +445,9 @@ impl Tree {
         asset: &AssetId,
         path: &CachePath,
     ) -> Result<Option<u64>, CacheError> {
+        if self.may_write().is_err() {
+            return Ok(None);
+        }
         let _locked = self.entry_locks.take(asset, path);
         let file = self.layout.entry(asset, path);
         match self.with_entry(&file, |opened| Entry::file(opened, &file, asset, path)) {

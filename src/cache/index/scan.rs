@@ -33,7 +33,9 @@ impl IndexStore<FsStore> {
         let leftovers = inner.tree().has_leftovers()?;
         let (disk, dir) = (Arc::clone(&inner.tree().disk), inner.tree().layout.index());
         let (files, loaded) = IndexFiles::load(disk, &dir);
-        if !persist {
+        // Nothing is written under a root that can only be read: what the index says is used, and kept in memory.
+        let read_only = inner.is_read_only();
+        if !persist && !read_only {
             // Left from a session with a larger limit. If it cannot be removed, a later session takes it for what any
             // index is: a guess to be checked.
             let _ = files.remove_all();
@@ -50,11 +52,12 @@ impl IndexStore<FsStore> {
             loaded.and_then(|Loaded { rows, changes, clean }| Some((Table::loaded(rows, changes)?, clean)));
         let (mut table, clean) = loaded.unwrap_or_else(|| (Table::empty(true), false));
         table.files = files.sizes();
-        let ready = clean && !leftovers;
+        table.persist = !read_only;
+        let ready = clean && (read_only || !leftovers);
         Ok(Self::with(
             inner,
             table,
-            Some(files),
+            Some(files).filter(|_| !read_only),
             ready,
             Some(Accounts::scan),
             Progress::new(),

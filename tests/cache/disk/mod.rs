@@ -21,7 +21,7 @@ use bytes::Bytes;
 use kithara::cache::testing::{self, ManualCache};
 use kithara::cache::{
     AssetId, BlockingCache, CacheError, CachePath, Durability, EvictingStore, FsStore, IndexStore, Lease,
-    LeaseStore, Lru, Store as _,
+    LeaseStore, Lru, MissingProtection, Store as _,
 };
 use kithara::storage::testing::{Dice, Disk as _, FakeDisk, set_clock_back};
 

@@ -123,3 +123,101 @@ fn w45_a_staged_file_that_cannot_be_removed_counts_and_stops_nothing() {
     assert_eq!(cache.asset(&asset(0)).unwrap().unwrap().bytes, 1000);
     assert!(disk.bytes() <= cache.stats().unwrap().bytes);
 }
+
+/// W25, C31: a file system that cannot sync directories keeps everything, and says once what is missing.
+#[test]
+fn w25_everything_is_kept_where_folders_cannot_be_synced() {
+    for error in [libc::EINVAL, libc::ENOTSUP, libc::ENOSYS] {
+        let disk = FakeDisk::default();
+        disk.refuse("sync_dir", "/", error);
+        let mut run = Run::new(disk.clone(), Durability::Full);
+        assert!(run.cache().missing_protection().is_empty());
+        for step in story() {
+            run.take(step).unwrap_or_else(|error| panic!("{step:?}: {error}"));
+        }
+        assert_eq!(run.cache().missing_protection(), [MissingProtection::FolderSync]);
+        accounts(&disk, run.cache(), "in the end");
+        let before = view(run.cache());
+        drop(run);
+        let cache = open(&disk.settled(), Durability::Full).unwrap();
+        assert_eq!(view(&cache), before);
+    }
+    // An error that is no want of the file system's is one.
+    let disk = FakeDisk::default();
+    disk.refuse("sync_dir", "/", libc::EIO);
+    let cache = open(&disk, Durability::Full).unwrap();
+    put(&cache, 0, 100).unwrap_err();
+    assert!(cache.missing_protection().is_empty());
+}
+
+/// W25, C31: a root that can only be read gives out what it has. Nothing is written, not even tried: neither what opening
+/// sweeps, nor a damaged entry's removal, nor the index.
+#[test]
+fn w25_a_root_that_can_only_be_read_is_read_and_no_write_is_tried() {
+    let disk = FakeDisk::default();
+    let files = store_on(&disk, Durability::Full).unwrap();
+    let mut killed = files.stage(&asset(3), &path(0)).unwrap();
+    killed.write(&[content(1, 500)]).unwrap();
+    std::mem::forget(killed);
+    files.put(&asset(4), &path(0), content(1, 200)).unwrap();
+    drop(files.remove(&asset(4)).unwrap());
+    for clean in [true, false] {
+        let session = open(&disk, Durability::Full).unwrap();
+        put(&session, 0, 300).unwrap();
+        put(&session, 1, 300).unwrap();
+        session.pin(&asset(0)).unwrap();
+        if clean {
+            drop(session);
+        } else {
+            std::mem::forget(session);
+        }
+        let (disk, changes) = (disk.settled(), disk.settled().changes());
+        let damaged = format!("{}/{}", dir_of(&asset(1)), path(0));
+        disk.aside(|| {
+            disk.open_partial(Path::new(&damaged))
+                .unwrap()
+                .write_at(b"xyz", 10)
+                .unwrap()
+        });
+        let changes = changes + 1;
+        let from = disk.calls();
+
+        // A limit far below what is there: nothing is evicted for it.
+        let cache = testing::read_only(Arc::new(disk.clone()), Path::new("/"), 100).unwrap();
+        assert!(cache.is_read_only());
+        assert!(is_there(&cache, 0) && !is_there(&cache, 1));
+        assert!(cache.contains(&asset(0), &path(0)).unwrap());
+        assert!(
+            cache
+                .resource::<std::io::Error>(&asset(0), &path(0))
+                .unwrap()
+                .is_some()
+        );
+        assert_eq!(cache.entries(&asset(0)).unwrap().len(), 1);
+        assert!(cache.asset(&asset(0)).unwrap().unwrap().pinned);
+        let lease = cache.lease(&asset(0));
+        assert_eq!(cache.stats().unwrap().leased, 1);
+        drop(lease);
+        let refused = |done: Result<(), CacheError>| {
+            let error = done.unwrap_err();
+            assert!(error.is_read_only(), "{error:?}");
+        };
+        refused(put(&cache, 2, 10));
+        refused(cache.pin(&asset(0)));
+        refused(cache.unpin(&asset(0)));
+        refused(cache.partial(&asset(2), &path(0)).map(drop));
+        refused(cache.remove_entry(&asset(1), &path(0)).map(drop));
+        refused(cache.remove(&asset(1)).map(drop));
+        refused(cache.clear().map(drop));
+        cache.checkpoint().unwrap();
+        cache.close();
+        assert_eq!(disk.changes(), changes);
+        for call in from..disk.calls() {
+            let name = disk.call_name(call);
+            assert!(
+                ["open", "metadata", "file metadata", "read", "read_dir"].contains(&name),
+                "{name}"
+            );
+        }
+    }
+}

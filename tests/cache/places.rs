@@ -117,3 +117,26 @@ fn w25_an_ordinary_file_system_lacks_nothing() {
     let memory = AssetCache::memory(1 << 20);
     assert!(memory.missing_protection().is_empty() && !memory.is_read_only());
 }
+
+/// W50, C10: a partial file without a record is in use by the cache that lost its root, and is not removed under it.
+#[test]
+fn w50_a_partial_file_that_another_cache_writes_stays() {
+    let root = tempfile::tempdir().unwrap();
+    let first = open(root.path()).unwrap();
+    let (asset, path) = (AssetId::from_key("b").unwrap(), CachePath::parse("x").unwrap());
+    let partial = first.blocking().partial(&asset, &path).unwrap().unwrap();
+    let resource = partial.open::<std::io::Error>().unwrap();
+    let mut writer = resource.writer().unwrap();
+    writer.write_at(0, &bytes(5000, 2)).unwrap();
+    fs::remove_file(root.path().join("lock")).unwrap();
+    let second = open(root.path()).unwrap();
+    let file = dir_of(root.path(), &asset).join(".part-x");
+    assert_eq!(
+        second.blocking().asset(&asset).unwrap().unwrap().bytes,
+        disk_bytes(&file)
+    );
+    assert!(file.exists());
+    let error = partial.commit(&mut writer, 5000).unwrap_err();
+    assert!(error.to_string().contains("commit"), "{error}");
+    drop((writer, resource, partial, first));
+}

@@ -1,5 +1,6 @@
 //! Partial entries on the file system: their names, their sizes and their claims.
 
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -132,6 +133,13 @@ impl Tree {
             return self.allocated(&file);
         };
         if is_of_use()? {
+            return self.allocated(&file);
+        }
+        // Claimed by another cache, whose lock file was deleted: an open partial file has a lock of its own.
+        if self.may_have_company()
+            && self.meta(&partial)?.is_some()
+            && matches!(self.disk.open_partial(&partial), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+        {
             return self.allocated(&file);
         }
         self.sweep_away(&file)

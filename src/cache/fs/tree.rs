@@ -154,11 +154,16 @@ impl Tree {
         self.lock.as_ref().map_or(Ok(()), |lock| lock.may_write())
     }
 
+    /// Whether another cache may have the root open, whose lock file was deleted.
+    pub(super) fn may_have_company(&self) -> bool {
+        self.lock.as_ref().is_some_and(|lock| lock.is_new())
+    }
+
     /// Whether a leftover may be removed. Its writer is dead if it held the lock that this session holds. But where the lock
     /// file was made by this session, the earlier one may have been deleted under a cache that still writes: what is young
     /// stays for one session (fault W50).
     fn is_dead(&self, leftover: &Meta) -> bool {
-        if self.lock.as_ref().is_none_or(|lock| !lock.is_new()) {
+        if !self.may_have_company() {
             return true;
         }
         let now = Timestamp::now();
@@ -180,7 +185,7 @@ impl Tree {
         if !*swept && self.may_write().is_ok() {
             let mut stuck = 0;
             for path in self.leftovers()? {
-                stuck += self.sweep_away(&path)?;
+                stuck += self.sweep_dead(&path)?;
             }
             self.stuck.store(stuck, Ordering::Release);
             *swept = true;
@@ -193,20 +198,30 @@ impl Tree {
         self.stuck.load(Ordering::Acquire)
     }
 
-    /// Removes what a killed session left. Returns the bytes of what cannot be removed: it counts, and stands in nothing's
-    /// way. Were it an error, one immutable file would keep the whole cache from being written to (fault W45).
-    pub(super) fn sweep_away(&self, path: &Path) -> Result<u64, CacheError> {
-        let stays = |meta| self.tree_bytes(path, meta);
+    /// Removes what a killed session left, if it was one. Returns the bytes of what stays.
+    fn sweep_dead(&self, path: &Path) -> Result<u64, CacheError> {
         match self.meta(path)? {
-            None => return Ok(0),
-            Some(meta) if !self.is_dead(&meta) || self.may_write().is_err() => return stays(meta),
-            Some(_) => {}
+            Some(meta) if !self.is_dead(&meta) => self.tree_bytes(path, meta),
+            _ => self.sweep_away(path),
         }
-        match self.destroy(path) {
+    }
+
+    /// Removes what is of no use. Returns the bytes of what cannot be removed: it counts, and stands in nothing's way. Were
+    /// it an error, one immutable file would keep the whole cache from being written to (fault W45).
+    pub(super) fn sweep_away(&self, path: &Path) -> Result<u64, CacheError> {
+        let removed = if self.may_write().is_ok() {
+            self.destroy(path)
+        } else {
+            Err(io::ErrorKind::ReadOnlyFilesystem.into())
+        };
+        match removed {
             Ok(()) => Ok(0),
             Err(error) if is_stuck(&error) => {
                 log::warn!("cannot remove {}: {error}", path.display());
-                self.meta(path)?.map_or(Ok(0), stays)
+                match self.meta(path)? {
+                    Some(meta) => self.tree_bytes(path, meta),
+                    None => Ok(0),
+                }
             }
             // Perhaps it works the next time: the caller tries again.
             Err(source) => Err(CacheError::Io {
@@ -509,7 +524,7 @@ impl Tree {
             match self.layout.is_staged_now(&text) {
                 Some(true) => continue,
                 Some(false) => {
-                    info.bytes += self.sweep_away(&path)?;
+                    info.bytes += self.sweep_dead(&path)?;
                     // The removal changed the directory's time, so the one read above is no longer right.
                     info.modified = None;
                     continue;

@@ -83,7 +83,7 @@ impl AssetCacheBuilder {
         // The root's lock comes first, and everything after it is undone by dropping the store if a later step fails.
         let files = FsStore::open(&self.root, self.durability)?;
         let read_only = files.is_read_only();
-        let index = IndexStore::open(files, self.max_bytes >= MIN_INDEXED)?;
+        let index = IndexStore::open_within(files, self.max_bytes >= MIN_INDEXED, self.max_bytes)?;
         if read_only {
             return Ok(AssetCache::over(BlockingCache::for_reading(
                 index,

@@ -147,6 +147,18 @@ fn body(magic: [u8; 8], bytes: &[u8]) -> Option<(u32, &[u8])> {
     Some((u32::from_le_bytes(*crc), rest))
 }
 
+/// Whether a file of `len` bytes that begins so can be a snapshot. Asked before the rest is read: a file of another kind, or of
+/// half a row, is not worth the memory.
+pub(super) fn may_be_snapshot(head: &[u8], len: u64) -> bool {
+    let rows = len.checked_sub(EMPTY as u64);
+    body(SNAPSHOT, head).is_some() && rows.is_some_and(|rows| rows.is_multiple_of(ROW as u64))
+}
+
+/// Whether a file that begins so is a journal that continues the snapshot of this generation.
+pub(super) fn is_journal(head: &[u8], generation: u64) -> bool {
+    decode_journal(head, generation).is_some()
+}
+
 pub(super) fn encode_snapshot(snapshot: &Snapshot) -> Vec<u8> {
     let mut body = Vec::with_capacity(16 + snapshot.rows.len() * ROW);
     encode((snapshot.generation, snapshot.sealed), &mut body);
@@ -309,6 +321,22 @@ mod tests {
         }
         assert_eq!(decode_journal(&journal(), 5), Some(changes()));
         assert_eq!(encode_journal(5).len(), EMPTY);
+    }
+
+    /// W48, C3: what a head says is believed only as far as reading on.
+    #[test]
+    fn w48_a_head_tells_what_is_not_worth_reading() {
+        let bytes = encode_snapshot(&snapshot(3));
+        let len = bytes.len() as u64;
+        let head = &bytes[..EMPTY];
+        assert!(may_be_snapshot(head, len) && may_be_snapshot(head, EMPTY as u64));
+        for len in [0, 1, EMPTY as u64 - 1, len - 1, len + 1] {
+            assert!(!may_be_snapshot(head, len), "{len}");
+        }
+        let journal = journal();
+        assert!(!may_be_snapshot(&journal, len) && !may_be_snapshot(&[0; EMPTY], len));
+        assert!(is_journal(&journal[..EMPTY], 5) && !is_journal(&journal[..EMPTY], 6));
+        assert!(!is_journal(head, 5) && !is_journal(&journal[..EMPTY - 1], 5));
     }
 
     /// C3: truncated at every byte.

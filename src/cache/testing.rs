@@ -58,7 +58,7 @@ pub fn fs_store(disk: Arc<dyn Disk>, root: &Path, durability: Durability) -> Res
 ///
 /// [`CacheError::Io`] if the trash cannot be listed.
 pub fn read_only(disk: Arc<dyn Disk>, root: &Path, max_bytes: u64) -> Result<BlockingCache, CacheError> {
-    let index = IndexStore::open(FsStore::on_read_only(disk, root)?, true)?;
+    let index = IndexStore::open_within(FsStore::on_read_only(disk, root)?, true, max_bytes)?;
     Ok(BlockingCache::for_reading(index, max_bytes))
 }
 
@@ -77,7 +77,7 @@ impl ManualCache {
     ///
     /// [`CacheError::Io`] if the trash cannot be listed.
     pub fn open(files: FsStore, max_bytes: u64) -> Result<Self, CacheError> {
-        let index = IndexStore::open(files, true)?;
+        let index = IndexStore::open_within(files, true, max_bytes)?;
         let protected = LeaseStore::new(index.clone());
         let protection = index.inner().tree().protection().clone();
         let leases = protected.leases().clone();

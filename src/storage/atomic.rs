@@ -92,7 +92,7 @@ impl AtomicResource {
         // Asked of the open file and not of the name, which may stand for another file by now.
         let meta = file.metadata()?;
         if meta.kind != Kind::File {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+            return Err(not_a_file());
         }
         if meta.len > limit {
             return Err(io::ErrorKind::FileTooLarge.into());
@@ -146,8 +146,10 @@ impl AtomicResource {
     #[cfg(feature = "cache")]
     pub(crate) fn mark(&self) -> io::Result<()> {
         match self.disk.create_new(&self.path) {
-            // Of one that is there already the name may not be durable yet: it is synced all the same.
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            // Of one that is there already the name may not be durable yet: it is synced all the same. But a directory or a
+            // link in its place is no object, and the next session would not find one (fault W49).
+            Err(_) if self.disk.metadata(&self.path)?.kind != Kind::File => return Err(not_a_file()),
             _ => {}
         }
         // An empty file has no content to sync. Its name is what has to last.
@@ -201,6 +203,10 @@ impl AtomicResource {
         let name = self.path.file_name().unwrap_or_default().to_string_lossy();
         self.path.with_file_name(format!(".{name}.staged-{number}"))
     }
+}
+
+fn not_a_file() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")
 }
 
 impl fmt::Debug for AtomicResource {

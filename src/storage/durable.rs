@@ -56,6 +56,15 @@ pub struct Meta {
         allow(dead_code, reason = "the cache's index asks for it")
     )]
     pub modified: Option<SystemTime>,
+    /// How many names a file has. 1 where that is not known.
+    pub links: u64,
+}
+
+impl Meta {
+    /// Whether it is a file that has no other name, so that writing to it changes nothing else.
+    pub(crate) fn is_own_file(&self) -> bool {
+        self.kind == Kind::File && self.links <= 1
+    }
 }
 
 /// The file-system calls that storage and cache are made of.
@@ -79,7 +88,7 @@ pub trait Disk: fmt::Debug + Send + Sync + 'static {
     /// Opens what stands under a name for reading, without following a symlink or waiting for a fifo's writer.
     fn open(&self, file: &Path) -> io::Result<Box<dyn DiskFile>>;
     /// Opens or makes a file that is written in any order, for its owner only, and claims it until it is closed:
-    /// [`io::ErrorKind::WouldBlock`] if another handle has it, of this process or another one.
+    /// [`io::ErrorKind::WouldBlock`] if another handle has it, of this process or another one. Symlinks are not followed.
     fn open_partial(&self, file: &Path) -> io::Result<Box<dyn DiskFile>>;
     /// Gives `staged` the name `target` in one step, whatever stood there, and with [`Durability::Full`] syncs the directories.
     /// An error can come after the rename: the caller has to look what stands there.
@@ -147,6 +156,32 @@ pub trait DiskFile: Send + Sync {
     fn sync(&self) -> io::Result<()>;
 }
 
+/// Opens or makes a file that is written in any order, as [`Disk::open_partial`]. Whatever else stands under its name is
+/// removed first: a link, a directory, a fifo; and a file with other names, for those are somebody else's.
+pub(crate) fn open_own(disk: &dyn Disk, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+    for _ in 0..2 {
+        // Claimed before it is looked at: the file of another resource is not removed under it.
+        match disk.open_partial(path) {
+            Ok(file) if file.metadata()?.is_own_file() => return Ok(file),
+            Ok(_) => {}
+            Err(error) => match disk.metadata(path) {
+                Ok(meta) if meta.kind != Kind::File => {}
+                _ => return Err(error),
+            },
+        }
+        remove_any(disk, path)?;
+    }
+    Err(io::ErrorKind::InvalidInput.into())
+}
+
+/// Removes what stands under a name, whatever it is.
+pub(crate) fn remove_any(disk: &dyn Disk, path: &Path) -> io::Result<()> {
+    match disk.metadata(path)?.kind {
+        Kind::Dir => disk.remove_dir_all(path),
+        Kind::File | Kind::Other => disk.remove_file(path),
+    }
+}
+
 /// The operating system's file system.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct OsDisk;
@@ -203,7 +238,9 @@ impl Disk for OsDisk {
         #[cfg(unix)]
         {
             use std::os::unix::fs::OpenOptionsExt as _;
-            options.mode(0o600).custom_flags(libc::O_NOFOLLOW);
+            options
+                .mode(0o600)
+                .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
         }
         let opened = options.open(file)?;
         // The lock belongs to the open file: it ends when the file is closed, also by a killed process, so that none is ever
@@ -273,6 +310,10 @@ fn meta(from: &std::fs::Metadata) -> Meta {
         kind,
         len: from.len(),
         modified: from.modified().ok(),
+        #[cfg(unix)]
+        links: std::os::unix::fs::MetadataExt::nlink(from),
+        #[cfg(not(unix))]
+        links: 1,
     }
 }
 

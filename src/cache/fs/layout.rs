@@ -133,6 +133,14 @@ impl Layout {
             .join(format!("{}-{}-{number}", asset.name(), self.session))
     }
 
+    /// A free name in the trash for something that belongs to no asset. It looks like trash of an earlier session, so that the
+    /// sweep removes it.
+    pub(crate) fn set_aside(&self) -> PathBuf {
+        let (session, number) = (&self.session, self.next.fetch_add(1, Ordering::Relaxed));
+        // The session's number stands where an id begins, so that two sessions never draw one name.
+        self.trash().join(format!("{session:0<64}-{:016x}-{number}", 0))
+    }
+
     /// Whether this session is staging `name`; `None` if `name` is no staged file.
     pub(crate) fn is_staged_now(&self, name: &str) -> Option<bool> {
         let (session, _) = numbered(name.strip_prefix(STAGE)?)?;

@@ -154,19 +154,28 @@ fn is_shard(name: &OsStr) -> bool {
 }
 
 impl FsStore {
-    /// The shards. Other names beside them are none of the cache's.
+    /// The shards. Other names beside them are none of the cache's. What stands under a shard's name and is no directory, such as
+    /// a link to elsewhere, is removed.
     pub(super) fn shards(&self) -> Result<Vec<PathBuf>, CacheError> {
         let assets = self.tree.layout.assets();
         let names = absent(self.tree.disk.read_dir(&assets)).context(IoSnafu {
             action: "list",
             path: &assets,
         })?;
-        Ok(names
+        let mut shards = Vec::new();
+        for name in names
             .unwrap_or_default()
             .into_iter()
             .filter(|name| is_shard(name))
-            .map(|name| assets.join(name))
-            .collect())
+        {
+            let shard = assets.join(name);
+            match self.tree.meta(&shard)?.map(|meta| meta.kind) {
+                Some(Kind::Dir) => shards.push(shard),
+                Some(_) => drop(self.tree.sweep_away(&shard)?),
+                None => {}
+            }
+        }
+        Ok(shards)
     }
 
     /// Reads every asset's directory, on several threads.
@@ -289,8 +298,10 @@ impl Store for FsStore {
         // asset must not be kept for ever.
         let (action, done) = if pinned {
             tree.ready_dir(asset, Durability::Full)?;
+            tree.clear_place(asset, pin.path())?;
             ("pin", pin.mark())
         } else {
+            tree.clear_place(asset, pin.path())?;
             ("unpin", pin.remove().map(drop))
         };
         done.context(IoSnafu {

@@ -14,6 +14,7 @@ use crate::cache::id::AssetId;
 use crate::cache::path::CachePath;
 use crate::cache::store::{Committed, Partial, PartialPlace};
 use crate::storage::Durability;
+use crate::storage::durable::Kind;
 
 /// The partial file of an entry.
 #[derive(Debug)]
@@ -116,6 +117,10 @@ impl Tree {
             return Ok(0);
         }
         let is_of_use = || {
+            // A link, a directory: nothing that a source could go on with (fault W52).
+            if self.meta(&file)?.is_some_and(|meta| meta.kind != Kind::File) {
+                return Ok(false);
+            }
             let other = match part {
                 Part::Bytes => self.meta(&Layout::record_of(&partial))?,
                 Part::Record => self.meta(&partial)?,

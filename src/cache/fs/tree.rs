@@ -139,7 +139,11 @@ impl Tree {
         };
         if !tree.protection.is_read_only() {
             for dir in [tree.layout.assets(), tree.layout.trash()] {
-                make_dir(&*tree.disk, &dir)?;
+                tree.own_dir(&dir)?;
+            }
+            let index = tree.layout.index();
+            if tree.meta(&index)?.is_some() {
+                tree.own_dir(&index)?;
             }
         }
         Ok(tree)
@@ -306,15 +310,41 @@ impl Tree {
         }
     }
 
+    /// Moves what stands at `path` and belongs to no asset to the trash, for the sweep; or unlinks it. `false` if neither can be.
+    pub(in crate::cache) fn set_aside(&self, path: &Path) -> bool {
+        let moved = self.disk.rename(path, &self.layout.set_aside());
+        moved.or_else(|_| self.destroy(path)).is_ok()
+    }
+
+    /// Takes what stands in the place of a file of the cache's own out of the way, if it is no file: a directory, a link.
+    pub(super) fn clear_place(&self, asset: &AssetId, path: &Path) -> Result<(), CacheError> {
+        match self.meta(path)?.map(|meta| meta.kind) {
+            None | Some(Kind::File) => Ok(()),
+            Some(Kind::Dir) => self.displace(asset, path),
+            Some(Kind::Other) => self
+                .destroy(path)
+                .map_err(|source| not_removed("remove", asset, path, source)),
+        }
+    }
+
+    /// Creates a directory of the cache's own. A link in its place is not followed: it would have the cache write, and remove,
+    /// outside of its root (fault W52).
+    fn own_dir(&self, dir: &Path) -> Result<(), CacheError> {
+        if self.meta(dir)?.is_some_and(|meta| meta.kind != Kind::Dir) {
+            log::warn!("something else stood in the place of {}", dir.display());
+            self.destroy(dir).context(IoSnafu {
+                action: "remove",
+                path: dir,
+            })?;
+        }
+        make_dir(&*self.disk, dir)
+    }
+
     /// Creates the trash directory, also where something else stands in its place: a file, a dangling link.
     fn make_trash(&self) -> Result<(), CacheError> {
         let trash = self.layout.trash();
-        let names = absent(self.disk.read_dir(&trash)).context(IoSnafu {
-            action: "list",
-            path: &trash,
-        })?;
-        if names.is_none() {
-            // Fails if nothing is there, or if another thread has created the directory by now.
+        if self.meta(&trash)?.is_some_and(|meta| meta.kind != Kind::Dir) {
+            // Fails if another thread has done it by now, and has created the directory.
             let _ = self.disk.remove_file(&trash);
         }
         make_dir(&*self.disk, &trash)
@@ -370,14 +400,15 @@ impl Tree {
             // Forgotten before the directories are created anew. A thread that finds a new one must not take it for the
             // durable one that was removed, and skip the sync.
             self.known_durable().remove(&dir);
-            if self.meta(&shard)?.is_none() {
+            if self.meta(&shard)?.map(|meta| meta.kind) != Some(Kind::Dir) {
                 let mut durable = self.known_durable();
                 durable.remove(&shard);
                 durable.remove(&assets);
+                drop(durable);
+                self.own_dir(&assets)?;
+                self.own_dir(&shard)?;
             }
-            for missing in [&assets, &shard, &dir] {
-                make_dir(&*self.disk, missing)?;
-            }
+            make_dir(&*self.disk, &dir)?;
         }
         // From the asset's directory up: each one's name stands in its parent, and a parent that is synced once stays so.
         if durability == Durability::Full {

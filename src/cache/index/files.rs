@@ -20,7 +20,7 @@ use bytes::Bytes;
 
 use crate::cache::codec::{self, Change, Row, Snapshot};
 use crate::storage::AtomicResource;
-use crate::storage::durable::{Disk, DiskFile, Durability, Kind};
+use crate::storage::durable::{Disk, DiskFile, Durability, Kind, read_range};
 
 /// Bytes of a snapshot without rows, and of a journal without changes.
 const EMPTY: u64 = codec::EMPTY as u64;
@@ -98,11 +98,16 @@ pub(super) struct IndexFiles {
     sizes: Sizes,
     /// The last write failed. The files on disk may be old, and were removed if that was possible.
     broken: bool,
+    /// Names that stand for something else than a part of the index, or for nothing.
+    garbage: Vec<&'static str>,
 }
 
 impl IndexFiles {
-    /// Reads what is there.
-    pub(super) fn load(disk: Arc<dyn Disk>, dir: &Path) -> (Self, Option<Loaded>) {
+    /// Reads what is there, and no file that is longer than `limit` bytes: no honest index is longer than the whole cache.
+    ///
+    /// A file that is no part of an index, whatever else it is, is garbage. Its head tells that of most, so that it is not
+    /// read. [`take_garbage`](Self::take_garbage) says which those are.
+    pub(super) fn load(disk: Arc<dyn Disk>, dir: &Path, limit: u64) -> (Self, Option<Loaded>) {
         let mut files = Self {
             disk,
             dir: dir.to_owned(),
@@ -110,19 +115,29 @@ impl IndexFiles {
             journal: None,
             sizes: Sizes::default(),
             broken: false,
+            garbage: Vec::new(),
         };
+        let limit = limit.min(MAX_FILE);
         files.sizes.snapshot = files.len("snapshot");
         files.sizes.journal = files.len("journal");
-        let Some(bytes) = files.read("snapshot") else {
-            return (files, None);
-        };
-        let Some(snapshot) = codec::decode_snapshot(&bytes) else {
-            log::warn!("the cache's index is damaged and will be rebuilt");
+        let snapshot = files
+            .read("snapshot", limit, codec::may_be_snapshot)
+            .and_then(|bytes| codec::decode_snapshot(&bytes));
+        let Some(snapshot) = snapshot else {
+            if files.is_there("snapshot") {
+                log::warn!("the cache's index is damaged and will be rebuilt");
+            }
+            files.garbage = ["snapshot", "journal"].to_vec();
             return (files, None);
         };
         files.generation = snapshot.generation;
-        let journal = files.read("journal");
-        let changes = journal.and_then(|bytes| codec::decode_journal(&bytes, snapshot.generation));
+        let is_journal = |head: &[u8], _| codec::is_journal(head, snapshot.generation);
+        let changes = files
+            .read("journal", limit, is_journal)
+            .and_then(|bytes| codec::decode_journal(&bytes, snapshot.generation));
+        if changes.is_none() {
+            files.garbage.push("journal");
+        }
         // A journal of this generation, even an empty one, means that something was about to change. An unsealed snapshot
         // without its journal is what a crash between the two steps of a compaction leaves.
         let clean = snapshot.sealed && changes.is_none();
@@ -136,15 +151,33 @@ impl IndexFiles {
         )
     }
 
+    /// Has `take` remove each file that is no part of the index, by its path. What is gone counts no more: were garbage counted,
+    /// good assets would be evicted for it (fault W47).
+    pub(super) fn take_garbage(&mut self, take: impl Fn(&Path) -> bool) {
+        for name in std::mem::take(&mut self.garbage) {
+            if self.is_there(name) && take(&self.dir.join(name)) {
+                match name {
+                    "snapshot" => self.sizes.snapshot = 0,
+                    _ => self.sizes.journal = 0,
+                }
+            }
+        }
+    }
+
+    /// As [`take_garbage`](Self::take_garbage), of all that is there: for a cache too small to keep an index.
+    pub(super) fn take_all(&mut self, take: impl Fn(&Path) -> bool) -> io::Result<()> {
+        self.garbage = ["snapshot", "journal"].to_vec();
+        self.take_garbage(take);
+        self.sweep()
+    }
+
+    fn is_there(&self, name: &str) -> bool {
+        self.disk.metadata(&self.dir.join(name)).is_ok()
+    }
+
     /// Removes what a killed session was writing.
     pub(super) fn sweep(&self) -> io::Result<()> {
         self.remove(".snapshot").and_then(|()| self.remove(".journal"))
-    }
-
-    /// Removes all files, for a cache too small to keep an index.
-    pub(super) fn remove_all(&self) -> io::Result<()> {
-        self.sweep()?;
-        self.remove("snapshot").and_then(|()| self.remove("journal"))
     }
 
     fn len(&self, name: &str) -> u64 {
@@ -152,9 +185,18 @@ impl IndexFiles {
         meta.map_or(0, |meta| if meta.kind == Kind::File { meta.len } else { 0 })
     }
 
-    fn read(&self, name: &str) -> Option<Bytes> {
-        let object = AtomicResource::on_disk(Arc::clone(&self.disk), self.dir.join(name));
-        object.read_within(MAX_FILE).ok().flatten()
+    /// The whole file, if its first bytes and its length are worth it.
+    fn read(&self, name: &str, limit: u64, is_worth_it: impl Fn(&[u8], u64) -> bool) -> Option<Bytes> {
+        let file = self.disk.open(&self.dir.join(name)).ok()?;
+        // Asked of the open file, and not of the name, which may stand for another one by now.
+        let meta = file.metadata().ok()?;
+        if meta.kind != Kind::File || meta.len > limit {
+            return None;
+        }
+        let head = read_range(&*file, 0, EMPTY).ok()?;
+        is_worth_it(&head, meta.len)
+            .then(|| read_range(&*file, 0, meta.len).ok())
+            .flatten()
     }
 
     pub(super) fn sizes(&self) -> Sizes {
@@ -330,7 +372,7 @@ mod tests {
             let asset = AssetId::from_key("a").unwrap();
             let change = changing.then(|| index.accounts.update(&asset));
             index.scan().unwrap();
-            let (_, loaded) = IndexFiles::load(disk, &dir);
+            let (_, loaded) = IndexFiles::load(disk, &dir, MAX_FILE);
             assert_eq!(loaded.unwrap().clean, !changing);
             drop(change);
         }
@@ -379,7 +421,7 @@ mod tests {
         index.scan().unwrap();
         let (asset, path) = (AssetId::from_key("a").unwrap(), CachePath::parse("x").unwrap());
         index.put(&asset, &path, Bytes::from_static(b"bytes")).unwrap();
-        let load = |disk: FakeDisk| IndexFiles::load(Arc::new(disk), &dir).1.unwrap();
+        let load = |disk: FakeDisk| IndexFiles::load(Arc::new(disk), &dir, MAX_FILE).1.unwrap();
         let journal = dir.join("journal");
         let old = AtomicResource::on_disk(disk.clone(), &journal);
         let old = old.read().unwrap().unwrap();
@@ -396,6 +438,57 @@ mod tests {
         assert!(loaded.changes.is_empty() && !loaded.clean);
         index.seal();
         assert!(load(disk.settled()).clean);
+    }
+
+    /// W48, C3: of a file that cannot be an index no more than its head is read; of one that is longer than the cache may be, and
+    /// of a journal without its snapshot, nothing.
+    #[test]
+    fn w48_what_cannot_be_an_index_is_not_read() {
+        let dir = Path::new("/index");
+        let snapshot = |rows: usize| {
+            let rows = (0..rows).map(|n| {
+                let asset = AssetId::from_key(&n.to_string()).unwrap();
+                Row::new(&asset, 1, 1, Timestamp(1), None)
+            });
+            codec::encode_snapshot(&Snapshot {
+                generation: 3,
+                sealed: true,
+                rows: rows.collect(),
+            })
+        };
+        let whole = snapshot(40);
+        let len = whole.len() as u64;
+        let mut damaged = whole.clone();
+        damaged[1000] ^= 1;
+        for (what, bytes, limit, reads) in [
+            ("another file", vec![7; 100_000], MAX_FILE, 1),
+            ("half a row more", [&whole[..], b"x"].concat(), MAX_FILE, 1),
+            ("longer than the cache", whole.clone(), len - 1, 0),
+            ("damaged", damaged, len, 2),
+            ("whole", whole, len, 2),
+        ] {
+            let disk = FakeDisk::default();
+            disk.create_dir(dir).unwrap();
+            disk.create_new(&dir.join("snapshot"))
+                .unwrap()
+                .append(&[bytes.into()])
+                .unwrap();
+            let journal = codec::encode_journal(if what == "damaged" { 3 } else { 2 });
+            disk.create_new(&dir.join("journal"))
+                .unwrap()
+                .append(&[journal.into()])
+                .unwrap();
+            let from = disk.calls();
+            let (mut files, loaded) = IndexFiles::load(Arc::new(disk.clone()), dir, limit);
+            let read = (from..disk.calls()).filter(|&call| disk.call_name(call) == "read");
+            let of_journal = usize::from(what == "whole");
+            assert_eq!(read.count(), reads + of_journal, "{what}");
+            assert_eq!(loaded.is_some(), what == "whole", "{what}");
+            files.take_garbage(|path| disk.remove_file(path).is_ok());
+            let left = if what == "whole" { len } else { 0 };
+            assert_eq!(disk.bytes(), left, "{what}");
+            assert_eq!(files.sizes().snapshot + files.sizes().journal, left, "{what}");
+        }
     }
 
     /// C8: a change that waited for the journal is not appended after a snapshot that holds it and what came later.

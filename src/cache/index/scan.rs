@@ -5,6 +5,7 @@
 //! the scan has not come across is refreshed too before it is given up, for it may have been made after its shard was
 //! listed.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -29,16 +30,28 @@ impl IndexStore<FsStore> {
     ///
     /// [`CacheError::Io`] if the trash cannot be listed. An unreadable index is no error.
     pub fn open(inner: FsStore, persist: bool) -> Result<Self, CacheError> {
-        // Leftover trash counts under the limit and is in no account, so it must be gone before the first write.
-        let leftovers = inner.tree().has_leftovers()?;
+        Self::open_within(inner, persist, u64::MAX)
+    }
+
+    /// As [`open`](Self::open). An index longer than `max_bytes` is not read.
+    pub(in crate::cache) fn open_within(
+        inner: FsStore,
+        persist: bool,
+        max_bytes: u64,
+    ) -> Result<Self, CacheError> {
         let (disk, dir) = (Arc::clone(&inner.tree().disk), inner.tree().layout.index());
-        let (files, loaded) = IndexFiles::load(disk, &dir);
+        let (mut files, loaded) = IndexFiles::load(disk, &dir, max_bytes);
         // Nothing is written under a root that can only be read: what the index says is used, and kept in memory.
         let read_only = inner.is_read_only();
+        // Garbage leaves by a rename, as unlinking takes long if it is large. So it is leftover trash from here on.
+        let set_aside = |path: &Path| inner.tree().set_aside(path);
+        if !read_only {
+            files.take_garbage(set_aside);
+        }
         if !persist && !read_only {
             // Left from a session with a larger limit. If it cannot be removed, a later session takes it for what any
             // index is: a guess to be checked.
-            let _ = files.remove_all();
+            let _ = files.take_all(set_aside);
             return Ok(Self::with(
                 inner,
                 Table::empty(false),
@@ -48,6 +61,8 @@ impl IndexStore<FsStore> {
                 Progress::new(),
             ));
         }
+        // Leftover trash counts under the limit and is in no account, so it must be gone before the first write.
+        let leftovers = inner.tree().has_leftovers()?;
         let loaded =
             loaded.and_then(|Loaded { rows, changes, clean }| Some((Table::loaded(rows, changes)?, clean)));
         let (mut table, clean) = loaded.unwrap_or_else(|| (Table::empty(true), false));

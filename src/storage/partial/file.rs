@@ -11,7 +11,7 @@ use snafu::ResultExt;
 
 use super::error::{CutSnafu, DamagedSnafu, IoSnafu, StreamingError};
 use super::verify::{ReadFault, Verifier};
-use crate::storage::durable::{Disk, DiskFile, Kind, Meta};
+use crate::storage::durable::{Disk, DiskFile, Kind, Meta, open_own};
 
 /// An open file with the name under which it was opened. A rename does not end the reads.
 pub(super) struct NamedFile {
@@ -202,7 +202,7 @@ impl LazyFile {
             let _creating = self.creating.lock().unwrap_or_else(PoisonError::into_inner);
             // Asked again under the lock: another thread may have created it while this one waited.
             if self.file.get().is_none() {
-                let file = self.disk.open_partial(&self.path)?;
+                let file = open_own(&*self.disk, &self.path)?;
                 // A file that came to stand here meanwhile has no record: what its bytes are is unknown.
                 if file.metadata()?.len > 0 {
                     file.set_len(0)?;
@@ -224,6 +224,7 @@ impl DiskFile for LazyFile {
                 kind: Kind::File,
                 len: 0,
                 modified: None,
+                links: 1,
             }),
         }
     }

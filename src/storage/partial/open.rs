@@ -16,11 +16,12 @@ use super::record::Record;
 use super::recorder::Recorder;
 use super::resource::StreamingResource;
 use super::verify::Verifier;
-use crate::storage::durable::DiskFile;
+use crate::storage::durable::{DiskFile, open_own};
 
 impl StreamingOptions {
     /// Opens the partial file, or creates it. Of a file that an earlier process left, exactly the recorded ranges count as
-    /// present. The directories have to exist. What stands at the target is not looked at; the commit replaces it.
+    /// present. The directories have to exist. What stands in the partial file's place without being one (a link, a directory, a
+    /// file with other names) is removed, and not written to. What stands at the target is not looked at; the commit replaces it.
     ///
     /// # Errors
     ///
@@ -45,7 +46,7 @@ impl StreamingOptions {
                 settings, presence, file, recorder, record,
             )));
         }
-        let file = match recorder.disk.open_partial(partial) {
+        let file = match open_own(&*recorder.disk, partial) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 return InUseSnafu { path: partial }.fail();
             }

@@ -20,7 +20,7 @@ use super::error::{IoSnafu, StreamingError, SyncLostSnafu};
 use super::file::NamedFile;
 use super::record::{RECORD_LIMIT, Record};
 use crate::storage::atomic::AtomicResource;
-use crate::storage::durable::{Disk, Durability, OsDisk};
+use crate::storage::durable::{Disk, Durability, OsDisk, remove_any};
 
 /// Added to the name of a partial file, this names its record.
 pub(crate) const RECORD_SUFFIX: &str = "~ranges";
@@ -89,13 +89,18 @@ impl Recorder {
     /// leaves an empty record. The next process does not believe it, and comes here again.
     pub(super) fn forget(&self) -> Result<(), StreamingError> {
         let record = &self.record;
-        match self.disk.metadata(record) {
+        let found = match self.disk.metadata(record) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             found => found.context(IoSnafu {
                 action: "look at",
                 path: record,
             })?,
         };
+        // No record of this resource's, and not to be emptied: the file of a link is somebody else's.
+        if !found.is_own_file() {
+            self.remove(record)?;
+            return self.sync_names(record);
+        }
         let file = self.disk.open_partial(record).context(IoSnafu {
             action: "open",
             path: record,
@@ -185,7 +190,7 @@ impl Recorder {
 
     /// Answers whether there was such a file.
     pub(super) fn remove(&self, path: &Path) -> Result<bool, StreamingError> {
-        match self.disk.remove_file(path) {
+        match remove_any(&*self.disk, path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
             other => other.map(|()| true).context(IoSnafu {
                 action: "remove",

@@ -66,6 +66,7 @@ impl Node {
             kind,
             len,
             modified: Some(self.modified),
+            links: 1,
         }
     }
 }

@@ -200,25 +200,20 @@ async fn is_pinned(fetcher: &Fetcher) -> bool {
     info.map_or(true, |info| info.is_some_and(|info| info.pinned))
 }
 
-/// Removes the entries of an edition, as far as its playlists in the cache lead to them.
+/// Removes the entries of an edition, of all its Variant Streams, as far as its playlists in the cache lead to them.
 async fn remove(fetcher: &Fetcher, edition: Option<&EditionId>) {
-    let mut context = FetchContext::new(true);
-    let load = Load {
-        ask: Ask::Cache,
-        edition,
-        variant: None,
-    };
-    let Ok(old) = load::track(fetcher, &mut context, load).await else {
-        return;
-    };
+    let old = load::cached_tracks(fetcher, edition).await;
     // Segments first, then what leads to them, then what tells that they are old: cut off anywhere, by a crash as well, no
     // segment is left that another edition's playlist could take for its own.
-    let (media, playlists) = old.track.entries();
-    for path in media.chain(playlists) {
+    for path in old.iter().flat_map(Track::media_entries) {
         fetcher.remove_entry(path).await;
     }
-    for place in WitnessPlace::ALL {
-        if let Some(playlist) = old.track.playlist() {
+    // From the last on: a Media Playlist goes before the Multivariant Playlist that leads to it.
+    for path in old.iter().flat_map(|track| track.playlists().iter().rev()) {
+        fetcher.remove_entry(path).await;
+    }
+    for playlist in old.iter().filter_map(Track::playlist) {
+        for place in WitnessPlace::ALL {
             fetcher.remove_entry(&place.path(playlist)).await;
         }
     }

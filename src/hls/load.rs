@@ -56,14 +56,7 @@ pub(super) async fn track(
     context: &mut FetchContext,
     load: Load<'_>,
 ) -> Result<Loaded, HlsError> {
-    let mut loader = Loader {
-        fetcher,
-        load,
-        needs_check: false,
-        is_new: false,
-        entries: Vec::new(),
-        paths: Vec::new(),
-    };
+    let mut loader = Loader::new(fetcher, load);
     let track = loader.track(context).await?;
     Ok(Loaded {
         track,
@@ -73,20 +66,51 @@ pub(super) async fn track(
     })
 }
 
-impl Loader<'_> {
+/// What the cache has of an edition: a track for each Media Playlist that is there, of Variant Streams and of Renditions.
+pub(super) async fn cached_tracks(fetcher: &Fetcher, edition: Option<&EditionId>) -> Vec<Track> {
+    let mut context = FetchContext::new(true);
+    let load = Load {
+        ask: Ask::Cache,
+        edition,
+        variant: None,
+    };
+    let mut names = ResourceNames::new(&fetcher.params.access.names, edition);
+    let mut loader = Loader::new(fetcher, load);
+    let master = match loader.source(&mut context, &mut names).await {
+        Err(_) => return Vec::new(),
+        Ok(Playlist::Media(playlist)) => {
+            let track = loader.lay_out(VariantFacts::default(), playlist, &mut names);
+            return track.into_iter().collect();
+        }
+        Ok(Playlist::Multivariant(master)) => master,
+    };
+    let mut tracks = Vec::new();
+    for locator in master.locators() {
+        let mut loader = Loader::new(fetcher, load);
+        let track = loader
+            .media(&mut context, &names, &master, locator, VariantFacts::default())
+            .await;
+        tracks.extend(track);
+    }
+    tracks
+}
+
+impl<'a> Loader<'a> {
+    fn new(fetcher: &'a Fetcher, load: Load<'a>) -> Self {
+        Self {
+            fetcher,
+            load,
+            needs_check: false,
+            is_new: false,
+            entries: Vec::new(),
+            paths: Vec::new(),
+        }
+    }
+
     async fn track(&mut self, context: &mut FetchContext) -> Result<Track, HlsError> {
-        let fetcher = self.fetcher;
-        let choice = fetcher.params.variant;
-        let mut names = ResourceNames::new(&fetcher.params.access.names, self.load.edition);
-        let locator = Locator {
-            url: fetcher.url.clone(),
-            range: None,
-        };
-        let path = names.entry(ResourceKind::Playlist, &locator)?;
-        let answer = fetcher
-            .playlist(context, &fetcher.url, &path, None, self.load.ask)
-            .await?;
-        let master = match self.take(context, path, answer) {
+        let choice = self.fetcher.params.variant;
+        let mut names = ResourceNames::new(&self.fetcher.params.access.names, self.load.edition);
+        let master = match self.source(context, &mut names).await? {
             Playlist::Multivariant(master) => master,
             Playlist::Media(playlist) => {
                 return match choice {
@@ -97,10 +121,6 @@ impl Loader<'_> {
                 };
             }
         };
-        // All of them, though one plays: another may play tomorrow, from the same cache.
-        for locator in master.locators() {
-            names.entry(ResourceKind::Playlist, locator)?;
-        }
         let candidates = candidates(&master, choice)?;
         let known = self.load.variant.and_then(|known| same_variant(&master, known));
         let mut index = known.or(candidates.first().copied()).unwrap_or_default();
@@ -113,6 +133,31 @@ impl Loader<'_> {
                 .unwrap_or(index);
         }
         self.variant(context, &names, &master, index).await
+    }
+
+    /// The playlist at the source's URL, and the names of those that it names: of all of them, though one plays. Another may
+    /// play tomorrow, from the same cache.
+    async fn source(
+        &mut self,
+        context: &mut FetchContext,
+        names: &mut ResourceNames<'_>,
+    ) -> Result<Playlist, HlsError> {
+        let fetcher = self.fetcher;
+        let locator = Locator {
+            url: fetcher.url.clone(),
+            range: None,
+        };
+        let path = names.entry(ResourceKind::Playlist, &locator)?;
+        let answer = fetcher
+            .playlist(context, &fetcher.url, &path, None, self.load.ask)
+            .await?;
+        let playlist = self.take(context, path, answer);
+        if let Playlist::Multivariant(master) = &playlist {
+            for locator in master.locators() {
+                names.entry(ResourceKind::Playlist, locator)?;
+            }
+        }
+        Ok(playlist)
     }
 
     /// Takes a playlist, and notes what is to be done about its copy.
@@ -154,6 +199,25 @@ impl Loader<'_> {
         };
         let separate = self.separate_audio(master, variant);
         let locator = separate.map_or(&variant.locator, |(_, locator)| locator);
+        let facts = VariantFacts {
+            number: index,
+            bandwidth: variant.bandwidth,
+            codecs: variant.codecs.clone(),
+            rendition: separate.map(|(rendition, _)| rendition.name.clone()),
+            start: master.start,
+        };
+        self.media(context, names, master, locator, facts).await
+    }
+
+    /// The track of one Media Playlist.
+    async fn media(
+        &mut self,
+        context: &mut FetchContext,
+        names: &ResourceNames<'_>,
+        master: &MultivariantPlaylist,
+        locator: &Locator,
+        mut facts: VariantFacts,
+    ) -> Result<Track, HlsError> {
         // A copy: the names of one track are checked against each other, and not against those of Variant Streams whose
         // playlists were looked at before.
         let mut names = names.clone();
@@ -173,13 +237,7 @@ impl Loader<'_> {
                 });
             }
         };
-        let facts = VariantFacts {
-            number: index,
-            bandwidth: variant.bandwidth,
-            codecs: variant.codecs.clone(),
-            rendition: separate.map(|(rendition, _)| rendition.name.clone()),
-            start: playlist.start.or(master.start),
-        };
+        facts.start = playlist.start.or(facts.start);
         self.lay_out(facts, playlist, &mut names)
     }
 
@@ -208,14 +266,7 @@ impl Loader<'_> {
             if !noted.is_empty() && self.is_noted(&noted, names, master, *candidate) {
                 return Some(*candidate);
             }
-            let mut loader = Loader {
-                fetcher: self.fetcher,
-                load: self.load,
-                needs_check: false,
-                is_new: false,
-                entries: Vec::new(),
-                paths: Vec::new(),
-            };
+            let mut loader = Loader::new(self.fetcher, self.load);
             let found = loader.variant(&mut own_context, names, master, *candidate).await;
             if let Ok(track) = found
                 && is_whole(self.fetcher, &track).await

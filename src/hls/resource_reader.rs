@@ -104,7 +104,10 @@ impl ResourceReader {
         let limit = fetcher.params.max_playlist_bytes;
         if let Some(reader) = LocalReader::open(&resource, &media.locator, limit).await? {
             let expected = expected.or(Some(reader.left()));
-            return Ok(Self::new(media, resource, Input::Local(reader), expected));
+            let start = range.map_or(0, |range| range.start);
+            let mut reader = Self::new(media, resource, Input::Local(reader), expected);
+            reader.candidate = Some(fetcher.params.access.judge.local(&media.locator.url, start));
+            return Ok(reader);
         }
         if let Some(entry) = fetcher.open_entry(context, &resource, media.path()).await? {
             let len = entry.len();

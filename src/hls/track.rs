@@ -227,13 +227,17 @@ impl Track {
         self.playlists.last()
     }
 
-    /// The entries that it may have in the cache: those of media and keys, and those of playlists.
-    pub(super) fn entries(&self) -> (impl Iterator<Item = &CachePath>, impl Iterator<Item = &CachePath>) {
-        let media = self.media().flat_map(|media| {
+    /// The entries of the playlists that led to it, its own last.
+    pub(super) fn playlists(&self) -> &[CachePath] {
+        &self.playlists
+    }
+
+    /// The entries that its media and their keys may have in the cache.
+    pub(super) fn media_entries(&self) -> impl Iterator<Item = &CachePath> {
+        self.media().flat_map(|media| {
             let key = media.key.as_ref().map(|key| &key.path);
             [Some(media.path()), key].into_iter().flatten()
-        });
-        (media, self.playlists.iter())
+        })
     }
 
     /// Whether the two are one list: the same parts under the same names, of the same ranges and durations and under the

@@ -33,7 +33,7 @@ const QUOTED: usize = 64;
 pub struct Received<'a> {
     /// The URL that answered, after redirects.
     pub url: &'a Url,
-    /// 200 or 206.
+    /// 200 or 206; 0 of what is local.
     pub status: u16,
     /// `Content-Type`, as sent.
     pub content_type: Option<&'a str>,
@@ -80,7 +80,7 @@ pub enum NotMediaReason {
     App,
 }
 
-/// The server sent something, but no media. Nothing of it was kept.
+/// What came is no media. Nothing of it was kept.
 #[non_exhaustive]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NotMedia {
@@ -88,7 +88,7 @@ pub struct NotMedia {
     pub url: String,
     /// What it is instead.
     pub reason: NotMediaReason,
-    /// The status code.
+    /// The status code; 0 of what is local.
     pub status: u16,
     /// `Content-Type`, as sent.
     pub content_type: Option<String>,
@@ -124,12 +124,18 @@ impl Judge {
     /// What was judged before it was kept: it is media, whatever it looks like, unless it is empty.
     #[cfg(feature = "hls")]
     pub(crate) fn kept(url: &Url) -> Candidate {
+        Self::new(|_| Verdict::Media).local(url, 0)
+    }
+
+    /// What no server sent: there is no head, and the bytes alone are judged.
+    #[cfg(feature = "hls")]
+    pub(crate) fn local(&self, url: &Url, position: u64) -> Candidate {
         Candidate {
-            judge: Self::new(|_| Verdict::Media),
+            judge: self.clone(),
             url: url.clone(),
-            status: 200,
+            status: 0,
             content_type: None,
-            position: 0,
+            position,
             start: Vec::new(),
         }
     }
@@ -325,14 +331,11 @@ impl fmt::Display for NotMedia {
                 // A header may be of any length, and this is one line of a log.
                 Cow::Owned(kind.chars().take(QUOTED).flat_map(char::escape_default).collect())
             });
-        write!(
-            f,
-            "{}: not media but {} (status {}, {kind}, begins \"{}\")",
-            self.url,
-            self.reason,
-            self.status,
-            self.start.escape_ascii()
-        )
+        write!(f, "{}: not media but {} (", self.url, self.reason)?;
+        if self.status != 0 {
+            write!(f, "status {}, {kind}, ", self.status)?;
+        }
+        write!(f, "begins \"{}\")", self.start.escape_ascii())
     }
 }
 

@@ -2,6 +2,7 @@
 
 use futures_lite::future;
 use kithara::hls::{Access, EntryNames, HlsError, HlsParams, HlsSource, PlaylistError, VariantChoice};
+use kithara::media::Verdict;
 use kithara_test_support::Server;
 
 use crate::rig::{Cache, KEY, Tape, drain, encrypt, files, files_below, offline, online, open_at, play, url};
@@ -68,7 +69,7 @@ fn what_stands_in_the_playlist_needs_neither_network_nor_cache() {
         assert_eq!(files(&cache), 1, "{lines}");
         // The playlist too, and nothing to fetch or keep it with.
         let whole = data(text.as_bytes());
-        let params = HlsParams::with_access(Access::default());
+        let params = HlsParams::with_access(Access::default().judge(|_| Verdict::Media));
         assert_eq!(played(play(&whole, params, offline())), (bytes.into(), 0), "{lines}");
     }
 }
@@ -109,7 +110,8 @@ fn names_of_entries_do_not_concern_data_uris() {
         url.path().to_owned()
     };
     for names in [EntryNames::without_query(), EntryNames::from_fn(shown)] {
-        let params = HlsParams::with_access(Access::default()).entry_names(names);
+        let access = Access::default().judge(|_| Verdict::Media);
+        let params = HlsParams::with_access(access).entry_names(names);
         let mut source = HlsSource::from_playlist(list, url("http://h/list.m3u8"), params);
         let tape = future::block_on(drain(open_at(&mut source, 0, &offline())));
         assert_eq!(played(tape), ("a?1a?2".into(), 0));

@@ -190,3 +190,34 @@ fn local_failures_are_typed() {
     let sent = future::block_on(client.send(kithara::net::Request::get(url(&file_url(&list)))));
     assert!(matches!(sent.err(), Some(NetError::UnsupportedUrl { .. })));
 }
+
+/// W1–W3: what stands in a playlist or in a local file is judged by its bytes too: a saved login page is no segment.
+#[test]
+fn w1_local_segments_that_are_no_media_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let page = "<!DOCTYPE html><html><body>Log in</body></html>";
+    fs::write(dir.path().join("page.ts"), page).unwrap();
+    fs::write(dir.path().join("quota.ts"), r#"{"error":"quota"}"#).unwrap();
+    fs::write(dir.path().join("empty.ts"), "").unwrap();
+    fs::write(dir.path().join("locked.ts"), encrypt(page.as_bytes(), KEY, 0)).unwrap();
+    fs::write(dir.path().join("key"), KEY).unwrap();
+    let in_place = "data:,%3Chtml%3E%3Cbody%3ELog%20in%3C/body%3E%3C/html%3E";
+    for (key, segment) in [
+        ("NONE", "page.ts"),
+        ("NONE", "quota.ts"),
+        ("NONE", "empty.ts"),
+        ("NONE", in_place),
+        ("AES-128,URI=\"key\"", "locked.ts"),
+    ] {
+        let list = dir.path().join("list.m3u8");
+        let text = format!("#EXTM3U\n#EXT-X-KEY:METHOD={key}\n#EXTINF:6,\n{segment}\n#EXT-X-ENDLIST\n");
+        fs::write(&list, text).unwrap();
+        let tape = play(&file_url(&list), nothing(), offline());
+        assert!(
+            matches!(tape.failed(), HlsError::NotMedia { .. }),
+            "{segment}: {:?}",
+            tape.error
+        );
+        assert!(tape.bytes.is_empty(), "{segment}");
+    }
+}

@@ -28,7 +28,8 @@
 //! | W35, W70 | `keys` |
 //! | W1–W3 | `world` |
 //! | W8 | `world`; every segment of real media in `trees` |
-//! | W4, W5 | `copies` |
+//! | W4 | `copies` |
+//! | W5 | `editions` |
 //! | all of them, by shape, resource and session | `matrix` |
 #![cfg(feature = "hls")]
 #![allow(
@@ -57,6 +58,7 @@ mod cached;
 #[cfg(feature = "test-util")]
 mod contract;
 mod copies;
+mod editions;
 mod faults;
 mod inline;
 mod keys;

@@ -8,6 +8,7 @@ use kithara::stream::{Message, Source as _, Stream};
 use kithara_test_support::{Recorded, Rule, Server};
 use proptest::prelude::*;
 
+use crate::published::{Published, init, whole};
 use crate::rig::{Cache, Track, drain, is_question, offline, online, open_at, open_at_time, play, url};
 
 const LENGTHS: [usize; 6] = [5000, 1, 16, 3, 70_000, 4096];
@@ -375,5 +376,29 @@ proptest! {
         track.server.stop();
         let tape = play(&track.list(), cache.params(), offline()).whole();
         prop_assert!(tape.bytes == bytes);
+    }
+}
+
+/// W61: a first segment that plays for no time is not left out.
+#[test]
+fn w61_a_segment_without_duration_plays() {
+    for (durations, seconds, first) in [
+        (vec![0, 6, 6], 0.0, 0),
+        (vec![6, 0, 6], 6.0, 1),
+        (vec![6, 0, 0, 6], 6.0, 1),
+        (vec![6, 0, 6], 6.5, 2),
+        (vec![6, 6, 0], 12.0, 2),
+    ] {
+        let track = Published::new();
+        track.publish("old", &durations);
+        let cache = Cache::new();
+        let mut source = HlsSource::new(url(&track.url()), cache.params());
+        let tape = future::block_on(drain(open_at_time(&mut source, seconds, &online()))).whole();
+        let expected = [init("old"), whole("old", first..durations.len())].concat();
+        assert!(
+            tape.bytes == expected,
+            "{durations:?} {seconds}: {:?}",
+            tape.story
+        );
     }
 }

@@ -20,6 +20,8 @@ use crate::rt;
 const BREAK_WAIT: Duration = Duration::from_millis(200);
 /// A connection that brings chunks of this size has more bytes ready than one read takes.
 const FAST_CHUNK: usize = 128 * 1024;
+/// Shorter chunks are joined before they are stored.
+const SMALL_CHUNK: usize = 4 * 1024;
 /// The most bytes to store at once from a fast connection: readers are woken once for all of them.
 const GATHER_LIMIT: usize = 1024 * 1024;
 
@@ -105,6 +107,7 @@ impl Download {
     }
 
     fn data(&mut self, slot: Slot, at: u64, bytes: Bytes) -> Result<(), StopReason> {
+        let bytes = self.join_small(slot, bytes);
         self.note_progress(at, bytes.len() as u64);
         let chunks = self.gather(slot, bytes);
         self.store(at, &chunks)?;
@@ -127,6 +130,29 @@ impl Download {
         if writer.is_some_and(|writer| writer.first_missing(at..at + len).is_some()) {
             self.breaks = 0;
             self.end_outage();
+        }
+    }
+
+    /// `first`, joined with the chunks that are ready behind it if it is small.
+    fn join_small(&self, slot: Slot, first: Bytes) -> Bytes {
+        if first.len() >= SMALL_CHUNK {
+            return first;
+        }
+        // Each piece that is stored costs some hundred bytes beside its own, and a step of each search. A server may send
+        // its body in chunks of one byte.
+        let mut joined = Vec::new();
+        while joined.len() < SMALL_CHUNK
+            && let Some((_, bytes)) = self.transfers.ready_data(slot)
+        {
+            if joined.is_empty() {
+                joined.extend_from_slice(&first);
+            }
+            joined.extend_from_slice(&bytes);
+        }
+        if joined.is_empty() {
+            first
+        } else {
+            Bytes::from(joined)
         }
     }
 

@@ -63,6 +63,8 @@ pub(super) struct Sink {
     pending_events: Option<Vec<FileControl>>,
     /// Whether it was told that the file is kept, or why not.
     is_told: bool,
+    /// At most so many bytes are in memory. Counted here, as the writer sums up its pieces when it is asked.
+    held: u64,
     /// Bytes written since the last checkpoint.
     unrecorded: u64,
     /// Whether a checkpoint is under way.
@@ -90,6 +92,7 @@ impl Sink {
             subscribers,
             pending_events: Some(Vec::new()),
             is_told: false,
+            held: 0,
             unrecorded: 0,
             checkpoint_runs: Arc::default(),
             checkpoint_at: Instant::now(),
@@ -145,6 +148,8 @@ impl Sink {
     pub(super) fn bypass(&mut self, reason: Bypass) {
         if !self.bypassed {
             (self.bypassed, self.is_told) = (true, true);
+            // What waits for its write stays in memory too.
+            self.held = self.writer.as_ref().map_or(0, Writer::memory_bytes);
             log::warn!("not kept in the cache: {reason:?}");
             self.subscribers.bypass(&reason);
             self.emit(FileControl::CacheBypassed { reason });
@@ -163,7 +168,7 @@ impl Sink {
         if self.bypassed {
             let mut at = at;
             for part in parts {
-                writer.keep_in_memory(at, part)?;
+                self.held += writer.keep_in_memory(at, part)?;
                 at += part.len() as u64;
             }
             return Ok(());
@@ -201,18 +206,15 @@ impl Sink {
 
     /// Drops from memory what lies outside [`ranges_to_keep`], once more than `window` bytes are held.
     pub(super) fn slide(&mut self, behind: u64, ahead: u64, window: u64, once: bool) {
-        if let Some(writer) = self
-            .writer
-            .as_mut()
-            .filter(|writer| writer.memory_bytes() > window)
-        {
-            writer.free_memory(&ranges_to_keep(
-                &writer.demand_now().positions,
-                behind,
-                ahead,
-                once,
-            ));
+        let Some(writer) = self.writer.as_mut().filter(|_| self.held > window) else {
+            return;
+        };
+        // Less than was counted, where some of it has gone into the file.
+        if writer.memory_bytes() > window {
+            let positions = writer.demand_now().positions;
+            writer.free_memory(&ranges_to_keep(&positions, behind, ahead, once));
         }
+        self.held = writer.memory_bytes();
     }
 
     /// How long until a checkpoint is due. `None` if there is nothing to record.

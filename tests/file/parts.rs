@@ -1,10 +1,11 @@
 //! Parts and lengths as servers send them: a file comes whole, is kept, and plays with the server gone; or the cause is typed.
 
-use std::io::{Read as _, Seek as _, SeekFrom};
+use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
+use std::net::TcpListener;
 
 use futures_lite::future::block_on;
 use futures_lite::{StreamExt, future};
-use kithara::file::{FileError, FileSource, LookAhead, OpenMode};
+use kithara::file::{FileError, FileParams, FileSource, LookAhead, OpenMode};
 use kithara::net::NetError;
 use kithara::stream::{Stream, StreamParams};
 use kithara_test_support::{Content, Rule};
@@ -261,4 +262,40 @@ fn w20_a_source_brings_its_cookie_back_and_no_others() {
     );
     play(&other).unwrap();
     assert_eq!(sent(before), None);
+}
+
+/// A body in chunks of one byte. Were each a piece of its own, the file would take many times its length in memory, and a
+/// time that grows with the square of it.
+#[test]
+fn a_file_in_chunks_of_a_byte_is_read_in_time() {
+    const LEN: usize = 200_000;
+    let body = pattern().range(0, LEN);
+    let chunks: Vec<u8> = body
+        .iter()
+        .flat_map(|byte| [b'1', 13, 10, *byte, 13, 10])
+        .collect();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/a.bin", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        let (mut socket, _) = listener.accept().unwrap();
+        let read = socket.read(&mut [0; 4096]).unwrap();
+        assert!(read > 0);
+        let head = format!(
+            "HTTP/1.1 206 Partial Content\r\ntransfer-encoding: chunked\r\ncontent-range: bytes 0-{}/{LEN}\r\n\r\n",
+            LEN - 1
+        );
+        socket.write_all(head.as_bytes()).unwrap();
+        socket.write_all(&chunks).unwrap();
+        socket.write_all(b"0\r\n\r\n").unwrap();
+        // Until the client closes.
+        let _ = socket.read(&mut [0]);
+    });
+    let bytes = in_time(move || {
+        let source = FileSource::new(Url::parse(&url).unwrap(), FileParams::uncached(client()));
+        let mut reader = block_on(source.open_reader(OpenMode::Online)).unwrap();
+        let mut bytes = Vec::new();
+        reader.read_to_end(&mut bytes).unwrap();
+        bytes
+    });
+    assert!(bytes == body);
 }

@@ -49,6 +49,8 @@ mod spare;
 mod told;
 mod world;
 mod world_errors;
+#[cfg(feature = "decode")]
+mod world_sound;
 
 use std::io::{Read, Seek, SeekFrom};
 use std::pin::Pin;

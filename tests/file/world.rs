@@ -79,7 +79,7 @@ fn patient(params: FileParams) -> FileParams {
 }
 
 /// Faults W1–W3, W9, W10, W14–W16, W20–W22, W24, W44, W54–W56, W64, W67, W68.
-const ROWS: [Row; 27] = [
+pub const ROWS: [Row; 27] = [
     Row::new(
         "W1: a login page answers whether the file is still the same",
         |stage| {

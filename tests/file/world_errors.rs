@@ -26,10 +26,10 @@ fn answers(stage: &Stage, rule: Rule) {
 }
 
 /// Whether an error is the one that the row ends with.
-type IsRight = fn(&FileError) -> bool;
+pub type IsRight = fn(&FileError) -> bool;
 
 /// Faults W1–W3, W13, W18, W40, W42, W53, W60, W62, W64, W69.
-const ROWS: [(Row, IsRight); 19] = [
+pub const ROWS: [(Row, IsRight); 19] = [
     (
         secret("W1: a login page", |stage| {
             answers(stage, Rule::new().answer(200, "<!DOCTYPE html><html></html>"));

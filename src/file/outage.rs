@@ -57,6 +57,7 @@ impl Outage {
 
     /// A try has failed. Returns whether the readers that wait get the error: one of them has waited for `limit`.
     pub(super) fn failed(&mut self, now: Instant, is_waited_for: bool, limit: Duration) -> bool {
+        // An outage may last for days.
         self.failures = self.failures.saturating_add(1);
         self.failed_at = now;
         self.note(now, is_waited_for);
@@ -79,6 +80,7 @@ impl Outage {
             (PAUSE, LONGEST_PAUSE)
         };
         let doubled = 1_u32.checked_shl(self.failures.saturating_sub(1));
+        // From the last failure on, and not from the last look: a look costs nothing, and does not put the next try off.
         let pause = first.saturating_mul(doubled.unwrap_or(u32::MAX)).min(longest);
         match pause.checked_sub(now.saturating_duration_since(self.failed_at)) {
             Some(rest) if !rest.is_zero() => NextTry::After(rest),
@@ -90,6 +92,7 @@ impl Outage {
         if is_waited_for {
             self.waited_since.get_or_insert(now);
         } else {
+            // A reader that found its bytes in the buffer waits no more. The limit is for one wait, not for the outage.
             self.waited_since = None;
         }
     }

@@ -61,6 +61,7 @@ impl FileParams {
             access,
             path: None,
             look_ahead: LookAhead::default(),
+            // 320 kbit/s: what music commonly has at most. A look-ahead in time is none too short for other music.
             bytes_per_second: 40_000,
             revalidate: false,
             window: 4 * 1024 * 1024,

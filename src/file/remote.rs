@@ -169,6 +169,7 @@ impl Remote {
     pub(super) fn returns_to_own_url(&mut self, error: &NetError) -> bool {
         let is_gone = matches!(error.status(), Some(401 | 403 | 404 | 410));
         let is_unreachable = matches!(error, NetError::Connect { .. } | NetError::TlsHandshake { .. });
+        // Not where the app's own URL has answered: there is nothing to go back to, and the request would go round.
         let returns = (is_gone || is_unreachable) && self.answered_by != self.url;
         if returns {
             self.return_to_own_url();
@@ -278,6 +279,7 @@ impl SameFile {
     /// Whether two identities are of different versions, the length left aside. Only what both have can contradict. A
     /// value that is missing in one of them is no evidence: servers behind one name differ in what they send.
     pub(super) fn tells_apart(&self, before: &Identity, now: &Identity) -> bool {
+        // The app has said what counts. A tag that differs is then a machine of many, and no change.
         if !self.is_by_validators() {
             return matches!((&before.key, &now.key), (Some(before), Some(now)) if before != now);
         }

@@ -81,6 +81,7 @@ impl SameFile {
     /// What a recorded tag proves under this rule.
     pub(super) fn recorded(&self, tag: &str) -> Option<Recorded> {
         match &self.0 {
+            // A tag of another rule proves nothing under this one: the app may have changed its mind between two sessions.
             Rule::Validators => Validator::parse(tag).map(Recorded::Validator),
             // The length is recorded beside the tag, whatever the tag is.
             Rule::Length => Some(Recorded::Length),

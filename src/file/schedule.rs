@@ -128,6 +128,7 @@ pub(super) fn decide(
     if snapshot.main.is_some_and(|main| main.reaches_soon(goal)) {
         return Action::Continue { main: true };
     }
+    // After main: where both would bring it, the side transfer is read to its end and gives its connection back.
     if snapshot.side.is_some_and(|side| side.reaches_soon(goal)) {
         return Action::Continue { main: false };
     }
@@ -172,6 +173,7 @@ impl Snapshot {
             let gap = missing(*position..position.saturating_add(self.look_ahead))?;
             Some((gap.start - position, gap.start))
         };
+        // The nearest to its reader, and not the first in the file: the one that is about to stall comes first.
         let nearest = self.demand.positions.iter().filter_map(ahead).min();
         if let Some((_, start)) = nearest {
             return Some(start);
@@ -230,6 +232,7 @@ impl ReadaheadRamp {
             len => len.map(|len| len.saturating_mul(2)),
         };
         self.len = self.len.filter(|len| *len <= Self::MAX);
+        // The ramp is over: the reader has come so far that a request without an end wastes nothing.
         let Some(len) = self.len else { return end };
         self.end = start.saturating_add(len).min(end.unwrap_or(u64::MAX));
         Some(self.end)

@@ -43,6 +43,7 @@ impl ServerInfo {
 /// Header values are UTF-8 or Latin-1, and stations do not say which.
 fn text(value: &HeaderValue) -> String {
     let bytes = value.as_bytes();
+    // What is no UTF-8 is Latin-1, as the headers of stations and of old servers are. That never fails.
     let latin = || bytes.iter().map(|byte| char::from(*byte)).collect();
     std::str::from_utf8(bytes).map_or_else(|_| latin(), str::to_owned)
 }
@@ -63,6 +64,7 @@ fn file_name(disposition: &str) -> Option<String> {
             .find(|(name, _)| name.eq_ignore_ascii_case(wanted));
         found.map(|(_, value)| value.as_str())
     };
+    // The extended one first: the other is beside it for clients that do not know it (RFC 6266, section 4.3).
     let name = find("filename*")
         .and_then(extended)
         .or_else(|| find("filename").map(str::to_owned))?;
@@ -87,6 +89,7 @@ fn parameters(value: &str) -> Vec<(String, String)> {
         }
         while let Some((at, char)) = chars.next() {
             match char {
+                // Only quotes end a quoted value: there may be a `;` in a file's name.
                 '"' if is_quoted => {
                     end = at + 1;
                     break;
@@ -111,6 +114,7 @@ fn parameters(value: &str) -> Vec<(String, String)> {
 
 /// `UTF-8''na%C3%AFve` (RFC 8187).
 fn extended(value: &str) -> Option<String> {
+    // `UTF-8'en'name`: a character set, a language that is not looked at, and the coded name (RFC 8187).
     let (charset, rest) = value.split_once('\'')?;
     let (_, coded) = rest.split_once('\'')?;
     let mut bytes = Vec::with_capacity(coded.len());

@@ -42,6 +42,7 @@ impl SideWatch {
     /// A side transfer was started, beside main if `is_beside`.
     pub(super) fn begin(&mut self, is_beside: bool) {
         self.gave_way_at = None;
+        // Beside nothing there is no connection to give way, and the head limit is the request's own matter.
         self.timer = is_beside.then(|| -> Timer { Box::pin(rt::sleep(PATIENCE)) });
     }
 
@@ -56,6 +57,7 @@ impl SideWatch {
     /// Main's connection was closed for the side transfer, if it had one.
     pub(super) fn gave_way(&mut self, had_main: bool) {
         self.timer = None;
+        // Without main the wait proves nothing about a second connection.
         self.gave_way_at = had_main.then(Instant::now);
     }
 

@@ -96,6 +96,7 @@ impl Transfer {
                     TransferEvent::Data(at, bytes)
                 }
                 Some(Err(error)) => TransferEvent::Failed(error),
+                // The body may have learnt the length on its way, from a part that this transfer never saw the head of.
                 None => TransferEvent::End {
                     at: body.position(),
                     with_connection: body.ends_with_connection(),

@@ -180,6 +180,7 @@ impl HttpClientBuilder {
     /// origin ([`origin_header`](Self::origin_header)), to a source (`Access::header` of `media`) or to one
     /// [`Request`](super::Request).
     pub fn header(mut self, name: &str, value: &str) -> Self {
+        // Kept apart from `invalid_header`, as it is valid: it would be sent to every host that a redirect names.
         if is_credential(name) {
             self.client_wide_credential.get_or_insert(name.to_owned());
         }
@@ -273,12 +274,15 @@ impl HttpClientBuilder {
         }
         let user_agent = HeaderValue::try_from(self.user_agent);
         let user_agent = user_agent.map_err(|_| InvalidHeaderSnafu { name: "user-agent" }.build())?;
+        // A pool for each client: connections are shared by those that agree on proxies and certificates.
         let pool = Pool::new(self.max_connections_per_host);
         let mut proxies = match self.proxies {
+            // Read now, once: a process that changes its environment later does not split a client in two.
             ProxyChoice::Environment => Proxies::from_variables(|name| std::env::var(name).ok()),
             ProxyChoice::Given(proxy) => Proxies::all(proxy),
             ProxyChoice::Direct => Proxies::default(),
         };
+        // After the choice, so that it holds for each of them, whatever the order of the calls.
         if let Some(hosts) = self.no_proxy {
             proxies.except(&hosts);
         }

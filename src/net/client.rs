@@ -102,7 +102,9 @@ impl HttpClient {
     ///
     /// Dropping the future closes its connection at once.
     pub async fn send(&self, mut request: Request) -> Result<Response, NetError> {
+        // Here, once: what a setter could not take shows before anything is sent.
         request.check()?;
+        // The exchanger changes the request where a hook renews it. The body resumes with what it has become.
         let exchange = self.exchanger.send(&mut request).await?;
         Ok(Response::new(self.exchanger.clone(), request, exchange))
     }

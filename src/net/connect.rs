@@ -84,6 +84,7 @@ impl Connector {
         if peer.tls {
             return super::error::TlsDisabledSnafu { url: redacted(url) }.fail();
         }
+        // Counted before it is made: one that fails has cost the network as much.
         self.meter.connection();
         let mut timer = IdleTimer::default();
         let dialled = timer
@@ -110,6 +111,7 @@ impl Connect for Routed {
     fn connect<'a>(&'a self, peer: &'a Peer, url: &'a Url, meter: &'a Arc<Meter>) -> Connecting<'a> {
         Box::pin(async move {
             let dialled = async |peer| dial(peer).await.and_then(|tcp| Tcp::new(tcp, Arc::clone(meter)));
+            // A setting that cannot be read is an error. Going straight to the host would show it what the proxy is to hide.
             let Some(proxy) = self.proxies.to(peer).transpose()? else {
                 let tcp = dialled(peer).await;
                 let tcp = tcp.map_err(|source| ConnectSnafu { url: redacted(url) }.into_error(source))?;
@@ -128,7 +130,9 @@ impl Connect for Routed {
                     forward: Some(Forward::new(authorization, proxy.shown())),
                 });
             }
+            // The proxy is told the name and resolves it: the client's network may have no names for hosts outside.
             connect_through(proxy, peer, &mut tcp).await.map_err(failed)?;
+            // TLS inside the tunnel, and with the peer: the proxy sees neither URL nor bytes.
             Ok(self.security.secure(tcp, peer, url).await?.into())
         })
     }

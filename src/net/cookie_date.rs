@@ -20,6 +20,7 @@ pub(super) fn parse(text: &str) -> Option<SystemTime> {
             month = Some(number);
         } else if let (None, Some(number)) = (year, number(word, 2, 4)) {
             year = Some(match number {
+                // Two digits, as the cookies of the nineties had them (RFC 6265, section 5.1.1, step 3).
                 70..=99 => number + 1900,
                 0..=69 => number + 2000,
                 number => number,
@@ -27,8 +28,10 @@ pub(super) fn parse(text: &str) -> Option<SystemTime> {
         }
     }
     let (time, day, month, year) = (time?, day?, month?, year?);
+    // Anything else is no date, and a cookie without one ends with its jar.
     let is_date = (1..=days_in(month, year)).contains(&day) && year >= 1601;
     let days = is_date.then(|| days_since_1970(year, month, day))?;
+    // A date before 1970 takes a cookie back like any other that has passed.
     let seconds = u64::try_from(days).map_or(0, |days| days * 86_400 + time);
     SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds))
 }
@@ -37,6 +40,7 @@ pub(super) fn parse(text: &str) -> Option<SystemTime> {
 fn clock(word: &str) -> Option<u64> {
     let mut parts = word.split(':').map(|part| number(part, 1, 2));
     let (hour, minute, second) = (parts.next()??, parts.next()??, parts.next()??);
+    // A leap second is none of these, and such a date is none.
     let is_time = parts.next().is_none() && hour < 24 && minute < 60 && second < 60;
     is_time.then(|| u64::try_from(hour * 3600 + minute * 60 + second).unwrap_or_default())
 }
@@ -47,6 +51,7 @@ fn number(word: &str, least: usize, most: usize) -> Option<i64> {
 }
 
 fn month_of(word: &str) -> Option<i64> {
+    // `September` and `Sept` are months as well: only three letters count.
     let start = word.get(..3)?.to_ascii_lowercase();
     let index = MONTHS.iter().position(|month| **month == start)?;
     i64::try_from(index + 1).ok()

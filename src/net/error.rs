@@ -372,6 +372,7 @@ impl NetError {
     /// Whether the server may answer the same request if it asks for the whole in place of a range from the first byte.
     pub(super) fn refuses_range(&self) -> bool {
         match self {
+            // What servers answer that take a `Range` for something wrong, and would serve the whole.
             NetError::Status { status, .. } => matches!(status, 400 | 403 | 405 | 501),
             NetError::RangeNotSatisfiable { .. } => true,
             NetError::RangeMismatch { status, received, .. } => *status == 206 && received.is_none(),
@@ -438,6 +439,7 @@ const SHOWN: usize = 64;
 
 /// A header's value for an error. For headers alone whose values say what came and are no secrets.
 pub(super) fn shown_value(value: &http::HeaderValue) -> String {
+    // Cut: a header may have 64 KiB, and goes into a line of a log.
     let text = String::from_utf8_lossy(value.as_bytes());
     text.chars().take(SHOWN).collect()
 }
@@ -445,6 +447,7 @@ pub(super) fn shown_value(value: &http::HeaderValue) -> String {
 /// The name of a coding for an error. Other text is left out: it may be anything.
 pub(super) fn shown_word(word: &str) -> String {
     let is_name = |c: char| c.is_ascii_alphanumeric() || "-_+.*".contains(c);
+    // Whole or not at all: a piece of something that is no name could be a piece of anything.
     if word.len() <= SHOWN && word.chars().all(is_name) {
         word.to_owned()
     } else {

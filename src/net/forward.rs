@@ -41,9 +41,11 @@ impl Forward {
     /// Makes a request for `url` one that the proxy understands: it names the whole URL, and says who asks.
     pub(super) fn address<B>(&self, message: &mut http::Request<B>, url: &Url) -> Result<(), NetError> {
         let unsupported = || UnsupportedUrlSnafu { url: redacted(url) }.build();
+        // Without the user's name and password: those are in a header, and a proxy writes its request lines into logs.
         let authority = &url[Position::BeforeHost..Position::AfterPort];
         let target = format!("http://{authority}{}", message.uri());
         *message.uri_mut() = target.parse().map_err(|_| unsupported())?;
+        // With each request, as a proxy asks per message. It takes the header out before it passes the request on.
         if let Some(value) = &self.authorization {
             message.headers_mut().insert(PROXY_AUTHORIZATION, value.clone());
         }

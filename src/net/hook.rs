@@ -106,12 +106,14 @@ impl<'a> Outgoing<'a> {
         // Kept for `finish`: the hook is the app's code in the middle of a request, and has no way to return an error.
         let is_protocol = PROTOCOL.iter().any(|own| own.eq_ignore_ascii_case(name));
         if is_protocol || insert_header(self.headers, name, value).is_err() {
+            // The first one is told: the others may follow from it.
             self.invalid.get_or_insert(name.to_owned());
         }
     }
 
     pub(super) fn finish(self) -> Result<(), NetError> {
         match self.invalid {
+            // Nothing has been sent. Without the header that the app wanted the request would say something else.
             Some(name) => InvalidHeaderSnafu { name }.fail(),
             None => Ok(()),
         }
@@ -197,6 +199,7 @@ impl Renewal {
             None if refused_by.origin() != request.url.origin() => request.at(refused_by.clone()),
             None => request.clone(),
         };
+        // After the choice of the URL: `at` has dropped the headers of another origin, and these are for the new one.
         for (name, value) in self.headers {
             renewed = renewed.header(&name, &value);
         }

@@ -63,11 +63,13 @@ impl<S: AsyncRead + Unpin> AsyncRead for Icy<S> {
                 begun.count = total;
                 continue;
             }
+            // Decided. From here on the reader is looked at no more, and costs one comparison a read.
             let is_icy = seen.starts_with(THEIRS);
             *greeting = None;
             if !is_icy {
                 return Poll::Ready(Ok(total));
             }
+            // The rest first: it moves over the place that the longer greeting takes.
             buf.copy_within(THEIRS.len()..total, OURS.len());
             if let Some(front) = buf.get_mut(..OURS.len()) {
                 front.copy_from_slice(OURS);

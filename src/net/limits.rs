@@ -70,9 +70,11 @@ impl IdleTimer {
     /// Dropping the future drops `work`. The timer stays armed, which a later use allows for.
     pub(super) async fn within<T>(&mut self, limit: Duration, work: impl Future<Output = T>) -> Option<T> {
         let mut work = pin!(work);
+        // An earlier use may have been dropped in the middle of a gap, which is not this one's.
         self.reset();
         poll_fn(|cx| match work.as_mut().poll(cx) {
             Poll::Ready(value) => Poll::Ready(Some(value)),
+            // The work first: a value that is there with the last moment is in time.
             Poll::Pending => self.poll_silence(limit, cx).map(|()| None),
         })
         .await
@@ -98,6 +100,7 @@ impl IdleTimer {
             }
             let timer = self.timer.get_or_insert_with(|| Timer::new(deadline));
             ready!(timer.sleep.as_mut().poll(cx));
+            // Decided by when it was to fire, and not by the clock: the two may differ by a tick, and the loop would spin on it.
             let enough = timer.fires_at >= deadline;
             self.timer = None;
             if enough {

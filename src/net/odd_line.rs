@@ -18,12 +18,14 @@ pub(super) fn find(message: &str, unread: &[u8]) -> Option<String> {
     }
     let mut lines = unread.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii_end);
     let status_line = lines.next().filter(|line| !line.is_empty())?;
+    // A parser reads from the top. If this line is right it stopped at one below.
     if !is_status_line(status_line) {
         return Some(shown(status_line));
     }
     let fields = lines.take_while(|line| !line.is_empty());
     let mut odd = fields.filter(|line| !is_field(line));
     odd.next().map(|line| {
+        // Its value may be a cookie or a token.
         let name = line.split(|byte| *byte == b':').next().unwrap_or(line);
         shown(name)
     })
@@ -52,6 +54,7 @@ fn is_field(line: &[u8]) -> bool {
 
 fn shown(line: &[u8]) -> String {
     let character = |byte: &u8| {
+        // It goes into errors and logs, where a control character could pass for another line.
         if matches!(byte, b' '..=b'~') {
             char::from(*byte)
         } else {

@@ -19,6 +19,7 @@ impl Peer {
     pub(super) fn of(url: &Url) -> Result<Self, NetError> {
         let tls = url.scheme() == "https";
         match (url.host(), url.port_or_known_default()) {
+            // The port is always named, so that a URL with `:443` and one without share their connections.
             (Some(host), Some(port)) if tls || url.scheme() == "http" => Ok(Self {
                 tls,
                 host: host.to_owned(),

@@ -127,6 +127,7 @@ impl Pool {
 
     /// Closes the idle connections to `peer`.
     pub(super) fn forget(&self, peer: &Peer) {
+        // The map's entry stays: its permits may be held, and a new entry would have the same number again.
         let idle = |known: &mut Known| std::mem::take(&mut known.idle);
         let forgotten = self.lock().known.get_mut(peer).map(idle);
         // Outside the lock: closing a connection drops wakers, which are foreign code.
@@ -136,6 +137,8 @@ impl Pool {
     /// Closes all idle connections. Those in use are closed when they are given back.
     pub(super) fn forget_all(&self) {
         let mut peers = self.lock();
+        // Under one lock with the taking: a connection that is given back meanwhile is among the idle ones, or of an old
+        // generation.
         peers.generation += 1;
         let forgotten: Vec<_> = peers
             .known

@@ -26,9 +26,11 @@ impl ProxyFailure {
     pub(super) fn is_transient(&self) -> bool {
         match self {
             Self::Unreachable(_) => true,
+            // What a proxy answers for a host out of reach, or for itself while it is busy. Another status is a decision.
             Self::Status(status) => matches!(status, 429 | 500 | 502..=504),
             // A failure in general, a network or a host out of reach, a refusal by the host, too many hops.
             Self::Socks(reply) => matches!(reply, 1 | 3..=6),
+            // The same words again would be refused again.
             Self::Credentials | Self::Protocol => false,
         }
     }
@@ -39,6 +41,7 @@ impl fmt::Display for ProxyFailure {
         match self {
             Self::Unreachable(error) => write!(f, "cannot be reached: {error}"),
             Self::Status(status) => write!(f, "answers with status {status}"),
+            // With the number: proxies put their own meanings into replies.
             Self::Socks(reply) => write!(f, "answers with SOCKS reply {reply}: {}", meaning(*reply)),
             Self::Credentials => f.write_str("does not take the credentials"),
             Self::Protocol => f.write_str("answers with something else than its protocol"),

@@ -40,6 +40,7 @@ impl ByteRange {
     /// The value of a `Range` header. The range must not be empty.
     pub(super) fn to_header(self) -> String {
         match self.end {
+            // Inclusive, and never empty: `Request::check` refuses what has no last byte.
             Some(end) => format!("bytes={}-{}", self.start, end.saturating_sub(1)),
             None => format!("bytes={}-", self.start),
         }
@@ -117,6 +118,7 @@ impl ContentRange {
 
 /// Reads the file's length from the `bytes */1000` of a 416 response.
 pub(super) fn parse_unsatisfied(value: &str) -> Option<u64> {
+    // `*/*` tells nothing, and is no number.
     digits(after_unit(value)?.strip_prefix("*/")?)
 }
 

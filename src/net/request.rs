@@ -90,10 +90,12 @@ impl Request {
     /// The same request for another URL. What was meant for the origin stays behind if the URL leaves it.
     pub(super) fn at(&self, url: Url) -> Self {
         let mut request = self.clone();
+        // What the app gave for one origin is told to no other: a hook or a redirect may name a host of anybody's.
         if url.origin() != self.url.origin() {
             request.headers.clear();
             request.credentials = None;
         }
+        // Credentials in the new URL are meant for it. They come before those that the old one had for the same origin.
         request.credentials = basic_credentials(&url).or(request.credentials);
         request.url = url;
         request
@@ -101,6 +103,7 @@ impl Request {
 
     /// Goes where `other`, a renewed form of this request, went.
     pub(super) fn follow(&mut self, other: Self) {
+        // Range and validator stay: they are those of the body, and the other request asked for one part of it.
         (self.url, self.headers, self.credentials) = (other.url, other.headers, other.credentials);
     }
 
@@ -197,6 +200,8 @@ impl Request {
 
     /// The same request without its range, if the range is a wish. The answer is held against the range all the same.
     pub(super) fn without_optional_range(&self) -> Option<Self> {
+        // From the first byte the whole file is an answer as good. From any other one its beginning would come first, and the
+        // refusal would be hidden behind bytes to skip.
         let starts_at_0 = self.range.is_some_and(|range| range.start() == 0);
         (self.optional_range && starts_at_0 && self.sends_range).then(|| Self {
             sends_range: false,
@@ -219,6 +224,7 @@ impl Request {
             return InvalidHeaderSnafu { name }.fail();
         }
         match self.range {
+            // HTTP cannot say an empty range: `5-4` is ignored by servers, and the whole file would come.
             Some(range) if range.is_empty() => InvalidRangeSnafu { range }.fail(),
             _ => Ok(()),
         }
@@ -237,6 +243,7 @@ impl Request {
     ) -> Result<http::Request<B>, NetError> {
         let unsupported = || UnsupportedUrlSnafu { url: redacted(url) }.build();
         // The fragment stays here, and credentials go into a header, not into the request line.
+        // A parse can fail: the URL's rules take characters that those of a request line do not.
         let target: Uri = url[Position::BeforePath..Position::AfterQuery]
             .parse()
             .map_err(|_| unsupported())?;
@@ -282,6 +289,7 @@ impl Request {
                 header::RANGE,
                 range.to_header().parse().map_err(|_| unsupported())?,
             );
+            // Only beside a range: by itself it has no meaning (RFC 9110, section 13.1.5).
             if let Some(validator) = &self.if_range {
                 headers.insert(
                     header::IF_RANGE,

@@ -38,6 +38,7 @@ impl Speed {
 
     /// Bytes came, at `now`. `None` while the span of waiting is not over.
     pub(super) fn comes(&mut self, bytes: u64, now: impl Fn() -> Instant, least: LeastSpeed) -> Option<Pace> {
+        // Bytes that were there without a wait count too: they came in the same time.
         self.received += bytes;
         // Without a wait before them there is no time to count, and no need to look at the clock.
         let since = self.waiting_since.take()?;
@@ -45,6 +46,7 @@ impl Speed {
         if self.waited < least.over {
             return None;
         }
+        // A span is judged once and then forgotten: over a whole body a fast beginning would hide minutes of a trickle.
         let Self { received, waited, .. } = std::mem::take(self);
         let wanted = u128::from(least.bytes_per_second) * waited.as_millis() / 1000;
         let pace = if u128::from(received) < wanted {

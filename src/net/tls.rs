@@ -48,6 +48,7 @@ impl Tls {
             .get_or_try_init(|| rt::unblock(default_config))
             .await
             .context(TlsSetupSnafu)?;
+        // The name is the URL's, wherever the socket leads: no proxy and no resolver chooses whose certificate is asked for.
         let stream = TlsConnector::from(Arc::clone(config)).connect(name, tcp).await;
         let stream = stream.map_err(|source| TlsHandshakeSnafu { url: redacted(url) }.into_error(source))?;
         Ok(Socket::Tls(Box::new(stream)))
@@ -57,6 +58,7 @@ impl Tls {
 fn server_name(host: &Host<String>) -> Option<ServerName<'static>> {
     match host {
         Host::Domain(name) => ServerName::try_from(name.clone()).ok(),
+        // Addresses have certificates too, but are not sent in the handshake (RFC 6066, section 3).
         Host::Ipv4(address) => Some(ServerName::IpAddress(std::net::IpAddr::from(*address).into())),
         Host::Ipv6(address) => Some(ServerName::IpAddress(std::net::IpAddr::from(*address).into())),
     }

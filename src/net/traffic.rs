@@ -21,6 +21,7 @@ pub(super) struct Meter {
 
 impl Meter {
     pub(super) fn connection(&self) {
+        // Relaxed: the figures are read for themselves, and order nothing else.
         self.connections.fetch_add(1, Ordering::Relaxed);
     }
 

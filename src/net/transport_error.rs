@@ -71,6 +71,7 @@ impl TransportError {
 
     /// `unread`: what hyper had read and could not take.
     pub(super) fn at(error: hyper::Error, unread: &[u8]) -> Self {
+        // Only then is there a head to blame. Of a broken connection the unread bytes are anything.
         if !error.is_parse() {
             return Self::new(error);
         }
@@ -92,6 +93,7 @@ impl TransportError {
             // A parse error comes with every new connection, too. The other errors may pass.
             Cause::Http(error) => error.is_parse(),
             Cause::Head { .. } => true,
+            // The bulk reader takes bytes as they are, so it finds no wrong ones.
             Cause::Body(_) | Cause::Closed => false,
         }
     }
@@ -106,6 +108,7 @@ impl TransportError {
 
     /// The [`io::Error`] below, if there is one.
     pub(super) fn io_error(&self) -> Option<&io::Error> {
+        // hyper wraps it in errors of its own, and rustls in an `io::Error`.
         let mut cause = std::error::Error::source(self);
         while let Some(error) = cause {
             if let Some(io) = error.downcast_ref() {

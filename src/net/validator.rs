@@ -18,6 +18,7 @@ pub struct Validator(String);
 impl Validator {
     /// Reads a validator that [`as_str`](Self::as_str) gave. `None` for a weak entity tag, and for other text.
     pub fn parse(text: &str) -> Option<Self> {
+        // It may come from a record on the disk. What is neither was written by nobody, and proves nothing.
         let known = is_strong_tag(text) || httpdate::parse_http_date(text).is_ok();
         known.then(|| Self(text.to_owned()))
     }
@@ -59,6 +60,7 @@ impl Validator {
 
     /// The header that this validator stands in. Only entity tags are quoted.
     fn header(&self) -> http::HeaderName {
+        // The two are told apart by their form: a date has no quotes.
         if self.0.starts_with('"') {
             ETAG
         } else {

@@ -48,6 +48,7 @@ impl WireBody {
         let polled = connection.poll_chunk(&mut self.incoming, self.left, limit, cx);
         match &polled {
             Poll::Ready(Some(Ok(chunk))) => {
+                // Saturating: what comes beyond the length is the delivery's to refuse, which knows the URL.
                 self.left = self.left.map(|left| left.saturating_sub(chunk.len() as u64));
                 self.give_back_at_end();
             }
@@ -65,6 +66,7 @@ impl WireBody {
     /// waiting for them may cost more.
     pub(super) fn settle(mut self) {
         let mut cx = Context::from_waker(Waker::noop());
+        // Only what has arrived, as the waker that does nothing never wakes.
         let mut left = SETTLE_BYTES;
         while let Poll::Ready(Some(Ok(chunk))) = self.poll_chunk(Duration::MAX, &mut cx) {
             match left.checked_sub(chunk.len()) {

@@ -4,18 +4,16 @@ use std::path::PathBuf;
 
 use bytes::Bytes;
 
-use super::blocking::{BlockingCache, CacheStats};
+use super::accounts::Lease;
+use super::blocking::BlockingCache;
 use super::builder::{self, AssetCacheBuilder};
 use super::error::CacheError;
 use super::fs::MissingProtection;
 use super::id::AssetId;
-use super::lease::Lease;
-use super::partial_entry::PartialEntry;
 use super::path::CachePath;
 use super::progress::Progress;
 use super::reader::EntryReader;
 use super::single_flight::SingleFlight;
-use super::store::{AssetInfo, EntryInfo};
 use super::writer::EntryWriter;
 use crate::rt;
 use crate::storage::StreamingResource;
@@ -46,7 +44,7 @@ impl AssetCache {
         builder::memory(max_bytes)
     }
 
-    pub(crate) fn over(blocking: BlockingCache) -> Self {
+    pub(super) fn new(blocking: BlockingCache) -> Self {
         Self {
             blocking,
             single_flight: SingleFlight::default(),
@@ -58,21 +56,14 @@ impl AssetCache {
         &self.blocking
     }
 
-    async fn hop<T: Send + 'static>(
+    pub(super) async fn hop<T: Send + 'static>(
         &self,
         call: impl FnOnce(&BlockingCache) -> Result<T, CacheError> + Send + 'static,
     ) -> Result<T, CacheError> {
+        // Here, on the caller's thread: on another one a call from inside the policy would look like any other, and wait.
+        self.blocking.stack.accounts.check()?;
         let blocking = self.blocking.clone();
         rt::unblock(move || call(&blocking)).await
-    }
-
-    async fn hop_asset<T: Send + 'static>(
-        &self,
-        asset: &AssetId,
-        call: impl FnOnce(&BlockingCache, &AssetId) -> Result<T, CacheError> + Send + 'static,
-    ) -> Result<T, CacheError> {
-        let asset = asset.clone();
-        self.hop(move |cache| call(cache, &asset)).await
     }
 
     async fn hop_entry<T: Send + 'static>(
@@ -83,19 +74,6 @@ impl AssetCache {
     ) -> Result<T, CacheError> {
         let (asset, path) = (asset.clone(), path.clone());
         self.hop(move |cache| call(cache, &asset, &path)).await
-    }
-
-    /// The whole entry, or `None` if it is absent or damaged. A damaged entry is removed. Counts as an access.
-    ///
-    /// # Errors
-    ///
-    /// [`CacheError::Io`].
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future loses nothing.
-    pub async fn get(&self, asset: &AssetId, path: &CachePath) -> Result<Option<Bytes>, CacheError> {
-        self.hop_entry(asset, path, BlockingCache::get).await
     }
 
     /// Opens the entry for reading in chunks; `None` if it is absent. The reader reads on when the entry is replaced or
@@ -113,24 +91,6 @@ impl AssetCache {
         Ok(entry.map(EntryReader::new))
     }
 
-    /// Claims the partial file of an entry, to be filled in any order and resumed after a restart. `None` if the file is
-    /// claimed already; a claim that is about to end is waited for. Counts as an access.
-    ///
-    /// # Errors
-    ///
-    /// As [`BlockingCache::partial`].
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future ends the claim.
-    pub async fn partial(
-        &self,
-        asset: &AssetId,
-        path: &CachePath,
-    ) -> Result<Option<PartialEntry>, CacheError> {
-        self.hop_entry(asset, path, BlockingCache::partial).await
-    }
-
     /// The whole entry as a resource with many readers; `None` if it is absent. The asset is leased until the last of them is
     /// dropped.
     ///
@@ -139,7 +99,7 @@ impl AssetCache {
     ///
     /// # Errors
     ///
-    /// [`CacheError::NoFiles`] from a cache in memory; [`CacheError::Io`].
+    /// [`CacheError::NotSupported`] from a cache in memory; [`CacheError::Io`].
     ///
     /// # Cancel safety
     ///
@@ -150,43 +110,6 @@ impl AssetCache {
         path: &CachePath,
     ) -> Result<Option<StreamingResource<E>>, CacheError> {
         self.hop_entry(asset, path, BlockingCache::resource).await
-    }
-
-    /// Whether the entry is there: a file under its name, with a whole footer and the length that the footer tells. Cheap,
-    /// since the payload is not read. A damaged entry is there until [`get`](Self::get), or a read of what
-    /// [`open`](Self::open) or [`resource`](Self::resource) returned, finds the damage and removes it. Not an access.
-    ///
-    /// # Errors
-    ///
-    /// [`CacheError::Io`].
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future loses nothing.
-    pub async fn contains(&self, asset: &AssetId, path: &CachePath) -> Result<bool, CacheError> {
-        self.hop_entry(asset, path, BlockingCache::contains).await
-    }
-
-    /// Stores a whole entry, in the place of an old version if there is one. A reader finds the old version or the new one,
-    /// also after a crash.
-    ///
-    /// # Errors
-    ///
-    /// [`CacheError::CacheFull`] or [`CacheError::PolicyBusy`] if it does not fit, [`CacheError::Io`]. The old version stays.
-    ///
-    /// # Cancel safety
-    ///
-    /// If the future is dropped, either the old version or the new one stays.
-    pub async fn put_atomic(
-        &self,
-        asset: &AssetId,
-        path: &CachePath,
-        bytes: Bytes,
-    ) -> Result<(), CacheError> {
-        self.hop_entry(asset, path, move |cache, asset, path| {
-            cache.put_atomic(asset, path, bytes)
-        })
-        .await
     }
 
     /// The whole entry. If it is absent, `fetch` fetches it and the bytes are stored.
@@ -249,11 +172,12 @@ impl AssetCache {
     }
 
     /// Starts a new version of an entry of unknown length. It is invisible until its commit, and dropping the writer discards
-    /// it. Room is made as bytes come: what was evicted for the first bytes stays evicted if there is no room for the last.
+    /// it. Room is made as bytes come. No more than 64 MiB of other assets, or a quarter of the limit where that is less, are evicted
+    /// for it: an entry that never ends empties no cache.
     ///
     /// # Errors
     ///
-    /// [`CacheError::CacheFull`] or [`CacheError::PolicyBusy`] if not even an empty entry fits, [`CacheError::Io`].
+    /// [`CacheError::CacheFull`] if not even an empty entry fits, [`CacheError::Io`].
     ///
     /// # Cancel safety
     ///
@@ -263,141 +187,11 @@ impl AssetCache {
         Ok(EntryWriter::new(staged, self.blocking.clone()))
     }
 
-    /// Removes one entry. `false` if there was none.
-    ///
-    /// # Errors
-    ///
-    /// [`CacheError::Io`].
-    ///
-    /// # Cancel safety
-    ///
-    /// If the future is dropped, the entry may still be removed.
-    pub async fn remove_entry(&self, asset: &AssetId, path: &CachePath) -> Result<bool, CacheError> {
-        self.hop_entry(asset, path, BlockingCache::remove_entry).await
-    }
-
-    /// Removes an asset. `false` if there was none.
-    ///
-    /// # Errors
-    ///
-    /// [`CacheError::InUse`] if it is leased, pinned or being written; [`CacheError::Io`].
-    ///
-    /// # Cancel safety
-    ///
-    /// If the future is dropped, the asset may still be removed.
-    pub async fn remove(&self, asset: &AssetId) -> Result<bool, CacheError> {
-        self.hop_asset(asset, BlockingCache::remove).await
-    }
-
-    /// Removes every asset that is not leased, pinned or being written. Returns how many stay.
-    ///
-    /// # Errors
-    ///
-    /// [`CacheError::Io`]. Some assets may be removed by then.
-    ///
-    /// # Cancel safety
-    ///
-    /// If the future is dropped, assets may still be removed.
-    pub async fn clear(&self) -> Result<u64, CacheError> {
-        self.hop(BlockingCache::clear).await
-    }
-
     /// Claims an asset, with or without entries. It is not removed until its last lease is dropped. Counts as an access.
     ///
-    /// Does no I/O. Accesses reach the eviction policy in batches; a call may deliver one.
+    /// Does no I/O.
     pub fn lease(&self, asset: &AssetId) -> Lease {
         self.blocking.lease(asset)
-    }
-
-    /// Pins an asset, durably: it is not evicted in this session or a later one until it is unpinned. Counts as an access.
-    ///
-    /// # Errors
-    ///
-    /// As [`BlockingCache::pin`].
-    ///
-    /// # Cancel safety
-    ///
-    /// If the future is dropped, the asset may still be pinned.
-    pub async fn pin(&self, asset: &AssetId) -> Result<(), CacheError> {
-        self.hop_asset(asset, BlockingCache::pin).await
-    }
-
-    /// Removes the pin of an asset.
-    ///
-    /// # Errors
-    ///
-    /// [`CacheError::Io`].
-    ///
-    /// # Cancel safety
-    ///
-    /// If the future is dropped, the asset may still be unpinned.
-    pub async fn unpin(&self, asset: &AssetId) -> Result<(), CacheError> {
-        self.hop_asset(asset, BlockingCache::unpin).await
-    }
-
-    /// What is known of one asset; `None` if it has neither entries nor a pin.
-    ///
-    /// # Errors
-    ///
-    /// [`CacheError::Io`].
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future loses nothing.
-    pub async fn asset(&self, asset: &AssetId) -> Result<Option<AssetInfo>, CacheError> {
-        self.hop_asset(asset, BlockingCache::asset).await
-    }
-
-    /// All assets, the least recently used first.
-    ///
-    /// # Errors
-    ///
-    /// [`CacheError::Io`].
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future loses nothing.
-    pub async fn assets(&self) -> Result<Vec<AssetInfo>, CacheError> {
-        self.hop(BlockingCache::assets).await
-    }
-
-    /// The entries of one asset, in the order of their paths.
-    ///
-    /// # Errors
-    ///
-    /// [`CacheError::Io`].
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future loses nothing.
-    pub async fn entries(&self, asset: &AssetId) -> Result<Vec<EntryInfo>, CacheError> {
-        self.hop_asset(asset, BlockingCache::entries).await
-    }
-
-    /// The figures of the whole cache.
-    ///
-    /// # Errors
-    ///
-    /// [`CacheError::Io`].
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future loses nothing.
-    pub async fn stats(&self) -> Result<CacheStats, CacheError> {
-        self.hop(BlockingCache::stats).await
-    }
-
-    /// Makes recency and sizes durable, and empties the trash.
-    ///
-    /// # Errors
-    ///
-    /// [`CacheError::Io`]. The entries themselves are safe.
-    ///
-    /// # Cancel safety
-    ///
-    /// If the future is dropped, the checkpoint may still be written.
-    pub async fn checkpoint(&self) -> Result<(), CacheError> {
-        self.hop(BlockingCache::checkpoint).await
     }
 
     /// How far the scan after opening has come.

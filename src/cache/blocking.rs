@@ -6,41 +6,37 @@ use std::path::Path;
 use std::sync::Arc;
 
 use async_channel::Receiver;
-use bytes::Bytes;
 
+use super::accounts::{Accounts, Lease};
 use super::entry::Entry;
-use super::error::CacheError;
-use super::evict::EvictingStore;
-use super::fs::{FsStore, MissingProtection, Protection};
+use super::error::{CacheError, NotSupportedSnafu};
+use super::evict::{EvictingStore, Evictor};
+use super::fs::{MissingProtection, Protection};
 use super::id::AssetId;
 use super::index::IndexStore;
-use super::lease::{Lease, LeaseStore, Leases};
+use super::lease::LeaseStore;
 use super::maintenance::Maintenance;
-use super::partial_entry::{self, PartialEntry};
+use super::partial_entry;
 use super::path::CachePath;
 use super::policy::EvictionPolicy;
 use super::progress::Progress;
-use super::store::{AssetInfo, EntryInfo, Staged, Store, Trash};
-use super::timestamp::Timestamp;
-use super::trash_queue::TrashQueue;
+use super::store::{Staged, Store, Trash};
 use crate::storage::{DamageCallback, StreamingResource};
 
 /// The calls of [`AssetCache`](super::AssetCache) under the same names, for decode threads and tools. Each may block on the
 /// disk.
 #[derive(Clone)]
 pub struct BlockingCache {
-    stack: Arc<Stack>,
+    pub(super) stack: Arc<Stack>,
 }
 
-struct Stack {
+pub(super) struct Stack {
     // Dropped before `maintenance`, so that the maintenance thread has the last reference to the store and can close it.
-    store: Arc<dyn Store>,
-    leases: Leases,
-    trash_queue: Arc<TrashQueue>,
-    max_bytes: u64,
+    pub(super) store: Arc<dyn Store>,
+    pub(super) evictor: Arc<Evictor>,
+    pub(super) accounts: Arc<Accounts>,
     /// `None` where there is nothing to maintain: in memory, and for reading only.
     maintenance: Option<Maintenance>,
-    progress: Progress,
     protection: Protection,
 }
 
@@ -63,74 +59,49 @@ pub struct CacheStats {
     pub leased: u64,
     /// Pinned assets.
     pub pinned: u64,
+    /// The eviction policy panicked, and the least recently used asset is evicted since.
+    pub policy_panicked: bool,
 }
 
 impl BlockingCache {
-    /// A cache without a maintenance thread. Its callers do all the work.
-    pub(super) fn without_maintenance<S: Store, P: EvictionPolicy>(
-        store: EvictingStore<S, P>,
-        leases: Leases,
-        protection: Protection,
-    ) -> Self {
-        let progress = Progress::new();
-        progress.end();
-        let (trash_queue, max_bytes) = (Arc::clone(store.trash_queue()), store.max_bytes());
-        let store = Arc::new(store);
+    /// The whole stack over `index`, without a maintenance thread. Its callers do all the work.
+    pub(super) fn over<S, P>(index: IndexStore<S>, policy: P, max_bytes: u64, protection: Protection) -> Self
+    where
+        S: Store + ?Sized,
+        P: EvictionPolicy,
+    {
+        let accounts = Arc::clone(index.accounts());
+        let protected = LeaseStore::new(index, &accounts);
+        let store = EvictingStore::new(protected, &accounts, policy, max_bytes);
+        let evictor = Arc::clone(store.evictor());
         Self {
             stack: Arc::new(Stack {
-                store,
-                leases,
-                trash_queue,
-                max_bytes,
+                store: Arc::new(store),
+                evictor,
+                accounts,
                 maintenance: None,
-                progress,
                 protection,
             }),
         }
     }
 
-    /// A cache under a root that can only be read. Nothing is written, so there is no room to make and nothing to maintain.
-    pub(super) fn for_reading(index: IndexStore<FsStore>, max_bytes: u64) -> Self {
-        let protection = index.inner().tree().protection().clone();
-        let (progress, protected) = (index.progress().clone(), LeaseStore::new(index));
-        Self {
-            stack: Arc::new(Stack {
-                leases: protected.leases().clone(),
-                store: Arc::new(protected),
-                trash_queue: Arc::default(),
-                max_bytes,
-                maintenance: None,
-                progress,
-                protection,
-            }),
-        }
-    }
-
-    /// A cache on disk, with a maintenance thread.
-    pub(super) fn with_maintenance<P: EvictionPolicy>(
-        root: &Path,
-        index: IndexStore<FsStore>,
-        policy: P,
-        max_bytes: u64,
-    ) -> Result<Self, CacheError> {
-        let protected = LeaseStore::new(index.clone());
-        let protection = index.inner().tree().protection().clone();
-        // Taken before the layers above hide them: the facade leases without a call through the stack, and the maintenance
-        // thread scans the index itself.
-        let (leases, progress) = (protected.leases().clone(), index.progress().clone());
-        let store = EvictingStore::new(protected, policy, max_bytes).starting_after(index.newest());
-        let trash_queue = Arc::clone(store.trash_queue());
-        let store = Arc::new(store);
-        let maintenance = Some(Maintenance::start(root, index, Arc::clone(&store), &trash_queue)?);
+    /// The same with a maintenance thread, which closes `root` in the end if there is one.
+    pub(super) fn maintained(self, root: Option<&Path>) -> Result<Self, CacheError> {
+        let Stack {
+            store,
+            evictor,
+            accounts,
+            protection,
+            ..
+        } = &*self.stack;
+        let maintenance = Maintenance::start(root, Arc::clone(store), evictor)?;
         Ok(Self {
             stack: Arc::new(Stack {
-                store,
-                leases,
-                trash_queue,
-                max_bytes,
-                maintenance,
-                progress,
-                protection,
+                store: Arc::clone(store),
+                evictor: Arc::clone(evictor),
+                accounts: Arc::clone(accounts),
+                maintenance: Some(maintenance),
+                protection: protection.clone(),
             }),
         })
     }
@@ -138,7 +109,7 @@ impl BlockingCache {
     /// Lets the maintenance thread discard a staged entry, so that dropping a writer does not block on the disk. Without such a
     /// thread the entry is discarded here.
     pub(super) fn discard(&self, staged: Box<dyn Staged>) {
-        self.stack.trash_queue.push(Trash::new(move || {
+        self.stack.evictor.trash_queue.push(Trash::new(move || {
             drop(staged);
             Ok(())
         }));
@@ -147,15 +118,6 @@ impl BlockingCache {
 
     pub(crate) fn stage(&self, asset: &AssetId, path: &CachePath) -> Result<Box<dyn Staged>, CacheError> {
         self.stack.store.stage(asset, path)
-    }
-
-    /// As [`AssetCache::get`](super::AssetCache::get).
-    ///
-    /// # Errors
-    ///
-    /// [`CacheError::Io`].
-    pub fn get(&self, asset: &AssetId, path: &CachePath) -> Result<Option<Bytes>, CacheError> {
-        self.stack.store.get(asset, path)
     }
 
     /// Opens the entry for reading; `None` if it is absent. It stays readable when it is evicted. Counts as an access.
@@ -182,19 +144,6 @@ impl BlockingCache {
         })
     }
 
-    /// As [`AssetCache::partial`](super::AssetCache::partial).
-    ///
-    /// # Errors
-    ///
-    /// [`CacheError::CacheFull`] or [`CacheError::PolicyBusy`] if not even an empty entry fits, [`CacheError::NoFiles`]
-    /// from a cache in memory, [`CacheError::Io`].
-    pub fn partial(&self, asset: &AssetId, path: &CachePath) -> Result<Option<PartialEntry>, CacheError> {
-        let partial = self.stack.store.partial(asset, path)?;
-        // An access by itself: a claim without a write leaves nothing that a later call could count as one.
-        self.stack.store.touch(asset, Timestamp::default());
-        Ok(partial.map(|partial| PartialEntry::new(partial, self, asset, path)))
-    }
-
     /// Tells this cache from every other open one.
     #[cfg(feature = "file")]
     pub(crate) fn id(&self) -> usize {
@@ -205,7 +154,7 @@ impl BlockingCache {
     ///
     /// # Errors
     ///
-    /// [`CacheError::NoFiles`] from a cache in memory; [`CacheError::Io`].
+    /// [`CacheError::NotSupported`] from a cache in memory; [`CacheError::Io`].
     pub fn resource<E>(
         &self,
         asset: &AssetId,
@@ -217,162 +166,20 @@ impl BlockingCache {
         let Some(entry) = self.open(asset, path)? else {
             return Ok(None);
         };
-        let file = entry.into_file().ok_or(CacheError::NoFiles)?;
+        let Some(file) = entry.into_file() else {
+            return NotSupportedSnafu { what: "files" }.fail();
+        };
         Ok(Some(partial_entry::open_finished(file, lease)))
-    }
-
-    /// As [`AssetCache::contains`](super::AssetCache::contains).
-    ///
-    /// # Errors
-    ///
-    /// [`CacheError::Io`].
-    pub fn contains(&self, asset: &AssetId, path: &CachePath) -> Result<bool, CacheError> {
-        self.stack.store.contains(asset, path)
-    }
-
-    /// As [`AssetCache::put_atomic`](super::AssetCache::put_atomic).
-    ///
-    /// # Errors
-    ///
-    /// [`CacheError::CacheFull`] or [`CacheError::PolicyBusy`] if it does not fit, [`CacheError::Io`]. The old version stays.
-    pub fn put_atomic(&self, asset: &AssetId, path: &CachePath, bytes: Bytes) -> Result<(), CacheError> {
-        self.stack.store.put(asset, path, bytes)?;
-        self.tidy();
-        Ok(())
-    }
-
-    /// Removes one entry. `false` if there was none.
-    ///
-    /// # Errors
-    ///
-    /// [`CacheError::Io`].
-    pub fn remove_entry(&self, asset: &AssetId, path: &CachePath) -> Result<bool, CacheError> {
-        Ok(self.stack.store.remove_entry(asset, path)?.is_some())
-    }
-
-    /// Removes an asset. `false` if there was none.
-    ///
-    /// # Errors
-    ///
-    /// [`CacheError::InUse`] if it is leased, pinned or being written; [`CacheError::Io`].
-    pub fn remove(&self, asset: &AssetId) -> Result<bool, CacheError> {
-        let removed = self.stack.store.remove(asset)?.is_some();
-        self.tidy();
-        Ok(removed)
-    }
-
-    /// As [`AssetCache::clear`](super::AssetCache::clear).
-    ///
-    /// # Errors
-    ///
-    /// [`CacheError::Io`]. Some assets may be removed by then.
-    pub fn clear(&self) -> Result<u64, CacheError> {
-        self.stack.store.ready()?;
-        let mut kept = 0;
-        for info in self.stack.store.assets()? {
-            // Leased or pinned since it was listed, or before: it stays, and the others still go.
-            match self.stack.store.remove(&info.id) {
-                Err(CacheError::InUse { .. }) => kept += 1,
-                removed => drop(removed?),
-            }
-        }
-        self.tidy();
-        Ok(kept)
     }
 
     /// As [`AssetCache::lease`](super::AssetCache::lease).
     pub fn lease(&self, asset: &AssetId) -> Lease {
-        let lease = self.stack.leases.take(asset);
-        // After the lease: the policy may evict in this call, and must not evict this asset.
-        self.stack.store.touch(asset, Timestamp::default());
-        lease
-    }
-
-    /// As [`AssetCache::pin`](super::AssetCache::pin).
-    ///
-    /// # Errors
-    ///
-    /// [`CacheError::CacheFull`] or [`CacheError::PolicyBusy`] if the pin does not fit, [`CacheError::Io`].
-    pub fn pin(&self, asset: &AssetId) -> Result<(), CacheError> {
-        self.stack.store.set_pinned(asset, true)
-    }
-
-    /// Removes the pin of an asset.
-    ///
-    /// # Errors
-    ///
-    /// [`CacheError::Io`].
-    pub fn unpin(&self, asset: &AssetId) -> Result<(), CacheError> {
-        self.stack.store.set_pinned(asset, false)
-    }
-
-    /// What is known of one asset; `None` if it has neither entries nor a pin.
-    ///
-    /// # Errors
-    ///
-    /// [`CacheError::Io`].
-    pub fn asset(&self, asset: &AssetId) -> Result<Option<AssetInfo>, CacheError> {
-        self.stack.store.ready()?;
-        self.stack.store.asset(asset)
-    }
-
-    /// All assets, the least recently used first.
-    ///
-    /// # Errors
-    ///
-    /// [`CacheError::Io`].
-    pub fn assets(&self) -> Result<Vec<AssetInfo>, CacheError> {
-        self.stack.store.ready()?;
-        let mut assets = self.stack.store.assets()?;
-        assets.sort_by_key(|info| info.last_access);
-        Ok(assets)
-    }
-
-    /// The entries of one asset, in the order of their paths.
-    ///
-    /// # Errors
-    ///
-    /// [`CacheError::Io`].
-    pub fn entries(&self, asset: &AssetId) -> Result<Vec<EntryInfo>, CacheError> {
-        let mut entries = self.stack.store.entries(asset)?;
-        entries.sort_by(|a, b| a.path.cmp(&b.path));
-        Ok(entries)
-    }
-
-    /// The figures of the whole cache.
-    ///
-    /// # Errors
-    ///
-    /// [`CacheError::Io`].
-    pub fn stats(&self) -> Result<CacheStats, CacheError> {
-        self.stack.store.ready()?;
-        let mut stats = CacheStats {
-            bytes: self.stack.store.used_bytes()?,
-            max_bytes: self.stack.max_bytes,
-            ..CacheStats::default()
-        };
-        for info in self.stack.store.assets()? {
-            stats.assets += 1;
-            stats.asset_bytes += info.bytes;
-            stats.entries += info.files;
-            stats.leased += u64::from(info.leased);
-            stats.pinned += u64::from(info.pinned);
-        }
-        Ok(stats)
-    }
-
-    /// As [`AssetCache::checkpoint`](super::AssetCache::checkpoint).
-    ///
-    /// # Errors
-    ///
-    /// [`CacheError::Io`]. The entries themselves are safe.
-    pub fn checkpoint(&self) -> Result<(), CacheError> {
-        self.stack.store.checkpoint()
+        self.stack.accounts.lease(asset)
     }
 
     /// How far the scan after opening has come.
     pub fn progress(&self) -> &Progress {
-        &self.stack.progress
+        &self.stack.accounts.progress
     }
 
     /// As [`AssetCache::missing_protection`](super::AssetCache::missing_protection).
@@ -416,8 +223,8 @@ impl BlockingCache {
 
     /// Empties the trash that the last call left, where no maintenance thread does it.
     pub(super) fn tidy(&self) {
-        if self.stack.maintenance.is_none() && self.stack.trash_queue.is_pending() {
-            self.stack.trash_queue.empty();
+        if self.stack.maintenance.is_none() && self.stack.evictor.trash_queue.is_pending() {
+            self.stack.evictor.trash_queue.empty();
         }
     }
 }

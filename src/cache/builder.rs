@@ -1,16 +1,16 @@
 //! Opening a cache.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::asset_cache::AssetCache;
 use super::blocking::BlockingCache;
 use super::error::CacheError;
-use super::evict::EvictingStore;
 use super::fs::{FsStore, Protection};
 use super::index::IndexStore;
-use super::lease::LeaseStore;
 use super::memory::MemoryStore;
-use super::policy::{EvictionPolicy, Lru};
+use super::policy::{EvictionPolicy, Lru, Never};
+use super::store::Store;
 use crate::rt;
 use crate::storage::Durability;
 
@@ -22,6 +22,7 @@ const MIN_INDEXED: u64 = 32 * 1024;
 #[must_use = "nothing is opened until `open` is called"]
 pub struct AssetCacheBuilder {
     root: PathBuf,
+    store: Option<Arc<dyn Store>>,
     max_bytes: u64,
     durability: Durability,
     policy: Box<dyn EvictionPolicy>,
@@ -31,10 +32,20 @@ impl AssetCacheBuilder {
     pub(crate) fn new(root: PathBuf) -> Self {
         Self {
             root,
+            store: None,
             max_bytes: 1 << 30,
             durability: Durability::Full,
             policy: Box::new(Lru::new()),
         }
+    }
+
+    /// Keeps everything in `store`, in place of files under the root, which is not touched then. The cache lists the store when
+    /// it opens. What was used when is known only as far as the store tells it then.
+    ///
+    /// [`MemoryStore`] gives a cache in memory with these settings.
+    pub fn store(mut self, store: impl Store) -> Self {
+        self.store = Some(Arc::new(store));
+        self
     }
 
     /// The limit in bytes for everything under the root: entries, what is being written, bookkeeping and trash. 1 GiB by
@@ -80,32 +91,38 @@ impl AssetCacheBuilder {
     ///
     /// As [`open`](Self::open).
     pub fn open_blocking(self) -> Result<AssetCache, CacheError> {
-        // The root's lock comes first, and everything after it is undone by dropping the store if a later step fails.
-        let files = FsStore::open(&self.root, self.durability)?;
-        let read_only = files.is_read_only();
-        let index = IndexStore::open_within(files, self.max_bytes >= MIN_INDEXED, self.max_bytes)?;
-        if read_only {
-            return Ok(AssetCache::over(BlockingCache::for_reading(
-                index,
-                self.max_bytes,
-            )));
+        let Self {
+            root,
+            max_bytes,
+            policy,
+            ..
+        } = self;
+        if let Some(store) = self.store {
+            let index = IndexStore::listed(store)?;
+            let cache = BlockingCache::over(index, policy, max_bytes, Protection::default());
+            return Ok(AssetCache::new(cache.maintained(None)?));
         }
-        Ok(AssetCache::over(BlockingCache::with_maintenance(
-            &self.root,
-            index,
-            self.policy,
-            self.max_bytes,
-        )?))
+        // The root's lock comes first, and everything after it is undone by dropping the store if a later step fails.
+        let files = FsStore::open(&root, self.durability)?;
+        let (read_only, protection) = (files.is_read_only(), files.tree().protection().clone());
+        let index = IndexStore::open_within(files, max_bytes >= MIN_INDEXED, max_bytes)?;
+        if read_only {
+            // Nothing is written, so there is no room to make and nothing to maintain.
+            let cache = BlockingCache::over(index, Never, max_bytes, protection);
+            return Ok(AssetCache::new(cache));
+        }
+        let cache = BlockingCache::over(index, policy, max_bytes, protection);
+        Ok(AssetCache::new(cache.maintained(Some(&root))?))
     }
 }
 
 /// A cache that keeps everything in memory.
 pub(crate) fn memory(max_bytes: u64) -> AssetCache {
-    let protected = LeaseStore::new(MemoryStore::new());
-    let leases = protected.leases().clone();
-    AssetCache::over(BlockingCache::without_maintenance(
-        EvictingStore::new(protected, Lru::new(), max_bytes),
-        leases,
+    let index = IndexStore::empty(MemoryStore::new());
+    AssetCache::new(BlockingCache::over(
+        index,
+        Lru::new(),
+        max_bytes,
         Protection::default(),
     ))
 }

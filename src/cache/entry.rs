@@ -29,7 +29,11 @@ pub struct Entry {
 enum Content {
     Memory(Bytes),
     File(EntryFile),
+    /// Of a store of the app's own: its length, and what reads it.
+    Reads(u64, Box<Read>),
 }
+
+type Read = dyn Fn(u64, u64) -> Result<Bytes, CacheError> + Send + Sync;
 
 pub(super) struct EntryFile {
     pub(super) file: Box<dyn DiskFile>,
@@ -40,9 +44,21 @@ pub(super) struct EntryFile {
 }
 
 impl Entry {
-    pub(crate) fn memory(bytes: Bytes) -> Self {
+    /// An entry of a store that has its bytes in memory.
+    pub fn new(bytes: Bytes) -> Self {
         Self {
             content: Content::Memory(bytes),
+        }
+    }
+
+    /// An entry of `len` bytes that `read` reads: it is given an offset and a length within them, in bytes, and returns
+    /// these bytes. It is called from several threads at once, and goes on working when the entry is replaced or removed.
+    pub fn reading(
+        len: u64,
+        read: impl Fn(u64, u64) -> Result<Bytes, CacheError> + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            content: Content::Reads(len, Box::new(read)),
         }
     }
 
@@ -75,7 +91,7 @@ impl Entry {
     /// The entry's file; `None` for an entry in memory.
     pub(super) fn into_file(self) -> Option<EntryFile> {
         match self.content {
-            Content::Memory(_) => None,
+            Content::Memory(_) | Content::Reads(..) => None,
             Content::File(file) => Some(file),
         }
     }
@@ -85,6 +101,7 @@ impl Entry {
         match &self.content {
             Content::Memory(bytes) => bytes.len() as u64,
             Content::File(file) => file.footer.payload,
+            Content::Reads(len, _) => *len,
         }
     }
 
@@ -106,6 +123,7 @@ impl Entry {
             Content::Memory(bytes) => Ok(slice(bytes, 0, start, end)),
             // Damage is reported after the read, with no lock held: the cache reads the entry again before it removes it.
             Content::File(file) => file.read(start, end).inspect_err(|error| file.told(error)),
+            Content::Reads(_, read) => read(start, end - start),
         }
     }
 
@@ -142,7 +160,7 @@ impl Entry {
     /// [`CacheError::Io`] if the file cannot be read.
     pub fn verify(&self, asset: &AssetId, path: &CachePath) -> Result<bool, CacheError> {
         match &self.content {
-            Content::Memory(_) => Ok(true),
+            Content::Memory(_) | Content::Reads(..) => Ok(true),
             Content::File(file) if file.footer.is_of(asset, path) => {
                 let right = file.is_right()?;
                 if !right {
@@ -232,12 +250,13 @@ impl fmt::Debug for Entry {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::sync::Arc;
 
     use super::super::fs::FsStore;
     use super::super::store::Store as _;
     use super::super::{footer, policy::Lru};
     use super::*;
-    use crate::cache::{EvictingStore, LeaseStore};
+    use crate::cache::{EvictingStore, IndexStore};
     use crate::storage::Durability;
 
     struct Scene {
@@ -312,7 +331,7 @@ mod tests {
         assert_eq!(store.get(&asset, &path).unwrap().unwrap(), payload);
         flip_a_bit(&file, BLOCK + 5000);
         assert!(
-            store.contains(&asset, &path).unwrap(),
+            store.exists(&asset, &path).unwrap(),
             "nobody has looked at its bytes"
         );
         assert_eq!(store.get(&asset, &path).unwrap(), None);
@@ -333,7 +352,7 @@ mod tests {
         let whole = crc32fast::hash(&payload);
         let end = footer::encode(&asset, &path, payload.len() as u64, &[whole]);
         fs::write(&file, [&payload[..], &end].concat()).unwrap();
-        assert!(!store.contains(&asset, &path).unwrap());
+        assert!(!store.exists(&asset, &path).unwrap());
         assert!(!file.exists());
         assert!(store.open(&asset, &path).unwrap().is_none());
         assert_eq!(store.get(&asset, &path).unwrap(), None);
@@ -393,14 +412,15 @@ mod tests {
         } = scene();
         store.set_pinned(&asset, true).unwrap();
         let path = CachePath::parse("y").unwrap();
-        let used = store.used_bytes().unwrap();
+        let used = store.asset(&asset).unwrap().unwrap().bytes;
         let len = payload.len() as u64;
         let fits = used + len + footer::len(&asset, &path, len);
         let root = file.ancestors().nth(4).unwrap().to_owned();
         drop(store);
         let write = |max_bytes| {
-            let store = FsStore::open(&root, Durability::Ordered)?;
-            let store = EvictingStore::new(LeaseStore::new(store), Lru::new(), max_bytes);
+            let index = IndexStore::scanned(FsStore::open(&root, Durability::Ordered)?)?;
+            let accounts = Arc::clone(index.accounts());
+            let store = EvictingStore::new(index, &accounts, Lru::new(), max_bytes);
             let mut staged = store.stage(&asset, &path)?;
             for piece in payload.chunks(100_000) {
                 staged.write(&[payload.slice_ref(piece)])?;

@@ -24,10 +24,9 @@ pub enum CacheError {
         /// Bytes under the root that cannot be freed now: leased, pinned, being written, or bookkeeping.
         held: u64,
     },
-    /// The write needs room, and the eviction policy cannot name victims. Either the policy itself made this call, or one
-    /// call to the policy has taken ten seconds.
-    #[snafu(display("no room, and the eviction policy is busy"))]
-    PolicyBusy,
+    /// The eviction policy called the cache it serves, which its contract forbids. Nothing was done.
+    #[snafu(display("the eviction policy called the cache that it serves"))]
+    PolicyReentered,
     /// Another cache, in this process or another, has this root open.
     #[snafu(display("the cache root {} is open elsewhere", root.display()))]
     Locked {
@@ -79,9 +78,12 @@ pub enum CacheError {
     /// The writer has no entry any more: an earlier call failed, or was dropped before it returned.
     #[snafu(display("the entry was given up when an earlier call failed or was dropped"))]
     Abandoned,
-    /// The cache is in memory: it has no files that could be filled piece by piece.
-    #[snafu(display("the cache keeps no files"))]
-    NoFiles,
+    /// The store cannot do this. One in memory has no files that could be filled piece by piece.
+    #[snafu(display("the store does not keep {what}"))]
+    NotSupported {
+        /// What was asked for, such as "partial entries".
+        what: &'static str,
+    },
     /// The file system failed.
     #[snafu(display("cannot {action} {}", path.display()))]
     Io {
@@ -99,7 +101,7 @@ impl CacheError {
     /// Whether the write failed because there is no room: the cache's own limit, a full disk or a quota.
     pub fn is_full(&self) -> bool {
         match self {
-            Self::CacheFull { .. } | Self::PolicyBusy => true,
+            Self::CacheFull { .. } => true,
             Self::Io { source, .. } => {
                 matches!(
                     source.kind(),

@@ -9,10 +9,8 @@ use async_channel::Receiver;
 use snafu::ResultExt as _;
 
 use super::error::{CacheError, IoSnafu};
-use super::evict::EvictingStore;
-use super::fs::{Closing, FsStore};
-use super::index::IndexStore;
-use super::policy::EvictionPolicy;
+use super::evict::Evictor;
+use super::fs::Closing;
 use super::store::Store;
 use super::trash_queue::{TrashQueue, Wake};
 
@@ -23,7 +21,8 @@ const CHECKPOINT_EVERY: Duration = Duration::from_secs(60);
 /// Dropping the handle closes the cache in the background.
 #[derive(Debug)]
 pub(super) struct Maintenance {
-    root: PathBuf,
+    /// `None` for a store without a root.
+    root: Option<PathBuf>,
     trash_queue: Arc<TrashQueue>,
     closing: Arc<Mutex<Option<Closing>>>,
     /// Closed once the root's lock is free.
@@ -32,28 +31,27 @@ pub(super) struct Maintenance {
 
 impl Maintenance {
     /// Starts the thread. It keeps `store`, and with it the root's lock, until the handle is dropped.
-    pub(super) fn start<S: Store, P: EvictionPolicy>(
-        root: &Path,
-        index: IndexStore<FsStore>,
-        store: Arc<EvictingStore<S, P>>,
-        trash_queue: &Arc<TrashQueue>,
+    pub(super) fn start(
+        root: Option<&Path>,
+        store: Arc<dyn Store>,
+        evictor: &Arc<Evictor>,
     ) -> Result<Self, CacheError> {
         let (alive, closed) = async_channel::bounded(1);
         let maintenance = Self {
-            root: root.to_owned(),
-            trash_queue: Arc::clone(trash_queue),
+            root: root.map(Path::to_owned),
+            trash_queue: Arc::clone(&evictor.trash_queue),
             closing: Arc::default(),
             closed,
         };
-        let (trash_queue, closing) = (Arc::clone(trash_queue), Arc::clone(&maintenance.closing));
+        let (evictor, closing) = (Arc::clone(evictor), Arc::clone(&maintenance.closing));
         let work = move || {
-            run(&index, &*store, &trash_queue, CHECKPOINT_EVERY);
+            run(&evictor, CHECKPOINT_EVERY);
             // Sealed when nothing can change any more: a change after it would not be in the index, and the next session
             // would trust the index without a scan.
-            index.seal();
-            let policy = store.retire();
-            // The last reference to the store. Dropping it frees the root's lock.
-            drop((store, index));
+            evictor.accounts.seal();
+            let policy = evictor.accounts.retire();
+            // The last references to the store. Dropping them frees the root's lock.
+            drop((store, evictor));
             // The root's lock is free: a thread that waits to open the root may go on.
             drop(lock(&closing).take());
             // The policy is the app's value, and its drop may open this root again. Before the line above it would wait
@@ -66,7 +64,7 @@ impl Maintenance {
             .spawn(work)
             .context(IoSnafu {
                 action: "start a thread for",
-                path: root,
+                path: root.unwrap_or(Path::new("the cache")),
             })?;
         Ok(maintenance)
     }
@@ -83,8 +81,9 @@ fn lock(closing: &Mutex<Option<Closing>>) -> MutexGuard<'_, Option<Closing>> {
 }
 
 /// Works until the trash queue is closed. A checkpoint is written `every` so often, however much trash there is.
-fn run(index: &IndexStore<FsStore>, store: &dyn Store, trash_queue: &TrashQueue, every: Duration) {
-    scan(index, store);
+fn run(evictor: &Evictor, every: Duration) {
+    let (trash_queue, progress) = (&evictor.trash_queue, &evictor.accounts.progress);
+    scan(evictor);
     let mut last = Instant::now();
     loop {
         // Never sleeps past the next checkpoint, however much trash comes (C8).
@@ -97,22 +96,22 @@ fn run(index: &IndexStore<FsStore>, store: &dyn Store, trash_queue: &TrashQueue,
             Wake::Closed => break,
         }
         if last.elapsed() >= every {
-            if !index.progress().is_finished() {
-                scan(index, store);
+            if !progress.is_finished() {
+                scan(evictor);
             }
-            if let Err(error) = store.checkpoint() {
+            if let Err(error) = evictor.checkpoint() {
                 log::warn!("cannot write a checkpoint: {error}");
             }
             last = Instant::now();
         }
     }
     // If the scan failed every time, the wait for it ends here.
-    index.progress().end();
+    progress.end();
 }
 
-fn scan(index: &IndexStore<FsStore>, store: &dyn Store) {
+fn scan(evictor: &Evictor) {
     // A failed scan is tried again: by the first write if the sizes are not known, and before the next checkpoint.
-    if let Err(error) = index.scan().and_then(|()| store.ready()) {
+    if let Err(error) = evictor.accounts.scan().and_then(|()| evictor.ready()) {
         log::warn!("cannot look through the cache: {error}");
     }
 }
@@ -120,7 +119,7 @@ fn scan(index: &IndexStore<FsStore>, store: &dyn Store) {
 impl Drop for Maintenance {
     fn drop(&mut self) {
         // Marked as closing before the thread is told to end, so that the mark is there for as long as the lock is held.
-        *lock(&self.closing) = Some(Closing::new(&self.root));
+        *lock(&self.closing) = self.root.as_deref().map(Closing::new);
         self.trash_queue.close();
     }
 }
@@ -131,7 +130,10 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
+    use crate::cache::evict::EvictingStore;
+    use crate::cache::fs::FsStore;
     use crate::cache::id::AssetId;
+    use crate::cache::index::IndexStore;
     use crate::cache::lease::LeaseStore;
     use crate::cache::path::CachePath;
     use crate::cache::policy::Lru;
@@ -146,26 +148,22 @@ mod tests {
         FsStore::on(Arc::new(disk.clone()), Path::new("/"), Durability::Ordered).unwrap()
     }
 
-    fn open(disk: &FakeDisk) -> (IndexStore<FsStore>, Arc<Stack>) {
+    fn open(disk: &FakeDisk) -> (IndexStore<FsStore>, Stack) {
         let index = IndexStore::open(files(disk), true).unwrap();
-        let store = EvictingStore::new(LeaseStore::new(index.clone()), Lru::new(), 1 << 20);
-        (index, Arc::new(store))
+        let protected = LeaseStore::new(index.clone(), index.accounts());
+        let store = EvictingStore::new(protected, index.accounts(), Lru::new(), 1 << 20);
+        (index, store)
     }
 
     /// Runs the maintenance until one piece of trash is emptied, and `meanwhile` has run in that.
-    fn run_once(
-        index: &IndexStore<FsStore>,
-        store: &Arc<Stack>,
-        every: Duration,
-        meanwhile: impl FnOnce(&Stack) + Send + 'static,
-    ) {
-        let busy = Arc::clone(store);
-        store.trash_queue().push(Trash::new(move || {
-            meanwhile(&busy);
+    fn run_once(store: &Stack, every: Duration, meanwhile: impl FnOnce() + Send + 'static) {
+        let trash_queue = &store.evictor().trash_queue;
+        trash_queue.push(Trash::new(move || {
+            meanwhile();
             Ok(())
         }));
-        store.trash_queue().close();
-        run(index, &**store, store.trash_queue(), every);
+        trash_queue.close();
+        run(store.evictor(), every);
     }
 
     fn put(store: &impl Store, name: &str) -> AssetId {
@@ -180,10 +178,10 @@ mod tests {
         for (every, due) in [(Duration::ZERO, true), (CHECKPOINT_EVERY, false)] {
             let disk = FakeDisk::default();
             let (index, store) = open(&disk);
-            let asset = put(&*store, "a");
-            let used = asset.clone();
-            run_once(&index, &store, every, move |store| {
-                assert!(store.touch(&used, Timestamp::default()));
+            let asset = put(&store, "a");
+            let (used, accounts) = (asset.clone(), Arc::clone(index.accounts()));
+            run_once(&store, every, move || {
+                assert!(accounts.touch(&used, Timestamp::default()).unwrap());
             });
             let last = |index: &IndexStore<FsStore>| index.asset(&asset).unwrap().unwrap().last_access;
             let (found, _) = open(&disk.settled());
@@ -198,8 +196,8 @@ mod tests {
         for (later, succeeds) in [(Later::Work, true), (Later::SameFail, false)] {
             let disk = FakeDisk::default();
             let (index, store) = open(&disk);
-            put(&*store, "a");
-            index.seal();
+            put(&store, "a");
+            index.accounts().seal();
             let unknown = put(&files(&disk), "b");
             let twin = disk.settled();
             let (index, _) = open(&twin);
@@ -212,7 +210,7 @@ mod tests {
             let (index, store) = open(&disk);
             let error = libc::EIO;
             disk.set_fault(Some(Fault { at, later, error }));
-            run_once(&index, &store, Duration::ZERO, |_| {});
+            run_once(&store, Duration::ZERO, || {});
             assert_eq!(index.asset(&unknown).unwrap().is_some(), succeeds);
             assert!(index.progress().is_finished());
         }

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::{Bytes, BytesMut};
@@ -19,51 +18,24 @@ use super::timestamp::Timestamp;
 /// Its rule: everything it keeps, pins included, ends with the store.
 #[derive(Clone, Default)]
 pub struct MemoryStore {
-    contents: Arc<Mutex<Contents>>,
-    reported: Arc<AtomicBool>,
-}
-
-#[derive(Default)]
-struct Contents {
-    assets: HashMap<AssetId, Asset>,
-    /// Bytes of all entries. Each write asks for them.
-    bytes: u64,
+    assets: Arc<Mutex<HashMap<AssetId, Asset>>>,
 }
 
 #[derive(Default)]
 struct Asset {
     entries: BTreeMap<CachePath, Bytes>,
     pinned: bool,
-    last_access: Timestamp,
-}
-
-impl Contents {
-    fn forget_if_empty(&mut self, asset: &AssetId) {
-        if self.assets.get(asset).is_some_and(|found| !found.exists()) {
-            self.assets.remove(asset);
-        }
-    }
+    made: Timestamp,
 }
 
 impl Asset {
-    fn bytes(&self) -> u64 {
-        self.entries.values().map(|bytes| bytes.len() as u64).sum()
-    }
-
     fn exists(&self) -> bool {
         self.pinned || !self.entries.is_empty()
     }
 
-    fn info(&self, id: &AssetId) -> Option<AssetInfo> {
-        self.exists().then(|| AssetInfo {
-            id: id.clone(),
-            bytes: self.bytes(),
-            files: self.entries.len() as u64,
-            last_access: self.last_access,
-            leased: false,
-            pinned: self.pinned,
-            modified: None,
-        })
+    fn info(&self, id: &AssetId) -> AssetInfo {
+        let bytes = self.entries.values().map(|bytes| bytes.len() as u64).sum();
+        AssetInfo::new(id.clone(), bytes, self.entries.len() as u64, self.made).pinned(self.pinned)
     }
 }
 
@@ -73,24 +45,31 @@ impl MemoryStore {
         Self::default()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Contents> {
-        // Maps and sum change together, with nothing between that can panic.
-        self.contents.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, HashMap<AssetId, Asset>> {
+        // Nothing under the lock can panic half-way.
+        self.assets.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes an asset, which is made if it is not there and forgotten if nothing is left of it.
+    fn change<T>(&self, asset: &AssetId, change: impl FnOnce(&mut Asset) -> T) -> T {
+        let mut assets = self.lock();
+        let found = assets.entry(asset.clone()).or_insert_with(|| Asset {
+            made: Timestamp::now(),
+            ..Asset::default()
+        });
+        let changed = change(found);
+        if !found.exists() {
+            assets.remove(asset);
+        }
+        changed
     }
 }
 
 impl Store for MemoryStore {
     fn open(&self, asset: &AssetId, path: &CachePath) -> Result<Option<Entry>, CacheError> {
-        Ok(self
-            .lock()
-            .assets
-            .get(asset)
-            .and_then(|asset| asset.entries.get(path).cloned())
-            .map(Entry::memory))
-    }
-
-    fn contains(&self, asset: &AssetId, path: &CachePath) -> Result<bool, CacheError> {
-        Ok(self.open(asset, path)?.is_some())
+        let assets = self.lock();
+        let bytes = assets.get(asset).and_then(|asset| asset.entries.get(path));
+        Ok(bytes.cloned().map(Entry::new))
     }
 
     fn stage(&self, asset: &AssetId, path: &CachePath) -> Result<Box<dyn Staged>, CacheError> {
@@ -103,113 +82,40 @@ impl Store for MemoryStore {
     }
 
     fn remove_entry(&self, asset: &AssetId, path: &CachePath) -> Result<Option<u64>, CacheError> {
-        let mut contents = self.lock();
-        let removed = contents
-            .assets
-            .get_mut(asset)
-            .and_then(|asset| asset.entries.remove(path));
-        let freed = removed.as_ref().map(|bytes| bytes.len() as u64);
-        contents.bytes -= freed.unwrap_or(0);
-        contents.forget_if_empty(asset);
-        // The bytes are the caller's and are dropped outside the lock.
-        drop(contents);
-        Ok(freed)
+        // Handed out of the lock before it is dropped: the bytes are the caller's.
+        let removed = self.change(asset, |asset| asset.entries.remove(path));
+        Ok(removed.map(|bytes| bytes.len() as u64))
     }
 
     fn remove(&self, asset: &AssetId) -> Result<Option<Trash>, CacheError> {
-        // Readers hold the bytes themselves, so a removed asset is gone at once and reads on where it is open.
-        let mut contents = self.lock();
-        let removed = contents.assets.remove(asset);
-        contents.bytes -= removed.as_ref().map_or(0, Asset::bytes);
-        drop(contents);
-        // The bytes are the caller's and are dropped outside the lock. Nothing is left for the trash.
-        Ok(removed.filter(Asset::exists).map(|_| Trash::new(|| Ok(()))))
+        // Readers hold the bytes themselves, so a removed asset is gone at once and reads on where it is open. Nothing is
+        // left for the trash.
+        let removed = self.lock().remove(asset);
+        Ok(removed.map(|_| Trash::new(|| Ok(()))))
     }
 
     fn set_pinned(&self, asset: &AssetId, pinned: bool) -> Result<(), CacheError> {
-        let mut contents = self.lock();
-        if pinned {
-            contents.assets.entry(asset.clone()).or_default().pinned = true;
-        } else if let Some(found) = contents.assets.get_mut(asset) {
-            found.pinned = false;
-            contents.forget_if_empty(asset);
-        }
+        self.change(asset, |asset| asset.pinned = pinned);
         Ok(())
     }
 
     fn asset(&self, asset: &AssetId) -> Result<Option<AssetInfo>, CacheError> {
-        Ok(self.lock().assets.get(asset).and_then(|found| found.info(asset)))
+        Ok(self.lock().get(asset).map(|found| found.info(asset)))
     }
 
-    fn modified(&self, _asset: &AssetId) -> Result<Option<Timestamp>, CacheError> {
-        Ok(None)
-    }
-
-    fn assets(&self) -> Result<Vec<AssetInfo>, CacheError> {
-        Ok(self
-            .lock()
-            .assets
-            .iter()
-            .filter_map(|(id, asset)| asset.info(id))
-            .collect())
+    fn list(&self) -> Result<Vec<AssetInfo>, CacheError> {
+        Ok(self.lock().iter().map(|(id, asset)| asset.info(id)).collect())
     }
 
     fn entries(&self, asset: &AssetId) -> Result<Vec<EntryInfo>, CacheError> {
-        let contents = self.lock();
-        let Some((id, asset)) = contents.assets.get_key_value(asset) else {
+        let assets = self.lock();
+        let Some((id, asset)) = assets.get_key_value(asset) else {
             return Ok(Vec::new());
         };
-        let key = id.key().map(str::to_owned);
-        Ok(asset
-            .entries
-            .iter()
-            .map(|(path, bytes)| EntryInfo {
-                path: path.clone(),
-                len: bytes.len() as u64,
-                asset_key: key.clone(),
-            })
-            .collect())
-    }
-
-    fn used_bytes(&self) -> Result<u64, CacheError> {
-        Ok(self.lock().bytes)
-    }
-
-    fn overhead(&self, _asset: &AssetId, _path: Option<&CachePath>, _payload: u64) -> u64 {
-        0
-    }
-
-    fn ready(&self) -> Result<(), CacheError> {
-        Ok(())
-    }
-
-    fn touch(&self, asset: &AssetId, at: Timestamp) -> bool {
-        let mut contents = self.lock();
-        let Some(asset) = contents.assets.get_mut(asset) else {
-            return false;
+        let info = |(path, bytes): (&CachePath, &Bytes)| {
+            EntryInfo::new(path.clone(), bytes.len() as u64, id.key().map(str::to_owned))
         };
-        asset.last_access = at;
-        true
-    }
-
-    fn is_held(&self, _asset: &AssetId) -> Result<bool, CacheError> {
-        Ok(false)
-    }
-
-    fn changes(&self) -> Result<Vec<(AssetId, Timestamp)>, CacheError> {
-        if self.reported.swap(true, Ordering::Relaxed) {
-            return Ok(Vec::new());
-        }
-        Ok(self
-            .lock()
-            .assets
-            .iter()
-            .map(|(id, asset)| (id.clone(), asset.last_access))
-            .collect())
-    }
-
-    fn checkpoint(&self) -> Result<(), CacheError> {
-        Ok(())
+        Ok(asset.entries.iter().map(info).collect())
     }
 }
 
@@ -237,29 +143,16 @@ impl Staged for MemoryStaged {
     }
 
     fn commit(self: Box<Self>) -> Result<Committed, CacheError> {
-        let bytes = self.content.len() as u64;
         // A copy of exactly that length. The buffer grew by doubling and may hold twice the bytes that count.
         let content = Bytes::copy_from_slice(&self.content);
-        // One lock for entry and sum: a reader sees both as before the commit or as after it.
-        let mut contents = self.store.lock();
-        let asset = contents
-            .assets
-            .entry(self.asset.clone())
-            .or_insert_with(|| Asset {
-                last_access: Timestamp::now(),
-                ..Asset::default()
-            });
-        let created = !asset.exists();
-        let old = asset.entries.insert(self.path.clone(), content);
-        contents.bytes = contents.bytes + bytes - old.as_ref().map_or(0, |old| old.len() as u64);
-        drop(contents);
-        Ok(Committed {
-            bytes,
-            replaced: old.map(|old| old.len() as u64),
-            displaced: false,
-            created,
-            modified: None,
-        })
+        let path = self.path.clone();
+        let old = self
+            .store
+            .change(&self.asset, |asset| asset.entries.insert(path, content));
+        Ok(Committed::new(
+            self.content.len() as u64,
+            old.map(|old| old.len() as u64),
+        ))
     }
 }
 

@@ -32,10 +32,14 @@
 //!               └ FsStore   bytes; the truth (or MemoryStore)
 //! ```
 
+mod accounts;
 mod asset_cache;
 mod blocking;
 mod builder;
+mod calls;
 mod codec;
+#[cfg(feature = "test-util")]
+pub mod contract;
 mod entry;
 mod error;
 mod evict;
@@ -63,6 +67,7 @@ mod timestamp;
 mod trash_queue;
 mod writer;
 
+pub use accounts::{Accounts, Lease};
 pub use asset_cache::AssetCache;
 pub use blocking::{BlockingCache, CacheStats};
 pub use builder::AssetCacheBuilder;
@@ -74,7 +79,7 @@ pub(crate) use fs::entry_locks::{EntryGuard, EntryLocks};
 pub use fs::{FsStore, MissingProtection};
 pub use id::AssetId;
 pub use index::IndexStore;
-pub use lease::{Lease, LeaseStore, Leases};
+pub use lease::LeaseStore;
 pub use memory::MemoryStore;
 pub use partial_entry::PartialEntry;
 #[cfg(feature = "file")]

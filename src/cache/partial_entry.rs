@@ -17,12 +17,12 @@ use std::sync::Weak;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::accounts::Lease;
 use super::blocking::BlockingCache;
 use super::entry::EntryFile;
 use super::error::CacheError;
 use super::footer;
 use super::id::AssetId;
-use super::lease::Lease;
 use super::path::CachePath;
 use super::store::Partial;
 use crate::storage::{Budget, Checkpoint, StreamingError, StreamingOptions, StreamingResource, Writer};
@@ -127,7 +127,7 @@ impl PartialEntry {
     ///
     /// # Errors
     ///
-    /// [`CacheError::CacheFull`] or [`CacheError::PolicyBusy`]: skip the checkpoint.
+    /// [`CacheError::CacheFull`]: skip the checkpoint.
     pub fn reserve_record<E>(&self, checkpoint: &Checkpoint<E>) -> Result<(), CacheError> {
         let wanted = 2 * checkpoint.record_bytes();
         let more = wanted.saturating_sub(*self.claim.for_records());
@@ -307,7 +307,14 @@ mod tests {
             source: Arc::new(kind.into()),
         };
         for (error, is_full) in [
-            (CacheError::PolicyBusy, true),
+            (
+                CacheError::CacheFull {
+                    needed: 1,
+                    max_bytes: 1,
+                    held: 1,
+                },
+                true,
+            ),
             (of_the_disk(io::ErrorKind::StorageFull), true),
             (of_the_disk(io::ErrorKind::PermissionDenied), false),
         ] {

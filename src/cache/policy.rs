@@ -10,56 +10,57 @@ use super::timestamp::Timestamp;
 
 /// Names the assets that an [`EvictingStore`](super::EvictingStore) evicts.
 ///
+/// # Contract
+///
+/// The cache calls a policy one method at a time, in the order in which things happen, and under its own lock: what it tells
+/// and what it does next are one step. So a policy answers from memory, in microseconds, and does not call the cache it
+/// serves. A call from inside a method fails with [`CacheError::PolicyReentered`](super::CacheError::PolicyReentered); a
+/// policy that waits for another thread's call of the cache waits for ever. Dropping a lease or a writer is allowed.
+///
+/// A policy that panics is not asked again: the cache goes on with an [`Lru`], logs it, and shows it in
+/// [`CacheStats::policy_panicked`](super::CacheStats::policy_panicked).
+///
 /// # Implementing
 ///
-/// Methods are called one at a time, in the order in which things happened, and under no lock of the cache. Accesses are
-/// told in batches, before anything else is told or asked. A thread that needs room waits for the answer, so answer from
-/// memory.
-///
 /// A policy need not know which assets must stay. A victim that is leased, pinned or being written is skipped, and comes
-/// back through [`restored`](Self::restored) when it is free.
-///
-/// What happens while a method runs is told later, merged for each asset: of several accesses only the last one.
-///
-/// A method may call the cache. The changes that makes are told after the method has returned. A write that does not fit
-/// fails with [`CacheError::PolicyBusy`](super::CacheError::PolicyBusy), because no victim can be named meanwhile: at once
-/// on the thread that runs the method, after ten seconds on another one. A policy that keeps a handle of the cache keeps
-/// the cache open.
+/// back through [`restored`](Self::restored) when it is free. Sizes are in bytes, those of all files of the asset. One that
+/// grows or shrinks is told by [`added`](Self::added).
 pub trait EvictionPolicy: fmt::Debug + Send + 'static {
-    /// The app used the asset. It is the most recent one now.
-    fn used(&mut self, asset: &AssetId, at: Timestamp);
+    /// The app used the asset, which takes `bytes`. It is the most recent one now.
+    fn used(&mut self, asset: &AssetId, bytes: u64, at: Timestamp);
 
-    /// The asset was written to. A known asset keeps its recency: a write is no access.
-    fn added(&mut self, asset: &AssetId, at: Timestamp);
+    /// An entry of the asset was written or removed; the asset takes `bytes` now. A known asset keeps its recency: a write
+    /// is no access.
+    fn added(&mut self, asset: &AssetId, bytes: u64, at: Timestamp);
 
-    /// These assets are there, last used at the given times. They were found after opening, or are free again. A known asset
-    /// keeps its recency.
-    fn restored(&mut self, assets: Vec<(AssetId, Timestamp)>);
+    /// These assets are there, each with its bytes and its last access. They were found after opening, or are free again.
+    /// A known asset keeps its recency.
+    fn restored(&mut self, assets: Vec<(AssetId, u64, Timestamp)>);
 
     /// The asset is gone.
     fn removed(&mut self, asset: &AssetId);
 
-    /// Names the asset to evict next and forgets it. Returns it with its last access, or `None` if nothing more should go.
-    fn victim(&mut self, now: Timestamp) -> Option<(AssetId, Timestamp)>;
+    /// Names the asset to evict next and forgets it. `None` if nothing more should go.
+    fn victim(&mut self, now: Timestamp) -> Option<AssetId>;
 
     /// Names an asset that should go although there is room, and forgets it. Asked at each checkpoint until it returns
     /// `None`.
-    fn expired(&mut self, now: Timestamp) -> Option<(AssetId, Timestamp)> {
+    fn expired(&mut self, now: Timestamp) -> Option<AssetId> {
         let _ = now;
         None
     }
 }
 
 impl EvictionPolicy for Box<dyn EvictionPolicy> {
-    fn used(&mut self, asset: &AssetId, at: Timestamp) {
-        (**self).used(asset, at);
+    fn used(&mut self, asset: &AssetId, bytes: u64, at: Timestamp) {
+        (**self).used(asset, bytes, at);
     }
 
-    fn added(&mut self, asset: &AssetId, at: Timestamp) {
-        (**self).added(asset, at);
+    fn added(&mut self, asset: &AssetId, bytes: u64, at: Timestamp) {
+        (**self).added(asset, bytes, at);
     }
 
-    fn restored(&mut self, assets: Vec<(AssetId, Timestamp)>) {
+    fn restored(&mut self, assets: Vec<(AssetId, u64, Timestamp)>) {
         (**self).restored(assets);
     }
 
@@ -67,11 +68,11 @@ impl EvictionPolicy for Box<dyn EvictionPolicy> {
         (**self).removed(asset);
     }
 
-    fn victim(&mut self, now: Timestamp) -> Option<(AssetId, Timestamp)> {
+    fn victim(&mut self, now: Timestamp) -> Option<AssetId> {
         (**self).victim(now)
     }
 
-    fn expired(&mut self, now: Timestamp) -> Option<(AssetId, Timestamp)> {
+    fn expired(&mut self, now: Timestamp) -> Option<AssetId> {
         (**self).expired(now)
     }
 }
@@ -101,7 +102,7 @@ impl fmt::Debug for Lru {
 }
 
 impl EvictionPolicy for Lru {
-    fn used(&mut self, asset: &AssetId, at: Timestamp) {
+    fn used(&mut self, asset: &AssetId, _bytes: u64, at: Timestamp) {
         // One lookup for a known asset, which is the common case of a touch.
         if let Some(last) = self.order.to_back(asset) {
             *last = at;
@@ -110,15 +111,18 @@ impl EvictionPolicy for Lru {
         }
     }
 
-    fn added(&mut self, asset: &AssetId, at: Timestamp) {
+    fn added(&mut self, asset: &AssetId, _bytes: u64, at: Timestamp) {
         if !self.order.contains_key(asset) {
             self.order.insert(asset.bare(), at);
         }
     }
 
-    fn restored(&mut self, mut assets: Vec<(AssetId, Timestamp)>) {
+    fn restored(&mut self, assets: Vec<(AssetId, u64, Timestamp)>) {
         // A known asset was used or written to since it was found, and keeps the place that gave it.
-        assets.retain(|(asset, _)| !self.order.contains_key(asset));
+        let unknown = assets
+            .into_iter()
+            .filter(|(asset, ..)| !self.order.contains_key(asset));
+        let mut assets: Vec<_> = unknown.map(|(asset, _, at)| (asset, at)).collect();
         assets.sort_by_key(|&(_, at)| at);
         let hottest = assets.last().map(|&(_, at)| at);
         if hottest <= self.coldest() || self.order.is_empty() {
@@ -138,8 +142,8 @@ impl EvictionPolicy for Lru {
         self.order.remove(asset);
     }
 
-    fn victim(&mut self, _now: Timestamp) -> Option<(AssetId, Timestamp)> {
-        self.order.pop_front()
+    fn victim(&mut self, _now: Timestamp) -> Option<AssetId> {
+        self.order.pop_front().map(|(asset, _)| asset)
     }
 }
 
@@ -162,15 +166,15 @@ impl MaxAge {
 }
 
 impl EvictionPolicy for MaxAge {
-    fn used(&mut self, asset: &AssetId, at: Timestamp) {
-        self.lru.used(asset, at);
+    fn used(&mut self, asset: &AssetId, bytes: u64, at: Timestamp) {
+        self.lru.used(asset, bytes, at);
     }
 
-    fn added(&mut self, asset: &AssetId, at: Timestamp) {
-        self.lru.added(asset, at);
+    fn added(&mut self, asset: &AssetId, bytes: u64, at: Timestamp) {
+        self.lru.added(asset, bytes, at);
     }
 
-    fn restored(&mut self, assets: Vec<(AssetId, Timestamp)>) {
+    fn restored(&mut self, assets: Vec<(AssetId, u64, Timestamp)>) {
         self.lru.restored(assets);
     }
 
@@ -178,11 +182,11 @@ impl EvictionPolicy for MaxAge {
         self.lru.removed(asset);
     }
 
-    fn victim(&mut self, now: Timestamp) -> Option<(AssetId, Timestamp)> {
+    fn victim(&mut self, now: Timestamp) -> Option<AssetId> {
         self.lru.victim(now)
     }
 
-    fn expired(&mut self, now: Timestamp) -> Option<(AssetId, Timestamp)> {
+    fn expired(&mut self, now: Timestamp) -> Option<AssetId> {
         if self.lru.coldest()?.age(now) > self.limit {
             self.lru.victim(now)
         } else {
@@ -196,15 +200,15 @@ impl EvictionPolicy for MaxAge {
 pub struct Never;
 
 impl EvictionPolicy for Never {
-    fn used(&mut self, _asset: &AssetId, _at: Timestamp) {}
+    fn used(&mut self, _asset: &AssetId, _bytes: u64, _at: Timestamp) {}
 
-    fn added(&mut self, _asset: &AssetId, _at: Timestamp) {}
+    fn added(&mut self, _asset: &AssetId, _bytes: u64, _at: Timestamp) {}
 
-    fn restored(&mut self, _assets: Vec<(AssetId, Timestamp)>) {}
+    fn restored(&mut self, _assets: Vec<(AssetId, u64, Timestamp)>) {}
 
     fn removed(&mut self, _asset: &AssetId) {}
 
-    fn victim(&mut self, _now: Timestamp) -> Option<(AssetId, Timestamp)> {
+    fn victim(&mut self, _now: Timestamp) -> Option<AssetId> {
         None
     }
 }
@@ -219,9 +223,9 @@ mod tests {
     fn what_is_restored_has_its_place_by_its_time_unless_it_is_known() {
         let id = |name: &str| AssetId::from_key(name).unwrap();
         let mut lru = Lru::new();
-        lru.used(&id("first"), Timestamp(10));
-        lru.used(&id("third"), Timestamp(30));
-        lru.used(&id("fifth"), Timestamp(50));
+        lru.used(&id("first"), 1, Timestamp(10));
+        lru.used(&id("third"), 1, Timestamp(30));
+        lru.used(&id("fifth"), 1, Timestamp(50));
         let found = [
             ("fourth", 40),
             ("coldest", 1),
@@ -229,8 +233,8 @@ mod tests {
             ("first", 60),
             ("fifth", 2),
         ];
-        lru.restored(found.map(|(name, at)| (id(name), Timestamp(at))).to_vec());
-        let order = std::iter::from_fn(|| lru.victim(Timestamp(100))).map(|(asset, _)| asset);
+        lru.restored(found.map(|(name, at)| (id(name), 1, Timestamp(at))).to_vec());
+        let order = std::iter::from_fn(|| lru.victim(Timestamp(100)));
         let expected = ["coldest", "first", "second", "third", "fourth", "fifth"];
         assert_eq!(order.collect::<Vec<_>>(), expected.map(id));
     }

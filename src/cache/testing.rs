@@ -36,9 +36,8 @@ use super::evict::EvictingStore;
 use super::fs::FsStore;
 use super::id::AssetId;
 use super::index::IndexStore;
-use super::lease::LeaseStore;
 use super::path::CachePath;
-use super::policy::Lru;
+use super::policy::{Lru, Never};
 use super::store::{Staged, Store};
 use crate::storage::Durability;
 use crate::storage::testing::Disk;
@@ -59,7 +58,8 @@ pub fn fs_store(disk: Arc<dyn Disk>, root: &Path, durability: Durability) -> Res
 /// [`CacheError::Io`] if the trash cannot be listed.
 pub fn read_only(disk: Arc<dyn Disk>, root: &Path, max_bytes: u64) -> Result<BlockingCache, CacheError> {
     let index = IndexStore::open_within(FsStore::on_read_only(disk, root)?, true, max_bytes)?;
-    Ok(BlockingCache::for_reading(index, max_bytes))
+    let protection = index.inner().tree().protection().clone();
+    Ok(BlockingCache::over(index, Never, max_bytes, protection))
 }
 
 /// A cache without a maintenance thread: what the thread does is done in its callers' calls, in order. Dropping it closes
@@ -78,12 +78,9 @@ impl ManualCache {
     /// [`CacheError::Io`] if the trash cannot be listed.
     pub fn open(files: FsStore, max_bytes: u64) -> Result<Self, CacheError> {
         let index = IndexStore::open_within(files, true, max_bytes)?;
-        let protected = LeaseStore::new(index.clone());
         let protection = index.inner().tree().protection().clone();
-        let leases = protected.leases().clone();
-        let store = EvictingStore::new(protected, Lru::new(), max_bytes).starting_after(index.newest());
-        let _ = index.scan().and_then(|()| store.ready());
-        let cache = BlockingCache::without_maintenance(store, leases, protection);
+        let cache = BlockingCache::over(index.clone(), Lru::new(), max_bytes, protection);
+        let _ = index.scan().and_then(|()| cache.stack.evictor.ready());
         cache.tidy();
         Ok(Self { cache, index })
     }
@@ -105,7 +102,7 @@ impl Deref for ManualCache {
 impl Drop for ManualCache {
     fn drop(&mut self) {
         self.cache.tidy();
-        self.index.seal();
+        self.index.accounts().seal();
     }
 }
 
@@ -129,20 +126,29 @@ pub fn stage(
 
 /// Writes everything down at the end of a session.
 pub fn seal(index: &IndexStore<FsStore>) {
-    index.seal();
+    index.accounts().seal();
 }
 
 /// Reads the figures of an asset anew from the inner store, as a scan does.
 pub fn refresh<S: Store>(index: &IndexStore<S>, asset: &AssetId) {
-    index.refresh(asset);
+    index.accounts().refresh(asset);
 }
 
-/// How many threads wait for the eviction policy now.
-pub fn policy_waiters<S, P>(store: &EvictingStore<S, P>) -> usize {
-    store.policy_waiters()
+/// Makes the bookkeeping of an index durable.
+///
+/// # Errors
+///
+/// [`CacheError::Io`].
+pub fn checkpoint<S: Store>(index: &IndexStore<S>) -> Result<(), CacheError> {
+    index.accounts().checkpoint()
+}
+
+/// Bytes by which the index grows if this asset is written to.
+pub fn row_bytes<S: Store>(index: &IndexStore<S>, asset: &AssetId) -> u64 {
+    index.accounts().state().table.row_bytes(asset)
 }
 
 /// How often a thread has waited for another one to empty trash.
 pub fn trash_waits<S, P>(store: &EvictingStore<S, P>) -> usize {
-    store.trash_queue().waits()
+    store.evictor().trash_queue.waits()
 }

@@ -51,7 +51,7 @@ impl EntryWriter {
     ///
     /// # Errors
     ///
-    /// [`CacheError::CacheFull`] or [`CacheError::PolicyBusy`] if the bytes do not fit, [`CacheError::Io`]. The new version is
+    /// [`CacheError::CacheFull`] if the bytes do not fit, [`CacheError::Io`]. The new version is
     /// discarded then, and every later call fails with [`CacheError::Abandoned`].
     ///
     /// # Cancel safety

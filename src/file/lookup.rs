@@ -47,7 +47,7 @@ impl CacheLookup {
     pub(super) fn complete(cache: &BlockingCache, asset: &AssetId, path: &CachePath) -> Option<Self> {
         let found = match cache.resource(asset, path) {
             // A cache in memory has entries and no files to read them from.
-            Err(CacheError::NoFiles) => open_memory_entry(cache, asset, path),
+            Err(CacheError::NotSupported { .. }) => open_memory_entry(cache, asset, path),
             found => found,
         };
         match found {
@@ -76,7 +76,7 @@ impl DownloadTarget {
         let entry = match cache.partial(asset, path) {
             Ok(Some(entry)) => entry,
             Ok(None) => return Err(Bypass::InUse),
-            Err(CacheError::NoFiles) => return Err(Bypass::NoCache),
+            Err(CacheError::NotSupported { .. }) => return Err(Bypass::NoCache),
             Err(error) => return Err(Bypass::Refused(error)),
         };
         // The last holder of the claim may have committed the file after it was looked for.

@@ -479,7 +479,7 @@ fn a_folder_in_another_place_is_no_asset() {
     store.put(&asset("a"), &path("x"), bytes(100, 1)).unwrap();
     let elsewhere = root.path().join("assets/zz").join(asset("a").name());
     copy(&dir_of(root.path(), &asset("a")), &elsewhere);
-    let listed: Vec<_> = store.assets().unwrap().into_iter().map(|info| info.id).collect();
+    let listed: Vec<_> = store.list().unwrap().into_iter().map(|info| info.id).collect();
     assert_eq!(listed, [asset("a")]);
     assert!(elsewhere.join("x").exists());
 }

@@ -278,3 +278,111 @@ fn a_reopened_cache_has_its_entries_and_pins() {
     assert!(cache.contains(&asset("a"), &path("dir/x")).unwrap());
     assert!(!cache.contains(&asset("b"), &path("dir/x")).unwrap());
 }
+
+/// W12, C30: the limit of an open cache. Below what is pinned all else goes, and writes are refused until it is raised again.
+#[test]
+fn w12_a_lowered_limit_takes_all_that_may_go() {
+    let root = tempfile::tempdir().unwrap();
+    let cache = open(root.path(), 200_000);
+    for a in ["pinned", "leased", "free", "newest"] {
+        cache.put_atomic(&asset(a), &path("x"), bytes(40_000)).unwrap();
+    }
+    cache.pin(&asset("pinned")).unwrap();
+    let there = |a: &str| cache.contains(&asset(a), &path("x")).unwrap();
+    // As far as needed, and no further.
+    cache.set_max_bytes(140_000).unwrap();
+    assert!(!there("leased") && there("free"), "the least recently used first");
+    check(&cache, root.path());
+    cache
+        .put_atomic(&asset("leased"), &path("x"), bytes(10_000))
+        .unwrap();
+    let lease = cache.lease(&asset("leased"));
+    cache.set_max_bytes(20_000).unwrap();
+    assert!(there("pinned") && there("leased") && !there("free") && !there("newest"));
+    assert_eq!(cache.stats().unwrap().max_bytes, 20_000);
+    let full = cache.put_atomic(&asset("new"), &path("x"), bytes(10));
+    assert!(full.unwrap_err().is_full());
+    drop(lease);
+    cache.set_max_bytes(200_000).unwrap();
+    cache
+        .put_atomic(&asset("new"), &path("x"), bytes(100_000))
+        .unwrap();
+    assert!(there("pinned") && there("new"));
+    check(&cache, root.path());
+}
+
+/// W12, C30: the same where the cache is opened with a limit below what is pinned.
+#[test]
+fn w12_a_limit_below_what_is_pinned_takes_all_else_at_open() {
+    let root = tempfile::tempdir().unwrap();
+    let cache = open(root.path(), 200_000);
+    for a in ["pinned", "free"] {
+        cache.put_atomic(&asset(a), &path("x"), bytes(40_000)).unwrap();
+    }
+    cache.pin(&asset("pinned")).unwrap();
+    cache.close();
+    let cache = open(root.path(), 35_000);
+    cache.checkpoint().unwrap();
+    let there = |a: &str| cache.contains(&asset(a), &path("x")).unwrap();
+    assert!(there("pinned") && !there("free"));
+}
+
+/// W11, C33: an entry that never ends does not empty the cache: it evicts a quarter of the limit at most. What fits is kept.
+#[test]
+fn w11_a_write_of_unknown_length_evicts_its_share_and_no_more() {
+    let root = tempfile::tempdir().unwrap();
+    let cache = AssetCache::builder(root.path())
+        .max_bytes(4_000_000)
+        .open_blocking()
+        .unwrap();
+    futures_lite::future::block_on(async {
+        for n in 0..38 {
+            let id = asset(&n.to_string());
+            cache.put_atomic(&id, &path("x"), bytes(100_000)).await.unwrap();
+        }
+        let mut endless = cache.writer(&asset("endless"), &path("x")).await.unwrap();
+        let refused = loop {
+            if let Err(error) = endless.write(bytes(50_000)).await {
+                break error;
+            }
+        };
+        assert!(refused.is_full(), "{refused}");
+        drop(endless);
+        cache.checkpoint().await.unwrap();
+        let left = cache.stats().await.unwrap().assets;
+        assert!((28..35).contains(&left), "{left}");
+
+        let mut short = cache.writer(&asset("short"), &path("x")).await.unwrap();
+        for _ in 0..30 {
+            short.write(bytes(50_000)).await.unwrap();
+        }
+        short.commit().await.unwrap();
+        check(cache.blocking(), root.path());
+    });
+}
+
+/// W11, C33: what can never fit evicts nothing, and says so before its first byte.
+#[test]
+fn w11_a_put_larger_than_the_cache_evicts_nothing() {
+    let root = tempfile::tempdir().unwrap();
+    let cache = open(root.path(), 100_000);
+    for a in ["a", "b"] {
+        cache.put_atomic(&asset(a), &path("x"), bytes(30_000)).unwrap();
+    }
+    let huge = cache.put_atomic(&asset("huge"), &path("x"), bytes(100_001));
+    assert!(huge.unwrap_err().is_full());
+    assert_eq!(cache.stats().unwrap().entries, 2);
+}
+
+/// W51, C14: a key may be a URL with its query.
+#[test]
+fn w51_what_is_listed_shows_no_key_to_a_log() {
+    let root = tempfile::tempdir().unwrap();
+    let cache = open(root.path(), 100_000);
+    let id = asset("https://host/track?token=hunter2");
+    cache.put_atomic(&id, &path("x"), bytes(10)).unwrap();
+    let entries = cache.entries(&id).unwrap();
+    assert_eq!(entries[0].asset_key.as_deref(), id.key());
+    let shown = format!("{entries:?} {:?}", cache.assets().unwrap());
+    assert!(!shown.contains("hunter2") && shown.contains("len"), "{shown}");
+}

@@ -10,6 +10,7 @@
     reason = "a test fails by panicking"
 )]
 
+#[cfg(feature = "test-util")]
 mod contract;
 mod damage;
 #[cfg(all(unix, feature = "test-util"))]
@@ -34,7 +35,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use kithara::cache::{AssetCache, AssetId, BlockingCache, CachePath, Durability};
+use kithara::cache::{
+    AssetCache, AssetId, BlockingCache, CachePath, Durability, EvictingStore, EvictionPolicy, IndexStore,
+    LeaseStore, Store,
+};
 use kithara_test_support::disk_bytes;
 
 /// Enough for what these tests put.
@@ -51,6 +55,16 @@ fn ordered(root: &Path, max_bytes: u64) -> BlockingCache {
         .max_bytes(max_bytes)
         .durability(Durability::Ordered);
     builder.open_blocking().unwrap().blocking().clone()
+}
+
+/// The layers above an index, put together by hand.
+fn stack<S: Store, P: EvictionPolicy>(
+    index: IndexStore<S>,
+    policy: P,
+    max_bytes: u64,
+) -> EvictingStore<LeaseStore<IndexStore<S>>, P> {
+    let accounts = index.accounts().clone();
+    EvictingStore::new(LeaseStore::new(index, &accounts), &accounts, policy, max_bytes)
 }
 
 fn asset(name: &str) -> AssetId {

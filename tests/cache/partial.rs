@@ -210,7 +210,7 @@ fn one_at_a_time_has_a_partial_entry() {
 fn a_cache_in_memory_says_that_it_has_no_files() {
     let cache = AssetCache::memory(1 << 20);
     let refused = cache.blocking().partial(&asset("a"), &name());
-    assert!(matches!(refused, Err(CacheError::NoFiles)));
+    assert!(matches!(refused, Err(CacheError::NotSupported { .. })));
 }
 
 /// R3: what is claimed and never written leaves no trace, and the first write makes what is needed, also for the next

@@ -1,118 +1,209 @@
-//! What an [`EvictingStore`](super::EvictingStore) and the entries being written to it share: the inner store, the
-//! reservations, and the policy when no thread has it.
+//! Making room for what is about to be written.
+//!
+//! Room is reserved before the first byte is written. Where there is none, pending trash is emptied first, since its room
+//! is free for the asking. Only then the policy names victims. Either they make all the room that is missing, or none of
+//! them goes.
 
-use std::collections::HashSet;
-use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::handover::{PolicyHandover, PolicyNote};
-use crate::cache::error::CacheError;
-use crate::cache::id::{AssetId, IdHasher};
-use crate::cache::policy::EvictionPolicy;
-use crate::cache::store::{Committed, Store};
-use crate::cache::timestamp::Timestamp;
+use crate::cache::accounts::Accounts;
+use crate::cache::accounts::state::{Shortfall, State};
+use crate::cache::error::{CacheError, CacheFullSnafu};
+use crate::cache::id::AssetId;
+use crate::cache::store::Store;
 use crate::cache::trash_queue::TrashQueue;
 
-pub(super) struct Evictor<S, P> {
-    pub(super) inner: S,
-    pub(super) max_bytes: u64,
-    pub(super) trash_queue: Arc<TrashQueue>,
-    pub(super) state: Mutex<State<P>>,
-    /// Notified when a thread has returned the policy.
-    pub(super) policy_returned: Condvar,
+/// What an [`EvictingStore`](super::EvictingStore), the entries being written to it, and the maintenance thread share.
+#[derive(Debug)]
+pub(in crate::cache) struct Evictor {
+    pub(super) inner: Arc<dyn Store>,
+    pub(in crate::cache) accounts: Arc<Accounts>,
+    pub(in crate::cache) trash_queue: Arc<TrashQueue>,
     /// What was there at open has been brought under the limit.
-    pub(super) trimmed: AtomicBool,
+    trimmed: AtomicBool,
 }
 
-pub(super) struct State<P> {
-    pub(super) handover: PolicyHandover<P>,
-    /// Victims that turned out to be held. The policy no longer knows them; the inner store's changes name them again
-    /// once they are free.
-    pub(super) skipped: HashSet<AssetId, IdHasher>,
-    /// Bytes reserved for entries being written.
-    pub(super) reserved: u64,
-    /// The last timestamp given out.
-    pub(super) last: Timestamp,
+/// Victims that could not be removed, and why the last of them could not.
+#[derive(Default)]
+struct Stuck {
+    assets: Vec<AssetId>,
+    cause: Option<CacheError>,
 }
 
-impl<S, P> Evictor<S, P> {
-    pub(super) fn new(inner: S, policy: P, max_bytes: u64) -> Self {
-        let state = State {
-            handover: PolicyHandover::new(policy),
-            skipped: HashSet::default(),
-            reserved: 0,
-            last: Timestamp::default(),
-        };
+impl Evictor {
+    pub(super) fn new(inner: Arc<dyn Store>, accounts: &Arc<Accounts>) -> Self {
         Self {
             inner,
-            max_bytes,
+            accounts: Arc::clone(accounts),
             trash_queue: Arc::default(),
-            state: Mutex::new(state),
-            policy_returned: Condvar::new(),
             trimmed: AtomicBool::new(false),
         }
     }
 
-    pub(super) fn lock(&self) -> MutexGuard<'_, State<P>> {
-        // The counters are whole whenever the lock is free. A policy that panicked may know less than it should, which
-        // costs evictions, not bytes.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl<P> State<P> {
-    /// A timestamp later than all before it, also when the clock is set back.
-    pub(super) fn next_timestamp(&mut self) -> Timestamp {
-        self.last = Timestamp::now().max(Timestamp(self.last.0.saturating_add(1)));
-        self.last
-    }
-}
-
-impl<S: Store, P: EvictionPolicy> Evictor<S, P> {
-    /// Records an access. `false` if there is no such asset: nothing is remembered then.
-    pub(super) fn used(&self, asset: &AssetId, at: Timestamp) -> bool {
-        let mut state = self.lock();
-        state.last = state.last.max(at);
-        let at = state.next_timestamp();
-        // The lock is held over both steps. Otherwise two accesses could reach the inner store in one order and the
-        // policy in the other, and the two would disagree on which asset is older.
-        let there = self.inner.touch(asset, at);
-        if there {
-            self.tell(state, asset, PolicyNote::Used(at));
-        }
-        there
-    }
-
-    /// Gives up the reservation of an entry whose commit counts in the inner store by now, and tells the policy.
-    pub(super) fn committed(&self, asset: &AssetId, reserved: u64, committed: Committed) {
-        let mut state = self.lock();
-        // The bytes counted twice from the commit to this line. The other order would let them count not at all for a
-        // moment, in which another write could take their room (C5).
-        state.reserved = state.reserved.saturating_sub(reserved);
-        // The policy must hear of an asset of an earlier session before it hears that the asset was written to, or the
-        // asset would lose its recency. If the changes cannot be read now, they are read when room is needed.
-        let _ = self.take_changes(&mut state);
-        if committed.created {
-            drop(state);
-            // The asset starts as the most recent, whatever the policy knows of an earlier asset of this name.
-            self.used(asset, Timestamp::default());
-        } else if !state.skipped.contains(asset) {
-            let at = state.next_timestamp();
-            self.tell(state, asset, PolicyNote::Added(at));
-        }
-    }
-
-    /// Hands the inner store's changes on to the policy.
-    pub(super) fn take_changes(&self, state: &mut State<P>) -> Result<(), CacheError> {
-        let changes = self.inner.changes()?;
-        for (asset, at) in &changes {
-            state.skipped.remove(asset);
-            // Accesses of an earlier session, whose clock may have run ahead, stay older than those of this one (C8).
-            state.last = state.last.max(*at);
-        }
-        if !changes.is_empty() {
-            state.handover.add_found(changes);
+    pub(in crate::cache) fn ready(&self) -> Result<(), CacheError> {
+        self.accounts.ready()?;
+        // One caller trims; the others need not wait for it, since each reserves its own room. The cache may have been
+        // opened with a smaller limit than before.
+        if !self.trimmed.swap(true, Ordering::AcqRel) {
+            self.trim()
+                .inspect_err(|_| self.trimmed.store(false, Ordering::Release))?;
         }
         Ok(())
+    }
+
+    pub(in crate::cache) fn set_max_bytes(&self, max_bytes: u64) -> Result<(), CacheError> {
+        self.accounts.ready()?;
+        self.accounts.lock()?.max_bytes = max_bytes;
+        self.trim()
+    }
+
+    pub(in crate::cache) fn checkpoint(&self) -> Result<(), CacheError> {
+        self.ready()?;
+        let expired = self.accounts.lock()?.expired();
+        let evicted = self.with_stuck(|stuck| {
+            self.evict(expired, stuck);
+            stuck.cause.take().map_or(Ok(()), Err)
+        });
+        self.trash_queue.empty();
+        self.accounts.checkpoint().and(evicted)
+    }
+
+    /// Reserves `bytes`, evicting as needed, but no more than `share` bytes. Returns how many bytes of assets that took.
+    pub(super) fn reserve(&self, bytes: u64, share: u64) -> Result<u64, CacheError> {
+        let mut evicted = 0;
+        self.with_stuck(|stuck| {
+            let full = |state: &State| CacheFullSnafu {
+                needed: bytes,
+                max_bytes: state.max_bytes,
+                held: state.fixed_bytes(),
+            };
+            loop {
+                let mut state = self.accounts.lock()?;
+                let over = state.over(bytes);
+                if over == 0 {
+                    state.reserved += bytes;
+                    return Ok(evicted);
+                }
+                if self.trash_queue.is_pending() {
+                    // Under no lock: emptying takes as long as the disk does.
+                    drop(state);
+                    self.trash_queue.empty_one();
+                    continue;
+                }
+                let share = share.saturating_sub(evicted);
+                let shortfall = Shortfall {
+                    over,
+                    share,
+                    partly: false,
+                    spared: None,
+                };
+                let Some(victims) = state.victims(shortfall) else {
+                    let full = full(&state);
+                    drop(state);
+                    return stuck.cause.take().map_or_else(|| full.fail(), Err);
+                };
+                // Announced under the lock. Another thread that needs room next finds the policy without these victims,
+                // and would report a full cache; so it waits for them.
+                let expected = self.trash_queue.expect();
+                drop(state);
+                evicted += self.evict(victims, stuck);
+                drop(expected);
+            }
+        })
+    }
+
+    /// Evicts all that may go until the limit is kept, also where that does not reach it (C30).
+    fn trim(&self) -> Result<(), CacheError> {
+        self.with_stuck(|stuck| {
+            loop {
+                let mut state = self.accounts.lock()?;
+                let over = state.over(0);
+                if over == 0 {
+                    return Ok(());
+                }
+                if self.trash_queue.is_pending() {
+                    drop(state);
+                    self.trash_queue.empty_one();
+                    continue;
+                }
+                let shortfall = Shortfall {
+                    over,
+                    share: u64::MAX,
+                    partly: true,
+                    spared: None,
+                };
+                let Some(victims) = state.victims(shortfall) else {
+                    // What is left is held, or could not be removed.
+                    return stuck.cause.take().map_or(Ok(()), Err);
+                };
+                let expected = self.trash_queue.expect();
+                drop(state);
+                self.evict(victims, stuck);
+                drop(expected);
+            }
+        })
+    }
+
+    /// Evicts at least `bytes` because the disk is full before the cache is. Spares the asset that is being written.
+    pub(super) fn shrink(&self, bytes: u64, spared: &AssetId) -> Result<(), CacheError> {
+        let shortfall = Shortfall {
+            over: bytes,
+            share: u64::MAX,
+            partly: false,
+            spared: Some(spared),
+        };
+        let mut state = self.accounts.lock()?;
+        let Some(victims) = state.victims(shortfall) else {
+            let (max_bytes, held) = (state.max_bytes, state.fixed_bytes());
+            return CacheFullSnafu {
+                needed: bytes,
+                max_bytes,
+                held,
+            }
+            .fail();
+        };
+        drop(state);
+        self.with_stuck(|stuck| {
+            self.evict(victims, stuck);
+            stuck.cause.take().map_or(Ok(()), Err)
+        })?;
+        self.trash_queue.empty();
+        Ok(())
+    }
+
+    /// Runs `work`, then tells the policy again of the victims that could not be removed. Not before: it would name them
+    /// first, again and again (C34).
+    fn with_stuck<T>(&self, work: impl FnOnce(&mut Stuck) -> T) -> T {
+        let mut stuck = Stuck::default();
+        let done = work(&mut stuck);
+        if !stuck.assets.is_empty() {
+            self.accounts
+                .settle(move |state| state.table.found.append(&mut stuck.assets));
+        }
+        done
+    }
+
+    /// Evicts `victims`. Returns the bytes of those that went. One that cannot be removed stops no other one.
+    fn evict(&self, victims: Vec<AssetId>, stuck: &mut Stuck) -> u64 {
+        let mut evicted = 0;
+        for asset in victims {
+            let bytes = self.accounts.state().info(&asset).map_or(0, |info| info.bytes);
+            match self.inner.remove(&asset) {
+                Ok(Some(trash)) => {
+                    log::debug!("evicted asset {asset}");
+                    evicted += bytes;
+                    self.trash_queue.push(trash);
+                }
+                // Gone, or held since the policy named it: the accounts tell the policy when it is free.
+                Ok(None) | Err(CacheError::InUse { .. }) => {}
+                Err(error) => {
+                    log::warn!("cannot evict asset {asset}: {error}");
+                    stuck.assets.push(asset);
+                    stuck.cause = Some(error);
+                }
+            }
+        }
+        evicted
     }
 }

@@ -11,7 +11,6 @@ mod tree;
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -28,19 +27,18 @@ use self::staged::FsStaged;
 use self::tree::{Discarded, Tree, absent, make_dir, not_removed};
 use super::entry::Entry;
 use super::error::{CacheError, IoSnafu};
-use super::footer::{self, Footer};
+use super::footer::Footer;
 use super::id::AssetId;
 use super::parallel;
 use super::path::CachePath;
 use super::store::{AssetInfo, EntryInfo, Partial, Staged, Store, Trash};
-use super::timestamp::Timestamp;
 use crate::storage::durable::{Disk, DiskFile, Kind, OsDisk};
 use crate::storage::{AtomicResource, Durability};
 
 /// Keeps assets as directories and entries as files, under one root that no other store has open.
 ///
 /// Its rule: a file under an entry's name is one whole version. The store remembers nothing and reads every answer from the
-/// disk, so [`assets`](Store::assets) and [`used_bytes`](Store::used_bytes) cost a walk over the tree. An
+/// disk, so [`list`](Store::list) costs a walk over the tree. An
 /// [`IndexStore`](super::IndexStore) above it remembers.
 ///
 /// ```text
@@ -56,8 +54,6 @@ use crate::storage::{AtomicResource, Durability};
 #[derive(Debug)]
 pub struct FsStore {
     tree: Arc<Tree>,
-    /// Whether [`Store::changes`] has returned what was there.
-    reported: AtomicBool,
     _release: Option<Release>,
 }
 
@@ -124,7 +120,6 @@ impl FsStore {
     ) -> Result<Self, CacheError> {
         Ok(Self {
             tree: Arc::new(Tree::new(disk, root, durability, lock)?),
-            reported: AtomicBool::new(false),
             _release: release,
         })
     }
@@ -229,10 +224,6 @@ impl Store for FsStore {
         }
     }
 
-    fn contains(&self, asset: &AssetId, path: &CachePath) -> Result<bool, CacheError> {
-        Ok(self.open(asset, path)?.is_some())
-    }
-
     fn stage(&self, asset: &AssetId, path: &CachePath) -> Result<Box<dyn Staged>, CacheError> {
         self.tree.may_write()?;
         Ok(Box::new(FsStaged::new(&self.tree, asset, path)?))
@@ -314,11 +305,7 @@ impl Store for FsStore {
         self.tree.scan_asset(asset)
     }
 
-    fn modified(&self, asset: &AssetId) -> Result<Option<Timestamp>, CacheError> {
-        self.tree.modified(asset)
-    }
-
-    fn assets(&self) -> Result<Vec<AssetInfo>, CacheError> {
+    fn list(&self) -> Result<Vec<AssetInfo>, CacheError> {
         self.scan()
     }
 
@@ -343,49 +330,9 @@ impl Store for FsStore {
             let found = footer.and_then(|footer| Some((footer.payload, footer.names()?)));
             // A file that belongs under another name is no entry.
             if let Some((len, (path, asset_key))) = found.filter(|(_, (path, _))| path.file_name() == name) {
-                entries.push(EntryInfo { path, len, asset_key });
+                entries.push(EntryInfo::new(path, len, asset_key));
             }
         }
         Ok(entries)
-    }
-
-    fn used_bytes(&self) -> Result<u64, CacheError> {
-        let root = self.tree.layout.root();
-        match self.tree.meta(root)? {
-            Some(meta) => self.tree.tree_bytes(root, meta),
-            None => Ok(0),
-        }
-    }
-
-    fn overhead(&self, asset: &AssetId, path: Option<&CachePath>, payload: u64) -> u64 {
-        path.map_or(0, |path| footer::len(asset, path, payload))
-    }
-
-    fn ready(&self) -> Result<(), CacheError> {
-        self.tree.sweep()
-    }
-
-    fn touch(&self, asset: &AssetId, _at: Timestamp) -> bool {
-        self.tree.modified(asset).is_ok_and(|modified| modified.is_some())
-    }
-
-    fn is_held(&self, _asset: &AssetId) -> Result<bool, CacheError> {
-        Ok(false)
-    }
-
-    fn changes(&self) -> Result<Vec<(AssetId, Timestamp)>, CacheError> {
-        // Holds nothing and scans nothing, so only the first call has something to report.
-        if self.reported.swap(true, Ordering::Relaxed) {
-            return Ok(Vec::new());
-        }
-        Ok(self
-            .scan()?
-            .into_iter()
-            .map(|info| (info.id, info.last_access))
-            .collect())
-    }
-
-    fn checkpoint(&self) -> Result<(), CacheError> {
-        Ok(())
     }
 }

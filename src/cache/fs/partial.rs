@@ -60,12 +60,6 @@ impl Partial for FsPartial {
         self.stored
     }
 
-    fn reserve(&self, _bytes: u64) -> Result<(), CacheError> {
-        Ok(())
-    }
-
-    fn release(&self, _bytes: u64) {}
-
     fn prepare(&self) -> Result<(), CacheError> {
         // Need not be durable before the commit: a power cut may take a partial file, and it is fetched again.
         self.tree.ready_dir(&self.asset, Durability::Ordered).map(drop)

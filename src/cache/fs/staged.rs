@@ -80,6 +80,10 @@ impl Staged for FsStaged {
         Ok(())
     }
 
+    fn overhead(&self, payload: u64) -> u64 {
+        footer::len(&self.asset, &self.path, payload)
+    }
+
     fn commit(mut self: Box<Self>) -> Result<Committed, CacheError> {
         let sums = std::mem::take(&mut self.sums);
         let payload = sums.payload();

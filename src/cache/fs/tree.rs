@@ -377,9 +377,6 @@ impl Tree {
             bytes: rename()?,
             replaced: found.filter(|meta| meta.kind == Kind::File).map(|meta| meta.len),
             displaced,
-            created: false,
-            // The entry is in place. Without the time the index reads the asset anew in the next session.
-            modified: self.modified(asset).unwrap_or(None),
         })
     }
 

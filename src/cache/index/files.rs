@@ -36,13 +36,13 @@ const JOURNAL_PER_ASSET: u64 = 128;
 
 /// The most that the index of `assets` assets takes on disk, in bytes: the snapshot, the next one beside it while it is
 /// written, the journal and its successor.
-pub(super) fn most_bytes(assets: u64) -> u64 {
+pub(in crate::cache) fn most_bytes(assets: u64) -> u64 {
     2 * (EMPTY + assets * ROW) + journal_cap(assets) + EMPTY
 }
 
 /// What the files take on disk, in bytes.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Sizes {
+pub(in crate::cache) struct Sizes {
     snapshot: u64,
     /// The next snapshot, being written beside it.
     staged: u64,
@@ -52,7 +52,7 @@ pub(super) struct Sizes {
 impl Sizes {
     /// The most that the index of `assets` assets takes until these files are replaced: [`most_bytes`], and more where the
     /// files were written for more assets.
-    pub(super) fn most_bytes(self, assets: u64) -> u64 {
+    pub(in crate::cache) fn most_bytes(self, assets: u64) -> u64 {
         let snapshot = EMPTY + assets * ROW;
         let more = [
             self.snapshot.saturating_sub(snapshot),
@@ -89,7 +89,7 @@ pub(super) struct Loaded {
 }
 
 /// Reads and writes the files. Whatever fails costs a scan at the next open, and no entry.
-pub(super) struct IndexFiles {
+pub(in crate::cache) struct IndexFiles {
     disk: Arc<dyn Disk>,
     dir: PathBuf,
     generation: u64,
@@ -370,7 +370,7 @@ mod tests {
             let dir = files.tree().layout.index();
             let index = IndexStore::open(files, true).unwrap();
             let asset = AssetId::from_key("a").unwrap();
-            let change = changing.then(|| index.accounts.update(&asset));
+            let change = changing.then(|| index.accounts.update(&asset).unwrap());
             index.scan().unwrap();
             let (_, loaded) = IndexFiles::load(disk, &dir, MAX_FILE);
             assert_eq!(loaded.unwrap().clean, !changing);
@@ -393,7 +393,7 @@ mod tests {
         for n in 0..6 {
             index.put(&asset(n), &path, Bytes::from_static(b"bytes")).unwrap();
         }
-        index.seal();
+        index.accounts.seal();
         let index = IndexStore::open(files(), true).unwrap();
         index.scan().unwrap();
         drop(files().remove(&asset(5)).unwrap());
@@ -436,7 +436,7 @@ mod tests {
         crashed.create_new(&journal).unwrap().append(&[old]).unwrap();
         let loaded = load(crashed);
         assert!(loaded.changes.is_empty() && !loaded.clean);
-        index.seal();
+        index.accounts.seal();
         assert!(load(disk.settled()).clean);
     }
 
@@ -503,9 +503,9 @@ mod tests {
         let busy = index.accounts.lock_files();
         index.put(&asset, &path, Bytes::from_static(b"other")).unwrap();
         drop(busy);
-        assert!(!index.accounts.lock().pending.is_empty());
-        let last = Timestamp(Timestamp::now().0 + 1);
-        index.touch(&asset, last);
+        assert!(!index.accounts.state().table.pending.is_empty());
+        assert!(index.accounts.touch(&asset, Timestamp::default()).unwrap());
+        let last = index.asset(&asset).unwrap().unwrap().last_access;
         index.accounts.compact(false).unwrap();
         index.accounts.flush();
         let found = IndexStore::open(files(Arc::new(disk.settled())), true).unwrap();
@@ -521,8 +521,8 @@ mod tests {
         index.scan().unwrap();
         let (asset, path) = (AssetId::from_key("a").unwrap(), CachePath::parse("x").unwrap());
         index.put(&asset, &path, Bytes::from_static(b"bytes")).unwrap();
-        let last = Timestamp(Timestamp::now().0 + 1);
-        index.touch(&asset, last);
+        assert!(index.accounts.touch(&asset, Timestamp::default()).unwrap());
+        let last = index.asset(&asset).unwrap().unwrap().last_access;
         let fail_next = || {
             let (at, later, error) = (disk.calls(), Later::Work, libc::EIO);
             disk.set_fault(Some(Fault { at, later, error }));
@@ -530,8 +530,8 @@ mod tests {
         fail_next();
         index.accounts.compact(false).unwrap_err();
         fail_next();
-        index.checkpoint().unwrap_err();
-        index.checkpoint().unwrap();
+        index.accounts.checkpoint().unwrap_err();
+        index.accounts.checkpoint().unwrap();
         let found = IndexStore::open(files(Arc::new(disk.settled())), true).unwrap();
         assert_eq!(found.asset(&asset).unwrap().unwrap().last_access, last);
     }
@@ -551,7 +551,7 @@ mod tests {
         }
         for _ in 0..50 {
             index.put(&asset, &path, Bytes::from_static(b"bytes")).unwrap();
-            index.checkpoint().unwrap();
+            index.accounts.checkpoint().unwrap();
             assert!(disk.bytes_in("/index/journal") <= journal_cap(1) / 2);
         }
     }

@@ -1,24 +1,20 @@
 //! Sizes and recency of assets without scanning: an optimisation, never the truth.
 
-mod accounts;
-mod files;
+pub(super) mod files;
+mod journal;
 mod partial;
 mod scan;
-mod table;
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use snafu::ResultExt as _;
 
-use self::accounts::{Accounts, Scan};
-use self::files::{IndexFiles, most_bytes};
 use self::partial::IndexPartial;
-use self::table::Table;
+use super::accounts::table::Table;
+use super::accounts::{Accounts, Below};
 use super::entry::Entry;
-use super::error::{CacheError, IoSnafu};
+use super::error::CacheError;
 use super::id::AssetId;
 use super::path::CachePath;
 use super::progress::Progress;
@@ -31,15 +27,45 @@ use super::timestamp::Timestamp;
 /// Its rule: the inner store is the truth. The index never decides whether an entry is there. Where the two differ, or may
 /// differ, the inner store is asked again: after opening, on a miss, after a failed write, and after overlapping changes of
 /// one asset.
-pub struct IndexStore<S> {
-    accounts: Arc<Accounts<S>>,
+pub struct IndexStore<S: ?Sized> {
+    inner: Arc<S>,
+    /// What the accounts ask, weakly.
+    below: Arc<dyn Below>,
+    accounts: Arc<Accounts>,
 }
 
-impl<S> Clone for IndexStore<S> {
+impl<S: ?Sized> Clone for IndexStore<S> {
     fn clone(&self) -> Self {
         Self {
+            inner: Arc::clone(&self.inner),
+            below: Arc::clone(&self.below),
             accounts: Arc::clone(&self.accounts),
         }
+    }
+}
+
+/// A store that was listed once, and is asked again about one asset at a time.
+struct Listed<S: ?Sized>(Arc<S>);
+
+impl<S: Store + ?Sized> Below for Listed<S> {
+    fn asset(&self, asset: &AssetId) -> Result<Option<AssetInfo>, CacheError> {
+        self.0.asset(asset)
+    }
+
+    fn modified(&self, _asset: &AssetId) -> Option<Timestamp> {
+        None
+    }
+
+    fn may_differ(&self, _asset: &AssetId, _modified: Option<Timestamp>) -> bool {
+        true
+    }
+
+    fn sweep(&self) -> Result<(), CacheError> {
+        Ok(())
+    }
+
+    fn scan(&self, _accounts: &Accounts) -> Result<(), CacheError> {
+        Ok(())
     }
 }
 
@@ -50,49 +76,56 @@ impl<S: Store> IndexStore<S> {
     ///
     /// [`CacheError::Io`] if `inner` cannot be listed.
     pub fn scanned(inner: S) -> Result<Self, CacheError> {
-        let mut table = Table::default();
-        for info in inner.assets()? {
-            let id = info.id.clone();
-            table.put(&id, Some(info));
-        }
-        let progress = Progress::new();
-        progress.end();
-        Ok(Self::with(inner, table, None, true, None, progress))
+        Self::listed(Arc::new(inner))
+    }
+
+    /// The same over a store with nothing in it.
+    pub(super) fn empty(inner: S) -> Self {
+        Self::over(Arc::new(inner), Table::default())
     }
 }
 
-impl<S> IndexStore<S> {
-    fn with(
-        inner: S,
-        table: Table,
-        files: Option<IndexFiles>,
-        ready: bool,
-        scan: Option<Scan<S>>,
-        progress: Progress,
-    ) -> Self {
+impl<S: Store + ?Sized> IndexStore<S> {
+    pub(super) fn listed(inner: Arc<S>) -> Result<Self, CacheError> {
+        let mut table = Table::default();
+        for info in inner.list()? {
+            let id = info.id.clone();
+            table.put(&id, Some(info));
+        }
+        Ok(Self::over(inner, table))
+    }
+
+    fn over(inner: Arc<S>, table: Table) -> Self {
+        let progress = Progress::new();
+        progress.end();
+        let below: Arc<dyn Below> = Arc::new(Listed(Arc::clone(&inner)));
+        let accounts = Accounts::new(table, Arc::downgrade(&below), None, true, progress);
         Self {
-            accounts: Arc::new(Accounts::new(inner, table, files, ready, scan, progress)),
+            inner,
+            below,
+            accounts,
         }
     }
+}
 
+impl<S: ?Sized> IndexStore<S> {
     /// The store below.
     pub fn inner(&self) -> &S {
-        &self.accounts.inner
+        &self.inner
     }
 
-    #[cfg(feature = "test-util")]
-    pub(super) fn refresh(&self, asset: &AssetId)
-    where
-        S: Store,
-    {
-        self.accounts.refresh(asset);
+    /// The accounts of its assets, for the layers above.
+    pub fn accounts(&self) -> &Arc<Accounts> {
+        &self.accounts
     }
 
-    /// The latest access of any asset.
-    pub(super) fn newest(&self) -> Timestamp {
-        let table = self.accounts.lock();
-        let uses = table.assets.values().map(|account| account.last_access);
-        uses.max().unwrap_or_default()
+    /// Bytes that the assets, the trash and the index take, with what is reserved above.
+    ///
+    /// # Errors
+    ///
+    /// [`CacheError::PolicyReentered`].
+    pub fn used_bytes(&self) -> Result<u64, CacheError> {
+        Ok(self.accounts.lock()?.used_bytes())
     }
 
     /// How far the scan after opening has come.
@@ -101,64 +134,54 @@ impl<S> IndexStore<S> {
     }
 }
 
-impl<S: Store> Store for IndexStore<S> {
+impl<S: Store + ?Sized> Store for IndexStore<S> {
     fn open(&self, asset: &AssetId, path: &CachePath) -> Result<Option<Entry>, CacheError> {
-        let entry = self.accounts.inner.open(asset, path)?;
+        let entry = self.inner.open(asset, path)?;
         if entry.is_none() {
-            self.accounts.missed(asset);
+            self.accounts.missed(asset)?;
         }
         Ok(entry)
     }
 
+    fn exists(&self, asset: &AssetId, path: &CachePath) -> Result<bool, CacheError> {
+        self.inner.exists(asset, path)
+    }
+
     fn get(&self, asset: &AssetId, path: &CachePath) -> Result<Option<Bytes>, CacheError> {
-        let bytes = self.accounts.inner.get(asset, path)?;
+        let bytes = self.inner.get(asset, path)?;
         if bytes.is_none() {
-            self.accounts.missed(asset);
+            self.accounts.missed(asset)?;
         }
         Ok(bytes)
     }
 
-    fn contains(&self, asset: &AssetId, path: &CachePath) -> Result<bool, CacheError> {
-        self.accounts.inner.contains(asset, path)
-    }
-
     fn stage(&self, asset: &AssetId, path: &CachePath) -> Result<Box<dyn Staged>, CacheError> {
         // Before anything is created: a staged file already changes its directory's time.
-        self.accounts.begin();
-        let inner = self.accounts.inner.stage(asset, path)?;
+        self.accounts.begin()?;
         Ok(Box::new(IndexStaged {
-            inner,
+            inner: self.inner.stage(asset, path)?,
             asset: asset.clone(),
             accounts: Arc::clone(&self.accounts),
         }))
     }
 
     fn partial(&self, asset: &AssetId, path: &CachePath) -> Result<Option<Box<dyn Partial>>, CacheError> {
-        self.accounts.begin();
-        let inner = self.accounts.inner.partial(asset, path)?;
+        self.accounts.begin()?;
+        let inner = self.inner.partial(asset, path)?;
         Ok(inner.map(|inner| Box::new(IndexPartial::new(inner, asset, &self.accounts)) as Box<dyn Partial>))
     }
 
     fn remove_entry(&self, asset: &AssetId, path: &CachePath) -> Result<Option<u64>, CacheError> {
-        let accounts = &self.accounts;
         // If the removal fails, dropping the update reads the asset anew: part of it may be done.
-        let change = accounts.update(asset);
-        let removed = accounts.inner.remove_entry(asset, path)?;
-        let modified = accounts.inner.modified(asset).unwrap_or(None);
-        change.account(|account| {
-            match removed {
-                Some(bytes) => account.take_out(bytes),
-                // Something other than an entry was removed, or the folder was changed from outside.
-                None => account.stale |= account.modified != modified,
-            }
-            account.modified = modified;
-        });
+        let change = self.accounts.update(asset)?;
+        let removed = self.inner.remove_entry(asset, path)?;
+        self.accounts.entry_removed(change, removed);
         Ok(removed)
     }
 
     fn remove_damaged(&self, asset: &AssetId, path: &CachePath) -> Result<Option<u64>, CacheError> {
-        self.accounts.begin();
-        let removed = self.accounts.inner.remove_damaged(asset, path)?;
+        self.accounts.begin()?;
+        let removed = self.inner.remove_damaged(asset, path)?;
         if removed.is_some() {
             // The damaged file need not be as long as the entry that was counted.
             self.accounts.refresh(asset);
@@ -168,157 +191,38 @@ impl<S: Store> Store for IndexStore<S> {
     }
 
     fn remove(&self, asset: &AssetId) -> Result<Option<Trash>, CacheError> {
-        let change = self.accounts.update(asset);
-        let trash = self.accounts.inner.remove(asset)?;
-        // The bytes move from the asset to the trash in one step under the table's lock, so that they count all the while.
+        let change = self.accounts.update(asset)?;
+        let trash = self.inner.remove(asset)?;
+        // The bytes move from the asset to the trash in one step under the lock, so that they count all the while.
         let bytes = change.removed(trash.is_some());
         let accounts = Arc::clone(&self.accounts);
         Ok(trash.map(|trash| {
             Trash::new(move || {
                 // They stop to count when they are off the disk, and go on counting if that fails (C5).
                 trash.empty()?;
-                let mut table = accounts.lock();
-                table.trash = table.trash.saturating_sub(bytes);
+                accounts.settle(move |state| state.table.trash = state.table.trash.saturating_sub(bytes));
                 Ok(())
             })
         }))
     }
 
     fn set_pinned(&self, asset: &AssetId, pinned: bool) -> Result<(), CacheError> {
-        let accounts = &self.accounts;
-        let change = accounts.update(asset);
-        accounts.inner.set_pinned(asset, pinned)?;
-        // Read after the pin, which is a file in the asset's directory and changes its time. With an older time the next scan
-        // would read the asset for nothing, and so it does if the time cannot be read.
-        let modified = accounts.inner.modified(asset).unwrap_or(None);
-        change.account_last(|account| {
-            account.pinned = pinned;
-            account.modified = modified;
-        });
+        let change = self.accounts.update(asset)?;
+        self.inner.set_pinned(asset, pinned)?;
+        self.accounts.pin_set(change, pinned);
         Ok(())
     }
 
     fn asset(&self, asset: &AssetId) -> Result<Option<AssetInfo>, CacheError> {
-        Ok(self
-            .accounts
-            .lock()
-            .assets
-            .get(asset)
-            .and_then(|account| account.info(asset)))
+        Ok(self.accounts.lock()?.info(asset))
     }
 
-    fn modified(&self, asset: &AssetId) -> Result<Option<Timestamp>, CacheError> {
-        self.accounts.inner.modified(asset)
-    }
-
-    fn assets(&self) -> Result<Vec<AssetInfo>, CacheError> {
-        Ok(self
-            .accounts
-            .lock()
-            .assets
-            .iter()
-            .filter_map(|(id, account)| account.info(id))
-            .collect())
+    fn list(&self) -> Result<Vec<AssetInfo>, CacheError> {
+        Ok(self.accounts.lock()?.infos())
     }
 
     fn entries(&self, asset: &AssetId) -> Result<Vec<EntryInfo>, CacheError> {
-        self.accounts.inner.entries(asset)
-    }
-
-    fn used_bytes(&self) -> Result<u64, CacheError> {
-        let table = self.accounts.lock();
-        Ok(table
-            .bytes
-            .saturating_add(table.trash)
-            .saturating_add(table.index_bytes()))
-    }
-
-    fn overhead(&self, asset: &AssetId, path: Option<&CachePath>, payload: u64) -> u64 {
-        let table = self.accounts.lock();
-        // A new asset takes a row in the index.
-        let new = table.persist && !table.assets.contains_key(asset);
-        drop(table);
-        let index = if new { most_bytes(1) - most_bytes(0) } else { 0 };
-        let inner = self.accounts.inner.overhead(asset, path, payload);
-        inner.saturating_add(index)
-    }
-
-    fn ready(&self) -> Result<(), CacheError> {
-        let accounts = &self.accounts;
-        if accounts.ready.load(Ordering::Acquire) {
-            return Ok(());
-        }
-        // The first caller scans, the others wait for it here and find the store ready.
-        let _scanning = accounts.lock_scan();
-        if !accounts.ready.load(Ordering::Acquire) {
-            accounts.inner.ready()?;
-            if let Some(scan) = accounts.scan {
-                scan(accounts)?;
-            }
-            accounts.ready.store(true, Ordering::Release);
-        }
-        Ok(())
-    }
-
-    fn touch(&self, asset: &AssetId, at: Timestamp) -> bool {
-        let mut table = self.accounts.lock();
-        let persist = table.persist;
-        let Some(account) = table.assets.get_mut(asset) else {
-            return false;
-        };
-        account.last_access = at;
-        // Noted in memory, once between two checkpoints: an access writes nothing to disk (C4).
-        if persist && !std::mem::replace(&mut account.touched, true) {
-            table.touched.push(asset.bare());
-        }
-        true
-    }
-
-    fn is_held(&self, asset: &AssetId) -> Result<bool, CacheError> {
-        self.accounts.inner.is_held(asset)
-    }
-
-    fn changes(&self) -> Result<Vec<(AssetId, Timestamp)>, CacheError> {
-        // An asset that was removed since it was noted is no change any more.
-        let mut table = self.accounts.lock();
-        let changes = std::mem::take(&mut table.changes);
-        Ok(changes
-            .into_iter()
-            .filter_map(|id| {
-                let at = table.assets.get(&id)?.last_access;
-                Some((id, at))
-            })
-            .collect())
-    }
-
-    fn checkpoint(&self) -> Result<(), CacheError> {
-        let accounts = &self.accounts;
-        accounts.inner.checkpoint()?;
-        accounts.refresh_unread();
-        if accounts.is_noted() {
-            return Ok(());
-        }
-        // Accesses alone have not started a journal yet. Without one there is nowhere to append them.
-        accounts.begin();
-        accounts.lock().note_touches();
-        let Some(files) = accounts.lock_files() else {
-            return Ok(());
-        };
-        let fits = accounts.append(files);
-        let Some(mut files) = accounts.lock_files() else {
-            return Ok(());
-        };
-        let compact = !fits || files.wants_compaction(accounts.lock().assets.len() as u64);
-        let written = if compact {
-            drop(files);
-            accounts.compact(false)
-        } else {
-            files.sync()
-        };
-        written.context(IoSnafu {
-            action: "write",
-            path: "index",
-        })
+        self.inner.entries(asset)
     }
 }
 
@@ -330,25 +234,32 @@ pub(super) fn replay(rows: Vec<super::codec::Row>, changes: Vec<super::codec::Ch
     }
 }
 
-impl<S: fmt::Debug> fmt::Debug for IndexStore<S> {
+impl<S: fmt::Debug + ?Sized> fmt::Debug for IndexStore<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("IndexStore")
-            .field("inner", &self.accounts.inner)
-            .field("assets", &self.accounts.lock().assets.len())
-            .finish()
+            .field("inner", &self.inner)
+            .field("accounts", &self.accounts)
+            .finish_non_exhaustive()
     }
 }
 
 /// An entry being written. Its commit changes the accounts.
-struct IndexStaged<S> {
+#[derive(Debug)]
+struct IndexStaged {
     inner: Box<dyn Staged>,
     asset: AssetId,
-    accounts: Arc<Accounts<S>>,
+    accounts: Arc<Accounts>,
 }
 
-impl<S: Store> Staged for IndexStaged<S> {
+impl Staged for IndexStaged {
     fn write(&mut self, parts: &[Bytes]) -> Result<(), CacheError> {
         self.inner.write(parts)
+    }
+
+    fn overhead(&self, payload: u64) -> u64 {
+        // The row of a new asset comes on top.
+        let row = self.accounts.state().table.row_bytes(&self.asset);
+        self.inner.overhead(payload).saturating_add(row)
     }
 
     fn commit(self: Box<Self>) -> Result<Committed, CacheError> {
@@ -358,13 +269,5 @@ impl<S: Store> Staged for IndexStaged<S> {
             accounts,
         } = *self;
         accounts.committing(&asset, || inner.commit())
-    }
-}
-
-impl<S> fmt::Debug for IndexStaged<S> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("IndexStaged")
-            .field("inner", &self.inner)
-            .finish_non_exhaustive()
     }
 }

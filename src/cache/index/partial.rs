@@ -1,28 +1,29 @@
 //! Partial entries in the accounts: not counted there while their claim counts them, and counted again after it.
 
-use std::fmt;
 use std::sync::Arc;
 
-use super::accounts::Accounts;
+use crate::cache::accounts::Accounts;
 use crate::cache::error::CacheError;
 use crate::cache::id::AssetId;
-use crate::cache::store::{Committed, Partial, PartialPlace, Store};
+use crate::cache::store::{Committed, Partial, PartialPlace};
 
 /// A partial entry. Its commit changes the accounts, and so does the end of its claim.
-pub(super) struct IndexPartial<S: Store> {
+#[derive(Debug)]
+pub(super) struct IndexPartial {
     // Dropped in this order: the accounts read the asset's figures when the claim no longer hides its bytes.
     inner: Box<dyn Partial>,
-    account: CountOnDrop<S>,
+    account: CountOnDrop,
 }
 
 /// Reads the asset's figures anew when it is dropped.
-struct CountOnDrop<S: Store> {
+#[derive(Debug)]
+struct CountOnDrop {
     asset: AssetId,
-    accounts: Arc<Accounts<S>>,
+    accounts: Arc<Accounts>,
 }
 
-impl<S: Store> IndexPartial<S> {
-    pub(super) fn new(inner: Box<dyn Partial>, asset: &AssetId, accounts: &Arc<Accounts<S>>) -> Self {
+impl IndexPartial {
+    pub(super) fn new(inner: Box<dyn Partial>, asset: &AssetId, accounts: &Arc<Accounts>) -> Self {
         Self {
             inner,
             account: CountOnDrop {
@@ -33,7 +34,7 @@ impl<S: Store> IndexPartial<S> {
     }
 }
 
-impl<S: Store> Partial for IndexPartial<S> {
+impl Partial for IndexPartial {
     fn place(&self) -> &PartialPlace {
         self.inner.place()
     }
@@ -41,12 +42,6 @@ impl<S: Store> Partial for IndexPartial<S> {
     fn stored(&self) -> u64 {
         self.inner.stored()
     }
-
-    fn reserve(&self, _bytes: u64) -> Result<(), CacheError> {
-        Ok(())
-    }
-
-    fn release(&self, _bytes: u64) {}
 
     fn prepare(&self) -> Result<(), CacheError> {
         self.inner.prepare()
@@ -70,23 +65,18 @@ impl<S: Store> Partial for IndexPartial<S> {
     }
 }
 
-impl<S: Store> CountOnDrop<S> {
+impl CountOnDrop {
     fn count(&self) {
         self.accounts.refresh(&self.asset);
-        self.accounts.flush();
+        // Dropped by the policy: the asset is read at the next checkpoint.
+        if self.accounts.check().is_ok() {
+            self.accounts.flush();
+        }
     }
 }
 
-impl<S: Store> Drop for CountOnDrop<S> {
+impl Drop for CountOnDrop {
     fn drop(&mut self) {
         self.count();
-    }
-}
-
-impl<S: Store> fmt::Debug for IndexPartial<S> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("IndexPartial")
-            .field("inner", &self.inner)
-            .finish_non_exhaustive()
     }
 }

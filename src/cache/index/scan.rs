@@ -7,18 +7,18 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use super::IndexStore;
-use super::accounts::Accounts;
 use super::files::{IndexFiles, Loaded};
-use super::table::Table;
+use crate::cache::accounts::table::Table;
+use crate::cache::accounts::{Accounts, Below};
 use crate::cache::error::CacheError;
 use crate::cache::fs::FsStore;
 use crate::cache::id::AssetId;
 use crate::cache::parallel;
 use crate::cache::progress::Progress;
-use crate::cache::store::Store as _;
+use crate::cache::store::AssetInfo;
+use crate::cache::timestamp::Timestamp;
 
 impl IndexStore<FsStore> {
     /// Loads the figures from `<root>/index` if that can be read. With `persist` they are written there from now on.
@@ -47,125 +47,115 @@ impl IndexStore<FsStore> {
         let set_aside = |path: &Path| inner.tree().set_aside(path);
         if !read_only {
             files.take_garbage(set_aside);
-        }
-        if !persist && !read_only {
-            // Left from a session with a larger limit. If it cannot be removed, a later session takes it for what any
-            // index is: a guess to be checked.
-            let _ = files.take_all(set_aside);
-            return Ok(Self::with(
-                inner,
-                Table::empty(false),
-                None,
-                false,
-                Some(Accounts::scan),
-                Progress::new(),
-            ));
+            if !persist {
+                // Left from a session with a larger limit. If it cannot be removed, a later session takes it for what any
+                // index is: a guess to be checked.
+                let _ = files.take_all(set_aside);
+            }
         }
         // Leftover trash counts under the limit and is in no account, so it must be gone before the first write.
         let leftovers = inner.tree().has_leftovers()?;
-        let loaded =
-            loaded.and_then(|Loaded { rows, changes, clean }| Some((Table::loaded(rows, changes)?, clean)));
-        let (mut table, clean) = loaded.unwrap_or_else(|| (Table::empty(true), false));
+        let loaded = loaded.filter(|_| persist || read_only);
+        let loaded = loaded.and_then(|Loaded { rows, changes, clean }| {
+            let ready = clean && (read_only || !leftovers);
+            Some((Table::loaded(rows, changes)?, ready))
+        });
+        let (mut table, ready) = loaded.unwrap_or_else(|| (Table::empty(persist), false));
         table.files = files.sizes();
-        table.persist = !read_only;
-        let ready = clean && (read_only || !leftovers);
-        Ok(Self::with(
+        table.persist = persist && !read_only;
+        let inner = Arc::new(inner);
+        let below: Arc<dyn Below> = Arc::clone(&inner) as Arc<dyn Below>;
+        let files = table.persist.then_some(files);
+        let accounts = Accounts::new(table, Arc::downgrade(&below), files, ready, Progress::new());
+        Ok(Self {
             inner,
-            table,
-            Some(files).filter(|_| !read_only),
-            ready,
-            Some(Accounts::scan),
-            Progress::new(),
-        ))
+            below,
+            accounts,
+        })
     }
 
     /// Scans the disk. Reads every asset anew whose directory has changed since it was last read, and removes what killed
-    /// sessions left.
+    /// sessions left. A session that may write at once scans all the same: files may have been changed from outside.
     ///
     /// # Errors
     ///
     /// [`CacheError::Io`] if a directory cannot be read.
     pub fn scan(&self) -> Result<(), CacheError> {
-        // A session that may write at once scans all the same: files may have been changed from outside.
-        if self.accounts.ready.load(Ordering::Acquire) {
-            let _scanning = self.accounts.lock_scan();
-            return self.accounts.scan();
-        }
-        self.ready()
-    }
-
-    /// Writes everything down at the end of a session.
-    pub(in crate::cache) fn seal(&self) {
-        if let Err(error) = self.accounts.seal() {
-            log::warn!("cannot write the cache's index: {error}");
-        }
+        self.accounts.scan()
     }
 }
 
-impl Accounts<FsStore> {
-    fn scan(&self) -> Result<(), CacheError> {
+impl Below for FsStore {
+    fn asset(&self, asset: &AssetId) -> Result<Option<AssetInfo>, CacheError> {
+        self.tree().scan_asset(asset)
+    }
+
+    fn modified(&self, asset: &AssetId) -> Option<Timestamp> {
+        self.tree().modified(asset).unwrap_or(None)
+    }
+
+    fn may_differ(&self, asset: &AssetId, modified: Option<Timestamp>) -> bool {
+        self.tree().modified(asset).is_ok_and(|now| now != modified)
+    }
+
+    fn sweep(&self) -> Result<(), CacheError> {
+        self.tree().sweep()
+    }
+
+    fn scan(&self, accounts: &Accounts) -> Result<(), CacheError> {
         let round = {
-            let mut table = self.lock();
+            let table = &mut accounts.lock()?.table;
             // Every asset seen from here on gets this number. Those without it in the end were not seen.
             table.round = table.round.wrapping_add(1);
             // Trash that stays is in no asset's figures. A second scan must not count it again.
-            let stuck = self.inner.tree().stuck_bytes();
+            let stuck = self.tree().stuck_bytes();
             table.trash = table.trash.saturating_sub(table.stuck).saturating_add(stuck);
             table.stuck = stuck;
             table.round
         };
-        if let Some(files) = self.lock_files()
-            && let Err(error) = files.sweep()
-        {
-            log::warn!("cannot remove an unfinished index: {error}");
-        }
-        let shards = self.inner.shards()?;
-        self.progress.begin(shards.len() as u64);
+        accounts.sweep_index();
+        let shards = self.shards()?;
+        accounts.progress.begin(shards.len() as u64);
         parallel::for_each(&shards, |shard| {
-            let ids = self.inner.tree().ids(shard)?;
+            let ids = self.tree().ids(shard)?;
             for id in &ids {
-                self.scan_asset(id, round)?;
+                self.scan_asset(accounts, id, round)?;
             }
-            self.progress.scanned(ids.len() as u64);
+            accounts.progress.scanned(ids.len() as u64);
             Ok(())
         })?;
         let gone: Vec<AssetId> = {
-            let table = self.lock();
-            table
-                .assets
-                .iter()
-                .filter(|(_, account)| account.round != round)
-                .map(|(id, _)| id.clone())
-                .collect()
+            let assets = &accounts.state().table.assets;
+            let unseen = assets.iter().filter(|(_, account)| account.round != round);
+            unseen.map(|(id, _)| id.clone()).collect()
         };
         // Read once more each: an asset may have been made after its shard was listed, and is then not gone.
         for id in &gone {
-            self.try_refresh(id)?;
+            accounts.try_refresh(id)?;
         }
-        if let Err(error) = self.note_scan() {
+        if let Err(error) = accounts.note_scan() {
             log::warn!("cannot write the cache's index: {error}");
         }
-        self.progress.end();
+        accounts.progress.end();
         Ok(())
     }
+}
 
-    fn scan_asset(&self, id: &AssetId, round: u32) -> Result<(), CacheError> {
-        let known = {
-            let mut table = self.lock();
-            table.assets.get_mut(id).map(|account| {
-                account.round = round;
-                (account.modified, account.sure)
-            })
-        };
+impl FsStore {
+    fn scan_asset(&self, accounts: &Accounts, id: &AssetId, round: u32) -> Result<(), CacheError> {
+        let known = accounts.state().table.assets.get_mut(id).map(|account| {
+            account.round = round;
+            (account.modified, account.sure)
+        });
         // The directory's time is trusted only where it was old enough to show every later change.
         let (sure, modified) = known.map_or((false, None), |(modified, sure)| (sure, modified));
-        if sure && modified.is_some() && self.inner.tree().modified(id)? == modified {
+        if sure && modified.is_some() && self.tree().modified(id)? == modified {
             return Ok(());
         }
-        self.try_refresh(id)?;
-        self.flush();
+        accounts.try_refresh(id)?;
+        accounts.flush();
         // An account that the refresh made has no number yet.
-        if let Some(account) = self.lock().assets.get_mut(id) {
+        if let Some(account) = accounts.state().table.assets.get_mut(id) {
             account.round = round;
         }
         Ok(())

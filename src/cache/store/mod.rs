@@ -1,5 +1,6 @@
 //! The contract every store and every layer keeps.
 
+mod info;
 mod partial;
 
 use std::fmt;
@@ -7,17 +8,18 @@ use std::fmt;
 use bytes::Bytes;
 
 use super::entry::Entry;
-use super::error::CacheError;
+use super::error::{CacheError, NotSupportedSnafu};
 use super::id::AssetId;
 use super::path::CachePath;
-use super::timestamp::Timestamp;
 
+pub use self::info::{AssetInfo, EntryInfo};
 pub use self::partial::{Partial, PartialPlace};
 
 /// Keeps assets, each made of entries.
 ///
-/// The trait is synchronous and minimal. A layer wraps a store, adds one rule and forwards the rest. Calls may block on
-/// the disk, so no async task may make them; [`AssetCache`](super::AssetCache) hops to a blocking thread instead.
+/// The trait is synchronous and minimal: what an app's own store has to do. A layer wraps a store, adds one rule and
+/// forwards the rest. Sizes, claims and accesses are not the store's: the [`Accounts`](super::Accounts) keep them. Calls may
+/// block, so no async task may make them; [`AssetCache`](super::AssetCache) hops to a blocking thread instead.
 ///
 /// # Contract
 ///
@@ -26,13 +28,15 @@ pub use self::partial::{Partial, PartialPlace};
 /// - A staged entry is invisible until its commit returns or fails. Dropping it discards it.
 /// - An absent entry or asset is `None`, never an error. A damaged entry is absent.
 /// - After [`remove`](Self::remove) nothing of the asset can be opened. Its bytes count until its [`Trash`] is emptied.
-/// - [`used_bytes`](Self::used_bytes) counts every byte the store keeps. Bytes that are staged and not committed count
-///   only where a layer reserves room for them.
+/// - Sizes are true: those that [`Committed`] and the removals tell add up to those that [`asset`](Self::asset) tells.
+///
+/// With the feature `test-util` `cache::contract` checks all of it.
 ///
 /// # Implementing
 ///
 /// All methods take `&self` and are called from many threads at once. Hold no lock while you drop or call a value of the
-/// caller.
+/// caller. A commit replaces the old version in one step; what two overlapping commits of one entry say they replaced must be
+/// what each of them replaced.
 pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// Opens an entry for reading. Only the entry's own bytes decide a hit, never an index.
     ///
@@ -47,7 +51,9 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     ///
     /// As [`open`](Self::open).
-    fn contains(&self, asset: &AssetId, path: &CachePath) -> Result<bool, CacheError>;
+    fn exists(&self, asset: &AssetId, path: &CachePath) -> Result<bool, CacheError> {
+        Ok(self.open(asset, path)?.is_some())
+    }
 
     /// The whole entry, checked against its checksums. The provided method opens the entry and reads it.
     ///
@@ -84,11 +90,14 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// [`CacheError::Io`]; [`CacheError::NoFiles`] from a store without files. The provided method always returns the
-    /// latter.
+    /// [`CacheError::NotSupported`] from a store without files, which the provided method always returns: sources then keep
+    /// whole entries. [`CacheError::Io`].
     fn partial(&self, asset: &AssetId, path: &CachePath) -> Result<Option<Box<dyn Partial>>, CacheError> {
         let _ = (asset, path);
-        Err(CacheError::NoFiles)
+        NotSupportedSnafu {
+            what: "partial entries",
+        }
+        .fail()
     }
 
     /// Removes one entry. Returns the bytes it took, or `None` if there was no entry.
@@ -121,30 +130,31 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// [`CacheError::Io`], or a layer's refusal.
-    fn set_pinned(&self, asset: &AssetId, pinned: bool) -> Result<(), CacheError>;
+    /// [`CacheError::NotSupported`] from a store that keeps no pins, which the provided method always returns if it is asked
+    /// to set one. [`CacheError::Io`], or a layer's refusal.
+    fn set_pinned(&self, asset: &AssetId, pinned: bool) -> Result<(), CacheError> {
+        let _ = asset;
+        if pinned {
+            return NotSupportedSnafu { what: "pins" }.fail();
+        }
+        Ok(())
+    }
 
-    /// What is known of one asset; `None` if it has neither entries nor a pin.
+    /// What is known of one asset; `None` if it has neither entries nor a pin. The provided method lists all.
     ///
     /// # Errors
     ///
     /// [`CacheError::Io`].
-    fn asset(&self, asset: &AssetId) -> Result<Option<AssetInfo>, CacheError>;
-
-    /// When an entry of the asset was last created, replaced or removed, told without reading the entries. Two different
-    /// answers mean a change. `None` if the store cannot tell.
-    ///
-    /// # Errors
-    ///
-    /// [`CacheError::Io`].
-    fn modified(&self, asset: &AssetId) -> Result<Option<Timestamp>, CacheError>;
+    fn asset(&self, asset: &AssetId) -> Result<Option<AssetInfo>, CacheError> {
+        Ok(self.list()?.into_iter().find(|info| info.id == *asset))
+    }
 
     /// All assets, in no order.
     ///
     /// # Errors
     ///
     /// [`CacheError::Io`].
-    fn assets(&self) -> Result<Vec<AssetInfo>, CacheError>;
+    fn list(&self) -> Result<Vec<AssetInfo>, CacheError>;
 
     /// The entries of one asset, in no order.
     ///
@@ -152,52 +162,6 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     ///
     /// [`CacheError::Io`].
     fn entries(&self, asset: &AssetId) -> Result<Vec<EntryInfo>, CacheError>;
-
-    /// Bytes kept, with bookkeeping and trash, without staged entries. A layer that reserves room adds its reservations.
-    ///
-    /// # Errors
-    ///
-    /// [`CacheError::Io`].
-    fn used_bytes(&self) -> Result<u64, CacheError>;
-
-    /// The most bytes that a commit can add to [`used_bytes`](Self::used_bytes) on top of its `payload` bytes; without a
-    /// path, the most that pinning the asset can add. Never falls as `payload` grows.
-    fn overhead(&self, asset: &AssetId, path: Option<&CachePath>, payload: u64) -> u64;
-
-    /// Makes the store ready for writing: scans it if its content is not known yet, and removes what a killed session
-    /// left. Returns at once when that is done. Reading needs no such wait.
-    ///
-    /// # Errors
-    ///
-    /// [`CacheError::Io`]. The next call tries again.
-    fn ready(&self) -> Result<(), CacheError>;
-
-    /// Records that the app used the asset at `at`. Returns whether the store knows of such an asset. Writes nothing to
-    /// disk.
-    fn touch(&self, asset: &AssetId, at: Timestamp) -> bool;
-
-    /// Whether a removal would be refused now because the asset is in use. If so, [`changes`](Self::changes) reports the
-    /// asset once it is free.
-    ///
-    /// # Errors
-    ///
-    /// [`CacheError::Io`].
-    fn is_held(&self, asset: &AssetId) -> Result<bool, CacheError>;
-
-    /// Assets that have become evictable since the last call, each with its last access. The first call returns all assets
-    /// that were there when the store was opened; later calls those that a scan found or that are no longer held.
-    ///
-    /// # Errors
-    ///
-    /// [`CacheError::Io`].
-    fn changes(&self) -> Result<Vec<(AssetId, Timestamp)>, CacheError>;
-
-    /// Makes bookkeeping durable, so that a crash after this call loses none of it.
-    ///
-    /// # Errors
-    ///
-    /// [`CacheError::Io`]. The entries themselves are safe.
-    fn checkpoint(&self) -> Result<(), CacheError>;
 }
 
 /// A new version of an entry, invisible until it is committed. Dropping it discards it.
@@ -208,6 +172,13 @@ pub trait Staged: fmt::Debug + Send {
     ///
     /// [`CacheError::Io`], or a layer's refusal. Afterwards the version cannot be committed any more.
     fn write(&mut self, parts: &[Bytes]) -> Result<(), CacheError>;
+
+    /// The most bytes that the commit takes on top of its `payload` bytes. Room for them is made before they are written.
+    /// Never falls as `payload` grows. The provided method says 0.
+    fn overhead(&self, payload: u64) -> u64 {
+        let _ = payload;
+        0
+    }
 
     /// Makes the version visible, in the place of the old one.
     ///
@@ -222,20 +193,27 @@ pub trait Staged: fmt::Debug + Send {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Committed {
-    /// Bytes the entry takes now, with its footer.
+    /// Bytes the entry takes now, with all that belongs to it.
     pub bytes: u64,
     /// Bytes of the version it replaced, if there was one.
     pub replaced: Option<u64>,
     /// A directory stood under the entry's name and was removed. The asset's size has to be read anew.
-    pub displaced: bool,
-    /// The asset had no entry and no pin before, as far as the store knows.
-    pub created: bool,
-    /// [`Store::modified`] of the asset after this commit.
-    pub modified: Option<Timestamp>,
+    pub(crate) displaced: bool,
 }
 
-/// A removed asset whose bytes are still on disk. [`empty`](Self::empty) frees them. If the trash is dropped instead, the
-/// next session frees them when it opens the store.
+impl Committed {
+    /// A commit of an entry that takes `bytes` now, in the place of a version of `replaced` bytes if there was one.
+    pub fn new(bytes: u64, replaced: Option<u64>) -> Self {
+        Self {
+            bytes,
+            replaced,
+            displaced: false,
+        }
+    }
+}
+
+/// A removed asset whose bytes are still kept. [`empty`](Self::empty) frees them. If the trash is dropped instead, the next
+/// session frees them when it opens the store.
 #[must_use = "the bytes of a removed asset stay until its trash is emptied"]
 pub struct Trash {
     work: Box<dyn FnOnce() -> Result<(), CacheError> + Send>,
@@ -261,36 +239,4 @@ impl fmt::Debug for Trash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Trash").finish_non_exhaustive()
     }
-}
-
-/// What is known of an asset.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct AssetInfo {
-    /// Which asset.
-    pub id: AssetId,
-    /// Bytes its files take, with footers, pin and partial files.
-    pub bytes: u64,
-    /// Number of its entries.
-    pub files: u64,
-    /// When the app last used it.
-    pub last_access: Timestamp,
-    /// Whether it is leased or being written right now.
-    pub leased: bool,
-    /// Whether it carries the durable "keep offline" mark.
-    pub pinned: bool,
-    /// When its directory last changed. `None` without a directory, or where that time cannot be trusted.
-    pub(crate) modified: Option<Timestamp>,
-}
-
-/// What is known of an entry.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct EntryInfo {
-    /// Which entry.
-    pub path: CachePath,
-    /// Length of its payload in bytes.
-    pub len: u64,
-    /// [`AssetId::key`] of its asset when it was written. A listing can show it in place of the hash.
-    pub asset_key: Option<String>,
 }

@@ -18,15 +18,20 @@ pub trait Partial: fmt::Debug + Send + Sync {
     /// Bytes on disk when the claim was made.
     fn stored(&self) -> u64;
 
-    /// Reserves room for `bytes` before they are written.
+    /// Reserves room for `bytes` before they are written. The provided method is for stores and layers without a limit.
     ///
     /// # Errors
     ///
-    /// [`CacheError::CacheFull`] or [`CacheError::PolicyBusy`] from a layer with a limit.
-    fn reserve(&self, bytes: u64) -> Result<(), CacheError>;
+    /// [`CacheError::CacheFull`] from a layer with a limit.
+    fn reserve(&self, bytes: u64) -> Result<(), CacheError> {
+        let _ = bytes;
+        Ok(())
+    }
 
     /// Gives back reserved room that was not written to.
-    fn release(&self, bytes: u64);
+    fn release(&self, bytes: u64) {
+        let _ = bytes;
+    }
 
     /// Creates the directory of the files. Called before the first write, so that a claim without a write leaves nothing
     /// behind.
@@ -64,7 +69,8 @@ pub struct PartialPlace {
 }
 
 impl PartialPlace {
-    pub(in crate::cache) fn new(target: PathBuf, partial: PathBuf, durability: Durability) -> Self {
+    /// The places of an entry's file and of its partial file, in one directory.
+    pub fn new(target: PathBuf, partial: PathBuf, durability: Durability) -> Self {
         Self {
             target,
             partial,

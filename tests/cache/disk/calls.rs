@@ -176,6 +176,8 @@ impl DiskFile for FaultyFile {
 
 const LIMIT: u64 = 60_000;
 
+use crate::stack;
+
 type Stack = EvictingStore<LeaseStore<IndexStore<FsStore>>, Lru>;
 
 fn asset(name: &str) -> AssetId {
@@ -192,10 +194,7 @@ fn bytes(len: usize, seed: u8) -> Bytes {
 
 fn open(root: &Path, disk: Arc<dyn Disk>) -> Result<(Stack, IndexStore<FsStore>), CacheError> {
     let index = IndexStore::open(testing::fs_store(disk, root, Durability::Full)?, true)?;
-    Ok((
-        EvictingStore::new(LeaseStore::new(index.clone()), Lru::new(), LIMIT),
-        index,
-    ))
+    Ok((stack(index.clone(), Lru::new(), LIMIT), index))
 }
 
 fn du(dir: &Path) -> u64 {
@@ -283,7 +282,7 @@ fn check(root: &Path, store: &Stack, what: &str) {
         assert!(found.is_some() || *name != "kept", "{what}: what is pinned stays");
     }
     store.ready().unwrap();
-    let sum: u64 = store.assets().unwrap().iter().map(|info| info.bytes).sum();
+    let sum: u64 = store.list().unwrap().iter().map(|info| info.bytes).sum();
     assert_eq!(sum, du(&root.join("assets")), "{what}: accounts");
     assert!(
         du(root) <= store.used_bytes().unwrap(),

@@ -31,7 +31,8 @@ fn uses_recorded_by_a_clock_that_ran_ahead_are_older_than_uses_now() {
         session
             .put_atomic(&asset(number), &path(0), content(number.into(), 1700))
             .unwrap();
-        session.index().touch(&asset(number), Timestamp(tomorrow));
+        let accounts = session.index().accounts();
+        accounts.touch(&asset(number), Timestamp(tomorrow)).unwrap();
     }
     drop(session);
     let session = open(&disk, Durability::Full).unwrap();
@@ -48,10 +49,10 @@ fn uses_now_are_newer_than_any_that_the_layers_below_tell_of() {
     let index = IndexStore::scanned(MemoryStore::new()).unwrap();
     let tomorrow = Timestamp::now().0 + u64::try_from(DAY.as_micros()).unwrap();
     index.put(&asset(0), &path(0), content(0, 100)).unwrap();
-    index.touch(&asset(0), Timestamp(tomorrow));
+    index.accounts().touch(&asset(0), Timestamp(tomorrow)).unwrap();
     let below = IndexStore::scanned(index).unwrap();
-    below.touch(&asset(0), Timestamp(tomorrow));
-    let store = EvictingStore::new(below, Lru::new(), MAX_BYTES);
+    below.accounts().touch(&asset(0), Timestamp(tomorrow)).unwrap();
+    let store = stack(below, Lru::new(), MAX_BYTES);
     store.put(&asset(1), &path(0), content(1, 100)).unwrap();
     let used = |number| store.asset(&asset(number)).unwrap().unwrap().last_access;
     assert!(used(1) > used(0));
@@ -225,14 +226,11 @@ fn a_partial_file_that_grew_is_counted_though_the_index_did_not_hear_of_it() {
 /// Ages are never negative: what was used in what is now the future is not too old, and neither is what is used now.
 #[test]
 fn a_clock_set_back_makes_nothing_too_old() {
-    let store = EvictingStore::new(
-        IndexStore::scanned(MemoryStore::new()).unwrap(),
-        MaxAge::new(DAY / 2),
-        MAX_BYTES,
-    );
+    let index = IndexStore::scanned(MemoryStore::new()).unwrap();
+    let store = stack(index, MaxAge::new(DAY / 2), MAX_BYTES);
     let there = || {
         (0..3)
-            .filter(|&n| store.contains(&asset(n), &path(0)).unwrap())
+            .filter(|&n| store.exists(&asset(n), &path(0)).unwrap())
             .count()
     };
     let put = |n: u8| store.put(&asset(n), &path(0), content(n.into(), 100)).unwrap();

@@ -198,7 +198,7 @@ fn survives(disk: &FakeDisk, asset: &AssetId, path: &CachePath) -> bool {
     (0..100).all(|seed| {
         let found = disk.power_cut(disk.changes(), &mut Dice(seed));
         let store = store_on(&found, Durability::Full).unwrap();
-        store.contains(asset, path).unwrap()
+        store.exists(asset, path).unwrap()
     })
 }
 

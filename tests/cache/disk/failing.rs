@@ -96,7 +96,7 @@ fn a_staged_entry_that_a_write_failed_for_is_never_committed() {
     let error = staged.write(&[content(3, 100)]).unwrap_err();
     assert!(matches!(error, CacheError::Abandoned), "{error}");
     staged.commit().unwrap_err();
-    assert!(!store.contains(&asset(0), &path(0)).unwrap());
+    assert!(!store.exists(&asset(0), &path(0)).unwrap());
     assert_eq!(disk.bytes(), 0);
 }
 

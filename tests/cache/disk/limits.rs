@@ -33,12 +33,12 @@ fn on_a_full_disk_room_is_made_for_more_than_one_put_and_the_asset_it_is_for_is_
     let files = store_on(&disk, Durability::Ordered).unwrap();
     let index = IndexStore::open(files, true).unwrap();
     index.scan().unwrap();
-    let store = EvictingStore::new(LeaseStore::new(index), Lru::new(), 340_000);
+    let store = stack(index, Lru::new(), 340_000);
     let id = |n: u64| AssetId::from_key(&n.to_string()).unwrap();
     for n in 0..25 {
         store.put(&id(n), &path(0), content(n, 10_000)).unwrap();
     }
-    let is_there = |n: u64| store.contains(&id(n), &path(0)).unwrap();
+    let is_there = |n: u64| store.exists(&id(n), &path(0)).unwrap();
     let len = 300_000 - disk.bytes();
     let whole = content(100, usize::try_from(len).unwrap());
     store.put(&id(0), &path(1), whole).unwrap();
@@ -106,7 +106,7 @@ fn all_that_is_done_to_an_asset_costs_the_same_with_many_files() {
         let mut calls = disk.calls();
         let mut cost = || disk.calls() - std::mem::replace(&mut calls, disk.calls());
         let index = store();
-        assert_eq!(index.assets().unwrap().len(), usize::from(ASSETS));
+        assert_eq!(index.list().unwrap().len(), usize::from(ASSETS));
         let opened = cost();
         let (id, path) = (asset(0), CachePath::parse("seg-0").unwrap());
         // A miss reads an asset again that has changed from outside, and only then.
@@ -128,7 +128,7 @@ fn all_that_is_done_to_an_asset_costs_the_same_with_many_files() {
         let pinned = cost();
         set_clock_back(Duration::ZERO);
         let trash = index.remove(&id).unwrap().unwrap();
-        assert!(!index.contains(&id, &path).unwrap());
+        assert!(!index.exists(&id, &path).unwrap());
         let removed = cost();
         trash.empty().unwrap();
         [opened, put, entry_removed, pinned, removed]

@@ -17,11 +17,12 @@ use std::path::Path;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
+use crate::stack;
 use bytes::Bytes;
 use kithara::cache::testing::{self, ManualCache};
 use kithara::cache::{
-    AssetId, BlockingCache, CacheError, CachePath, Durability, EvictingStore, FsStore, IndexStore, Lease,
-    LeaseStore, Lru, MissingProtection, Store as _,
+    AssetId, BlockingCache, CacheError, CachePath, Durability, FsStore, IndexStore, Lease, Lru,
+    MissingProtection, Store as _,
 };
 use kithara::storage::testing::{Dice, Disk as _, FakeDisk, set_clock_back};
 

@@ -6,8 +6,7 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 
 use kithara::cache::{
-    AssetId, AssetInfo, CacheError, CachePath, Committed, Entry, EntryInfo, Partial, Staged, Store,
-    Timestamp, Trash,
+    AssetId, AssetInfo, CacheError, CachePath, Committed, Entry, EntryInfo, Partial, Staged, Store, Trash,
 };
 
 /// Runs hooks around the next removal of an asset, the next reading of one's figures, the next pin, and the end of the next
@@ -102,10 +101,6 @@ impl<S: Store> Store for Hooked<S> {
         self.inner.open(asset, path)
     }
 
-    fn contains(&self, asset: &AssetId, path: &CachePath) -> Result<bool, CacheError> {
-        self.inner.contains(asset, path)
-    }
-
     fn stage(&self, asset: &AssetId, path: &CachePath) -> Result<Box<dyn Staged>, CacheError> {
         Ok(Box::new(HookedStaged {
             before_end: BeforeEnd(Arc::clone(&self.hooks)),
@@ -149,44 +144,12 @@ impl<S: Store> Store for Hooked<S> {
         info
     }
 
-    fn modified(&self, asset: &AssetId) -> Result<Option<Timestamp>, CacheError> {
-        self.inner.modified(asset)
-    }
-
-    fn assets(&self) -> Result<Vec<AssetInfo>, CacheError> {
-        self.inner.assets()
+    fn list(&self) -> Result<Vec<AssetInfo>, CacheError> {
+        self.inner.list()
     }
 
     fn entries(&self, asset: &AssetId) -> Result<Vec<EntryInfo>, CacheError> {
         self.inner.entries(asset)
-    }
-
-    fn used_bytes(&self) -> Result<u64, CacheError> {
-        self.inner.used_bytes()
-    }
-
-    fn overhead(&self, asset: &AssetId, path: Option<&CachePath>, payload: u64) -> u64 {
-        self.inner.overhead(asset, path, payload)
-    }
-
-    fn ready(&self) -> Result<(), CacheError> {
-        self.inner.ready()
-    }
-
-    fn touch(&self, asset: &AssetId, at: Timestamp) -> bool {
-        self.inner.touch(asset, at)
-    }
-
-    fn is_held(&self, asset: &AssetId) -> Result<bool, CacheError> {
-        self.inner.is_held(asset)
-    }
-
-    fn changes(&self) -> Result<Vec<(AssetId, Timestamp)>, CacheError> {
-        self.inner.changes()
-    }
-
-    fn checkpoint(&self) -> Result<(), CacheError> {
-        self.inner.checkpoint()
     }
 }
 
@@ -213,6 +176,10 @@ impl fmt::Debug for HookedStaged {
 impl Staged for HookedStaged {
     fn write(&mut self, parts: &[Bytes]) -> Result<(), CacheError> {
         self.inner.write(parts)
+    }
+
+    fn overhead(&self, payload: u64) -> u64 {
+        self.inner.overhead(payload)
     }
 
     fn commit(self: Box<Self>) -> Result<Committed, CacheError> {

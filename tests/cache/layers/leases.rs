@@ -1,77 +1,109 @@
 //! Leases and pins while an asset is being removed.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use kithara::cache::{CacheError, LeaseStore, MemoryStore, Store as _};
+use kithara::cache::{
+    AssetId, CacheError, EvictionPolicy, IndexStore, LeaseStore, Lru, MemoryStore, Store as _, Timestamp,
+};
 
 use super::hooked::Hooked;
-use crate::{asset, path};
+use crate::{asset, path, stack};
 
 /// C6: for new readers an asset is gone before its removal is: a lease taken now would not keep it.
 #[test]
 fn an_asset_on_its_way_out_is_gone_for_new_readers() {
-    let (hooked, hooks) = Hooked::over(MemoryStore::new());
-    let store = Arc::new(LeaseStore::new(hooked));
+    let index = IndexStore::scanned(MemoryStore::new()).unwrap();
+    let accounts = Arc::clone(index.accounts());
+    let (hooked, hooks) = Hooked::over(index);
+    let store = Arc::new(LeaseStore::new(hooked, &accounts));
     let (a, x) = (asset("a"), path("x"));
     store.put(&a, &x, Bytes::from_static(b"bytes")).unwrap();
     let (reader, id, path) = (Arc::clone(&store), a.clone(), x.clone());
     hooks.before_removal.set(move || {
-        assert!(reader.inner().contains(&id, &path).unwrap());
+        assert!(reader.inner().exists(&id, &path).unwrap());
         assert!(reader.get(&id, &path).unwrap().is_none());
         assert!(reader.open(&id, &path).unwrap().is_none());
-        assert!(!reader.contains(&id, &path).unwrap());
+        assert!(!reader.exists(&id, &path).unwrap());
     });
     store.remove(&a).unwrap().unwrap().empty().unwrap();
     store.put(&a, &x, Bytes::from_static(b"anew")).unwrap();
     assert!(store.get(&a, &x).unwrap().is_some());
 }
 
-/// C7: a pinned asset is there for readers while its removal is refused.
+/// C7: a pinned asset is there for readers while its removal is refused: the inner store is not even asked.
 #[test]
 fn a_pinned_asset_is_there_while_its_removal_is_refused() {
-    let (hooked, hooks) = Hooked::over(MemoryStore::new());
-    let store = Arc::new(LeaseStore::new(hooked));
+    let index = IndexStore::scanned(MemoryStore::new()).unwrap();
+    let accounts = Arc::clone(index.accounts());
+    let (hooked, hooks) = Hooked::over(index);
+    let store = LeaseStore::new(hooked, &accounts);
     let (a, x) = (asset("a"), path("x"));
     store.put(&a, &x, Bytes::from_static(b"bytes")).unwrap();
     store.set_pinned(&a, true).unwrap();
-    let (reader, id, path) = (Arc::clone(&store), a.clone(), x.clone());
-    hooks.after_info.set(move || {
-        assert!(reader.get(&id, &path).unwrap().is_some());
-        assert!(reader.open(&id, &path).unwrap().is_some());
-        assert!(reader.contains(&id, &path).unwrap());
-    });
+    hooks.before_removal.set(|| panic!("it is not removed"));
     let refused = store.remove(&a);
     assert!(matches!(refused, Err(CacheError::InUse { .. })), "{refused:?}");
-    assert!(hooks.after_info.is_over());
+    assert!(!hooks.before_removal.is_over());
+    assert!(store.get(&a, &x).unwrap().is_some());
+    assert!(store.exists(&a, &x).unwrap());
 }
 
-/// C6: an asset whose removal was refused is a change once, when nothing holds it any more. One that was never refused is
-/// none.
-#[test]
-fn what_was_refused_is_a_change_when_it_is_free_and_nothing_else_is() {
-    let store = LeaseStore::new(MemoryStore::new());
-    let (a, x) = (asset("a"), path("x"));
-    store.put(&a, &x, Bytes::from_static(b"bytes")).unwrap();
-    let changes = || {
-        store
-            .changes()
+/// An LRU that writes down which assets were restored.
+#[derive(Debug, Default)]
+struct Restored(Lru, Arc<Mutex<Vec<AssetId>>>);
+
+impl EvictionPolicy for Restored {
+    fn used(&mut self, asset: &AssetId, bytes: u64, at: Timestamp) {
+        self.0.used(asset, bytes, at);
+    }
+
+    fn added(&mut self, asset: &AssetId, bytes: u64, at: Timestamp) {
+        self.0.added(asset, bytes, at);
+    }
+
+    fn restored(&mut self, assets: Vec<(AssetId, u64, Timestamp)>) {
+        self.1
+            .lock()
             .unwrap()
-            .into_iter()
-            .filter(|(asset, _)| *asset == a)
-            .count()
+            .extend(assets.iter().map(|(asset, ..)| asset.clone()));
+        self.0.restored(assets);
+    }
+
+    fn removed(&mut self, asset: &AssetId) {
+        self.0.removed(asset);
+    }
+
+    fn victim(&mut self, now: Timestamp) -> Option<AssetId> {
+        self.0.victim(now)
+    }
+}
+
+/// C6: the policy hears once of an asset whose removal was refused, when nothing holds it any more. Of one that was never
+/// refused it does not hear again.
+#[test]
+fn what_was_refused_is_told_to_the_policy_when_it_is_free_and_nothing_else_is() {
+    let memory = MemoryStore::new();
+    let (a, x) = (asset("a"), path("x"));
+    memory.put(&a, &x, Bytes::from_static(b"bytes")).unwrap();
+    let (policy, told) = (Restored::default(), Arc::default());
+    let policy = Restored(policy.0, Arc::clone(&told));
+    let store = stack(IndexStore::scanned(memory).unwrap(), policy, 1000);
+    // A checkpoint asks the policy, which is told everything before.
+    let told = || {
+        store.checkpoint().unwrap();
+        std::mem::take(&mut *told.lock().unwrap()).len()
     };
-    assert_eq!(changes(), 1, "there from the beginning");
-    assert!(!store.is_held(&a).unwrap());
-    drop(store.leases().take(&a));
-    assert_eq!(changes(), 0);
+    assert_eq!(told(), 1, "there from the beginning");
+    drop(store.inner().lease(&a));
+    assert_eq!(told(), 0);
 
     store.set_pinned(&a, true).unwrap();
     assert!(matches!(store.remove(&a), Err(CacheError::InUse { .. })));
-    let lease = store.leases().take(&a);
+    let lease = store.inner().lease(&a);
     store.set_pinned(&a, false).unwrap();
-    assert_eq!(changes(), 0, "still leased");
+    assert_eq!(told(), 0, "still leased");
     drop(lease);
-    assert_eq!(changes(), 1);
-    assert_eq!(changes(), 0);
+    assert_eq!(told(), 1);
+    assert_eq!(told(), 0);
 }

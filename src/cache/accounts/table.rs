@@ -8,7 +8,7 @@
 //!  │                       └ round           the scan that last saw the asset
 //!  ├ bytes, trash          sums: of all accounts, and of removed assets whose
 //!  │                       trash is not emptied
-//!  ├ changes               evictable assets the layers above do not know of
+//!  ├ found                 assets the policy is to be told of
 //!  └ pending, touched, changed      what the index on disk does not say yet
 //!
 //!  update:   busy += 1 ─▶ inner store changes ─▶ figures ─▶ version, busy -= 1
@@ -24,48 +24,49 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use super::files::Sizes;
 use crate::cache::codec::{self, Change, Row};
 use crate::cache::id::{AssetId, IdHasher};
+use crate::cache::index::files::{Sizes, most_bytes};
 use crate::cache::store::AssetInfo;
 use crate::cache::timestamp::Timestamp;
 
 /// How old a directory's modification time must be before it is trusted. File systems round it, some to two seconds, so a
 /// change within that does not show. And a power cut takes back changes of names that were not synced, again without a new
 /// time, until the file system has written them by itself. Most do so after 5 to 30 seconds.
-pub(super) const SURE_AFTER: Duration = Duration::from_secs(60);
+pub(in crate::cache) const SURE_AFTER: Duration = Duration::from_secs(60);
 
 #[derive(Default)]
-pub(super) struct Table {
-    pub(super) assets: HashMap<AssetId, Account, IdHasher>,
+pub(in crate::cache) struct Table {
+    pub(in crate::cache) assets: HashMap<AssetId, Account, IdHasher>,
     /// Sum of the bytes of all assets.
-    pub(super) bytes: u64,
+    pub(in crate::cache) bytes: u64,
     /// Bytes of removed assets whose trash is not emptied yet.
-    pub(super) trash: u64,
+    pub(in crate::cache) trash: u64,
     /// Of these, bytes that an earlier session left and that cannot be removed.
-    pub(super) stuck: u64,
-    /// Evictable assets that the layers above have not been told of.
-    pub(super) changes: Vec<AssetId>,
+    pub(in crate::cache) stuck: u64,
+    /// Assets that the policy has not been told of: found by a scan, or free again. Told in one go before it is asked, as
+    /// a policy that keeps an order may sort all it knows for each telling.
+    pub(in crate::cache) found: Vec<AssetId>,
     /// Whether an index is kept on disk.
-    pub(super) persist: bool,
+    pub(in crate::cache) persist: bool,
     /// Whether changes are collected for the journal.
-    pub(super) journaling: bool,
+    pub(in crate::cache) journaling: bool,
     /// Something differs from the snapshot on disk.
-    pub(super) changed: bool,
+    pub(in crate::cache) changed: bool,
     /// Changes on their way to the journal, encoded.
-    pub(super) pending: Vec<u8>,
+    pub(in crate::cache) pending: Vec<u8>,
     /// Assets with an access since the last checkpoint.
-    pub(super) touched: Vec<AssetId>,
+    pub(in crate::cache) touched: Vec<AssetId>,
     /// Assets whose figures could not be read. The next checkpoint reads them again.
-    pub(super) unread: Vec<AssetId>,
+    pub(in crate::cache) unread: Vec<AssetId>,
     /// What the index files took on disk when they were last written.
-    pub(super) files: Sizes,
+    pub(in crate::cache) files: Sizes,
     /// The number of the current scan.
-    pub(super) round: u32,
+    pub(in crate::cache) round: u32,
     /// The last version given to an account.
     versions: u64,
     /// How many assets were removed. A refresh of an unknown asset tells by it that the asset may have come and gone.
-    pub(super) removals: u64,
+    pub(in crate::cache) removals: u64,
 }
 
 /// The figures of one asset.
@@ -74,30 +75,30 @@ pub(super) struct Table {
     clippy::struct_excessive_bools,
     reason = "four independent facts, a million times in memory"
 )]
-pub(super) struct Account {
-    pub(super) bytes: u64,
-    pub(super) files: u64,
-    pub(super) last_access: Timestamp,
-    /// [`Store::modified`](crate::cache::Store::modified) at a moment when the figures above were right.
-    pub(super) modified: Option<Timestamp>,
+pub(in crate::cache) struct Account {
+    pub(in crate::cache) bytes: u64,
+    pub(in crate::cache) files: u64,
+    pub(in crate::cache) last_access: Timestamp,
+    /// When the asset's directory had last changed, at a moment when the figures above were right.
+    pub(in crate::cache) modified: Option<Timestamp>,
     /// New with each update and never given twice, so that a refresh that an update overtook is not believed, even if the
     /// asset was removed and made anew in between.
-    pub(super) version: u64,
+    pub(in crate::cache) version: u64,
     /// Updates under way.
-    pub(super) busy: u32,
+    pub(in crate::cache) busy: u32,
     /// The scan that saw the asset last.
-    pub(super) round: u32,
-    pub(super) pinned: bool,
+    pub(in crate::cache) round: u32,
+    pub(in crate::cache) pinned: bool,
     /// The figures were read when `modified` was old enough to show every later change, and were not updated since.
-    pub(super) sure: bool,
+    pub(in crate::cache) sure: bool,
     /// The figures are to be read anew once no update is under way.
-    pub(super) stale: bool,
+    pub(in crate::cache) stale: bool,
     /// In [`Table::touched`].
-    pub(super) touched: bool,
+    pub(in crate::cache) touched: bool,
 }
 
 impl Account {
-    pub(super) fn info(&self, id: &AssetId) -> Option<AssetInfo> {
+    pub(in crate::cache) fn info(&self, id: &AssetId) -> Option<AssetInfo> {
         (self.files > 0 || self.bytes > 0 || self.pinned).then(|| AssetInfo {
             id: id.clone(),
             bytes: self.bytes,
@@ -110,7 +111,7 @@ impl Account {
     }
 
     /// Takes an entry of `bytes` out of the figures.
-    pub(super) fn take_out(&mut self, bytes: u64) {
+    pub(in crate::cache) fn take_out(&mut self, bytes: u64) {
         // Checked: with overlapping updates a part may be taken out before it was put in.
         let rest = (self.bytes.checked_sub(bytes), self.files.checked_sub(1));
         // The entry is not in the figures: its own update is still to come, or the figures are wrong.
@@ -119,11 +120,11 @@ impl Account {
     }
 
     /// Whether an update that began at `version` overlapped with another one.
-    pub(super) fn is_changed_since(&self, version: u64) -> bool {
+    pub(in crate::cache) fn is_changed_since(&self, version: u64) -> bool {
         self.busy > 1 || self.version != version
     }
 
-    pub(super) fn row(&self, id: &AssetId) -> Row {
+    pub(in crate::cache) fn row(&self, id: &AssetId) -> Row {
         let row = Row::new(id, self.bytes, self.files, self.last_access, self.modified);
         row.with_pinned(self.pinned).with_sure(self.sure)
     }
@@ -131,14 +132,14 @@ impl Account {
 
 impl Table {
     /// A table of what the index files say; `None` if the sizes overflow, which no honest index does.
-    pub(super) fn loaded(rows: Vec<Row>, changes: Vec<Change>) -> Option<Self> {
+    pub(in crate::cache) fn loaded(rows: Vec<Row>, changes: Vec<Change>) -> Option<Self> {
         let mut table = Self {
             persist: true,
             changed: !changes.is_empty(),
             ..Self::default()
         };
         table.assets.reserve(rows.len());
-        table.changes.reserve(rows.len());
+        table.found.reserve(rows.len());
         for row in rows {
             table.set(&row);
         }
@@ -165,7 +166,7 @@ impl Table {
     }
 
     /// A table that knows nothing yet.
-    pub(super) fn empty(persist: bool) -> Self {
+    pub(in crate::cache) fn empty(persist: bool) -> Self {
         Self {
             persist,
             changed: true,
@@ -173,7 +174,7 @@ impl Table {
         }
     }
 
-    pub(super) fn set(&mut self, row: &Row) {
+    pub(in crate::cache) fn set(&mut self, row: &Row) {
         let account = Account {
             bytes: row.bytes,
             files: row.files,
@@ -185,24 +186,22 @@ impl Table {
         };
         let id = row.id();
         if self.assets.insert(id.clone(), account).is_none() {
-            self.changes.push(id);
+            self.found.push(id);
         }
     }
 
     /// A version that no account had before.
-    pub(super) fn next_version(&mut self) -> u64 {
+    pub(in crate::cache) fn next_version(&mut self) -> u64 {
         self.versions += 1;
         self.versions
     }
 
     /// Replaces the figures of an asset by what the inner store says.
-    pub(super) fn put(&mut self, id: &AssetId, info: Option<AssetInfo>) {
+    pub(in crate::cache) fn put(&mut self, id: &AssetId, info: Option<AssetInfo>) {
         let old = self.assets.get(id).copied();
         self.bytes = self.bytes.saturating_sub(old.map_or(0, |old| old.bytes));
         let Some(info) = info else {
-            if self.assets.remove(id).is_some() {
-                self.note_removed(id);
-            }
+            self.remove(id);
             return;
         };
         self.bytes = self.bytes.saturating_add(info.bytes);
@@ -222,7 +221,7 @@ impl Table {
             if account.last_access == Timestamp::default() {
                 account.last_access = info.last_access;
             }
-            self.changes.push(id.bare());
+            self.found.push(id.bare());
         }
         let figures = |account: &Account| (account.bytes, account.files, account.pinned, account.modified);
         let newly_sure = account.sure && old.is_some_and(|old| !old.sure);
@@ -234,24 +233,27 @@ impl Table {
         self.changed |= newly_sure;
     }
 
+    /// Takes the account of an asset that is gone out of the table.
+    pub(in crate::cache) fn remove(&mut self, id: &AssetId) {
+        if self.assets.remove(id).is_some() {
+            self.changed = true;
+            self.removals += 1;
+            if self.journaling {
+                codec::encode_change(&Change::Removed(*id.hash()), &mut self.pending);
+            }
+        }
+    }
+
     /// Collects the figures of an asset for the journal.
-    pub(super) fn note(&mut self, id: &AssetId) {
+    pub(in crate::cache) fn note(&mut self, id: &AssetId) {
         self.changed = true;
         if let Some(account) = self.assets.get(id).filter(|_| self.journaling) {
             codec::encode_change(&Change::Set(account.row(id)), &mut self.pending);
         }
     }
 
-    pub(super) fn note_removed(&mut self, id: &AssetId) {
-        self.changed = true;
-        self.removals += 1;
-        if self.journaling {
-            codec::encode_change(&Change::Removed(*id.hash()), &mut self.pending);
-        }
-    }
-
     /// The most bytes that the index may take on disk.
-    pub(super) fn index_bytes(&self) -> u64 {
+    pub(in crate::cache) fn index_bytes(&self) -> u64 {
         if self.persist {
             self.files.most_bytes(self.assets.len() as u64)
         } else {
@@ -259,8 +261,17 @@ impl Table {
         }
     }
 
+    /// The most bytes that the index grows by when the asset is written to: a new one takes a row.
+    pub(in crate::cache) fn row_bytes(&self, id: &AssetId) -> u64 {
+        if self.persist && !self.assets.contains_key(id) {
+            most_bytes(1) - most_bytes(0)
+        } else {
+            0
+        }
+    }
+
     /// Collects the accesses since the last checkpoint for the journal.
-    pub(super) fn note_touches(&mut self) {
+    pub(in crate::cache) fn note_touches(&mut self) {
         let touched = std::mem::take(&mut self.touched);
         let mut uses = Vec::with_capacity(touched.len());
         for id in touched {

@@ -1,0 +1,288 @@
+//! What the layers agree on, as it stands under the one lock of the [`Accounts`](super::Accounts).
+//!
+//! ```text
+//!  State ┬ table      sizes and recency of each asset, and their sums
+//!        ├ claims     leases and writers of each asset
+//!        ├ removing   assets on their way out: readers miss them, writers wait
+//!        ├ reserved   bytes promised to what is being written
+//!        ├ max_bytes  the limit
+//!        ├ skipped    victims that were held: told to the policy again when free
+//!        └ policy     foreign code, called under the lock (see `policy`)
+//! ```
+//!
+//! Nothing here waits, and nothing here reads the disk.
+
+use std::collections::{HashMap, HashSet};
+
+use super::policy::Served;
+use super::table::Table;
+use crate::cache::id::{AssetId, IdHasher};
+use crate::cache::store::AssetInfo;
+use crate::cache::timestamp::Timestamp;
+
+/// Beyond what is needed, evicting goes on for one such part of the limit, with whole assets that fit in it. Some file
+/// systems make creating files dear right after deleting some, so deletes come in batches.
+const SLACK: u64 = 32;
+
+pub(in crate::cache) struct State {
+    pub(in crate::cache) table: Table,
+    /// How many leases and writers each asset has; assets without any are not in it.
+    claims: HashMap<AssetId, u64, IdHasher>,
+    /// Assets that are being removed right now. Readers no longer find them, and writers wait.
+    pub(super) removing: HashSet<AssetId, IdHasher>,
+    /// Assets that could not go because they were held. The policy may have forgotten them, so that it is told of them
+    /// again once they are free.
+    skipped: HashSet<AssetId, IdHasher>,
+    /// Bytes reserved for what is being written.
+    pub(in crate::cache) reserved: u64,
+    pub(in crate::cache) max_bytes: u64,
+    /// The last timestamp given out.
+    last: Timestamp,
+    pub(super) policy: Served,
+}
+
+/// What the policy is asked to make room for.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::cache) struct Shortfall<'a> {
+    /// Bytes that have to go.
+    pub(in crate::cache) over: u64,
+    /// The most that may go for it, in bytes.
+    pub(in crate::cache) share: u64,
+    /// Victims are of use also where they do not make all the room.
+    pub(in crate::cache) partly: bool,
+    /// An asset that stays.
+    pub(in crate::cache) spared: Option<&'a AssetId>,
+}
+
+impl State {
+    pub(super) fn new(table: Table, policy: Served) -> Self {
+        let newest = table.assets.values().map(|account| account.last_access).max();
+        Self {
+            table,
+            claims: HashMap::default(),
+            removing: HashSet::default(),
+            skipped: HashSet::default(),
+            reserved: 0,
+            max_bytes: u64::MAX,
+            // Accesses of an earlier session, whose clock may have run ahead, stay older than those of this one (C8).
+            last: newest.unwrap_or_default(),
+            policy,
+        }
+    }
+
+    /// Bytes kept, with trash, the index and reservations. All of them are read under one lock: a commit adds its bytes
+    /// before its reservation is given up, so that they count twice for a moment and never not at all (C5).
+    pub(in crate::cache) fn used_bytes(&self) -> u64 {
+        let table = &self.table;
+        [table.trash, table.index_bytes(), self.reserved]
+            .iter()
+            .fold(table.bytes, |sum, bytes| sum.saturating_add(*bytes))
+    }
+
+    /// Bytes that have to go before `bytes` more fit.
+    pub(in crate::cache) fn over(&self, bytes: u64) -> u64 {
+        self.used_bytes()
+            .saturating_add(bytes)
+            .saturating_sub(self.max_bytes)
+    }
+
+    pub(in crate::cache) fn info(&self, asset: &AssetId) -> Option<AssetInfo> {
+        let info = self.table.assets.get(asset)?.info(asset)?;
+        let leased = self.claims.contains_key(asset);
+        Some(AssetInfo { leased, ..info })
+    }
+
+    pub(in crate::cache) fn infos(&self) -> Vec<AssetInfo> {
+        self.table
+            .assets
+            .keys()
+            .filter_map(|asset| self.info(asset))
+            .collect()
+    }
+
+    pub(super) fn claim(&mut self, asset: &AssetId) {
+        *self.claims.entry(asset.bare()).or_default() += 1;
+    }
+
+    pub(super) fn release(&mut self, asset: &AssetId) {
+        if let Some(count) = self.claims.get_mut(asset) {
+            *count -= 1;
+            if *count == 0 {
+                self.claims.remove(asset);
+            }
+        }
+        self.free(asset);
+    }
+
+    /// Whether the asset is leased, pinned or being written. If so it is told to the policy once it is free.
+    pub(in crate::cache) fn is_held(&mut self, asset: &AssetId) -> bool {
+        let held = self.holds(asset);
+        if held {
+            self.skipped.insert(asset.bare());
+        }
+        held
+    }
+
+    fn holds(&self, asset: &AssetId) -> bool {
+        let pinned = self.table.assets.get(asset).is_some_and(|account| account.pinned);
+        pinned || self.claims.contains_key(asset)
+    }
+
+    /// Has the policy told of an asset that was passed over, if nothing holds it any more.
+    pub(super) fn free(&mut self, asset: &AssetId) {
+        if !self.holds(asset) && self.skipped.remove(asset) {
+            self.table.found.push(asset.bare());
+        }
+    }
+
+    /// A timestamp later than all before it, also when the clock is set back.
+    fn next_timestamp(&mut self) -> Timestamp {
+        self.last = Timestamp::now().max(Timestamp(self.last.0.saturating_add(1)));
+        self.last
+    }
+
+    /// The time by which ages are told: no earlier than the last access, also if the clock was set back since.
+    fn now(&self) -> Timestamp {
+        self.last.max(Timestamp::now())
+    }
+
+    /// Records an access at a time of its own, no earlier than `at`. `false` if there is no such asset.
+    pub(super) fn touch(&mut self, asset: &AssetId, at: Timestamp) -> bool {
+        self.last = self.last.max(at);
+        let at = self.next_timestamp();
+        let persist = self.table.persist;
+        let Some(account) = self.table.assets.get_mut(asset) else {
+            return false;
+        };
+        account.last_access = at;
+        let bytes = account.bytes;
+        // Noted in memory, once between two checkpoints: an access writes nothing to disk (C4).
+        if persist && !std::mem::replace(&mut account.touched, true) {
+            self.table.touched.push(asset.bare());
+        }
+        // Under the same lock as the line above, or table and policy could see two accesses in different orders.
+        self.ask(|policy| policy.used(asset, bytes, at));
+        true
+    }
+
+    /// Replaces the figures of an asset by what the inner store says.
+    pub(super) fn read(&mut self, asset: &AssetId, info: Option<AssetInfo>) {
+        match &info {
+            Some(info) => self.last = self.last.max(info.last_access),
+            None => self.gone(asset),
+        }
+        self.table.put(asset, info);
+        // A pin may be gone.
+        self.free(asset);
+    }
+
+    /// An entry of the asset was written or removed. A new asset starts as the most recent; for a known one that is no
+    /// access.
+    pub(super) fn written(&mut self, asset: &AssetId, created: bool) {
+        let at = self.next_timestamp();
+        let Some(account) = self.table.assets.get_mut(asset) else {
+            return;
+        };
+        let bytes = account.bytes;
+        if created {
+            account.last_access = at;
+            self.ask(|policy| policy.used(asset, bytes, at));
+        } else if !self.skipped.contains(asset) {
+            // The policy must hear of an asset of an earlier session before it hears that the asset was written to, or
+            // the asset would lose its recency.
+            self.tell_found();
+            self.ask(|policy| policy.added(asset, bytes, at));
+        }
+    }
+
+    /// The asset has left the table.
+    pub(super) fn gone(&mut self, asset: &AssetId) {
+        self.skipped.remove(asset);
+        self.ask(|policy| policy.removed(asset));
+    }
+
+    fn tell_found(&mut self) {
+        let found = std::mem::take(&mut self.table.found);
+        if found.is_empty() {
+            return;
+        }
+        let assets = &self.table.assets;
+        let known = found.into_iter().filter_map(|asset| {
+            // One that has gone since is not told.
+            let account = assets.get(&asset)?;
+            Some((asset, account.bytes, account.last_access))
+        });
+        let known: Vec<_> = known.collect();
+        self.ask(|policy| policy.restored(known));
+    }
+
+    /// Has the policy name the assets to evict. `None` if they would not make the room: then none of them goes.
+    pub(in crate::cache) fn victims(&mut self, shortfall: Shortfall<'_>) -> Option<Vec<AssetId>> {
+        let panicked = self.policy_panicked();
+        let named = self.name_victims(shortfall);
+        if named.is_none() && self.policy_panicked() != panicked {
+            // The one that took over is asked: the room may be there.
+            return self.name_victims(shortfall);
+        }
+        named
+    }
+
+    fn name_victims(&mut self, shortfall: Shortfall<'_>) -> Option<Vec<AssetId>> {
+        self.tell_found();
+        let now = self.now();
+        let mut victims = Vec::new();
+        let (mut freed, mut slack) = (0_u64, self.max_bytes / SLACK);
+        let mut back = Vec::new();
+        while let Some(asset) = self.ask(|policy| policy.victim(now)).flatten() {
+            if Some(&asset) == shortfall.spared {
+                back.push(asset);
+                continue;
+            }
+            // Checked under the lock that leases and pins are taken under. Otherwise an asset could become free between
+            // the check and the note that it was skipped, and would be skipped for good.
+            if self.is_held(&asset) {
+                continue;
+            }
+            let Some(bytes) = self.info(&asset).map(|info| info.bytes) else {
+                continue;
+            };
+            // Enough: from here on only assets that fit in the slack.
+            let enough = freed >= shortfall.over;
+            let left = if enough {
+                slack.checked_sub(bytes)
+            } else {
+                Some(slack)
+            };
+            let (Some(left), true) = (left, freed.saturating_add(bytes) <= shortfall.share) else {
+                back.push(asset);
+                break;
+            };
+            slack = left;
+            freed += bytes;
+            victims.push(asset);
+        }
+        let of_use = freed >= shortfall.over || shortfall.partly && !victims.is_empty();
+        // The spared asset and victims in vain go back to the policy: it forgot them when it named them.
+        if !of_use {
+            back.append(&mut victims);
+        }
+        self.table.found.append(&mut back);
+        of_use.then_some(victims)
+    }
+
+    /// The assets that the policy lets go although there is room.
+    pub(in crate::cache) fn expired(&mut self) -> Vec<AssetId> {
+        self.tell_found();
+        let now = self.now();
+        // All names first, then the removals. The policy forgets what it names, so this ends.
+        std::iter::from_fn(|| self.ask(|policy| policy.expired(now)).flatten()).collect()
+    }
+
+    /// Bytes that stay whatever is evicted: bookkeeping, and what is leased, pinned or being written.
+    pub(in crate::cache) fn fixed_bytes(&self) -> u64 {
+        let assets = &self.table.assets;
+        let movable = assets.iter().filter(|(asset, _)| !self.holds(asset));
+        let movable = movable.map(|(_, account)| account.bytes).sum();
+        self.used_bytes().saturating_sub(movable)
+    }
+}

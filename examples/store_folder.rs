@@ -64,10 +64,14 @@ fn file_name(path: &CachePath) -> String {
     for byte in path.as_str().bytes() {
         match byte {
             b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' => name.push(byte.into()),
-            _ => name.push_str(&format!("%{byte:02x}")),
+            _ => name.extend(['%', digit(byte >> 4), digit(byte & 15)]),
         }
     }
     name
+}
+
+fn digit(value: u8) -> char {
+    char::from_digit(value.into(), 16).unwrap_or('0')
 }
 
 fn path_of(name: &str) -> Option<CachePath> {

@@ -10,6 +10,7 @@
 #[allow(
     dead_code,
     missing_docs,
+    unreachable_pub,
     clippy::all,
     clippy::pedantic,
     reason = "an example, with a main of its own"
@@ -19,6 +20,7 @@ mod store_folder;
 #[allow(
     dead_code,
     missing_docs,
+    unreachable_pub,
     clippy::all,
     clippy::pedantic,
     reason = "an example, with a main of its own"

@@ -213,14 +213,14 @@ calls! {
     stats(cache) -> CacheStats {
         cache.stack.evictor.ready()?;
         // All of them under one lock, so that they belong together.
-        let state = cache.stack.accounts.lock()?;
+        let locked = cache.stack.accounts.lock()?;
         let mut stats = CacheStats {
-            bytes: state.used_bytes(),
-            max_bytes: state.max_bytes,
-            policy_panicked: state.policy_panicked(),
+            bytes: locked.used_bytes(),
+            max_bytes: locked.max_bytes,
+            policy_panicked: locked.policy_panicked(),
             ..CacheStats::default()
         };
-        for info in state.infos() {
+        for info in locked.infos() {
             stats.assets += 1;
             stats.asset_bytes += info.bytes;
             stats.entries += info.files;

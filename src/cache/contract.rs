@@ -64,7 +64,9 @@ impl From<CacheError> for Broken {
 
 type Checked = Result<(), Broken>;
 
-const RULES: [(&str, fn(&dyn Store) -> Checked); 9] = [
+type Rule = (&'static str, fn(&dyn Store) -> Checked);
+
+const RULES: [Rule; 9] = [
     ("what is absent is none", absent),
     ("a put is read back whole", put),
     ("entries and assets are listed", listed),
@@ -291,7 +293,7 @@ fn threads(store: &dyn Store) -> Checked {
         let threads: Vec<_> = (0..8)
             .map(|seed| scope.spawn(move || thread(store, seed)))
             .collect();
-        let ended = threads.into_iter().map(|thread| thread.join());
+        let ended = threads.into_iter().map(thread::ScopedJoinHandle::join);
         ended
             .map(|ended| ended.unwrap_or_else(|_| Err(Broken("a thread panicked".into()))))
             .collect()

@@ -1,4 +1,4 @@
-//! One suite that every store and every stack of layers passes. Needs `test-util`.
+//! C2, C6, faults B13, C3, C10, C23: one suite that every store and every stack of layers passes. Needs `test-util`.
 
 use std::path::Path;
 
@@ -42,7 +42,7 @@ keep_the_contract! {
     files_full: |root| fs(root, Durability::Full);
     indexed_in_memory: |root| IndexStore::scanned(fs(root, Durability::Ordered)).unwrap();
     indexed_memory: |_| IndexStore::scanned(MemoryStore::new()).unwrap();
-    indexed: |root| index(root);
+    indexed: index;
     leased_memory: |_| {
         let index = IndexStore::scanned(MemoryStore::new()).unwrap();
         let accounts = index.accounts().clone();

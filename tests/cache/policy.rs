@@ -138,7 +138,8 @@ impl EvictionPolicy for Acting {
 /// Every call there is. Each of them is refused.
 fn everything(cache: &AssetCache) {
     fn refused<T: fmt::Debug>(answer: Result<T, CacheError>) {
-        assert!(matches!(answer, Err(CacheError::PolicyReentered)), "{answer:?}");
+        let error = answer.unwrap_err();
+        assert!(matches!(error, CacheError::PolicyReentered), "{error:?}");
     }
     let (id, x) = (asset("the policy's own"), path("x"));
     let blocking = cache.blocking();
@@ -263,7 +264,7 @@ fn a_lease_that_a_policy_takes_holds_and_one_that_it_drops_ends() {
         let put = |n: usize, len| {
             cache
                 .put_atomic(&asset(&n.to_string()), &path("x"), bytes(len))
-                .unwrap()
+                .unwrap();
         };
         for n in 0..3 {
             put(n, 50_000);

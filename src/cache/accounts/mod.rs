@@ -176,13 +176,12 @@ impl Accounts {
     }
 
     /// Does what cannot fail: now, or, if the policy asks for it, before the lock under which it runs is released.
-    pub(in crate::cache) fn settle(&self, effect: impl FnOnce(&mut State) + Send + 'static) {
-        match self.lock() {
-            Ok(mut state) => effect(&mut state),
-            Err(_) => {
-                self.late().push(Box::new(effect));
-                self.is_late.store(true, Ordering::Relaxed);
-            }
+    pub(in crate::cache) fn run_or_defer(&self, effect: impl FnOnce(&mut State) + Send + 'static) {
+        if let Ok(mut state) = self.lock() {
+            effect(&mut state);
+        } else {
+            self.late().push(Box::new(effect));
+            self.is_late.store(true, Ordering::Relaxed);
         }
     }
 
@@ -202,7 +201,7 @@ impl Accounts {
 
     /// Has `policy` pick victims, and bounds everything by `max_bytes`.
     pub(in crate::cache) fn govern(&self, policy: Box<dyn EvictionPolicy>, max_bytes: u64) {
-        self.settle(move |state| {
+        self.run_or_defer(move |state| {
             state.policy.set(policy);
             state.max_bytes = max_bytes;
             // Whatever was put before there was a policy to be told.
@@ -219,7 +218,7 @@ impl Accounts {
     /// what is written to it afterwards.
     pub(in crate::cache) fn lease(self: &Arc<Self>, asset: &AssetId) -> Lease {
         let (lease, claimed) = (self.lease_of(asset), asset.clone());
-        self.settle(move |state| {
+        self.run_or_defer(move |state| {
             state.claim(&claimed);
             // Counts as an access.
             state.touch(&claimed, Timestamp::default());
@@ -333,7 +332,7 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         let asset = self.asset.clone();
-        self.accounts.settle(move |state| state.release(&asset));
+        self.accounts.run_or_defer(move |state| state.release(&asset));
     }
 }
 
@@ -354,7 +353,7 @@ pub(in crate::cache) struct Removing<'a> {
 impl Drop for Removing<'_> {
     fn drop(&mut self) {
         let asset = self.asset.clone();
-        self.accounts.settle(move |state| {
+        self.accounts.run_or_defer(move |state| {
             state.removing.remove(&asset);
         });
         self.accounts.removed.notify_all();

@@ -94,7 +94,7 @@ impl Accounts {
         if let Err(error) = self.try_refresh(asset) {
             log::warn!("cannot look at asset {asset}: {error}");
             let unread = asset.bare();
-            self.settle(move |state| state.table.unread.push(unread));
+            self.run_or_defer(move |state| state.table.unread.push(unread));
         }
     }
 
@@ -219,16 +219,16 @@ impl Drop for Update<'_> {
         account.busy -= 1;
         account.version = version;
         account.stale |= !self.known;
-        let stale = account.stale;
+        let reread = account.stale;
         // The last update of an asset that is gone takes the account out. While another is under way it stays, for `busy` and
         // `version` are in it.
-        if account.busy == 0 && !stale && account.info(self.asset).is_none() {
+        if account.busy == 0 && !reread && account.info(self.asset).is_none() {
             state.table.remove(self.asset);
             state.gone(self.asset);
         }
         drop(state);
         // Outside the lock: a refresh reads the disk.
-        if stale {
+        if reread {
             self.accounts.refresh(self.asset);
         }
         self.accounts.flush();

@@ -179,7 +179,7 @@ impl Evictor {
         let done = work(&mut stuck);
         if !stuck.assets.is_empty() {
             self.accounts
-                .settle(move |state| state.table.found.append(&mut stuck.assets));
+                .run_or_defer(move |state| state.table.found.append(&mut stuck.assets));
         }
         done
     }

@@ -71,7 +71,7 @@ impl Reservation {
         let bytes = bytes.min(held.unwrap_or(0));
         self.evictor
             .accounts
-            .settle(move |state| state.reserved = state.reserved.saturating_sub(bytes));
+            .run_or_defer(move |state| state.reserved = state.reserved.saturating_sub(bytes));
     }
 }
 

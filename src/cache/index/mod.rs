@@ -200,7 +200,8 @@ impl<S: Store + ?Sized> Store for IndexStore<S> {
             Trash::new(move || {
                 // They stop to count when they are off the disk, and go on counting if that fails (C5).
                 trash.empty()?;
-                accounts.settle(move |state| state.table.trash = state.table.trash.saturating_sub(bytes));
+                accounts
+                    .run_or_defer(move |state| state.table.trash = state.table.trash.saturating_sub(bytes));
                 Ok(())
             })
         }))

@@ -4,6 +4,7 @@
 //! ```text
 //! cargo run --example hls_offline --features hls                     the bundled track, online, then offline
 //! cargo run --example hls_offline --features hls,tls -- URL          any track
+//! cargo run --example hls_offline --features hls -- inspect [URL]    what there is, as a table; plays nothing
 //!
 //!   --cache DIR      keep the bytes here (default: a folder that is deleted at the end)
 //!   --variant N      play Variant Stream N, from 0 (default: the playlist's first)
@@ -26,7 +27,7 @@ use std::time::Duration;
 
 use futures_lite::{StreamExt, future::block_on};
 use kithara::cache::AssetCache;
-use kithara::hls::{HlsControl, HlsParams, HlsSource, VariantChoice};
+use kithara::hls::{Cached, HlsControl, HlsParams, HlsSource, OpenMode, Presentation, VariantChoice};
 use kithara::net::{HttpClient, Url};
 use kithara::stream::{Message, Stream, StreamParams};
 use kithara_test_support::{Server, expected, media};
@@ -37,8 +38,9 @@ use tempfile::TempDir;
 const BUNDLED: &str = "hls/plain/master.m3u8";
 
 const USAGE: &str = "\
-usage: hls_offline [URL] [options]     without a URL: the bundled track, from a loopback server
+usage: hls_offline [inspect] [URL] [options]     without a URL: the bundled track, from a loopback server
 
+  inspect          show what there is, and what of it is in the cache; play nothing
   --cache DIR      keep the bytes here (default: a folder that is deleted at the end)
   --variant N      play Variant Stream N, from 0 (default: the playlist's first)
   --from SECONDS   begin with the segment that plays then (with a URL)
@@ -81,6 +83,20 @@ async fn run(options: Options) -> Result<(), Failure> {
         .open()
         .await?;
 
+    if options.inspect {
+        let server = Server::start(media())?;
+        let bundled = server.url(&format!("/{BUNDLED}")).parse()?;
+        let url = options.url.as_ref().unwrap_or(&bundled);
+        let source = HlsSource::new(url.clone(), Player::new(url, &cache, &options)?.params);
+        let mode = if options.offline {
+            OpenMode::Offline
+        } else {
+            OpenMode::Online
+        };
+        print!("{}", table(&source.inspect(mode).await?)?);
+        return Ok(());
+    }
+
     if let Some(url) = &options.url {
         let session = Player::new(url, &cache, &options)?;
         let played = session.play(options.offline).await?;
@@ -112,6 +128,54 @@ async fn run(options: Options) -> Result<(), Failure> {
     }
     println!("identical");
     Ok(())
+}
+
+/// A track's Variant Streams and Renditions, one in a line. What plays is marked.
+fn table(track: &Presentation) -> Result<String, fmt::Error> {
+    let mark = |plays| if plays { '*' } else { ' ' };
+    let cached = |cached: Option<Cached>| {
+        cached.map_or("-".to_owned(), |cached| {
+            let Cached {
+                parts,
+                all_parts,
+                bytes,
+                ..
+            } = cached;
+            format!("{parts}/{all_parts} parts, {} KiB", bytes / 1024)
+        })
+    };
+    let text = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
+    let length = track.duration.map_or("live".to_owned(), |duration| {
+        format!("{:.1} s", duration.as_secs_f64())
+    });
+    let locked = if track.is_encrypted { ", encrypted" } else { "" };
+    let mut table =
+        format!("{length}{locked}\n\n  variant  kbit/s  content         codecs                  cached\n");
+    for (number, variant) in track.variants.iter().enumerate() {
+        let mark = mark(number == track.variant);
+        let (rate, content) = (variant.bandwidth / 1000, format!("{:?}", variant.content));
+        let (codecs, cached) = (text(&variant.codecs), cached(variant.cached));
+        writeln!(
+            table,
+            "{mark} {number:>7} {rate:>7}  {content:<15} {codecs:<23} {cached}"
+        )?;
+    }
+    if !track.renditions.is_empty() {
+        table += "\n  rendition  language  channels  name                    cached\n";
+    }
+    for (number, rendition) in track.renditions.iter().enumerate() {
+        let mark = mark(Some(number) == track.rendition);
+        let (language, channels) = (text(&rendition.language), text(&rendition.channels));
+        let (name, cached) = (&rendition.name, cached(rendition.cached));
+        writeln!(
+            table,
+            "{mark} {number:>9}  {language:<8}  {channels:<8}  {name:<23} {cached}"
+        )?;
+    }
+    for data in &track.session_data {
+        writeln!(table, "\n{}: {}", data.id, text(&data.value))?;
+    }
+    Ok(table)
 }
 
 /// The sum of what FFmpeg wrote for a Variant Stream of the bundled track.
@@ -290,6 +354,7 @@ struct Options {
     offline: bool,
     max_bytes: u64,
     out: Option<PathBuf>,
+    inspect: bool,
 }
 
 impl Options {
@@ -304,6 +369,7 @@ impl Options {
             offline: false,
             max_bytes: 1 << 30,
             out: None,
+            inspect: false,
         };
         let mut arguments = lexopt::Parser::from_env();
         while let Some(argument) = arguments.next()? {
@@ -321,6 +387,7 @@ impl Options {
                     println!("{USAGE}");
                     std::process::exit(0);
                 }
+                Value(command) if command == "inspect" && !options.inspect => options.inspect = true,
                 Value(url) if options.url.is_none() => {
                     let url = url.string()?;
                     options.url =

@@ -10,7 +10,7 @@
 //!      ▼      the new URLs          ▼      and plays from the first byte that the old one lacks
 //! ```
 
-use std::{pin::Pin, sync::Arc};
+use std::{collections::HashSet, pin::Pin, sync::Arc, time::SystemTime};
 
 use futures_lite::StreamExt;
 
@@ -91,13 +91,7 @@ async fn renewed(
             (Arc::new(loaded.track.renewing(track)), loaded.entries)
         }
     };
-    let is_same_list = now.is_same_list(track);
-    let contradiction = if is_same_list {
-        contradicting_witness(state, context, track, &now).await?
-    } else {
-        None
-    };
-    if is_same_list && contradiction.is_none() {
+    if now.is_same_list(track) && !is_contradicted(state, context, track, &now).await? {
         for entry in entries {
             fetcher.keep(context, entry);
         }
@@ -107,7 +101,7 @@ async fn renewed(
     log::info!("{}: another edition of the track", redacted(&fetcher.url));
     // Under names of its own, also where nothing of the old one is there: a commit that a dropped stream began may be on its
     // way to the disk still. Loaded once more, because these names go into the layout.
-    let id = EditionId::of(now.identity().chain(contradiction));
+    let id = EditionId::of(now.identity().chain(files(fetcher, context, &now).await?));
     let load = Load {
         ask: Ask::Cache,
         edition: Some(&id),
@@ -219,42 +213,89 @@ async fn remove(fetcher: &Fetcher, edition: Option<&EditionId>) {
     }
 }
 
-async fn is_something_kept(fetcher: &Fetcher, track: &Track) -> bool {
-    for media in track.media() {
-        if fetcher.has(media.path()).await {
-            return true;
+/// The first resource of a track that the cache has, among those that `is_wanted` names.
+async fn first_kept<'t>(
+    fetcher: &Fetcher,
+    track: &'t Track,
+    is_wanted: impl Fn(&MediaResource) -> bool,
+) -> Option<&'t Arc<MediaResource>> {
+    let mut media = track.media().filter(|media| is_wanted(media));
+    // One listing: the question for each segment would take a second for a day of them.
+    match fetcher.cache()?.entries(&fetcher.asset).await {
+        Ok(entries) => {
+            let kept: HashSet<_> = entries.into_iter().map(|entry| entry.path).collect();
+            media.find(|media| kept.contains(media.path()))
+        }
+        // What cannot be listed may be there.
+        Err(error) => {
+            log::debug!("what is kept of the track is not known: {error}");
+            media.next()
         }
     }
-    false
 }
 
-/// What the server says of the first section or segment, if that contradicts what it said when it was fetched.
-async fn contradicting_witness(
+/// Whether the cache has any segment or section of a track.
+pub(super) async fn is_something_kept(fetcher: &Fetcher, track: &Track) -> bool {
+    first_kept(fetcher, track, |_| true).await.is_some()
+}
+
+/// Whether what the server says of the first section or segment contradicts what it said when it was fetched.
+async fn is_contradicted(
     state: &Arc<SourceState>,
     context: &mut FetchContext,
     track: &Track,
     now: &Track,
-) -> Result<Option<Vec<u8>>, HlsError> {
-    for media in now.media() {
-        let Some(place) = media.witness else { continue };
+) -> Result<bool, HlsError> {
+    let fetcher = &state.fetcher;
+    for (media, place) in now.witnesses() {
         let Some(known) = state.witness(track, place).await else {
+            // It was not learned, or is lost. What is kept tells as much, if it is compared.
+            let is_section = |media: &MediaResource| media.kind == ResourceKind::InitializationSection;
+            let is_like = |other: &MediaResource| is_section(other) == is_section(media);
+            if let Some(kept) = first_kept(fetcher, now, is_like).await {
+                ask_witness(fetcher, context, kept).await?;
+                if !is_same_file(fetcher, context, kept).await? {
+                    return Ok(true);
+                }
+            }
             continue;
         };
         // An answer that does not come contradicts nothing. What is wrong with the file shows when it is needed.
-        let Ok(answer) = ask_witness(&state.fetcher, context, media).await else {
+        let Ok(answer) = ask_witness(fetcher, context, media).await else {
             continue;
         };
         if !known.contradicts(&answer) {
             continue;
         }
         // Nodes of one host may tag and date a file each in their own way. Where only that differs the bytes decide.
-        if known.is_as_long_as(&answer) && is_same_file(&state.fetcher, context, media).await? {
-            state.learn(context, track, place, answer);
-            continue;
+        if !known.is_as_long_as(&answer) || !is_same_file(fetcher, context, media).await? {
+            return Ok(true);
         }
-        return Ok(Some(answer.write().to_vec()));
+        state.learn(context, track, place, answer);
     }
-    Ok(None)
+    Ok(false)
+}
+
+/// What the server says of the files by which an edition is told: part of its name. An edition that has the list of an earlier
+/// one must not find what that one left behind.
+async fn files(
+    fetcher: &Fetcher,
+    context: &mut FetchContext,
+    track: &Track,
+) -> Result<Vec<Vec<u8>>, HlsError> {
+    let mut files = Vec::new();
+    for (media, _) in track.witnesses() {
+        match ask_witness(fetcher, context, media).await {
+            Ok(witness) => files.push(witness.write().to_vec()),
+            // It is not to be had, and the rest may be. Nothing else has this name.
+            Err(error) if error.is_refused() || matches!(error, HlsError::NotMedia { .. }) => {
+                let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+                files.push(now.unwrap_or_default().as_nanos().to_le_bytes().to_vec());
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(files)
 }
 
 /// Whether the server has the bytes that the cache has.

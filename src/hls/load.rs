@@ -1,5 +1,7 @@
 //! From the source's URL to the track: the playlists are read, and the Variant Stream is chosen. No media is touched.
 
+use std::sync::Arc;
+
 use super::{
     HlsError, Resource, ResourceKind, VariantChoice,
     edition::EditionId,
@@ -79,10 +81,10 @@ pub(super) async fn cached_tracks(fetcher: &Fetcher, edition: Option<&EditionId>
     let master = match loader.source(&mut context, &mut names).await {
         Err(_) => return Vec::new(),
         Ok(Playlist::Media(playlist)) => {
-            let track = loader.lay_out(VariantFacts::default(), playlist, &mut names);
+            let track = loader.lay_out(VariantFacts::default(), playlist, None, &mut names);
             return track.into_iter().collect();
         }
-        Ok(Playlist::Multivariant(master)) => master,
+        Ok(Playlist::Multivariant(master)) => Arc::new(master),
     };
     let mut tracks = Vec::new();
     for locator in master.locators() {
@@ -93,6 +95,24 @@ pub(super) async fn cached_tracks(fetcher: &Fetcher, edition: Option<&EditionId>
         tracks.extend(track);
     }
     tracks
+}
+
+/// The playlist at the source's URL, where it is a Multivariant Playlist.
+///
+/// # Errors
+///
+/// Those of [`Fetcher::playlist`], and `SameName`.
+pub(super) async fn master(
+    fetcher: &Fetcher,
+    context: &mut FetchContext,
+    load: Load<'_>,
+) -> Result<Option<MultivariantPlaylist>, HlsError> {
+    let mut names = ResourceNames::new(&fetcher.params.access.names, load.edition);
+    let source = Loader::new(fetcher, load).source(context, &mut names).await?;
+    Ok(match source {
+        Playlist::Multivariant(master) => Some(master),
+        Playlist::Media(_) => None,
+    })
 }
 
 impl<'a> Loader<'a> {
@@ -111,17 +131,17 @@ impl<'a> Loader<'a> {
         let choice = self.fetcher.params.variant;
         let mut names = ResourceNames::new(&self.fetcher.params.access.names, self.load.edition);
         let master = match self.source(context, &mut names).await? {
-            Playlist::Multivariant(master) => master,
+            Playlist::Multivariant(master) => Arc::new(master),
             Playlist::Media(playlist) => {
                 return match choice {
                     VariantChoice::Index(index) if index > 0 => {
                         Err(HlsError::NoSuchVariant { index, count: 1 })
                     }
-                    _ => self.lay_out(VariantFacts::default(), playlist, &mut names),
+                    _ => self.lay_out(VariantFacts::default(), playlist, None, &mut names),
                 };
             }
         };
-        let candidates = candidates(&master, choice)?;
+        let candidates = self.candidates(&master, choice)?;
         let known = self.load.variant.and_then(|known| same_variant(&master, known));
         let mut index = known.or(candidates.first().copied()).unwrap_or_default();
         // Offline, the preferred one among those that are whole. If none is, the preferred one plays as far as it goes (H5,
@@ -179,10 +199,11 @@ impl<'a> Loader<'a> {
         &mut self,
         facts: VariantFacts,
         playlist: MediaPlaylist,
+        master: Option<Arc<MultivariantPlaylist>>,
         names: &mut ResourceNames<'_>,
     ) -> Result<Track, HlsError> {
         let paths = std::mem::take(&mut self.paths);
-        Track::new(facts, playlist, paths, names)
+        Track::new(facts, playlist, paths, master, names)
     }
 
     /// The track of one Variant Stream, or of the audio Rendition that plays with it.
@@ -190,7 +211,7 @@ impl<'a> Loader<'a> {
         &mut self,
         context: &mut FetchContext,
         names: &ResourceNames<'_>,
-        master: &MultivariantPlaylist,
+        master: &Arc<MultivariantPlaylist>,
         index: usize,
     ) -> Result<Track, HlsError> {
         let Some(variant) = master.variants.get(index) else {
@@ -214,7 +235,7 @@ impl<'a> Loader<'a> {
         &mut self,
         context: &mut FetchContext,
         names: &ResourceNames<'_>,
-        master: &MultivariantPlaylist,
+        master: &Arc<MultivariantPlaylist>,
         locator: &Locator,
         mut facts: VariantFacts,
     ) -> Result<Track, HlsError> {
@@ -238,17 +259,36 @@ impl<'a> Loader<'a> {
             }
         };
         facts.start = playlist.start.or(facts.start);
-        self.lay_out(facts, playlist, &mut names)
+        self.lay_out(facts, playlist, Some(master.clone()), &mut names)
     }
 
-    /// The audio Rendition that plays with a Variant Stream, if it has a Media Playlist of its own, and where that is.
+    /// The Variant Streams that may be played, the preferred one first. Where the choice is open those that are audio alone come
+    /// before those with video, and those without audio last (fault W30).
+    fn candidates(
+        &self,
+        master: &MultivariantPlaylist,
+        choice: VariantChoice,
+    ) -> Result<Vec<usize>, HlsError> {
+        let count = master.variants.len();
+        let mut all: Vec<(usize, &VariantStream)> = master.variants.iter().enumerate().collect();
+        // Stable sorts: among equals the author's order decides.
+        match choice {
+            VariantChoice::First => {}
+            VariantChoice::Index(index) if index < count => return Ok(vec![index]),
+            VariantChoice::Index(index) => return Err(HlsError::NoSuchVariant { index, count }),
+            VariantChoice::Highest => all.sort_by_key(|(_, variant)| std::cmp::Reverse(variant.bandwidth)),
+            VariantChoice::Lowest => all.sort_by_key(|(_, variant)| variant.bandwidth),
+        }
+        all.sort_by_key(|(_, variant)| variant.content(self.separate_audio(master, variant).is_some()));
+        Ok(all.into_iter().map(|(index, _)| index).collect())
+    }
+
     fn separate_audio<'m>(
         &self,
         master: &'m MultivariantPlaylist,
         variant: &VariantStream,
     ) -> Option<(&'m Rendition, &'m Locator)> {
-        let rendition = master.audio(variant, self.fetcher.params.language.as_deref())?;
-        Some((rendition, rendition.locator.as_ref()?))
+        separate_audio(self.fetcher, master, variant)
     }
 
     /// The first of the candidates that is whole in the cache, with each part and each key (fault E12).
@@ -256,7 +296,7 @@ impl<'a> Loader<'a> {
         &self,
         context: &mut FetchContext,
         names: &ResourceNames<'_>,
-        master: &MultivariantPlaylist,
+        master: &Arc<MultivariantPlaylist>,
         candidates: &[usize],
     ) -> Option<usize> {
         let noted = whole::noted(self.fetcher).await;
@@ -322,6 +362,16 @@ pub(super) async fn is_whole(fetcher: &Fetcher, track: &Track) -> bool {
     true
 }
 
+/// The audio Rendition that plays with a Variant Stream, if it has a Media Playlist of its own, and where that is.
+pub(super) fn separate_audio<'m>(
+    fetcher: &Fetcher,
+    master: &'m MultivariantPlaylist,
+    variant: &VariantStream,
+) -> Option<(&'m Rendition, &'m Locator)> {
+    let rendition = master.audio(variant, fetcher.params.language.as_deref())?;
+    Some((rendition, rendition.locator.as_ref()?))
+}
+
 /// The Variant Stream of a playlist that is the one known: by its number, or else by what is said of it.
 fn same_variant(master: &MultivariantPlaylist, known: &VariantFacts) -> Option<usize> {
     let is_same = |index: &usize| {
@@ -331,20 +381,4 @@ fn same_variant(master: &MultivariantPlaylist, known: &VariantFacts) -> Option<u
     Some(known.number)
         .filter(is_same)
         .or_else(|| (0..master.variants.len()).find(is_same))
-}
-
-/// The Variant Streams that may be played, the preferred one first.
-fn candidates(master: &MultivariantPlaylist, choice: VariantChoice) -> Result<Vec<usize>, HlsError> {
-    let count = master.variants.len();
-    let mut all: Vec<usize> = (0..count).collect();
-    let bandwidth = |index: &usize| master.variants.get(*index).map_or(0, |variant| variant.bandwidth);
-    match choice {
-        VariantChoice::First => {}
-        VariantChoice::Index(index) if index < count => all = vec![index],
-        VariantChoice::Index(index) => return Err(HlsError::NoSuchVariant { index, count }),
-        // Stable sorts: among equals the author's order decides.
-        VariantChoice::Highest => all.sort_by_key(|index| std::cmp::Reverse(bandwidth(index))),
-        VariantChoice::Lowest => all.sort_by_key(bandwidth),
-    }
-    Ok(all)
 }

@@ -12,6 +12,7 @@
 //!    │   ├─ resource_reader  cache, or network and into the cache
 //!    │   └─ crypt          AES-128-CBC, as the chunks come
 //!    ├─ timeline           the next part, wait, or end
+//!    ├─ inspect            what there is, without playing it
 //!    ├─ editions           whether the server has the same track still
 //!    ├─ fetch              playlists and keys, whole
 //!    ├─ local              what needs no fetching: files, and what stands in a playlist (data_uri)
@@ -49,6 +50,7 @@ mod freshness;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzzing;
+mod inspect;
 mod load;
 mod local;
 mod names;
@@ -66,11 +68,12 @@ mod timeline;
 mod track;
 mod whole;
 
-pub use crate::media::{Access, Bypass, EntryNames, Origin};
+pub use crate::media::{Access, Bypass, EntryNames, OpenMode, Origin};
 pub use control::HlsControl;
 pub use crypt::CryptError;
 pub use error::HlsError;
+pub use inspect::{Cached, Presentation, RenditionInfo, VariantInfo};
 pub use params::{HlsParams, KeyContext, KeyRejected, NewEdition, PlaylistCheck, VariantChoice};
-pub use playlist::{PlaylistError, StartPoint};
+pub use playlist::{DateRange, PlaylistError, ProgramDate, SessionData, StartPoint, VariantContent};
 pub use resource::{Resource, ResourceKind};
 pub use source::{HlsSource, Refreshed};

@@ -6,10 +6,11 @@ use bytes::Bytes;
 use futures_lite::stream;
 
 use super::{
-    HlsControl, HlsError, HlsParams,
+    HlsControl, HlsError, HlsParams, OpenMode,
     editions::{self, Question, Renewed},
     fetch::Fetcher,
     fetch_context::FetchContext,
+    inspect::{self, Presentation},
     player::Player,
     source_state::{SourceState, Start},
 };
@@ -101,6 +102,23 @@ impl HlsSource {
             state: Arc::new(SourceState::new(fetcher)),
             start: Start::Byte(0),
         }
+    }
+
+    /// What there is to play, and what of it is in the cache. No media is fetched.
+    ///
+    /// The playlists are those that a stream would play from: a copy in the cache, or else the server's, which are kept. Media
+    /// Playlists of other Variant Streams are not fetched. A track that cannot be played because it is live is no error here.
+    ///
+    /// # Errors
+    ///
+    /// Those of a stream's first message, but for a live playlist.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future closes its connections. Nothing that was kept is lost.
+    pub async fn inspect(&self, mode: OpenMode) -> Result<Presentation, HlsError> {
+        let mut context = FetchContext::new(mode.is_offline());
+        inspect::presentation(&self.state, &mut context).await
     }
 
     /// Asks the server for the playlists again, and takes over what it has: URLs with new tokens, or another edition.

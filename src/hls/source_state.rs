@@ -139,15 +139,10 @@ impl SourceState {
         if loaded.needs_check {
             return Ok((Arc::new(loaded.track), Some(Question::Playlists)));
         }
-        if loaded.is_new {
-            // The list is new, and there may be segments of an older one: its copy may have been damaged.
-            for place in WitnessPlace::ALL {
-                if self.witness(&loaded.track, place).await.is_some() {
-                    return Ok((Arc::new(loaded.track), Some(Question::Files)));
-                }
-            }
-        }
-        Ok((Arc::new(loaded.track), None))
+        // The list is new, and there may be segments of an older one: its copy may have been damaged.
+        let is_asked = loaded.is_new && editions::is_something_kept(&self.fetcher, &loaded.track).await;
+        let question = is_asked.then_some(Question::Files);
+        Ok((Arc::new(loaded.track), question))
     }
 
     /// The track that is known, if one is.

@@ -18,8 +18,12 @@ use super::{
     HlsControl, HlsError, Resource, ResourceKind, StartPoint,
     edition::{EditionId, WitnessPlace},
     fetch::KeyReference,
+    local,
     names::{MediaName, ResourceNames},
-    playlist::{Encryption, InitializationSection, Locator, MediaPlaylist},
+    playlist::{
+        DateRange, Encryption, InitializationSection, Locator, MediaPlaylist, MultivariantPlaylist,
+        ProgramDate,
+    },
 };
 use crate::{cache::CachePath, media::Origin};
 
@@ -41,6 +45,10 @@ pub(super) struct Track {
     edition: Option<EditionId>,
     /// The entries of the playlists that led to it, its own last.
     playlists: Vec<CachePath>,
+    /// The Multivariant Playlist that led to it, if one did.
+    master: Option<Arc<MultivariantPlaylist>>,
+    dates: Vec<ProgramDate>,
+    date_ranges: Vec<DateRange>,
     /// In the order in which they play.
     parts: Vec<Part>,
     /// The plaintext length of each part in bytes, as far as it was learned. Streams of one source share what they learn:
@@ -153,6 +161,7 @@ impl Track {
         facts: VariantFacts,
         playlist: MediaPlaylist,
         playlists: Vec<CachePath>,
+        master: Option<Arc<MultivariantPlaylist>>,
         names: &mut ResourceNames<'_>,
     ) -> Result<Self, HlsError> {
         let mut parts = Vec::with_capacity(playlist.segments.len() + 1);
@@ -209,6 +218,9 @@ impl Track {
             duration: time,
             edition: names.edition().cloned(),
             playlists,
+            master,
+            dates: playlist.dates,
+            date_ranges: playlist.date_ranges,
             lens: Arc::new(Mutex::new(vec![None; parts.len()])),
             parts,
         })
@@ -216,6 +228,22 @@ impl Track {
 
     pub(super) fn facts(&self) -> &VariantFacts {
         &self.facts
+    }
+
+    pub(super) fn duration(&self) -> Duration {
+        self.duration
+    }
+
+    pub(super) fn master(&self) -> Option<&MultivariantPlaylist> {
+        self.master.as_deref()
+    }
+
+    pub(super) fn dates(&self) -> &[ProgramDate] {
+        &self.dates
+    }
+
+    pub(super) fn date_ranges(&self) -> &[DateRange] {
+        &self.date_ranges
     }
 
     pub(super) fn edition(&self) -> Option<&EditionId> {
@@ -279,6 +307,20 @@ impl Track {
         self.parts.iter().filter_map(|part| part.media.as_ref())
     }
 
+    /// The same with how long each plays: a section for no time, as its segment does.
+    pub(super) fn media_durations(&self) -> impl Iterator<Item = (&MediaResource, Duration)> {
+        let parts = self.parts.iter();
+        parts.filter_map(|part| {
+            let media = part.media.as_deref()?;
+            let duration = if media.is_section() {
+                Duration::ZERO
+            } else {
+                part.duration
+            };
+            Some((media, duration))
+        })
+    }
+
     /// The part that plays at `time`, and before it the initialization section to read first, if that lies further back. At
     /// or past the end it is the part behind the last.
     pub(super) fn part_at(&self, time: Duration) -> (Option<usize>, usize) {
@@ -313,6 +355,14 @@ impl Track {
     /// Whether each part has been read to its end by a stream of this source, or its length is known otherwise.
     pub(super) fn is_known_whole(&self) -> bool {
         (0..self.parts.len()).all(|index| self.part_len(index).is_some())
+    }
+
+    /// The files that tell editions apart, as far as there is a server to be asked.
+    pub(super) fn witnesses(&self) -> impl Iterator<Item = (&Arc<MediaResource>, WitnessPlace)> {
+        self.media().filter_map(|media| {
+            let is_fetched = !local::is_local(&media.locator.url);
+            Some((media, media.witness.filter(|_| is_fetched)?))
+        })
     }
 
     /// The first segment of the list, and its number.

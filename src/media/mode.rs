@@ -11,9 +11,8 @@ pub enum OpenMode {
     Offline,
 }
 
-#[cfg(any(feature = "file", feature = "decode"))]
+#[cfg(any(feature = "file", feature = "hls", feature = "decode"))]
 impl OpenMode {
-    /// `hls` alone has no use for it: its streams are told by `StreamParams`.
     pub(crate) fn is_offline(self) -> bool {
         self == Self::Offline
     }

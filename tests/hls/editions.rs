@@ -380,3 +380,84 @@ fn an_old_edition_goes_with_all_its_variant_streams() {
         assert!(tape.bytes == whole("other", 0..1), "{:?}", tape.story);
     }
 }
+
+/// Removes the entries whose names end so, as a disk may lose them.
+fn lose(cache: &Cache, asset: &AssetId, end: &str) -> usize {
+    let entries = future::block_on(cache.cache.entries(asset)).unwrap();
+    let lost = entries.iter().filter(|entry| entry.path.as_str().ends_with(end));
+    lost.filter(|entry| future::block_on(cache.cache.remove_entry(asset, &entry.path)).unwrap())
+        .count()
+}
+
+/// W5: what told the old edition from the new one is lost: with it, the list too. What is kept is compared instead.
+#[test]
+fn w5_an_edition_whose_marks_are_lost_is_told_by_its_bytes() {
+    for (kept, lost) in [
+        (2, &["-witness"][..]),
+        (2, &["-witness", "-list.m3u8"]),
+        (2, &["-witness", "-init", "-0.ts"]),
+        (1, &["-witness", "-init"]),
+        (3, &["-witness", "-list.m3u8", "-0.ts", "-init"]),
+    ] {
+        let track = Published::new();
+        track.publish("first", &[6, 6, 6, 6]);
+        let cache = Cache::new();
+        track.hear(&cache, kept, 1);
+        let asset = AssetId::from_url(&url(&track.url()));
+        for end in lost {
+            assert!(lose(&cache, &asset, end) > 0, "{end}");
+        }
+        // The same one: nothing is told.
+        if kept == 3 {
+            let tape = play(&track.url(), cache.params(), online()).whole();
+            assert!(tape.bytes == [init("first"), whole("first", 0..4)].concat());
+            assert!(
+                !tape.story.iter().any(|line| line.contains("edition")),
+                "{:?}",
+                tape.story
+            );
+            continue;
+        }
+        track.publish("other", &[6, 6, 6, 6]);
+        let tape = play(&track.url(), cache.params(), online()).whole();
+        let text = String::from_utf8_lossy(&tape.bytes).into_owned();
+        let change = text
+            .find("init of other")
+            .unwrap_or_else(|| panic!("{lost:?}: {:?}", tape.story));
+        assert!(!text[change..].contains("first"), "{lost:?}: mixed");
+        assert!(!text[..change].contains("ID3other"), "{lost:?}: mixed");
+        assert!(text.contains("other 3"), "{lost:?}");
+    }
+}
+
+/// W5: an edition that never became whole was passed over, and left segments behind that nothing leads to any more. A later one
+/// with the same list does not take them for its own.
+#[test]
+fn w5_what_a_passed_over_edition_left_behind_is_in_no_other() {
+    let track = Published::new();
+    track.publish("first", &[6, 6, 6]);
+    let cache = Cache::new();
+    play(&track.url(), cache.params(), online()).whole();
+    let asset = AssetId::from_url(&url(&track.url()));
+    track.publish("second", &[6, 7, 6]);
+    let source = HlsSource::new(url(&track.url()), cache.params());
+    assert_eq!(future::block_on(source.refresh()).unwrap(), Refreshed::NewEdition);
+    track.hear(&cache, 2, 2);
+    assert!(lose(&cache, &asset, "-list.m3u8") > 0);
+    for (edition, durations) in [("third", [6, 8, 6]), ("fourth", [6, 7, 6])] {
+        track.publish(edition, &durations);
+        // As far as the old one is kept it plays, then the new one; when it is opened again the new one plays.
+        play(&track.url(), cache.params(), online()).whole();
+        let tape = play(&track.url(), cache.params(), online()).whole();
+        assert!(
+            tape.bytes == [init(edition), whole(edition, 0..3)].concat(),
+            "{edition}: {:?}",
+            tape.story
+        );
+        let tape = play(&track.url(), cache.params(), offline()).whole();
+        assert!(
+            tape.bytes == [init(edition), whole(edition, 0..3)].concat(),
+            "{edition}"
+        );
+    }
+}

@@ -28,6 +28,7 @@
 //! | W35, W70 | `keys` |
 //! | W1–W3 | `world` |
 //! | W8 | `world`; every segment of real media in `trees` |
+//! | W29–W31 | `inspect` |
 //! | W4 | `copies` |
 //! | W5 | `editions` |
 //! | all of them, by shape, resource and session | `matrix` |
@@ -61,6 +62,7 @@ mod copies;
 mod editions;
 mod faults;
 mod inline;
+mod inspect;
 mod keys;
 mod local;
 mod matrix;

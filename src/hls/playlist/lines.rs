@@ -190,6 +190,17 @@ impl<'a> Attributes<'a> {
         value
     }
 
+    /// The author's own attributes, whose names begin with `X-`, as the playlist has them.
+    pub(super) fn custom(&self) -> Vec<(String, String)> {
+        let text = |(name, value): &(&'a str, Value<'a>)| match value {
+            Value::Quoted(text) | Value::Bare(text) if name.starts_with("X-") => {
+                Some(((*name).to_owned(), (*text).to_owned()))
+            }
+            _ => None,
+        };
+        self.list.iter().filter_map(text).collect()
+    }
+
     /// The error that names this tag's line.
     pub(super) fn malformed<T>(&self, problem: &'static str) -> Result<T, PlaylistError> {
         malformed(self.line, self.tag, problem)

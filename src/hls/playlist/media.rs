@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::{
     body_end::BodyEnd,
+    date::{DateRange, ProgramDate},
     error::{LiveSnafu, MayBeCutSnafu, NoSegmentsSnafu, PlaylistError, malformed},
     key::{Encryption, KeyInForce, KeysInForce},
     lines::{Attributes, Line, Lines, tolerated},
@@ -18,6 +19,9 @@ pub(crate) struct MediaPlaylist {
     /// Never empty.
     pub(crate) segments: Vec<MediaSegment>,
     pub(crate) start: Option<StartPoint>,
+    /// Of the first segment that has one, and of the first behind each discontinuity.
+    pub(crate) dates: Vec<ProgramDate>,
+    pub(crate) date_ranges: Vec<DateRange>,
 }
 
 /// A Media Segment with everything that lines above it say of it.
@@ -53,6 +57,8 @@ struct Next {
     range: Option<(usize, u64, Option<u64>)>,
     discontinuity: bool,
     gap: bool,
+    /// EXT-X-PROGRAM-DATE-TIME.
+    date: Option<String>,
 }
 
 impl Next {
@@ -92,6 +98,8 @@ struct Parser<'a> {
     /// The number of segments above EXT-X-ENDLIST.
     ended_after: Option<usize>,
     start: Option<StartPoint>,
+    dates: Vec<ProgramDate>,
+    date_ranges: Vec<DateRange>,
 }
 
 impl MediaPlaylist {
@@ -117,6 +125,8 @@ impl MediaPlaylist {
             vod: false,
             ended_after: None,
             start: None,
+            dates: Vec::new(),
+            date_ranges: Vec::new(),
         };
         for (line, content) in Lines::new(text) {
             match content {
@@ -175,6 +185,10 @@ impl Parser<'_> {
                 self.variables.define(line, value, url, imports);
             }
             "-X-START" => self.start = StartPoint::parse(line, value),
+            "-X-PROGRAM-DATE-TIME" => self.next.date = Some(value.to_owned()),
+            "-X-DATERANGE" => self
+                .date_ranges
+                .extend(DateRange::parse(line, value, &self.variables)),
             // Low-Latency HLS. The segments that the parts make up are named too.
             "-X-PART" | "-X-PRELOAD-HINT" | "-X-RENDITION-REPORT" => {
                 tolerated(
@@ -236,6 +250,11 @@ impl Parser<'_> {
         };
         // Taken, so that nothing of it reaches the segment after this one.
         let next = std::mem::take(&mut self.next);
+        let begins = self.dates.is_empty() || next.discontinuity;
+        if let Some(date) = next.date.filter(|_| begins) {
+            let time = self.total;
+            self.dates.push(ProgramDate { time, date });
+        }
         // Sums of durations are times in the stream. Checked here, they cannot overflow later.
         let Some(total) = self.total.checked_add(duration) else {
             return malformed(duration_line, "EXTINF", "durations beyond 64 bits");
@@ -349,6 +368,8 @@ impl Parser<'_> {
         Ok(MediaPlaylist {
             segments: self.segments,
             start: self.start,
+            dates: self.dates,
+            date_ranges: self.date_ranges,
         })
     }
 }

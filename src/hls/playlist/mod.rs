@@ -11,8 +11,10 @@
 //! line, never a panic (fault E16).
 
 mod body_end;
+mod date;
 mod error;
 mod key;
+mod language;
 mod lines;
 mod media;
 mod multivariant;
@@ -21,10 +23,12 @@ mod reference;
 mod variables;
 
 pub(crate) use body_end::BodyEnd;
+pub use date::{DateRange, ProgramDate};
 pub use error::PlaylistError;
 pub(crate) use key::Encryption;
 pub(crate) use media::{InitializationSection, MediaPlaylist};
 pub(crate) use multivariant::{MultivariantPlaylist, Rendition, VariantStream};
+pub use multivariant::{SessionData, VariantContent};
 pub use reference::StartPoint;
 pub(crate) use reference::{Locator, References};
 

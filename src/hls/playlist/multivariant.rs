@@ -3,7 +3,9 @@
 use super::{
     body_end::BodyEnd,
     error::{MayBeCutSnafu, NoVariantsSnafu, PlaylistError, malformed},
+    language,
     lines::{Attributes, Line, Lines, tolerated},
+    number,
     reference::{Locator, References, StartPoint},
     variables::Variables,
 };
@@ -16,6 +18,7 @@ pub(crate) struct MultivariantPlaylist {
     /// Audio Renditions only.
     pub(crate) renditions: Vec<Rendition>,
     pub(crate) start: Option<StartPoint>,
+    pub(crate) session_data: Vec<SessionData>,
     /// For the Media Playlists that IMPORT them.
     pub(crate) variables: Variables,
     /// What its references resolve against, and those of Media Playlists that stand in it as `data:` URIs.
@@ -28,7 +31,11 @@ pub(crate) struct VariantStream {
     pub(crate) locator: Locator,
     /// Peak bits per second; 0 when the playlist does not say.
     pub(crate) bandwidth: u64,
+    /// Average bits per second.
+    pub(crate) average_bandwidth: Option<u64>,
     pub(crate) codecs: Option<String>,
+    /// Width and height in pixels.
+    pub(crate) resolution: Option<(u64, u64)>,
     /// The Rendition Group of its audio.
     pub(crate) audio: Option<String>,
 }
@@ -41,8 +48,24 @@ pub(crate) struct Rendition {
     pub(crate) language: Option<String>,
     pub(crate) default: bool,
     pub(crate) autoselect: bool,
+    /// CHANNELS: the number of channels, and what else the author says of them.
+    pub(crate) channels: Option<String>,
     /// `None`: its media is in the Variant Stream itself.
     pub(crate) locator: Option<Locator>,
+}
+
+/// What the author says of the whole presentation (EXT-X-SESSION-DATA; RFC 8216, 4.3.4.4).
+#[non_exhaustive]
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionData {
+    /// DATA-ID: what it is, commonly a reversed domain name.
+    pub id: String,
+    /// VALUE.
+    pub value: Option<String>,
+    /// URI of a JSON file, as the playlist has it. It is not fetched.
+    pub uri: Option<String>,
+    /// LANGUAGE of the value.
+    pub language: Option<String>,
 }
 
 impl MultivariantPlaylist {
@@ -56,6 +79,7 @@ impl MultivariantPlaylist {
             variants: Vec::new(),
             renditions: Vec::new(),
             start: None,
+            session_data: Vec::new(),
             variables: Variables::default(),
             base: references.base.clone(),
         };
@@ -75,6 +99,7 @@ impl MultivariantPlaylist {
                     playlist.variables.define(line, value, url, imports);
                 }
                 Line::Tag("-X-START", value) => playlist.start = StartPoint::parse(line, value),
+                Line::Tag("-X-SESSION-DATA", value) => playlist.session_data(line, value),
                 // Both kinds in one text: whichever was meant, half of it would be left out.
                 Line::Tag("INF", _) => {
                     return malformed(line, "EXTINF", "a media segment among variant streams");
@@ -101,7 +126,9 @@ impl MultivariantPlaylist {
                         locator: references.resolve(line, "URI", &uri)?,
                         // Required by the RFC, and left out by some encoders of one Variant Stream.
                         bandwidth: attributes.integer("BANDWIDTH").unwrap_or(0),
+                        average_bandwidth: attributes.integer("AVERAGE-BANDWIDTH"),
                         codecs: attributes.advice("CODECS", &playlist.variables).map(Into::into),
+                        resolution: resolution(&attributes),
                         audio: attributes.quoted("AUDIO", &playlist.variables)?.map(Into::into),
                     };
                     playlist.variants.push(variant);
@@ -151,9 +178,28 @@ impl MultivariantPlaylist {
             language: attributes.advice("LANGUAGE", &self.variables).map(Into::into),
             default: attributes.flag("DEFAULT"),
             autoselect: attributes.flag("AUTOSELECT"),
+            channels: attributes.advice("CHANNELS", &self.variables).map(Into::into),
             locator,
         });
         Ok(())
+    }
+
+    fn session_data(&mut self, line: usize, value: &str) {
+        let attributes = Attributes::parse(line, "EXT-X-SESSION-DATA", value);
+        let text = |name| attributes.advice(name, &self.variables).map(Into::into);
+        match text("DATA-ID") {
+            None => attributes.tolerated("DATA-ID is missing"),
+            Some(id) => {
+                let (value, uri, language) = (text("VALUE"), text("URI"), text("LANGUAGE"));
+                let data = SessionData {
+                    id,
+                    value,
+                    uri,
+                    language,
+                };
+                self.session_data.push(data);
+            }
+        }
     }
 
     /// All Media Playlists that it names.
@@ -163,24 +209,81 @@ impl MultivariantPlaylist {
         variants.chain(renditions.filter_map(|rendition| rendition.locator.as_ref()))
     }
 
-    /// The audio Rendition that plays with `variant`, exactly one (fault E19): the first in `language` if there is one,
-    /// else the DEFAULT one, else the first AUTOSELECT, else the first (RFC 8216, 4.3.4.1).
+    /// The audio Rendition that plays with `variant`, exactly one (fault E19).
+    ///
+    /// Those in `language` if there are any, else all of its group. Of these the one that is the Variant Stream itself, where
+    /// a playlist lists each quality as a Rendition too: any other would be another quality (fault W29). Else the DEFAULT one,
+    /// else the first AUTOSELECT, else the first (RFC 8216, 4.3.4.1).
     pub(crate) fn audio(&self, variant: &VariantStream, language: Option<&str>) -> Option<&Rendition> {
         let group = variant.audio.as_deref()?;
-        let members = || {
-            self.renditions
-                .iter()
-                .filter(|rendition| rendition.group == group)
-        };
-        // A Rendition without LANGUAGE may be in any: it is not taken for the one asked for.
-        let spoken = |rendition: &&Rendition| match (language, &rendition.language) {
-            (Some(wanted), Some(language)) => language.eq_ignore_ascii_case(wanted),
-            _ => false,
-        };
-        members()
-            .find(spoken)
-            .or_else(|| members().find(|rendition| rendition.default))
-            .or_else(|| members().find(|rendition| rendition.autoselect))
-            .or_else(|| members().next())
+        let mut members: Vec<&Rendition> = self
+            .renditions
+            .iter()
+            .filter(|rendition| rendition.group == group)
+            .collect();
+        let tags = members.iter().map(|rendition| rendition.language.as_deref());
+        if let Some(best) = language.and_then(|wanted| language::best(wanted, tags)) {
+            let spoken = members.get(best).and_then(|rendition| rendition.language.clone());
+            members.retain(|rendition| rendition.language == spoken);
+        }
+        let itself = |rendition: &&&Rendition| rendition.locator.as_ref() == Some(&variant.locator);
+        let found = members.iter().find(itself);
+        found
+            .or_else(|| members.iter().find(|rendition| rendition.default))
+            .or_else(|| members.iter().find(|rendition| rendition.autoselect))
+            .or_else(|| members.first())
+            .copied()
     }
+}
+
+/// What a Variant Stream carries, as far as the playlist tells.
+#[non_exhaustive]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum VariantContent {
+    /// Audio alone, or nothing that tells of video.
+    Audio,
+    /// Video with audio in it.
+    AudioAndVideo,
+    /// Video without audio.
+    Video,
+}
+
+/// How the names of video codecs begin (RFC 6381; `mp4ra.org`).
+const VIDEO: [&str; 22] = [
+    "avc1", "avc2", "avc3", "avc4", "hvc1", "hev1", "dvh1", "dvhe", "dva1", "dvav", "vp8", "vp08", "vp9",
+    "vp09", "av01", "dav1", "mp4v", "vvc1", "vvi1", "s263", "theora", "mjpg",
+];
+/// The same of audio codecs.
+const AUDIO: [&str; 20] = [
+    "mp4a", "ac-3", "ec-3", "ac-4", "opus", "flac", "alac", "mp3", "vorbis", "mha1", "mhm1", "dtsc", "dtse",
+    "dtsh", "dtsl", "dtsx", "samr", "sawb", "iamf", "lpcm",
+];
+
+impl VariantStream {
+    /// What of it would be fetched, if `separate` is whether its audio has a Media Playlist of its own.
+    pub(crate) fn content(&self, separate: bool) -> VariantContent {
+        let codecs = self.codecs.as_deref().unwrap_or_default();
+        let is_any = |of: &[&str]| {
+            codecs.split(',').any(|codec| {
+                let name = codec.trim().split('.').next().unwrap_or_default();
+                of.iter().any(|known| name.eq_ignore_ascii_case(known))
+            })
+        };
+        if separate {
+            return VariantContent::Audio;
+        }
+        match (is_any(&AUDIO), is_any(&VIDEO) || self.resolution.is_some()) {
+            (_, false) => VariantContent::Audio,
+            (true, true) => VariantContent::AudioAndVideo,
+            // Without CODECS video is taken to have sound: most has.
+            (false, true) if self.codecs.is_none() => VariantContent::AudioAndVideo,
+            (false, true) => VariantContent::Video,
+        }
+    }
+}
+
+fn resolution(attributes: &Attributes<'_>) -> Option<(u64, u64)> {
+    let text = attributes.enumerated("RESOLUTION").ok()??;
+    let (width, height) = text.split_once(['x', 'X'])?;
+    Some((number::whole(width)?, number::whole(height)?))
 }

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_lite::future;
+use http::header::CONTENT_RANGE;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use snafu::IntoError;
 use url::Url;
@@ -30,8 +31,9 @@ use super::error::{
 use super::hook::{Outgoing, Refused, Renewal, RequestHook};
 use super::limits::Limits;
 use super::pool::Pool;
+use super::range::ContentRange;
 use super::wire::WireBody;
-use super::{NetError, ProxyFailure, Request, RetryPolicy, Traffic, redacted, redirect};
+use super::{ByteRange, NetError, ProxyFailure, Request, RetryPolicy, Traffic, redacted, redirect};
 use crate::rt;
 
 /// What all requests of a client have in common.
@@ -312,6 +314,14 @@ impl Exchanger {
                         pooled.close_all();
                         None
                     }
+                    // The server has sent one answer too many before, and each on this connection is one behind.
+                    Ok(response) if answers_another(request, &response) => {
+                        log::debug!(
+                            "{}: the answer to another request, on a kept connection",
+                            redacted(url)
+                        );
+                        None
+                    }
                     outcome => Some(outcome?),
                 }
             }
@@ -405,4 +415,13 @@ impl Exchanger {
             .field("pool", pool)
             .finish_non_exhaustive()
     }
+}
+
+/// Whether a part without the first byte asked for has come: nothing that a server would cut or round a range to.
+fn answers_another<B>(request: &Request, response: &http::Response<B>) -> bool {
+    let asked = request.range.filter(|_| request.sends_range());
+    let part = response.headers().get(CONTENT_RANGE);
+    let part = part.and_then(|value| ContentRange::parse(value.to_str().ok()?));
+    let is_another = |(asked, part): (ByteRange, ContentRange)| !part.holds(asked.start());
+    response.status() == StatusCode::PARTIAL_CONTENT && asked.zip(part).is_some_and(is_another)
 }

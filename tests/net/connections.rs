@@ -1,15 +1,15 @@
 //! N5: connections are closed with what they serve, kept where they can be, and bounded.
 
 use std::io::{Read, Write};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::thread;
 use std::time::Duration;
 
 use futures_lite::{StreamExt, future};
-use kithara::net::{NetError, Request, RetryPolicy, Url};
+use kithara::net::{ByteRange, NetError, Request, RetryPolicy, Url};
 use kithara_test_support::{Content, Ended, Rule, Server};
 
-use crate::{assert_pattern, builder, client, fetch, one_try, pattern, server_with, url};
+use crate::{assert_pattern, builder, client, fetch, one_try, pattern, raw, server_with, url};
 
 const MIB: usize = 1 << 20;
 
@@ -112,6 +112,44 @@ fn n5_a_connection_with_bytes_left_over_is_not_used_again() {
     for _ in 0..2 {
         assert_eq!(fetch(&client, Request::get(url.clone())).unwrap(), b"ok");
     }
+    server.join().unwrap();
+}
+
+/// N5: a server that has sent one answer too many. On its connection each answer is one behind, and another request's.
+#[test]
+fn n5_the_answer_to_an_earlier_request_is_asked_for_again() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = Url::parse(&format!("http://{}/", listener.local_addr().unwrap())).unwrap();
+    let server = thread::spawn(move || {
+        let accept = || listener.accept().unwrap().0;
+        let answer = |socket: &mut TcpStream, first: usize| {
+            assert!(raw::read_head(socket).is_some());
+            let part = format!(
+                "HTTP/1.1 206 Partial Content\r\ncontent-length: 2\r\ncontent-range: bytes {first}-{}/8\r\n\r\n{first}{first}",
+                first + 1
+            );
+            socket.write_all(part.as_bytes()).unwrap();
+        };
+        let mut kept = accept();
+        answer(&mut kept, 0);
+        answer(&mut kept, 0);
+        let mut fresh = accept();
+        answer(&mut fresh, 4);
+        // Wrong on a fresh connection, it is the server's answer.
+        answer(&mut fresh, 0);
+        answer(&mut accept(), 0);
+    });
+    let client = one_try();
+    let part = |first| {
+        fetch(
+            &client,
+            Request::get(url.clone()).range(ByteRange::new(first, first + 2)),
+        )
+    };
+    assert_eq!(part(0).unwrap(), b"00");
+    assert_eq!(part(4).unwrap(), b"44");
+    let error = part(2).unwrap_err();
+    assert!(matches!(error, NetError::RangeMismatch { .. }), "{error}");
     server.join().unwrap();
 }
 

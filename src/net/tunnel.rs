@@ -32,12 +32,23 @@ async fn connect(proxy: &Proxy, peer: &Peer, tcp: &mut Tcp) -> Result<(), ProxyF
     }
     request.extend(b"\r\n");
     tcp.write_all(&request).await?;
+    loop {
+        match read_status(tcp).await? {
+            // An interim answer (RFC 9110, section 15.2). The one that counts follows.
+            100..=199 => {}
+            200..=299 => return Ok(()),
+            status => return Err(ProxyFailure::Status(status)),
+        }
+    }
+}
+
+/// Reads one head, and tells its status.
+async fn read_status(tcp: &mut Tcp) -> Result<u16, ProxyFailure> {
     // Byte by byte: what follows the head belongs to the peer, and cannot be put back. It is some hundred bytes, once.
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") && !head.ends_with(b"\n\n") {
         let mut byte = [0];
         tcp.read_exact(&mut byte).await?;
-        // Byte by byte: one read too much would take the beginning of the peer's TLS handshake, which cannot be put back.
         head.extend(byte);
         if head.len() > MAX_HEAD {
             return Err(ProxyFailure::Protocol);
@@ -45,11 +56,9 @@ async fn connect(proxy: &Proxy, peer: &Peer, tcp: &mut Tcp) -> Result<(), ProxyF
     }
     let line = String::from_utf8_lossy(&head);
     let status = line.strip_prefix("HTTP/1.").and_then(|rest| rest.get(2..5));
-    match status.and_then(|status| status.parse().ok()) {
-        Some(200..=299) => Ok(()),
-        Some(status) => Err(ProxyFailure::Status(status)),
-        None => Err(ProxyFailure::Protocol),
-    }
+    status
+        .and_then(|status| status.parse().ok())
+        .ok_or(ProxyFailure::Protocol)
 }
 
 async fn socks5(proxy: &Proxy, peer: &Peer, tcp: &mut Tcp) -> Result<(), ProxyFailure> {

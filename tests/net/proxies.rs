@@ -160,6 +160,28 @@ fn n11_a_proxy_that_refuses_is_told() {
     );
 }
 
+/// W20: an interim answer to `CONNECT` is not the answer.
+#[cfg(feature = "tls")]
+#[test]
+fn w20_a_proxy_may_hint_before_it_answers() {
+    let fake =
+        crate::raw::Raw::always("HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\nHTTP/1.1 403 No\r\n\r\n");
+    let client = through(Proxy::parse(fake.url().as_str()).unwrap());
+    let url = Url::parse("https://music.invalid/a.bin").unwrap();
+    let error = fetch(&client, Request::get(url)).unwrap_err();
+    assert!(
+        matches!(
+            error,
+            NetError::Proxy {
+                failure: ProxyFailure::Status(403),
+                ..
+            }
+        ),
+        "{error}"
+    );
+    assert_eq!(fake.heads().len(), 1);
+}
+
 /// N11: a proxy that is not there is not gone around.
 #[test]
 fn n11_a_proxy_that_is_away_is_not_passed_by() {

@@ -17,6 +17,10 @@ use crate::storage::Durability;
 /// Bytes of the smallest limit with an index on disk. A smaller one leaves no room for it.
 const MIN_INDEXED: u64 = 32 * 1024;
 
+/// Bytes of the smallest limit under which entries count in the whole units of 4 KiB that they take on the disk. A smaller one
+/// has too few of them: there they count by their lengths.
+const MIN_IN_UNITS: u64 = 1 << 20;
+
 /// Settings of an [`AssetCache`]. From [`AssetCache::builder`].
 #[derive(Debug)]
 #[must_use = "nothing is opened until `open` is called"]
@@ -104,6 +108,9 @@ impl AssetCacheBuilder {
         }
         // The root's lock comes first, and everything after it is undone by dropping the store if a later step fails.
         let files = FsStore::open(&root, self.durability)?;
+        if max_bytes >= MIN_IN_UNITS {
+            files.tree().count_in_units();
+        }
         let (read_only, protection) = (files.is_read_only(), files.tree().protection().clone());
         let index = IndexStore::open_within(files, max_bytes >= MIN_INDEXED, max_bytes)?;
         if read_only {

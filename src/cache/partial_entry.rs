@@ -25,6 +25,7 @@ use super::footer;
 use super::id::AssetId;
 use super::path::CachePath;
 use super::store::Partial;
+use crate::storage::durable::UNIT;
 use crate::storage::{Budget, Checkpoint, StreamingError, StreamingOptions, StreamingResource, Writer};
 
 /// The partial file of one entry, claimed. From [`AssetCache::partial`](super::AssetCache::partial).
@@ -151,8 +152,10 @@ impl PartialEntry {
         // very entry and would wait for the lock (fault C25). Flushing comes before the footer's room is reserved, for the flushed
         // bytes would use that up.
         writer.flush()?;
+        let footer = footer::len(&self.claim.asset, &self.claim.path, len);
         self.claim
-            .prepay(footer::len(&self.claim.asset, &self.claim.path, len))
+            // In whole units: the last one of the content has room for the beginning of the footer.
+            .prepay((len + footer).next_multiple_of(UNIT) - len.next_multiple_of(UNIT))
             .map_err(|source| StreamingError::Io {
                 action: "make room for",
                 path: self.claim.partial.place().target.clone(),

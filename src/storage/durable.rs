@@ -103,9 +103,14 @@ pub trait Disk: fmt::Debug + Send + Sync + 'static {
     fn remove_dir_all(&self, dir: &Path) -> io::Result<()>;
     /// What stands under a name; symlinks are not followed.
     fn metadata(&self, path: &Path) -> io::Result<Meta>;
-    /// The bytes that a file takes on the disk: less than its length if it has holes.
+    /// In what units files take room on the disk, in bytes.
+    fn unit(&self) -> u64 {
+        1
+    }
+    /// The bytes that a file takes on the disk, in whole units: less than its length if it has holes.
     fn allocated(&self, path: &Path) -> io::Result<u64> {
-        self.metadata(path).map(|meta| meta.len)
+        let meta = self.metadata(path)?;
+        Ok(meta.len.checked_next_multiple_of(self.unit()).unwrap_or(u64::MAX))
     }
     /// Names in a directory, in no order, without `.` and `..`.
     fn read_dir(&self, dir: &Path) -> io::Result<Vec<OsString>>;
@@ -181,6 +186,9 @@ pub(crate) fn remove_any(disk: &dyn Disk, path: &Path) -> io::Result<()> {
         Kind::File | Kind::Other => disk.remove_file(path),
     }
 }
+
+/// In what units the usual file systems give room to files, in bytes.
+pub(crate) const UNIT: u64 = 4096;
 
 /// The operating system's file system.
 #[derive(Clone, Copy, Debug, Default)]
@@ -287,12 +295,18 @@ impl Disk for OsDisk {
         Ok(meta(&fs::symlink_metadata(path)?))
     }
 
+    // Asked of the system it would be a call for each root, and network file systems answer what suits their transfers.
+    fn unit(&self) -> u64 {
+        UNIT
+    }
+
     #[cfg(unix)]
     fn allocated(&self, path: &Path) -> io::Result<u64> {
         use std::os::unix::fs::MetadataExt as _;
         let meta = fs::symlink_metadata(path)?;
+        let whole = meta.len().checked_next_multiple_of(UNIT).unwrap_or(u64::MAX);
         // The file system may have set blocks aside that the file has not grown into.
-        Ok(meta.len().min(meta.blocks().saturating_mul(512)))
+        Ok(whole.min(meta.blocks().saturating_mul(512)))
     }
 
     fn read_dir(&self, dir: &Path) -> io::Result<Vec<OsString>> {

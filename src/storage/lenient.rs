@@ -141,6 +141,10 @@ impl Disk for LenientDisk {
         self.inner.metadata(path)
     }
 
+    fn unit(&self) -> u64 {
+        self.inner.unit()
+    }
+
     fn allocated(&self, path: &Path) -> io::Result<u64> {
         self.inner.allocated(path)
     }

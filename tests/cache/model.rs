@@ -11,7 +11,7 @@ use kithara::cache::{
 use kithara_test_support::disk_bytes;
 use proptest::prelude::*;
 
-use crate::dir_of;
+use crate::{counted, dir_of};
 
 const PATHS: [&str; 5] = ["master.m3u8", "v1/Seg 1.m4s", "v1", "v1/seg-2", "key"];
 
@@ -366,12 +366,9 @@ impl Model {
         let stats = cache.stats().unwrap();
         assert!(stats.bytes <= self.max_bytes, "{stats:?}");
         if let Some(root) = &self.root {
-            assert_eq!(disk_bytes(root.join("assets")), stats.asset_bytes);
-            assert!(
-                disk_bytes(root) <= stats.bytes,
-                "{} on disk, {stats:?}",
-                disk_bytes(root)
-            );
+            assert_eq!(counted(&root.join("assets"), &stats), stats.asset_bytes);
+            let on_disk = counted(root, &stats);
+            assert!(on_disk <= stats.bytes, "{on_disk} on disk, {stats:?}");
         }
         if self.ordered {
             let listed: Vec<_> = cache

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::Mutex;
 
-use kithara::storage::testing::{Budget, Payload, commit_with_footer, with_budget};
+use kithara::storage::testing::{Budget, FakeDisk, Payload, commit_with_footer, with_budget};
 use kithara::storage::{Condition, Found, StreamingError, StreamingOptions};
 
 use crate::stage::{Reset, Resource, Stage, content};
@@ -238,9 +238,9 @@ impl Budget for Purse {
 /// The owner of the space knows of each byte before it is on the disk, and what is there already costs nothing.
 #[test]
 fn a_budget_is_asked_for_new_bytes_only_and_its_no_is_kept() {
-    let stage = Stage::new();
     let purse = Arc::new(Purse(Mutex::new((0, 100))));
-    let options = StreamingOptions::new(stage.target());
+    // A disk that gives room in single bytes.
+    let options = StreamingOptions::new("/track").disk(Arc::new(FakeDisk::default()));
     let track: Resource = with_budget(options, purse.clone()).open().unwrap();
     let bytes = content(200);
     let mut writer = track.writer().unwrap();

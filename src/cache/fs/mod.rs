@@ -253,7 +253,9 @@ impl Store for FsStore {
             path: file,
         })?;
         // Only a file is an entry, and was counted as one.
-        Ok(removed.filter(|()| meta.kind == Kind::File).map(|()| meta.len))
+        Ok(removed
+            .filter(|()| meta.kind == Kind::File)
+            .map(|()| tree.room(meta.len)))
     }
 
     fn remove_damaged(&self, asset: &AssetId, path: &CachePath) -> Result<Option<u64>, CacheError> {

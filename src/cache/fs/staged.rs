@@ -81,7 +81,8 @@ impl Staged for FsStaged {
     }
 
     fn overhead(&self, payload: u64) -> u64 {
-        footer::len(&self.asset, &self.path, payload)
+        let len = payload.saturating_add(footer::len(&self.asset, &self.path, payload));
+        self.tree.room(len).saturating_sub(payload)
     }
 
     fn commit(mut self: Box<Self>) -> Result<Committed, CacheError> {

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -42,6 +42,8 @@ pub(in crate::cache) struct Tree {
     swept: Mutex<bool>,
     /// Bytes of that trash which could not be removed.
     stuck: AtomicU64,
+    /// Entries count in whole units.
+    in_units: AtomicBool,
     /// Earlier than every access of this session.
     before: Timestamp,
     /// `None` on a disk that no other cache can reach.
@@ -132,6 +134,7 @@ impl Tree {
             durable: Mutex::default(),
             swept: Mutex::new(false),
             stuck: AtomicU64::new(0),
+            in_units: AtomicBool::new(false),
             // The clock stands still between ticks: an access in the tick of the opening must be later.
             before: Timestamp(Timestamp::now().0.saturating_sub(1)),
             lock,
@@ -147,6 +150,26 @@ impl Tree {
             }
         }
         Ok(tree)
+    }
+
+    /// What an entry of `len` bytes counts.
+    pub(in crate::cache) fn room(&self, len: u64) -> u64 {
+        len.checked_next_multiple_of(self.unit()).unwrap_or(u64::MAX)
+    }
+
+    /// In what units entries and index files count, in bytes.
+    pub(in crate::cache) fn unit(&self) -> u64 {
+        if self.in_units.load(Ordering::Relaxed) {
+            self.disk.unit()
+        } else {
+            1
+        }
+    }
+
+    /// Has entries and index files count in the units that the disk gives them room in. Counted by their lengths, thousands of
+    /// entries would take the disk over the limit. Called before anything is counted.
+    pub(in crate::cache) fn count_in_units(&self) {
+        self.in_units.store(true, Ordering::Relaxed);
     }
 
     pub(in crate::cache) fn protection(&self) -> &Protection {
@@ -374,8 +397,10 @@ impl Tree {
             self.displace(asset, target)?;
         }
         Ok(Committed {
-            bytes: rename()?,
-            replaced: found.filter(|meta| meta.kind == Kind::File).map(|meta| meta.len),
+            bytes: self.room(rename()?),
+            replaced: found
+                .filter(|meta| meta.kind == Kind::File)
+                .map(|meta| self.room(meta.len)),
             displaced,
         })
     }
@@ -520,7 +545,7 @@ impl Tree {
             log::warn!("cannot remove a damaged entry: {error}");
             return Ok(None);
         }
-        Ok((meta.kind == Kind::File).then_some(meta.len))
+        Ok((meta.kind == Kind::File).then_some(self.room(meta.len)))
     }
 
     /// Reads an asset's directory. Removes the staged files of killed sessions in it.
@@ -580,7 +605,7 @@ impl Tree {
     /// Bytes of a file, or of all files in a directory.
     pub(in crate::cache) fn tree_bytes(&self, path: &Path, meta: Meta) -> Result<u64, CacheError> {
         match meta.kind {
-            Kind::File => Ok(meta.len),
+            Kind::File => Ok(self.room(meta.len)),
             Kind::Other => Ok(0),
             Kind::Dir => {
                 let names = absent(self.disk.read_dir(path)).context(IoSnafu { action: "list", path })?;

@@ -47,6 +47,8 @@ pub(in crate::cache) struct Sizes {
     /// The next snapshot, being written beside it.
     staged: u64,
     journal: u64,
+    /// What each of the four files may take beyond its length, in all.
+    rounding: u64,
 }
 
 impl Sizes {
@@ -59,7 +61,7 @@ impl Sizes {
             self.staged.saturating_sub(snapshot),
             self.journal.saturating_sub(journal_cap(assets)),
         ];
-        most_bytes(assets) + more.iter().sum::<u64>()
+        most_bytes(assets) + more.iter().sum::<u64>() + self.rounding
     }
 
     /// The same while a snapshot of `assets` assets is being written.
@@ -173,6 +175,11 @@ impl IndexFiles {
 
     fn is_there(&self, name: &str) -> bool {
         self.disk.metadata(&self.dir.join(name)).is_ok()
+    }
+
+    /// Has each file count in whole units of so many bytes.
+    pub(super) fn count_in(&mut self, unit: u64) {
+        self.sizes.rounding = 4 * unit.saturating_sub(1);
     }
 
     /// Removes what a killed session was writing.

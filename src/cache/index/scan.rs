@@ -41,6 +41,7 @@ impl IndexStore<FsStore> {
     ) -> Result<Self, CacheError> {
         let (disk, dir) = (Arc::clone(&inner.tree().disk), inner.tree().layout.index());
         let (mut files, loaded) = IndexFiles::load(disk, &dir, max_bytes);
+        files.count_in(inner.tree().unit());
         // Nothing is written under a root that can only be read: what the index says is used, and kept in memory.
         let read_only = inner.is_read_only();
         // Garbage leaves by a rename, as unlinking takes long if it is large. So it is leftover trash from here on.

@@ -174,7 +174,7 @@ pub trait Staged: fmt::Debug + Send {
     fn write(&mut self, parts: &[Bytes]) -> Result<(), CacheError>;
 
     /// The most bytes that the commit takes on top of its `payload` bytes. Room for them is made before they are written.
-    /// Never falls as `payload` grows. The provided method says 0.
+    /// With `payload` itself it never falls as that grows. The provided method says 0.
     fn overhead(&self, payload: u64) -> u64 {
         let _ = payload;
         0

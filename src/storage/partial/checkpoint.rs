@@ -19,9 +19,11 @@ pub struct Checkpoint<E> {
 }
 
 impl<E> Checkpoint<E> {
-    /// The most bytes that its record takes beside the partial file.
+    /// The most bytes that its record takes on the disk beside the partial file.
     pub fn record_bytes(&self) -> u64 {
-        Record::encoded_bytes(self.record.runs.len())
+        let len = Record::encoded_bytes(self.record.runs.len());
+        let unit = self.inner.settings.unit.max(1);
+        len.checked_next_multiple_of(unit).unwrap_or(u64::MAX)
     }
 
     /// Syncs the file, then writes the record, in this order. It blocks for as long as the disk takes. Of two that run at

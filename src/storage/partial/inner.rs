@@ -17,16 +17,17 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bytes::Bytes;
-use snafu::{OptionExt, ResultExt};
+use snafu::OptionExt;
 
 use super::checksum::{Checksums, Payload};
-use super::error::{CommittedSnafu, DiscardedSnafu, IncompleteSnafu, IoSnafu, StreamingError, TakenSnafu};
+use super::error::{CommittedSnafu, DiscardedSnafu, IncompleteSnafu, StreamingError, TakenSnafu};
 use super::file::NamedFile;
 use super::memory::MemoryPieces;
 use super::options::Budget;
 use super::presence::{Loss, Presence};
 use super::record::Record;
 use super::recorder::Recorder;
+use super::spans::{self, Spans};
 use super::state::{Ahead, RoleRefused};
 use super::status::Found;
 use super::verify::ReadFault;
@@ -47,6 +48,8 @@ pub(super) struct Settings {
     pub(super) budget: Option<Arc<dyn Budget>>,
     /// Called for damage to a complete resource.
     pub(super) on_damage: DamageCallback,
+    /// In what units a file takes room on the disk, in bytes.
+    pub(super) unit: u64,
 }
 
 pub(super) struct Inner<E> {
@@ -68,6 +71,8 @@ pub(super) struct WriterState {
     pub(super) tag: Vec<u8>,
     /// Present, and not written yet.
     pub(super) unwritten: UnwrittenRun,
+    /// What of the file is paid for with the budget.
+    spans: Spans,
     /// Bytes written since the last checkpoint.
     pub(super) unsynced: u64,
     pub(super) checkpoints: u64,
@@ -108,6 +113,10 @@ impl<E> Inner<E> {
         recorder: Recorder,
         record: Record,
     ) -> Self {
+        let spans = Spans::of(
+            settings.unit,
+            record.runs.iter().map(|(start, run)| *start..run.end),
+        );
         Self {
             presence,
             file,
@@ -119,6 +128,7 @@ impl<E> Inner<E> {
                 sums: Checksums::recorded(record.runs),
                 tag: record.tag,
                 unwritten: UnwrittenRun::default(),
+                spans,
                 unsynced: 0,
                 checkpoints: 0,
             }),
@@ -232,7 +242,8 @@ impl<E> Inner<E> {
     pub(super) fn write_missing(&self, mut offset: u64, bytes: &[u8]) -> Result<(), StreamingError> {
         const PIECE: usize = 256 * 1024;
         // Before the first byte is written: the space has to be set aside before the file takes it.
-        self.reserve(bytes.len() as u64)?;
+        let start = offset;
+        let paid = self.pay(start..start + bytes.len() as u64)?;
         let mut rest = bytes;
         while !rest.is_empty() {
             let piece = rest.get(..PIECE).unwrap_or(rest);
@@ -240,7 +251,7 @@ impl<E> Inner<E> {
                 Ok(written) => written,
                 // What was written before stays, and stays paid for.
                 Err(error) => {
-                    self.release(rest.len() as u64);
+                    self.pay_back(&paid, start, offset);
                     return Err(error);
                 }
             };
@@ -309,7 +320,7 @@ impl<E> Inner<E> {
         if parts.is_empty() {
             return Ok(());
         }
-        self.reserve(len)?;
+        let paid = self.pay(start..start + len)?;
         let mut slices: Vec<IoSlice<'_>> = parts.iter().map(|part| IoSlice::new(part)).collect();
         let mut left = slices.as_mut_slice();
         let mut at = start;
@@ -321,7 +332,7 @@ impl<E> Inner<E> {
                 }
                 // What is in the file so far counts as written. The rest stays in memory, unpaid.
                 Err(error) => {
-                    self.release(start + len - at);
+                    self.pay_back(&paid, start, at);
                     self.written(start, at, &parts);
                     return Err(error);
                 }
@@ -370,7 +381,7 @@ impl<E> Inner<E> {
         })?;
         let footer = footer(Payload { len, blocks });
         let footer = footer.as_ref();
-        self.reserve(footer.len() as u64)?;
+        let paid = self.pay(len..len + footer.len() as u64)?;
         // A footer of an earlier commit that failed may be longer than this one: the file is cut behind it.
         let finished = self
             .file
@@ -381,23 +392,40 @@ impl<E> Inner<E> {
         if self.recorder().is_closed() {
             self.presence.complete();
         } else {
-            self.release(footer.len() as u64);
+            self.pay_back(&paid, len, len);
         }
         finished
     }
 
-    pub(super) fn reserve(&self, bytes: u64) -> Result<(), StreamingError> {
-        let budget = self.settings.budget.as_ref();
-        let reserved = budget.map_or(Ok(()), |budget| budget.reserve(bytes));
-        reserved.context(IoSnafu {
-            action: "make room for",
-            path: &self.settings.target,
-        })
+    /// Asks the budget for what writing to `range` takes on the disk beyond what is taken already. Returns the spans it is.
+    fn pay(&self, range: Range<u64>) -> Result<Vec<Range<u64>>, StreamingError> {
+        let Some(budget) = self.settings.budget.as_ref() else {
+            return Ok(Vec::new());
+        };
+        // One writer at a time, so nobody else takes spans between the two locks. The budget is asked under none: it may have
+        // other files removed.
+        let (spans, list) = {
+            let taken = &mut self.writer_state().spans;
+            (taken.take(&range), taken.grow_list())
+        };
+        budget.reserve(spans::bytes(&spans) + list).map_err(|source| {
+            let taken = &mut self.writer_state().spans;
+            taken.free(&spans, range.start, range.start);
+            taken.shrink_list(list);
+            StreamingError::Io {
+                action: "make room for",
+                path: self.settings.target.clone(),
+                source: source.into(),
+            }
+        })?;
+        Ok(spans)
     }
 
-    pub(super) fn release(&self, bytes: u64) {
+    /// Gives back those of `spans` that a write from `start` on did not come to: it ended at `end`.
+    fn pay_back(&self, spans: &[Range<u64>], start: u64, end: u64) {
         if let Some(budget) = &self.settings.budget {
-            budget.release(bytes);
+            let freed = self.writer_state().spans.free(spans, start, end);
+            budget.release(freed);
         }
     }
 }

@@ -39,6 +39,7 @@ mod presence;
 mod record;
 mod recorder;
 mod resource;
+mod spans;
 mod state;
 mod status;
 mod sync;

@@ -126,6 +126,7 @@ impl StreamingOptions {
             checkpoint_every: self.checkpoint_every,
             budget: self.budget,
             on_damage: self.on_damage,
+            unit: self.disk.unit(),
         };
         (settings, Recorder::new(self.disk, self.durability, self.partial))
     }

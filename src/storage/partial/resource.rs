@@ -72,6 +72,7 @@ impl<E> StreamingResource<E> {
             checkpoint_every: u64::MAX,
             budget: None,
             on_damage: DamageCallback::default(),
+            unit: 1,
         };
         let presence = Presence::new(RangeSet::new(), None, false);
         let (file, recorder) = (NamedFile::none(name.clone()), Recorder::none(name));

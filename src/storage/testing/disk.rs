@@ -45,6 +45,8 @@ struct State {
     /// Bytes the disk has room for.
     room: Option<u64>,
     peak: u64,
+    /// In what units files take room.
+    unit: Option<u64>,
     /// Files that are open and claimed.
     claimed: HashSet<usize>,
 }
@@ -120,7 +122,7 @@ impl State {
         let change = Change { action, at };
         self.live.apply(&change);
         self.changes.push(change);
-        self.peak = self.peak.max(self.live.bytes(0));
+        self.peak = self.peak.max(self.live.bytes(0, self.unit.unwrap_or(1)));
     }
 
     fn make(&mut self, path: &Path, kind: Kind) -> io::Result<usize> {
@@ -208,6 +210,11 @@ impl FakeDisk {
         self.lock().room = bytes;
     }
 
+    /// Has files take room in units of so many bytes, as file systems do. 1 unless set.
+    pub fn set_unit(&self, bytes: u64) {
+        self.lock().unit = Some(bytes);
+    }
+
     /// Calls that `look` makes are neither counted nor failed.
     pub fn aside<T>(&self, look: impl FnOnce() -> T) -> T {
         self.lock().aside = true;
@@ -226,7 +233,10 @@ impl FakeDisk {
 
     /// Bytes of all files that have a name.
     pub fn bytes(&self) -> u64 {
-        self.lock().live.bytes(0)
+        {
+            let state = self.lock();
+            state.live.bytes(0, state.unit.unwrap_or(1))
+        }
     }
 
     /// Bytes of all files in a directory.
@@ -235,7 +245,7 @@ impl FakeDisk {
         state
             .live
             .find(Path::new(dir))
-            .map_or(0, |dir| state.live.bytes(dir))
+            .map_or(0, |dir| state.live.bytes(dir, state.unit.unwrap_or(1)))
     }
 
     /// The most [`bytes`](Self::bytes) ever was.
@@ -253,13 +263,19 @@ impl FakeDisk {
     /// The same disk, everything on it durable, as after a clean shutdown.
     #[must_use]
     pub fn settled(&self) -> Self {
-        Self::from_tree(self.lock().live.clone())
+        let (live, unit) = {
+            let state = self.lock();
+            (state.live.clone(), state.unit)
+        };
+        let settled = Self::from_tree(live);
+        settled.lock().unit = unit;
+        settled
     }
 
     fn from_tree(tree: Tree) -> Self {
         let state = State {
             base: tree.clone(),
-            peak: tree.bytes(0),
+            peak: tree.bytes(0, 1),
             live: tree,
             ..State::default()
         };
@@ -378,6 +394,10 @@ impl Disk for FakeDisk {
         Ok(state.live.nodes[node].meta())
     }
 
+    fn unit(&self) -> u64 {
+        self.lock().unit.unwrap_or(1)
+    }
+
     fn read_dir(&self, dir: &Path) -> io::Result<Vec<OsString>> {
         let mut state = self.lock();
         state.call_at("read_dir", dir)?;
@@ -411,7 +431,7 @@ impl FakeFile {
             bytes.len() / 2
         };
         if let Some(room) = state.room.filter(|_| called.is_ok()) {
-            let left = usize::try_from(room.saturating_sub(state.live.bytes(0))).unwrap();
+            let left = usize::try_from(room.saturating_sub(state.live.bytes(0, 1))).unwrap();
             if left < len {
                 called = Err(ErrorKind::StorageFull.into());
                 len = left;

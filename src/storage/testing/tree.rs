@@ -155,11 +155,11 @@ impl Tree {
         data[offset..offset + bytes.len()].copy_from_slice(bytes);
     }
 
-    /// Bytes of all files that have a name.
-    pub(super) fn bytes(&self, at: usize) -> u64 {
+    /// Bytes of all files that have a name, in whole units.
+    pub(super) fn bytes(&self, at: usize, unit: u64) -> u64 {
         match &self.nodes[at].content {
-            Content::File(data) => data.len() as u64,
-            Content::Dir(names) => names.values().map(|&node| self.bytes(node)).sum(),
+            Content::File(data) => (data.len() as u64).next_multiple_of(unit),
+            Content::Dir(names) => names.values().map(|&node| self.bytes(node, unit)).sum(),
         }
     }
 

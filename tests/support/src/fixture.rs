@@ -34,6 +34,19 @@ pub fn expected() -> serde_json::Value {
 ///
 /// If a directory cannot be read for any other reason.
 pub fn disk_bytes(path: impl AsRef<Path>) -> u64 {
+    bytes_in_units(path.as_ref(), 1)
+}
+
+/// As [`disk_bytes`], each file in the whole units of 4 KiB that it takes on the disk.
+///
+/// # Panics
+///
+/// As [`disk_bytes`].
+pub fn disk_room(path: impl AsRef<Path>) -> u64 {
+    bytes_in_units(path.as_ref(), 4096)
+}
+
+fn bytes_in_units(path: &Path, unit: u64) -> u64 {
     fn vanished<T>(path: &Path, result: io::Result<T>) -> Option<T> {
         match result {
             Ok(value) => Some(value),
@@ -41,22 +54,26 @@ pub fn disk_bytes(path: impl AsRef<Path>) -> u64 {
             Err(error) => panic!("{}: {error}", path.display()),
         }
     }
-    fn count(path: &Path) -> u64 {
+    fn count(path: &Path, unit: u64) -> u64 {
         let Some(metadata) = vanished(path, fs::symlink_metadata(path)) else {
             return 0;
         };
         if !metadata.is_dir() {
-            return if metadata.is_file() { metadata.len() } else { 0 };
+            return if metadata.is_file() {
+                metadata.len().next_multiple_of(unit)
+            } else {
+                0
+            };
         }
         let Some(entries) = vanished(path, fs::read_dir(path)) else {
             return 0;
         };
         entries
             .filter_map(|entry| vanished(path, entry))
-            .map(|entry| count(&entry.path()))
+            .map(|entry| count(&entry.path(), unit))
             .sum()
     }
-    count(path.as_ref())
+    count(path, unit)
 }
 
 /// Serves the tree of the Media Playlist at the path `playlist` of the test media a second time, as `<to>/playlist.m3u8`:

@@ -32,7 +32,7 @@
 //! | `content` | [`Content`] and [`Pattern`]: the bytes, their validators and types |
 //! | `log` | [`Log`], [`Recorded`], [`Connection`]: what happened |
 //! | `proxy` | [`FakeProxy`]: HTTP and SOCKS 5 proxies |
-//! | `fixture` | [`media`], [`expected`], [`encrypted`], [`serve_encrypted`], [`disk_bytes`] |
+//! | `fixture` | [`media`], [`expected`], [`encrypted`], [`serve_encrypted`], [`disk_bytes`], [`disk_room`] |
 
 #![allow(
     clippy::panic,
@@ -48,7 +48,7 @@ mod rule;
 mod server;
 
 pub use content::{Content, Pattern};
-pub use fixture::{disk_bytes, encrypted, expected, media, serve_encrypted};
+pub use fixture::{disk_bytes, disk_room, encrypted, expected, media, serve_encrypted};
 pub use log::{Connection, Ended, Log, Recorded};
 pub use proxy::{FakeProxy, ProxyPlan};
 pub use rule::{Gate, Rule, RuleHandle};

@@ -240,8 +240,7 @@ impl Download {
             }
             // Whether the demand ends does not matter here: the caller waits for this, and its drop cancels.
             let event = self.next_event(true).await;
-            if position > 0 && self.is_beyond_end(&event) {
-                // A stream may begin behind the end, which is no failure. The beginning tells the length.
+            if position > 0 && self.needs_beginning(&event) {
                 self.transfers.clear();
                 self.request(Slot::Main, 0, None);
                 continue;
@@ -250,12 +249,20 @@ impl Download {
         }
     }
 
-    /// Whether the server has nothing where a first request began.
-    fn is_beyond_end(&self, event: &LoopEvent) -> bool {
-        let LoopEvent::Transfer(_, TransferEvent::Failed(error)) = event else {
+    /// Whether a first request that began in the middle is to be made anew from the first byte.
+    fn needs_beginning(&self, event: &LoopEvent) -> bool {
+        if self.remote.total().is_some() {
             return false;
-        };
-        matches!(error, NetError::RangeNotSatisfiable { .. }) && self.remote.total().is_none()
+        }
+        match event {
+            // A stream may begin behind the end, which is no failure. The beginning tells the length.
+            LoopEvent::Transfer(_, TransferEvent::Failed(NetError::RangeNotSatisfiable { .. })) => true,
+            // The whole, up to the first byte asked for. It may be a page, and the bytes that tell are skipped.
+            LoopEvent::Transfer(_, TransferEvent::Head(response)) => {
+                response.status() == 200 && response.start() > 0
+            }
+            _ => false,
+        }
     }
 
     fn first_bytes(&mut self) -> Result<(), StopReason> {

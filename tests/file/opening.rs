@@ -1,7 +1,9 @@
 //! F1: what opening a file waits for.
 
+use futures_lite::StreamExt as _;
 use futures_lite::future::block_on;
 use kithara::file::{FileSource, OpenMode, Verdict};
+use kithara::stream::{Source as _, Stream, StreamParams};
 use kithara_test_support::{Content, Rule};
 
 use crate::not_media::play;
@@ -24,6 +26,32 @@ fn f1_the_length_of_what_is_no_media_is_no_end() {
     gate.open();
     let error = opening.join().unwrap().unwrap_err();
     assert!(error.not_media().is_some(), "{error:?}");
+}
+
+/// F1: a stream begins in the middle, and the server sends the whole. Its beginning tells what it is.
+#[test]
+fn f1_a_whole_answer_is_judged_wherever_the_stream_begins() {
+    let page = format!(r#"{{"error":"quota"{}}}"#, " ".repeat(5000));
+    for answer in [Some(page), None] {
+        let stage = Stage::new(4 * MIB);
+        let rule = match &answer {
+            Some(page) => Rule::new().answer(200, page),
+            None => Rule::new().ignore_range(),
+        };
+        stage.server.rule("/a.bin", rule);
+        let mut source = stage.source();
+        source.seek_bytes(1000).unwrap();
+        let mut stream = Stream::new(source, StreamParams::default());
+        let first = block_on(stream.next()).unwrap();
+        match (answer, first) {
+            (Some(_), Err(error)) => {
+                let error = error.source_error().unwrap();
+                assert!(error.not_media().is_some(), "{error:?}");
+            }
+            (None, Ok(bytes)) => assert_eq!(pattern().first_difference(1000, &bytes), None),
+            (_, other) => panic!("{other:?}"),
+        }
+    }
 }
 
 /// F1: a file that is shorter than what the judge wants to see is asked for once.

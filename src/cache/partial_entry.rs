@@ -124,6 +124,18 @@ impl PartialEntry {
             .open()
     }
 
+    /// Tells how long the file will be, as soon as that is known. Until then no more than 64 MiB of other assets, or a quarter
+    /// of the limit where that is less, are evicted for it. Blocks on no disk.
+    ///
+    /// # Errors
+    ///
+    /// [`CacheError::CacheFull`] if the file can never fit beside what is leased, pinned and being written now. Nothing was
+    /// evicted for it.
+    pub fn expect_len(&self, len: u64) -> Result<(), CacheError> {
+        let footer = footer::len(&self.claim.asset, &self.claim.path, len);
+        self.claim.partial.expect_len(len.saturating_add(footer))
+    }
+
     /// Reserves room for the record that `checkpoint` is about to write.
     ///
     /// # Errors

@@ -13,7 +13,7 @@ use super::timestamp::Timestamp;
 /// # Contract
 ///
 /// The cache calls a policy one method at a time, in the order in which things happen, and under its own lock: what it tells
-/// and what it does next are one step. So a policy answers from memory, in microseconds, and does not call the cache it
+/// and what it does next are one step. Accesses are told some at once, before anything else is told or asked. So a policy answers from memory, in microseconds, and does not call the cache it
 /// serves. A call from inside a method fails with [`CacheError::PolicyReentered`](super::CacheError::PolicyReentered); a
 /// policy that waits for another thread's call of the cache waits for ever. Dropping a lease or a writer is allowed.
 ///
@@ -149,6 +149,9 @@ impl EvictionPolicy for Lru {
 
 /// Evicts assets that were not used for longer than a limit, even where there is room. When room is needed it evicts the
 /// least recently used first.
+///
+/// Ages are never taken from a clock that contradicts itself. A session whose system clock is behind the accesses of earlier
+/// ones counts the time that it is open, and no more: an asset may then stay longer than the limit, and none goes too early.
 #[derive(Debug)]
 pub struct MaxAge {
     limit: Duration,

@@ -44,6 +44,7 @@ const CHECKPOINT_RETRY: Duration = Duration::from_millis(100);
 ///
 /// Dropping it ends every wait with [`FileError::Stopped`], and has what was written recorded in the background, if a later
 /// session can go on from there. The drop itself does no I/O.
+#[expect(clippy::struct_excessive_bools, reason = "four independent facts")]
 pub(super) struct Sink {
     /// `None` once it has ended.
     writer: Option<Writer<FileError>>,
@@ -63,6 +64,8 @@ pub(super) struct Sink {
     pending_events: Option<Vec<FileControl>>,
     /// Whether it was told that the file is kept, or why not.
     is_told: bool,
+    /// Whether the cache was told the file's length.
+    len_told: bool,
     /// At most so many bytes are in memory. Counted here, as the writer sums up its pieces when it is asked.
     held: u64,
     /// Bytes written since the last checkpoint.
@@ -92,6 +95,7 @@ impl Sink {
             subscribers,
             pending_events: Some(Vec::new()),
             is_told: false,
+            len_told: false,
             held: 0,
             unrecorded: 0,
             checkpoint_runs: Arc::default(),
@@ -156,12 +160,25 @@ impl Sink {
         }
     }
 
+    /// Tells the cache the length, once it is known. A file that can never fit goes to memory from its first byte on: the
+    /// cache would evict all else for it, and refuse it in the end (fault W11).
+    fn tell_len(&mut self) {
+        let len = self.writer.as_ref().and_then(Writer::end);
+        if let (false, Some(len), Some(entry)) = (self.len_told, len, &self.entry) {
+            self.len_told = true;
+            if let Err(error) = entry.expect_len(len) {
+                self.bypass(Bypass::Refused(error));
+            }
+        }
+    }
+
     /// Writes the consecutive `parts` at `at`. Readers find them when this returns, whatever the disk does.
     ///
     /// # Errors
     ///
     /// [`StreamingError::BeyondEnd`]: the server sent a byte behind the end that it announced.
     pub(super) fn write(&mut self, at: u64, parts: &[Bytes]) -> Result<(), StreamingError> {
+        self.tell_len();
         let Some(writer) = self.writer.as_mut() else {
             return Ok(());
         };

@@ -104,6 +104,7 @@ fn growth_evicts_others_and_is_refused_where_nothing_can_go() {
             .unwrap();
     }
     let partial = cache.partial(&asset("new"), &path).unwrap().unwrap();
+    partial.expect_len(380_000).unwrap();
     let resource: Resource = partial.open().unwrap();
     let mut writer = resource.writer().unwrap();
     let refused = loop {
@@ -354,4 +355,48 @@ fn w46_small_entries_count_by_their_units() {
     let assets = cache.stats().unwrap().assets;
     assert!((300..512).contains(&assets), "{assets}");
     assert!(blocks(root.path()) <= LIMIT, "{}", blocks(root.path()));
+}
+
+/// W11, C33: a partial file evicts no more than its share until its length is known, and nothing at all if that can never fit.
+#[test]
+fn w11_a_partial_file_that_can_never_fit_evicts_nothing() {
+    let root = tempfile::tempdir().unwrap();
+    let cache = crate::ordered(root.path(), 1_000_000);
+    for n in 0..9 {
+        cache
+            .put_atomic(
+                &asset(&n.to_string()),
+                &crate::path("x"),
+                crate::bytes(100_000, 1),
+            )
+            .unwrap();
+    }
+    let left = || {
+        (0..9)
+            .filter(|n| cache.contains(&asset(&n.to_string()), &crate::path("x")).unwrap())
+            .count()
+    };
+    let huge = cache.partial(&asset("huge"), &crate::path("x")).unwrap().unwrap();
+    assert!(huge.expect_len(1_000_000).unwrap_err().is_full());
+    assert_eq!(left(), 9);
+    let resource = huge.open::<io::Error>().unwrap();
+    let mut writer = resource.writer().unwrap();
+    let mut at = 0;
+    let refused = loop {
+        match writer.write_at(at, &crate::bytes(50_000, 2)) {
+            Ok(new) => at += new,
+            Err(error) => break error,
+        }
+    };
+    assert!(refused.is_full(), "{refused}");
+    assert!((6..9).contains(&left()), "{}", left());
+    // Its length is known, and it fits.
+    huge.expect_len(700_000).unwrap();
+    while at < 700_000 {
+        at += writer.write_at(at, &crate::bytes(50_000, 2)).unwrap();
+    }
+    huge.commit(&mut writer, 700_000).unwrap();
+    assert!(left() <= 2);
+    drop((writer, resource, huge));
+    crate::check(&cache, root.path());
 }

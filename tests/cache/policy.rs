@@ -486,7 +486,11 @@ fn what_happens_is_told_in_its_order_with_its_bytes() {
     let cache = cache.blocking();
     let name = |n: usize| asset(&n.to_string());
     let put = |n: usize, file: &str, len: usize| cache.put_atomic(&name(n), &path(file), bytes(len)).unwrap();
-    let tells = || std::mem::take(&mut *told.lock().unwrap());
+    // A checkpoint asks the policy, which hears of all accesses before.
+    let tells = || {
+        cache.checkpoint().unwrap();
+        std::mem::take(&mut *told.lock().unwrap())
+    };
     for n in 0..4 {
         put(n, "x", 200);
     }

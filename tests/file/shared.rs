@@ -187,7 +187,7 @@ fn each_source_is_told_that_the_file_is_not_kept() {
 
 #[track_caller]
 fn assert_opened_and_bypassed(told: &[FileControl; 2]) {
-    let full = |reason: &Bypass| matches!(reason, Bypass::Failed(error) if error.is_full());
+    let full = |reason: &Bypass| matches!(reason, Bypass::Refused(error) if error.is_full());
     assert!(
         matches!(told, [FileControl::Opened { .. }, FileControl::CacheBypassed { reason }] if full(reason)),
         "{told:?}"

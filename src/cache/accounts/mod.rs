@@ -211,7 +211,9 @@ impl Accounts {
 
     /// Takes the policy out for good. No room is made from here on.
     pub(in crate::cache) fn retire(&self) -> Option<Box<dyn EvictionPolicy>> {
-        self.lock().ok()?.policy.take()
+        let mut state = self.lock().ok()?;
+        state.tell_uses();
+        state.policy.take()
     }
 
     /// Claims an asset, with or without entries. Does not wait: if the asset is being removed right now, the lease protects

@@ -116,6 +116,7 @@ impl State {
         );
         let mut lru = Lru::new();
         self.table.found.clear();
+        self.uses.clear();
         let all = self.table.assets.iter();
         lru.restored(
             all.map(|(asset, account)| (asset.clone(), account.bytes, account.last_access))

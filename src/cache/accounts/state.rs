@@ -13,6 +13,7 @@
 //! Nothing here waits, and nothing here reads the disk.
 
 use std::collections::{HashMap, HashSet};
+use std::time::{Duration, Instant};
 
 use super::policy::Served;
 use super::table::Table;
@@ -23,6 +24,10 @@ use crate::cache::timestamp::Timestamp;
 /// Beyond what is needed, evicting goes on for one such part of the limit, with whole assets that fit in it. Some file
 /// systems make creating files dear right after deleting some, so deletes come in batches.
 const SLACK: u64 = 32;
+/// So many accesses are told in one go.
+const USES_TOGETHER: usize = 32;
+/// So far behind the accesses of earlier sessions a system clock is taken for wrong, or for having been wrong then.
+const FAR_BEHIND: Duration = Duration::from_secs(60);
 
 pub(in crate::cache) struct State {
     pub(in crate::cache) table: Table,
@@ -36,8 +41,12 @@ pub(in crate::cache) struct State {
     /// Bytes reserved for what is being written.
     pub(in crate::cache) reserved: u64,
     pub(in crate::cache) max_bytes: u64,
+    /// Accesses that the policy has not been told of, in their order.
+    pub(super) uses: Vec<(AssetId, u64, Timestamp)>,
     /// The last timestamp given out.
     last: Timestamp,
+    /// The latest access of earlier sessions, if the system clock was far behind it at open, and when that was.
+    ahead: Option<(Timestamp, Instant)>,
     pub(super) policy: Served,
 }
 
@@ -57,7 +66,10 @@ pub(in crate::cache) struct Shortfall<'a> {
 impl State {
     pub(super) fn new(table: Table, policy: Served) -> Self {
         let newest = table.assets.values().map(|account| account.last_access).max();
+        let newest = newest.unwrap_or_default();
+        let behind = Timestamp::now().age(newest);
         Self {
+            ahead: (behind > FAR_BEHIND).then(|| (newest, Instant::now())),
             table,
             claims: HashMap::default(),
             removing: HashSet::default(),
@@ -65,7 +77,8 @@ impl State {
             reserved: 0,
             max_bytes: u64::MAX,
             // Accesses of an earlier session, whose clock may have run ahead, stay older than those of this one (C8).
-            last: newest.unwrap_or_default(),
+            uses: Vec::with_capacity(USES_TOGETHER),
+            last: newest,
             policy,
         }
     }
@@ -135,15 +148,26 @@ impl State {
         }
     }
 
+    /// What the time is. Where the system clock and the accesses of earlier sessions contradict each other by far, one of
+    /// them was wrong, and this session counts on from the latest access. By the system clock ages would stand still for as
+    /// long as it is behind (fault W63), or all assets would be too old at once when it is set right.
+    fn clock(&self) -> Timestamp {
+        let Some((newest, opened)) = self.ahead else {
+            return Timestamp::now();
+        };
+        let since = u64::try_from(opened.elapsed().as_micros()).unwrap_or(u64::MAX);
+        Timestamp(newest.0.saturating_add(since))
+    }
+
     /// A timestamp later than all before it, also when the clock is set back.
     fn next_timestamp(&mut self) -> Timestamp {
-        self.last = Timestamp::now().max(Timestamp(self.last.0.saturating_add(1)));
+        self.last = self.clock().max(Timestamp(self.last.0.saturating_add(1)));
         self.last
     }
 
     /// The time by which ages are told: no earlier than the last access, also if the clock was set back since.
     fn now(&self) -> Timestamp {
-        self.last.max(Timestamp::now())
+        self.last.max(self.clock())
     }
 
     /// Records an access at a time of its own, no earlier than `at`. `false` if there is no such asset.
@@ -161,8 +185,29 @@ impl State {
             self.table.touched.push(asset.bare());
         }
         // Under the same lock as the line above, or table and policy could see two accesses in different orders.
-        self.ask(|policy| policy.used(asset, bytes, at));
+        // Told in batches: the policy looks up one asset after another with nothing between, so that the processor fetches
+        // several from memory at a time.
+        self.uses.push((asset.bare(), bytes, at));
+        if self.uses.len() >= USES_TOGETHER {
+            self.tell_uses();
+        }
         true
+    }
+
+    /// Tells the policy of the accesses that it has not heard of. Before all else it is told or asked.
+    pub(super) fn tell_uses(&mut self) {
+        if self.uses.is_empty() {
+            return;
+        }
+        let uses = std::mem::take(&mut self.uses);
+        self.ask(|policy| {
+            for (asset, bytes, at) in &uses {
+                policy.used(asset, *bytes, *at);
+            }
+        });
+        // The room is kept, as a touch should not allocate.
+        self.uses = uses;
+        self.uses.clear();
     }
 
     /// Replaces the figures of an asset by what the inner store says.
@@ -186,6 +231,7 @@ impl State {
         let bytes = account.bytes;
         if created {
             account.last_access = at;
+            self.tell_uses();
             self.ask(|policy| policy.used(asset, bytes, at));
         } else if !self.skipped.contains(asset) {
             // The policy must hear of an asset of an earlier session before it hears that the asset was written to, or
@@ -198,10 +244,12 @@ impl State {
     /// The asset has left the table.
     pub(super) fn gone(&mut self, asset: &AssetId) {
         self.skipped.remove(asset);
+        self.tell_uses();
         self.ask(|policy| policy.removed(asset));
     }
 
     fn tell_found(&mut self) {
+        self.tell_uses();
         let found = std::mem::take(&mut self.table.found);
         if found.is_empty() {
             return;

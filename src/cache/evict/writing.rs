@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 
 use super::evictor::Evictor;
-use crate::cache::error::CacheError;
+use crate::cache::error::{CacheError, CacheFullSnafu};
 use crate::cache::footer;
 use crate::cache::id::AssetId;
 use crate::cache::path::CachePath;
@@ -15,6 +15,10 @@ use crate::cache::store::{Committed, Partial, PartialPlace, Staged};
 
 /// The most that a write of unknown length evicts, in bytes; and a quarter of the limit where that is less (C33).
 const SHARE: u64 = 64 << 20;
+
+fn share(evictor: &Evictor) -> Result<u64, CacheError> {
+    Ok(SHARE.min(evictor.accounts.lock()?.max_bytes / 4))
+}
 
 /// Bytes that count under the limit before they are written. Dropping the reservation gives them up.
 #[derive(Debug)]
@@ -41,6 +45,28 @@ impl Reservation {
             share: AtomicU64::new(share),
             evictor: Arc::clone(evictor),
         })
+    }
+
+    /// Bytes are all known now: `len` of them, with those that are reserved. Fails if they can never fit.
+    fn expect(&self, len: u64) -> Result<(), CacheError> {
+        let state = self.evictor.accounts.lock()?;
+        let (needed, held, max_bytes) = (
+            len.saturating_sub(self.bytes()),
+            state.fixed_bytes(),
+            state.max_bytes,
+        );
+        // Checked whole before the first victim. Piece by piece all else would be evicted for a file that is refused in the
+        // end (fault W11).
+        if held.saturating_add(needed) > max_bytes {
+            return CacheFullSnafu {
+                needed,
+                max_bytes,
+                held,
+            }
+            .fail();
+        }
+        self.share.store(u64::MAX, Ordering::Relaxed);
+        Ok(())
     }
 
     fn bytes(&self) -> u64 {
@@ -106,7 +132,7 @@ impl EvictingStaged {
         evictor.ready()?;
         let share = match payload {
             Some(_) => u64::MAX,
-            None => SHARE.min(evictor.accounts.lock()?.max_bytes / 4),
+            None => share(evictor)?,
         };
         // Staging claims the asset, before room is made. Otherwise the asset that is about to be written to could itself
         // be evicted for that room.
@@ -181,7 +207,7 @@ impl EvictingPartial {
         };
         // Reserved first, then taken over: for a moment the bytes count twice. The other way round they would not count, and
         // another write could take their room (C5).
-        let reservation = Reservation::unchecked(evictor, inner.stored(), u64::MAX)?;
+        let reservation = Reservation::unchecked(evictor, inner.stored(), share(evictor)?)?;
         inner.taken_over();
         let partial = Self { inner, reservation };
         partial.reserve(row.saturating_add(footer::len(asset, path, 0)))?;
@@ -200,6 +226,10 @@ impl Partial for EvictingPartial {
 
     fn reserve(&self, bytes: u64) -> Result<(), CacheError> {
         self.reservation.grow(bytes)
+    }
+
+    fn expect_len(&self, len: u64) -> Result<(), CacheError> {
+        self.reservation.expect(len)
     }
 
     fn release(&self, bytes: u64) {

@@ -28,6 +28,17 @@ pub trait Partial: fmt::Debug + Send + Sync {
         Ok(())
     }
 
+    /// The file will take `len` bytes in the end, with what is there of it. Until this is said a layer with a limit evicts no
+    /// more than its share for the file. The provided method is for stores and layers without a limit.
+    ///
+    /// # Errors
+    ///
+    /// [`CacheError::CacheFull`] if that can never fit now. Nothing is evicted for it.
+    fn expect_len(&self, len: u64) -> Result<(), CacheError> {
+        let _ = len;
+        Ok(())
+    }
+
     /// Gives back reserved room that was not written to.
     fn release(&self, bytes: u64) {
         let _ = bytes;

@@ -1,7 +1,7 @@
 //! A clock that goes back, and one that ran ahead.
 
 use super::*;
-use kithara::cache::{AssetInfo, MaxAge, MemoryStore, Timestamp};
+use kithara::cache::{AssetInfo, EvictingStore, LeaseStore, MaxAge, MemoryStore, Store, Timestamp};
 
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -245,4 +245,89 @@ fn a_clock_set_back_makes_nothing_too_old() {
     set_clock_back(Duration::ZERO);
     store.checkpoint().unwrap();
     assert_eq!(there(), 3);
+}
+
+fn put_in(store: &impl Store, number: u8) {
+    store
+        .put(&asset(number), &path(0), content(number.into(), 100))
+        .unwrap();
+}
+
+/// A session over what is on the disk, whose assets may be no older than `limit`.
+fn aging(disk: &FakeDisk, limit: Duration) -> impl Store + Checkpoints {
+    stack(scanned_index(disk), MaxAge::new(limit), MAX_BYTES)
+}
+
+trait Checkpoints {
+    /// How many assets are there after a checkpoint.
+    fn left(&self) -> usize;
+    fn seal(&self);
+}
+
+impl Checkpoints for EvictingStore<LeaseStore<IndexStore<FsStore>>, MaxAge> {
+    fn left(&self) -> usize {
+        self.checkpoint().unwrap();
+        self.list().unwrap().len()
+    }
+
+    fn seal(&self) {
+        testing::seal(self.inner().inner());
+    }
+}
+
+/// W63: after one session under a clock of the future, ages still grow.
+#[test]
+fn w63_a_session_under_a_clock_of_the_future_does_not_freeze_ages() {
+    let disk = FakeDisk::default();
+    let future = aging(&disk, DAY);
+    put_in(&future, 0);
+    future.seal();
+    drop(future);
+    // The clock that is right now is three days behind that one's.
+    set_clock_back(DAY * 3);
+    let session = aging(&disk, Duration::ZERO);
+    put_in(&session, 1);
+    // Both were used before this moment, if only just.
+    assert_eq!(session.left(), 0);
+}
+
+/// W63: a clock that starts in the past, as one without a battery does, and is set right while the cache is open. Nothing
+/// becomes too old by that.
+#[test]
+fn w63_a_clock_that_is_set_right_in_a_session_makes_nothing_too_old() {
+    let disk = FakeDisk::default();
+    let first = aging(&disk, DAY);
+    put_in(&first, 0);
+    first.seal();
+    drop(first);
+    set_clock_back(DAY * 10_000);
+    let session = aging(&disk, DAY);
+    put_in(&session, 1);
+    set_clock_back(Duration::ZERO);
+    put_in(&session, 2);
+    assert_eq!(session.left(), 3);
+    session.seal();
+    drop(session);
+    assert_eq!(aging(&disk, DAY).left(), 3, "nor for the next session");
+}
+
+/// W63: what was used under the clock of the future is too old like all else, once its time has come.
+#[test]
+fn w63_what_was_used_in_the_future_ages_from_there() {
+    let disk = FakeDisk::default();
+    set_clock_back(DAY * 10);
+    let future = aging(&disk, DAY);
+    put_in(&future, 0);
+    future.seal();
+    drop(future);
+    set_clock_back(DAY * 13);
+    let session = aging(&disk, DAY);
+    put_in(&session, 1);
+    assert_eq!(session.left(), 2);
+    session.seal();
+    drop(session);
+    // Later than all of it by more than the limit.
+    set_clock_back(Duration::ZERO);
+    let later = aging(&disk, DAY);
+    assert_eq!(later.left(), 0);
 }

@@ -13,6 +13,7 @@
 //!    │   └─ crypt          AES-128-CBC, as the chunks come
 //!    ├─ timeline           the next part, wait, or end
 //!    ├─ inspect            what there is, without playing it
+//!    ├─ reader             one Variant Stream as one file
 //!    ├─ editions           whether the server has the same track still
 //!    ├─ fetch              playlists and keys, whole
 //!    ├─ local              what needs no fetching: files, and what stands in a playlist (data_uri)
@@ -59,6 +60,7 @@ mod part_reader;
 mod pending_commits;
 mod player;
 mod playlist;
+mod reader;
 mod resource;
 mod resource_reader;
 mod source;
@@ -75,5 +77,6 @@ pub use error::HlsError;
 pub use inspect::{Cached, Presentation, RenditionInfo, VariantInfo};
 pub use params::{HlsParams, KeyContext, KeyRejected, NewEdition, PlaylistCheck, VariantChoice};
 pub use playlist::{DateRange, PlaylistError, ProgramDate, SessionData, StartPoint, VariantContent};
+pub use reader::HlsReader;
 pub use resource::{Resource, ResourceKind};
 pub use source::{HlsSource, Refreshed};

@@ -12,7 +12,9 @@ use super::{
     fetch_context::FetchContext,
     inspect::{self, Presentation},
     player::Player,
+    reader::HlsReader,
     source_state::{SourceState, Start},
+    track::Track,
 };
 use crate::{
     cache::AssetId,
@@ -62,9 +64,12 @@ use crate::{
 /// }
 /// # Ok(()) }
 /// ```
+#[derive(Clone)]
 pub struct HlsSource {
     state: Arc<SourceState>,
     start: Start,
+    /// The track of which alone streams may give bytes: those of a reader.
+    only: Option<Arc<Track>>,
 }
 
 impl HlsSource {
@@ -76,6 +81,7 @@ impl HlsSource {
         Self {
             state: Arc::new(SourceState::new(Fetcher::new(params, url))),
             start: Start::Byte(0),
+            only: None,
         }
     }
 
@@ -101,6 +107,7 @@ impl HlsSource {
         Self {
             state: Arc::new(SourceState::new(fetcher)),
             start: Start::Byte(0),
+            only: None,
         }
     }
 
@@ -119,6 +126,46 @@ impl HlsSource {
     pub async fn inspect(&self, mode: OpenMode) -> Result<Presentation, HlsError> {
         let mut context = FetchContext::new(mode.is_offline());
         inspect::presentation(&self.state, &mut context).await
+    }
+
+    /// The track as a file that is still arriving: `Read + Seek`, for decoders that take no messages. Where it starts is the
+    /// first byte, whatever was sought.
+    ///
+    /// The playlists are looked for now. The reader fetches from its first read on, as a stream does, by a task on async-std.
+    ///
+    /// ```no_run
+    /// # async fn example(source: kithara::hls::HlsSource) -> Result<(), Box<dyn std::error::Error>> {
+    /// use kithara::hls::OpenMode;
+    /// use std::io::Read;
+    ///
+    /// let mut reader = source.open_reader(OpenMode::Online).await?;
+    /// let mut start = [0; 4096];
+    /// reader.read_exact(&mut start)?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Those of a stream's first message.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future closes its connections. Nothing that was kept is lost.
+    pub async fn open_reader(&self, mode: OpenMode) -> Result<HlsReader, HlsError> {
+        let mut context = FetchContext::new(mode.is_offline());
+        let found = self.state.track(&mut context).await;
+        context.commits.wait_for_at_most(0).await;
+        let found = found?;
+        let newest = found.next.filter(|_| !mode.is_offline());
+        let track = newest.unwrap_or(found.track);
+        self.state.learn_lens(&track).await;
+        let source = Self {
+            state: self.state.clone(),
+            start: Start::Byte(0),
+            only: Some(track.clone()),
+        };
+        let params = StreamParams::default().offline_mode(mode.is_offline());
+        Ok(HlsReader::new(source, track, params))
     }
 
     /// Asks the server for the playlists again, and takes over what it has: URLs with new tokens, or another edition.
@@ -191,7 +238,12 @@ impl Source for HlsSource {
         params: &StreamParams,
     ) -> Result<SourceStream<HlsControl, HlsError>, StreamError<HlsError>> {
         // Nothing is done before the first poll, so opening does not fail: what is wrong comes as the stream's first item.
-        let player = Player::new(self.state.clone(), self.start, params.is_offline());
+        let player = Player::new(
+            self.state.clone(),
+            self.start,
+            self.only.clone(),
+            params.is_offline(),
+        );
         Ok(Box::pin(stream::unfold(player, |mut player| async move {
             let message = player.message().await?;
             Some((message.map_err(StreamError::source), player))

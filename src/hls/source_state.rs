@@ -268,6 +268,26 @@ impl SourceState {
         });
     }
 
+    /// Learns the length of each part from the cache, if all of them are there.
+    pub(super) async fn learn_lens(&self, track: &Track) {
+        let Some(cache) = self.fetcher.cache() else { return };
+        // A listing first: where something is missing, nothing else is looked up.
+        let entries = cache.entries(&self.fetcher.asset).await.unwrap_or_default();
+        let kept: HashSet<_> = entries.into_iter().map(|entry| entry.path).collect();
+        let is_unknown = |index: &usize| track.part_len(*index).is_none();
+        let unknown: Vec<_> = (0..track.len()).filter(is_unknown).collect();
+        let media = |index: &usize| track.part(*index)?.media.as_ref();
+        if unknown
+            .iter()
+            .filter_map(media)
+            .all(|media| kept.contains(media.path()))
+        {
+            for index in unknown {
+                self.part_len(track, index).await;
+            }
+        }
+    }
+
     /// The length of a part's plaintext in bytes, if it can be known without fetching the part.
     pub(super) async fn part_len(&self, track: &Track, index: usize) -> Option<u64> {
         if let known @ Some(_) = track.part_len(index) {

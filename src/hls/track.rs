@@ -298,6 +298,11 @@ impl Track {
         })
     }
 
+    /// How many parts there are.
+    pub(super) fn len(&self) -> usize {
+        self.parts.len()
+    }
+
     pub(super) fn part(&self, index: usize) -> Option<&Part> {
         self.parts.get(index)
     }
@@ -337,6 +342,24 @@ impl Track {
         }
         let is_section = |part: &Part| part.media.as_ref().is_some_and(|media| media.is_section());
         (before.iter().rposition(is_section), first)
+    }
+
+    /// Where a part begins, in bytes; behind the last one, the length of the track. `None` if the length of a part before it is
+    /// not known.
+    pub(super) fn position_of(&self, part: usize) -> Option<u64> {
+        (0..part.min(self.parts.len())).try_fold(0_u64, |sum, part| sum.checked_add(self.part_len(part)?))
+    }
+
+    /// When the part plays that holds a byte; behind the last one, the duration.
+    pub(super) fn time_at(&self, position: u64) -> Option<Duration> {
+        let mut end = 0_u64;
+        for (index, part) in self.parts.iter().enumerate() {
+            end = end.checked_add(self.part_len(index)?)?;
+            if position < end {
+                return Some(part.time);
+            }
+        }
+        Some(self.duration)
     }
 
     /// The length of a part's plaintext in bytes, if it is known without reading the part.

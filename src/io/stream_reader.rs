@@ -164,6 +164,26 @@ impl<S: Source> StreamReader<S> {
         }
     }
 
+    /// Reads another stream from here on, which stands at `position`. Interrupters hold for it too.
+    #[cfg(feature = "hls")]
+    pub(crate) fn restart(&mut self, stream: Stream<S>, position: u64) {
+        (self.chunk, self.failure) = (Bytes::new(), None);
+        (self.stream, self.position) = (stream, position);
+    }
+
+    /// Moves on to `position` if that lies in the chunk at hand, or just behind it. `false` if it does not.
+    #[cfg(feature = "hls")]
+    pub(crate) fn skip_to(&mut self, position: u64) -> bool {
+        let distance = position.checked_sub(self.position);
+        let within = distance.filter(|distance| *distance <= self.chunk.len() as u64);
+        let Some(distance) = within.and_then(|distance| usize::try_from(distance).ok()) else {
+            return false;
+        };
+        self.chunk.advance(distance);
+        self.position = position;
+        true
+    }
+
     /// Waits for the next chunk. False at the end.
     fn next_chunk(&mut self) -> Result<bool, StreamReadError<S::Error>> {
         // The stream itself answers `None` after an error: without this the next read would be a false end.

@@ -73,6 +73,7 @@ mod peers;
 mod playback;
 mod playlists;
 mod published;
+mod reader;
 mod rig;
 mod seeking;
 mod sessions;

@@ -87,6 +87,8 @@ pub(super) struct Player {
     start: Start,
     /// `None` before the track is found.
     timeline: Option<Timeline>,
+    /// The track of which alone bytes may be given out, as positions in it are known.
+    only: Option<Arc<Track>>,
     /// Whether the app wants no network.
     is_offline: bool,
     /// The question whether the playlists are current, between two steps.
@@ -114,7 +116,12 @@ pub(super) struct Player {
 }
 
 impl Player {
-    pub(super) fn new(state: Arc<SourceState>, start: Start, is_offline: bool) -> Self {
+    pub(super) fn new(
+        state: Arc<SourceState>,
+        start: Start,
+        only: Option<Arc<Track>>,
+        is_offline: bool,
+    ) -> Self {
         let cache = state.fetcher.cache();
         let lease = cache.map(|cache| cache.lease(&state.fetcher.asset));
         Self {
@@ -124,6 +131,7 @@ impl Player {
             damaged: Vec::new(),
             start,
             timeline: None,
+            only,
             is_offline,
             asking: None,
             currency: Currency::Known,
@@ -258,7 +266,17 @@ impl Player {
     }
 
     async fn find(&mut self) -> Result<(), HlsError> {
-        let found = self.state.track(&mut self.context).await?;
+        let mut found = self.state.track(&mut self.context).await?;
+        if let Some(only) = &self.only {
+            if found.track.edition() != only.edition() {
+                // It is the newer one, or a newer one was found since.
+                let newest = found.next.take().unwrap_or(found.track);
+                found.next = Some(newest).filter(|newest| newest.edition() != only.edition());
+                (found.track, found.question) = (only.clone(), None);
+            } else if !found.track.is_same_list(only) {
+                return Err(self.other_edition());
+            }
+        }
         if let Some(question) = found.question.filter(|_| !self.is_offline) {
             let asking = editions::renew(self.state.clone(), found.track.clone(), question);
             self.asking = Some(Box::pin(asking));
@@ -349,8 +367,7 @@ impl Player {
         let plain = match self.chunk_beside_ahead(&mut part).await {
             Ok(Some(plain)) => plain,
             Ok(None) => {
-                self.end_part(track, part);
-                return Ok(());
+                return self.end_part(track, part);
             }
             Err(error @ HlsError::Decrypt { .. }) => return self.does_not_decrypt(track, part, error),
             // The entry fails behind its first byte.
@@ -426,13 +443,18 @@ impl Player {
     }
 
     /// The part has come to its proven end.
-    fn end_part(&mut self, track: &Track, mut part: PartReader) {
+    fn end_part(&mut self, track: &Track, mut part: PartReader) -> Result<(), HlsError> {
         // A part without a byte is told all the same.
         if part.plain == 0
             && !self.announcer.is_skipping()
             && let Some(timeline) = &self.timeline
         {
             self.announcer.announce(timeline, &mut part);
+        }
+        // Positions behind it are known already, and are others.
+        let known = track.part_len(self.number()).filter(|_| self.only.is_some());
+        if known.is_some_and(|known| known != part.plain) {
+            return Err(self.other_edition());
         }
         // Only of a part that was read to its proven end.
         track.set_part_len(self.number(), part.plain);
@@ -441,6 +463,7 @@ impl Player {
         self.is_ahead_given_up = false;
         // After the padding was found right: a resource that does not decrypt is never kept.
         part.reader.commit(&mut self.context);
+        Ok(())
     }
 
     /// Neither the key nor the resource is trusted any more: which of the two is wrong cannot be told. If one of them came

@@ -23,7 +23,9 @@ impl Player {
         };
         match renewed {
             Renewed::Same(track) => timeline.renew(track),
-            Renewed::Other { track, is_old_kept } if is_old_kept || self.announcer.has_begun() => {
+            Renewed::Other { track, is_old_kept }
+                if is_old_kept || self.announcer.has_begun() || self.only.is_some() =>
+            {
                 self.other = Some(track);
             }
             // Nothing of the old one was heard, and nothing of it is there to be heard.
@@ -91,9 +93,8 @@ impl Player {
             timeline.hold();
             return Ok(());
         };
-        if self.state.fetcher.params.new_edition == NewEdition::Refuse {
-            let resource = Resource::new(ResourceKind::Playlist, &self.state.fetcher.url);
-            return Err(HlsError::EditionChanged { resource });
+        if self.state.fetcher.params.new_edition == NewEdition::Refuse || self.only.is_some() {
+            return Err(self.other_edition());
         }
         self.state.change(&track);
         self.currency = Currency::Known;
@@ -110,6 +111,13 @@ impl Player {
         self.announcer.change_edition(track.part(timeline.playing()));
         (self.renewed_for, self.contradicted_for, self.ahead) = (None, None, None);
         Ok(())
+    }
+
+    /// The error that another edition is where it may not play.
+    pub(super) fn other_edition(&self) -> HlsError {
+        HlsError::EditionChanged {
+            resource: Resource::new(ResourceKind::Playlist, &self.state.fetcher.url),
+        }
     }
 
     /// Loads the playlists again, because what they name was refused: its URL may have expired (fault W4). `Ok` means that

@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 
 use futures_lite::future::block_on;
 use kithara::file::{FileParams, FileReader, FileSource, OpenMode};
+use kithara::hls::{HlsParams, HlsSource};
 use kithara_test_support::{Content, Rule, Server, expected, media};
 use symphonia::core::codecs::audio::AudioDecoderOptions;
 use symphonia::core::formats::probe::Hint;
@@ -249,5 +250,47 @@ fn rodio_decodes_the_reader_as_it_is() {
             from_net == heard(block_on(disk.open_reader(OpenMode::Online)).unwrap()),
             "{file}"
         );
+    }
+}
+
+/// H19: HLS tracks, read as one file: what Symphonia decodes of the segments put together. While they arrive, and from the cache,
+/// where they can be sought.
+#[test]
+fn symphonia_and_rodio_play_hls_tracks_as_files() {
+    let server = Server::start(media()).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let cache = open_cache(&dir.path().join("cache"), 64 * MIB);
+    for (tree, extension) in [
+        ("ladder/aac-128", "m4s"),
+        ("ladder/flac", "m4s"),
+        ("packed-mp3", "mp3"),
+    ] {
+        let folder = media().join("segments").join(tree);
+        let mut bytes = std::fs::read(folder.join("init.mp4")).unwrap_or_default();
+        let segment = |number| std::fs::read(folder.join(format!("seg-{number}.{extension}"))).ok();
+        bytes.extend((0..).map_while(segment).flatten());
+        let hint = if extension == "m4s" { "m4a" } else { extension };
+        let local = std::io::Cursor::new(bytes);
+        let expected = decode(Box::new(ReadOnlySource::new(local.clone())), hint, || {});
+        let url = Url::parse(&server.url(&format!("/segments/{tree}/playlist.m3u8"))).unwrap();
+        let params = HlsParams::new(client(), cache.clone());
+        let source = HlsSource::new(url, params);
+        for mode in [OpenMode::Online, OpenMode::Offline] {
+            let reader = block_on(source.open_reader(mode)).unwrap();
+            let heard = decode(Box::new(ReadOnlySource::new(reader)), hint, || {});
+            assert!(heard == expected, "{tree}: {} samples", heard.len());
+        }
+        let seekable = block_on(source.open_reader(OpenMode::Offline)).unwrap();
+        assert!(seekable.is_seekable());
+        let heard = decode(Box::new(seekable), hint, || {});
+        assert!(
+            heard == decode(Box::new(local.clone()), hint, || {}),
+            "{tree}, sought"
+        );
+        if extension == "mp3" {
+            let reader = block_on(source.open_reader(OpenMode::Offline)).unwrap();
+            let heard = rodio::Decoder::new(reader).unwrap().count();
+            assert_eq!(heard, rodio::Decoder::new(local).unwrap().count(), "{tree}");
+        }
     }
 }

@@ -94,6 +94,7 @@ impl BlockingCache {
             protection,
             ..
         } = &*self.stack;
+        // Built anew around the same store: until here nothing had to be closed, also if the thread cannot be started.
         let maintenance = Maintenance::start(root, Arc::clone(store), evictor)?;
         Ok(Self {
             stack: Arc::new(Stack {

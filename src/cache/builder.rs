@@ -101,6 +101,7 @@ impl AssetCacheBuilder {
             policy,
             ..
         } = self;
+        // No lock is taken: whether another process may use the app's store is for the store to say.
         if let Some(store) = self.store {
             let index = IndexStore::listed(store)?;
             let cache = BlockingCache::over(index, policy, max_bytes, Protection::default());

@@ -163,6 +163,7 @@ calls! {
     /// all the same.
     cancel "If the future is dropped, the limit may still change."
     set_max_bytes(cache; bytes: u64) -> () {
+// Also after an error: what could be removed is in the trash, and counts until it is emptied.
         let trimmed = cache.stack.evictor.set_max_bytes(bytes);
         cache.tidy();
         trimmed
@@ -199,6 +200,7 @@ calls! {
     /// [`CacheError::Io`].
     cancel "Dropping the future loses nothing."
     entries(cache, &asset: AssetId) -> Vec<EntryInfo> {
+// Not sorted by the stores, which list in whatever order is cheap for them.
         let mut entries = cache.stack.store.entries(asset)?;
         entries.sort_by(|a, b| a.path.cmp(&b.path));
         Ok(entries)

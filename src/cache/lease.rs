@@ -52,6 +52,7 @@ impl<S: Store> Store for LeaseStore<S> {
     }
 
     fn exists(&self, asset: &AssetId, path: &CachePath) -> Result<bool, CacheError> {
+        // In this order: the inner store may still have the entry when the removal has begun.
         Ok(!self.accounts.is_removing(asset)? && self.inner.exists(asset, path)?)
     }
 

@@ -145,6 +145,7 @@ impl Staged for MemoryStaged {
     fn commit(self: Box<Self>) -> Result<Committed, CacheError> {
         // A copy of exactly that length. The buffer grew by doubling and may hold twice the bytes that count.
         let content = Bytes::copy_from_slice(&self.content);
+        // Made outside the lock. Under it every reader would wait for the copy.
         let path = self.path.clone();
         let old = self
             .store

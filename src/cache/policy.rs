@@ -25,6 +25,57 @@ use super::timestamp::Timestamp;
 /// A policy need not know which assets must stay. A victim that is leased, pinned or being written is skipped, and comes
 /// back through [`restored`](Self::restored) when it is free. Sizes are in bytes, those of all files of the asset. One that
 /// grows or shrinks is told by [`added`](Self::added).
+///
+/// # Examples
+///
+/// Large assets go first, whenever they were used: many small ones stay.
+///
+/// ```
+/// use std::collections::HashMap;
+///
+/// use kithara::cache::{AssetCache, AssetId, CachePath, EvictionPolicy};
+/// use kithara::cache::{MemoryStore, Timestamp};
+///
+/// #[derive(Debug, Default)]
+/// struct LargestFirst(HashMap<AssetId, u64>);
+///
+/// impl EvictionPolicy for LargestFirst {
+///     fn used(&mut self, asset: &AssetId, bytes: u64, _at: Timestamp) {
+///         self.0.insert(asset.clone(), bytes);
+///     }
+///
+///     fn added(&mut self, asset: &AssetId, bytes: u64, _at: Timestamp) {
+///         self.0.insert(asset.clone(), bytes);
+///     }
+///
+///     fn restored(&mut self, assets: Vec<(AssetId, u64, Timestamp)>) {
+///         let sizes = assets.into_iter().map(|(asset, bytes, _)| (asset, bytes));
+///         self.0.extend(sizes);
+///     }
+///
+///     fn removed(&mut self, asset: &AssetId) {
+///         self.0.remove(asset);
+///     }
+///
+///     fn victim(&mut self, _now: Timestamp) -> Option<AssetId> {
+///         let largest = self.0.iter().max_by_key(|(_, bytes)| **bytes)?.0.clone();
+///         self.0.remove(&largest);
+///         Some(largest)
+///     }
+/// }
+///
+/// let builder = AssetCache::builder("").store(MemoryStore::new());
+/// let builder = builder.max_bytes(1000).policy(LargestFirst::default());
+/// let cache = builder.open_blocking()?.blocking().clone();
+/// let path = CachePath::parse("file")?;
+/// for (name, len) in [("small", 100), ("large", 700), ("new", 300)] {
+///     let asset = AssetId::from_key(name)?;
+///     cache.put_atomic(&asset, &path, vec![0; len].into())?;
+/// }
+/// assert!(cache.contains(&AssetId::from_key("small")?, &path)?);
+/// assert!(!cache.contains(&AssetId::from_key("large")?, &path)?);
+/// # Ok::<(), kithara::cache::CacheError>(())
+/// ```
 pub trait EvictionPolicy: fmt::Debug + Send + 'static {
     /// The app used the asset, which takes `bytes`. It is the most recent one now.
     fn used(&mut self, asset: &AssetId, bytes: u64, at: Timestamp);

@@ -102,6 +102,7 @@ impl DerefMut for Locked<'_> {
 
 impl Drop for Locked<'_> {
     fn drop(&mut self) {
+        // Before the unlock: an eviction that is being decided must see what the policy leased in the middle of it.
         // Nothing is put off but by the policy, which ran under this very lock.
         if self.accounts.is_late.swap(false, Ordering::Relaxed) {
             for effect in std::mem::take(&mut *self.accounts.late()) {
@@ -204,6 +205,7 @@ impl Accounts {
         self.run_or_defer(move |state| {
             state.policy.set(policy);
             state.max_bytes = max_bytes;
+            // Both in one step. A write in between would be held to a limit that no policy can keep.
             // Whatever was put before there was a policy to be told.
             state.table.found = state.table.assets.keys().cloned().collect();
         });
@@ -219,6 +221,8 @@ impl Accounts {
     /// Claims an asset, with or without entries. Does not wait: if the asset is being removed right now, the lease protects
     /// what is written to it afterwards.
     pub(in crate::cache) fn lease(self: &Arc<Self>, asset: &AssetId) -> Lease {
+        // Claimed and counted as used in one step. Between two steps another thread could be asked for victims, and be
+        // told a time of this asset that is no longer its last one.
         let (lease, claimed) = (self.lease_of(asset), asset.clone());
         self.run_or_defer(move |state| {
             state.claim(&claimed);
@@ -230,6 +234,7 @@ impl Accounts {
 
     /// Claims an asset for writing to it, once it is not being removed.
     pub(in crate::cache) fn claim(self: &Arc<Self>, asset: &AssetId) -> Result<Lease, CacheError> {
+        // A writer that did not wait would put its file into the directory that is on its way to the trash.
         self.lock_without_removal(asset)?.claim(asset);
         Ok(self.lease_of(asset))
     }
@@ -277,6 +282,7 @@ impl Accounts {
         }
         // The first caller scans, the others wait for it here and find the store ready.
         let _scanning = self.lock_scan();
+        // Asked again under the lock: the thread that had it may have scanned.
         if !self.is_ready() {
             let below = self.below();
             if let Some(below) = below {
@@ -358,6 +364,7 @@ impl Drop for Removing<'_> {
         self.accounts.run_or_defer(move |state| {
             state.removing.remove(&asset);
         });
+        // All are woken: they wait for different assets. After the unlock, as a woken thread would only wait for it.
         self.accounts.removed.notify_all();
     }
 }

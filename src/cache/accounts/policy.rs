@@ -103,6 +103,7 @@ impl State {
     pub(super) fn ask<T>(&mut self, call: impl FnOnce(&mut dyn EvictionPolicy) -> T) -> Option<T> {
         let policy = self.policy.policy.as_mut()?;
         let serving = Serving::new(self.policy.key);
+        // Safe to assert: after a panic the policy is never called again, whatever state it is in.
         let answer = catch_unwind(AssertUnwindSafe(|| call(&mut **policy)));
         drop(serving);
         answer.map_err(|panic| self.take_over(panic)).ok()
@@ -114,6 +115,7 @@ impl State {
         log::error!(
             "the cache's eviction policy panicked: the least recently used asset is evicted from now on"
         );
+        // Filled at once, and not by what the policy was still to be told: what it knew is lost with it.
         let mut lru = Lru::new();
         self.table.found.clear();
         self.uses.clear();
@@ -125,6 +127,7 @@ impl State {
         let served = &mut self.policy;
         served.panicked = true;
         let old = served.policy.replace(Box::new(lru));
+        // Kept for the drop of the lock's guard, and not dropped here: its drop may call the cache, and would be refused.
         served.retired = old.map(|old| Retired(Some((old, panic))));
     }
 }

@@ -124,6 +124,7 @@ impl State {
                 self.claims.remove(asset);
             }
         }
+        // Also where a pin still holds it: then this does nothing, and the end of the pin tells the policy.
         self.free(asset);
     }
 
@@ -214,6 +215,8 @@ impl State {
     pub(super) fn read(&mut self, asset: &AssetId, info: Option<AssetInfo>) {
         match &info {
             Some(info) => self.last = self.last.max(info.last_access),
+            // Under the lock that the table forgets it under. Told later, an asset made anew meanwhile would be taken from
+            // the policy, and could never be evicted.
             None => self.gone(asset),
         }
         self.table.put(asset, info);
@@ -225,6 +228,7 @@ impl State {
     /// access.
     pub(super) fn written(&mut self, asset: &AssetId, created: bool) {
         let at = self.next_timestamp();
+        // A timestamp is used up also where nothing is written down: each is given once.
         let Some(account) = self.table.assets.get_mut(asset) else {
             return;
         };
@@ -258,6 +262,7 @@ impl State {
         let known = found.into_iter().filter_map(|asset| {
             // One that has gone since is not told.
             let account = assets.get(&asset)?;
+            // With its figures of now: it may have grown, or have been used, since it was found.
             Some((asset, account.bytes, account.last_access))
         });
         let known: Vec<_> = known.collect();
@@ -301,6 +306,7 @@ impl State {
             } else {
                 Some(slack)
             };
+            // The policy's order is kept: where its next victim is too large, no later one is taken in its place.
             let (Some(left), true) = (left, freed.saturating_add(bytes) <= shortfall.share) else {
                 back.push(asset);
                 break;
@@ -328,6 +334,7 @@ impl State {
 
     /// Bytes that stay whatever is evicted: bookkeeping, and what is leased, pinned or being written.
     pub(in crate::cache) fn fixed_bytes(&self) -> u64 {
+        // Walks all assets. Only a refusal asks, and a partial file once: no put that fits pays for it (C4).
         let assets = &self.table.assets;
         let movable = assets.iter().filter(|(asset, _)| !self.holds(asset));
         let movable = movable.map(|(_, account)| account.bytes).sum();

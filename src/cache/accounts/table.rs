@@ -235,6 +235,7 @@ impl Table {
 
     /// Takes the account of an asset that is gone out of the table.
     pub(in crate::cache) fn remove(&mut self, id: &AssetId) {
+        // Counted, so that a refresh that read the asset before sees that it must not bring it back.
         if self.assets.remove(id).is_some() {
             self.changed = true;
             self.removals += 1;

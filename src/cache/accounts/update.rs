@@ -32,7 +32,9 @@ impl Accounts {
         commit: impl FnOnce() -> Result<Committed, CacheError>,
     ) -> Result<Committed, CacheError> {
         let change = self.update(asset)?;
+        // An error drops the update, which reads the asset anew: the rename may have taken place all the same.
         let committed = commit()?;
+        // The time is read after the commit. Read before it, the next miss would take the commit for a change from outside.
         change.account(self.modified(asset), |account| {
             if let Some(replaced) = committed.replaced {
                 account.take_out(replaced);
@@ -179,6 +181,7 @@ impl Update<'_> {
         let (after, exists) = (account.bytes, account.info(self.asset).is_some());
         state.table.bytes = state.table.bytes.saturating_sub(before).saturating_add(after);
         self.known = true;
+        // In the same step as the figures: asked for victims in between, the policy would not know an asset that counts.
         if exists {
             state.written(self.asset, created);
         }

@@ -54,12 +54,14 @@ impl Evictor {
 
     pub(in crate::cache) fn set_max_bytes(&self, max_bytes: u64) -> Result<(), CacheError> {
         self.accounts.ready()?;
+        // Set before anything is evicted: writes that come meanwhile are held to it, and do not fill what is being freed.
         self.accounts.lock()?.max_bytes = max_bytes;
         self.trim()
     }
 
     pub(in crate::cache) fn checkpoint(&self) -> Result<(), CacheError> {
         self.ready()?;
+        // Named under the lock and removed outside it. What is leased in between is held, and its removal refused.
         let expired = self.accounts.lock()?.expired();
         let evicted = self.with_stuck(|stuck| {
             self.evict(expired, stuck);
@@ -82,9 +84,11 @@ impl Evictor {
                 let mut state = self.accounts.lock()?;
                 let over = state.over(bytes);
                 if over == 0 {
+                    // Under the lock that found the room. Of two writers that saw the same room only one gets it (C5).
                     state.reserved += bytes;
                     return Ok(evicted);
                 }
+                // Before the policy is asked: room that is only waiting to be freed needs no victim.
                 if self.trash_queue.is_pending() {
                     // Under no lock: emptying takes as long as the disk does.
                     drop(state);
@@ -168,6 +172,7 @@ impl Evictor {
             self.evict(victims, stuck);
             stuck.cause.take().map_or(Ok(()), Err)
         })?;
+        // The disk is full now: its room has to be free when the caller tries again, not when it is convenient.
         self.trash_queue.empty();
         Ok(())
     }
@@ -188,6 +193,7 @@ impl Evictor {
     fn evict(&self, victims: Vec<AssetId>, stuck: &mut Stuck) -> u64 {
         let mut evicted = 0;
         for asset in victims {
+            // Asked before the removal, which takes the figures out of the accounts.
             let bytes = self.accounts.state().info(&asset).map_or(0, |info| info.bytes);
             match self.inner.remove(&asset) {
                 Ok(Some(trash)) => {

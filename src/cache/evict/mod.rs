@@ -190,6 +190,7 @@ impl<S: Store, P: EvictionPolicy> Store for EvictingStore<S, P> {
             return self.inner.set_pinned(asset, false);
         }
         let accounts = &self.evictor.accounts;
+        // Asked before the pin is set, which gives the asset its row.
         let row = accounts.lock()?.table.row_bytes(asset);
         // The pin counts in the accounts when it is set, so its reservation goes.
         let _reservation = Reservation::new(&self.evictor, row)?;

@@ -49,6 +49,7 @@ impl Reservation {
 
     /// Bytes are all known now: `len` of them, with those that are reserved. Fails if they can never fit.
     fn expect(&self, len: u64) -> Result<(), CacheError> {
+        // What this file has reserved is held too, and so it is not asked for twice.
         let state = self.evictor.accounts.lock()?;
         let (needed, held, max_bytes) = (
             len.saturating_sub(self.bytes()),
@@ -80,6 +81,7 @@ impl Reservation {
         }
         // Under no lock of its own: this may wait for the disk to empty trash.
         let evicted = self.evictor.reserve(bytes, self.share.load(Ordering::Relaxed))?;
+        // Added after the accounts have it. The other way round a drop in between would give up bytes that were never reserved.
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
         let left = |share: u64| Some(share.saturating_sub(if share == u64::MAX { 0 } else { evicted }));
         let _ = self
@@ -90,6 +92,7 @@ impl Reservation {
 
     fn release(&self, bytes: u64) {
         // No more than it has: the rest is another one's.
+        // Two threads may release at once, so the bytes are taken out here in one step before the accounts are told.
         let less = |held: u64| Some(held.saturating_sub(bytes));
         let held = self
             .bytes
@@ -155,6 +158,7 @@ impl EvictingStaged {
 
 impl Staged for EvictingStaged {
     fn write(&mut self, parts: &[Bytes]) -> Result<(), CacheError> {
+        // Set before the attempt, so that it is set whatever way the attempt ends.
         if mem::replace(&mut self.failed, true) {
             return Err(CacheError::Abandoned);
         }

@@ -68,6 +68,7 @@ impl Accounts {
         // that the length was checked against; the bytes on disk would then count too low (C5).
         table.files = files.sizes().appending(assets);
         drop(state);
+        // Without the accounts' lock, as it takes as long as the disk does. The files' lock keeps the appends in their order.
         let fits = files.append(changes, assets);
         self.state().table.files = files.sizes();
         fits

@@ -98,6 +98,7 @@ impl<S: Store + ?Sized> IndexStore<S> {
     fn over(inner: Arc<S>, table: Table) -> Self {
         let progress = Progress::new();
         progress.end();
+        // Kept by the store and not by the accounts, which a forgotten lease may keep.
         let below: Arc<dyn Below> = Arc::new(Listed(Arc::clone(&inner)));
         let accounts = Accounts::new(table, Arc::downgrade(&below), None, true, progress);
         Self {
@@ -259,6 +260,7 @@ impl Staged for IndexStaged {
 
     fn overhead(&self, payload: u64) -> u64 {
         // The row of a new asset comes on top.
+        // Not under the check for the policy: a staged entry is asked by the layer above, which has made it.
         let row = self.accounts.state().table.row_bytes(&self.asset);
         self.inner.overhead(payload).saturating_add(row)
     }

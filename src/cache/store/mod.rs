@@ -134,6 +134,7 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// to set one. [`CacheError::Io`], or a layer's refusal.
     fn set_pinned(&self, asset: &AssetId, pinned: bool) -> Result<(), CacheError> {
         let _ = asset;
+        // An asset without a pin is what was asked for.
         if pinned {
             return NotSupportedSnafu { what: "pins" }.fail();
         }

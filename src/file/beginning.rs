@@ -21,10 +21,12 @@ use super::download::{Download, MAX_BREAKS, StopReason};
 use super::error::{LengthChangedSnafu, UnstableValidatorsSnafu};
 use super::remote::Identity;
 use super::schedule::Slot;
+use super::server_info::ServerInfo;
 use super::{FileError, SameFile};
 use crate::media::{Candidate, Judge, NotMedia};
 use crate::net::{ByteRange, Change, HttpClient, NetError, Request, Response};
 use crate::rt;
+use crate::storage::Writer;
 
 /// The most bytes that a probe asks for. The judge is sure by then.
 const PROBE: u64 = 16 * 1024;
@@ -63,6 +65,13 @@ impl Judgement {
     pub(super) fn is_open(&self) -> bool {
         self.beginning.is_some()
     }
+
+    /// Keeps what the head told, until the first bytes are judged.
+    pub(super) fn hold_info(&mut self, info: ServerInfo) {
+        if let Some(beginning) = &mut self.beginning {
+            beginning.info = Some(info);
+        }
+    }
 }
 
 /// The first bytes of a file, while they are judged.
@@ -73,6 +82,8 @@ struct Beginning {
     held: Vec<Bytes>,
     /// Where the next bytes belong.
     reached: u64,
+    /// What its head told. It is shown if this is media.
+    info: Option<ServerInfo>,
 }
 
 impl Download {
@@ -91,6 +102,7 @@ impl Download {
                 slot,
                 held: Vec::new(),
                 reached: 0,
+                info: None,
             });
             return Ok(());
         }
@@ -165,9 +177,17 @@ impl Download {
 
     /// The transfer in `slot` is gone. What was held back of it comes again with the next request.
     pub(super) fn forget_beginning(&mut self, slot: Slot) {
-        self.judgement
+        let forgotten = self
+            .judgement
             .beginning
             .take_if(|beginning| beginning.slot == slot);
+        let has_nothing =
+            |writer: &mut Writer<FileError>| writer.end().is_none() && writer.available().is_empty();
+        // It may have been of no file. Where that answer was all that is known, its length and its validators go too: the
+        // file's own would contradict them.
+        if forgotten.is_some() && !self.judgement.is_resumed && self.sink.writer().is_some_and(has_nothing) {
+            self.remote.forget();
+        }
     }
 
     fn accept_beginning(&mut self) -> Result<Vec<Bytes>, StopReason> {
@@ -175,7 +195,13 @@ impl Download {
         self.judgement.is_type_overruled |= self.is_suspect();
         let beginning = self.judgement.beginning.take();
         self.keep_length()?;
-        Ok(beginning.map(|beginning| beginning.held).unwrap_or_default())
+        let Some(Beginning { held, info, .. }) = beginning else {
+            return Ok(Vec::new());
+        };
+        if let Some(info) = info {
+            self.options.settings.set_server_info(|| info);
+        }
+        Ok(held)
     }
 
     pub(super) fn refused(&mut self, refusal: NotMedia) -> StopReason {

@@ -66,9 +66,12 @@ impl Download {
             self.sink.bypass(Bypass::NoStore);
         }
         let serves_ranges = self.remote.ranges;
-        self.options
-            .settings
-            .set_server_info(|| ServerInfo::of(&response, serves_ranges));
+        if self.judgement.is_open() {
+            self.judgement.hold_info(ServerInfo::of(&response, serves_ranges));
+        } else {
+            let settings = &self.options.settings;
+            settings.set_server_info(|| ServerInfo::of(&response, serves_ranges));
+        }
         let partial = response.content_range().is_some();
         let body = response.into_body();
         if total.is_none() && body.ends_with_connection() {
@@ -273,6 +276,8 @@ impl Download {
 
     async fn failed(&mut self, slot: Slot, error: NetError) -> Result<(), StopReason> {
         let transfer = self.transfers.take(slot);
+        // Before what is known is forgotten: the client has tried as often as it may.
+        let is_resumed_by_client = self.remote.validator().is_some() && self.remote.ranges;
         self.forget_beginning(slot);
         if slot == Slot::Side {
             self.side_watch.end(false);
@@ -286,9 +291,12 @@ impl Download {
         }
         match error {
             // The client's own resume goes by the validators. Where the app goes by something else, the bytes are requested
-            // again without them, and compared as the app wants.
+            // again without them, and compared as the app wants. What contradicts an answer that was not judged is no
+            // change of the file.
             NetError::Changed { .. }
-                if was_reading && !self.remote.is_by_validators() && self.breaks < MAX_BREAKS =>
+                if was_reading
+                    && (!self.remote.is_by_validators() || self.remote.identity().is_none())
+                    && self.breaks < MAX_BREAKS =>
             {
                 self.breaks += 1;
                 return Ok(());
@@ -325,7 +333,7 @@ impl Download {
             // Otherwise it is requested again here, and `Remote::check` compares what there is to compare.
             _ if was_reading
                 && (error.is_transient() || matches!(error, NetError::RangeIgnored { .. }))
-                && (self.remote.validator().is_none() || !self.remote.ranges)
+                && !is_resumed_by_client
                 && (self.remote.ranges || self.remote.may_start_over())
                 && self.breaks < MAX_BREAKS =>
             {

@@ -54,6 +54,41 @@ fn f1_a_whole_answer_is_judged_wherever_the_stream_begins() {
     }
 }
 
+/// F1: an answer that broke off before it was judged says nothing of the file, neither its length nor its date.
+#[test]
+fn f1_what_broke_off_unjudged_is_forgotten() {
+    let date = "Sun, 01 Nov 2020 08:49:37 GMT";
+    for (what, kind, value) in [
+        ("a date", "Last-Modified", date),
+        ("a tag", "ETag", "\"page\""),
+        ("nothing", "X-None", ""),
+    ] {
+        let stage = Stage::new(4 * MIB);
+        let page = Rule::new().answer(200, "<!DOCTYPE html><html><body>Log in</body></html>");
+        let page = page.header(kind, value);
+        let breaks = stage.server.rule("/a.bin", page.truncate_after(3).first(1));
+        let (bytes, _) = play(&stage.source()).unwrap_or_else(|error| panic!("{what}: {error:?}"));
+        assert_eq!(pattern().first_difference(0, &bytes), None);
+        assert_eq!(bytes.len() as u64, stage.len);
+        assert_eq!(breaks.hits(), 1);
+    }
+}
+
+/// F7: what a login page said of itself is not shown for the file.
+#[test]
+fn f7_the_source_shows_nothing_that_a_page_said() {
+    let stage = Stage::new(4 * MIB);
+    let page = Rule::new().answer(200, "<!DOCTYPE html><html></html>");
+    let page = page.header("Content-Type", "text/html").first(1);
+    stage.server.rule("/a.bin", page);
+    let source = stage.source();
+    assert!(block_on(source.open_reader(OpenMode::Online)).is_err());
+    assert!(source.server_info().is_none());
+    drop(block_on(source.open_reader(OpenMode::Online)).unwrap());
+    let info = source.server_info().unwrap();
+    assert_eq!((info.len, info.serves_ranges), (Some(4 * MIB), true));
+}
+
 /// F1: a file that is shorter than what the judge wants to see is asked for once.
 #[test]
 fn f1_a_short_file_is_judged_when_it_is_there() {

@@ -293,11 +293,14 @@ fn w46_bytes_far_apart_count_by_their_units_in_memory_and_at_open() {
     drop((writer, resource, partial));
     let record = (600 * 20_u64 + 100).next_multiple_of(4096);
     let taken = cache.stats().unwrap().asset_bytes;
+    let on_disk = blocks(&root.path().join("assets"));
     assert!(
-        (EACH * 4096 + record..=(EACH + 2) * 4096 + record).contains(&taken),
-        "{taken}"
+        on_disk <= taken && taken <= on_disk + 2 * 4096,
+        "{on_disk}, {taken}"
     );
-    assert_eq!(taken, blocks(&root.path().join("assets")));
+    if cfg!(target_os = "linux") {
+        assert_eq!(taken, (EACH + 2) * 4096 + record);
+    }
     cache.close();
     let cache = open(root.path(), 8 << 20);
     assert_eq!(cache.stats().unwrap().asset_bytes, taken);

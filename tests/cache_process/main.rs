@@ -16,5 +16,6 @@ mod child;
 mod fail;
 mod kill;
 mod machine;
+mod places;
 mod scene;
 mod trace;

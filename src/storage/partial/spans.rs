@@ -6,8 +6,7 @@
 //!   spans      ├────────┤        ├────────┤              two units, whatever was written into them
 //! ```
 //!
-//! A file of many pieces takes a little more: the file system's list of where they lie. ext4 has room for four beside the
-//! file's other figures, and then takes blocks for 340 each, which may be half full.
+//! A file of many pieces takes a little more: the file system's list of where they lie ([`list_bytes`]).
 //!
 //! Counted in bytes written, a file that is jumped about in takes many times what is counted (fault W46). The same measure, of
 //! the same file, is what the file system itself tells when the file is opened again.
@@ -16,10 +15,7 @@ use std::ops::Range;
 
 use rangemap::RangeSet;
 
-/// Pieces of a file whose places are listed without another block.
-const LISTED: usize = 4;
-/// Pieces that one more block lists at least.
-const LISTED_BY_BLOCK: usize = 170;
+use crate::storage::durable::list_bytes;
 
 /// The units of a file that were written to.
 #[derive(Debug)]
@@ -27,7 +23,7 @@ pub(super) struct Spans {
     /// Bytes of a unit, at least one.
     unit: u64,
     taken: RangeSet<u64>,
-    /// The most units that the list of the pieces took so far. It need not shrink when pieces grow together.
+    /// The most bytes that the list of the pieces took so far. It need not shrink when pieces grow together.
     list: u64,
 }
 
@@ -59,20 +55,15 @@ impl Spans {
 
     /// Bytes that the list of the pieces takes beyond what it took.
     pub(super) fn grow_list(&mut self) -> u64 {
-        let pieces = self.taken.len();
-        // In a file system of single bytes, which only tests have, lists take nothing.
-        if pieces <= LISTED || self.unit == 1 {
-            return 0;
-        }
-        let list = pieces.div_ceil(LISTED_BY_BLOCK) as u64;
+        let list = list_bytes(self.taken.len(), self.unit);
         let more = list.saturating_sub(self.list);
         self.list += more;
-        more.saturating_mul(self.unit)
+        more
     }
 
     /// Takes back a growth of the list that there was no room for.
     pub(super) fn shrink_list(&mut self, by: u64) {
-        self.list = self.list.saturating_sub(by / self.unit);
+        self.list = self.list.saturating_sub(by);
     }
 
     /// Frees those of `spans` that were to be written from `start` on, of which nothing from `end` on was.

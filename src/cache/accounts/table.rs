@@ -245,6 +245,15 @@ impl Table {
         }
     }
 
+    /// Counts `bytes` of a partial file whose claim has ended for its asset, if the asset could not be read since: while it is
+    /// being changed it is read when that ends. It is no less than what is on the disk; the reading puts it right.
+    pub(in crate::cache) fn lend(&mut self, id: &AssetId, bytes: u64) {
+        if let Some(account) = self.assets.get_mut(id).filter(|account| account.stale) {
+            account.bytes = account.bytes.saturating_add(bytes);
+            self.bytes = self.bytes.saturating_add(bytes);
+        }
+    }
+
     /// Collects the figures of an asset for the journal.
     pub(in crate::cache) fn note(&mut self, id: &AssetId) {
         self.changed = true;

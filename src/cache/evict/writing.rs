@@ -26,6 +26,8 @@ pub(super) struct Reservation {
     bytes: AtomicU64,
     /// What may still be evicted for it, in bytes.
     share: AtomicU64,
+    /// The asset that counts the bytes afterwards, if they are those of a partial file.
+    heir: Option<AssetId>,
     evictor: Arc<Evictor>,
 }
 
@@ -43,6 +45,7 @@ impl Reservation {
         Ok(Self {
             bytes: AtomicU64::new(bytes),
             share: AtomicU64::new(share),
+            heir: None,
             evictor: Arc::clone(evictor),
         })
     }
@@ -106,7 +109,14 @@ impl Reservation {
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        self.release(self.bytes());
+        let (bytes, heir) = (self.bytes(), self.heir.take());
+        self.evictor.accounts.run_or_defer(move |state| {
+            state.reserved = state.reserved.saturating_sub(bytes);
+            // In one step: the bytes count all the while (C5, fault W46).
+            if let Some(asset) = heir {
+                state.table.lend(&asset, bytes);
+            }
+        });
     }
 }
 
@@ -211,7 +221,8 @@ impl EvictingPartial {
         };
         // Reserved first, then taken over: for a moment the bytes count twice. The other way round they would not count, and
         // another write could take their room (C5).
-        let reservation = Reservation::unchecked(evictor, inner.stored(), share(evictor)?)?;
+        let mut reservation = Reservation::unchecked(evictor, inner.stored(), share(evictor)?)?;
+        reservation.heir = Some(asset.bare());
         inner.taken_over();
         let partial = Self { inner, reservation };
         partial.reserve(row.saturating_add(footer::len(asset, path, 0)))?;

@@ -100,6 +100,7 @@ impl FsStore {
     }
 
     /// Opens the store on another disk, without a lock. The directory `root` exists.
+    #[cfg(any(test, feature = "test-util"))]
     pub(crate) fn on(disk: Arc<dyn Disk>, root: &Path, durability: Durability) -> Result<Self, CacheError> {
         Self::with(disk, root, durability, None, None)
     }

@@ -2,7 +2,7 @@
 //!
 //! `cargo bench --bench cache` prints one line per bar: `bar NAME figure=… limit=… ok|short`. Figures are medians over
 //! rounds that alternate between the cache and what it is compared with. Sections can be chosen:
-//! `cargo bench --bench cache -- put get many million touch evict crowd`. `million` makes a million files the first time
+//! `cargo bench --bench cache -- put get many million touch evict garbage crowd`. `million` makes a million files the first time
 //! and keeps them under `target/`; `crowd` runs for `KITHARA_SECONDS`, 60 unless set. `benches/peers` compares with
 //! other caches.
 #![allow(
@@ -27,13 +27,14 @@ mod one;
 type Section = (&'static str, fn());
 
 fn main() {
-    let sections: [Section; 7] = [
+    let sections: [Section; 8] = [
         ("put", one::put),
         ("get", one::get),
         ("many", many::many),
         ("million", many::million),
         ("touch", many::touch),
         ("evict", many::evict),
+        ("garbage", one::garbage),
         ("crowd", crowd::crowd),
     ];
     let chosen: Vec<String> = std::env::args()

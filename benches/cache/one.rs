@@ -6,7 +6,7 @@ use atomicwrites::{AllowOverwrite, AtomicFile};
 use futures_lite::future::block_on;
 use kithara::cache::Durability;
 
-use crate::measure::{Limit, asset, bar, by_hand, content, disk, figure, medians, open, path};
+use crate::measure::{Limit, asset, bar, by_hand, content, disk, figure, medians, open, path, timed};
 
 const ROUNDS: usize = 300;
 const MAX_BYTES: u64 = 10 << 30;
@@ -106,4 +106,49 @@ pub(crate) fn get() {
     }
     drop(cache);
     let _ = std::fs::remove_dir_all(dir);
+}
+
+/// Opening a cache of 2 MB with 500 MB of garbage in the place of its index (W48): the file is not read, and not unlinked before
+/// the cache is open.
+pub(crate) fn garbage() {
+    const GARBAGE: usize = 500 << 20;
+    let root = disk("garbage").join("cache");
+    let mut times = Vec::new();
+    let mut memory = 0.0_f64;
+    for (round, name) in ["snapshot", "journal", "snapshot"].into_iter().enumerate() {
+        block_on(open(&root, 2 << 20, Durability::Full).close());
+        // The second time it begins as a snapshot does.
+        let mut content = vec![7; GARBAGE / 65 * 65 + 22];
+        if round == 2 {
+            content[..9].copy_from_slice(b"kithsnap\x01");
+        }
+        std::fs::write(root.join("index").join(name), content).unwrap();
+        // Twice: the first answer is of what came before.
+        let (_, before) = (peak_memory(), peak_memory());
+        let mut opened = None;
+        let took = timed(|| opened = Some(open(&root, 2 << 20, Durability::Full)));
+        memory = memory.max(peak_memory() - before);
+        times.push(took.as_secs_f64() * 1e3);
+        block_on(opened.unwrap().close());
+        assert!(
+            !root
+                .join("index")
+                .join(name)
+                .metadata()
+                .is_ok_and(|meta| meta.len() > 1 << 20)
+        );
+    }
+    let worst = times.into_iter().fold(0.0, f64::max);
+    bar("open-garbage", worst, "ms", Limit::AtMost(20.0));
+    bar("open-garbage-memory", memory, "MiB", Limit::AtMost(4.0));
+}
+
+/// The most memory of this process so far since it was last asked, in MiB; 0 where that is not told.
+fn peak_memory() -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    // Begins the peak anew, from what is in memory now.
+    let _ = std::fs::write("/proc/self/clear_refs", "5");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<f64>().ok());
+    kib.unwrap_or(0.0) / 1024.0
 }

@@ -47,10 +47,26 @@ impl Violation {
 ///
 /// The first rule that is broken.
 pub fn check<S: Store>(mut make: impl FnMut() -> S) -> Result<(), Violation> {
-    for (rule, test) in RULES {
-        test(&make()).map_err(|Broken(detail)| Violation { rule, detail })?;
-    }
-    Ok(())
+    RULES.iter().try_for_each(|rule| keep(rule, &make()))
+}
+
+/// The rules, in the words that a [`Violation`] names them by.
+pub fn rules() -> impl Iterator<Item = &'static str> {
+    RULES.iter().map(|(rule, _)| *rule)
+}
+
+/// Checks one of the [`rules`] on an empty store; one that is none of them is kept.
+///
+/// # Errors
+///
+/// The rule, if it is broken.
+pub fn check_rule(rule: &str, store: &dyn Store) -> Result<(), Violation> {
+    let mut of_this_name = RULES.iter().filter(|(name, _)| *name == rule);
+    of_this_name.try_for_each(|rule| keep(rule, store))
+}
+
+fn keep((rule, test): &Rule, store: &dyn Store) -> Result<(), Violation> {
+    test(store).map_err(|Broken(detail)| Violation { rule, detail })
 }
 
 /// What was seen instead.

@@ -524,3 +524,32 @@ fn what_happens_is_told_in_its_order_with_its_bytes() {
     assert_eq!(seen[0], ("restored", name(2), 200), "free again: {seen:?}");
     assert_eq!(seen[1], ("victim", name(2), 0), "{seen:?}");
 }
+
+/// C32: also of the last accesses before a close the policy hears, before it is dropped.
+#[test]
+fn the_last_accesses_are_told_before_the_policy_is_dropped() {
+    let root = tempfile::tempdir().unwrap();
+    let told = Told::default();
+    let cache = AssetCache::builder(root.path())
+        .durability(Durability::Ordered)
+        .policy(Diary(Lru::new(), Arc::clone(&told)))
+        .open_blocking()
+        .unwrap();
+    cache
+        .blocking()
+        .put_atomic(&asset("a"), &path("x"), bytes(10))
+        .unwrap();
+    block_on(cache.progress().finished());
+    told.lock().unwrap().clear();
+    for _ in 0..3 {
+        drop(cache.blocking().lease(&asset("a")));
+    }
+    block_on(cache.close());
+    let uses = told
+        .lock()
+        .unwrap()
+        .iter()
+        .filter(|(what, ..)| *what == "used")
+        .count();
+    assert_eq!(uses, 3);
+}

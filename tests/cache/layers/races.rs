@@ -219,6 +219,24 @@ fn a_partial_entry_gives_back_only_what_it_has() {
     assert_eq!(store.used_bytes().unwrap(), 0);
 }
 
+/// C5: the commit of a partial entry gives up its own reservation, and none of what others have reserved.
+#[test]
+fn the_commit_of_a_partial_entry_gives_up_no_others_room() {
+    let root = tempfile::tempdir().unwrap();
+    let files = FsStore::open(root.path(), Durability::Ordered).unwrap();
+    let store = stack(IndexStore::scanned(files).unwrap(), Lru::new(), 1_000_000);
+    let mut staged = store.stage(&id("b"), &path("x")).unwrap();
+    staged.write(&[vec![1; 5000].into()]).unwrap();
+    let partial = store.partial(&id("a"), &path("x")).unwrap().unwrap();
+    partial.reserve(200).unwrap();
+    partial.prepare().unwrap();
+    partial.commit(&mut || Ok(0)).unwrap();
+    drop(partial);
+    assert!(store.used_bytes().unwrap() >= 5000);
+    drop(staged);
+    assert!(store.used_bytes().unwrap() < 5000);
+}
+
 /// C5: the bytes of a staged entry count until it is gone.
 #[test]
 fn a_staged_entry_that_is_dropped_counts_until_it_is_gone() {

@@ -141,8 +141,13 @@ fn w50_a_partial_file_that_another_cache_writes_stays() {
     drop((writer, resource, partial, first));
 }
 
+/// Puts something at a path.
+type Make<'a> = Box<dyn Fn(&Path) + 'a>;
+/// What it is, and how it is made.
+type Garbage<'a> = (&'static str, &'a dyn Fn(&Path));
+
 /// What may stand in the place of a file or folder of the cache's. `elsewhere` is a folder of somebody else's.
-fn strangers(elsewhere: &Path) -> Vec<(&'static str, Box<dyn Fn(&Path) + '_>)> {
+fn strangers(elsewhere: &Path) -> Vec<(&'static str, Make<'_>)> {
     use std::os::unix::{fs::symlink, net::UnixListener};
     vec![
         (
@@ -359,7 +364,7 @@ fn w52_folders_of_the_cache_are_folders_whatever_stood_in_their_place() {
 #[test]
 fn w47_a_garbage_index_evicts_nothing_and_refuses_nothing() {
     const LIMIT: u64 = 200_000;
-    let garbage: [(&str, &dyn Fn(&Path)); 5] = [
+    let garbage: [Garbage<'_>; 5] = [
         ("of zeros", &|at| fs::write(at, vec![0; 150_000]).unwrap()),
         ("that begins right", &|at| {
             let mut bytes = b"kithsnap\x01".to_vec();

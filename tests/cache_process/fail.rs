@@ -74,7 +74,9 @@ fn inject(scene: Scene, call: &Call, error: &str) -> Said {
     };
     if let Some(error) = said.line("played error ") {
         assert!(
-            error.starts_with("Io") || error.starts_with("CacheFull"),
+            ["Io", "CacheFull", "Unremovable"]
+                .iter()
+                .any(|typed| error.starts_with(typed)),
             "untyped: {}",
             case()
         );

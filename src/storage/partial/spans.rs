@@ -100,6 +100,7 @@ pub(super) fn bytes(spans: &[Range<u64>]) -> u64 {
 }
 
 #[cfg(test)]
+#[allow(clippy::single_range_in_vec_init, reason = "one span is what is meant")]
 mod tests {
     use super::*;
 

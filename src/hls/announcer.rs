@@ -90,6 +90,12 @@ impl Announcer {
         self.tell(track.announcements(part, Origin::Cache));
     }
 
+    /// Queues what is told in the place of a segment that is not to be had.
+    pub(super) fn left_out(&mut self, track: &Track, part: &Part) {
+        self.begin(track, part);
+        self.tell([track.gap(part)]);
+    }
+
     /// Tells which Variant Stream plays, once its first part is there: before that it is only a choice.
     fn begin(&mut self, track: &Track, part: &Part) {
         if !std::mem::replace(&mut self.is_variant_told, true) {
@@ -104,9 +110,14 @@ impl Announcer {
     /// Another edition goes on, at this part.
     pub(super) fn change_edition(&mut self, first: Option<&Part>) {
         let time = first.map(Part::time).unwrap_or_default();
-        self.owes_discontinuity = self.is_variant_told;
-        self.is_variant_told = false;
+        self.change_variant();
         self.tell([HlsControl::EditionChanged { time }]);
+    }
+
+    /// Another Variant Stream goes on.
+    pub(super) fn change_variant(&mut self) {
+        self.owes_discontinuity |= self.is_variant_told;
+        self.is_variant_told = false;
     }
 
     /// Tells a bypass, if it is the first one.

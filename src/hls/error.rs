@@ -2,7 +2,7 @@
 
 use std::{error::Error, fmt, io, sync::Arc};
 
-use super::{CryptError, KeyRejected, PlaylistError, Resource};
+use super::{CryptError, KeyRejected, PlaylistError, Resource, ResourceKind};
 use crate::{cache::CacheError, media::NotMedia, net::NetError};
 
 /// Why an HLS track cannot be played on. The bytes given out before it are right; what follows them is missing.
@@ -167,6 +167,34 @@ impl HlsError {
             return false;
         };
         matches!(source.status(), Some(401 | 403 | 404 | 410))
+    }
+
+    /// Whether a segment or an initialization section is not to be had from its server, and may be from another one.
+    pub(super) fn is_of_part(&self) -> bool {
+        let (Self::Network { resource, .. }
+        | Self::NotMedia { resource, .. }
+        | Self::Length { resource, .. }) = self
+        else {
+            return false;
+        };
+        matches!(
+            resource.kind(),
+            ResourceKind::Segment { .. } | ResourceKind::InitializationSection
+        )
+    }
+
+    /// Whether a playlist is not to be had, and another one may be.
+    pub(super) fn is_of_playlist(&self) -> bool {
+        match self {
+            Self::Network { resource, .. } => resource.kind() == ResourceKind::Playlist,
+            Self::Playlist { source, .. } => *source != PlaylistError::Live,
+            _ => false,
+        }
+    }
+
+    /// Whether no server answered: the host is away, and with it all that it has.
+    pub(super) fn is_unanswered(&self) -> bool {
+        matches!(self, Self::Network { source, .. } if source.status().is_none())
     }
 
     /// For `map_err`.

@@ -1,6 +1,6 @@
 //! What an app can know of a track without playing it.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use super::{
     DateRange, HlsError, PlaylistError, ProgramDate, ResourceKind, SessionData, StartPoint, VariantContent,
@@ -143,7 +143,7 @@ pub(super) async fn presentation(
             .of(master.as_ref(), None));
     };
     let inspector = Inspector::new(fetcher, track.edition()).await;
-    Ok(inspector.of(track.master(), Some(&track)))
+    Ok(inspector.of(track.master().map(Arc::as_ref), Some(&track)))
 }
 
 /// What is in the cache, looked up once.

@@ -97,6 +97,37 @@ pub(super) async fn cached_tracks(fetcher: &Fetcher, edition: Option<&EditionId>
     tracks
 }
 
+/// The track of one Variant Stream of a Multivariant Playlist that is known.
+///
+/// # Errors
+///
+/// Those of [`track`].
+pub(super) async fn variant(
+    fetcher: &Fetcher,
+    context: &mut FetchContext,
+    load: Load<'_>,
+    master: &Arc<MultivariantPlaylist>,
+    index: usize,
+) -> Result<Loaded, HlsError> {
+    let mut names = ResourceNames::new(&fetcher.params.access.names, load.edition);
+    let mut loader = Loader::new(fetcher, load);
+    let source = Locator {
+        url: fetcher.url.clone(),
+        range: None,
+    };
+    loader.paths.push(names.entry(ResourceKind::Playlist, &source)?);
+    for locator in master.locators() {
+        names.entry(ResourceKind::Playlist, locator)?;
+    }
+    let track = loader.variant(context, &names, master, index).await?;
+    Ok(Loaded {
+        track,
+        needs_check: loader.needs_check,
+        is_new: loader.is_new,
+        entries: loader.entries,
+    })
+}
+
 /// The playlist at the source's URL, where it is a Multivariant Playlist.
 ///
 /// # Errors
@@ -128,8 +159,9 @@ impl<'a> Loader<'a> {
     }
 
     async fn track(&mut self, context: &mut FetchContext) -> Result<Track, HlsError> {
-        let choice = self.fetcher.params.variant;
-        let mut names = ResourceNames::new(&self.fetcher.params.access.names, self.load.edition);
+        let fetcher = self.fetcher;
+        let choice = fetcher.params.variant;
+        let mut names = ResourceNames::new(&fetcher.params.access.names, self.load.edition);
         let master = match self.source(context, &mut names).await? {
             Playlist::Multivariant(master) => Arc::new(master),
             Playlist::Media(playlist) => {
@@ -152,7 +184,21 @@ impl<'a> Loader<'a> {
                 .await
                 .unwrap_or(index);
         }
-        self.variant(context, &names, &master, index).await
+        let error = match self.variant(context, &names, &master, index).await {
+            Err(error) if error.is_of_playlist() && !context.is_offline => error,
+            found => return found,
+        };
+        // The copy of a Multivariant Playlist may name URLs that have expired: it is loaded again before anything else is tried.
+        if error.is_refused() && self.load.ask == Ask::Cache && !self.is_new {
+            return Err(error);
+        }
+        for other in master.alternatives(index, fetcher.params.is_redundant_only()) {
+            if let Ok(track) = self.variant(context, &names, &master, other).await {
+                log::warn!("{error}: another Variant Stream plays");
+                return Ok(track);
+            }
+        }
+        Err(error)
     }
 
     /// The playlist at the source's URL, and the names of those that it names: of all of them, though one plays. Another may

@@ -75,7 +75,9 @@ pub use control::HlsControl;
 pub use crypt::CryptError;
 pub use error::HlsError;
 pub use inspect::{Cached, Presentation, RenditionInfo, VariantInfo};
-pub use params::{HlsParams, KeyContext, KeyRejected, NewEdition, PlaylistCheck, VariantChoice};
+pub use params::{
+    HlsParams, KeyContext, KeyRejected, MissingSegment, NewEdition, PlaylistCheck, VariantChoice,
+};
 pub use playlist::{DateRange, PlaylistError, ProgramDate, SessionData, StartPoint, VariantContent};
 pub use reader::HlsReader;
 pub use resource::{Resource, ResourceKind};

@@ -18,7 +18,7 @@ pub enum VariantChoice {
     /// The first one of the playlist: the author's choice (RFC 8216, 4.3.4.2).
     #[default]
     First,
-    /// The one with this number, from 0, and no other.
+    /// The one with this number, from 0, and no other but a redundant one.
     Index(usize),
     /// The one with the highest BANDWIDTH.
     Highest,
@@ -71,6 +71,18 @@ pub enum NewEdition {
     Refuse,
 }
 
+/// What to do where a segment is not to be had: neither from its server, nor from a redundant one, nor from another Variant
+/// Stream.
+#[non_exhaustive]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum MissingSegment {
+    /// The stream ends with the error.
+    #[default]
+    Fail,
+    /// It is left out, as one that the publisher marked as absent: see [`HlsControl::Gap`](super::HlsControl::Gap).
+    Gap,
+}
+
 /// What [`HlsParams::key_processor`] was given.
 pub(super) type KeyProcessor = Arc<dyn Fn(Bytes, &KeyContext) -> Result<Bytes, KeyRejected> + Send + Sync>;
 
@@ -94,6 +106,7 @@ pub struct HlsParams {
     pub(super) variant: VariantChoice,
     pub(super) playlist_check: PlaylistCheck,
     pub(super) new_edition: NewEdition,
+    pub(super) missing_segment: MissingSegment,
     pub(super) language: Option<String>,
     pub(super) base_url: Option<Url>,
     pub(super) key_query: Vec<(String, String)>,
@@ -124,6 +137,7 @@ impl HlsParams {
             variant: VariantChoice::default(),
             playlist_check: PlaylistCheck::default(),
             new_edition: NewEdition::default(),
+            missing_segment: MissingSegment::default(),
             language: None,
             base_url: None,
             key_query: Vec::new(),
@@ -153,6 +167,18 @@ impl HlsParams {
     #[must_use]
     pub fn new_edition(mut self, new_edition: NewEdition) -> Self {
         self.new_edition = new_edition;
+        self
+    }
+
+    /// Whether of other Variant Streams only redundant ones may play in the place of the chosen one.
+    pub(super) fn is_redundant_only(&self) -> bool {
+        matches!(self.variant, VariantChoice::Index(_))
+    }
+
+    /// What to do where a segment is not to be had.
+    #[must_use]
+    pub fn missing_segment(mut self, missing: MissingSegment) -> Self {
+        self.missing_segment = missing;
         self
     }
 

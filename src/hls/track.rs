@@ -133,6 +133,10 @@ impl MediaResource {
 }
 
 impl Part {
+    pub(super) fn is_section(&self) -> bool {
+        self.media.as_ref().is_some_and(|media| media.is_section())
+    }
+
     /// When the segment starts that it is, or that it comes before.
     pub(super) fn time(&self) -> Duration {
         self.time
@@ -234,8 +238,8 @@ impl Track {
         self.duration
     }
 
-    pub(super) fn master(&self) -> Option<&MultivariantPlaylist> {
-        self.master.as_deref()
+    pub(super) fn master(&self) -> Option<&Arc<MultivariantPlaylist>> {
+        self.master.as_ref()
     }
 
     pub(super) fn dates(&self) -> &[ProgramDate] {
@@ -430,12 +434,7 @@ impl Track {
         let (variant, media_sequence) = (self.facts.number, part.media_sequence);
         let (duration, time) = (part.duration, part.time);
         let itself = match part.media.as_ref().map(|media| media.kind) {
-            None => HlsControl::Gap {
-                variant,
-                media_sequence,
-                duration,
-                time,
-            },
+            None => self.gap(part),
             Some(ResourceKind::InitializationSection) => self.section_start(origin),
             Some(_) => HlsControl::SegmentStart {
                 variant,
@@ -451,6 +450,16 @@ impl Track {
             .then_some(HlsControl::Discontinuity { sequence })
             .into_iter()
             .chain([itself])
+    }
+
+    /// What is told in the place of a part.
+    pub(super) fn gap(&self, part: &Part) -> HlsControl {
+        HlsControl::Gap {
+            variant: self.facts.number,
+            media_sequence: part.media_sequence,
+            duration: part.duration,
+            time: part.time,
+        }
     }
 
     /// What is told before the first byte of a section, without the discontinuity that may stand before it.

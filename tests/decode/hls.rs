@@ -202,3 +202,26 @@ fn heard(decoder: &mut Decoder) -> (f64, usize) {
     }
     (seconds, damaged)
 }
+
+/// W28, P3: a segment that is lost in one Variant Stream is heard from another: no frame is missing and none comes twice.
+#[test]
+fn w28_another_variant_is_heard_in_the_place_of_a_lost_segment() {
+    let trees = trees();
+    let frames = trees["ladder/aac-128"]["frames"].as_u64().unwrap();
+    for lost in ["seg-1.m4s", "seg-0.m4s", "seg-2.m4s"] {
+        let player = Player::new();
+        let master = "#EXTM3U\n\
+            #EXT-X-STREAM-INF:BANDWIDTH=128000,CODECS=\"mp4a.40.2\"\nladder/aac-128/playlist.m3u8\n\
+            #EXT-X-STREAM-INF:BANDWIDTH=64000,CODECS=\"mp4a.40.2\"\nladder/aac-64/playlist.m3u8\n";
+        player
+            .server
+            .serve_bytes("/segments/ladder.m3u8", master.as_bytes());
+        let path = format!("/segments/ladder/aac-128/{lost}");
+        player.server.rule(path, Rule::new().answer(404, ""));
+        let url = player.server.url("/segments/ladder.m3u8");
+        let mut decoder = block_on(Decoder::open(url.as_str(), &player.params, OpenMode::Online)).unwrap();
+        let channels = usize::from(decoder.spec().channels.count());
+        let samples = rest(&mut decoder);
+        assert_eq!((samples.len() / channels) as u64, frames, "{lost}");
+    }
+}

@@ -28,6 +28,7 @@
 //! | W35, W70 | `keys` |
 //! | W1–W3 | `world` |
 //! | W8 | `world`; every segment of real media in `trees` |
+//! | W28 | `failover` |
 //! | W29–W31 | `inspect` |
 //! | W4 | `copies` |
 //! | W5 | `editions` |
@@ -60,6 +61,7 @@ mod cached;
 mod contract;
 mod copies;
 mod editions;
+mod failover;
 mod faults;
 mod inline;
 mod inspect;

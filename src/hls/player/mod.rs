@@ -35,8 +35,10 @@ use std::{future::poll_fn, pin::pin, sync::Arc, task::Poll, time::Duration};
 
 use bytes::Bytes;
 
+mod failover;
 mod renewal;
 
+use self::failover::Lost;
 use super::{
     HlsControl, HlsError,
     announcer::Announcer,
@@ -106,6 +108,8 @@ pub(super) struct Player {
     ahead: Option<PartAhead>,
     /// The part that did not decrypt, and whose key was fetched anew.
     decrypted_anew: Option<usize>,
+    /// What the part that plays has failed with.
+    lost: Option<Lost>,
     /// Whether no part ahead is opened any more before the next part: it has failed, or see [`SILENCE_LIMIT`].
     is_ahead_given_up: bool,
     announcer: Announcer,
@@ -142,6 +146,7 @@ impl Player {
             open: None,
             ahead: None,
             decrypted_anew: None,
+            lost: None,
             is_ahead_given_up: false,
             announcer: Announcer::default(),
             ended: None,
@@ -243,8 +248,15 @@ impl Player {
         self.open.is_none() && next == Some(Next::Wait)
     }
 
-    /// Up to one chunk's worth of work. Whether there is more.
+    /// Up to one chunk's worth of work, or another source of the part that failed. Whether there is more.
     async fn step(&mut self) -> Result<bool, HlsError> {
+        match self.work().await {
+            Err(error) => self.fail_over(error).await.map(|()| true),
+            done => done,
+        }
+    }
+
+    async fn work(&mut self) -> Result<bool, HlsError> {
         let Some(timeline) = &self.timeline else {
             return self.find().await.map(|()| true);
         };
@@ -460,7 +472,7 @@ impl Player {
         track.set_part_len(self.number(), part.plain);
         self.announcer.position += part.plain;
         self.go_on();
-        self.is_ahead_given_up = false;
+        (self.is_ahead_given_up, self.lost) = (false, None);
         // After the padding was found right: a resource that does not decrypt is never kept.
         part.reader.commit(&mut self.context);
         Ok(())

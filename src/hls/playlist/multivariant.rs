@@ -209,6 +209,29 @@ impl MultivariantPlaylist {
         variants.chain(renditions.filter_map(|rendition| rendition.locator.as_ref()))
     }
 
+    /// What may play in the place of a Variant Stream that fails, the best first: redundant ones, which are said to be the same;
+    /// then, unless only those will do, the others of its kind, from the next lower bit rate down, then the higher ones.
+    pub(crate) fn alternatives(&self, index: usize, is_redundant_only: bool) -> Vec<usize> {
+        let Some(failed) = self.variants.get(index) else {
+            return Vec::new();
+        };
+        let kind = |variant: &VariantStream| variant.content(variant.audio.is_some());
+        let is_redundant = |variant: &VariantStream| {
+            (variant.bandwidth, &variant.codecs, variant.resolution)
+                == (failed.bandwidth, &failed.codecs, failed.resolution)
+        };
+        let others = self.variants.iter().enumerate();
+        let mut others: Vec<_> = others
+            .filter(|(other, variant)| *other != index && (is_redundant(variant) || !is_redundant_only))
+            .collect();
+        others.sort_by_key(|(_, variant)| {
+            let is_higher = variant.bandwidth > failed.bandwidth;
+            let distance = variant.bandwidth.abs_diff(failed.bandwidth);
+            (!is_redundant(variant), kind(variant), is_higher, distance)
+        });
+        others.into_iter().map(|(other, _)| other).collect()
+    }
+
     /// The audio Rendition that plays with `variant`, exactly one (fault E19).
     ///
     /// Those in `language` if there are any, else all of its group. Of these the one that is the Variant Stream itself, where

@@ -187,6 +187,31 @@ impl AssetCache {
         Ok(EntryWriter::new(staged, self.blocking.clone()))
     }
 
+    /// The same for an entry that will have `len` bytes. As much as it needs is evicted as bytes come, and nothing if it can never
+    /// fit.
+    ///
+    /// # Errors
+    ///
+    /// [`CacheError::CacheFull`] if `len` bytes do not fit, [`CacheError::Io`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves nothing behind.
+    pub async fn writer_with_len(
+        &self,
+        asset: &AssetId,
+        path: &CachePath,
+        len: u64,
+    ) -> Result<EntryWriter, CacheError> {
+        let stage = move |cache: &BlockingCache, asset: &AssetId, path: &CachePath| {
+            let mut staged = cache.stage(asset, path)?;
+            staged.expect_len(len)?;
+            Ok(staged)
+        };
+        let staged = self.hop_entry(asset, path, stage).await?;
+        Ok(EntryWriter::new(staged, self.blocking.clone()))
+    }
+
     /// Claims an asset, with or without entries. It is not removed until its last lease is dropped. Counts as an access.
     ///
     /// Does no I/O.

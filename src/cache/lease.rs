@@ -125,6 +125,10 @@ impl Staged for LeaseStaged {
         self.inner.write(parts)
     }
 
+    fn expect_len(&mut self, len: u64) -> Result<(), CacheError> {
+        self.inner.expect_len(len)
+    }
+
     fn overhead(&self, payload: u64) -> u64 {
         self.inner.overhead(payload)
     }

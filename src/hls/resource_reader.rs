@@ -399,10 +399,11 @@ impl NetworkInput {
             resource: resource.clone(),
             source: Box::new(source),
         })?;
+        let announced = response.content_length();
         let network = Self {
-            announced: response.content_length(),
+            announced,
             body: response.into_body(),
-            writer: writer(fetcher, context, resource, media.path()).await,
+            writer: writer(fetcher, context, resource, media.path(), announced).await,
         };
         Ok((network, candidate))
     }
@@ -431,12 +432,17 @@ async fn writer(
     context: &mut FetchContext,
     resource: &Resource,
     path: &CachePath,
+    len: Option<u64>,
 ) -> Option<EntryWriter> {
     let Some(cache) = fetcher.cache() else {
         context.bypass(resource, Bypass::NoCache);
         return None;
     };
-    match cache.writer(&fetcher.asset, path).await {
+    let opened = match len {
+        Some(len) => cache.writer_with_len(&fetcher.asset, path, len).await,
+        None => cache.writer(&fetcher.asset, path).await,
+    };
+    match opened {
         Ok(writer) => Some(writer),
         Err(error) => {
             context.bypass(resource, Bypass::Refused(error));

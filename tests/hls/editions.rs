@@ -446,8 +446,8 @@ fn w5_what_a_passed_over_edition_left_behind_is_in_no_other() {
     assert!(lose(&cache, &asset, "-list.m3u8") > 0);
     for (edition, durations) in [("third", [6, 8, 6]), ("fourth", [6, 7, 6])] {
         track.publish(edition, &durations);
-        // As far as the old one is kept it plays, then the new one; when it is opened again the new one plays.
-        play(&track.url(), cache.params(), online()).whole();
+        let source = HlsSource::new(url(&track.url()), cache.params());
+        assert_eq!(future::block_on(source.refresh()).unwrap(), Refreshed::NewEdition);
         let tape = play(&track.url(), cache.params(), online()).whole();
         assert!(
             tape.bytes == [init(edition), whole(edition, 0..3)].concat(),

@@ -179,6 +179,11 @@ impl Staged for EvictingStaged {
         Ok(())
     }
 
+    fn expect_len(&mut self, len: u64) -> Result<(), CacheError> {
+        self.reservation
+            .expect(self.inner.overhead(len).saturating_add(len))
+    }
+
     fn overhead(&self, payload: u64) -> u64 {
         self.inner.overhead(payload)
     }

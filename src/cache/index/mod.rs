@@ -258,6 +258,10 @@ impl Staged for IndexStaged {
         self.inner.write(parts)
     }
 
+    fn expect_len(&mut self, len: u64) -> Result<(), CacheError> {
+        self.inner.expect_len(len)
+    }
+
     fn overhead(&self, payload: u64) -> u64 {
         // The row of a new asset comes on top.
         // Not under the check for the policy: a staged entry is asked by the layer above, which has made it.

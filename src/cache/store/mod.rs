@@ -174,6 +174,17 @@ pub trait Staged: fmt::Debug + Send {
     /// [`CacheError::Io`], or a layer's refusal. Afterwards the version cannot be committed any more.
     fn write(&mut self, parts: &[Bytes]) -> Result<(), CacheError>;
 
+    /// The version will have `len` bytes of payload. Until this is said a layer with a limit evicts no more than its share for
+    /// it. The provided method is for stores and layers without a limit.
+    ///
+    /// # Errors
+    ///
+    /// [`CacheError::CacheFull`] if that can never fit now. Nothing is evicted for it.
+    fn expect_len(&mut self, len: u64) -> Result<(), CacheError> {
+        let _ = len;
+        Ok(())
+    }
+
     /// The most bytes that the commit takes on top of its `payload` bytes. Room for them is made before they are written.
     /// With `payload` itself it never falls as that grows. The provided method says 0.
     fn overhead(&self, payload: u64) -> u64 {

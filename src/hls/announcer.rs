@@ -22,6 +22,8 @@ pub(super) struct Announcer {
     /// Where the part begins that comes next: in the track, or after a seek by time in what is played from there on.
     pub(super) position: u64,
     is_variant_told: bool,
+    /// Whether anything of the track was told: another Variant Stream does not change that.
+    has_begun: bool,
     is_bypass_told: bool,
     /// Whether a discontinuity is to be told before the next part: the edition has changed.
     owes_discontinuity: bool,
@@ -44,7 +46,7 @@ impl Announcer {
 
     /// Whether anything of the track was told.
     pub(super) fn has_begun(&self) -> bool {
-        self.is_variant_told
+        self.has_begun
     }
 
     /// Queues what of `plain` is at or behind the first byte wanted.
@@ -93,11 +95,15 @@ impl Announcer {
     /// Queues what is told in the place of a segment that is not to be had.
     pub(super) fn left_out(&mut self, track: &Track, part: &Part) {
         self.begin(track, part);
+        let sequence = part.discontinuity_sequence;
+        let discontinuity = HlsControl::Discontinuity { sequence };
+        self.tell(part.discontinuity.then_some(discontinuity));
         self.tell([track.gap(part)]);
     }
 
     /// Tells which Variant Stream plays, once its first part is there: before that it is only a choice.
     fn begin(&mut self, track: &Track, part: &Part) {
+        self.has_begun = true;
         if !std::mem::replace(&mut self.is_variant_told, true) {
             self.tell([track.variant_applied()]);
         }

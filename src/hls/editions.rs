@@ -19,7 +19,7 @@ use super::{
     edition::{EditionId, Editions, Witness, WitnessPlace},
     fetch::{Ask, Fetcher},
     fetch_context::FetchContext,
-    load::{self, Load},
+    load::{self, Load, Loaded},
     pending_commits::{Bypassed, PendingCommits},
     source_state::SourceState,
     track::{MediaResource, Track},
@@ -234,8 +234,18 @@ async fn first_kept<'t>(
     }
 }
 
+/// What the server is to be asked of a track that was loaded.
+pub(super) async fn question(fetcher: &Fetcher, loaded: &Loaded) -> Option<Question> {
+    if loaded.needs_check {
+        return Some(Question::Playlists);
+    }
+    // The list is new, and there may be segments of an older one: its copy may have been damaged.
+    let is_asked = loaded.is_new && is_something_kept(fetcher, &loaded.track).await;
+    is_asked.then_some(Question::Files)
+}
+
 /// Whether the cache has any segment or section of a track.
-pub(super) async fn is_something_kept(fetcher: &Fetcher, track: &Track) -> bool {
+async fn is_something_kept(fetcher: &Fetcher, track: &Track) -> bool {
     first_kept(fetcher, track, |_| true).await.is_some()
 }
 

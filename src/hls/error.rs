@@ -194,7 +194,17 @@ impl HlsError {
 
     /// Whether no server answered: the host is away, and with it all that it has.
     pub(super) fn is_unanswered(&self) -> bool {
-        matches!(self, Self::Network { source, .. } if source.status().is_none())
+        let Self::Network { source, .. } = self else {
+            return false;
+        };
+        matches!(
+            source,
+            NetError::Connect { .. }
+                | NetError::TlsHandshake { .. }
+                | NetError::Timeout { .. }
+                | NetError::NoResponse { .. }
+                | NetError::Proxy { .. }
+        )
     }
 
     /// For `map_err`.

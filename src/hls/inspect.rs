@@ -1,6 +1,10 @@
 //! What an app can know of a track without playing it.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use super::{
     DateRange, HlsError, PlaylistError, ProgramDate, ResourceKind, SessionData, StartPoint, VariantContent,
@@ -9,10 +13,11 @@ use super::{
     fetch::{Ask, Fetcher},
     fetch_context::FetchContext,
     load::{self, Load},
+    local,
     names::ResourceNames,
     playlist::{Locator, MultivariantPlaylist, Rendition, VariantStream},
     source_state::SourceState,
-    track::Track,
+    track::{MediaResource, Track},
 };
 use crate::cache::CachePath;
 
@@ -24,7 +29,7 @@ pub struct Presentation {
     pub variants: Vec<VariantInfo>,
     /// The audio Renditions, in the playlist's order.
     pub renditions: Vec<RenditionInfo>,
-    /// The Variant Stream that plays: its number.
+    /// The Variant Stream that plays: its number. 0 if the track is live.
     pub variant: usize,
     /// The Rendition that plays with it, if it has a Media Playlist of its own: its place in `renditions`.
     pub rendition: Option<usize>,
@@ -245,13 +250,16 @@ impl<'a> Inspector<'a> {
 }
 
 fn of_track(track: &Track, bytes: &HashMap<CachePath, u64>) -> Cached {
-    let mut cached = Cached::default();
-    for (media, duration) in track.media_durations() {
+    let (mut cached, mut seen) = (Cached::default(), HashSet::new());
+    // What is local is there, and not in the cache.
+    let fetched = |media: &MediaResource| !local::is_local(&media.locator.url);
+    for (media, duration) in track.media_durations().filter(|(media, _)| fetched(media)) {
         cached.all_parts += 1;
         if let Some(bytes) = bytes.get(media.path()) {
             cached.parts += 1;
-            cached.bytes += bytes;
             cached.duration += duration;
+            // A section may be named more than once.
+            cached.bytes += if seen.insert(media.path()) { *bytes } else { 0 };
         }
     }
     cached

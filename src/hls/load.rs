@@ -188,17 +188,48 @@ impl<'a> Loader<'a> {
             Err(error) if error.is_of_playlist() && !context.is_offline => error,
             found => return found,
         };
+        // The one that plays is asked about, and no other answers for it.
+        if known.is_some() {
+            return Err(error);
+        }
         // The copy of a Multivariant Playlist may name URLs that have expired: it is loaded again before anything else is tried.
         if error.is_refused() && self.load.ask == Ask::Cache && !self.is_new {
             return Err(error);
         }
-        for other in master.alternatives(index, fetcher.params.is_redundant_only()) {
+        let locator = |index: usize| {
+            let variant = master.variants.get(index)?;
+            let separate = self.separate_audio(&master, variant);
+            Some(separate.map_or(&variant.locator, |(_, locator)| locator))
+        };
+        let host = |locator: &Locator| {
+            (
+                locator.url.host_str().map(str::to_owned),
+                locator.url.port_or_known_default(),
+            )
+        };
+        let mut tried: Vec<Locator> = locator(index).into_iter().cloned().collect();
+        let others: Vec<_> = self
+            .alternatives(&master, index)
+            .into_iter()
+            .filter_map(|other| Some((other, locator(other)?.clone())))
+            .collect();
+        for (other, locator) in others {
+            // Several may lead to one list. Where a host is away all that it has is away.
+            let is_away = |tried: &Locator| error.is_unanswered() && host(tried) == host(&locator);
+            if tried.iter().any(|tried| *tried == locator || is_away(tried)) {
+                continue;
+            }
+            tried.push(locator);
             if let Ok(track) = self.variant(context, &names, &master, other).await {
                 log::warn!("{error}: another Variant Stream plays");
                 return Ok(track);
             }
         }
         Err(error)
+    }
+
+    fn alternatives(&self, master: &MultivariantPlaylist, index: usize) -> Vec<usize> {
+        alternatives(self.fetcher, master, index)
     }
 
     /// The playlist at the source's URL, and the names of those that it names: of all of them, though one plays. Another may
@@ -406,6 +437,13 @@ pub(super) async fn is_whole(fetcher: &Fetcher, track: &Track) -> bool {
         }
     }
     true
+}
+
+/// What may play in the place of a Variant Stream that fails, the best first.
+pub(super) fn alternatives(fetcher: &Fetcher, master: &MultivariantPlaylist, index: usize) -> Vec<usize> {
+    let content =
+        |variant: &VariantStream| variant.content(separate_audio(fetcher, master, variant).is_some());
+    master.alternatives(index, fetcher.params.is_redundant_only(), content)
 }
 
 /// The audio Rendition that plays with a Variant Stream, if it has a Media Playlist of its own, and where that is.

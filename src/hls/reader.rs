@@ -48,20 +48,21 @@ pub struct HlsReader {
     reader: StreamReader<HlsSource>,
     /// The next byte to read. The stream may stand elsewhere.
     position: u64,
-    /// Whether the stream has failed, and a new one is to be tried.
-    has_failed: bool,
+    /// Whether the stream gives nothing: it has failed, or none was read yet.
+    is_spent: bool,
 }
 
 impl HlsReader {
     pub(super) fn new(source: HlsSource, track: Arc<Track>, params: StreamParams) -> Self {
-        let reader = StreamReader::new(Stream::new(source.clone(), params.clone()));
+        // One that nothing polls, and so does nothing: what is read first may be somewhere else.
+        let reader = StreamReader::new(Stream::inline(source.clone(), params.clone()));
         Self {
             source,
             track,
             params,
             reader,
             position: 0,
-            has_failed: false,
+            is_spent: true,
         }
     }
 
@@ -117,7 +118,7 @@ impl HlsReader {
 
     /// Has the stream stand at the position.
     fn approach(&mut self) {
-        if !self.has_failed && self.reader.skip_to(self.position) {
+        if !self.is_spent && self.reader.skip_to(self.position) {
             return;
         }
         let mut source = self.source.clone();
@@ -125,7 +126,7 @@ impl HlsReader {
         if source.seek_bytes(self.position).is_ok() {
             let stream = Stream::new(source, self.params.clone());
             self.reader.restart(stream, self.position);
-            self.has_failed = false;
+            self.is_spent = false;
         }
     }
 }
@@ -143,7 +144,7 @@ impl Read for HlsReader {
             }
             Err(error) => {
                 let cause = error.get_ref().and_then(|cause| cause.downcast_ref());
-                self.has_failed = !cause.is_some_and(StreamReadError::<HlsError>::is_interrupted);
+                self.is_spent = !cause.is_some_and(StreamReadError::<HlsError>::is_interrupted);
                 Err(error)
             }
         }

@@ -83,10 +83,16 @@ impl SourceState {
             }
         }
         let (track, question) = self.find(context).await?;
-        // Of two streams that both looked the last one's track stays. They were made of the same playlists.
+        // Of two streams that both looked the first one's track stays: what is learned of it is learned once.
         let mut known = self.known();
-        known.track = Some(track.clone());
-        known.question = question;
+        if let Some(track) = known.track.clone() {
+            return Ok(Found {
+                track,
+                next: known.next.clone(),
+                question: known.question,
+            });
+        }
+        (known.track, known.question) = (Some(track.clone()), question);
         Ok(Found {
             track,
             next: None,
@@ -136,12 +142,7 @@ impl SourceState {
             }
             loaded => loaded?,
         };
-        if loaded.needs_check {
-            return Ok((Arc::new(loaded.track), Some(Question::Playlists)));
-        }
-        // The list is new, and there may be segments of an older one: its copy may have been damaged.
-        let is_asked = loaded.is_new && editions::is_something_kept(&self.fetcher, &loaded.track).await;
-        let question = is_asked.then_some(Question::Files);
+        let question = editions::question(&self.fetcher, &loaded).await;
         Ok((Arc::new(loaded.track), question))
     }
 

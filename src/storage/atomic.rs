@@ -145,12 +145,21 @@ impl AtomicResource {
     /// instant: it needs no staging.
     #[cfg(feature = "cache")]
     pub(crate) fn mark(&self) -> io::Result<()> {
-        match self.disk.create_new(&self.path) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        loop {
+            match self.disk.create_new(&self.path) {
+                Ok(_) => break,
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+                Err(_) => {}
+            }
             // Of one that is there already the name may not be durable yet: it is synced all the same. But a directory or a
             // link in its place is no object, and the next session would not find one (fault W49).
-            Err(_) if self.disk.metadata(&self.path)?.kind != Kind::File => return Err(not_a_file()),
-            _ => {}
+            match self.disk.metadata(&self.path) {
+                Ok(meta) if meta.kind == Kind::File => break,
+                Ok(_) => return Err(not_a_file()),
+                // Another thread has removed it meanwhile.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
         }
         // An empty file has no content to sync. Its name is what has to last.
         self.disk.sync_dir(self.dir())

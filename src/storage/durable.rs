@@ -157,6 +157,7 @@ pub trait DiskFile: Send + Sync {
     /// Cuts the file, or extends it by a gap.
     fn set_len(&self, len: u64) -> io::Result<()>;
     /// The bytes of a file with holes, in whole units, and in how many pieces they lie. `None` if that is not known.
+    #[cfg(unix)]
     fn pieces(&self) -> Option<(u64, usize)> {
         None
     }

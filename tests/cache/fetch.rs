@@ -6,6 +6,7 @@ use std::future::pending;
 use std::pin::{Pin, pin};
 use std::sync::{Arc, mpsc};
 use std::task::{Context, Wake, Waker};
+use std::time::Duration;
 
 use async_channel::bounded;
 use bytes::Bytes;
@@ -110,8 +111,10 @@ impl<F: Future + Unpin> Steps<F> {
     }
 
     fn next(&mut self) {
+        // A step whose blocking call was over at once has gone on to what it waits for next, and is not woken: then there is
+        // nothing to do, and after a while that is known.
         if std::mem::replace(&mut self.is_polled, true) {
-            self.woken.recv().unwrap();
+            let _ = self.woken.recv_timeout(Duration::from_secs(2));
         }
         let polled = Pin::new(&mut self.future).poll(&mut Context::from_waker(&self.waker));
         assert!(polled.is_pending());

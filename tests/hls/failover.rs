@@ -205,3 +205,105 @@ fn w28_offline_and_without_any_host_nothing_is_tried() {
     );
     assert!(low.failed().is_offline_miss());
 }
+
+/// Playlists of one server, each with tags and segments of its own.
+fn one_server(master: &str, lists: &[(&str, &str)]) -> Server {
+    let server = Server::empty().unwrap();
+    server.serve_bytes("/master.m3u8", format!("#EXTM3U\n{master}").into_bytes());
+    for (name, list) in lists {
+        server.serve_bytes(
+            format!("/{name}.m3u8"),
+            format!("#EXTM3U\n{list}#EXT-X-ENDLIST\n").into_bytes(),
+        );
+        for index in 0..4 {
+            server.serve_bytes(format!("/{name}-{index}.ts"), body(name, index));
+        }
+        server.serve_bytes(format!("/{name}-init"), *b"ID3 section");
+    }
+    server
+}
+
+/// Both lack a segment, and each has an initialization section: it is tried once in each, and then the app's choice decides.
+#[test]
+fn w28_sections_in_front_do_not_have_it_tried_for_ever() {
+    let master = "#EXT-X-STREAM-INF:BANDWIDTH=2\na.m3u8\n#EXT-X-STREAM-INF:BANDWIDTH=1\nb.m3u8\n";
+    let list = |name: &str| {
+        format!(
+            "#EXT-X-MAP:URI=\"{name}-init\"\n#EXTINF:6,\n{name}-0.ts\n#EXT-X-DISCONTINUITY\n#EXTINF:6,\n{name}-1.ts\n\
+             #EXTINF:6,\n{name}-2.ts\n"
+        )
+    };
+    for missing in [MissingSegment::Fail, MissingSegment::Gap] {
+        let server = one_server(master, &[("a", &list("a")), ("b", &list("b"))]);
+        for name in ["a", "b"] {
+            server.rule(format!("/{name}-1.ts"), Rule::new().answer(404, ""));
+        }
+        let params = Cache::new().params().missing_segment(missing);
+        let tape = play(&server.url("/master.m3u8"), params, online());
+        assert!(server.log().to("/a-1.ts").count() <= 3, "{:?}", tape.story);
+        if missing == MissingSegment::Fail {
+            assert!(tape.failed().is_not_found());
+            continue;
+        }
+        let tape = tape.whole();
+        assert!(tape.bytes.ends_with(&body("b", 2)), "{:?}", tape.story);
+        assert_eq!(tape.story.iter().filter(|line| line.contains("gap")).count(), 1);
+    }
+    // A section that nobody has cannot be left out.
+    let server = one_server(master, &[("a", &list("a")), ("b", &list("b"))]);
+    for name in ["a", "b"] {
+        server.rule(format!("/{name}-init"), Rule::new().answer(404, ""));
+    }
+    let params = Cache::new().params().missing_segment(MissingSegment::Gap);
+    assert!(
+        play(&server.url("/master.m3u8"), params, online())
+            .failed()
+            .is_not_found()
+    );
+}
+
+/// What is no alternative: a list that ends before, the same list under another Variant Stream, and video without sound.
+#[test]
+fn w28_what_cannot_go_on_is_not_tried() {
+    let two = "#EXTINF:6,\na-0.ts\n#EXTINF:6,\na-1.ts\n";
+    for (master, short) in [
+        (
+            "#EXT-X-STREAM-INF:BANDWIDTH=2\na.m3u8\n#EXT-X-STREAM-INF:BANDWIDTH=1\nb.m3u8\n",
+            "#EXTINF:6,\nb-0.ts\n",
+        ),
+        (
+            "#EXT-X-STREAM-INF:BANDWIDTH=2\na.m3u8\n#EXT-X-STREAM-INF:BANDWIDTH=1\na.m3u8\n",
+            "",
+        ),
+        (
+            "#EXT-X-STREAM-INF:BANDWIDTH=2\na.m3u8\n#EXT-X-STREAM-INF:BANDWIDTH=1,CODECS=\"avc1.1\"\nb.m3u8\n",
+            "#EXTINF:6,\nb-0.ts\n#EXTINF:6,\nb-1.ts\n",
+        ),
+    ] {
+        let server = one_server(master, &[("a", two), ("b", short)]);
+        server.rule("/a-1.ts", Rule::new().answer(404, ""));
+        let tape = play(&server.url("/master.m3u8"), Cache::new().params(), online());
+        assert!(tape.failed().is_not_found(), "{master}");
+        assert!(tape.bytes == body("a", 0), "{master}: {:?}", tape.story);
+    }
+}
+
+/// A track whose list is gone while another Variant Stream is there has no new edition: its copy plays, and what it lacks is heard
+/// from the other one.
+#[test]
+fn w28_a_list_that_is_gone_is_no_new_edition() {
+    let stage = Stage::new();
+    let cache = Cache::new();
+    let low = &stage.servers[2];
+    stage.servers[0].rule("/2.ts", Rule::new().answer(404, ""));
+    stage.servers[1].stop();
+    play(&stage.url(), cache.params(), online()).whole();
+    stage.servers[0].rule("/list.m3u8", Rule::new().answer(503, ""));
+    let tape = play(&stage.url(), cache.params(), online());
+    assert!(
+        !tape.story.iter().any(|line| line.contains("edition")),
+        "{:?}",
+        tape.story
+    );
+    assert!(low.log().to("/list.m3u8").count() > 0);
+}

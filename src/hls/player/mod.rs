@@ -49,7 +49,7 @@ use super::{
     pending_commits::PendingCommits,
     source_state::{SourceState, Start},
     timeline::{Next, Timeline},
-    track::Track,
+    track::{Part, Track},
 };
 use crate::{
     cache::{CachePath, Lease},
@@ -408,6 +408,11 @@ impl Player {
                 Some(_) => {}
             }
         }
+        // A reader's positions behind this part are known. What is longer than that would stand at those.
+        let known = track.part_len(self.number()).filter(|_| self.only.is_some());
+        if known.is_some_and(|known| part.plain + plain.len() as u64 > known) {
+            return Err(self.other_edition());
+        }
         if let Some(timeline) = &self.timeline {
             self.announcer.give_out(timeline, &mut part, plain);
         }
@@ -471,8 +476,12 @@ impl Player {
         // Only of a part that was read to its proven end.
         track.set_part_len(self.number(), part.plain);
         self.announcer.position += part.plain;
+        // A section proves nothing of its segment, which may be what is lost.
+        if !track.part(self.number()).is_some_and(Part::is_section) {
+            self.lost = None;
+        }
         self.go_on();
-        (self.is_ahead_given_up, self.lost) = (false, None);
+        self.is_ahead_given_up = false;
         // After the padding was found right: a resource that does not decrypt is never kept.
         part.reader.commit(&mut self.context);
         Ok(())

@@ -32,6 +32,8 @@ pub use multivariant::{SessionData, VariantContent};
 pub use reference::StartPoint;
 pub(crate) use reference::{Locator, References};
 
+use std::borrow::Cow;
+
 use error::NotAPlaylistSnafu;
 use lines::{Line, Lines};
 
@@ -52,7 +54,7 @@ pub(crate) fn parse(
     end: BodyEnd,
 ) -> Result<Playlist, PlaylistError> {
     // A title in another encoding does no harm. A URI that is not UTF-8 is refused at its line.
-    let text = String::from_utf8_lossy(body);
+    let text = std::str::from_utf8(body).map_or_else(|_| String::from_utf8_lossy(body), Cow::Borrowed);
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
     if !matches!(Lines::new(text).next(), Some((_, Line::Tag("M3U", _)))) {
         return NotAPlaylistSnafu {

@@ -210,24 +210,38 @@ impl MultivariantPlaylist {
     }
 
     /// What may play in the place of a Variant Stream that fails, the best first: redundant ones, which are said to be the same;
-    /// then, unless only those will do, the others of its kind, from the next lower bit rate down, then the higher ones.
-    pub(crate) fn alternatives(&self, index: usize, is_redundant_only: bool) -> Vec<usize> {
+    /// then, unless only those will do, the others that have sound, from the next lower bit rate down, then the higher ones.
+    /// `content` is what would be fetched of each.
+    pub(crate) fn alternatives(
+        &self,
+        index: usize,
+        is_redundant_only: bool,
+        content: impl Fn(&VariantStream) -> VariantContent,
+    ) -> Vec<usize> {
         let Some(failed) = self.variants.get(index) else {
             return Vec::new();
         };
-        let kind = |variant: &VariantStream| variant.content(variant.audio.is_some());
+        // Where nothing is said of any nothing says that they are the same.
         let is_redundant = |variant: &VariantStream| {
-            (variant.bandwidth, &variant.codecs, variant.resolution)
-                == (failed.bandwidth, &failed.codecs, failed.resolution)
+            failed.bandwidth > 0
+                && (
+                    variant.bandwidth,
+                    &variant.codecs,
+                    variant.resolution,
+                    &variant.audio,
+                ) == (failed.bandwidth, &failed.codecs, failed.resolution, &failed.audio)
         };
         let others = self.variants.iter().enumerate();
         let mut others: Vec<_> = others
-            .filter(|(other, variant)| *other != index && (is_redundant(variant) || !is_redundant_only))
+            .filter(|(other, variant)| {
+                let may_play = !is_redundant_only && content(variant) != VariantContent::Video;
+                *other != index && (is_redundant(variant) || may_play)
+            })
             .collect();
         others.sort_by_key(|(_, variant)| {
             let is_higher = variant.bandwidth > failed.bandwidth;
             let distance = variant.bandwidth.abs_diff(failed.bandwidth);
-            (!is_redundant(variant), kind(variant), is_higher, distance)
+            (!is_redundant(variant), content(variant), is_higher, distance)
         });
         others.into_iter().map(|(other, _)| other).collect()
     }

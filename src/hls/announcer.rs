@@ -13,6 +13,17 @@ use super::{
 };
 use crate::{media::Origin, stream::Message};
 
+/// Which Variant Stream was told.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+enum Told {
+    #[default]
+    Nothing,
+    /// The one that plays.
+    Variant,
+    /// One that played before.
+    Earlier,
+}
+
 /// Messages on their way out, in order with the bytes.
 #[derive(Default)]
 pub(super) struct Announcer {
@@ -21,9 +32,7 @@ pub(super) struct Announcer {
     pub(super) from: u64,
     /// Where the part begins that comes next: in the track, or after a seek by time in what is played from there on.
     pub(super) position: u64,
-    is_variant_told: bool,
-    /// Whether anything of the track was told: another Variant Stream does not change that.
-    has_begun: bool,
+    told: Told,
     is_bypass_told: bool,
     /// Whether a discontinuity is to be told before the next part: the edition has changed.
     owes_discontinuity: bool,
@@ -46,7 +55,7 @@ impl Announcer {
 
     /// Whether anything of the track was told.
     pub(super) fn has_begun(&self) -> bool {
-        self.has_begun
+        self.told != Told::Nothing
     }
 
     /// Queues what of `plain` is at or behind the first byte wanted.
@@ -103,8 +112,7 @@ impl Announcer {
 
     /// Tells which Variant Stream plays, once its first part is there: before that it is only a choice.
     fn begin(&mut self, track: &Track, part: &Part) {
-        self.has_begun = true;
-        if !std::mem::replace(&mut self.is_variant_told, true) {
+        if std::mem::replace(&mut self.told, Told::Variant) != Told::Variant {
             self.tell([track.variant_applied()]);
         }
         if std::mem::take(&mut self.owes_discontinuity) && !part.discontinuity {
@@ -122,8 +130,9 @@ impl Announcer {
 
     /// Another Variant Stream goes on.
     pub(super) fn change_variant(&mut self) {
-        self.owes_discontinuity |= self.is_variant_told;
-        self.is_variant_told = false;
+        if self.told == Told::Variant {
+            (self.told, self.owes_discontinuity) = (Told::Earlier, true);
+        }
     }
 
     /// Tells a bypass, if it is the first one.

@@ -35,10 +35,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use kithara::cache::{
-    AssetCache, AssetId, BlockingCache, CachePath, CacheStats, Durability, EvictingStore, EvictionPolicy,
-    IndexStore, LeaseStore, Store,
-};
+use kithara::cache::{AssetCache, AssetId, BlockingCache, CachePath, CacheStats, Durability};
+#[cfg(feature = "test-util")]
+use kithara::cache::{EvictingStore, EvictionPolicy, IndexStore, LeaseStore, Store};
 use kithara_test_support::{disk_bytes, disk_room};
 
 /// Enough for what these tests put.
@@ -58,6 +57,7 @@ fn ordered(root: &Path, max_bytes: u64) -> BlockingCache {
 }
 
 /// The layers above an index, put together by hand.
+#[cfg(feature = "test-util")]
 fn stack<S: Store, P: EvictionPolicy>(
     index: IndexStore<S>,
     policy: P,

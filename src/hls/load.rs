@@ -60,12 +60,15 @@ pub(super) async fn track(
 ) -> Result<Loaded, HlsError> {
     let mut loader = Loader::new(fetcher, load);
     let track = loader.track(context).await?;
-    Ok(Loaded {
-        track,
-        needs_check: loader.needs_check,
-        is_new: loader.is_new,
-        entries: loader.entries,
-    })
+    Ok(loader.into_loaded(track))
+}
+
+/// Names all Media Playlists of a Multivariant Playlist, though one plays: another may play tomorrow, from the same cache.
+fn name_lists(names: &mut ResourceNames<'_>, master: &MultivariantPlaylist) -> Result<(), HlsError> {
+    for locator in master.locators() {
+        names.entry(ResourceKind::Playlist, locator)?;
+    }
+    Ok(())
 }
 
 /// What the cache has of an edition: a track for each Media Playlist that is there, of Variant Streams and of Renditions.
@@ -111,21 +114,10 @@ pub(super) async fn variant(
 ) -> Result<Loaded, HlsError> {
     let mut names = ResourceNames::new(&fetcher.params.access.names, load.edition);
     let mut loader = Loader::new(fetcher, load);
-    let source = Locator {
-        url: fetcher.url.clone(),
-        range: None,
-    };
-    loader.paths.push(names.entry(ResourceKind::Playlist, &source)?);
-    for locator in master.locators() {
-        names.entry(ResourceKind::Playlist, locator)?;
-    }
+    loader.paths.push(loader.name_source(&mut names)?);
+    name_lists(&mut names, master)?;
     let track = loader.variant(context, &names, master, index).await?;
-    Ok(Loaded {
-        track,
-        needs_check: loader.needs_check,
-        is_new: loader.is_new,
-        entries: loader.entries,
-    })
+    Ok(loader.into_loaded(track))
 }
 
 /// The playlist at the source's URL, where it is a Multivariant Playlist.
@@ -232,27 +224,37 @@ impl<'a> Loader<'a> {
         alternatives(self.fetcher, master, index)
     }
 
-    /// The playlist at the source's URL, and the names of those that it names: of all of them, though one plays. Another may
-    /// play tomorrow, from the same cache.
+    fn into_loaded(self, track: Track) -> Loaded {
+        Loaded {
+            track,
+            needs_check: self.needs_check,
+            is_new: self.is_new,
+            entries: self.entries,
+        }
+    }
+
+    fn name_source(&self, names: &mut ResourceNames<'_>) -> Result<CachePath, HlsError> {
+        let locator = Locator {
+            url: self.fetcher.url.clone(),
+            range: None,
+        };
+        names.entry(ResourceKind::Playlist, &locator)
+    }
+
+    /// The playlist at the source's URL; it and those that it names are named.
     async fn source(
         &mut self,
         context: &mut FetchContext,
         names: &mut ResourceNames<'_>,
     ) -> Result<Playlist, HlsError> {
         let fetcher = self.fetcher;
-        let locator = Locator {
-            url: fetcher.url.clone(),
-            range: None,
-        };
-        let path = names.entry(ResourceKind::Playlist, &locator)?;
+        let path = self.name_source(names)?;
         let answer = fetcher
             .playlist(context, &fetcher.url, &path, None, self.load.ask)
             .await?;
         let playlist = self.take(context, path, answer);
         if let Playlist::Multivariant(master) = &playlist {
-            for locator in master.locators() {
-                names.entry(ResourceKind::Playlist, locator)?;
-            }
+            name_lists(names, master)?;
         }
         Ok(playlist)
     }

@@ -106,7 +106,7 @@ fn w4_a_half_heard_signed_track_is_finished_another_day() {
     }
 }
 
-/// The bar: tokens that change while a track of 60 segments plays with pauses. Whatever an entry is called, every byte
+/// W4: tokens that change while a track of 60 segments plays with pauses. Whatever an entry is called, every byte
 /// is right and each segment's body is sent once.
 #[test]
 fn w4_tokens_that_change_while_a_track_plays() {

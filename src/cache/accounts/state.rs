@@ -84,7 +84,7 @@ impl State {
     }
 
     /// Bytes kept, with trash, the index and reservations. All of them are read under one lock: a commit adds its bytes
-    /// before its reservation is given up, so that they count twice for a moment and never not at all (C5).
+    /// before its reservation is given up, so that they count twice for a moment and never not at all.
     pub(in crate::cache) fn used_bytes(&self) -> u64 {
         let table = &self.table;
         [table.trash, table.index_bytes(), self.reserved]

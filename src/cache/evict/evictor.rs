@@ -117,7 +117,7 @@ impl Evictor {
         })
     }
 
-    /// Evicts all that may go until the limit is kept, also where that does not reach it (C30).
+    /// Evicts all that may go until the limit is kept, also where that does not reach it.
     fn trim(&self) -> Result<(), CacheError> {
         self.with_stuck(|stuck| {
             loop {
@@ -178,7 +178,7 @@ impl Evictor {
     }
 
     /// Runs `work`, then tells the policy again of the victims that could not be removed. Not before: it would name them
-    /// first, again and again (C34).
+    /// first, again and again.
     fn with_stuck<T>(&self, work: impl FnOnce(&mut Stuck) -> T) -> T {
         let mut stuck = Stuck::default();
         let done = work(&mut stuck);

@@ -13,7 +13,7 @@ use crate::cache::id::AssetId;
 use crate::cache::path::CachePath;
 use crate::cache::store::{Committed, Partial, PartialPlace, Staged};
 
-/// The most that a write of unknown length evicts, in bytes; and a quarter of the limit where that is less (C33).
+/// The most that a write of unknown length evicts, in bytes; and a quarter of the limit where that is less.
 const SHARE: u64 = 64 << 20;
 
 fn share(evictor: &Evictor) -> Result<u64, CacheError> {

@@ -53,7 +53,7 @@ pub struct CacheStats {
     pub max_bytes: u64,
     /// Assets with an entry or a pin.
     pub assets: u64,
-    /// Entries of all assets.
+    /// Entries and records of all assets.
     pub entries: u64,
     /// Assets that are leased or being written now.
     pub leased: u64,

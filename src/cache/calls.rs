@@ -1,15 +1,22 @@
 //! The calls that both faces of the cache have, each written down once: its text, its arguments, and what it does.
 
 use bytes::Bytes;
+use snafu::ensure;
 
 use super::asset_cache::AssetCache;
 use super::blocking::{BlockingCache, CacheStats};
-use super::error::CacheError;
+use super::error::{CacheError, RecordTooLongSnafu};
 use super::id::AssetId;
+use super::parallel;
 use super::partial_entry::PartialEntry;
 use super::path::CachePath;
 use super::store::{AssetInfo, EntryInfo};
 use super::timestamp::Timestamp;
+
+/// Bytes that a record may have.
+const MAX_RECORD: usize = 4096;
+/// The first byte of a stored record. It grows with the format.
+const RECORD_VERSION: u8 = 1;
 
 /// Writes each call as a blocking one, and as an async one that hops to a blocking thread with it. Arguments behind a `&` are
 /// cloned for the hop. The text after `cancel` is the async call's alone.
@@ -122,7 +129,8 @@ calls! {
     cancel "If the future is dropped, assets may still be removed."
     clear(cache) -> u64 {
         let mut kept = 0;
-        for info in cache.assets()? {
+        cache.stack.evictor.ready()?;
+        for info in cache.stack.store.list()? {
             // Leased or pinned since it was listed, or before: it stays, and the others still go.
             match cache.stack.store.remove(&info.id) {
                 Err(CacheError::InUse { .. } | CacheError::Unremovable { .. }) => kept += 1,
@@ -177,10 +185,13 @@ calls! {
     cancel "Dropping the future loses nothing."
     asset(cache, &asset: AssetId) -> Option<AssetInfo> {
         cache.stack.evictor.ready()?;
-        cache.stack.store.asset(asset)
+        let info = cache.stack.store.asset(asset)?;
+        Ok(info.map(|info| cache.stack.accounts.keyed(info)))
     }
 
-    /// All assets, the least recently used first.
+    /// All assets, the least recently used first. The id of each has its key, read from its files: one small read for an asset
+    /// with a [record](Self::record), and one more to list its directory for any other. An asset that has neither an entry nor a
+    /// record, but a pin or the beginning of an entry, does not tell its key.
     ///
     /// # Errors
     ///
@@ -188,9 +199,43 @@ calls! {
     cancel "Dropping the future loses nothing."
     assets(cache) -> Vec<AssetInfo> {
         cache.stack.evictor.ready()?;
-        let mut assets = cache.stack.store.list()?;
+        let assets = cache.stack.store.list()?;
+        let mut assets = parallel::map(&assets, |info| Ok(cache.stack.accounts.keyed(info.clone())))?;
         assets.sort_by_key(|info| info.last_access);
         Ok(assets)
+    }
+
+    /// The app's own record of an asset, as [`set_record`](Self::set_record) stored it; `None` if there is none, or if it was
+    /// damaged on the disk. Not an access.
+    ///
+    /// # Errors
+    ///
+    /// [`CacheError::Io`].
+    cancel "Dropping the future loses nothing."
+    record(cache, &asset: AssetId) -> Option<Bytes> {
+        // Asked of the layer below the one that counts accesses.
+        let found = cache.stack.evictor.inner.get(asset, &CachePath::record())?;
+        let version = found.as_ref().and_then(|found| found.first());
+        // One of a later version is not this one's to read. It stays until it is replaced.
+        let known = version == Some(&RECORD_VERSION);
+        Ok(found.filter(|_| known).map(|found| found.slice(1..)))
+    }
+
+    /// Stores a record of up to 4096 bytes beside an asset's entries, in the place of the old one: a title, an artist, whatever a
+    /// list of assets is to show. An empty one removes it. It is an entry like any other, durable and whole, counts under the
+    /// limit and leaves with its asset, but [`entries`](Self::entries) does not list it. Not an access, unless the asset is new.
+    ///
+    /// # Errors
+    ///
+    /// [`CacheError::RecordTooLong`]; [`CacheError::CacheFull`] if it does not fit; [`CacheError::Io`]. The old record stays.
+    cancel "If the future is dropped, either the old record or the new one stays."
+    set_record(cache, &asset: AssetId; record: Bytes) -> () {
+        let (len, max_bytes) = (record.len(), MAX_RECORD);
+        ensure!(len <= max_bytes, RecordTooLongSnafu { len, max_bytes });
+        if record.is_empty() {
+            return cache.remove_entry(asset, &CachePath::record()).map(drop);
+        }
+        cache.put_atomic(asset, &CachePath::record(), [&[RECORD_VERSION], &record[..]].concat().into())
     }
 
     /// The entries of one asset, in the order of their paths.
@@ -202,6 +247,8 @@ calls! {
     entries(cache, &asset: AssetId) -> Vec<EntryInfo> {
 // Not sorted by the stores, which list in whatever order is cheap for them.
         let mut entries = cache.stack.store.entries(asset)?;
+        let record = CachePath::record();
+        entries.retain(|entry| entry.path != record);
         entries.sort_by(|a, b| a.path.cmp(&b.path));
         Ok(entries)
     }

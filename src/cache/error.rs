@@ -45,6 +45,14 @@ pub enum CacheError {
         /// The rule it breaks.
         reason: &'static str,
     },
+    /// The record of an asset is longer than it may be.
+    #[snafu(display("a record of {len} bytes is longer than {max_bytes}"))]
+    RecordTooLong {
+        /// Bytes of the record.
+        len: usize,
+        /// Bytes that it may have.
+        max_bytes: usize,
+    },
     /// The asset cannot be removed: it is leased, pinned or being written.
     #[snafu(display("asset {asset} is in use"))]
     InUse {

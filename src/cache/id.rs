@@ -134,6 +134,12 @@ impl AssetId {
         &self.hash
     }
 
+    /// The same id with its readable key, if `key` is that: what a file says may be anything.
+    pub(crate) fn with_key(&self, key: &str) -> Option<Self> {
+        let both = ["url", "key"].map(|kind| Self::hashed(kind, key));
+        both.into_iter().find(|id| id == self)
+    }
+
     /// The same id without its readable key, for tables that hold very many ids.
     pub(crate) fn bare(&self) -> Self {
         Self::from_hash(self.hash)

@@ -12,24 +12,28 @@ const MAX_THREADS: usize = 8;
 /// Starting a thread costs as much as reading a few directories.
 const ITEMS_PER_THREAD: usize = 8;
 
-/// Runs `work` on every item, on several threads, until it fails on one of them. Returns the first error.
-pub(super) fn for_each<T: Sync>(
+/// Runs `work` on every item, on several threads, until it fails on one of them. Returns what it made, in no order, or the
+/// first error.
+pub(super) fn map<T: Sync, U: Send>(
     items: &[T],
-    work: impl Fn(&T) -> Result<(), CacheError> + Sync,
-) -> Result<(), CacheError> {
+    work: impl Fn(&T) -> Result<U, CacheError> + Sync,
+) -> Result<Vec<U>, CacheError> {
     let next = AtomicUsize::new(0);
-    let failed = Mutex::new(None);
+    let made = Mutex::new(Ok(Vec::new()));
     // Each thread takes the next item when it is free: directories differ much in size.
     let run = || {
         while let Some(item) = items.get(next.fetch_add(1, Ordering::Relaxed)) {
-            if let Err(error) = work(item) {
-                // The other threads find nothing more to do.
-                next.store(items.len(), Ordering::Relaxed);
-                // The value is there or not, whatever panics.
-                failed
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .get_or_insert(error);
+            let done = work(item);
+            // Nothing panics half-way through a push.
+            let mut made = made.lock().unwrap_or_else(PoisonError::into_inner);
+            match (&mut *made, done) {
+                (Ok(made), Ok(done)) => made.push(done),
+                (Ok(_), Err(error)) => {
+                    // The other threads find nothing more to do.
+                    next.store(items.len(), Ordering::Relaxed);
+                    *made = Err(error);
+                }
+                (Err(_), _) => {}
             }
         }
     };
@@ -46,8 +50,5 @@ pub(super) fn for_each<T: Sync>(
         }
         run();
     });
-    failed
-        .into_inner()
-        .unwrap_or_else(PoisonError::into_inner)
-        .map_or(Ok(()), Err)
+    made.into_inner().unwrap_or_else(PoisonError::into_inner)
 }

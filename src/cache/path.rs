@@ -129,6 +129,13 @@ impl CachePath {
         Self { text: text.into() }
     }
 
+    /// The entry that is an asset's record. It stands under a hash of this name, so a directory is not listed to find it.
+    pub(crate) fn record() -> Self {
+        Self {
+            text: ".record".into(),
+        }
+    }
+
     /// The path as it was parsed.
     pub fn as_str(&self) -> &str {
         &self.text

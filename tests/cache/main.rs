@@ -26,6 +26,7 @@ mod partial;
 #[cfg(unix)]
 mod places;
 mod policy;
+mod record;
 #[cfg(unix)]
 mod sessions;
 #[cfg(unix)]

@@ -79,6 +79,7 @@ killed! {
     a_process_killed_at_any_call_of_an_eviction_leaves_whole_assets_or_none: Evict,
     a_process_killed_at_any_call_of_a_removal_leaves_nothing_over: Remove,
     a_process_killed_at_any_call_of_an_entrys_removal_leaves_it_or_not: RemoveEntry,
+    a_process_killed_at_any_call_of_a_record_leaves_old_or_new: Record,
     a_process_killed_at_any_call_of_a_pin_leaves_it_or_not: Pin,
     a_process_killed_at_any_call_of_an_unpin_leaves_it_or_not: Unpin,
     a_process_killed_at_any_call_of_a_checkpoint_loses_nothing: Checkpoint,

@@ -20,6 +20,8 @@ pub(crate) enum Scene {
     Evict,
     Remove,
     RemoveEntry,
+    /// Another record in the place of the one that was there.
+    Record,
     Pin,
     Unpin,
     Checkpoint,
@@ -29,13 +31,14 @@ pub(crate) enum Scene {
     Create,
 }
 
-pub(crate) const SCENES: [Scene; 11] = [
+pub(crate) const SCENES: [Scene; 12] = [
     Scene::Put,
     Scene::Overwrite,
     Scene::Stream,
     Scene::Evict,
     Scene::Remove,
     Scene::RemoveEntry,
+    Scene::Record,
     Scene::Pin,
     Scene::Unpin,
     Scene::Checkpoint,
@@ -83,6 +86,7 @@ pub(crate) fn prepare(cache: &BlockingCache) {
                 .unwrap();
         }
     }
+    cache.set_record(&asset("kept"), content(30, 100)).unwrap();
     cache.pin(&asset("kept")).unwrap();
     cache.get(&asset("new"), &path("a")).unwrap();
 }
@@ -107,6 +111,7 @@ impl Scene {
             // With its trash emptied.
             Self::Remove => blocking.remove(&asset("old")).and_then(|_| blocking.checkpoint()),
             Self::RemoveEntry => blocking.remove_entry(&asset("old"), &path("a")).map(drop),
+            Self::Record => blocking.set_record(&asset("kept"), content(31, 200)),
             Self::Pin => blocking.pin(&asset("old")),
             Self::Unpin => blocking.unpin(&asset("kept")),
             Self::Checkpoint => blocking.checkpoint(),
@@ -187,6 +192,26 @@ impl Scene {
                 (pinned("kept"), pinned("old")),
                 (!matches!(self, Self::Unpin | Self::Create), self == Self::Pin)
             );
+        }
+        let record = cache
+            .blocking()
+            .record(&asset("kept"))
+            .unwrap()
+            .as_ref()
+            .map(version);
+        let (old, new) = (Some(30), Some(31));
+        let may_be_old = self != Self::Record || !done;
+        assert!(
+            record == old && may_be_old || record == new && self == Self::Record || self == Self::Create,
+            "the record is {record:?}"
+        );
+        // W41: by what is left of them.
+        for info in cache.blocking().assets().unwrap() {
+            let named = ["kept", "old", "new", "fresh"]
+                .map(asset)
+                .into_iter()
+                .find(|id| *id == info.id);
+            assert_eq!(info.id.key(), named.as_ref().and_then(AssetId::key), "{info:?}");
         }
         sound(root, &cache);
     }

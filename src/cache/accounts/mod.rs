@@ -71,6 +71,9 @@ pub(in crate::cache) trait Below: Send + Sync {
     /// Whether an asset may have changed since it was `modified` last.
     fn may_differ(&self, asset: &AssetId, modified: Option<Timestamp>) -> bool;
 
+    /// The id with its key, if an entry tells it.
+    fn keyed(&self, asset: &AssetId) -> Result<Option<AssetId>, CacheError>;
+
     /// Frees what earlier sessions left and no account counts.
     fn sweep(&self) -> Result<(), CacheError>;
 
@@ -301,6 +304,21 @@ impl Accounts {
         }
         let _scanning = self.lock_scan();
         self.below().map_or(Ok(()), |below| below.scan(self))
+    }
+
+    /// The figures with the asset's key, if that can be told. Not kept: the keys of a million assets would take more memory than
+    /// all else that is known of them.
+    pub(in crate::cache) fn keyed(&self, info: AssetInfo) -> AssetInfo {
+        let below = self.below().filter(|_| info.id.key().is_none());
+        let keyed = below.map_or(Ok(None), |below| below.keyed(&info.id));
+        match keyed {
+            Ok(Some(id)) => AssetInfo { id, ..info },
+            Ok(None) => info,
+            Err(error) => {
+                log::warn!("cannot read the key of asset {}: {error}", info.id);
+                info
+            }
+        }
     }
 
     fn lock_scan(&self) -> MutexGuard<'_, ()> {

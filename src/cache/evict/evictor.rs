@@ -17,7 +17,7 @@ use crate::cache::trash_queue::TrashQueue;
 /// What an [`EvictingStore`](super::EvictingStore), the entries being written to it, and the maintenance thread share.
 #[derive(Debug)]
 pub(in crate::cache) struct Evictor {
-    pub(super) inner: Arc<dyn Store>,
+    pub(in crate::cache) inner: Arc<dyn Store>,
     pub(in crate::cache) accounts: Arc<Accounts>,
     pub(in crate::cache) trash_queue: Arc<TrashQueue>,
     /// What was there at open has been brought under the limit.

@@ -11,7 +11,7 @@ mod tree;
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use fs_err as fs;
@@ -174,19 +174,51 @@ impl FsStore {
         Ok(shards)
     }
 
-    /// Reads every asset's directory, on several threads.
-    fn scan(&self) -> Result<Vec<AssetInfo>, CacheError> {
-        let found = Mutex::new(Vec::new());
-        parallel::for_each(&self.shards()?, |shard| {
-            for id in self.tree.ids(shard)? {
-                if let Some(info) = self.tree.scan_asset(&id)? {
-                    // Nothing panics half-way through a push.
-                    found.lock().unwrap_or_else(PoisonError::into_inner).push(info);
-                }
-            }
-            Ok(())
+    /// The names of an asset's files that can be entries. Pins, staged and partial files, and foreign names are none.
+    fn entry_names(&self, asset: &AssetId) -> Result<Vec<String>, CacheError> {
+        let dir = self.tree.layout.asset(asset);
+        let names = absent(self.tree.disk.read_dir(&dir)).context(IoSnafu {
+            action: "list",
+            path: &dir,
         })?;
-        Ok(found.into_inner().unwrap_or_else(PoisonError::into_inner))
+        let names = names
+            .into_iter()
+            .flatten()
+            .filter_map(|name| name.into_string().ok());
+        Ok(names.filter(|name| CachePath::is_file_name(name)).collect())
+    }
+
+    /// What the entry under this name says of itself. A file that belongs under another name is no entry.
+    fn entry_info(&self, asset: &AssetId, name: &str) -> Result<Option<EntryInfo>, CacheError> {
+        let file = self.tree.layout.asset(asset).join(name);
+        let footer = match self.tree.with_entry(&file, |file| Footer::read(&*file)) {
+            Ok(footer) => footer,
+            Err(None) => None,
+            Err(Some(error)) => return Err(error),
+        };
+        let found = footer.and_then(|footer| Some((footer.payload, footer.names()?)));
+        let found = found.filter(|(_, (path, _))| path.file_name() == name);
+        Ok(found.map(|(len, (path, asset_key))| EntryInfo::new(path, len, asset_key)))
+    }
+
+    /// The id with the key that the first entry tells. The record is asked before the directory is listed: an app that lists
+    /// many assets has one for each.
+    pub(super) fn find_key(&self, asset: &AssetId) -> Result<Option<AssetId>, CacheError> {
+        let key_in = |name: &str| -> Result<_, CacheError> {
+            let key = self.entry_info(asset, name)?.and_then(|info| info.asset_key);
+            Ok(key.and_then(|key| asset.with_key(&key)))
+        };
+        let found = key_in(&CachePath::record().file_name())?;
+        if found.is_some() {
+            return Ok(found);
+        }
+        for name in self.entry_names(asset)? {
+            let found = key_in(&name)?;
+            if found.is_some() {
+                return Ok(found);
+            }
+        }
+        Ok(None)
     }
 }
 
@@ -309,32 +341,19 @@ impl Store for FsStore {
     }
 
     fn list(&self) -> Result<Vec<AssetInfo>, CacheError> {
-        self.scan()
+        let of_shard = |shard: &PathBuf| -> Result<Vec<_>, CacheError> {
+            let ids = self.tree.ids(shard)?;
+            let infos = ids.iter().map(|id| self.tree.scan_asset(id));
+            infos.filter_map(Result::transpose).collect()
+        };
+        let shards = parallel::map(&self.shards()?, of_shard)?;
+        Ok(shards.into_iter().flatten().collect())
     }
 
     fn entries(&self, asset: &AssetId) -> Result<Vec<EntryInfo>, CacheError> {
-        let dir = self.tree.layout.asset(asset);
-        let names = absent(self.tree.disk.read_dir(&dir)).context(IoSnafu {
-            action: "list",
-            path: &dir,
-        })?;
         let mut entries = Vec::new();
-        for name in names.unwrap_or_default() {
-            // Pins, staged and partial files, and foreign names are no entries.
-            let Some(name) = name.to_str().filter(|name| CachePath::is_file_name(name)) else {
-                continue;
-            };
-            let path = dir.join(name);
-            let footer = match self.tree.with_entry(&path, |file| Footer::read(&*file)) {
-                Ok(footer) => footer,
-                Err(None) => continue,
-                Err(Some(error)) => return Err(error),
-            };
-            let found = footer.and_then(|footer| Some((footer.payload, footer.names()?)));
-            // A file that belongs under another name is no entry.
-            if let Some((len, (path, asset_key))) = found.filter(|(_, (path, _))| path.file_name() == name) {
-                entries.push(EntryInfo::new(path, len, asset_key));
-            }
+        for name in self.entry_names(asset)? {
+            entries.extend(self.entry_info(asset, &name)?);
         }
         Ok(entries)
     }

@@ -60,6 +60,11 @@ impl<S: Store + ?Sized> Below for Listed<S> {
         true
     }
 
+    fn keyed(&self, asset: &AssetId) -> Result<Option<AssetId>, CacheError> {
+        let mut entries = self.0.entries(asset)?.into_iter();
+        Ok(entries.find_map(|entry| asset.with_key(&entry.asset_key?)))
+    }
+
     fn sweep(&self) -> Result<(), CacheError> {
         Ok(())
     }

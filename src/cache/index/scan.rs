@@ -99,6 +99,10 @@ impl Below for FsStore {
         self.tree().modified(asset).is_ok_and(|now| now != modified)
     }
 
+    fn keyed(&self, asset: &AssetId) -> Result<Option<AssetId>, CacheError> {
+        self.find_key(asset)
+    }
+
     fn sweep(&self) -> Result<(), CacheError> {
         self.tree().sweep()
     }
@@ -117,7 +121,7 @@ impl Below for FsStore {
         accounts.sweep_index();
         let shards = self.shards()?;
         accounts.progress.begin(shards.len() as u64);
-        parallel::for_each(&shards, |shard| {
+        parallel::map(&shards, |shard| {
             let ids = self.tree().ids(shard)?;
             for id in &ids {
                 self.scan_asset(accounts, id, round)?;

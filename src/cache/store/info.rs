@@ -10,11 +10,11 @@ use crate::cache::timestamp::Timestamp;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct AssetInfo {
-    /// Which asset.
+    /// Which asset. A cache tells its [`key`](AssetId::key) too, where an entry or a record was written with it.
     pub id: AssetId,
     /// Bytes its files take, with footers, pin and partial files.
     pub bytes: u64,
-    /// Number of its entries.
+    /// Number of its entries, with its record if it has one.
     pub files: u64,
     /// When the app last used it. Of a store that does not keep that: when it was last written to.
     pub last_access: Timestamp,

@@ -29,9 +29,10 @@ impl Run {
         let nothing = View::default();
         let before = at.checked_sub(1).map_or(&nothing, |at| &self.taken[at].after);
         let (begun, now) = (&self.taken[..=at], &self.taken[at].after);
-        for name in names() {
+        for name in names().chain((0..ASSETS).map(|a| (a, RECORD))) {
             let versions = begun.iter().enumerate().filter(|(_, taken)| match taken.step {
                 Step::Put(put, _) | Step::Stream(put, _) => put == name,
+                Step::Record(a, _) => (a, RECORD) == name,
                 _ => false,
             });
             // The last version whose put had returned at the cut.
@@ -75,7 +76,7 @@ fn random_step(dice: &mut Dice) -> Step {
         u8::try_from(dice.below(PATHS.into())).unwrap(),
     );
     let len = usize::try_from(8 + dice.below(1800)).unwrap();
-    match dice.below(24) {
+    match dice.below(26) {
         0..=9 => Step::Put(name, len),
         10..=12 => Step::Stream(name, len),
         13 => Step::Drop(name, len),
@@ -87,6 +88,8 @@ fn random_step(dice: &mut Dice) -> Step {
         19 => Step::Unlease,
         20 => Step::Get(name),
         21 | 22 => Step::Checkpoint,
+        23 => Step::Record(name.0, len / 8 + 8),
+        24 => Step::RemoveEntry((name.0, RECORD)),
         _ => Step::Reopen,
     }
 }

@@ -35,6 +35,8 @@ type Name = (u8, u8);
 #[derive(Clone, Copy, Debug)]
 enum Step {
     Put(Name, usize),
+    /// The record of an asset.
+    Record(u8, usize),
     /// Written in parts, then committed.
     Stream(Name, usize),
     /// Written in parts, then dropped.
@@ -72,6 +74,8 @@ struct Taken {
 
 const ASSETS: u8 = 5;
 const PATHS: u8 = 3;
+/// In the place of a path's number: the asset's record.
+const RECORD: u8 = PATHS;
 
 fn asset(number: u8) -> AssetId {
     static IDS: LazyLock<Vec<AssetId>> = LazyLock::new(|| {
@@ -83,7 +87,7 @@ fn asset(number: u8) -> AssetId {
 }
 
 fn path(number: u8) -> CachePath {
-    static TEXTS: [&str; PATHS as usize] = ["playlist.m3u8", "v1/seg-1.m4s", "V1/Seg-1.m4s"];
+    static TEXTS: [&str; PATHS as usize + 1] = ["playlist.m3u8", "v1/seg-1.m4s", "V1/Seg-1.m4s", ".record"];
     static ALL: LazyLock<Vec<CachePath>> =
         LazyLock::new(|| TEXTS.iter().map(|text| CachePath::parse(text).unwrap()).collect());
     ALL[usize::from(number)].clone()
@@ -141,7 +145,8 @@ fn open(disk: &FakeDisk, durability: Durability) -> Result<ManualCache, CacheErr
 
 fn view(cache: &BlockingCache) -> View {
     let mut view = View::default();
-    for name in names() {
+    let records = (0..ASSETS).map(|a| (a, RECORD));
+    for name in names().chain(records) {
         if let Some(bytes) = get_untouched(cache, &asset(name.0), &path(name.1)) {
             view.entries.insert(name, version(&bytes));
         }
@@ -160,6 +165,9 @@ fn view(cache: &BlockingCache) -> View {
 
 /// The entry, without an access if it is absent.
 fn get_untouched(cache: &BlockingCache, asset: &AssetId, path: &CachePath) -> Option<Bytes> {
+    if path.as_str() == ".record" {
+        return cache.record(asset).unwrap();
+    }
     let there = cache.contains(asset, path).unwrap();
     there.then(|| cache.get(asset, path).unwrap().unwrap())
 }
@@ -205,6 +213,7 @@ impl Run {
         let cache = self.cache().clone();
         match step {
             Step::Put((a, p), len) => cache.put_atomic(&asset(a), &path(p), content(version, len))?,
+            Step::Record(a, len) => cache.set_record(&asset(a), content(version, len))?,
             Step::Stream((a, p), len) | Step::Drop((a, p), len) => {
                 let mut staged = testing::stage(&cache, &asset(a), &path(p))?;
                 let bytes = content(version, len);
@@ -268,7 +277,12 @@ fn sound(disk: &FakeDisk, cache: &BlockingCache) {
     for info in cache.assets().unwrap() {
         let listed = cache.entries(&info.id).unwrap();
         entries += info.files;
-        assert_eq!(info.files, listed.len() as u64, "{files:?}");
+        let record = u64::from(cache.record(&info.id).unwrap().is_some());
+        assert_eq!(info.files, listed.len() as u64 + record, "{files:?}");
+        // W41: whatever is whole tells the key.
+        let named = (0..=ASSETS).map(asset).find(|id| *id == info.id).unwrap();
+        let told = info.id.key().is_some() || info.files == 0;
+        assert!(told && info.id.key().is_none_or(|key| Some(key) == named.key()));
         for entry in listed {
             let opened = cache.open(&info.id, &entry.path).unwrap().unwrap();
             assert!(opened.verify(&info.id, &entry.path).unwrap());
@@ -292,7 +306,9 @@ fn story() -> Vec<Step> {
         Put((0, 0), 900),
         Put((0, 1), 700),
         Checkpoint,
+        Record(1, 40),
         Put((1, 0), 300),
+        Record(1, 90),
         Put((0, 0), 200),
         Put((0, 0), 1200),
         Stream((2, 2), 500),
@@ -322,7 +338,10 @@ fn story() -> Vec<Step> {
         Put((3, 0), 1700),
         Clear,
         Put((1, 2), 333),
+        Record(0, 100),
         Reopen,
+        Record(0, 60),
+        RemoveEntry((0, RECORD)),
         Unpin(0),
         Put((0, 1), 8),
     ]

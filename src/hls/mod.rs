@@ -12,6 +12,7 @@
 //!    │   ├─ resource_reader  cache, or network and into the cache
 //!    │   └─ crypt          AES-128-CBC, as the chunks come
 //!    ├─ timeline           the next part, wait, or end
+//!    ├─ selection          which Variant Stream the next segment is taken from: a pure decision
 //!    ├─ inspect            what there is, without playing it
 //!    ├─ reader             one Variant Stream as one file
 //!    ├─ editions           whether the server has the same track still
@@ -63,6 +64,7 @@ mod playlist;
 mod reader;
 mod resource;
 mod resource_reader;
+pub mod selection;
 mod source;
 mod source_state;
 mod stored;

@@ -1,0 +1,108 @@
+//! Which Variant Stream the next segment is taken from: a decision that needs neither a clock nor the network.
+//!
+//! The one rule this module adds: **a selector is a function of what it was told.** The player tells it of bytes that come
+//! ([`NetworkSample`]) and asks it where something is to be decided ([`Situation`]). The same calls get the same answers, so
+//! that a rule can be tried on a written network, and compared with others.
+//!
+//! ```text
+//!   bytes come ─ observe ─▶                      ┌─ next      the next segment's Variant Stream
+//!                             VariantSelector ───┼─ give_up   of the segment under way: go on, or another one
+//!   a segment is due ─ ask ─▶                    └─ improve   look-ahead full: a held segment again, better
+//! ```
+//!
+//! [`Adaptive`] is the one for networks that change. [`Fixed`], [`Highest`], [`Lowest`] and [`AtMost`] do not look at the
+//! network.
+
+mod adaptive;
+mod ready;
+mod sample;
+mod situation;
+
+pub use adaptive::Adaptive;
+pub use ready::{AtMost, Fixed, Highest, Lowest};
+pub use sample::{NetworkMemory, NetworkSample};
+pub use situation::{HeldSegment, Improvement, Rung, SegmentTransfer, Situation};
+
+/// Decides which Variant Stream plays.
+///
+/// # Contract
+///
+/// - Answers are places in [`Situation::ladder`]. The player takes one that is not there for the nearest one that is.
+/// - Answers keep to [`Situation::max_bit_rate`]; [`Situation::allowed`] lists what it allows.
+/// - A selector neither blocks nor asks a clock: it runs where the stream is polled.
+///
+/// The player keeps one selector for each opened stream. It asks for the segments in the order in which they play, but after a
+/// seek.
+///
+/// # Implementing
+///
+/// ```
+/// use kithara::hls::selection::{Rung, Situation, VariantSelector};
+///
+/// /// The best one while a minute is buffered, else the first.
+/// struct Careful;
+///
+/// impl VariantSelector for Careful {
+///     fn next(&mut self, situation: &Situation<'_>) -> usize {
+///         let best = situation.allowed().max_by_key(|(_, rung)| rung.bandwidth);
+///         match best {
+///             Some((place, _)) if situation.buffered.as_secs() >= 60 => place,
+///             _ => 0,
+///         }
+///     }
+/// }
+///
+/// let ladder = [Rung::new(64_000), Rung::new(320_000)];
+/// assert_eq!(Careful.next(&Situation::new(Default::default(), &ladder)), 0);
+/// ```
+pub trait VariantSelector: Send {
+    /// The Variant Stream of the next segment.
+    fn next(&mut self, situation: &Situation<'_>) -> usize;
+
+    /// Takes note of bytes that came over the network, and of time in which none came.
+    fn observe(&mut self, sample: &NetworkSample) {
+        let _ = sample;
+    }
+
+    /// Whether the segment under way is given up, and which Variant Stream it is then taken from. Asked after each sample of
+    /// it. In the situation the next segment is the one under way.
+    fn give_up(&mut self, situation: &Situation<'_>, transfer: &SegmentTransfer) -> Option<usize> {
+        let _ = (situation, transfer);
+        None
+    }
+
+    /// Whether a held segment is fetched again, from another Variant Stream. Asked while the look-ahead is full and nothing is
+    /// under way. `held` is in the order in which it plays. A segment that does not arrive before the listener reaches it is
+    /// given up, and the held one plays.
+    fn improve(&mut self, situation: &Situation<'_>, held: &[HeldSegment]) -> Option<Improvement> {
+        let _ = (situation, held);
+        None
+    }
+
+    /// What to remember of the network for the next track. `None` if too little of it was seen.
+    fn network(&self) -> Option<NetworkMemory> {
+        None
+    }
+}
+
+impl<S: VariantSelector + ?Sized> VariantSelector for Box<S> {
+    fn next(&mut self, situation: &Situation<'_>) -> usize {
+        (**self).next(situation)
+    }
+
+    fn observe(&mut self, sample: &NetworkSample) {
+        (**self).observe(sample);
+    }
+
+    fn give_up(&mut self, situation: &Situation<'_>, transfer: &SegmentTransfer) -> Option<usize> {
+        (**self).give_up(situation, transfer)
+    }
+
+    fn improve(&mut self, situation: &Situation<'_>, held: &[HeldSegment]) -> Option<Improvement> {
+        (**self).improve(situation, held)
+    }
+
+    fn network(&self) -> Option<NetworkMemory> {
+        (**self).network()
+    }
+}

@@ -5,9 +5,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use snafu::ResultExt as _;
 
-use super::error::{CacheError, IoSnafu};
+use super::error::{CacheError, Trying as _};
 use super::footer::{BLOCK, Footer};
 use super::id::AssetId;
 use super::path::CachePath;
@@ -214,10 +213,7 @@ impl EntryFile {
 
     /// The bytes from `start` to `end`, or [`CacheError::Damaged`] if the file ends before.
     fn exactly(&self, start: u64, end: u64) -> Result<Bytes, CacheError> {
-        let bytes = read_range(&*self.file, start, end - start).context(IoSnafu {
-            action: "read",
-            path: &self.path,
-        })?;
+        let bytes = read_range(&*self.file, start, end - start).trying("read", &self.path)?;
         // The file may have been cut short since its footer was read. That must not look like the end of the entry.
         if bytes.len() as u64 == end - start {
             Ok(bytes)

@@ -1,10 +1,10 @@
 //! The errors of the cache.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use snafu::Snafu;
+use snafu::{ResultExt as _, Snafu};
 
 /// An error of the cache. No variant holds the query of a URL, a key of the caller or a cached byte.
 #[non_exhaustive]
@@ -143,5 +143,17 @@ impl CacheError {
     /// Whether stored bytes were found damaged. Fetching them again repairs the entry.
     pub fn is_damaged(&self) -> bool {
         matches!(self, Self::Damaged { .. })
+    }
+}
+
+/// Says what was tried on which path when the file system fails.
+pub(super) trait Trying<T> {
+    fn trying(self, action: &'static str, path: impl AsRef<Path>) -> Result<T, CacheError>;
+}
+
+impl<T> Trying<T> for io::Result<T> {
+    fn trying(self, action: &'static str, path: impl AsRef<Path>) -> Result<T, CacheError> {
+        let path = path.as_ref();
+        self.context(IoSnafu { action, path })
     }
 }

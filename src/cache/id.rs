@@ -6,7 +6,6 @@ use std::hash::{BuildHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
-use snafu::ensure;
 use url::Url;
 
 use super::error::{CacheError, InvalidKeySnafu};
@@ -59,19 +58,14 @@ impl AssetId {
     ///
     /// [`CacheError::InvalidKey`] if the key is empty, longer than 2048 bytes or holds control characters.
     pub fn from_key(key: &str) -> Result<Self, CacheError> {
-        ensure!(!key.is_empty(), InvalidKeySnafu { reason: "empty" });
-        ensure!(
-            key.len() <= MAX_KEY,
-            InvalidKeySnafu {
-                reason: "longer than 2048 bytes"
-            }
-        );
-        ensure!(
-            !key.chars().any(char::is_control),
-            InvalidKeySnafu {
-                reason: "holds a control character"
-            }
-        );
+        let rules = [
+            (key.is_empty(), "empty"),
+            (key.len() > MAX_KEY, "longer than 2048 bytes"),
+            (key.chars().any(char::is_control), "holds a control character"),
+        ];
+        if let Some((_, reason)) = rules.into_iter().find(|(broken, _)| *broken) {
+            return InvalidKeySnafu { reason }.fail();
+        }
         Ok(Self::hashed("key", key))
     }
 

@@ -6,9 +6,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use async_channel::Receiver;
-use snafu::ResultExt as _;
 
-use super::error::{CacheError, IoSnafu};
+use super::error::{CacheError, Trying as _};
 use super::evict::Evictor;
 use super::fs::Closing;
 use super::store::Store;
@@ -62,10 +61,7 @@ impl Maintenance {
         thread::Builder::new()
             .name("kithara-cache".into())
             .spawn(work)
-            .context(IoSnafu {
-                action: "start a thread for",
-                path: root.unwrap_or(Path::new("the cache")),
-            })?;
+            .trying("start a thread for", root.unwrap_or(Path::new("the cache")))?;
         Ok(maintenance)
     }
 

@@ -5,7 +5,6 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
-use snafu::ensure;
 use url::Url;
 
 use super::error::{CacheError, InvalidPathSnafu};
@@ -54,16 +53,11 @@ impl CachePath {
     /// 255 bytes or a path over 1024, control characters, any of `\ : < > " | ? *`, and names that some systems reserve
     /// (`con`, `nul`, `com1`…, with any extension, in any case).
     pub fn parse(text: &str) -> Result<Self, CacheError> {
-        ensure!(
-            text.len() <= MAX_PATH,
-            InvalidPathSnafu {
-                reason: "longer than 1024 bytes"
-            }
-        );
-        for segment in text.split('/') {
-            check(segment)?;
+        let too_long = (text.len() > MAX_PATH).then_some("longer than 1024 bytes");
+        match too_long.or_else(|| text.split('/').find_map(broken_rule)) {
+            Some(reason) => InvalidPathSnafu { reason }.fail(),
+            None => Ok(Self { text: text.into() }),
         }
-        Ok(Self { text: text.into() })
     }
 
     /// The entry of a URL: a hash of the URL without its fragment and credentials, and a readable tail of its file name.
@@ -162,61 +156,36 @@ impl CachePath {
     }
 }
 
-fn check(segment: &str) -> Result<(), CacheError> {
-    ensure!(
-        !segment.is_empty(),
-        InvalidPathSnafu {
-            reason: "empty segment"
-        }
-    );
-    ensure!(
-        segment != "." && segment != "..",
-        InvalidPathSnafu {
-            reason: "segment is . or .."
-        }
-    );
-    ensure!(
-        segment.len() <= MAX_SEGMENT,
-        InvalidPathSnafu {
-            reason: "segment longer than 255 bytes"
-        }
-    );
+/// The rule that a segment breaks.
+fn broken_rule(segment: &str) -> Option<&'static str> {
     let forbidden = |c: char| c.is_control() || matches!(c, '\\' | ':' | '<' | '>' | '"' | '|' | '?' | '*');
-    ensure!(
-        !segment.contains(forbidden),
-        InvalidPathSnafu {
-            reason: "forbidden character"
-        }
-    );
-    ensure!(
-        !is_reserved(segment),
-        InvalidPathSnafu {
-            reason: "reserved name"
-        }
-    );
-    Ok(())
+    let rules = [
+        (segment.is_empty(), "empty segment"),
+        (matches!(segment, "." | ".."), "segment is . or .."),
+        (segment.len() > MAX_SEGMENT, "segment longer than 255 bytes"),
+        (segment.contains(forbidden), "forbidden character"),
+        (is_reserved(segment), "reserved name"),
+    ];
+    rules
+        .into_iter()
+        .find_map(|(broken, rule)| broken.then_some(rule))
 }
 
 /// Device names of Windows. An extension or a trailing space does not make them harmless.
 fn is_reserved(segment: &str) -> bool {
-    let stem = segment
-        .split('.')
-        .next()
-        .unwrap_or_default()
-        .trim_end()
-        .to_ascii_lowercase();
-    match stem.as_str() {
-        "con" | "prn" | "aux" | "nul" | "conin$" | "conout$" => true,
-        stem => {
-            let number = stem.strip_prefix("com").or_else(|| stem.strip_prefix("lpt"));
-            number.is_some_and(|n| {
-                matches!(
-                    n,
-                    "0" | "1" | "2" | "3" | "4" | "5" | "6" | "7" | "8" | "9" | "¹" | "²" | "³"
-                )
-            })
-        }
-    }
+    let stem = segment.split('.').next().unwrap_or_default();
+    let stem = stem.trim_end().to_ascii_lowercase();
+    let number = stem.strip_prefix("com").or_else(|| stem.strip_prefix("lpt"));
+    let mut rest = number.unwrap_or_default().chars();
+    let numbered = matches!(
+        (rest.next(), rest.next()),
+        (Some('0'..='9' | '¹' | '²' | '³'), None)
+    );
+    numbered
+        || matches!(
+            stem.as_str(),
+            "con" | "prn" | "aux" | "nul" | "conin$" | "conout$"
+        )
 }
 
 /// Whether the segment is `[a-z0-9_-][a-z0-9._-]{0,99}` and does not end in a dot: the same name on every file system.

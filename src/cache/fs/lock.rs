@@ -18,12 +18,11 @@ use std::collections::HashSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use fs_err as fs;
-use snafu::ResultExt as _;
 
-use crate::cache::error::{CacheError, IoSnafu, LockedSnafu, ReadOnlySnafu};
+use crate::cache::error::{CacheError, LockedSnafu, ReadOnlySnafu, Trying as _};
 use crate::storage::file_lock::{self, Attempt};
 
 /// Roots whose last handle is gone and whose maintenance thread is about to free the lock.
@@ -72,24 +71,13 @@ impl RootLock {
 
     fn take_by(root: &Path, try_lock: TryLock) -> Result<Self, CacheError> {
         // By its real path, since the same root may be opened under two names.
-        let canonical = fs::canonicalize(root).context(IoSnafu {
-            action: "find",
-            path: root,
-        })?;
+        let canonical = fs::canonicalize(root).trying("find", root)?;
         let mut closing = closing();
         while closing.as_ref().is_some_and(|roots| roots.contains(&canonical)) {
             closing = CLOSED.wait(closing).unwrap_or_else(PoisonError::into_inner);
         }
         drop(closing);
         let path = path_of(root);
-        let failed = |action| {
-            let path = path.clone();
-            move |source| CacheError::Io {
-                action,
-                path,
-                source: Arc::new(source),
-            }
-        };
         let lock = |hold, file, is_new, unlocked| Self {
             root: root.to_owned(),
             hold,
@@ -104,7 +92,7 @@ impl RootLock {
                 Ok(opened) => opened,
                 Err(error) if is_read_only(&error) => {
                     return match open_to_read(&path) {
-                        Some(file) => match try_lock(file.file(), true).map_err(failed("lock"))? {
+                        Some(file) => match try_lock(file.file(), true).trying("lock", &path)? {
                             Attempt::Taken => LockedSnafu { root }.fail(),
                             Attempt::Held | Attempt::Unsupported => {
                                 Ok(lock(Hold::Reading, Some(file), false, None))
@@ -114,9 +102,9 @@ impl RootLock {
                     };
                 }
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
-                Err(source) => return Err(failed("open")(source)),
+                Err(error) => return Err(error).trying("open", &path),
             };
-            match try_lock(file.file(), false).map_err(failed("lock"))? {
+            match try_lock(file.file(), false).trying("lock", &path)? {
                 Attempt::Taken => return LockedSnafu { root }.fail(),
                 Attempt::Unsupported => {
                     log::warn!(
@@ -128,7 +116,7 @@ impl RootLock {
                     }
                     return Ok(lock(Hold::Unlocked, Some(file), is_new, Some(canonical)));
                 }
-                Attempt::Held if names(&path, &file).map_err(failed("look at"))? == Some(true) => {
+                Attempt::Held if names(&path, &file).trying("look at", &path)? == Some(true) => {
                     return Ok(lock(Hold::Exclusive, Some(file), is_new, None));
                 }
                 Attempt::Held => {}
@@ -178,10 +166,7 @@ impl RootLock {
             return LockedSnafu { root }.fail();
         };
         let path = path_of(root);
-        let still = names(&path, held).context(IoSnafu {
-            action: "look at",
-            path: &path,
-        })?;
+        let still = names(&path, held).trying("look at", &path)?;
         if still == Some(true) || self.hold == Hold::Unlocked {
             return Ok(());
         }

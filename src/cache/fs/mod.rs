@@ -6,16 +6,16 @@ mod layout;
 mod lock;
 mod partial;
 mod protection;
+mod scan;
 mod staged;
+mod trash;
 mod tree;
 
-use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use fs_err as fs;
-use snafu::ResultExt as _;
 
 use self::layout::PIN;
 pub(super) use self::lock::Closing;
@@ -24,9 +24,10 @@ use self::partial::FsPartial;
 pub use self::protection::MissingProtection;
 pub(super) use self::protection::Protection;
 use self::staged::FsStaged;
-use self::tree::{Discarded, Tree, absent, make_dir, not_removed};
+use self::trash::{Discarded, not_removed};
+use self::tree::{Found, Tree, absent, make_dir};
 use super::entry::Entry;
-use super::error::{CacheError, IoSnafu};
+use super::error::{CacheError, Trying as _};
 use super::footer::Footer;
 use super::id::AssetId;
 use super::parallel;
@@ -77,12 +78,7 @@ impl FsStore {
     pub fn open(root: impl AsRef<Path>, durability: Durability) -> Result<Self, CacheError> {
         let root = root.as_ref();
         let disk: Arc<dyn Disk> = Arc::new(OsDisk);
-        let make_parent = |parent| {
-            fs::create_dir_all(parent).context(IoSnafu {
-                action: "create",
-                path: parent,
-            })
-        };
+        let make_parent = |parent| fs::create_dir_all(parent).trying("create", parent);
         let made = root
             .parent()
             .map_or(Ok(()), make_parent)
@@ -140,100 +136,9 @@ impl FsStore {
     }
 }
 
-/// Whether a name is that of a shard: two hexadecimal digits, the first ones of its assets' names.
-fn is_shard(name: &OsStr) -> bool {
-    let digits = name.as_encoded_bytes();
-    digits.len() == 2
-        && digits
-            .iter()
-            .all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'))
-}
-
-impl FsStore {
-    /// The shards. Other names beside them are none of the cache's. What stands under a shard's name and is no directory, such as
-    /// a link to elsewhere, is removed.
-    pub(super) fn shards(&self) -> Result<Vec<PathBuf>, CacheError> {
-        let assets = self.tree.layout.assets();
-        let names = absent(self.tree.disk.read_dir(&assets)).context(IoSnafu {
-            action: "list",
-            path: &assets,
-        })?;
-        let mut shards = Vec::new();
-        for name in names
-            .unwrap_or_default()
-            .into_iter()
-            .filter(|name| is_shard(name))
-        {
-            let shard = assets.join(name);
-            match self.tree.meta(&shard)?.map(|meta| meta.kind) {
-                Some(Kind::Dir) => shards.push(shard),
-                Some(_) => drop(self.tree.sweep_away(&shard)?),
-                None => {}
-            }
-        }
-        Ok(shards)
-    }
-
-    /// The names of an asset's files that can be entries. Pins, staged and partial files, and foreign names are none.
-    fn entry_names(&self, asset: &AssetId) -> Result<Vec<String>, CacheError> {
-        let dir = self.tree.layout.asset(asset);
-        let names = absent(self.tree.disk.read_dir(&dir)).context(IoSnafu {
-            action: "list",
-            path: &dir,
-        })?;
-        let names = names
-            .into_iter()
-            .flatten()
-            .filter_map(|name| name.into_string().ok());
-        Ok(names.filter(|name| CachePath::is_file_name(name)).collect())
-    }
-
-    /// What the entry under this name says of itself. A file that belongs under another name is no entry.
-    fn entry_info(&self, asset: &AssetId, name: &str) -> Result<Option<EntryInfo>, CacheError> {
-        let file = self.tree.layout.asset(asset).join(name);
-        let footer = match self.tree.with_entry(&file, |file| Footer::read(&*file)) {
-            Ok(footer) => footer,
-            Err(None) => None,
-            Err(Some(error)) => return Err(error),
-        };
-        let found = footer.and_then(|footer| Some((footer.payload, footer.names()?)));
-        let found = found.filter(|(_, (path, _))| path.file_name() == name);
-        Ok(found.map(|(len, (path, asset_key))| EntryInfo::new(path, len, asset_key)))
-    }
-
-    /// The id with the key that the first entry tells. The record is asked before the directory is listed: an app that lists
-    /// many assets has one for each.
-    pub(super) fn find_key(&self, asset: &AssetId) -> Result<Option<AssetId>, CacheError> {
-        let key_in = |name: &str| -> Result<_, CacheError> {
-            let key = self.entry_info(asset, name)?.and_then(|info| info.asset_key);
-            Ok(key.and_then(|key| asset.with_key(&key)))
-        };
-        let found = key_in(&CachePath::record().file_name())?;
-        if found.is_some() {
-            return Ok(found);
-        }
-        for name in self.entry_names(asset)? {
-            let found = key_in(&name)?;
-            if found.is_some() {
-                return Ok(found);
-            }
-        }
-        Ok(None)
-    }
-}
-
 impl Store for FsStore {
     fn open(&self, asset: &AssetId, path: &CachePath) -> Result<Option<Entry>, CacheError> {
-        let file = self.tree.layout.entry(asset, path);
-        match self
-            .tree
-            .with_entry(&file, |opened| Entry::file(opened, &file, asset, path))
-        {
-            Ok(entry) => Ok(entry),
-            Err(Some(error)) => Err(error),
-            // Something else stands there, or the file changed while it was read: the check is made again under the lock.
-            Err(None) => self.tree.heal(asset, path),
-        }
+        self.tree.open_entry(asset, path)
     }
 
     fn get(&self, asset: &AssetId, path: &CachePath) -> Result<Option<Bytes>, CacheError> {
@@ -242,15 +147,12 @@ impl Store for FsStore {
             let found = Footer::read_with_payload(&*opened)?;
             Ok(found.filter(|(_, footer)| footer.is_of(asset, path)))
         };
-        match self.tree.with_entry(&file, read) {
-            Ok(Some((payload, footer))) if footer.are_blocks(0, &payload) => Ok(Some(payload)),
-            Ok(Some(_)) => {
-                self.tree.remove_damaged(asset, path)?;
-                Ok(None)
-            }
-            Ok(None) => Ok(None),
-            Err(Some(error)) => Err(error),
-            Err(None) => match self.tree.heal(asset, path)? {
+        match self.tree.with_entry(&file, read)? {
+            Found::Absent => Ok(None),
+            Found::Entry((payload, footer)) if footer.are_blocks(0, &payload) => Ok(Some(payload)),
+            Found::Entry(_) => self.tree.remove_damaged(asset, path).map(|_| None),
+            // It may have changed while it was read: the check is made again under the entry's lock.
+            Found::Other => match self.tree.heal(asset, path)? {
                 Some(entry) => entry.read_or_miss(),
                 None => Ok(None),
             },
@@ -281,10 +183,7 @@ impl Store for FsStore {
             tree.displace(asset, &file)?;
             return Ok(None);
         }
-        let removed = absent(tree.disk.remove_file(&file)).context(IoSnafu {
-            action: "remove",
-            path: file,
-        })?;
+        let removed = absent(tree.disk.remove_file(&file)).trying("remove", file)?;
         // Only a file is an entry, and was counted as one.
         Ok(removed
             .filter(|()| meta.kind == Kind::File)
@@ -330,10 +229,7 @@ impl Store for FsStore {
             tree.clear_place(asset, pin.path())?;
             ("unpin", pin.remove().map(drop))
         };
-        done.context(IoSnafu {
-            action,
-            path: pin.path(),
-        })
+        done.trying(action, pin.path())
     }
 
     fn asset(&self, asset: &AssetId) -> Result<Option<AssetInfo>, CacheError> {
@@ -346,14 +242,14 @@ impl Store for FsStore {
             let infos = ids.iter().map(|id| self.tree.scan_asset(id));
             infos.filter_map(Result::transpose).collect()
         };
-        let shards = parallel::map(&self.shards()?, of_shard)?;
+        let shards = parallel::map(&self.tree.shards()?, of_shard)?;
         Ok(shards.into_iter().flatten().collect())
     }
 
     fn entries(&self, asset: &AssetId) -> Result<Vec<EntryInfo>, CacheError> {
         let mut entries = Vec::new();
-        for name in self.entry_names(asset)? {
-            entries.extend(self.entry_info(asset, &name)?);
+        for name in self.tree.entry_names(asset)? {
+            entries.extend(self.tree.entry_info(asset, &name)?);
         }
         Ok(entries)
     }

@@ -4,12 +4,10 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use snafu::ResultExt as _;
-
 use super::claims::PartClaim;
 use super::layout::{Layout, Part};
 use super::tree::{Tree, absent};
-use crate::cache::error::{CacheError, IoSnafu};
+use crate::cache::error::{CacheError, Trying as _};
 use crate::cache::id::AssetId;
 use crate::cache::path::CachePath;
 use crate::cache::store::{Committed, Partial, PartialPlace};
@@ -94,10 +92,7 @@ impl Tree {
     }
 
     fn allocated(&self, file: &Path) -> Result<u64, CacheError> {
-        let allocated = absent(self.disk.allocated(file)).context(IoSnafu {
-            action: "look at",
-            path: file,
-        })?;
+        let allocated = absent(self.disk.allocated(file)).trying("look at", file)?;
         Ok(allocated.unwrap_or(0))
     }
 
@@ -112,7 +107,7 @@ impl Tree {
         }
         let is_of_use = || {
             // A link, a directory: nothing that a source could go on with (fault W52).
-            if self.meta(&file)?.is_some_and(|meta| meta.kind != Kind::File) {
+            if self.kind(&file)?.is_some_and(|kind| kind != Kind::File) {
                 return Ok(false);
             }
             let other = match part {

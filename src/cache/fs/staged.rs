@@ -16,10 +16,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use snafu::ResultExt as _;
 
 use super::tree::Tree;
-use crate::cache::error::{CacheError, IoSnafu};
+use crate::cache::error::{CacheError, Trying as _};
 use crate::cache::footer::{self, Sums};
 use crate::cache::id::AssetId;
 use crate::cache::path::CachePath;
@@ -44,10 +43,7 @@ impl FsStaged {
     pub(super) fn new(tree: &Arc<Tree>, asset: &AssetId, path: &CachePath) -> Result<Self, CacheError> {
         let dir = tree.ready_dir(asset, tree.durability)?;
         let staged = tree.layout.staged(&dir);
-        let file = tree.disk.create_new(&staged).context(IoSnafu {
-            action: "create",
-            path: &staged,
-        })?;
+        let file = tree.disk.create_new(&staged).trying("create", &staged)?;
         Ok(Self {
             file: Some(file),
             staged,
@@ -66,14 +62,9 @@ impl Staged for FsStaged {
         let Some(file) = self.file.as_mut().filter(|_| !self.failed) else {
             return Err(CacheError::Abandoned);
         };
-        if let Err(source) = file.append(parts) {
-            self.failed = true;
-            return Err(CacheError::Io {
-                action: "write",
-                path: self.staged.clone(),
-                source: Arc::new(source),
-            });
-        }
+        let written = file.append(parts).trying("write", &self.staged);
+        self.failed = written.is_err();
+        written?;
         for part in parts {
             self.sums.update(part);
         }
@@ -95,10 +86,7 @@ impl Staged for FsStaged {
         let Some(file) = self.file.take() else {
             return Err(CacheError::Abandoned);
         };
-        file.sync().context(IoSnafu {
-            action: "sync",
-            path: &self.staged,
-        })?;
+        file.sync().trying("sync", &self.staged)?;
         // Closed before the rename, which some systems refuse for an open file.
         drop(file);
 
@@ -111,10 +99,7 @@ impl Staged for FsStaged {
         let _locked = tree.entry_locks.take(&self.asset, &self.path);
         let rename = || {
             let renamed = tree.disk.replace(&self.staged, &target, tree.durability);
-            renamed.context(IoSnafu {
-                action: "rename to",
-                path: &target,
-            })?;
+            renamed.trying("rename to", &target)?;
             // Set only if the rename succeeded for certain. After an error it may have happened too: removing the staged name
             // then finds nothing.
             self.placed = true;

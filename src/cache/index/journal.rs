@@ -7,12 +7,10 @@ use std::io;
 use std::sync::atomic::Ordering;
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
-use snafu::ResultExt as _;
-
 use super::files::IndexFiles;
 use crate::cache::accounts::Accounts;
 use crate::cache::codec::Row;
-use crate::cache::error::{CacheError, IoSnafu};
+use crate::cache::error::{CacheError, Trying as _};
 
 impl Accounts {
     pub(super) fn lock_files(&self) -> Option<MutexGuard<'_, IndexFiles>> {
@@ -139,10 +137,7 @@ impl Accounts {
         } else {
             files.sync()
         };
-        written.context(IoSnafu {
-            action: "write",
-            path: "index",
-        })
+        written.trying("write", "index")
     }
 
     /// Whether the files on disk say everything, and say that the session ended in order.

@@ -100,7 +100,7 @@ impl Below for FsStore {
     }
 
     fn keyed(&self, asset: &AssetId) -> Result<Option<AssetId>, CacheError> {
-        self.find_key(asset)
+        self.tree().find_key(asset)
     }
 
     fn sweep(&self) -> Result<(), CacheError> {
@@ -119,7 +119,7 @@ impl Below for FsStore {
             table.round
         };
         accounts.sweep_index();
-        let shards = self.shards()?;
+        let shards = self.tree().shards()?;
         accounts.progress.begin(shards.len() as u64);
         parallel::map(&shards, |shard| {
             let ids = self.tree().ids(shard)?;

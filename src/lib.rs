@@ -86,6 +86,8 @@ pub mod net;
 pub mod storage;
 #[cfg(feature = "stream")]
 pub mod stream;
+#[cfg(all(feature = "test-util", any(feature = "stream", feature = "cache")))]
+mod violation;
 
 #[cfg(all(doctest, feature = "decode", feature = "file", feature = "hls"))]
 #[doc = include_str!("../README.md")]

@@ -14,32 +14,12 @@ use std::fmt::Debug;
 use std::thread;
 
 use bytes::Bytes;
-use snafu::Snafu;
 
 use super::error::CacheError;
 use super::id::AssetId;
 use super::path::CachePath;
 use super::store::{AssetInfo, Store};
-
-/// A rule of the contract that a store breaks.
-#[derive(Debug, Clone, PartialEq, Eq, Snafu)]
-#[snafu(display("{rule}: {detail}"))]
-pub struct Violation {
-    rule: &'static str,
-    detail: String,
-}
-
-impl Violation {
-    /// The rule that was broken, in a few words that do not change.
-    pub fn rule(&self) -> &'static str {
-        self.rule
-    }
-
-    /// What was seen instead.
-    pub fn detail(&self) -> &str {
-        &self.detail
-    }
-}
+pub use crate::violation::Violation;
 
 /// Checks every rule, each on a store of its own, which is empty.
 ///

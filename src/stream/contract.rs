@@ -18,11 +18,15 @@ mod ways;
 use std::fmt;
 
 use bytes::Bytes;
-use snafu::Snafu;
 
 use super::{Source, StreamParams};
+pub use crate::violation::Violation;
 
-/// A rule of the contract that a source breaks.
+type Make<S> = Box<dyn Fn() -> S + Send + Sync>;
+
+/// What a source should do, and how to make one. See the [module](self) for an example.
+///
+/// What breaks is told with its rule:
 ///
 /// ```
 #[doc = include_str!("doctest_track.txt")]
@@ -34,28 +38,6 @@ use super::{Source, StreamParams};
 /// let detail = "from 0: 8 bytes where 14 are due, different from 0 on";
 /// assert_eq!(violation.detail(), detail);
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq, Snafu)]
-#[snafu(display("{rule}: {detail}"))]
-pub struct Violation {
-    rule: &'static str,
-    detail: String,
-}
-
-impl Violation {
-    /// The rule that was broken, in a few words that do not change. See [`Violation`] for an example.
-    pub fn rule(&self) -> &'static str {
-        self.rule
-    }
-
-    /// What was seen instead. See [`Violation`] for an example.
-    pub fn detail(&self) -> &str {
-        &self.detail
-    }
-}
-
-type Make<S> = Box<dyn Fn() -> S + Send + Sync>;
-
-/// What a source should do, and how to make one. See the [module](self) for an example.
 pub struct Contract<S: Source> {
     make: Make<S>,
     bytes: Bytes,

@@ -22,24 +22,18 @@
 //! # }
 //! ```
 //!
-//! To have a file offline, run its driver to the end. No read is needed. The resource tells the progress:
+//! To have a file offline, download it. No read is needed:
 //!
 //! ```no_run
 //! # async fn keep(source: kithara::file::FileSource) -> Result<(), Box<dyn std::error::Error>> {
-//! use kithara::file::{FileControl, FileParts, OpenMode};
+//! use futures_lite::StreamExt;
 //!
-//! let parts = source.open_parts(OpenMode::Online).await?;
-//! let FileParts { reader, driver, mut events, .. } = parts;
-//! let mut watch = reader.resource().watch();
-//! let show = async {
-//!     loop {
-//!         let status = watch.changed().await;
-//!         println!("{:?} of {:?} bytes", status.available, status.len);
-//!     }
-//! };
-//! futures_lite::future::or(driver, show).await;
-//! let kept = std::iter::from_fn(|| events.try_next())
-//!     .any(|event| matches!(event, FileControl::Cached));
+//! let mut download = source.download();
+//! while let Some(progress) = download.next().await {
+//!     let progress = progress?; // no room, refused, gone
+//!     println!("{} of {:?} bytes", progress.bytes, progress.total);
+//! }
+//! assert!(source.stored().await?.is_complete()); // looked up, not noted
 //! # Ok(())
 //! # }
 //! ```
@@ -143,6 +137,7 @@ mod download;
 mod driver;
 mod error;
 mod event;
+mod kept;
 mod location;
 mod lookup;
 mod open;
@@ -165,7 +160,8 @@ mod transfer;
 mod transfers;
 
 pub use crate::media::{
-    Access, Bypass, EntryNames, NotMedia, NotMediaReason, OpenMode, Origin, Received, Verdict,
+    Access, Bypass, Download, DownloadError, EntryNames, Hole, NotMedia, NotMediaReason, OpenMode, Origin,
+    Progress, Received, Stored, Total, Verdict,
 };
 pub use driver::FileDriver;
 pub use error::FileError;

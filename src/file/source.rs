@@ -18,7 +18,7 @@ use crate::stream::{Source, SourceStream, StreamError, StreamParams};
 /// Both download on a thread of the crate's own (where many files are open, on one that they share), until the reader or
 /// the stream is dropped. What was downloaded stays in the cache, and the next source goes on from there. The [module](super) explains the rest.
 pub struct FileSource {
-    context: Arc<FileContext>,
+    pub(super) context: Arc<FileContext>,
     position: u64,
     /// What one opened stream hands to the next, after a seek.
     read_state: SharedReadState,

@@ -11,7 +11,7 @@ use std::{
 use bytes::{Bytes, BytesMut};
 
 use super::{
-    HlsError, Resource, ResourceKind,
+    HlsError, Resource, ResourceKind, VariantChoice,
     crypt::Key,
     data_uri,
     fetch_context::FetchContext,
@@ -89,6 +89,15 @@ impl Fetcher {
         Self {
             text: Some(text),
             ..self
+        }
+    }
+
+    /// The same for a chosen Variant Stream.
+    pub(super) fn choosing(&self, variant: VariantChoice) -> Self {
+        let fetcher = Self::new(self.params.clone().variant(variant), self.url.clone());
+        Self {
+            text: self.text.clone(),
+            ..fetcher
         }
     }
 

@@ -14,6 +14,8 @@
 //!    ├─ timeline           the next part, wait, or end
 //!    ├─ selection          which Variant Stream the next segment is taken from: a pure decision
 //!    ├─ inspect            what there is, without playing it
+//!    ├─ completeness       what of it is in the cache, and what is missing
+//!    ├─ download           all of it, from hole to hole
 //!    ├─ reader             one Variant Stream as one file
 //!    ├─ editions           whether the server has the same track still
 //!    ├─ fetch              playlists and keys, whole
@@ -39,9 +41,11 @@
 //! no adaptive switching.
 
 mod announcer;
+mod completeness;
 mod control;
 mod crypt;
 mod data_uri;
+mod download;
 mod edition;
 mod editions;
 mod error;
@@ -72,7 +76,9 @@ mod timeline;
 mod track;
 mod whole;
 
-pub use crate::media::{Access, Bypass, EntryNames, OpenMode, Origin};
+pub use crate::media::{
+    Access, Bypass, Download, DownloadError, EntryNames, Hole, OpenMode, Origin, Progress, Stored, Total,
+};
 pub use control::HlsControl;
 pub use crypt::CryptError;
 pub use error::HlsError;

@@ -66,7 +66,7 @@ use crate::{
 /// ```
 #[derive(Clone)]
 pub struct HlsSource {
-    state: Arc<SourceState>,
+    pub(super) state: Arc<SourceState>,
     start: Start,
     /// The track of which alone streams may give bytes: those of a reader.
     only: Option<Arc<Track>>,

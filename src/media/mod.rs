@@ -18,17 +18,24 @@
 
 mod access;
 mod bypass;
+mod download;
 mod entry_names;
 mod judge;
 mod mode;
 mod origin;
+mod progress;
 mod signature;
+mod stored;
 
 pub use access::Access;
 pub(crate) use access::SourceHeaders;
 pub use bypass::Bypass;
+pub(crate) use download::Meter;
+pub use download::{Download, DownloadError};
 pub use entry_names::EntryNames;
 pub(crate) use judge::{Candidate, Judge};
 pub use judge::{NotMedia, NotMediaReason, Received, Verdict};
 pub use mode::OpenMode;
 pub use origin::Origin;
+pub use progress::{Progress, Total};
+pub use stored::{Hole, Stored};

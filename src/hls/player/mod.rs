@@ -46,7 +46,7 @@ use super::{
     fetch_context::FetchContext,
     local,
     part_reader::{self, PartAhead, PartReader},
-    pending_commits::PendingCommits,
+    pending_commits::{Bypassed, PendingCommits},
     source_state::{SourceState, Start},
     timeline::{Next, Timeline},
     track::{Part, Track},
@@ -192,6 +192,12 @@ impl Player {
                 self.announcer.bypass(bypassed);
             }
         }
+    }
+
+    /// Waits for what is on its way to the disk, where the stream is left before its end. The first failure of it.
+    pub(super) async fn finish(mut self) -> Option<Bypassed> {
+        self.commits.wait_for_at_most(0).await;
+        self.commits.take_failed()
     }
 
     /// One step, while the pending commits are polled, and the question whether the playlists are current.

@@ -61,6 +61,7 @@ mod progress;
 mod reader;
 mod single_flight;
 mod store;
+mod sync;
 #[cfg(feature = "test-util")]
 pub mod testing;
 mod timestamp;

@@ -5,10 +5,11 @@
 //! evict an asset, or report a full cache, for room that is free a moment later.
 
 use std::collections::VecDeque;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use super::store::Trash;
+use super::sync::{Condvar, Mutex, MutexGuard};
 
 /// Removed assets whose bytes still count. The maintenance thread empties them, or a thread that needs the room.
 #[derive(Debug, Default)]
@@ -34,6 +35,7 @@ struct State {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Wake {
     Trash,
+    /// The caller looks at its clock.
     Timeout,
     Closed,
 }
@@ -67,13 +69,13 @@ impl TrashQueue {
         self.pushed.notify_one();
     }
 
-    /// Waits for trash, for [`close`](Self::close), or until `timeout` has passed.
+    /// Waits for trash, for [`close`](Self::close), or until `timeout` has passed; now and then for less.
     pub(crate) fn wait(&self, timeout: Duration) -> Wake {
-        let idle = |state: &mut State| state.waiting.is_empty() && !state.closed;
-        let (state, _) = self
-            .pushed
-            .wait_timeout_while(self.lock(), timeout, idle)
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.lock();
+        if state.waiting.is_empty() && !state.closed {
+            let waited = self.pushed.wait_timeout(state, timeout);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
         // Trash first, also after the close: what is queued is emptied before the cache is closed.
         match (state.waiting.is_empty(), state.closed) {
             (false, _) => Wake::Trash,

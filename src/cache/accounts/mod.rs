@@ -19,8 +19,7 @@ mod update;
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, LockResult, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, LockResult, PoisonError, Weak};
 
 use self::policy::{Retired, Served, is_served_here};
 use self::state::State;
@@ -31,6 +30,7 @@ use super::index::files::IndexFiles;
 use super::policy::EvictionPolicy;
 use super::progress::Progress;
 use super::store::AssetInfo;
+use super::sync::{AtomicBool, Condvar, Mutex, MutexGuard, Ordering};
 use super::timestamp::Timestamp;
 
 /// The sizes, claims, reservations and accesses of all assets of one cache, and its policy.
@@ -172,11 +172,11 @@ impl Accounts {
     /// Locks the state once the asset is not being removed. A removal takes as long as one rename.
     fn lock_without_removal(&self, asset: &AssetId) -> Result<Locked<'_>, CacheError> {
         self.check()?;
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok(self.locked(
-            self.removed
-                .wait_while(state, |state| state.removing.contains(asset)),
-        ))
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        while state.removing.contains(asset) {
+            state = self.removed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        Ok(self.locked(Ok(state)))
     }
 
     /// Does what cannot fail: now, or, if the policy asks for it, before the lock under which it runs is released.

@@ -5,13 +5,13 @@
 //! them goes.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::cache::accounts::Accounts;
 use crate::cache::accounts::state::{Shortfall, State};
 use crate::cache::error::{CacheError, CacheFullSnafu};
 use crate::cache::id::AssetId;
 use crate::cache::store::Store;
+use crate::cache::sync::{AtomicBool, Ordering};
 use crate::cache::trash_queue::TrashQueue;
 
 /// What an [`EvictingStore`](super::EvictingStore), the entries being written to it, and the maintenance thread share.

@@ -1,5 +1,5 @@
-//! Every interleaving of what `storage` synchronises, by loom: the files of `src/storage/partial` that lock are compiled once
-//! more here, on loom's locks, so that what is modelled is the code that runs.
+//! Interleavings of what `storage` and `cache` synchronise, by loom: the files of `src/storage/partial`, and those of the cache's
+//! accounts, are compiled once more here, on loom's locks, so that what is modelled is the code that runs.
 //!
 //! A lost wake-up leaves a thread waiting for ever, which loom reports as a deadlock.
 
@@ -19,6 +19,7 @@ mod sync {
     pub(super) use loom::sync::{Mutex, MutexGuard};
 }
 
+mod cache;
 #[path = "../../../src/storage/partial/error.rs"]
 mod error;
 mod file;
@@ -39,4 +40,13 @@ mod window;
 mod verify {
     #[derive(Debug)]
     pub(super) enum ReadFault {}
+}
+
+/// The cache's clock, which stands still: each access has a time of its own all the same.
+mod storage {
+    pub(super) mod clock {
+        pub(crate) fn micros() -> u64 {
+            0
+        }
+    }
 }

@@ -61,7 +61,7 @@ impl AssetCache {
         call: impl FnOnce(&BlockingCache) -> Result<T, CacheError> + Send + 'static,
     ) -> Result<T, CacheError> {
         // Here, on the caller's thread: on another one a call from inside the policy would look like any other, and wait.
-        self.blocking.stack.accounts.check()?;
+        self.blocking.accounts().check()?;
         let blocking = self.blocking.clone();
         rt::unblock(move || call(&blocking)).await
     }

@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use async_channel::Receiver;
 
@@ -34,9 +34,8 @@ pub(super) struct Stack {
     // Dropped before `maintenance`, so that the maintenance thread has the last reference to the store and can close it.
     pub(super) store: Arc<dyn Store>,
     pub(super) evictor: Arc<Evictor>,
-    pub(super) accounts: Arc<Accounts>,
-    /// `None` where there is nothing to maintain: in memory, and for reading only.
-    maintenance: Option<Maintenance>,
+    /// Not set where there is nothing to maintain: in memory, and for reading only.
+    maintenance: OnceLock<Maintenance>,
     protection: Protection,
 }
 
@@ -78,8 +77,7 @@ impl BlockingCache {
             stack: Arc::new(Stack {
                 store: Arc::new(store),
                 evictor,
-                accounts,
-                maintenance: None,
+                maintenance: OnceLock::new(),
                 protection,
             }),
         }
@@ -87,24 +85,15 @@ impl BlockingCache {
 
     /// The same with a maintenance thread, which closes `root` in the end if there is one.
     pub(super) fn maintained(self, root: Option<&Path>) -> Result<Self, CacheError> {
-        let Stack {
-            store,
-            evictor,
-            accounts,
-            protection,
-            ..
-        } = &*self.stack;
-        // Built anew around the same store: until here nothing had to be closed, also if the thread cannot be started.
+        // Started last: until here nothing had to be closed, also if the thread cannot be started.
+        let Stack { store, evictor, .. } = &*self.stack;
         let maintenance = Maintenance::start(root, Arc::clone(store), evictor)?;
-        Ok(Self {
-            stack: Arc::new(Stack {
-                store: Arc::clone(store),
-                evictor: Arc::clone(evictor),
-                accounts: Arc::clone(accounts),
-                maintenance: Some(maintenance),
-                protection: protection.clone(),
-            }),
-        })
+        self.stack.maintenance.get_or_init(|| maintenance);
+        Ok(self)
+    }
+
+    pub(super) fn accounts(&self) -> &Arc<Accounts> {
+        &self.stack.evictor.accounts
     }
 
     /// Lets the maintenance thread discard a staged entry, so that dropping a writer does not block on the disk. Without such a
@@ -175,12 +164,12 @@ impl BlockingCache {
 
     /// As [`AssetCache::lease`](super::AssetCache::lease).
     pub fn lease(&self, asset: &AssetId) -> Lease {
-        self.stack.accounts.lease(asset)
+        self.accounts().lease(asset)
     }
 
     /// How far the scan after opening has come.
     pub fn progress(&self) -> &Progress {
-        &self.stack.accounts.progress
+        &self.accounts().progress
     }
 
     /// As [`AssetCache::missing_protection`](super::AssetCache::missing_protection).
@@ -204,7 +193,7 @@ impl BlockingCache {
 
     /// A channel that is closed with the cache; `None` if there is nothing to wait for.
     pub(super) fn watch_closing(&self) -> Option<Receiver<()>> {
-        self.stack.maintenance.as_ref().map(Maintenance::closed)
+        self.stack.maintenance.get().map(Maintenance::closed)
     }
 
     /// As [`AssetCache::close`](super::AssetCache::close): drops this handle. If it was the last one, returns when the cache is closed.
@@ -219,12 +208,12 @@ impl BlockingCache {
     pub(super) fn release(self) -> Option<Receiver<()>> {
         // One of several handles dropped at once gets the stack, and only that one waits.
         let stack = Arc::into_inner(self.stack)?;
-        stack.maintenance.as_ref().map(Maintenance::closed)
+        stack.maintenance.get().map(Maintenance::closed)
     }
 
     /// Empties the trash that the last call left, where no maintenance thread does it.
     pub(super) fn tidy(&self) {
-        if self.stack.maintenance.is_none() && self.stack.evictor.trash_queue.is_pending() {
+        if self.stack.maintenance.get().is_none() && self.stack.evictor.trash_queue.is_pending() {
             self.stack.evictor.trash_queue.empty();
         }
     }

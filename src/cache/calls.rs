@@ -82,7 +82,7 @@ calls! {
     partial(cache, &asset: AssetId, &path: CachePath) -> Option<PartialEntry> {
         let partial = cache.stack.store.partial(asset, path)?;
         // An access by itself: a claim without a write leaves nothing that a later call could count as one.
-        cache.stack.accounts.touch(asset, Timestamp::default())?;
+        cache.accounts().touch(asset, Timestamp::default())?;
         Ok(partial.map(|partial| PartialEntry::new(partial, cache, asset, path)))
     }
 
@@ -186,7 +186,7 @@ calls! {
     asset(cache, &asset: AssetId) -> Option<AssetInfo> {
         cache.stack.evictor.ready()?;
         let info = cache.stack.store.asset(asset)?;
-        Ok(info.map(|info| cache.stack.accounts.keyed(info)))
+        Ok(info.map(|info| cache.accounts().keyed(info)))
     }
 
     /// All assets, the least recently used first. The id of each has its key, read from its files: one small read for an asset
@@ -200,7 +200,7 @@ calls! {
     assets(cache) -> Vec<AssetInfo> {
         cache.stack.evictor.ready()?;
         let assets = cache.stack.store.list()?;
-        let mut assets = parallel::map(&assets, |info| Ok(cache.stack.accounts.keyed(info.clone())))?;
+        let mut assets = parallel::map(&assets, |info| Ok(cache.accounts().keyed(info.clone())))?;
         assets.sort_by_key(|info| info.last_access);
         Ok(assets)
     }
@@ -262,7 +262,7 @@ calls! {
     stats(cache) -> CacheStats {
         cache.stack.evictor.ready()?;
         // All of them under one lock, so that they belong together.
-        let locked = cache.stack.accounts.lock()?;
+        let locked = cache.accounts().lock()?;
         let mut stats = CacheStats {
             bytes: locked.used_bytes(),
             max_bytes: locked.max_bytes,

@@ -11,11 +11,10 @@
 
 use std::fmt;
 use std::io;
-use std::mem;
+use std::sync::Arc;
 #[cfg(feature = "file")]
 use std::sync::Weak;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::accounts::Lease;
 use super::blocking::BlockingCache;
@@ -43,9 +42,9 @@ struct Claim {
     /// Whether the asset's directory exists.
     prepared: AtomicBool,
     /// Bytes reserved for the record and for its next version beside it.
-    for_records: Mutex<u64>,
+    for_records: AtomicU64,
     /// Bytes reserved for the footer that the resource has not asked for yet.
-    for_footer: Mutex<u64>,
+    for_footer: AtomicU64,
     /// Keeps the cache open. The end of the claim changes the accounts, and must come before the cache's last checkpoint.
     cache: BlockingCache,
     asset: AssetId,
@@ -80,8 +79,8 @@ impl PartialEntry {
             claim: Arc::new(Claim {
                 partial,
                 prepared: AtomicBool::new(false),
-                for_records: Mutex::new(0),
-                for_footer: Mutex::new(0),
+                for_records: AtomicU64::new(0),
+                for_footer: AtomicU64::new(0),
                 cache: cache.clone(),
                 asset: asset.clone(),
                 path: path.clone(),
@@ -143,12 +142,12 @@ impl PartialEntry {
     /// [`CacheError::CacheFull`]: skip the checkpoint.
     pub fn reserve_record<E>(&self, checkpoint: &Checkpoint<E>) -> Result<(), CacheError> {
         let wanted = 2 * checkpoint.record_bytes();
-        let more = wanted.saturating_sub(*self.claim.for_records());
+        let more = wanted.saturating_sub(self.claim.for_records.load(Ordering::Relaxed));
         if more > 0 {
             // Under no lock, since reserving may run the eviction policy. Two threads at once reserve too much, which does no
             // harm.
             self.claim.partial.reserve(more)?;
-            *self.claim.for_records() += more;
+            self.claim.for_records.fetch_add(more, Ordering::Relaxed);
         }
         Ok(())
     }
@@ -193,7 +192,7 @@ impl PartialEntry {
         let committed = self.claim.partial.commit(&mut rename);
         // After a commit all of the reservation is given up at once. After a failure the file stays partial and goes on
         // reserving, so only the footer's part is released.
-        let unspent = mem::take(&mut *self.claim.for_footer());
+        let unspent = self.claim.for_footer.swap(0, Ordering::Relaxed);
         if committed.is_err() {
             self.claim.partial.release(unspent);
         }
@@ -225,19 +224,9 @@ impl fmt::Debug for PartialEntry {
 }
 
 impl Claim {
-    fn for_records(&self) -> MutexGuard<'_, u64> {
-        // A number is whole whatever panics.
-        self.for_records.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn for_footer(&self) -> MutexGuard<'_, u64> {
-        // As above.
-        self.for_footer.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn prepay(&self, footer: u64) -> io::Result<()> {
         self.reserve(footer)?;
-        *self.for_footer() += footer;
+        self.for_footer.fetch_add(footer, Ordering::Relaxed);
         Ok(())
     }
 }
@@ -255,10 +244,12 @@ fn as_io(error: CacheError) -> io::Error {
 impl Budget for Claim {
     fn reserve(&self, bytes: u64) -> io::Result<()> {
         // Room that is reserved for the footer is spent first: the commit asks for it, byte by byte, as for any other.
-        let mut paid = self.for_footer();
-        let (left, bytes) = (paid.saturating_sub(bytes), bytes.saturating_sub(*paid));
-        *paid = left;
-        drop(paid);
+        // In one step: of two threads that see the same rest one gets it.
+        let less = |paid: u64| Some(paid.saturating_sub(bytes));
+        let paid = self
+            .for_footer
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+        let bytes = bytes.saturating_sub(paid.unwrap_or(0));
         if bytes == 0 {
             return Ok(());
         }

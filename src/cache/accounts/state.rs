@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use super::policy::Served;
 use super::table::Table;
+use crate::cache::error::CacheError;
 use crate::cache::id::{AssetId, IdHasher};
 use crate::cache::store::AssetInfo;
 use crate::cache::timestamp::Timestamp;
@@ -330,6 +331,15 @@ impl State {
         let now = self.now();
         // All names first, then the removals. The policy forgets what it names, so this ends.
         std::iter::from_fn(|| self.ask(|policy| policy.expired(now)).flatten()).collect()
+    }
+
+    /// The refusal of a write that needs so many bytes more.
+    pub(in crate::cache) fn full(&self, needed: u64) -> CacheError {
+        CacheError::CacheFull {
+            needed,
+            max_bytes: self.max_bytes,
+            held: self.fixed_bytes(),
+        }
     }
 
     /// Bytes that stay whatever is evicted: bookkeeping, and what is leased, pinned or being written.

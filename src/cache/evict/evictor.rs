@@ -7,8 +7,8 @@
 use std::sync::Arc;
 
 use crate::cache::accounts::Accounts;
-use crate::cache::accounts::state::{Shortfall, State};
-use crate::cache::error::{CacheError, CacheFullSnafu};
+use crate::cache::accounts::state::Shortfall;
+use crate::cache::error::CacheError;
 use crate::cache::id::AssetId;
 use crate::cache::store::Store;
 use crate::cache::sync::{AtomicBool, Ordering};
@@ -73,13 +73,17 @@ impl Evictor {
 
     /// Reserves `bytes`, evicting as needed, but no more than `share` bytes. Returns how many bytes of assets that took.
     pub(super) fn reserve(&self, bytes: u64, share: u64) -> Result<u64, CacheError> {
+        self.make_room(bytes, share, false)
+    }
+
+    /// Evicts all that may go until the limit is kept, also where that does not reach it.
+    fn trim(&self) -> Result<(), CacheError> {
+        self.make_room(0, u64::MAX, true).map(drop)
+    }
+
+    fn make_room(&self, bytes: u64, share: u64, partly: bool) -> Result<u64, CacheError> {
         let mut evicted = 0;
         self.with_stuck(|stuck| {
-            let full = |state: &State| CacheFullSnafu {
-                needed: bytes,
-                max_bytes: state.max_bytes,
-                held: state.fixed_bytes(),
-            };
             loop {
                 let mut state = self.accounts.lock()?;
                 let over = state.over(bytes);
@@ -99,13 +103,14 @@ impl Evictor {
                 let shortfall = Shortfall {
                     over,
                     share,
-                    partly: false,
+                    partly,
                     spared: None,
                 };
                 let Some(victims) = state.victims(shortfall) else {
-                    let full = full(&state);
+                    // What is left is held, or could not be removed.
+                    let full = (!partly).then(|| state.full(bytes));
                     drop(state);
-                    return stuck.cause.take().map_or_else(|| full.fail(), Err);
+                    return stuck.cause.take().or(full).map_or(Ok(evicted), Err);
                 };
                 // Announced under the lock. Another thread that needs room next finds the policy without these victims,
                 // and would report a full cache; so it waits for them.
@@ -117,64 +122,26 @@ impl Evictor {
         })
     }
 
-    /// Evicts all that may go until the limit is kept, also where that does not reach it.
-    fn trim(&self) -> Result<(), CacheError> {
-        self.with_stuck(|stuck| {
-            loop {
-                let mut state = self.accounts.lock()?;
-                let over = state.over(0);
-                if over == 0 {
-                    return Ok(());
-                }
-                if self.trash_queue.is_pending() {
-                    drop(state);
-                    self.trash_queue.empty_one();
-                    continue;
-                }
-                let shortfall = Shortfall {
-                    over,
-                    share: u64::MAX,
-                    partly: true,
-                    spared: None,
-                };
-                let Some(victims) = state.victims(shortfall) else {
-                    // What is left is held, or could not be removed.
-                    return stuck.cause.take().map_or(Ok(()), Err);
-                };
-                let expected = self.trash_queue.expect();
-                drop(state);
-                self.evict(victims, stuck);
-                drop(expected);
-            }
-        })
-    }
-
-    /// Evicts at least `bytes` because the disk is full before the cache is. Spares the asset that is being written.
-    pub(super) fn shrink(&self, bytes: u64, spared: &AssetId) -> Result<(), CacheError> {
+    /// Evicts at least `bytes` because the disk is full before the cache is. Spares the asset that is being written. Whether
+    /// that room was made.
+    pub(super) fn shrink(&self, bytes: u64, spared: &AssetId) -> bool {
         let shortfall = Shortfall {
             over: bytes,
             share: u64::MAX,
             partly: false,
             spared: Some(spared),
         };
-        let mut state = self.accounts.lock()?;
-        let Some(victims) = state.victims(shortfall) else {
-            let (max_bytes, held) = (state.max_bytes, state.fixed_bytes());
-            return CacheFullSnafu {
-                needed: bytes,
-                max_bytes,
-                held,
-            }
-            .fail();
+        let state = self.accounts.lock().ok();
+        let Some(victims) = state.and_then(|mut state| state.victims(shortfall)) else {
+            return false;
         };
-        drop(state);
-        self.with_stuck(|stuck| {
+        let all = self.with_stuck(|stuck| {
             self.evict(victims, stuck);
-            stuck.cause.take().map_or(Ok(()), Err)
-        })?;
+            stuck.cause.is_none()
+        });
         // The disk is full now: its room has to be free when the caller tries again, not when it is convenient.
         self.trash_queue.empty();
-        Ok(())
+        all
     }
 
     /// Runs `work`, then tells the policy again of the victims that could not be removed. Not before: it would name them

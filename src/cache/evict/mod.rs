@@ -139,10 +139,11 @@ impl<S: Store, P: EvictionPolicy> Store for EvictingStore<S, P> {
             // more.
             Err(error @ CacheError::Io { .. }) if error.is_full() => {
                 // With room to spare, or else just enough.
-                let shrunk = self.evictor.shrink(len * 2 + MIN_SHRINK, asset);
-                match shrunk.or_else(|_| self.evictor.shrink(len, asset)) {
-                    Ok(()) => put(),
-                    Err(_) => Err(error),
+                let evictor = &self.evictor;
+                if evictor.shrink(len * 2 + MIN_SHRINK, asset) || evictor.shrink(len, asset) {
+                    put()
+                } else {
+                    Err(error)
                 }
             }
             done => done,

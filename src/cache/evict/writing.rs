@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 
 use super::evictor::Evictor;
-use crate::cache::error::{CacheError, CacheFullSnafu};
+use crate::cache::error::CacheError;
 use crate::cache::footer;
 use crate::cache::id::AssetId;
 use crate::cache::path::CachePath;
@@ -54,20 +54,11 @@ impl Reservation {
     fn expect(&self, len: u64) -> Result<(), CacheError> {
         // What this file has reserved is held too, and so it is not asked for twice.
         let state = self.evictor.accounts.lock()?;
-        let (needed, held, max_bytes) = (
-            len.saturating_sub(self.bytes()),
-            state.fixed_bytes(),
-            state.max_bytes,
-        );
+        let needed = len.saturating_sub(self.bytes());
         // Checked whole before the first victim. Piece by piece all else would be evicted for a file that is refused in the
         // end (fault W11).
-        if held.saturating_add(needed) > max_bytes {
-            return CacheFullSnafu {
-                needed,
-                max_bytes,
-                held,
-            }
-            .fail();
+        if state.fixed_bytes().saturating_add(needed) > state.max_bytes {
+            return Err(state.full(needed));
         }
         self.share.store(u64::MAX, Ordering::Relaxed);
         Ok(())

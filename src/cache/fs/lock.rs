@@ -369,6 +369,29 @@ mod tests {
         );
     }
 
+    /// W50, C9: a lock file that is deleted between the open and the lock is no lock: the next one is taken.
+    #[cfg(unix)]
+    #[test]
+    fn w50_a_lock_file_that_is_deleted_while_it_is_taken_is_not_held() {
+        static DELETED: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+        let delete_first: TryLock = |file, shared| {
+            if let Some(path) = DELETED.lock().unwrap().pop() {
+                fs::remove_file(path)?;
+            }
+            file_lock::try_lock(file, shared)
+        };
+        let root = tempfile::tempdir().unwrap();
+        let path = path_of(root.path());
+        DELETED.lock().unwrap().push(path.clone());
+        let lock = RootLock::take_by(root.path(), delete_first).unwrap();
+        assert!(RootLock::take(root.path()).unwrap_err().is_locked());
+        drop(lock);
+        // Each time: no root is opened without a lock.
+        DELETED.lock().unwrap().extend(vec![path; TRIES]);
+        let refused = RootLock::take_by(root.path(), delete_first);
+        assert!(refused.unwrap_err().is_locked());
+    }
+
     /// W50, C9: deleted and opened by nobody else, the lock is made anew.
     #[cfg(unix)]
     #[test]

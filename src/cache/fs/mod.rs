@@ -6,7 +6,7 @@ mod layout;
 mod lock;
 mod partial;
 mod protection;
-mod scan;
+pub(super) mod scan;
 mod staged;
 mod trash;
 mod tree;
@@ -23,6 +23,7 @@ use self::lock::RootLock;
 use self::partial::FsPartial;
 pub use self::protection::MissingProtection;
 pub(super) use self::protection::Protection;
+use self::scan::if_readable;
 use self::staged::FsStaged;
 use self::trash::{Discarded, not_removed};
 use self::tree::{Found, Tree, absent, make_dir};
@@ -238,9 +239,11 @@ impl Store for FsStore {
 
     fn list(&self) -> Result<Vec<AssetInfo>, CacheError> {
         let of_shard = |shard: &PathBuf| -> Result<Vec<_>, CacheError> {
-            let ids = self.tree.ids(shard)?;
-            let infos = ids.iter().map(|id| self.tree.scan_asset(id));
-            infos.filter_map(Result::transpose).collect()
+            let ids = if_readable(self.tree.ids(shard))?.unwrap_or_default();
+            let infos = ids.iter().map(|id| if_readable(self.tree.scan_asset(id)));
+            infos
+                .filter_map(|info| info.map(Option::flatten).transpose())
+                .collect()
         };
         let shards = parallel::map(&self.tree.shards()?, of_shard)?;
         Ok(shards.into_iter().flatten().collect())

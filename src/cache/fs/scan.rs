@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use super::layout::{Layout, PIN};
+use super::trash::is_stuck;
 use super::tree::{Found, Tree, absent};
 use crate::cache::error::{CacheError, Trying as _};
 use crate::cache::footer::Footer;
@@ -19,6 +20,18 @@ fn is_shard(name: &[u8]) -> bool {
         && name
             .iter()
             .all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+/// What was read; `None` of an asset or a shard that this user may not read. That stops nothing else: what is known of it
+/// stays, and what is not is no part of this cache (fault W45).
+pub(in crate::cache) fn if_readable<T>(read: Result<T, CacheError>) -> Result<Option<T>, CacheError> {
+    match read {
+        Err(CacheError::Io { source, path, .. }) if is_stuck(&source) => {
+            log::warn!("left out: cannot read {}: {source}", path.display());
+            Ok(None)
+        }
+        read => read.map(Some),
+    }
 }
 
 impl Tree {

@@ -135,7 +135,7 @@ impl Tree {
     pub(in crate::cache) fn sweep(&self) -> Result<(), CacheError> {
         // Only a panic of the disk poisons the lock. The flag is still unset then, and this call sweeps again.
         let mut swept = self.swept.lock().unwrap_or_else(PoisonError::into_inner);
-        if !*swept && self.may_write().is_ok() {
+        if !*swept {
             let mut stuck = 0;
             for path in self.leftovers()? {
                 stuck += self.sweep_dead(&path)?;

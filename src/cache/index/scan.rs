@@ -14,6 +14,7 @@ use crate::cache::accounts::table::Table;
 use crate::cache::accounts::{Accounts, Below};
 use crate::cache::error::CacheError;
 use crate::cache::fs::FsStore;
+use crate::cache::fs::scan::if_readable;
 use crate::cache::id::AssetId;
 use crate::cache::parallel;
 use crate::cache::progress::Progress;
@@ -122,9 +123,9 @@ impl Below for FsStore {
         let shards = self.tree().shards()?;
         accounts.progress.begin(shards.len() as u64);
         parallel::map(&shards, |shard| {
-            let ids = self.tree().ids(shard)?;
+            let ids = if_readable(self.tree().ids(shard))?.unwrap_or_default();
             for id in &ids {
-                self.scan_asset(accounts, id, round)?;
+                if_readable(self.scan_asset(accounts, id, round))?;
             }
             accounts.progress.scanned(ids.len() as u64);
             Ok(())
@@ -136,7 +137,7 @@ impl Below for FsStore {
         };
         // Read once more each: an asset may have been made after its shard was listed, and is then not gone.
         for id in &gone {
-            accounts.try_refresh(id)?;
+            if_readable(accounts.try_refresh(id))?;
         }
         if let Err(error) = accounts.note_scan() {
             log::warn!("cannot write the cache's index: {error}");

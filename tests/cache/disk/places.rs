@@ -109,6 +109,51 @@ fn w45_trash_that_cannot_be_removed_counts_and_stops_nothing() {
     accounts(&disk, &cache, "in the end");
 }
 
+/// W45, C34: an asset, or a shard, of another user, which this one may not list. With an index its bytes count on.
+#[test]
+fn w45_what_cannot_be_listed_stops_no_scan() {
+    let shard = |number| Path::new(&dir_of(&asset(number))).parent().unwrap().to_owned();
+    for (folder, indexed) in [(false, true), (false, false), (true, true), (true, false)] {
+        let disk = FakeDisk::default();
+        let cache = open(&disk, Durability::Full).unwrap();
+        for number in 0..3 {
+            put(&cache, number, 1000).unwrap();
+        }
+        let whole = cache.stats().unwrap().asset_bytes;
+        let one = cache.asset(&asset(0)).unwrap().unwrap().bytes;
+        drop(cache);
+        if !indexed {
+            disk.remove_dir_all(Path::new("/index")).unwrap();
+        }
+        let refused = if folder {
+            shard(0)
+        } else {
+            dir_of(&asset(0)).into()
+        };
+        disk.refuse("read_dir", &refused, libc::EACCES);
+        let cache = open(&disk, Durability::Full).unwrap();
+        assert!(cache.progress().is_finished(), "{refused:?}, {indexed}");
+        let due = if indexed { whole } else { whole - one };
+        assert_eq!(cache.stats().unwrap().asset_bytes, due, "{refused:?}, {indexed}");
+        put(&cache, 4, 500).unwrap();
+        assert!(is_there(&cache, 1) && is_there(&cache, 4));
+        let store = store_on(&disk, Durability::Full).unwrap();
+        assert_eq!(store.list().unwrap().len(), 3);
+        drop(cache);
+        disk.refuse_nothing();
+        accounts(
+            &disk,
+            &open(&disk, Durability::Full).unwrap(),
+            "once it is readable",
+        );
+    }
+    // Another error is no property of a folder: the scan is tried again.
+    let disk = FakeDisk::default();
+    disk.refuse("read_dir", "/assets", libc::EIO);
+    let index = IndexStore::open(store_on(&disk, Durability::Full).unwrap(), true).unwrap();
+    index.scan().unwrap_err();
+}
+
 /// W45, C10, C34: what a killed session was writing, immutable by now.
 #[test]
 fn w45_a_staged_file_that_cannot_be_removed_counts_and_stops_nothing() {
@@ -179,7 +224,10 @@ fn w25_a_root_that_can_only_be_read_is_read_and_no_write_is_tried() {
                 .write_at(b"xyz", 10)
                 .unwrap()
         });
-        let changes = changes + 1;
+        // Trash that the last session left, which no other one has swept.
+        let trash = format!("/trash/{}-{:016x}-0", asset(4).name(), 7);
+        disk.aside(|| disk.create_dir(Path::new(&trash)).unwrap());
+        let changes = changes + 2;
         let from = disk.calls();
 
         // A limit far below what is there: nothing is evicted for it.

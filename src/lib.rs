@@ -53,6 +53,7 @@
 //! | `file` | [`mod@file`]: HTTP and local files, random access while they arrive; [`media`] | `stream`, `cache`, `net`, `io` |
 //! | `hls` | [`hls`]; [`media`] | `stream`, `cache`, `net`, aes, cbc, data-url |
 //! | `decode` | [`decode`]; with `file` and `hls` what those bring | `io`, `stream`, symphonia, rubato |
+//! | `offline` | `offline`: downloads that survive restarts, whose truth is the files | `file` |
 //! | `opus` | Opus for it, in pure Rust | `decode`, opus-pure |
 //! | `he-aac` | HE-AAC, and AAC of more than two channels, in pure Rust | `decode`, syom |
 //! | `rodio` | [`decode::Output`] as a source of rodio's, without a sound card's backend | `decode`, rodio |
@@ -82,6 +83,8 @@ pub mod io;
 pub mod media;
 #[cfg(feature = "net")]
 pub mod net;
+#[cfg(feature = "offline")]
+pub mod offline;
 #[cfg(feature = "storage")]
 pub mod storage;
 #[cfg(feature = "stream")]

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::PathBuf;
 
-const PROMISES: &str = "SRNFHP";
+const PROMISES: &str = "SRNFHPO";
 const FAULTS: &str = "ABDEW";
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -44,6 +44,8 @@ mod entry;
 mod error;
 mod evict;
 mod footer;
+#[cfg(feature = "offline")]
+mod footprint;
 mod fs;
 #[cfg(fuzzing)]
 #[doc(hidden)]
@@ -75,6 +77,8 @@ pub use builder::AssetCacheBuilder;
 pub use entry::Entry;
 pub use error::CacheError;
 pub use evict::EvictingStore;
+#[cfg(feature = "offline")]
+pub(crate) use footprint::Footprint;
 #[cfg(feature = "file")]
 pub(crate) use fs::entry_locks::{EntryGuard, EntryLocks};
 pub use fs::{FsStore, MissingProtection};

@@ -195,7 +195,13 @@ impl FileSource {
             })
             .await;
             match event {
-                Event::Changed(status) => note(meter, &status),
+                Event::Changed(status) => {
+                    note(meter, &status);
+                    // Of a file that was complete before nothing more is told: what repairs it keeps the events open.
+                    if matches!(status.condition, Condition::Complete) {
+                        return Ended::Cached;
+                    }
+                }
                 Event::Told(Some(FileControl::Cached)) => {
                     note(meter, &resource.status());
                     return Ended::Cached;

@@ -105,6 +105,17 @@ impl Needs {
         }
     }
 
+    /// The same and what `other` needs beside it: of two Variant Streams that share a Rendition it counts once.
+    #[cfg(feature = "offline")]
+    pub(crate) fn and(mut self, other: Self) -> Self {
+        let known: HashSet<_> = self.all.iter().map(|needed| needed.path.clone()).collect();
+        let fresh = |needed: &Needed| !known.contains(&needed.path);
+        self.all.extend(other.all.into_iter().filter(fresh));
+        self.duration += other.duration;
+        self.bandwidth = self.bandwidth.saturating_add(other.bandwidth);
+        self
+    }
+
     /// Holds it against the entries that are there.
     pub(crate) fn held_against(&self, listing: &Listing) -> Stored {
         let (mut bytes, mut time, mut holes) = (0_u64, Duration::ZERO, Vec::new());

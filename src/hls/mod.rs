@@ -60,6 +60,8 @@ mod inspect;
 mod load;
 mod local;
 mod names;
+#[cfg(feature = "offline")]
+mod outline;
 mod params;
 mod part_reader;
 mod pending_commits;
@@ -79,6 +81,8 @@ mod whole;
 pub use crate::media::{
     Access, Bypass, Download, DownloadError, EntryNames, Hole, OpenMode, Origin, Progress, Stored, Total,
 };
+#[cfg(feature = "offline")]
+pub(crate) use completeness::{Listing, Needs, Window};
 pub use control::HlsControl;
 pub use crypt::CryptError;
 pub use error::HlsError;

@@ -18,6 +18,7 @@
     reason = "a test fails by panicking; helpers serve several modules"
 )]
 
+mod queue;
 mod truth;
 
 use std::path::{Path, PathBuf};
@@ -27,7 +28,7 @@ use futures_lite::{StreamExt, future::block_on};
 use kithara::cache::AssetCache;
 use kithara::file::{FileParams, FileSource};
 use kithara::hls::{HlsParams, HlsSource};
-use kithara::media::{Access, Download, DownloadError, Progress};
+use kithara::media::{Access, Download, DownloadError, Progress, Stored};
 use kithara::net::{HttpClient, RetryPolicy, Url};
 use kithara_test_support::{Content, Pattern, Server, media, serve_encrypted};
 
@@ -57,6 +58,7 @@ pub fn open_cache(root: &Path, max_bytes: u64) -> AssetCache {
 }
 
 /// A server with a file, a track and an encrypted track, and a cache.
+#[derive(Debug)]
 pub struct Stage {
     pub server: Server,
     pub root: tempfile::TempDir,

@@ -33,6 +33,9 @@ fn o1_a_file_is_complete_when_its_entry_is() {
     assert_eq!(told.last().unwrap().total, Total::Exact(LEN));
     let stored = block_on(source.stored()).unwrap();
     assert!(stored.is_complete() && stored.bytes == LEN);
+    let requests = stage.server.requests().len();
+    never_back(&run(source.download()).unwrap());
+    assert_eq!(stage.server.requests().len(), requests, "it is there");
     stage.server.stop();
     let mut reader = block_on(stage.file("/a.bin").open_reader(OpenMode::Offline)).unwrap();
     let mut bytes = Vec::new();

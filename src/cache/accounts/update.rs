@@ -47,7 +47,7 @@ impl Accounts {
     }
 
     /// When the asset's directory last changed. Without that time the asset is read anew in the next session.
-    fn modified(&self, asset: &AssetId) -> Option<Timestamp> {
+    pub(in crate::cache) fn modified(&self, asset: &AssetId) -> Option<Timestamp> {
         self.below()?.modified(asset)
     }
 

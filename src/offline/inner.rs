@@ -1,0 +1,374 @@
+//! What all handles of the downloads share: the table, and the order in which it comes to the disk.
+//!
+//! The rule: **what is on the disk is never older than what an app was told.** The table changes first, under its lock; one write
+//! at a time follows, of the table as it is then.
+
+use std::{
+    sync::{Mutex, MutexGuard, PoisonError, atomic::AtomicBool},
+    time::SystemTime,
+};
+
+use async_channel::{Receiver, Sender};
+
+use super::{
+    Change, DownloadId, DownloadInfo, DownloadRequest, Failure, Kind, OfflineError, State,
+    builder::DownloadsBuilder,
+    saved::{self, Saved, Wanted},
+    store,
+    table::Table,
+    verdict::Verdict,
+};
+use crate::{
+    cache::{AssetCache, AssetId},
+    media::{Progress, Stored, Total},
+    rt,
+};
+
+pub(super) struct Inner {
+    pub(super) cache: AssetCache,
+    pub(super) settings: DownloadsBuilder,
+    table: Mutex<Table>,
+    /// Held from the look at the table to the end of the write: of two changes the later one is on the disk in the end.
+    writes: async_lock::Mutex<()>,
+    /// Something for the runner to look at. One place: what matters is that there is something.
+    pub(super) wake: (Sender<()>, Receiver<()>),
+    pub(super) is_running: AtomicBool,
+}
+
+impl Inner {
+    pub(super) fn new(cache: AssetCache, settings: DownloadsBuilder, table: Table) -> Self {
+        Self {
+            cache,
+            settings,
+            table: Mutex::new(table),
+            writes: async_lock::Mutex::new(()),
+            wake: async_channel::bounded(1),
+            is_running: AtomicBool::new(false),
+        }
+    }
+
+    pub(super) fn table(&self) -> MutexGuard<'_, Table> {
+        // Each change leaves the table right after each store: a panic elsewhere leaves nothing half done.
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has the runner look, and tells the watches. Not under the table's lock: wakers are foreign code.
+    pub(super) fn wake(&self, watches: Vec<Sender<()>>) {
+        for watch in watches {
+            let _ = watch.try_send(());
+        }
+        let _ = self.wake.0.try_send(());
+    }
+
+    /// Changes the table, and tells of it if `change` says that there is something to tell.
+    pub(super) fn change(&self, id: &DownloadId, change: impl FnOnce(&mut Table) -> bool) -> bool {
+        let mut table = self.table();
+        let is_changed = change(&mut table);
+        let watches = if is_changed { table.change(id) } else { Vec::new() };
+        drop(table);
+        self.wake(watches);
+        is_changed
+    }
+
+    pub(super) fn id_of(&self, request: &DownloadRequest) -> DownloadId {
+        let asset = request.asset_id();
+        match request.kind {
+            Kind::Hls => DownloadId::from_text(&asset.name()),
+            // Several files may be of one asset.
+            Kind::File => {
+                let source = self.settings.file(request, self.settings.access_of(request));
+                let path = source.path();
+                let path = path.as_ref().map_or("", |path| path.as_str());
+                DownloadId::from_text(&format!("{}.{path}", asset.name()))
+            }
+        }
+    }
+
+    pub(super) fn info(&self, id: &DownloadId) -> Result<DownloadInfo, OfflineError> {
+        let info = self.table().info(id);
+        info.ok_or_else(|| OfflineError::Unknown { id: id.clone() })
+    }
+
+    pub(super) fn request(&self, id: &DownloadId) -> Result<DownloadRequest, OfflineError> {
+        Ok(self.info(id)?.request)
+    }
+
+    pub(super) fn playable(&self, id: &DownloadId, kind: Kind) -> Result<DownloadRequest, OfflineError> {
+        let info = self.info(id)?;
+        if info.request.kind != kind || info.state == State::Removing {
+            return Err(OfflineError::Unknown { id: id.clone() });
+        }
+        // By the clock, and not by what was told: nothing need run for the end to come.
+        match self.end_of(&info) {
+            Some(since) => Err(OfflineError::Expired { since }),
+            None => Ok(info.request),
+        }
+    }
+
+    /// Since when a download may not be played offline any more.
+    pub(super) fn end_of(&self, info: &DownloadInfo) -> Option<SystemTime> {
+        let now = SystemTime::now();
+        let is_refused = || self.settings.validity.as_ref().is_some_and(|check| !check(info));
+        saved::has_ended(&info.request, now).or_else(|| is_refused().then_some(now))
+    }
+
+    pub(super) fn with_wanted(&self, wanted: Wanted) -> Vec<DownloadId> {
+        let table = self.table();
+        let found = table
+            .entries
+            .iter()
+            .filter(|(_, entry)| entry.saved.wanted == wanted);
+        found.map(|(id, _)| id.clone()).collect()
+    }
+
+    pub(super) async fn set_wanted(
+        &self,
+        id: &DownloadId,
+        from: &[Wanted],
+        to: Wanted,
+    ) -> Result<(), OfflineError> {
+        self.info(id)?;
+        let is_changed = self.change(id, |table| {
+            let Some(entry) = table.entries.get_mut(id) else {
+                return false;
+            };
+            let is_changed = from.contains(&entry.saved.wanted);
+            if is_changed {
+                entry.saved.wanted = to;
+                entry.saved.failure = None;
+            }
+            is_changed
+        });
+        if is_changed {
+            self.persist(id).await?;
+        }
+        Ok(())
+    }
+
+    /// Puts a download on the disk as it is in the table, or takes it off if it is not there.
+    pub(super) async fn persist(&self, id: &DownloadId) -> Result<(), OfflineError> {
+        let _turn = self.writes.lock().await;
+        let entry = self.table().entries.get(id).map(|entry| entry.saved.write());
+        store::write(&self.cache, id, entry).await?;
+        Ok(())
+    }
+
+    /// Changes what is kept of a queued download: first on the disk, then in the table. How a task has ended is told by what the
+    /// table says, and must not be forgotten by a process that ends as soon as it is told. `false` if the app has changed
+    /// its mind meanwhile.
+    pub(super) async fn keep_then_tell(
+        &self,
+        id: &DownloadId,
+        apply: impl Fn(&mut Saved),
+        tell: impl FnOnce(&mut Progress),
+    ) -> Result<bool, OfflineError> {
+        let _turn = self.writes.lock().await;
+        let is_queued = |saved: &&Saved| saved.wanted == Wanted::Queued;
+        let kept = self
+            .table()
+            .entries
+            .get(id)
+            .map(|entry| &entry.saved)
+            .filter(is_queued)
+            .cloned();
+        let Some(mut saved) = kept else {
+            return Ok(false);
+        };
+        apply(&mut saved);
+        store::write(&self.cache, id, Some(saved.write())).await?;
+        Ok(self.change(id, |table| {
+            let entry = table.entries.get_mut(id);
+            // What the app wants by now is written behind this, by its own call.
+            let entry = entry.filter(|entry| is_queued(&&entry.saved));
+            entry.is_some_and(|entry| {
+                apply(&mut entry.saved);
+                tell(&mut entry.progress);
+                true
+            })
+        }))
+    }
+
+    /// What the cache has of a download: remembered while that holds, else found by looking.
+    pub(super) async fn stored(&self, id: &DownloadId) -> Result<Stored, OfflineError> {
+        let request = self.request(id)?;
+        let asset = request.asset_id();
+        let verdict = self
+            .table()
+            .entries
+            .get(id)
+            .and_then(|entry| entry.verdict.clone());
+        let cache = self.cache.blocking().clone();
+        let (remembered, begun) = rt::unblock(move || {
+            let remembered = verdict.filter(|verdict| verdict.holds(&cache, &asset));
+            (remembered, Verdict::begin(&cache, &asset))
+        })
+        .await;
+        if let Some(Verdict { stored, .. }) = remembered {
+            return Ok(stored);
+        }
+        let stored = self.settings.look(&request).await?;
+        let verdict = begun.map(|(footprint, made)| Verdict {
+            stored: stored.clone(),
+            footprint,
+            made,
+        });
+        self.found(id, stored.clone(), verdict).await?;
+        Ok(stored)
+    }
+
+    /// Something was found of a download. One that is said to be complete, and is not, is queued again.
+    pub(super) async fn found(
+        &self,
+        id: &DownloadId,
+        stored: Stored,
+        verdict: Option<Verdict>,
+    ) -> Result<(), OfflineError> {
+        let mut is_kept_other = false;
+        self.change(id, |table| {
+            let Some(entry) = table.entries.get_mut(id) else {
+                return false;
+            };
+            let (before, was) = (entry.progress, entry.saved.wanted);
+            if entry.state() != State::Downloading {
+                entry.progress = progress_of(&stored);
+            }
+            if entry.saved.wanted == Wanted::Completed && !stored.is_complete() {
+                log::warn!("a download that was complete has {} holes", stored.holes.len());
+                (entry.saved.wanted, entry.saved.verdict) = (Wanted::Queued, None);
+            }
+            entry.verdict.clone_from(&verdict);
+            // Kept once it may be believed after a restart: until then each session would look again.
+            if entry.saved.wanted == Wanted::Completed
+                && let Some(verdict) = verdict.filter(Verdict::is_settled)
+                && entry.saved.verdict.as_ref() != Some(&verdict)
+            {
+                entry.saved.verdict = Some(verdict);
+                is_kept_other = true;
+            }
+            is_kept_other |= entry.saved.wanted != was;
+            entry.progress != before || entry.saved.wanted != was
+        });
+        if is_kept_other {
+            self.persist(id).await?;
+        }
+        Ok(())
+    }
+
+    /// The completed ones of which it is not known that they are so still.
+    pub(super) async fn doubtful(&self) -> Vec<DownloadId> {
+        let completed: Vec<(DownloadId, AssetId, Option<Verdict>)> = {
+            let table = self.table();
+            let completed = table
+                .entries
+                .iter()
+                .filter(|(_, entry)| entry.state() == State::Completed);
+            completed
+                .map(|(id, entry)| (id.clone(), entry.saved.request.asset_id(), entry.verdict.clone()))
+                .collect()
+        };
+        let cache = self.cache.blocking().clone();
+        // One hop for all of them.
+        rt::unblock(move || {
+            let holds = |asset: &AssetId, verdict: &Option<Verdict>| {
+                verdict
+                    .as_ref()
+                    .is_some_and(|verdict| verdict.holds(&cache, asset))
+            };
+            let doubtful = completed
+                .into_iter()
+                .filter(|(_, asset, verdict)| !holds(asset, verdict));
+            doubtful.map(|(id, _, _)| id).collect()
+        })
+        .await
+    }
+
+    pub(super) fn doubt(&self, id: &DownloadId) {
+        self.change(id, |table| {
+            let entry = table.entries.get_mut(id);
+            entry.is_some_and(|entry| {
+                entry.saved.wanted = Wanted::Queued;
+                true
+            })
+        });
+    }
+
+    pub(super) fn note_progress(&self, id: &DownloadId, progress: Progress) {
+        let mut table = self.table();
+        let Some(entry) = table.entries.get_mut(id) else {
+            return;
+        };
+        // Complete is what the look says that follows, and not the source.
+        entry.progress = Progress {
+            is_complete: false,
+            ..progress
+        };
+        let watches = table.change(id);
+        drop(table);
+        // The runner has nothing to look at for this.
+        for watch in watches {
+            let _ = watch.try_send(());
+        }
+    }
+
+    pub(super) fn note_away(&self, id: &DownloadId) {
+        let progress = self.table().entries.get(id).map(|entry| entry.progress);
+        if let Some(progress) = progress {
+            let is_away = true;
+            self.note_progress(id, Progress { is_away, ..progress });
+        }
+    }
+
+    /// Whether `need` more bytes have room: under the budget of all downloads, and beside what is pinned in the cache.
+    pub(super) async fn check_room(&self, id: &DownloadId, need: u64) -> Result<(), Failure> {
+        let (to_come, assets) = {
+            let table = self.table();
+            let assets = table.entries.values();
+            let assets: Vec<_> = assets.map(|entry| entry.saved.request.asset_id()).collect();
+            (table.still_to_come(id), assets)
+        };
+        let taken = async {
+            let (mut pinned, mut own) = (0_u64, 0_u64);
+            for info in self.cache.assets().await? {
+                pinned += if info.pinned || info.leased { info.bytes } else { 0 };
+                own += if assets.contains(&info.id) { info.bytes } else { 0 };
+            }
+            Ok((pinned, own, self.cache.stats().await?.max_bytes))
+        };
+        let (pinned, own, max_bytes) = taken.await.map_err(|error| Failure::from(&error))?;
+        let left = |all: u64, taken: u64| all.saturating_sub(taken).saturating_sub(to_come);
+        if let Some(have) = self
+            .settings
+            .max_bytes
+            .map(|all| left(all, own))
+            .filter(|have| need > *have)
+        {
+            return Err(Failure::full(need, have, "the budget of all downloads"));
+        }
+        let have = left(max_bytes, pinned);
+        if need > have {
+            return Err(Failure::full(need, have, "the cache beside what is pinned"));
+        }
+        Ok(())
+    }
+
+    /// Tells something that is told once.
+    pub(super) fn tell(&self, change: &Change) {
+        let watches = self.table().watchers.note(change);
+        self.wake(watches);
+    }
+}
+
+pub(super) fn progress_of(stored: &Stored) -> Progress {
+    Progress {
+        bytes: stored.bytes,
+        total: if stored.is_complete() {
+            Total::Exact(stored.bytes)
+        } else {
+            stored.total
+        },
+        time: stored.time,
+        duration: stored.duration,
+        is_complete: stored.is_complete(),
+        ..Progress::default()
+    }
+}

@@ -1,0 +1,293 @@
+//! All downloads of a session in memory, and which one is next.
+//!
+//! ```text
+//!          add                                 ┌── a hole is found ──┐
+//!           │       its turn, its gates open   ▼                     │
+//!           └────▶ queued ─────────────────▶ downloading ──────▶ completed
+//!                 ▲ ▲   │                      │      │
+//!                 │ │   │ pause                │ pause│ a cause that does not pass
+//!                 │ └───┼──── runner dropped ──┤      ▼
+//!          resume │     ▼                      │    failed ── resume ──▶ queued
+//!                 └── paused ◀─────────────────┘
+//!
+//!          any ── remove ──▶ removing ──▶ gone
+//! ```
+//!
+//! The rule: **nothing here waits or reads the disk.** `downloading` is never kept: it is true while a task runs.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    time::SystemTime,
+};
+
+use async_channel::{Receiver, Sender};
+
+use super::{
+    Change, DownloadId, DownloadRequest, Failure,
+    saved::{Saved, Wanted},
+    verdict::Verdict,
+    watch::Watchers,
+};
+use crate::media::{Progress, Total};
+
+/// Where a download is.
+#[non_exhaustive]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum State {
+    /// It waits for its turn, for a gate, or for [`Downloads::run`](super::Downloads::run).
+    Queued,
+    /// It is being fetched.
+    Downloading,
+    /// The app has it wait.
+    Paused,
+    /// All of it is in the cache.
+    Completed,
+    /// It has failed, and waits for the app.
+    Failed,
+    /// It is being removed.
+    Removing,
+}
+
+/// A download at one moment.
+#[non_exhaustive]
+#[derive(Debug, Clone)]
+pub struct DownloadInfo {
+    /// Which one.
+    pub id: DownloadId,
+    /// What was asked for.
+    pub request: DownloadRequest,
+    /// Where it is.
+    pub state: State,
+    /// How far it is, as far as this session knows: a download that has not been looked at since the start has 0 bytes.
+    pub progress: Progress,
+    /// Why it failed.
+    pub failure: Option<Failure>,
+    /// The gates that it needs and that are closed.
+    pub closed_gates: Vec<String>,
+    /// Until when it may be played offline.
+    pub valid_until: Option<SystemTime>,
+    /// Whether that time is over.
+    pub is_expired: bool,
+}
+
+pub(super) struct Entry {
+    pub(super) saved: Saved,
+    /// Closed when the task that fetches it is gone. `None` while there is none.
+    pub(super) task: Option<Receiver<()>>,
+    pub(super) progress: Progress,
+    /// What was found last.
+    pub(super) verdict: Option<Verdict>,
+    /// Whether it was told that it ends soon.
+    pub(super) is_end_told: bool,
+}
+
+#[derive(Default)]
+pub(super) struct Table {
+    pub(super) entries: BTreeMap<DownloadId, Entry>,
+    open_gates: HashSet<String>,
+    next_order: u64,
+    pub(super) watchers: Watchers,
+}
+
+impl Entry {
+    pub(super) fn new(saved: Saved) -> Self {
+        let mut progress = Progress::default();
+        if let Some(Verdict { stored, .. }) = saved
+            .verdict
+            .as_ref()
+            .filter(|_| saved.wanted == Wanted::Completed)
+        {
+            progress.bytes = stored.bytes;
+            progress.total = stored.total;
+            (progress.time, progress.duration) = (stored.time, stored.duration);
+            progress.is_complete = true;
+        }
+        Self {
+            verdict: saved.verdict.clone(),
+            saved,
+            task: None,
+            progress,
+            is_end_told: false,
+        }
+    }
+
+    pub(super) fn state(&self) -> State {
+        match self.saved.wanted {
+            Wanted::Removing => State::Removing,
+            Wanted::Paused => State::Paused,
+            Wanted::Failed => State::Failed,
+            _ if self.task.as_ref().is_some_and(|task| !task.is_closed()) => State::Downloading,
+            Wanted::Completed => State::Completed,
+            Wanted::Queued => State::Queued,
+        }
+    }
+}
+
+impl Table {
+    /// Takes in what was kept.
+    pub(super) fn load(&mut self, saved: Saved) {
+        self.next_order = self.next_order.max(saved.order + 1);
+        self.entries.insert(saved.id.clone(), Entry::new(saved));
+    }
+
+    pub(super) fn order(&mut self) -> u64 {
+        self.next_order += 1;
+        self.next_order - 1
+    }
+
+    pub(super) fn set_gate(&mut self, gate: &str, open: bool) {
+        if open {
+            self.open_gates.insert(gate.to_owned());
+        } else {
+            self.open_gates.remove(gate);
+        }
+    }
+
+    fn closed_gates(&self, entry: &Entry) -> Vec<String> {
+        let needs = entry.saved.request.needs.iter();
+        needs
+            .filter(|gate| !self.open_gates.contains(*gate))
+            .cloned()
+            .collect()
+    }
+
+    pub(super) fn info(&self, id: &DownloadId) -> Option<DownloadInfo> {
+        let entry = self.entries.get(id)?;
+        Some(DownloadInfo {
+            id: id.clone(),
+            request: entry.saved.request.clone(),
+            state: entry.state(),
+            progress: entry.progress,
+            failure: entry.saved.failure.clone(),
+            closed_gates: self.closed_gates(entry),
+            valid_until: entry.saved.request.valid_until,
+            is_expired: entry.saved.is_expired,
+        })
+    }
+
+    pub(super) fn change(&self, id: &DownloadId) -> Vec<Sender<()>> {
+        self.info(id).map_or_else(Vec::new, |info| {
+            self.watchers.note(&Change::Changed(Box::new(info)))
+        })
+    }
+
+    /// All of them: what ends first before what ends later, and that before what does not end; then by their turn.
+    pub(super) fn sorted(&self) -> Vec<DownloadInfo> {
+        let mut ids: Vec<_> = self.entries.iter().collect();
+        ids.sort_by_key(|(_, entry)| {
+            let end = entry.saved.request.valid_until;
+            (
+                end.is_none(),
+                end,
+                std::cmp::Reverse(entry.saved.request.priority),
+                entry.saved.order,
+            )
+        });
+        ids.iter().filter_map(|(id, _)| self.info(id)).collect()
+    }
+
+    /// Whether a download may be fetched now.
+    pub(super) fn may_run(&self, id: &DownloadId) -> bool {
+        self.entries.get(id).is_some_and(|entry| {
+            entry.saved.wanted == Wanted::Queued
+                && !entry.saved.is_expired
+                && self.closed_gates(entry).is_empty()
+        })
+    }
+
+    /// The next one to be fetched: of those that may run, and that no task fetches.
+    pub(super) fn next(&self) -> Option<DownloadId> {
+        let free = self
+            .entries
+            .iter()
+            .filter(|(id, entry)| self.may_run(id) && entry.task.as_ref().is_none_or(Receiver::is_closed));
+        let first = free
+            .min_by_key(|(_, entry)| (std::cmp::Reverse(entry.saved.request.priority), entry.saved.order));
+        first.map(|(id, _)| id.clone())
+    }
+
+    /// Whether anything is being fetched or removed, or may be.
+    pub(super) fn is_busy(&self) -> bool {
+        self.entries
+            .iter()
+            .any(|(id, entry)| entry.saved.wanted == Wanted::Removing || self.may_run(id))
+    }
+
+    /// Bytes that the tasks of other downloads have still to fetch, as far as they are known.
+    pub(super) fn still_to_come(&self, but: &DownloadId) -> u64 {
+        let others = self.entries.iter().filter(|(id, _)| *id != but);
+        let running = others.filter(|(_, entry)| entry.state() == State::Downloading);
+        running
+            .map(|(_, entry)| match entry.progress.total {
+                Total::Exact(all) => all.saturating_sub(entry.progress.bytes),
+                _ => 0,
+            })
+            .sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Kind;
+    use super::*;
+    use crate::net::Url;
+
+    fn saved(name: &str, priority: i32, order: u64, wanted: Wanted) -> Saved {
+        let url = Url::parse("http://h/a").unwrap();
+        Saved {
+            id: DownloadId::from_text(name),
+            request: DownloadRequest::new(Kind::File, url).priority(priority),
+            wanted,
+            order,
+            failure: None,
+            verdict: None,
+            is_expired: false,
+        }
+    }
+
+    fn next(table: &Table) -> Option<String> {
+        table.next().map(|id| id.as_str().to_owned())
+    }
+
+    /// O4: by priority, then by age; a task that runs, a closed gate and a pause are passed over.
+    #[test]
+    fn o4_the_next_one_is_the_oldest_of_the_highest_priority_that_may_run() {
+        let mut table = Table::default();
+        for (name, priority, order) in [("old", 0, 1), ("young", 0, 7), ("urgent", 5, 9), ("gated", 9, 2)] {
+            let mut saved = saved(name, priority, order, Wanted::Queued);
+            saved.request.needs = (name == "gated")
+                .then(|| "unmetered".to_owned())
+                .into_iter()
+                .collect();
+            table.load(saved);
+        }
+        table.load(saved("paused", 9, 0, Wanted::Paused));
+        assert_eq!(next(&table).as_deref(), Some("urgent"));
+        let (running, task) = async_channel::bounded(1);
+        let urgent = table.entries.get_mut(&DownloadId::from_text("urgent")).unwrap();
+        urgent.task = Some(task);
+        assert_eq!(urgent.state(), State::Downloading);
+        assert_eq!(next(&table).as_deref(), Some("old"));
+        table.set_gate("unmetered", true);
+        assert_eq!(next(&table).as_deref(), Some("gated"));
+        table.set_gate("unmetered", false);
+        // Its runner is gone: it is queued, whatever its task was doing.
+        drop(running);
+        assert_eq!(next(&table).as_deref(), Some("urgent"));
+        assert_eq!(table.order(), 10, "behind all that were kept");
+    }
+
+    /// O8: what ends first is listed first.
+    #[test]
+    fn o8_the_list_begins_with_what_ends_first() {
+        let mut table = Table::default();
+        let end = |seconds| SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(seconds);
+        for (name, order, valid_until) in [("b", 1, Some(end(20))), ("c", 0, None), ("a", 2, Some(end(10)))] {
+            let mut saved = saved(name, 0, order, Wanted::Completed);
+            saved.request.valid_until = valid_until;
+            table.load(saved);
+        }
+        let sorted: Vec<_> = table.sorted().iter().map(|info| info.id.to_string()).collect();
+        assert_eq!(sorted, ["a", "b", "c"]);
+    }
+}

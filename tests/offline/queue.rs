@@ -1,0 +1,445 @@
+//! The queue: what is asked for, in which order, over restarts, and what becomes of it (O2 to O6, O8).
+
+use std::io::Read as _;
+use std::time::SystemTime;
+
+use futures_lite::future;
+use kithara::file::OpenMode;
+use kithara::media::{Hole, Total};
+use kithara::offline::{
+    Cause, Change, DownloadId, DownloadInfo, DownloadRequest, Downloads, DownloadsBuilder, OfflineError,
+    Renditions, Selection, State, Variants,
+};
+use kithara::stream::{Stream, StreamParams};
+use kithara_test_support::Rule;
+
+use crate::*;
+
+pub fn open(stage: &Stage) -> Downloads {
+    open_with(stage, |builder| builder)
+}
+
+pub fn open_with(stage: &Stage, settings: impl FnOnce(DownloadsBuilder) -> DownloadsBuilder) -> Downloads {
+    block_on(settings(Downloads::builder(stage.access())).open()).unwrap()
+}
+
+pub fn file(stage: &Stage, path: &str) -> DownloadRequest {
+    DownloadRequest::file(stage.url(path))
+}
+
+pub fn hls(stage: &Stage, path: &str) -> DownloadRequest {
+    DownloadRequest::hls(stage.url(path))
+}
+
+/// Runs until there is nothing to do.
+pub fn run_all(downloads: &Downloads) {
+    let run = async { downloads.run().await.unwrap() };
+    block_on(future::or(run, downloads.idle()));
+}
+
+/// Runs until a download is as `wanted` says.
+pub fn run_until(
+    downloads: &Downloads,
+    id: &DownloadId,
+    wanted: impl Fn(&DownloadInfo) -> bool,
+) -> DownloadInfo {
+    let mut watch = downloads.watch();
+    let found = async {
+        loop {
+            match watch.next().await {
+                Some(Change::Changed(info)) if info.id == *id && wanted(&info) => return *info,
+                Some(_) => {}
+                None => panic!("the watch ended"),
+            }
+        }
+    };
+    let run = async {
+        downloads.run().await.unwrap();
+        unreachable!("it does not end by itself")
+    };
+    block_on(future::or(run, found))
+}
+
+fn state(downloads: &Downloads, id: &DownloadId) -> State {
+    block_on(downloads.get(id)).unwrap().state
+}
+
+fn is_send<T: Send>(value: T) -> T {
+    value
+}
+
+/// O3, O4: files and tracks come in their turn, and each is complete by its files.
+#[test]
+fn o4_files_and_tracks_are_fetched_and_complete_by_their_files() {
+    let stage = Stage::new();
+    let downloads = open(&stage);
+    let ids: Vec<_> = [file(&stage, "/a.bin"), hls(&stage, TRACK), hls(&stage, ENCRYPTED)]
+        .into_iter()
+        .map(|request| block_on(downloads.add(request)).unwrap())
+        .collect();
+    assert!(
+        block_on(downloads.list())
+            .unwrap()
+            .iter()
+            .all(|info| info.state == State::Queued)
+    );
+    let run = is_send(async { downloads.run().await.unwrap() });
+    block_on(future::or(run, downloads.idle()));
+    for id in &ids {
+        let info = block_on(downloads.get(id)).unwrap();
+        assert_eq!(info.state, State::Completed, "{info:?}");
+        assert!(info.progress.is_complete && info.progress.total.is_exact());
+        assert!(block_on(downloads.verify(id, |_, _| ())).unwrap().is_complete());
+    }
+    stage.server.stop();
+    let mut reader = block_on(downloads.file(&ids[0]).unwrap().open_reader(OpenMode::Offline)).unwrap();
+    let mut bytes = Vec::new();
+    reader.read_to_end(&mut bytes).unwrap();
+    assert_eq!(pattern().first_difference(0, &bytes), None);
+    for id in &ids[1..] {
+        let track = block_on(downloads.track(id)).unwrap();
+        let mut stream = Stream::new(track, StreamParams::default().offline_mode(true));
+        block_on(async {
+            while let Some(chunk) = stream.next().await {
+                chunk.unwrap();
+            }
+        });
+    }
+    assert!(matches!(
+        downloads.file(&ids[1]),
+        Err(OfflineError::Unknown { .. })
+    ));
+}
+
+/// O4: request, pause, failure and completion survive a restart; what was being fetched is queued.
+#[test]
+fn o4_downloads_survive_a_restart() {
+    let mut stage = Stage::new();
+    stage.server.rule("/gone.bin", Rule::new().answer(404, "no"));
+    stage
+        .server
+        .serve("/paused.bin", Content::pattern(&pattern(), MIB));
+    stage
+        .server
+        .serve("/slow.bin", Content::pattern(&pattern(), 4 * MIB));
+    let slow = stage.server.rule("/slow.bin", Rule::new().trickle(256 * KIB));
+    let downloads = open(&stage);
+    let add = |path| block_on(downloads.add(file(&stage, path))).unwrap();
+    let (done, gone, paused) = (add("/a.bin"), add("/gone.bin"), add("/paused.bin"));
+    block_on(downloads.pause(&paused)).unwrap();
+    run_all(&downloads);
+    let failure = block_on(downloads.get(&gone)).unwrap().failure.unwrap();
+    assert_eq!(failure.cause, Cause::Gone, "{failure}");
+    let running = add("/slow.bin");
+    run_until(&downloads, &running, |info| {
+        info.progress.bytes > 0 && info.state == State::Downloading
+    });
+    assert_eq!(state(&downloads, &running), State::Queued, "dropped is stopped");
+    drop(downloads);
+    stage.restart();
+    slow.remove();
+    let downloads = open(&stage);
+    let states = [&done, &gone, &paused, &running].map(|id| state(&downloads, id));
+    assert_eq!(
+        states,
+        [State::Completed, State::Failed, State::Paused, State::Queued]
+    );
+    assert_eq!(block_on(downloads.get(&gone)).unwrap().failure, Some(failure));
+    block_on(downloads.resume_all()).unwrap();
+    run_all(&downloads);
+    assert_eq!(state(&downloads, &paused), State::Completed);
+    assert_eq!(state(&downloads, &running), State::Completed);
+    assert_eq!(block_on(downloads.list()).unwrap().len(), 4);
+}
+
+/// O4: as many at once as were allowed, the urgent ones first; a gate holds back what needs it.
+#[test]
+fn o4_priority_gates_and_the_number_at_once_are_kept() {
+    let stage = Stage::new();
+    let downloads = open_with(&stage, |builder| builder.parallel(1));
+    let gate = stage.server.gate();
+    for name in ["/0", "/1", "/2", "/3"] {
+        stage.server.serve(name, Content::pattern(&pattern(), 1000));
+        stage.server.rule(name, Rule::new().gate(&gate));
+    }
+    let plain = block_on(downloads.add(file(&stage, "/0"))).unwrap();
+    let urgent = block_on(downloads.add(file(&stage, "/1").priority(3))).unwrap();
+    let gated = block_on(downloads.add(file(&stage, "/2").priority(9).needs("unmetered"))).unwrap();
+    let info = run_until(&downloads, &urgent, |info| info.state == State::Downloading);
+    assert_eq!(info.closed_gates, Vec::<String>::new());
+    assert_eq!(state(&downloads, &plain), State::Queued);
+    assert_eq!(
+        block_on(downloads.get(&gated)).unwrap().closed_gates,
+        ["unmetered"]
+    );
+    gate.open();
+    run_all(&downloads);
+    let asked: Vec<_> = stage
+        .server
+        .requests()
+        .iter()
+        .map(|request| request.path.clone())
+        .collect();
+    assert_eq!(asked.last().unwrap(), "/0");
+    assert_eq!(state(&downloads, &gated), State::Queued, "its gate is closed");
+    downloads.set_gate("unmetered", true);
+    run_all(&downloads);
+    assert_eq!(state(&downloads, &gated), State::Completed);
+}
+
+/// O2: a pause stops what is being fetched, and what has come stays.
+#[test]
+fn o2_a_paused_download_stops_and_goes_on() {
+    let stage = Stage::new();
+    let slow = stage.server.rule("/a.bin", Rule::new().trickle(MIB));
+    let downloads = open(&stage);
+    let id = block_on(downloads.add(file(&stage, "/a.bin"))).unwrap();
+    let mut watch = downloads.watch();
+    let pausing = async {
+        while let Some(change) = watch.next().await {
+            let Change::Changed(info) = change else { continue };
+            if info.state == State::Downloading && info.progress.bytes > 600 * KIB {
+                downloads.pause(&id).await.unwrap();
+            }
+            if info.state == State::Paused {
+                return;
+            }
+        }
+    };
+    let run = async { downloads.run().await.unwrap() };
+    block_on(future::or(run, pausing));
+    stage.server.wait_until(|log| log.open_connections() == 0);
+    let before = stage.server.bytes_sent();
+    slow.remove();
+    block_on(downloads.resume(&id)).unwrap();
+    run_all(&downloads);
+    assert_eq!(state(&downloads, &id), State::Completed);
+    assert!(stage.server.bytes_sent() - before < 3 * MIB - 300 * KIB);
+}
+
+/// O1: a file that is deleted behind the cache's back is noticed with the next look, and fetched again.
+#[test]
+fn o1_a_hole_is_noticed_at_the_next_look() {
+    let stage = Stage::new();
+    let downloads = open(&stage);
+    let id = block_on(downloads.add(hls(&stage, TRACK))).unwrap();
+    run_all(&downloads);
+    for _ in 0..2 {
+        // At once, and when the verdict is remembered.
+        assert!(block_on(downloads.state(&id)).unwrap().is_complete());
+        std::fs::remove_file(&stage.entries(".m4s")[3]).unwrap();
+        let Stored { holes, .. } = block_on(downloads.state(&id)).unwrap();
+        assert!(matches!(&holes[..], [Hole { time: Some(_), .. }]), "{holes:?}");
+        assert_eq!(state(&downloads, &id), State::Queued);
+        run_all(&downloads);
+        assert_eq!(state(&downloads, &id), State::Completed);
+        std::thread::sleep(Duration::from_millis(2100));
+    }
+}
+
+/// O3, O4: removed is gone, with all bytes, also if the process dies between wish and deed.
+#[test]
+fn o4_a_removed_download_is_gone_with_its_bytes() {
+    let mut stage = Stage::new();
+    let downloads = open(&stage);
+    let id = block_on(downloads.add(hls(&stage, TRACK))).unwrap();
+    let other = block_on(downloads.add(file(&stage, "/a.bin"))).unwrap();
+    run_all(&downloads);
+    let mut watch = downloads.watch();
+    block_on(downloads.remove(&id)).unwrap();
+    assert!(stage.entries(".m4s").is_empty());
+    assert!(matches!(
+        block_on(downloads.get(&id)),
+        Err(OfflineError::Unknown { .. })
+    ));
+    let is_told = block_on(async {
+        loop {
+            match watch.next().await {
+                Some(Change::Removed(removed)) => return removed == id,
+                Some(_) => {}
+                None => return false,
+            }
+        }
+    });
+    assert!(is_told);
+    // While it plays it is removing.
+    let mut reader = block_on(downloads.file(&other).unwrap().open_reader(OpenMode::Offline)).unwrap();
+    block_on(downloads.remove(&other)).unwrap();
+    assert_eq!(state(&downloads, &other), State::Removing);
+    let mut bytes = Vec::new();
+    reader.read_to_end(&mut bytes).unwrap();
+    assert_eq!(pattern().first_difference(0, &bytes), None);
+    drop((reader, downloads));
+    stage.restart();
+    let downloads = open(&stage);
+    assert_eq!(state(&downloads, &other), State::Removing);
+    run_all(&downloads);
+    assert!(block_on(downloads.list()).unwrap().is_empty() && stage.entries("-a.bin").is_empty());
+}
+
+/// O5: asked for again with another selection, both are there; and offline plays what was selected.
+#[test]
+fn o5_selections_are_merged() {
+    let stage = Stage::new();
+    let downloads = open(&stage);
+    let these = |indices: &[usize]| Selection::default().variants(Variants::These(indices.to_vec()));
+    let id = block_on(downloads.add(hls(&stage, TRACK).selection(these(&[1])))).unwrap();
+    run_all(&downloads);
+    let one = block_on(downloads.state(&id)).unwrap();
+    let again = block_on(downloads.add(hls(&stage, TRACK).selection(these(&[2])))).unwrap();
+    assert_eq!(again, id);
+    let both = block_on(downloads.state(&id)).unwrap();
+    assert!(!both.is_complete());
+    run_all(&downloads);
+    let both = block_on(downloads.state(&id)).unwrap();
+    assert!(both.is_complete() && both.bytes > one.bytes);
+    stage.server.stop();
+    for variant in [1, 2] {
+        let params =
+            HlsParams::with_access(stage.access()).variant(kithara::hls::VariantChoice::Index(variant));
+        let source = HlsSource::new(stage.url(TRACK), params);
+        assert!(block_on(source.stored()).unwrap().is_complete());
+    }
+}
+
+/// O5: a span of time, and a Rendition by its language.
+#[test]
+fn o5_a_window_and_a_rendition_are_fetched_alone() {
+    let stage = Stage::new();
+    let downloads = open(&stage);
+    let second = Duration::from_secs(1);
+    let selection = Selection::default()
+        .variants(Variants::These(vec![3]))
+        .renditions(Renditions::Languages(vec!["zxx".into()]))
+        .window(second..second * 2);
+    let id = block_on(downloads.add(hls(&stage, TRACK).selection(selection))).unwrap();
+    run_all(&downloads);
+    let stored = block_on(downloads.state(&id)).unwrap();
+    assert!(
+        stored.is_complete() && stored.duration.unwrap() < second * 10,
+        "{stored:?}"
+    );
+    let requests = stage.server.requests();
+    let segments = requests.iter().filter(|request| {
+        request.path_only().ends_with(".m4s") && request.header("range") != Some("bytes=0-511")
+    });
+    let segments: Vec<_> = segments.map(|request| request.path.clone()).collect();
+    assert!(
+        segments.iter().all(|path| path.contains("flac")) && segments.len() < 5,
+        "{segments:?}"
+    );
+}
+
+/// O6: no room is told with figures, before the bytes come; and nothing else is evicted for it.
+#[test]
+fn o6_no_room_is_told_with_figures() {
+    let stage = Stage::new();
+    stage
+        .server
+        .serve("/big.bin", Content::pattern(&pattern(), 200 * MIB));
+    let downloads = open_with(&stage, |builder| builder.max_bytes(100 * MIB));
+    let own = file(&stage, "/a.bin").max_bytes(MIB);
+    for (request, have) in [(file(&stage, "/big.bin"), 50 * MIB), (own, MIB)] {
+        let id = block_on(downloads.add(request)).unwrap();
+        run_all(&downloads);
+        let failure = block_on(downloads.get(&id)).unwrap().failure.unwrap();
+        let Cause::StorageFull { need, have: there } = failure.cause else {
+            panic!("{failure}")
+        };
+        assert!(need > 2 * MIB && there >= have && there < need, "{failure}");
+    }
+    assert!(stage.server.bytes_sent() < 60 * MIB);
+}
+
+/// O8: told a while before; then unpinned, typed where it would be played, and not removed.
+#[test]
+fn o8_what_ends_is_told_before_and_is_typed_after() {
+    let stage = Stage::new();
+    let downloads = open_with(&stage, |builder| builder.notice(Duration::from_secs(3600)));
+    let end = SystemTime::now() + Duration::from_millis(2500);
+    let id = block_on(downloads.add(file(&stage, "/a.bin").valid_until(end))).unwrap();
+    let mut watch = downloads.watch();
+    let told = async {
+        let mut told = Vec::new();
+        while let Some(change) = watch.next().await {
+            match change {
+                Change::Expiring { at, .. } => {
+                    assert!(at > SystemTime::now());
+                    told.push("expiring");
+                }
+                Change::Expired(_) => {
+                    told.push("expired");
+                    break;
+                }
+                _ => {}
+            }
+        }
+        told
+    };
+    let run = async {
+        downloads.run().await.unwrap();
+        Vec::new()
+    };
+    assert_eq!(block_on(future::or(run, told)), ["expiring", "expired"]);
+    assert!(matches!(downloads.file(&id), Err(OfflineError::Expired { .. })));
+    let info = block_on(downloads.get(&id)).unwrap();
+    assert!(info.is_expired && info.state == State::Completed);
+    let asset = block_on(stage.cache.asset(&stage.file("/a.bin").asset().unwrap()))
+        .unwrap()
+        .unwrap();
+    assert!(!asset.pinned && asset.bytes > 3 * MIB);
+    // Extended, it plays again, and nothing is fetched.
+    let before = stage.server.requests().len();
+    block_on(downloads.add(file(&stage, "/a.bin"))).unwrap();
+    run_all(&downloads);
+    assert!(downloads.file(&id).is_ok());
+    assert_eq!(stage.server.requests().len(), before);
+}
+
+/// One run at a time.
+#[test]
+fn o4_a_second_run_is_refused() {
+    let stage = Stage::new();
+    let downloads = open(&stage);
+    let mut first = Box::pin(downloads.run());
+    assert!(block_on(future::poll_once(&mut first)).is_none());
+    assert!(matches!(
+        block_on(downloads.clone().run()),
+        Err(OfflineError::Running)
+    ));
+    drop(first);
+    assert!(block_on(future::poll_once(downloads.run())).is_none());
+}
+
+/// O3: of several Variant Streams the figures are of all of them, and never go back.
+#[test]
+fn o3_progress_of_several_variants_is_one() {
+    let stage = Stage::new();
+    let downloads = open(&stage);
+    let all = Selection::default().variants(Variants::All);
+    let id = block_on(downloads.add(hls(&stage, TRACK).selection(all))).unwrap();
+    let mut watch = downloads.watch();
+    let seen = async {
+        let (mut last, mut told) = (0, 0);
+        while let Some(change) = watch.next().await {
+            let Change::Changed(info) = change else { continue };
+            assert!(
+                info.progress.bytes >= last,
+                "{} after {last}",
+                info.progress.bytes
+            );
+            (last, told) = (info.progress.bytes, told + 1);
+            if info.state == State::Completed {
+                assert_eq!(info.progress.total, Total::Exact(last));
+                return told;
+            }
+        }
+        0
+    };
+    let run = async {
+        downloads.run().await.unwrap();
+        0
+    };
+    assert!(block_on(future::or(run, seen)) > 3);
+    assert!(block_on(downloads.verify(&id, |_, _| ())).unwrap().is_complete());
+}

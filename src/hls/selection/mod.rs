@@ -7,7 +7,7 @@
 //! ```text
 //!   bytes come ─ observe ─▶                      ┌─ next      the next segment's Variant Stream
 //!                             VariantSelector ───┼─ give_up   of the segment under way: go on, or another one
-//!   a segment is due ─ ask ─▶                    └─ improve   look-ahead full: a held segment again, better
+//!   a segment is due ─ ask ─▶                    └─ improve   of what is held: a segment again, better
 //! ```
 //!
 //! [`Adaptive`] is the one for networks that change. [`Fixed`], [`Highest`], [`Lowest`] and [`AtMost`] do not look at the
@@ -71,9 +71,10 @@ pub trait VariantSelector: Send {
         None
     }
 
-    /// Whether a held segment is fetched again, from another Variant Stream. Asked while the look-ahead is full and nothing is
-    /// under way. `held` is in the order in which it plays. A segment that does not arrive before the listener reaches it is
-    /// given up, and the held one plays.
+    /// Whether a held segment is fetched again, from another Variant Stream. Asked while nothing is under way: before each
+    /// next segment, and again after each improvement; while the look-ahead is full, and behind the track's last segment,
+    /// whenever a segment was heard. `held` are the segments that the listener has not begun, in the order in which they
+    /// play. One that does not arrive before the listener reaches it is given up, and the held one plays.
     fn improve(&mut self, situation: &Situation<'_>, held: &[HeldSegment]) -> Option<Improvement> {
         let _ = (situation, held);
         None

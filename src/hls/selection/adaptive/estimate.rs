@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::super::NetworkSample;
+use super::{super::NetworkSample, tuning::Tuning};
 
 /// Samples are merged up to one of these: less says more of buffers on the way than of the network.
 const MERGED_BYTES: u64 = 16 << 10;
@@ -11,8 +11,12 @@ const MERGED_SECONDS: f64 = 0.25;
 const LONGEST_LATENCY: f64 = 1.0;
 /// Taken for the latency until a transfer has shown its own.
 const FIRST_LATENCY: f64 = 0.2;
-const FAST_HALF_LIFE: f64 = 3.0;
-const SLOW_HALF_LIFE: f64 = 9.0;
+/// Below this, in bits per second, it is an outage: it says nothing of how fast the network is when it is back.
+const OUTAGE_RATE: f64 = 48_000.0;
+/// An outage that lasts longer, in seconds, is how fast the network is.
+const LONGEST_OUTAGE: f64 = 60.0;
+/// What the last second or so was like.
+const RECENT_HALF_LIFE: f64 = 1.0;
 /// About a minute of transfers.
 const MEAN_HALF_LIFE: f64 = 30.0;
 /// A shorter time is a clock that stood still.
@@ -46,6 +50,12 @@ impl Ewma {
 pub(super) struct Estimate {
     fast: Ewma,
     slow: Ewma,
+    recent: Ewma,
+    /// How long the present outage has lasted.
+    outage: f64,
+    /// Seconds of outages, of which half is forgotten in a while; as of when.
+    outages: f64,
+    outages_at: Duration,
     mean: Ewma,
     latency: Option<f64>,
     /// What the transfer that waits has waited so far.
@@ -59,7 +69,7 @@ pub(super) struct Estimate {
 }
 
 impl Estimate {
-    pub(super) fn observe(&mut self, sample: &NetworkSample) {
+    pub(super) fn observe(&mut self, sample: &NetworkSample, tuning: &Tuning) {
         // Transfers that run side by side share the network: their bytes add up, and a moment counts once. Counted for each of
         // them, three bodies in flight would look like a third of the network.
         let begin = sample.at.saturating_sub(sample.time).max(self.counted);
@@ -71,7 +81,7 @@ impl Estimate {
         self.bytes = self.bytes.saturating_add(sample.bytes);
         let is_enough = self.pending_bytes >= MERGED_BYTES || self.pending_seconds >= MERGED_SECONDS;
         if is_enough && self.pending_seconds >= SHORTEST {
-            self.merge();
+            self.merge(sample.at, tuning);
         }
     }
 
@@ -93,12 +103,27 @@ impl Estimate {
         idle
     }
 
-    fn merge(&mut self) {
+    fn merge(&mut self, at: Duration, tuning: &Tuning) {
         // Of 64 bits only those beyond 2^53 are lost.
         #[expect(clippy::cast_precision_loss, reason = "a rate needs no more digits")]
         let rate = self.pending_bytes as f64 * 8.0 / self.pending_seconds;
-        self.fast.add(rate, self.pending_seconds, FAST_HALF_LIFE);
-        self.slow.add(rate, self.pending_seconds, SLOW_HALF_LIFE);
+        self.recent.add(rate, self.pending_seconds, RECENT_HALF_LIFE);
+        self.outage = if rate < OUTAGE_RATE {
+            self.outage + self.pending_seconds
+        } else {
+            0.0
+        };
+        self.outages = self.outages(at, tuning)
+            + if self.outage > 0.0 {
+                self.pending_seconds
+            } else {
+                0.0
+            };
+        self.outages_at = at;
+        if self.outage <= 0.0 || self.outage > LONGEST_OUTAGE || self.slow.value().is_none() {
+            self.fast.add(rate, self.pending_seconds, tuning.fast_half_life);
+            self.slow.add(rate, self.pending_seconds, tuning.slow_half_life);
+        }
         self.mean.add(rate, self.pending_seconds, MEAN_HALF_LIFE);
         self.seconds += self.pending_seconds;
         self.pending_bytes = 0;
@@ -106,8 +131,24 @@ impl Estimate {
     }
 
     /// The lower of the rate of some seconds and that of some more: it falls at once, and rises when the rise has lasted.
-    pub(super) fn pessimistic(&self) -> Option<f64> {
-        Some(self.fast.value()?.min(self.slow.value()?))
+    pub(super) fn pessimistic(&self, tuning: &Tuning) -> Option<f64> {
+        Some(self.fast.value()?.min(self.slow.value()? * tuning.slow_factor))
+    }
+
+    /// The rate of the last second or so, also in an outage.
+    pub(super) fn recent(&self) -> Option<f64> {
+        self.recent.value()
+    }
+
+    /// How long the present outage has lasted, in seconds. Zero if there is none.
+    pub(super) fn outage(&self) -> f64 {
+        self.outage
+    }
+
+    /// Seconds of outages lately.
+    pub(super) fn outages(&self, now: Duration, tuning: &Tuning) -> f64 {
+        let since = now.saturating_sub(self.outages_at).as_secs_f64();
+        self.outages * 0.5_f64.powf(since / tuning.outage_half_life)
     }
 
     /// The mean of about a minute of transfers.

@@ -5,16 +5,26 @@ use super::{
     Adaptive, bits,
 };
 
+/// How long a track goes on that does not say, in seconds.
+const USUAL_REST: f64 = 120.0;
+
 impl Adaptive {
-    /// The improvement that gains most, and the bits that it makes useless.
+    /// The first improvement that is worth it, and the bits that it makes useless.
     pub(super) fn improvement(
         &self,
         situation: &Situation<'_>,
         held: &[HeldSegment],
         rate: f64,
     ) -> Option<(Improvement, f64)> {
-        let allowance = bits(self.estimate.bytes()) * 8.0 * self.tuning.improve_waste - self.wasted_bits;
-        let mut best: Option<(Improvement, f64, f64)> = None;
+        let enough = self.reserve(situation) * self.tuning.improve_depth;
+        let rest = situation.remaining.map_or(USUAL_REST, |rest| rest.as_secs_f64());
+        if situation.buffered.as_secs_f64() < enough && rest > 0.0 {
+            return None;
+        }
+        // A part of what the whole track takes: most of what is worth improving comes at its start, and behind outages.
+        let best = situation.allowed().map(|(_, rung)| rung.bit_rate()).max()?;
+        let expected = bits(self.estimate.bytes()) * 8.0 + rest * bits(best).min(rate);
+        let allowance = expected * self.tuning.improve_waste - self.wasted_bits;
         for (place, segment) in held.iter().enumerate() {
             let Some(present) = situation.ladder.get(segment.rung) else {
                 continue;
@@ -24,19 +34,13 @@ impl Adaptive {
             if lost > allowance {
                 continue;
             }
-            // The segment has to be there before the listener is, and the next one too.
+            // The segment has to be there before the listener is.
             let time = segment.starts_in.as_secs_f64() * self.tuning.improve_share - self.estimate.latency();
-            let Some((rung, better)) = self.better(situation, present, rate * time / playing.max(0.001))
-            else {
-                continue;
-            };
-            let gain =
-                (bits(better.bit_rate()) / bits(present.bit_rate()).max(1.0)).ln() * playing / lost.max(1.0);
-            if best.as_ref().is_none_or(|(_, most, _)| gain > *most) {
-                best = Some((Improvement::new(place, rung), gain, lost));
+            if let Some((rung, _)) = self.better(situation, present, rate * time / playing.max(0.001)) {
+                return Some((Improvement::new(place, rung), lost));
             }
         }
-        best.map(|(improvement, _, lost)| (improvement, lost))
+        None
     }
 
     /// The highest rung of the same codec up to `limit`, if it is worth it.
@@ -45,7 +49,8 @@ impl Adaptive {
         let rungs = situation.allowed().filter(|(_, rung)| {
             let bit_rate = bits(rung.bit_rate());
             // Between neighbours of one codec a single segment of another one would be two changes.
-            bit_rate >= least
+            rung.bit_rate() > present.bit_rate()
+                && bit_rate >= least
                 && bit_rate <= limit
                 && super::codecs::Codec::of(rung) == super::codecs::Codec::of(present)
         });

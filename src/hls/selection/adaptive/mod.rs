@@ -2,6 +2,7 @@
 
 mod codecs;
 mod estimate;
+mod give_up;
 mod improve;
 mod reserve;
 #[cfg(test)]
@@ -18,21 +19,23 @@ use super::{
 /// Takes the best Variant Stream that the network is likely to carry without a stall.
 ///
 /// ```text
-///  buffered  0 ──────── reserve ──────────────────────── look-ahead
-///            │ what the   │ as long as the reserve        │ full: held segments are
-///            │ rate fills │ would last for a minute       │ fetched again, better
+///  buffered  0 ───────────── reserve ───────────────────── look-ahead
+///            │ the less there is │ whatever keeps the reserve  │
+///            │ the faster a      │ for the next while; held    │
+///            │ segment must come │ segments again, better      │
 /// ```
 ///
-/// - It reckons with a pessimistic rate: the lower of a fast and a slow mean of what came over the network.
-/// - Some seconds of the buffer are a reserve against outages. Below it a segment has to arrive faster than it plays. Above
-///   it a Variant Stream is taken if the buffer stays above the reserve for the next minute; so a short dip changes nothing.
+/// - It reckons with a pessimistic rate: the lower of a fast and a slow mean of what came over the network, outages left out.
+/// - Some seconds of the buffer are a reserve against outages: about 20, and more where there were outages lately. Below it
+///   the buffer is filled first. Above it a Variant Stream is taken if the reserve stays for the next while; so a short dip
+///   changes nothing.
 /// - It starts low: with what takes half of the remembered network's rate, or with 128 kbit/s.
-/// - A segment that would arrive too late is given up for a lower one, if that arrives in time.
+/// - A segment that would stall is given up for a lower one, if that spares some of it.
 /// - A better segment that the cache has is taken: it costs nothing.
-/// - While the look-ahead is full, held segments are fetched again, better, for up to 3 % of all bytes.
+/// - Above the reserve, held segments are fetched again, better, for about 3 % of a track's bytes.
 /// - The codec changes once a minute at most, and to a better one only where the rate or the buffer allows for it.
 ///
-/// Decisions depend on what it was told alone. Bytes from the cache do not count as fast ones.
+/// Decisions depend on what it was told alone. What the cache gives says nothing of the network.
 #[derive(Debug, Clone)]
 pub struct Adaptive {
     tuning: Tuning,
@@ -66,7 +69,13 @@ impl Adaptive {
 
     /// The rate to reckon with.
     fn rate(&self) -> Option<f64> {
-        Some(self.estimate.pessimistic()? * self.tuning.safety)
+        Some(self.estimate.pessimistic(&self.tuning)? * self.tuning.safety)
+    }
+
+    /// What is kept for an outage, in seconds.
+    fn reserve(&self, situation: &Situation<'_>) -> f64 {
+        let outages = self.estimate.outages(situation.now, &self.tuning);
+        reserve::reserve(&self.tuning, situation, outages)
     }
 
     /// The highest allowed rung that is taken without regard to the cache.
@@ -81,6 +90,7 @@ impl Adaptive {
         let is_soon = self.stepped_up_at.is_some_and(|before| {
             situation.now.saturating_sub(before).as_secs_f64() < self.tuning.between_ups
         });
+        let reserve = self.reserve(situation);
         self.highest(situation, |rung| {
             let bit_rate = bits(rung.bit_rate());
             let is_up = present.is_some_and(|present| bit_rate > present);
@@ -90,7 +100,8 @@ impl Adaptive {
                 self.tuning.horizon_stay
             };
             !(is_up && is_soon)
-                && next_bit_rate(situation, rung) <= reserve::limit(&self.tuning, situation, rate, horizon)
+                && next_bit_rate(situation, rung)
+                    <= reserve::limit(&self.tuning, situation, rate, reserve, horizon)
                 && self.may_take_codec(situation, rung, is_up)
         })
     }
@@ -100,9 +111,11 @@ impl Adaptive {
         if !self.codecs.is_other(rung) {
             return true;
         }
+        let full = situation.look_ahead.as_secs_f64() * self.tuning.codec_depth_share;
+        let deep = self.tuning.codec_depth.min(full);
         let is_better = !is_up
             || bits(rung.bit_rate()) * self.tuning.codec_rate <= self.estimate.mean().unwrap_or(0.0)
-            || situation.buffered.as_secs_f64() >= self.tuning.codec_depth;
+            || situation.buffered.as_secs_f64() >= deep;
         is_better && self.may_change_codec(situation)
     }
 
@@ -184,34 +197,15 @@ impl VariantSelector for Adaptive {
     }
 
     fn observe(&mut self, sample: &NetworkSample) {
-        self.estimate.observe(sample);
+        self.estimate.observe(sample, &self.tuning);
     }
 
     fn give_up(&mut self, situation: &Situation<'_>, transfer: &SegmentTransfer) -> Option<usize> {
-        let under_way = situation.ladder.get(transfer.rung)?;
-        let rate = self.estimate.pessimistic()?.max(1.0);
-        let playing = transfer.duration.as_secs_f64();
-        let size = transfer
-            .size
-            .map_or(bits(under_way.bit_rate()) / 8.0 * playing, bits);
-        let left = (size - bits(transfer.received)).max(0.0) * 8.0 / rate;
-        let buffered = situation.buffered.as_secs_f64();
-        if buffered <= 0.0 || left <= buffered * self.tuning.give_up_late {
-            return None;
+        let place = self.instead(situation, transfer)?;
+        if let Some(rung) = situation.ladder.get(place) {
+            self.codecs.take(situation.now, rung);
         }
-        let lowest = self.lowest(situation);
-        let instead = situation.ladder.get(lowest)?;
-        if instead.bit_rate() >= under_way.bit_rate()
-            || self.codecs.is_other(instead) && !self.may_change_codec(situation)
-        {
-            return None;
-        }
-        let time = self.estimate.latency() + bits(instead.bit_rate()) * playing / rate;
-        if time >= buffered * self.tuning.give_up_gain || time >= left {
-            return None;
-        }
-        self.codecs.take(situation.now, instead);
-        Some(lowest)
+        Some(place)
     }
 
     fn improve(&mut self, situation: &Situation<'_>, held: &[HeldSegment]) -> Option<Improvement> {

@@ -2,21 +2,32 @@
 
 use super::{super::Situation, tuning::Tuning};
 
+/// What is kept for an outage, in seconds.
+/// Where there were outages lately there will be more.
+pub(super) fn reserve(tuning: &Tuning, situation: &Situation<'_>, outages: f64) -> f64 {
+    let room = situation.look_ahead.saturating_sub(situation.segment);
+    let wanted = tuning.reserve + outages * tuning.reserve_growth;
+    wanted.min(room.as_secs_f64() * tuning.reserve_share)
+}
+
 /// The highest bit rate that keeps the reserve, if the network gives `rate` from here on.
-pub(super) fn limit(tuning: &Tuning, situation: &Situation<'_>, rate: f64, horizon: f64) -> f64 {
+pub(super) fn limit(
+    tuning: &Tuning,
+    situation: &Situation<'_>,
+    rate: f64,
+    reserve: f64,
+    horizon: f64,
+) -> f64 {
     let buffered = situation.buffered.as_secs_f64();
     let rest = situation
         .remaining
         .map_or(f64::INFINITY, |rest| rest.as_secs_f64());
     // The end of the track needs no reserve behind it.
-    let reserve = tuning
-        .reserve
-        .min(situation.look_ahead.as_secs_f64() * tuning.reserve_share)
-        .min(rest);
+    let reserve = reserve.min(rest);
     if buffered < reserve {
         // Below the reserve a segment has to arrive the faster, the less there is.
-        let share = (buffered / reserve).max(tuning.empty_share);
-        return rate * share;
+        let grown = (buffered / reserve).powf(tuning.share_power);
+        return rate * (tuning.empty_share + (1.0 - tuning.empty_share) * grown);
     }
     // At a bit rate r the buffer changes by rate / r - 1 each second. What is spare may go within the horizon.
     let horizon = horizon.min(rest);

@@ -3,10 +3,19 @@
 /// Times are seconds, rates bits per second.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Tuning {
+    /// Half-lives of the two means of the rate, in seconds of transfer.
+    pub(super) fast_half_life: f64,
+    pub(super) slow_half_life: f64,
+    /// How many times the slow mean the fast one may be.
+    pub(super) slow_factor: f64,
     /// What of the estimated rate is reckoned with.
     pub(super) safety: f64,
     /// What is kept for an outage.
     pub(super) reserve: f64,
+    /// How much more for each second of outages lately.
+    pub(super) reserve_growth: f64,
+    /// In which time half of the outages is forgotten.
+    pub(super) outage_half_life: f64,
     /// The most of the look-ahead that the reserve takes.
     pub(super) reserve_share: f64,
     /// How far the buffer is reckoned ahead before a higher rung is taken.
@@ -15,12 +24,16 @@ pub(super) struct Tuning {
     pub(super) horizon_stay: f64,
     /// What of the rate a rung may take where nothing is buffered.
     pub(super) empty_share: f64,
+    /// How late the share of the rate grows with the buffer, up to the reserve: the power of the buffer's part of it.
+    pub(super) share_power: f64,
     /// The least time from one step up to the next.
     pub(super) between_ups: f64,
-    /// The most of the buffer that the rest of a segment may take to arrive.
-    pub(super) give_up_late: f64,
-    /// The most of the buffer that the lowest rung's segment may take in its place.
+    /// A segment is given up from so much of a stall on,
+    pub(super) give_up_stall: f64,
+    /// and if so much of it is spared.
     pub(super) give_up_gain: f64,
+    /// The part of the reserve from which held segments are improved.
+    pub(super) improve_depth: f64,
     /// The most of the time until a held segment is heard that fetching it again may take.
     pub(super) improve_share: f64,
     /// The most of all bytes that improving may cost.
@@ -35,28 +48,38 @@ pub(super) struct Tuning {
     pub(super) codec_rate: f64,
     /// Or the depth from which it is taken all the same.
     pub(super) codec_depth: f64,
+    /// Or this part of the look-ahead.
+    pub(super) codec_depth_share: f64,
     /// The least time from one change of codec to the next.
     pub(super) between_codecs: f64,
 }
 
 impl Tuning {
     pub(super) const DEFAULT: Self = Self {
-        safety: 0.8,
-        reserve: 25.0,
-        reserve_share: 0.5,
-        horizon_up: 60.0,
-        horizon_stay: 60.0,
-        empty_share: 0.3,
-        between_ups: 8.0,
-        give_up_late: 0.9,
-        give_up_gain: 0.7,
-        improve_share: 0.5,
-        improve_waste: 0.03,
-        improve_gain: 1.3,
-        start_rate: 128_000.0,
+        fast_half_life: 3.0,
+        slow_half_life: 8.5,
+        slow_factor: 0.85,
+        safety: 1.0,
+        reserve: 17.5,
+        reserve_growth: 1.8,
+        outage_half_life: 120.0,
+        reserve_share: 0.85,
+        horizon_up: 57.0,
+        horizon_stay: 23.0,
+        empty_share: 0.1,
+        share_power: 2.5,
+        between_ups: 4.0,
+        give_up_stall: 0.35,
+        give_up_gain: 1.6,
+        improve_depth: 1.15,
+        improve_share: 0.85,
+        improve_waste: 0.035,
+        improve_gain: 1.33,
+        start_rate: 140_000.0,
         start_share: 0.5,
-        codec_rate: 1.3,
+        codec_rate: 1.0,
         codec_depth: 120.0,
+        codec_depth_share: 0.7,
         between_codecs: 60.0,
     };
 }

@@ -1,0 +1,228 @@
+//! How well Variant Streams are chosen: sessions of ten minutes over written networks, ours beside the rules of other players.
+//!
+//! `cargo bench --features hls --bench abr` plays each rule over generated traces (`abr/trace.rs`) in a simulator that is exact
+//! between changes of rate (`abr/session.rs`), and prints a table for each case, and one line a bar, `bar NAME figure=…
+//! limit=… ok|short`. It needs neither the network nor a clock, and prints the same on every machine. With `-- full` all
+//! ladders, lengths of segments and look-aheads are played, and the optimum of every session is searched for; else that of
+//! some. Even seeds are those that the figures of the adaptive rule were found on, odd ones are judged.
+//!
+//! The rules of the others are written from their published parameters (`abr/peers.rs`): take them as right within a tenth.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    unreachable_pub,
+    reason = "a bench prints, and may panic; the tests use its modules too"
+)]
+
+#[path = "abr/listener.rs"]
+mod listener;
+#[path = "abr/optimum.rs"]
+mod optimum;
+#[path = "abr/peers.rs"]
+mod peers;
+#[path = "abr/report.rs"]
+mod report;
+#[path = "abr/session.rs"]
+mod session;
+#[path = "abr/trace.rs"]
+mod trace;
+
+use kithara::hls::selection::{Adaptive, Highest, Lowest, VariantSelector};
+
+use self::report::{Summary, bar_at_least, bar_at_most};
+use self::session::{Outcome, Track, play};
+use self::trace::Trace;
+
+/// Sessions that are judged on 3G-like traces, and on 4G-like ones.
+const SESSIONS_3G: u64 = 320;
+const SESSIONS_4G: u64 = 160;
+/// Sessions whose optimum is searched for, unless all are.
+const OPTIMA: usize = 80;
+const SECONDS: f64 = 600.0;
+const LADDER: [u64; 7] = [32, 64, 96, 128, 192, 256, 320];
+const WITH_FLAC: [u64; 8] = [32, 64, 96, 128, 192, 256, 320, 1000];
+const FLAC_BITS: f64 = 1_000_000.0 * session::CONTAINER;
+
+type Make = fn() -> Box<dyn VariantSelector>;
+
+const RULES: [(&str, Make); 8] = [
+    ("lowest", || Box::new(Lowest)),
+    ("highest", || Box::new(Highest)),
+    ("hls.js", || Box::<peers::HlsJs>::default()),
+    ("Media3", || Box::<peers::Media3>::default()),
+    ("Shaka", || Box::<peers::Shaka>::default()),
+    ("BBA-0", || Box::<peers::Bba>::default()),
+    ("BOLA", || Box::<peers::Bola>::default()),
+    (OURS, || Box::new(Adaptive::new())),
+];
+const FLOOR: &str = "lowest";
+const OURS: &str = "adaptive";
+
+/// What each rule did in one case.
+struct Case {
+    rules: Vec<(&'static str, Vec<Outcome>)>,
+}
+
+impl Case {
+    fn of(&self, rule: &str) -> &[Outcome] {
+        &self.rules.iter().find(|(name, _)| *name == rule).unwrap().1
+    }
+
+    fn summary(&self, rule: &str) -> Summary {
+        Summary::of(self.of(rule))
+    }
+
+    /// The highest mean bit rate of the rules of other players.
+    fn best_peer_mean(&self) -> f64 {
+        let peers = RULES
+            .iter()
+            .filter(|(name, _)| !["lowest", "highest", OURS].contains(name));
+        peers.map(|(name, _)| self.summary(name).mean).fold(0.0, f64::max)
+    }
+}
+
+/// Plays all rules, and prints what came of it.
+fn case(title: &str, track: &Track, traces: &[Trace]) -> Case {
+    println!("\n{title}, {} sessions", traces.len());
+    report::head();
+    let mut rules = Vec::new();
+    for (name, make) in RULES {
+        let outcomes: Vec<_> = traces
+            .iter()
+            .map(|trace| play(track, trace, &mut *make()))
+            .collect();
+        report::row(name, &Summary::of(&outcomes));
+        rules.push((name, outcomes));
+    }
+    Case { rules }
+}
+
+/// Finds the optimum of the first `count` sessions, and prints what part of it each rule reaches on them.
+fn of_the_optimum(case: &Case, track: &Track, traces: &[Trace], count: usize) -> f64 {
+    let best: Vec<_> = traces
+        .iter()
+        .take(count)
+        .map(|trace| optimum::best(track, trace))
+        .collect();
+    report::row("optimum", &Summary::of(&best));
+    let sum = |outcomes: &[Outcome]| outcomes.iter().take(count).map(Outcome::score).sum::<f64>();
+    print!("of the optimum, {} sessions:", best.len());
+    for (name, outcomes) in &case.rules {
+        print!(" {name} {:.3}", sum(outcomes) / sum(&best));
+    }
+    println!();
+    sum(case.of(OURS)) / sum(&best)
+}
+
+/// The traces of one half of the seeds: the even ones, on which the rule was tuned, or the odd ones.
+fn half(make: fn(u64) -> Trace, count: u64, is_judged: bool) -> Vec<Trace> {
+    (0..count)
+        .map(|seed| make(2 * seed + u64::from(is_judged)))
+        .collect()
+}
+
+fn main() {
+    let is_full = std::env::args().any(|argument| argument == "full");
+    let three = half(trace::like_3g, SESSIONS_3G, true);
+    let four = half(trace::like_4g, SESSIONS_4G, true);
+    println!("tuned on even seeds, judged on odd ones");
+    report::traces("like 3G, tuned ", &half(trace::like_3g, SESSIONS_3G, false));
+    report::traces("like 3G, judged", &three);
+    report::traces("like 4G, tuned ", &half(trace::like_4g, SESSIONS_4G, false));
+    report::traces("like 4G, judged", &four);
+
+    let track = Track::new(&LADDER, SECONDS, 6.0, 60.0);
+    let tuned = half(trace::like_3g, SESSIONS_3G, false);
+    let _ = case(
+        "tuned half: like 3G, 32-320 kbit/s, segments of 6 s, 60 s ahead",
+        &track,
+        &tuned,
+    );
+    let sixty = case(
+        "like 3G, 32-320 kbit/s, segments of 6 s, 60 s ahead",
+        &track,
+        &three,
+    );
+    let count = if is_full { three.len() } else { OPTIMA };
+    let of_optimum = of_the_optimum(&sixty, &track, &three, count);
+    let mut whole = track.clone();
+    whole.as_they_come = false;
+    let _ = case("the same, segments heard when they are whole", &whole, &three);
+
+    let track = Track::new(&LADDER, SECONDS, 6.0, 300.0);
+    let far = case(
+        "like 3G, 32-320 kbit/s, segments of 6 s, 300 s ahead",
+        &track,
+        &three,
+    );
+
+    let slow: Vec<_> = four.iter().map(|trace| trace.clone().scaled(0.05)).collect();
+    let track = Track::new(&WITH_FLAC, SECONDS, 6.0, 60.0);
+    let scaled = case(
+        "like 4G scaled to 5 %, with FLAC, segments of 6 s, 60 s ahead",
+        &track,
+        &slow,
+    );
+    let unscaled = case("like 4G, with FLAC, segments of 6 s, 60 s ahead", &track, &four);
+    if is_full {
+        all_cases(&three, &slow);
+    }
+
+    println!();
+    let (ours, floor) = (sixty.summary(OURS), sixty.summary(FLOOR));
+    bar_at_least("abr.3g_60s_of_optimum", of_optimum, 0.95);
+    bar_at_most(
+        "abr.3g_60s_stalled_sessions_percent",
+        ours.stalled_sessions,
+        1.1 * floor.stalled_sessions,
+    );
+    bar_at_most("abr.3g_60s_wasted_percent", ours.wasted, 3.0);
+    let (ours, floor) = (far.summary(OURS), far.summary(FLOOR));
+    bar_at_least("abr.3g_300s_mean_kbits", ours.mean, 0.98 * far.best_peer_mean());
+    bar_at_most(
+        "abr.3g_300s_stalled_sessions_percent",
+        ours.stalled_sessions,
+        floor.stalled_sessions + 1.2,
+    );
+    let ours = scaled.summary(OURS);
+    let stalled = scaled
+        .of(OURS)
+        .iter()
+        .filter(|outcome| outcome.stalls > 0)
+        .count();
+    bar_at_most("abr.4g_5_percent_stalled_sessions", stalled as f64, 1.0);
+    bar_at_least(
+        "abr.4g_5_percent_of_the_rung",
+        ours.mean * 1000.0 / FLAC_BITS,
+        0.935,
+    );
+    bar_at_least(
+        "abr.4g_of_the_rung",
+        unscaled.summary(OURS).mean * 1000.0 / FLAC_BITS,
+        0.985,
+    );
+}
+
+/// Other segments and other look-aheads.
+fn all_cases(three: &[Trace], slow: &[Trace]) {
+    for segment in [2.0, 6.0, 10.0] {
+        for cap in [30.0, 60.0, 120.0, 300.0] {
+            let track = Track::new(&LADDER, SECONDS, segment, cap);
+            case(
+                &format!("like 3G, segments of {segment} s, {cap} s ahead"),
+                &track,
+                three,
+            );
+            let track = Track::new(&WITH_FLAC, SECONDS, segment, cap);
+            case(
+                &format!("like 4G scaled to 5 %, with FLAC, segments of {segment} s, {cap} s ahead"),
+                &track,
+                slow,
+            );
+        }
+    }
+}

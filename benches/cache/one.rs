@@ -1,5 +1,6 @@
 //! One put, one get.
 
+use std::hint::black_box;
 use std::io::{Read as _, Write as _};
 
 use atomicwrites::{AllowOverwrite, AtomicFile};
@@ -79,7 +80,9 @@ pub(crate) fn get() {
                     let mut file = std::fs::File::open(&files[(round + 8) % 16]).unwrap();
                     let mut read = Vec::new();
                     file.read_to_end(&mut read).unwrap();
-                    assert!(read.len() >= size);
+                    // As many checksums as the entry has.
+                    let sums = read[..size].chunks(128 << 10).map(crc32fast::hash);
+                    black_box(sums.fold(0, |all, sum| all ^ sum));
                 },
             ],
         );
@@ -88,7 +91,7 @@ pub(crate) fn get() {
             &format!("get_{name}_by_hand"),
             hand / ours,
             "x",
-            Limit::AtLeast(0.9),
+            Limit::AtLeast(0.95),
         );
         let [blocking, hopping] = medians(
             ROUNDS * 10,

@@ -177,7 +177,7 @@ mod tests {
             let asset = put(&store, "a");
             let (used, accounts) = (asset.clone(), Arc::clone(index.accounts()));
             run_once(&store, every, move || {
-                assert!(accounts.touch(&used, Timestamp::default()).unwrap());
+                accounts.touch(&used, Timestamp::default()).unwrap();
             });
             let last = |index: &IndexStore<FsStore>| index.asset(&asset).unwrap().unwrap().last_access;
             let (found, _) = open(&disk.settled());

@@ -149,7 +149,9 @@ impl Accounts {
 
     /// Locks the state without that check, for what comes after it. A thread that runs the policy would wait for itself.
     pub(in crate::cache) fn state(&self) -> Locked<'_> {
-        self.locked(self.state.lock())
+        let mut state = self.locked(self.state.lock());
+        state.settle();
+        state
     }
 
     /// Fails on the thread that runs the policy of these accounts.
@@ -176,7 +178,9 @@ impl Accounts {
         while state.removing.contains(asset) {
             state = self.removed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
-        Ok(self.locked(Ok(state)))
+        let mut state = self.locked(Ok(state));
+        state.settle();
+        Ok(state)
     }
 
     /// Does what cannot fail: now, or, if the policy asks for it, before the lock under which it runs is released.
@@ -194,13 +198,16 @@ impl Accounts {
         self.late.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Records an access of the app at a time of its own, no earlier than `at`. `false` if there is no such asset.
+    /// Records an access of the app at a time of its own, no earlier than `at`. One of an asset that is not there is forgotten.
     ///
     /// # Errors
     ///
     /// [`CacheError::PolicyReentered`].
-    pub fn touch(&self, asset: &AssetId, at: Timestamp) -> Result<bool, CacheError> {
-        Ok(self.lock()?.touch(asset, at))
+    pub fn touch(&self, asset: &AssetId, at: Timestamp) -> Result<(), CacheError> {
+        self.check()?;
+        // Not settled: that is what makes it cheap.
+        self.locked(self.state.lock()).touch(asset, at);
+        Ok(())
     }
 
     /// Has `policy` pick victims, and bounds everything by `max_bytes`.

@@ -42,7 +42,9 @@ pub(in crate::cache) struct State {
     /// Bytes reserved for what is being written.
     pub(in crate::cache) reserved: u64,
     pub(in crate::cache) max_bytes: u64,
-    /// Accesses that the policy has not been told of, in their order.
+    /// Accesses that are not in the table, in their order. Every lock but that of an access settles them first.
+    accesses: Vec<(AssetId, Timestamp)>,
+    /// Accesses that the policy has not been told of, in their order; all before those above.
     pub(super) uses: Vec<(AssetId, u64, Timestamp)>,
     /// The last timestamp given out.
     last: Timestamp,
@@ -78,6 +80,7 @@ impl State {
             reserved: 0,
             max_bytes: u64::MAX,
             // Accesses of an earlier session, whose clock may have run ahead, stay older than those of this one (C8).
+            accesses: Vec::with_capacity(USES_TOGETHER),
             uses: Vec::with_capacity(USES_TOGETHER),
             last: newest,
             policy,
@@ -172,32 +175,38 @@ impl State {
         self.last.max(self.clock())
     }
 
-    /// Records an access at a time of its own, no earlier than `at`. `false` if there is no such asset.
-    pub(super) fn touch(&mut self, asset: &AssetId, at: Timestamp) -> bool {
+    /// Records an access at a time of its own, no earlier than `at`.
+    pub(super) fn touch(&mut self, asset: &AssetId, at: Timestamp) {
         self.last = self.last.max(at);
         let at = self.next_timestamp();
-        let persist = self.table.persist;
-        let Some(account) = self.table.assets.get_mut(asset) else {
-            return false;
-        };
-        account.last_access = at;
-        let bytes = account.bytes;
-        // Noted in memory, once between two checkpoints: an access writes nothing to disk (C4).
-        if persist && !std::mem::replace(&mut account.touched, true) {
-            self.table.touched.push(asset.bare());
-        }
-        // Under the same lock as the line above, or table and policy could see two accesses in different orders.
-        // Told in batches: the policy looks up one asset after another with nothing between, so that the processor fetches
-        // several from memory at a time.
-        self.uses.push((asset.bare(), bytes, at));
-        if self.uses.len() >= USES_TOGETHER {
+        // Looked up in batches, in the table and in the policy. Between two steps on the lock the processor waits for the
+        // memory of each asset; of a batch it fetches several at a time.
+        self.accesses.push((asset.bare(), at));
+        if self.accesses.len() + self.uses.len() >= USES_TOGETHER {
             self.tell_uses();
         }
-        true
+    }
+
+    /// Takes the accesses into the table.
+    pub(super) fn settle(&mut self) {
+        let table = &mut self.table;
+        for (asset, at) in self.accesses.drain(..) {
+            let Some(account) = table.assets.get_mut(&asset) else {
+                continue;
+            };
+            account.last_access = at;
+            // Noted in memory, once between two checkpoints: an access writes nothing to disk (C4).
+            if table.persist && !std::mem::replace(&mut account.touched, true) {
+                table.touched.push(asset.clone());
+            }
+            // In the same step as the time in the table, or table and policy could see two accesses in different orders.
+            self.uses.push((asset, account.bytes, at));
+        }
     }
 
     /// Tells the policy of the accesses that it has not heard of. Before all else it is told or asked.
     pub(super) fn tell_uses(&mut self) {
+        self.settle();
         if self.uses.is_empty() {
             return;
         }

@@ -196,7 +196,7 @@ impl<S: Store, P: EvictionPolicy> Store for EvictingStore<S, P> {
         // The pin counts in the accounts when it is set, so its reservation goes.
         let _reservation = Reservation::new(&self.evictor, row)?;
         self.inner.set_pinned(asset, true)?;
-        accounts.touch(asset, Timestamp::default()).map(drop)
+        accounts.touch(asset, Timestamp::default())
     }
 
     fn asset(&self, asset: &AssetId) -> Result<Option<AssetInfo>, CacheError> {

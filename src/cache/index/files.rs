@@ -11,6 +11,9 @@
 //! A journal counts only beside the snapshot of its own generation. So a crash between the steps of a compaction leaves an
 //! old journal that is ignored, never one that takes newer figures back.
 
+#[cfg(all(test, unix))]
+mod tests;
+
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -18,69 +21,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::sizes::{EMPTY, Sizes, journal_cap};
 use crate::cache::codec::{self, Change, Row, Snapshot};
 use crate::storage::AtomicResource;
 use crate::storage::durable::{Disk, DiskFile, Durability, Kind, read_range};
 
-/// Bytes of a snapshot without rows, and of a journal without changes.
-const EMPTY: u64 = codec::EMPTY as u64;
-/// Bytes a row of a snapshot takes.
-const ROW: u64 = codec::ROW as u64;
 /// A longer file is not read, in bytes. It would be a snapshot of seven million assets.
 const MAX_FILE: u64 = 512 << 20;
-/// Journal bytes allowed on top of those per asset.
-const JOURNAL_BASE: u64 = 2048;
-/// Journal bytes allowed per asset. The cost of a compaction grows with the number of assets, and so does the number of
-/// changes that share it.
-const JOURNAL_PER_ASSET: u64 = 128;
-
-/// The most that the index of `assets` assets takes on disk, in bytes: the snapshot, the next one beside it while it is
-/// written, the journal and its successor.
-pub(in crate::cache) fn most_bytes(assets: u64) -> u64 {
-    2 * (EMPTY + assets * ROW) + journal_cap(assets) + EMPTY
-}
-
-/// What the files take on disk, in bytes.
-#[derive(Clone, Copy, Debug, Default)]
-pub(in crate::cache) struct Sizes {
-    snapshot: u64,
-    /// The next snapshot, being written beside it.
-    staged: u64,
-    journal: u64,
-    /// What each of the four files may take beyond its length, in all.
-    rounding: u64,
-}
-
-impl Sizes {
-    /// The most that the index of `assets` assets takes until these files are replaced: [`most_bytes`], and more where the
-    /// files were written for more assets.
-    pub(in crate::cache) fn most_bytes(self, assets: u64) -> u64 {
-        let snapshot = EMPTY + assets * ROW;
-        let more = [
-            self.snapshot.saturating_sub(snapshot),
-            self.staged.saturating_sub(snapshot),
-            self.journal.saturating_sub(journal_cap(assets)),
-        ];
-        most_bytes(assets) + more.iter().sum::<u64>() + self.rounding
-    }
-
-    /// The same while a snapshot of `assets` assets is being written.
-    pub(super) fn staging(self, assets: u64) -> Self {
-        let staged = EMPTY + assets * ROW;
-        Self { staged, ..self }
-    }
-
-    /// The same with the longest journal that `assets` assets allow.
-    pub(super) fn appending(self, assets: u64) -> Self {
-        let journal = self.journal.max(journal_cap(assets));
-        Self { journal, ..self }
-    }
-}
-
-pub(super) fn journal_cap(assets: u64) -> u64 {
-    JOURNAL_BASE + assets * JOURNAL_PER_ASSET
-}
-
 /// What the files said at open.
 #[derive(Debug)]
 pub(super) struct Loaded {
@@ -354,212 +301,5 @@ impl fmt::Debug for IndexFiles {
         f.debug_struct("IndexFiles")
             .field("generation", &self.generation)
             .finish_non_exhaustive()
-    }
-}
-
-#[cfg(all(test, unix))]
-mod tests {
-    use super::super::IndexStore;
-    use super::*;
-    use crate::cache::fs::FsStore;
-    use crate::cache::id::AssetId;
-    use crate::cache::path::CachePath;
-    use crate::cache::store::Store as _;
-    use crate::cache::timestamp::Timestamp;
-    use crate::storage::testing::{FakeDisk, Fault, Later};
-
-    /// C3: what a scan writes down during an update does not say that the session ended in order.
-    #[test]
-    fn an_index_written_during_a_change_is_not_a_clean_end() {
-        for changing in [false, true] {
-            let disk = Arc::new(FakeDisk::default());
-            let files = FsStore::on(disk.clone(), Path::new("/"), Durability::Ordered).unwrap();
-            let dir = files.tree().layout.index();
-            let index = IndexStore::open(files, true).unwrap();
-            let asset = AssetId::from_key("a").unwrap();
-            let change = changing.then(|| index.accounts.update(&asset).unwrap());
-            index.scan().unwrap();
-            let (_, loaded) = IndexFiles::load(disk, &dir, MAX_FILE);
-            assert_eq!(loaded.unwrap().clean, !changing);
-            drop(change);
-        }
-    }
-
-    /// C5: the index files do not shrink with the number of assets, and so neither do the bytes that count for them. Otherwise
-    /// the bytes would come back, over the limit, when the files are measured next.
-    #[test]
-    fn what_the_index_takes_counts_though_an_asset_has_gone() {
-        let disk = FakeDisk::default();
-        let files = || FsStore::on(Arc::new(disk.clone()), Path::new("/"), Durability::Full).unwrap();
-        let index = IndexStore::open(files(), true).unwrap();
-        index.scan().unwrap();
-        let (asset, path) = (
-            |n: u8| AssetId::from_key(&n.to_string()).unwrap(),
-            CachePath::parse("x").unwrap(),
-        );
-        for n in 0..6 {
-            index.put(&asset(n), &path, Bytes::from_static(b"bytes")).unwrap();
-        }
-        index.accounts.seal();
-        let index = IndexStore::open(files(), true).unwrap();
-        index.scan().unwrap();
-        drop(files().remove(&asset(5)).unwrap());
-        index.accounts.refresh(&asset(5));
-        let healed = index.used_bytes().unwrap();
-        index.accounts.flush();
-        assert_eq!(index.used_bytes().unwrap(), healed);
-        drop(index.remove(&asset(4)).unwrap());
-        drop(index);
-        // Not sealed: the journal says that one asset has gone, and the snapshot is as long as it was.
-        let index = IndexStore::open(files(), true).unwrap();
-        let found = index.used_bytes().unwrap();
-        index.accounts.flush();
-        assert_eq!(index.used_bytes().unwrap(), found);
-    }
-
-    /// C3, C8: files that do not belong together, as a crash between two steps of a compaction leaves them, are no clean end.
-    /// And an old journal is not replayed after a newer snapshot.
-    #[test]
-    fn a_snapshot_without_its_journal_is_no_clean_end_and_an_old_journal_is_none() {
-        let disk = Arc::new(FakeDisk::default());
-        let files = FsStore::on(disk.clone(), Path::new("/"), Durability::Ordered).unwrap();
-        let dir = files.tree().layout.index();
-        let index = IndexStore::open(files, true).unwrap();
-        index.scan().unwrap();
-        let (asset, path) = (AssetId::from_key("a").unwrap(), CachePath::parse("x").unwrap());
-        index.put(&asset, &path, Bytes::from_static(b"bytes")).unwrap();
-        let load = |disk: FakeDisk| IndexFiles::load(Arc::new(disk), &dir, MAX_FILE).1.unwrap();
-        let journal = dir.join("journal");
-        let old = AtomicResource::on_disk(disk.clone(), &journal);
-        let old = old.read().unwrap().unwrap();
-        assert_eq!(load(disk.settled()).changes.len(), 1);
-        index.accounts.compact(false).unwrap();
-
-        let crashed = disk.settled();
-        crashed.remove_file(&journal).unwrap();
-        assert!(!load(crashed).clean);
-        let crashed = disk.settled();
-        crashed.remove_file(&journal).unwrap();
-        crashed.create_new(&journal).unwrap().append(&[old]).unwrap();
-        let loaded = load(crashed);
-        assert!(loaded.changes.is_empty() && !loaded.clean);
-        index.accounts.seal();
-        assert!(load(disk.settled()).clean);
-    }
-
-    /// W48, C3: of a file that cannot be an index no more than its head is read; of one that is longer than the cache may be, and
-    /// of a journal without its snapshot, nothing.
-    #[test]
-    fn w48_what_cannot_be_an_index_is_not_read() {
-        let dir = Path::new("/index");
-        let snapshot = |rows: usize| {
-            let rows = (0..rows).map(|n| {
-                let asset = AssetId::from_key(&n.to_string()).unwrap();
-                Row::new(&asset, 1, 1, Timestamp(1), None)
-            });
-            codec::encode_snapshot(&Snapshot {
-                generation: 3,
-                sealed: true,
-                rows: rows.collect(),
-            })
-        };
-        let whole = snapshot(40);
-        let len = whole.len() as u64;
-        let mut damaged = whole.clone();
-        damaged[1000] ^= 1;
-        for (what, bytes, limit, reads) in [
-            ("another file", vec![7; 100_000], MAX_FILE, 1),
-            ("half a row more", [&whole[..], b"x"].concat(), MAX_FILE, 1),
-            ("longer than the cache", whole.clone(), len - 1, 0),
-            ("damaged", damaged, len, 2),
-            ("whole", whole, len, 2),
-        ] {
-            let disk = FakeDisk::default();
-            disk.create_dir(dir).unwrap();
-            disk.create_new(&dir.join("snapshot"))
-                .unwrap()
-                .append(&[bytes.into()])
-                .unwrap();
-            let journal = codec::encode_journal(if what == "damaged" { 3 } else { 2 });
-            disk.create_new(&dir.join("journal"))
-                .unwrap()
-                .append(&[journal.into()])
-                .unwrap();
-            let from = disk.calls();
-            let (mut files, loaded) = IndexFiles::load(Arc::new(disk.clone()), dir, limit);
-            let read = (from..disk.calls()).filter(|&call| disk.call_name(call) == "read");
-            let of_journal = usize::from(what == "whole");
-            assert_eq!(read.count(), reads + of_journal, "{what}");
-            assert_eq!(loaded.is_some(), what == "whole", "{what}");
-            files.take_garbage(|path| disk.remove_file(path).is_ok());
-            let left = if what == "whole" { len } else { 0 };
-            assert_eq!(disk.bytes(), left, "{what}");
-            assert_eq!(files.sizes().snapshot + files.sizes().journal, left, "{what}");
-        }
-    }
-
-    /// C8: a change that waited for the journal is not appended after a snapshot that holds it and what came later.
-    #[test]
-    fn a_change_that_a_snapshot_says_is_not_told_after_it() {
-        let disk = Arc::new(FakeDisk::default());
-        let files = |disk| FsStore::on(disk, Path::new("/"), Durability::Ordered).unwrap();
-        let index = IndexStore::open(files(disk.clone()), true).unwrap();
-        index.scan().unwrap();
-        let (asset, path) = (AssetId::from_key("a").unwrap(), CachePath::parse("x").unwrap());
-        index.put(&asset, &path, Bytes::from_static(b"bytes")).unwrap();
-        let busy = index.accounts.lock_files();
-        index.put(&asset, &path, Bytes::from_static(b"other")).unwrap();
-        drop(busy);
-        assert!(!index.accounts.state().table.pending.is_empty());
-        assert!(index.accounts.touch(&asset, Timestamp::default()).unwrap());
-        let last = index.asset(&asset).unwrap().unwrap().last_access;
-        index.accounts.compact(false).unwrap();
-        index.accounts.flush();
-        let found = IndexStore::open(files(Arc::new(disk.settled())), true).unwrap();
-        assert_eq!(found.asset(&asset).unwrap().unwrap().last_access, last);
-    }
-
-    /// C8, C11: a checkpoint writes what could not be written before, or fails.
-    #[test]
-    fn a_checkpoint_after_a_write_that_failed_writes_everything() {
-        let disk = Arc::new(FakeDisk::default());
-        let files = |disk| FsStore::on(disk, Path::new("/"), Durability::Ordered).unwrap();
-        let index = IndexStore::open(files(disk.clone()), true).unwrap();
-        index.scan().unwrap();
-        let (asset, path) = (AssetId::from_key("a").unwrap(), CachePath::parse("x").unwrap());
-        index.put(&asset, &path, Bytes::from_static(b"bytes")).unwrap();
-        assert!(index.accounts.touch(&asset, Timestamp::default()).unwrap());
-        let last = index.asset(&asset).unwrap().unwrap().last_access;
-        let fail_next = || {
-            let (at, later, error) = (disk.calls(), Later::Work, libc::EIO);
-            disk.set_fault(Some(Fault { at, later, error }));
-        };
-        fail_next();
-        index.accounts.compact(false).unwrap_err();
-        fail_next();
-        index.accounts.checkpoint().unwrap_err();
-        index.accounts.checkpoint().unwrap();
-        let found = IndexStore::open(files(Arc::new(disk.settled())), true).unwrap();
-        assert_eq!(found.asset(&asset).unwrap().unwrap().last_access, last);
-    }
-
-    /// C4, C5: the journal of an asset that is written to again and again never grows beyond its allowed length, and a checkpoint
-    /// leaves half of that to the puts that come.
-    #[test]
-    fn a_journal_does_not_grow_with_the_changes() {
-        let disk = Arc::new(FakeDisk::default());
-        let files = FsStore::on(disk.clone(), Path::new("/"), Durability::Ordered).unwrap();
-        let index = IndexStore::open(files, true).unwrap();
-        index.scan().unwrap();
-        let (asset, path) = (AssetId::from_key("a").unwrap(), CachePath::parse("x").unwrap());
-        for _ in 0..200 {
-            index.put(&asset, &path, Bytes::from_static(b"bytes")).unwrap();
-            assert!(disk.bytes_in("/index") <= most_bytes(1));
-        }
-        for _ in 0..50 {
-            index.put(&asset, &path, Bytes::from_static(b"bytes")).unwrap();
-            index.accounts.checkpoint().unwrap();
-            assert!(disk.bytes_in("/index/journal") <= journal_cap(1) / 2);
-        }
     }
 }

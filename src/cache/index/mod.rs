@@ -4,6 +4,7 @@ pub(super) mod files;
 mod journal;
 mod partial;
 mod scan;
+pub(super) mod sizes;
 
 use std::fmt;
 use std::sync::Arc;

@@ -34,6 +34,10 @@ mod index {
     use super::error::CacheError;
 
     pub(in crate::cache) mod files {
+        pub(in crate::cache) struct IndexFiles;
+    }
+
+    pub(in crate::cache) mod sizes {
         #[derive(Clone, Copy, Default)]
         pub(in crate::cache) struct Sizes;
 
@@ -46,8 +50,6 @@ mod index {
         pub(in crate::cache) fn most_bytes(_assets: u64) -> u64 {
             0
         }
-
-        pub(in crate::cache) struct IndexFiles;
     }
 
     impl Accounts {

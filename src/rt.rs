@@ -10,20 +10,20 @@ use std::collections::VecDeque;
 use std::io;
 #[cfg(feature = "net")]
 use std::net::SocketAddr;
-#[cfg(feature = "file")]
+#[cfg(any(feature = "file", feature = "hls"))]
 use std::panic::AssertUnwindSafe;
-#[cfg(feature = "file")]
+#[cfg(any(feature = "file", feature = "hls"))]
 use std::sync::atomic::{AtomicUsize, Ordering};
-#[cfg(feature = "file")]
+#[cfg(any(feature = "file", feature = "hls"))]
 use std::sync::{Mutex, PoisonError};
 #[cfg(any(feature = "decode", feature = "net"))]
 use std::time::Duration;
 
-#[cfg(feature = "file")]
+#[cfg(any(feature = "file", feature = "hls"))]
 use async_channel::WeakReceiver;
-#[cfg(feature = "file")]
+#[cfg(any(feature = "file", feature = "hls"))]
 use async_executor::Executor;
-#[cfg(feature = "file")]
+#[cfg(any(feature = "file", feature = "hls"))]
 use futures_lite::FutureExt as _;
 
 /// Runs `future` on the global executor until it ends. There is no handle: the caller makes sure that the future ends by
@@ -44,10 +44,10 @@ thread_local! {
 ///
 /// Threads come from a pool that all blocking work shares, cache calls among it. Were each open file to keep one, some
 /// hundred files would leave none for the calls.
-#[cfg(feature = "file")]
+#[cfg(any(feature = "file", feature = "hls"))]
 const OWN_THREADS: usize = 32;
 /// How many threads the futures share that came later.
-#[cfg(feature = "file")]
+#[cfg(any(feature = "file", feature = "hls"))]
 const SHARED_THREADS: usize = 4;
 
 /// Runs `future` on a thread of its own, where its polls may block, until it ends by itself. Where there are
@@ -56,7 +56,7 @@ const SHARED_THREADS: usize = 4;
 /// While a future with its own thread waits, that thread polls the reactor itself, if no other thread does. Bytes that come
 /// in then wake it directly. After a pause it is the runtime's own thread that polls the reactor: the first bytes of an
 /// answer wake that thread, which wakes the future's (seen with `strace -f` in `benches/file.rs -- seeks`).
-#[cfg(feature = "file")]
+#[cfg(any(feature = "file", feature = "hls"))]
 pub(crate) fn spawn_on_thread(future: impl Future<Output = ()> + Send + 'static) {
     static IN_USE: AtomicUsize = AtomicUsize::new(0);
     /// Gives the place back, after a panic too.
@@ -83,7 +83,7 @@ pub(crate) fn spawn_on_thread(future: impl Future<Output = ()> + Send + 'static)
 
 /// Runs `future` on threads that it shares. [`unblock`] hops from there: work that waits for another of these futures, as
 /// a claim does for the holder before it, would otherwise hold up the very thread that is to end the wait.
-#[cfg(feature = "file")]
+#[cfg(any(feature = "file", feature = "hls"))]
 fn spawn_on_shared_thread(future: impl Future<Output = ()> + Send + 'static) {
     static EXECUTOR: Executor<'static> = Executor::new();
     /// Each future holds a receiver. The threads end when there is none left.

@@ -6,7 +6,7 @@ use bytes::{Buf, Bytes};
 
 use super::{
     HlsControl,
-    part_reader::PartReader,
+    open_part::OpenPart,
     pending_commits::Bypassed,
     timeline::Timeline,
     track::{Part, Track},
@@ -59,7 +59,13 @@ impl Announcer {
     }
 
     /// Queues what of `plain` is at or behind the first byte wanted.
-    pub(super) fn give_out(&mut self, timeline: &Timeline, part: &mut PartReader, mut plain: Bytes) {
+    pub(super) fn give_out(
+        &mut self,
+        timeline: &Timeline,
+        part: &mut OpenPart,
+        mut plain: Bytes,
+        buffered: impl FnOnce() -> Option<HlsControl>,
+    ) {
         let start = self.position + part.plain;
         let len = plain.len();
         part.plain += len as u64;
@@ -73,16 +79,19 @@ impl Announcer {
         if plain.len() < len / 2 {
             plain = Bytes::copy_from_slice(&plain);
         }
-        self.announce(timeline, part);
+        if !part.is_announced {
+            self.announce(timeline, part);
+            self.tell(buffered());
+        }
         self.queue.push_back(Message::Data(plain));
     }
 
     /// Queues the messages that stand before the part's first byte, once.
-    pub(super) fn announce(&mut self, timeline: &Timeline, part: &mut PartReader) {
+    pub(super) fn announce(&mut self, timeline: &Timeline, part: &mut OpenPart) {
         if std::mem::replace(&mut part.is_announced, true) {
             return;
         }
-        let (track, origin) = (timeline.track(), part.reader.origin());
+        let (track, origin) = (timeline.track(), part.origin());
         let Some(part) = track.part(timeline.number()) else {
             return;
         };
@@ -93,6 +102,11 @@ impl Announcer {
         } else {
             self.tell(track.announcements(part, origin));
         }
+    }
+
+    /// Queues what is told of the look-ahead, behind the messages that stand before a part.
+    pub(super) fn look_ahead(&mut self, control: HlsControl) {
+        self.tell([control]);
     }
 
     /// Queues what is told in the place of a gap.

@@ -11,6 +11,7 @@ use crate::media::{Bypass, Origin};
 ///   VariantApplied                           first, and first after a seek
 ///   InitializationSection   section's bytes  where a section comes into force
 ///   SegmentStart            segment's bytes
+///   Buffered                                 where a segment starts
 ///   SegmentStart            segment's bytes
 ///   Discontinuity
 ///   InitializationSection   section's bytes  again, though it is the same one
@@ -92,6 +93,19 @@ pub enum HlsControl {
         /// When the first part of the new edition starts, counted from the start of the track.
         time: Duration,
     },
+    /// How much is there behind the segment that has just begun: in the cache, or on its way to this stream. Told where a segment
+    /// starts, if anything is fetched ahead.
+    #[non_exhaustive]
+    Buffered {
+        /// How much playing time.
+        ahead: Duration,
+        /// How many bytes of it were fetched for this stream.
+        bytes: u64,
+    },
+    /// No byte has come for half a second. What the stream has given out plays on meanwhile.
+    Stalled,
+    /// Bytes come again.
+    Resumed,
     /// Something was not kept in the cache, or not read from it. The bytes are right all the same. Sent once for each
     /// opened stream, for the first failure.
     #[non_exhaustive]

@@ -20,6 +20,7 @@ use super::{
     completeness::{self, Listing, Needs, Window},
     editions,
     fetch_context::FetchContext,
+    look_ahead::LookAhead,
     player::Player,
     source_state::{SourceState, Start},
 };
@@ -100,12 +101,13 @@ impl HlsSource {
             return Err(DownloadError::NotKept { reason });
         }
         // Under its number, so that no other Variant Stream plays in its place where a server fails.
-        let state = if let VariantChoice::Index(_) = self.state.fetcher.params.variant {
-            self.state.clone()
+        let look_ahead = if let VariantChoice::Index(_) = self.state.fetcher.params.variant {
+            self.look_ahead.clone()
         } else {
             let fetcher = self.state.fetcher.choosing(VariantChoice::Index(number));
-            Arc::new(SourceState::new(fetcher))
+            LookAhead::new(Arc::new(SourceState::new(fetcher)))
         };
+        let state = look_ahead.state().clone();
         let mut last = None;
         loop {
             let listing = self.listing().await?;
@@ -126,14 +128,23 @@ impl HlsSource {
                 return Err(DownloadError::Incomplete);
             }
             let start = hole.time.start;
-            Box::pin(fetch(&state, start, window, &needs, &listing, &stored, meter)).await?;
+            Box::pin(fetch(
+                &look_ahead,
+                start,
+                window,
+                &needs,
+                &listing,
+                &stored,
+                meter,
+            ))
+            .await?;
         }
     }
 }
 
 /// Plays from `start` on, up to a part that was there before, or the end.
 async fn fetch(
-    state: &Arc<SourceState>,
+    look_ahead: &Arc<LookAhead>,
     start: Duration,
     window: &Window,
     needs: &Needs,
@@ -143,7 +154,10 @@ async fn fetch(
 ) -> Result<(), Failure> {
     // By when they play: a stream may say of what it has fetched ahead that it comes from the cache.
     let missing: HashSet<Duration> = needs.missing(listing).map(|needed| needed.time.start).collect();
-    let mut player = Player::new(state.clone(), Start::Time(start), None, false);
+    let mut player = Player::new(look_ahead.clone(), Start::Time(start), None, false);
+    if let Some(window) = window {
+        player.look_ahead_until(window.end);
+    }
     let (mut bytes, mut time) = (stored.bytes, stored.time.unwrap_or_default());
     let (mut is_fetched, mut playing) = (false, Duration::ZERO);
     while let Some(message) = player.message().await {

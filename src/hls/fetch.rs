@@ -5,9 +5,10 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use async_lock::Mutex as AsyncMutex;
 use bytes::{Bytes, BytesMut};
 
 use super::{
@@ -36,7 +37,16 @@ pub(super) struct Fetcher {
     /// The source's own playlist, where the app has brought it.
     text: Option<Bytes>,
     /// Keys by entry. Each is fetched once in the source's life, also where the cache keeps nothing.
-    keys: Mutex<HashMap<CachePath, Key>>,
+    keys: Mutex<HashMap<CachePath, Arc<KnownKey>>>,
+}
+
+/// A key, once it is known.
+#[derive(Default)]
+struct KnownKey {
+    /// Locked by the part that fetches it.
+    key: AsyncMutex<Option<Key>>,
+    /// What is to be kept when it has decrypted something. Any 16 bytes look like a key.
+    unproven: Mutex<Option<KeptEntry>>,
 }
 
 /// Whether a playlist's copy will do.
@@ -277,33 +287,36 @@ impl Fetcher {
         context: &mut FetchContext,
         reference: &KeyReference,
     ) -> Result<Key, HlsError> {
-        // The lock is not held across the fetch. Two streams that want one key at the same moment may both fetch it, and
-        // store the same bytes.
-        let known = self
-            .keys
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(&reference.path)
-            .cloned();
-        if let Some(key) = known {
-            return Ok(key);
+        let known = self.keys().entry(reference.path.clone()).or_default().clone();
+        // Parts that are on their way side by side have one key as a rule: the first one fetches it, the others wait. Offline
+        // nobody waits for a server.
+        let mut key = if context.is_offline {
+            known.key.try_lock()
+        } else {
+            Some(known.key.lock().await)
+        };
+        if let Some(Some(key)) = key.as_deref() {
+            return Ok(key.clone());
         }
         let resource = Resource::new(ResourceKind::Key, &reference.locator.url);
         let url = &reference.locator.url;
-        let key = if let Some(bytes) = local::read(&resource, url, self.params.max_key_bytes).await? {
+        let found = if let Some(bytes) = local::read(&resource, url, self.params.max_key_bytes).await? {
             self.process_key(&resource, url, bytes)?.0
         } else {
             let entry = self.read_entry(context, &resource, &reference.path).await?;
-            match entry.and_then(|entry| Key::new(&entry)) {
-                Some(key) => key,
-                None => self.fetch_key(context, &resource, reference).await?,
+            if let Some(key) = entry.and_then(|entry| Key::new(&entry)) {
+                key
+            } else {
+                let (key, bytes) = self.fetch_key(context, &resource, reference).await?;
+                let entry = (resource, reference.path.clone(), bytes);
+                *known.unproven.lock().unwrap_or_else(PoisonError::into_inner) = Some(entry);
+                key
             }
         };
-        self.keys
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(reference.path.clone(), key.clone());
-        Ok(key)
+        if let Some(key) = &mut key {
+            **key = Some(found.clone());
+        }
+        Ok(found)
     }
 
     async fn fetch_key(
@@ -311,7 +324,7 @@ impl Fetcher {
         context: &mut FetchContext,
         resource: &Resource,
         reference: &KeyReference,
-    ) -> Result<Key, HlsError> {
+    ) -> Result<(Key, Bytes), HlsError> {
         let url = &reference.locator.url;
         // The entry's name and the processor's context are of the URL without these parameters: they may be tokens.
         let mut requested = url.clone();
@@ -326,10 +339,25 @@ impl Fetcher {
         let response = self.send(context, resource, request).await?;
         let bytes = response.bytes(self.params.max_key_bytes).await;
         let bytes = bytes.map_err(HlsError::network(resource))?;
-        let (key, bytes) = self.process_key(resource, url, bytes)?;
         // What the processor made, never what the server sent: a wrapped key must not reach the disk (H4).
-        self.keep(context, (resource.clone(), reference.path.clone(), bytes));
-        Ok(key)
+        self.process_key(resource, url, bytes)
+    }
+
+    /// Keeps a key that has decrypted a part to its end.
+    pub(super) fn keep_key(&self, context: &mut FetchContext, reference: &KeyReference) {
+        let known = self.keys().get(&reference.path).cloned();
+        let entry = known.and_then(|known| {
+            let mut unproven = known.unproven.lock().unwrap_or_else(PoisonError::into_inner);
+            unproven.take()
+        });
+        if let Some(entry) = entry {
+            self.keep(context, entry);
+        }
+    }
+
+    fn keys(&self) -> MutexGuard<'_, HashMap<CachePath, Arc<KnownKey>>> {
+        // Each change is one call on the map.
+        self.keys.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The key that came as `bytes`, and the bytes that the key processor made of it.
@@ -357,10 +385,7 @@ impl Fetcher {
 
     /// Forgets a key that did not decrypt. Its entry is the caller's to remove, once no commit of it is under way.
     pub(super) fn forget_key(&self, reference: &KeyReference) {
-        self.keys
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(&reference.path);
+        self.keys().remove(&reference.path);
     }
 
     /// Removes an entry that turned out to be damaged.

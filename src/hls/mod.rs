@@ -8,7 +8,9 @@
 //!    ├─ track              section, segment, gap, …
 //!    │   └─ load           playlists read, Variant Stream chosen
 //!    │       └─ playlist/  lines and tags, resolved
-//!    ├─ part_reader        the part being read, and the one ahead
+//!    ├─ look_ahead         what is fetched in front of the streams
+//!    ├─ open_part          the part that plays
+//!    ├─ part_reader        a part's bytes, decrypted and judged
 //!    │   ├─ resource_reader  cache, or network and into the cache
 //!    │   └─ crypt          AES-128-CBC, as the chunks come
 //!    ├─ timeline           the next part, wait, or end
@@ -59,7 +61,9 @@ pub mod fuzzing;
 mod inspect;
 mod load;
 mod local;
+mod look_ahead;
 mod names;
+mod open_part;
 #[cfg(feature = "offline")]
 mod outline;
 mod params;
@@ -68,6 +72,7 @@ mod pending_commits;
 mod player;
 mod playlist;
 mod reader;
+mod repetition;
 mod resource;
 mod resource_reader;
 pub mod selection;

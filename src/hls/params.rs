@@ -83,6 +83,15 @@ pub enum MissingSegment {
     Gap,
 }
 
+/// How far a source looks ahead.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Reach {
+    pub(super) time: Duration,
+    pub(super) bytes: u64,
+    /// How many segments are on their way at once, where they come fast.
+    pub(super) parallel: usize,
+}
+
 /// What [`HlsParams::key_processor`] was given.
 pub(super) type KeyProcessor = Arc<dyn Fn(Bytes, &KeyContext) -> Result<Bytes, KeyRejected> + Send + Sync>;
 
@@ -107,6 +116,7 @@ pub struct HlsParams {
     pub(super) playlist_check: PlaylistCheck,
     pub(super) new_edition: NewEdition,
     pub(super) missing_segment: MissingSegment,
+    pub(super) reach: Reach,
     pub(super) language: Option<String>,
     pub(super) base_url: Option<Url>,
     pub(super) key_query: Vec<(String, String)>,
@@ -116,6 +126,9 @@ pub struct HlsParams {
     pub(super) max_key_bytes: usize,
 }
 
+const LOOK_AHEAD: Duration = Duration::from_secs(300);
+const LOOK_AHEAD_BYTES: u64 = 32 << 20;
+const PARALLEL: usize = 4;
 /// 100 000 segments fit.
 const MAX_PLAYLIST_BYTES: usize = 16 << 20;
 /// Wrapped keys are longer than 16 bytes, but not by much.
@@ -138,6 +151,11 @@ impl HlsParams {
             playlist_check: PlaylistCheck::default(),
             new_edition: NewEdition::default(),
             missing_segment: MissingSegment::default(),
+            reach: Reach {
+                time: LOOK_AHEAD,
+                bytes: LOOK_AHEAD_BYTES,
+                parallel: PARALLEL,
+            },
             language: None,
             base_url: None,
             key_query: Vec::new(),
@@ -179,6 +197,33 @@ impl HlsParams {
     #[must_use]
     pub fn missing_segment(mut self, missing: MissingSegment) -> Self {
         self.missing_segment = missing;
+        self
+    }
+
+    /// How much playing time is fetched in front of a stream, into the cache; 5 minutes unless set. With zero only the segment
+    /// that is read is fetched.
+    ///
+    /// A stream that is not read goes on to fetch until it has this much. What is not kept, because there is no cache or it is
+    /// full, waits in memory: one segment of it at most.
+    #[must_use]
+    pub fn look_ahead(mut self, time: Duration) -> Self {
+        self.reach.time = time;
+        self
+    }
+
+    /// How many bytes are fetched in front of a stream at most; 32 MiB unless set. Bytes that the cache had already do not
+    /// count. The last segment may exceed it.
+    #[must_use]
+    pub fn look_ahead_bytes(mut self, bytes: u64) -> Self {
+        self.reach.bytes = bytes;
+        self
+    }
+
+    /// How many segments are fetched at once where they come fast, in less than a second each; 4 unless set, and 1 at least. On
+    /// a slower link it is one at a time.
+    #[must_use]
+    pub fn max_parallel_segments(mut self, segments: usize) -> Self {
+        self.reach.parallel = segments;
         self
     }
 

@@ -1,13 +1,9 @@
 //! A part being read: its bytes as they were fetched, their decryption, and the judgement whether they are media.
 
-use std::{
-    collections::VecDeque,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
-};
+use std::{collections::VecDeque, sync::Arc};
 
 use bytes::Bytes;
+use futures_lite::future;
 
 use super::{
     HlsError,
@@ -15,9 +11,8 @@ use super::{
     fetch::Fetcher,
     fetch_context::FetchContext,
     first_bytes::FirstBytes,
-    pending_commits::PendingCommits,
+    pending_commits::Bypassed,
     resource_reader::ResourceReader,
-    source_state::SourceState,
     track::MediaResource,
 };
 use crate::media::{Judge, NotMedia};
@@ -32,37 +27,45 @@ pub(super) struct PartReader {
     /// Plaintext that may be given out.
     ready: VecDeque<Bytes>,
     is_at_end: bool,
-    /// Bytes of plaintext that the player has taken, given out or not.
-    pub(super) plain: u64,
-    /// Whether the messages that stand before its first byte have been queued.
-    pub(super) is_announced: bool,
 }
 
 impl PartReader {
-    async fn open(
+    /// Opens a part that has bytes.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Fetcher::key`] and [`ResourceReader::open`], and `Decrypt`.
+    pub(super) async fn open(
         fetcher: &Fetcher,
         context: &mut FetchContext,
         media: &Arc<MediaResource>,
     ) -> Result<Self, HlsError> {
-        // The key first: without it no byte of the part is of use.
-        let decryptor = match &media.key {
-            Some(reference) => {
-                let key = fetcher.key(context, reference).await?;
-                Some(Decryptor::new(&key, &reference.iv))
-            }
-            None => None,
-        };
         // Padded ciphertext is a positive number of whole blocks. An entry of another length is foreign or cut, and is fetched
         // again before a byte of it is decrypted.
-        let is_right_len = |len: u64| decryptor.is_none() || (len > 0 && len.is_multiple_of(16));
-        let mut reader = ResourceReader::open(fetcher, context, media, is_right_len).await?;
+        let is_encrypted = media.key.is_some();
+        let is_right_len = |len: u64| !is_encrypted || (len > 0 && len.is_multiple_of(16));
+        // Side by side: without the key no byte of the part is of use, but both take the way to the server and back.
+        let mut own_context = FetchContext::new(context.is_offline);
+        let key = async {
+            match &media.key {
+                Some(reference) => {
+                    let key = fetcher.key(context, reference).await?;
+                    Ok(Some(Decryptor::new(&key, &reference.iv)))
+                }
+                None => Ok(None),
+            }
+        };
+        let reader = ResourceReader::open(fetcher, &mut own_context, media, is_right_len);
+        // Both to their end, so that a key that is on its way is fetched once.
+        let (decryptor, reader): (Result<_, HlsError>, _) = future::zip(key, reader).await;
+        context.commits.append(own_context.commits);
+        let (decryptor, mut reader) = (decryptor?, reader?);
         // The server's length as well: what it sends is not what the playlist says (fault W70).
         if let Some(length) = reader.announced_len().filter(|len| !is_right_len(*len)) {
             let resource = reader.resource;
             let source = CryptError::Length { length };
             return Err(HlsError::Decrypt { resource, source });
         }
-        let is_encrypted = decryptor.is_some();
         let first = match reader.candidate.take() {
             None if !is_encrypted => None,
             // An entry was judged before it was kept. The key that it is decrypted with may be another one since.
@@ -77,8 +80,6 @@ impl PartReader {
             first,
             ready: VecDeque::new(),
             is_at_end: false,
-            plain: 0,
-            is_announced: false,
         })
     }
 
@@ -126,15 +127,17 @@ impl PartReader {
         }
     }
 
-    /// Goes on under the URL that the playlist has for the part by now, after [`next`](Self::next) has failed. What was given
-    /// out comes again, is compared, and left out.
-    pub(super) async fn renew(
-        &mut self,
+    /// Keeps what was read to its end and found good, and with it the key: padding that is right has proven it. See
+    /// [`ResourceReader::commit`].
+    pub(super) fn commit(
+        self,
         fetcher: &Fetcher,
         context: &mut FetchContext,
-        media: &Arc<MediaResource>,
-    ) -> Result<(), HlsError> {
-        self.reader.renew(fetcher, context, media).await
+    ) -> Option<impl Future<Output = Option<Bypassed>> + Send + 'static> {
+        if let Some(reference) = self.reader.key() {
+            fetcher.keep_key(context, reference);
+        }
+        self.reader.commit(context)
     }
 
     fn last_block(&mut self) -> Result<Bytes, HlsError> {
@@ -163,70 +166,5 @@ impl PartReader {
             self.ready = self.first.take().map(FirstBytes::into_held).unwrap_or_default();
         }
         Ok(())
-    }
-}
-
-/// A part opened, or why not; and the commits begun on the way.
-pub(super) type Opened = (Result<PartReader, HlsError>, PendingCommits);
-
-/// Opens a part that has bytes. It has a fetch context of its own, because it may run while the part before it is read.
-pub(super) async fn open(state: Arc<SourceState>, media: Arc<MediaResource>, is_offline: bool) -> Opened {
-    let mut context = FetchContext::new(is_offline);
-    let opened = PartReader::open(&state.fetcher, &mut context, &media).await;
-    (opened, context.commits)
-}
-
-/// The part after the one being read, on its way. Its key and its response's head come while that part plays, so that
-/// the way to the server and back costs no silence between two segments. Before its turn nothing is read of its body but the
-/// first bytes.
-pub(super) struct PartAhead {
-    index: usize,
-    opening: Pin<Box<dyn Future<Output = Opened> + Send>>,
-    opened: Option<Opened>,
-}
-
-impl PartAhead {
-    pub(super) fn new(
-        index: usize,
-        state: Arc<SourceState>,
-        media: Arc<MediaResource>,
-        is_offline: bool,
-    ) -> Self {
-        Self {
-            index,
-            opening: Box::pin(open(state, media, is_offline)),
-            opened: None,
-        }
-    }
-
-    /// The number of the part.
-    pub(super) fn index(&self) -> usize {
-        self.index
-    }
-
-    /// Polls it once. A future that is ready is never polled again.
-    pub(super) fn poll_open(&mut self, task: &mut Context<'_>) {
-        if self.opened.is_none()
-            && let Poll::Ready(opened) = self.opening.as_mut().poll(task)
-        {
-            self.opened = Some(opened);
-        }
-    }
-
-    pub(super) fn has_failed(&self) -> bool {
-        matches!(self.opened, Some((Err(_), _)))
-    }
-
-    /// Gives the part up. The commits that it has begun go on: what was fetched, a key as a rule, is kept.
-    pub(super) fn give_up(self) -> PendingCommits {
-        self.opened.map(|(_, commits)| commits).unwrap_or_default()
-    }
-
-    /// Waits until the part is open: its turn has come.
-    pub(super) async fn finish(self) -> Opened {
-        match self.opened {
-            Some(opened) => opened,
-            None => self.opening.await,
-        }
     }
 }

@@ -54,6 +54,15 @@ impl PendingCommits {
         self.failed = self.failed.take().or(others.failed);
     }
 
+    /// How many are under way.
+    pub(super) fn len(&self) -> usize {
+        self.first.len() + self.pending.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// Polls each commit once.
     pub(super) fn poll_all(&mut self, task: &mut Context<'_>) {
         // One that is over is dropped at once, as a future must not be polled again and its writer holds memory.
@@ -79,7 +88,7 @@ impl PendingCommits {
     pub(super) async fn wait_for_at_most(&mut self, allowed: usize) {
         poll_fn(|task| {
             self.poll_all(task);
-            if self.first.len() + self.pending.len() <= allowed {
+            if self.len() <= allowed {
                 Poll::Ready(())
             } else {
                 Poll::Pending

@@ -24,9 +24,11 @@ use futures_lite::StreamExt;
 use super::{
     HlsError, Resource,
     edition::{Witness, WitnessPlace},
-    fetch::Fetcher,
+    fetch::{Fetcher, KeyReference},
     fetch_context::FetchContext,
     local::LocalReader,
+    pending_commits::Bypassed,
+    repetition::{Different, Repetition},
     track::MediaResource,
 };
 use crate::{
@@ -48,26 +50,9 @@ pub(super) struct ResourceReader {
     expected: Option<u64>,
     /// Bytes read from the present input.
     position: u64,
-    /// What was given out, whichever input it came from.
-    delivered: Sum,
-    /// What of it has come again from the present input.
-    again: Sum,
+    repetition: Repetition,
     /// How often the resource was begun again.
     failures: u32,
-}
-
-/// How many bytes, and their checksum.
-#[derive(Clone, Default)]
-struct Sum {
-    len: u64,
-    crc: crc32fast::Hasher,
-}
-
-impl Sum {
-    fn add(&mut self, bytes: &[u8]) {
-        self.len += bytes.len() as u64;
-        self.crc.update(bytes);
-    }
 }
 
 enum Input {
@@ -135,8 +120,7 @@ impl ResourceReader {
             witness: None,
             expected,
             position: 0,
-            delivered: Sum::default(),
-            again: Sum::default(),
+            repetition: Repetition::default(),
             failures: 0,
         }
     }
@@ -147,6 +131,10 @@ impl ResourceReader {
             Input::Local(_) | Input::Cache(_) => self.expected,
             Input::Network(network) => self.expected.or(network.announced),
         }
+    }
+
+    pub(super) fn key(&self) -> Option<&KeyReference> {
+        self.media.key.as_ref()
     }
 
     pub(super) fn origin(&self) -> Origin {
@@ -195,37 +183,17 @@ impl ResourceReader {
             self.check_len(chunk.as_ref())?;
             let Some(chunk) = chunk else {
                 // The end came before all that was given out: the bytes are others.
-                return if self.again.len < self.delivered.len {
-                    Err(self.changed())
-                } else {
-                    Ok(None)
+                return match self.repetition.end() {
+                    Ok(()) => Ok(None),
+                    Err(Different) => Err(self.changed()),
                 };
             };
-            let new = self.leave_out(chunk)?;
+            let new = self.repetition.leave_out(chunk);
+            let new = new.map_err(|Different| self.changed())?;
             if !new.is_empty() {
                 return Ok(Some(new));
             }
         }
-    }
-
-    /// What of a chunk was not given out before: after a change of input the first bytes come again. A decoder must get
-    /// them once, and what follows them must belong to them.
-    fn leave_out(&mut self, mut chunk: Bytes) -> Result<Bytes, HlsError> {
-        let missing = self.delivered.len - self.again.len;
-        if missing > 0 {
-            let known = chunk.split_to(chunk.len().min(usize::try_from(missing).unwrap_or(usize::MAX)));
-            self.again.add(&known);
-            if self.again.len == self.delivered.len
-                && self.again.crc.clone().finalize() != self.delivered.crc.clone().finalize()
-            {
-                return Err(self.changed());
-            }
-        }
-        if !chunk.is_empty() {
-            self.delivered.add(&chunk);
-            self.again = self.delivered.clone();
-        }
-        Ok(chunk)
     }
 
     fn changed(&self) -> HlsError {
@@ -241,7 +209,7 @@ impl ResourceReader {
         context: &mut FetchContext,
         error: CacheError,
     ) -> Result<(), HlsError> {
-        if self.delivered.len == 0 {
+        if self.repetition.delivered() == 0 {
             context.unread_entry_failed(&self.resource, error)?;
         } else {
             context.entry_failed(&self.resource, error)?;
@@ -270,18 +238,6 @@ impl ResourceReader {
         self.begin(fetcher, context, response).await
     }
 
-    /// Goes on under the URL that the playlist has for the resource by now.
-    pub(super) async fn renew(
-        &mut self,
-        fetcher: &Fetcher,
-        context: &mut FetchContext,
-        media: &Arc<MediaResource>,
-    ) -> Result<(), HlsError> {
-        (self.media, self.resource) = (media.clone(), media.resource());
-        let response = send(fetcher, context, &self.resource, media).await?;
-        self.begin(fetcher, context, response).await
-    }
-
     /// Reads `response` from the resource's first byte on. What was given out is left out.
     async fn begin(
         &mut self,
@@ -295,7 +251,7 @@ impl ResourceReader {
         self.witness = witness;
         self.input = Input::Network(Box::new(network));
         // Behind the first byte the checksum is the judge.
-        self.candidate = Some(candidate).filter(|_| self.delivered.len == 0);
+        self.candidate = Some(candidate).filter(|_| self.repetition.delivered() == 0);
         // An entry's length is no promise of what the server has.
         self.expected = self
             .media
@@ -304,7 +260,7 @@ impl ResourceReader {
             .as_ref()
             .map(|range| range.end - range.start);
         self.position = 0;
-        self.again = Sum::default();
+        self.repetition.begin_again();
         Ok(())
     }
 
@@ -325,33 +281,45 @@ impl ResourceReader {
         }
     }
 
-    /// Keeps what was read to its end and found good. Dropping the reader instead discards what was written.
-    pub(super) fn commit(self, context: &mut FetchContext) {
-        let Input::Network(network) = self.input else {
-            return;
-        };
-        let Some(writer) = network.writer else { return };
-        let resource = self.resource;
-        if network.body.ends_with_connection() && self.expected.is_none() {
-            // The end of the connection proves nothing: it may have broken (fault C22). The bytes were given out, because
-            // there are servers that send no length, but the cache does not believe them.
-            context.bypass(&resource, Bypass::UnknownLength);
-            return;
+    /// Whether the cache has it, or takes it.
+    pub(super) fn is_kept(&self) -> bool {
+        match &self.input {
+            Input::Local(_) => false,
+            Input::Cache(_) => true,
+            Input::Network(network) => network.writer.is_some(),
         }
-        context.commits.push(async move {
-            let error = writer.commit().await.err()?;
+    }
+
+    /// Keeps what was read to its end and found good: the commit, or `None` where it is not kept. Dropping the reader instead
+    /// discards what was written.
+    pub(super) fn commit(
+        self,
+        context: &mut FetchContext,
+    ) -> Option<impl Future<Output = Option<Bypassed>> + Send + 'static> {
+        let writer = match self.input {
+            Input::Local(_) => return None,
+            Input::Cache(_) => None,
+            Input::Network(network) => {
+                let writer = network.writer?;
+                if network.body.ends_with_connection() && self.expected.is_none() {
+                    // The end of the connection proves nothing: it may have broken (fault C22). The bytes were given out,
+                    // because there are servers that send no length, but the cache does not believe them.
+                    context.bypass(&self.resource, Bypass::UnknownLength);
+                    return None;
+                }
+                Some(writer)
+            }
+        };
+        let resource = self.resource;
+        Some(async move {
+            let error = writer?.commit().await.err()?;
             Some((resource, Bypass::Refused(error)))
-        });
+        })
     }
 
     /// What the server said of the resource, if it tells editions apart and was fetched.
     pub(super) fn take_witness(&mut self) -> Option<(WitnessPlace, Witness)> {
         Some((self.media.witness?, self.witness.take()?))
-    }
-
-    /// Whether this is what it reads.
-    pub(super) fn is_of(&self, media: &MediaResource) -> bool {
-        self.media.path() == media.path() && self.media.locator.range == media.locator.range
     }
 
     /// The entry to remove, if the bytes came from the cache and turned out to be wrong.

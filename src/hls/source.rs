@@ -11,6 +11,7 @@ use super::{
     fetch::Fetcher,
     fetch_context::FetchContext,
     inspect::{self, Presentation},
+    look_ahead::LookAhead,
     player::Player,
     reader::HlsReader,
     source_state::{SourceState, Start},
@@ -67,6 +68,7 @@ use crate::{
 #[derive(Clone)]
 pub struct HlsSource {
     pub(super) state: Arc<SourceState>,
+    pub(super) look_ahead: Arc<LookAhead>,
     start: Start,
     /// The track of which alone streams may give bytes: those of a reader.
     only: Option<Arc<Track>>,
@@ -78,11 +80,7 @@ impl HlsSource {
     /// `url` may be a `file:` or a `data:` URL too. What a local playlist names may be local files, or on the network; a
     /// playlist of the network reads no local file. Local files are not copied into the cache.
     pub fn new(url: Url, params: HlsParams) -> Self {
-        Self {
-            state: Arc::new(SourceState::new(Fetcher::new(params, url))),
-            start: Start::Byte(0),
-            only: None,
-        }
+        Self::with_fetcher(Fetcher::new(params, url))
     }
 
     /// The track of a playlist that the app has already: made by it, from a database, or read from a file. `url` is where the
@@ -103,9 +101,14 @@ impl HlsSource {
     /// The playlist is not written to the cache; offline the app brings it again. Media Playlists that it names are fetched
     /// and kept as always. A playlist in a `data:` URL can be given to [`new`](Self::new).
     pub fn from_playlist(playlist: impl Into<Bytes>, url: Url, params: HlsParams) -> Self {
-        let fetcher = Fetcher::new(params, url).with_text(playlist.into());
+        Self::with_fetcher(Fetcher::new(params, url).with_text(playlist.into()))
+    }
+
+    fn with_fetcher(fetcher: Fetcher) -> Self {
+        let state = Arc::new(SourceState::new(fetcher));
         Self {
-            state: Arc::new(SourceState::new(fetcher)),
+            look_ahead: LookAhead::new(state.clone()),
+            state,
             start: Start::Byte(0),
             only: None,
         }
@@ -160,9 +163,9 @@ impl HlsSource {
         let track = newest.unwrap_or(found.track);
         self.state.learn_lens(&track).await;
         let source = Self {
-            state: self.state.clone(),
             start: Start::Byte(0),
             only: Some(track.clone()),
+            ..self.clone()
         };
         let params = StreamParams::default().offline_mode(mode.is_offline());
         Ok(HlsReader::new(source, track, params))
@@ -239,7 +242,7 @@ impl Source for HlsSource {
     ) -> Result<SourceStream<HlsControl, HlsError>, StreamError<HlsError>> {
         // Nothing is done before the first poll, so opening does not fail: what is wrong comes as the stream's first item.
         let player = Player::new(
-            self.state.clone(),
+            self.look_ahead.clone(),
             self.start,
             self.only.clone(),
             params.is_offline(),

@@ -115,12 +115,13 @@ impl MediaResource {
         Resource::new(self.kind, &self.locator.url)
     }
 
-    fn is_same(&self, other: &Self) -> bool {
+    /// Whether the two are one resource: the same entry, range and key. The URLs may differ.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
         let key = |media: &Self| media.key.as_ref().map(|key| (key.path.clone(), key.iv));
         self.path() == other.path() && self.locator.range == other.locator.range && key(self) == key(other)
     }
 
-    fn is_section(&self) -> bool {
+    pub(super) fn is_section(&self) -> bool {
         self.kind == ResourceKind::InitializationSection
     }
 

@@ -67,6 +67,7 @@ mod inline;
 mod inspect;
 mod keys;
 mod local;
+mod look_ahead;
 mod matrix;
 mod offline;
 mod origins;

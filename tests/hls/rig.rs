@@ -124,6 +124,14 @@ pub(crate) struct Tape {
 impl Tape {
     fn control(&mut self, control: HlsControl) {
         let at = self.bytes.len();
+        // They tell of the moment, which is another in each run.
+        if matches!(
+            control,
+            HlsControl::Buffered { .. } | HlsControl::Stalled | HlsControl::Resumed
+        ) {
+            self.controls.push(control);
+            return;
+        }
         self.story.push(match &control {
             HlsControl::VariantApplied { variant, .. } => format!("{at} variant {variant}"),
             HlsControl::InitializationSection { .. } => format!("{at} section"),

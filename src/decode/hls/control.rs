@@ -62,6 +62,14 @@ impl HlsPcm {
     pub(super) fn receive(&mut self) -> Result<(), DecodeError> {
         let upcoming = match self.feed.next()? {
             Some(Message::Data(bytes)) => return self.data(bytes),
+            // They may stand in the middle of a segment, and say nothing of its bytes.
+            Some(Message::Control(HlsControl::CacheBypassed { resource, .. })) => {
+                log::debug!("{resource} is decoded but not kept");
+                return Ok(());
+            }
+            Some(Message::Control(
+                HlsControl::Buffered { .. } | HlsControl::Stalled | HlsControl::Resumed,
+            )) => return Ok(()),
             Some(Message::Control(control)) => Upcoming::Control(control),
             None => Upcoming::End,
         };
@@ -72,7 +80,6 @@ impl HlsPcm {
             match &upcoming {
                 // What was held back, in case it went on, is all there is.
                 _ if ends_run => demux.finish(),
-                Upcoming::Control(HlsControl::CacheBypassed { .. }) => {}
                 _ => demux.end_segment(),
             }
         }
@@ -208,9 +215,6 @@ impl HlsPcm {
                 }
             }
             Upcoming::Control(HlsControl::Gap { duration, .. }) => self.gap += duration,
-            Upcoming::Control(HlsControl::CacheBypassed { resource, .. }) => {
-                log::debug!("{resource} is decoded but not kept");
-            }
             Upcoming::Control(_) => {}
         }
         Ok(())

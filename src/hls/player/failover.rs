@@ -171,9 +171,6 @@ impl Player {
     }
 
     fn close_part(&mut self) {
-        (self.open, self.stalled) = (None, None);
-        if let Some(ahead) = self.ahead.take() {
-            self.context.commits.append(ahead.give_up());
-        }
+        (self.open, self.interrupted) = (None, None);
     }
 }

@@ -11,7 +11,7 @@
 //!         ├─ no part open: advance            │
 //!         │    gap            ─▶ tell it      │
 //!         │    before `from`  ─▶ skip it, if its length is known
-//!         │    else           ─▶ open it, or take the part ahead
+//!         │    else           ─▶ open it: the cache, or the look-ahead
 //!         │                                   │
 //!         └─ a part is open: read             │
 //!              chunk ─▶ decrypt ─▶ cut to `from` ─▶ queue
@@ -21,15 +21,9 @@
 //!   one bypass told ──────────────────────────┘
 //! ```
 //!
-//! No task is spawned. What goes on beside a step is polled in the same poll of the consumer:
-//!
-//! ```text
-//!   consumer's poll ─┬─ the step: the part being read
-//!                    ├─ the part ahead: its key and its response's head
-//!                    └─ pending commits: writes on their way to the disk
-//! ```
-//!
-//! So a dropped stream asks for nothing more: dropping the player closes its connections.
+//! What goes on beside a step is polled in the same poll of the consumer: the question whether the playlists are current, and
+//! writes on their way to the disk. What the cache lacks comes through the [look-ahead](super::look_ahead), which goes on while
+//! the consumer is busy. Dropping the player ends both.
 
 use std::{future::poll_fn, pin::pin, sync::Arc, task::Poll, time::Duration};
 
@@ -45,11 +39,13 @@ use super::{
     editions::{self, Asking, Question},
     fetch_context::FetchContext,
     local,
-    part_reader::{self, PartAhead, PartReader},
+    look_ahead::{Left, LookAhead, LookAheadPlace},
+    open_part::{Input, OpenPart},
+    part_reader::PartReader,
     pending_commits::{Bypassed, PendingCommits},
     source_state::{SourceState, Start},
     timeline::{Next, Timeline},
-    track::{Part, Track},
+    track::{MediaResource, Part, Track},
 };
 use crate::{
     cache::{CachePath, Lease},
@@ -58,15 +54,12 @@ use crate::{
     stream::Message,
 };
 
-/// How long the part being read may be silent before the part ahead is given up.
-///
-/// The part ahead holds a connection that is not read. Where the client allows no second one to the host, the part
-/// being read could not be resumed after a break.
-const SILENCE_LIMIT: Duration = Duration::from_secs(3);
-
 /// How many commits may be pending before the stream waits for one. Each holds less than 256 KiB and one chunk of a body,
 /// which is 512 KiB at most. Without the limit a fast network would fill the memory in front of a slow disk.
 const MAX_COMMITS: usize = 4;
+
+/// How long no byte comes before that is told. A segment's round trip is shorter.
+const STALL: Duration = Duration::from_millis(500);
 
 /// Whether the playlists that play are the server's own.
 enum Currency {
@@ -103,15 +96,16 @@ pub(super) struct Player {
     /// The part whose server contradicted what was known of it.
     contradicted_for: Option<usize>,
     /// A part that the cache does not have to its end. It goes on when it is known where.
-    stalled: Option<PartReader>,
-    open: Option<PartReader>,
-    ahead: Option<PartAhead>,
+    interrupted: Option<OpenPart>,
+    open: Option<OpenPart>,
+    /// Whether no byte has come for [`STALL`].
+    is_stalled: bool,
+    /// What the look-ahead is told.
+    place: LookAheadPlace,
     /// The part that did not decrypt, and whose key was fetched anew.
     decrypted_anew: Option<usize>,
     /// What the part that plays has failed with.
     lost: Option<Lost>,
-    /// Whether no part ahead is opened any more before the next part: it has failed, or see [`SILENCE_LIMIT`].
-    is_ahead_given_up: bool,
     announcer: Announcer,
     /// How the stream ended. The error is taken out when it is told; then `Ok` stays.
     ended: Option<Result<(), HlsError>>,
@@ -121,14 +115,16 @@ pub(super) struct Player {
 
 impl Player {
     pub(super) fn new(
-        state: Arc<SourceState>,
+        look_ahead: Arc<LookAhead>,
         start: Start,
         only: Option<Arc<Track>>,
         is_offline: bool,
     ) -> Self {
+        let state = look_ahead.state().clone();
         let cache = state.fetcher.cache();
         let lease = cache.map(|cache| cache.lease(&state.fetcher.asset));
         Self {
+            place: LookAheadPlace::new(look_ahead),
             state,
             context: FetchContext::new(is_offline),
             commits: PendingCommits::default(),
@@ -142,16 +138,20 @@ impl Player {
             other: None,
             renewed_for: None,
             contradicted_for: None,
-            stalled: None,
+            interrupted: None,
+            is_stalled: false,
             open: None,
-            ahead: None,
             decrypted_anew: None,
             lost: None,
-            is_ahead_given_up: false,
             announcer: Announcer::default(),
             ended: None,
             _lease: lease,
         }
+    }
+
+    /// Nothing that plays at this time or later is fetched ahead.
+    pub(super) fn look_ahead_until(&mut self, time: Duration) {
+        self.place.set_until(time);
     }
 
     /// The next message; `None` after the end or the error.
@@ -174,6 +174,9 @@ impl Player {
                 MAX_COMMITS
             };
             self.commits.wait_for_at_most(allowed).await;
+            if allowed == 0 {
+                self.place.flush().await;
+            }
             for path in self.damaged.drain(..) {
                 self.state.fetcher.remove_entry(&path).await;
             }
@@ -183,11 +186,12 @@ impl Player {
             if is_over {
                 // Connections close now, though the app may keep the ended stream for long.
                 self.ended = Some(step.map(drop));
-                (self.open, self.ahead, self.stalled, self.asking) = (None, None, None, None);
+                (self.open, self.interrupted, self.asking) = (None, None, None);
+                self.place.leave();
             }
             // Not the first message, unless nothing plays.
             if (is_over || self.announcer.has_begun())
-                && let Some(bypassed) = self.commits.take_failed()
+                && let Some(bypassed) = self.take_bypassed()
             {
                 self.announcer.bypass(bypassed);
             }
@@ -197,7 +201,15 @@ impl Player {
     /// Waits for what is on its way to the disk, where the stream is left before its end. The first failure of it.
     pub(super) async fn finish(mut self) -> Option<Bypassed> {
         self.commits.wait_for_at_most(0).await;
-        self.commits.take_failed()
+        self.place.flush().await;
+        self.take_bypassed()
+    }
+
+    /// What is not kept, or not read from the cache, and was not told.
+    fn take_bypassed(&mut self) -> Option<Bypassed> {
+        let of_part = || self.open.as_ref().and_then(OpenPart::take_bypassed);
+        let failed = self.commits.take_failed();
+        failed.or_else(of_part).or_else(|| self.place.take_bypassed())
     }
 
     /// One step, while the pending commits are polled, and the question whether the playlists are current.
@@ -267,7 +279,7 @@ impl Player {
             return self.find().await.map(|()| true);
         };
         let track = timeline.track().clone();
-        if let Some(part) = self.stalled.take() {
+        if let Some(part) = self.interrupted.take() {
             self.read_on(part).await?;
             return Ok(true);
         }
@@ -309,11 +321,6 @@ impl Player {
         Ok(())
     }
 
-    /// The number of the part after the one being read.
-    fn following(&self) -> usize {
-        self.timeline.as_ref().map_or(0, Timeline::following)
-    }
-
     fn number(&self) -> usize {
         self.timeline.as_ref().map_or(0, Timeline::number)
     }
@@ -347,33 +354,47 @@ impl Player {
                 return Ok(());
             }
         }
-        // Before anything is fetched: another stream, or another source of the asset, may have found another edition since,
-        // and removed what the cache had of this one.
-        let is_fetched = !self.context.is_offline
-            && !local::is_local(&media.locator.url)
-            && !self.state.fetcher.has(media.path()).await;
-        if is_fetched && let Some(other) = self.state.newer(track).await? {
-            self.other = Some(other);
-            return self.leave_copy();
-        }
-        // Only under its own number: the bytes of another part must not stand here.
-        let ahead = self.ahead.take().filter(|ahead| ahead.index() == number);
-        let (opened, commits) = match ahead {
-            Some(ahead) => ahead.finish().await,
-            None => part_reader::open(self.state.clone(), media.clone(), self.context.is_offline).await,
-        };
-        self.context.commits.append(commits);
-        match opened {
-            Ok(part) => {
-                if is_fetched {
-                    self.state.learn_first(&mut self.context, track, number).await;
-                }
-                self.open = Some(part);
+        match self.input(track, number, media).await {
+            Ok(input) => {
+                self.open = Some(OpenPart::new(media.clone(), input));
                 Ok(())
             }
             Err(error) if self.is_only_missing(&error) => self.leave_copy(),
             Err(error) => self.load_again(track, number, error).await,
         }
+    }
+
+    /// Where a part comes from.
+    async fn input(
+        &mut self,
+        track: &Arc<Track>,
+        number: usize,
+        media: &Arc<MediaResource>,
+    ) -> Result<Input, HlsError> {
+        let mut was_fetched = false;
+        if !self.context.is_offline && !local::is_local(&media.locator.url) {
+            let timeline = self.timeline.as_ref();
+            let (section, position) = timeline.map_or((None, number), |timeline| {
+                let section = timeline.is_section_of_later_part().then_some(number);
+                (section, timeline.playing())
+            });
+            self.place.set(track, section, position);
+            if let Some(reader) = self.place.join(number, media) {
+                return Ok(Input::Shared(reader));
+            }
+            let is_trusted = self.contradicted_for == Some(number);
+            if !self.state.fetcher.has(media.path()).await
+                && let Some(reader) = self.place.demand(number, media, is_trusted)
+            {
+                return Ok(Input::Shared(reader));
+            }
+            was_fetched = self.place.was_fetched(number);
+        }
+        let reader = PartReader::open(&self.state.fetcher, &mut self.context, media).await?;
+        Ok(Input::Own {
+            reader: Box::new(reader),
+            was_fetched,
+        })
     }
 
     /// Reads one chunk of the open part, or ends the part.
@@ -382,34 +403,29 @@ impl Player {
         let Some(mut part) = self.open.take() else {
             return Ok(());
         };
-        let plain = match self.chunk_beside_ahead(&mut part).await {
-            Ok(Some(plain)) => plain,
-            Ok(None) => {
-                return self.end_part(track, part);
+        let plain = match self.next_or_stall(&mut part).await {
+            None => {
+                self.is_stalled = true;
+                self.announcer.look_ahead(HlsControl::Stalled);
+                self.open = Some(part);
+                return Ok(());
             }
-            Err(error @ HlsError::Decrypt { .. }) => return self.does_not_decrypt(track, part, error),
-            // The entry fails behind its first byte.
-            Err(error) if self.is_only_missing(&error) => {
-                if let HlsError::OfflineCache { resource, source } = error {
-                    self.context.bypass(&resource, Bypass::Refused(source));
-                }
-                self.stalled = Some(part);
-                return self.leave_copy();
-            }
-            Err(error) => {
-                self.load_again(track, self.number(), error).await?;
-                return self.read_on(part).await;
-            }
+            Some(Ok(Some(plain))) => plain,
+            Some(Ok(None)) => return self.end_part(track, part),
+            Some(Err(left)) => return self.leave_part(track, part, left).await,
         };
-        // Known to be media by now: what a login page's server says is not learned.
-        if let Some((place, witness)) = part.reader.take_witness() {
+        if std::mem::take(&mut self.is_stalled) {
+            self.announcer.look_ahead(HlsControl::Resumed);
+        }
+        // Of an entry that has failed and was fetched in its place. Known to be media by now: what a login page's server says is
+        // not learned.
+        if let Input::Own { reader, .. } = &mut part.input
+            && let Some((place, witness)) = reader.reader.take_witness()
+        {
             match self.state.witness(track, place).await {
                 None => self.state.learn(&mut self.context, track, place, witness),
                 Some(known) if known.contradicts(&witness) => {
-                    let number = self.number();
-                    if self.contradicted_for.replace(number) != Some(number) {
-                        return self.ask_now(track, Question::Files).await;
-                    }
+                    return self.leave_part(track, part, Left::Contradicted).await;
                 }
                 Some(_) => {}
             }
@@ -420,53 +436,77 @@ impl Player {
             return Err(self.other_edition());
         }
         if let Some(timeline) = &self.timeline {
-            self.announcer.give_out(timeline, &mut part, plain);
-        }
-        // Not before its own first byte is there: the part being read goes first where connections are few.
-        if part.is_announced && !self.is_ahead_given_up {
-            self.open_ahead(track);
+            let buffered = || self.place.buffered();
+            self.announcer.give_out(timeline, &mut part, plain, buffered);
         }
         self.open = Some(part);
         Ok(())
     }
 
-    /// The next chunk of the part, while the part ahead is polled.
-    async fn chunk_beside_ahead(&mut self, part: &mut PartReader) -> Result<Option<Bytes>, HlsError> {
-        let mut begun = PendingCommits::default();
-        let chunk = {
-            let mut next = pin!(part.next(&self.state.fetcher, &mut self.context));
-            let (ahead, is_given_up) = (&mut self.ahead, &mut self.is_ahead_given_up);
-            let mut silence = None;
-            // The part being read is polled first: where the client has one connection free, that part gets it.
-            poll_fn(|task| {
-                let chunk = next.as_mut().poll(task);
-                if let Some(opening) = ahead {
-                    opening.poll_open(task);
-                    // The timer begins with the first poll that finds no chunk, and ends with this call: each gap between
-                    // two chunks has the whole limit.
-                    let mut is_silent = || {
-                        let silence = silence.get_or_insert_with(|| Box::pin(rt::sleep(SILENCE_LIMIT)));
-                        silence.as_mut().poll(task).is_ready()
-                    };
-                    // A failure ahead is not told. It may be over when the part's turn comes: the part is opened then,
-                    // and what lasts shows there.
-                    if opening.has_failed() || (chunk.is_pending() && is_silent()) {
-                        if let Some(ahead) = ahead.take() {
-                            begun.append(ahead.give_up());
-                        }
-                        *is_given_up = true;
-                    }
-                }
-                chunk
-            })
-            .await
+    /// The part's next plaintext; `None` where there is none for a while, which is to be told.
+    async fn next_or_stall(&mut self, part: &mut OpenPart) -> Option<Result<Option<Bytes>, Left>> {
+        // Once for each silence, and not before the first message.
+        let is_told = part.is_shared() && !self.is_stalled && self.announcer.has_begun();
+        let mut next = pin!(part.next(&self.state.fetcher, &mut self.context));
+        let mut silence = None;
+        poll_fn(|task| {
+            if let Poll::Ready(next) = next.as_mut().poll(task) {
+                return Poll::Ready(Some(next));
+            }
+            if !is_told {
+                return Poll::Pending;
+            }
+            // Armed by the first poll that finds nothing.
+            let silence = silence.get_or_insert_with(|| Box::pin(rt::sleep(STALL)));
+            silence.as_mut().poll(task).map(|()| None)
+        })
+        .await
+    }
+
+    /// Does what is to be done about a part that gives no more.
+    async fn leave_part(&mut self, track: &Arc<Track>, part: OpenPart, left: Left) -> Result<(), HlsError> {
+        let number = self.number();
+        let error = match left {
+            Left::Cached | Left::GivenUp => {
+                self.interrupted = Some(part);
+                return Ok(());
+            }
+            Left::NewEdition => {
+                self.other = self.state.newer(track).await?.or(self.other.take());
+                self.interrupted = Some(part);
+                return Ok(());
+            }
+            Left::Contradicted => {
+                self.interrupted = Some(part);
+                let is_first = self.contradicted_for.replace(number) != Some(number);
+                return if is_first {
+                    self.ask_now(track, Question::Files).await
+                } else {
+                    Ok(())
+                };
+            }
+            Left::Changed => HlsError::Changed {
+                resource: part.resource(),
+            },
+            Left::Failed(error @ HlsError::Decrypt { .. }) => {
+                return self.does_not_decrypt(track, part, error);
+            }
+            Left::Failed(error) => error,
         };
-        self.context.commits.append(begun);
-        chunk
+        // The entry fails behind its first byte.
+        if self.is_only_missing(&error) {
+            if let HlsError::OfflineCache { resource, source } = error {
+                self.context.bypass(&resource, Bypass::Refused(source));
+            }
+            self.interrupted = Some(part);
+            return self.leave_copy();
+        }
+        self.load_again(track, number, error).await?;
+        self.read_on(part).await
     }
 
     /// The part has come to its proven end.
-    fn end_part(&mut self, track: &Track, mut part: PartReader) -> Result<(), HlsError> {
+    fn end_part(&mut self, track: &Track, mut part: OpenPart) -> Result<(), HlsError> {
         // A part without a byte is told all the same.
         if part.plain == 0
             && !self.announcer.is_skipping()
@@ -479,6 +519,7 @@ impl Player {
         if known.is_some_and(|known| known != part.plain) {
             return Err(self.other_edition());
         }
+        let part_bypassed = part.take_bypassed();
         // Only of a part that was read to its proven end.
         track.set_part_len(self.number(), part.plain);
         self.announcer.position += part.plain;
@@ -487,15 +528,20 @@ impl Player {
             self.lost = None;
         }
         self.go_on();
-        self.is_ahead_given_up = false;
         // After the padding was found right: a resource that does not decrypt is never kept.
-        part.reader.commit(&mut self.context);
+        if let Input::Own { reader, .. } = part.input
+            && let Some(commit) = reader.commit(&self.state.fetcher, &mut self.context)
+        {
+            self.context.commits.push(commit);
+        } else if let Some(bypassed) = part_bypassed {
+            self.context.commits.append(PendingCommits::failed(bypassed));
+        }
         Ok(())
     }
 
     /// Neither the key nor the resource is trusted any more: which of the two is wrong cannot be told. If one of them came
     /// from the cache and no byte was given out, both are fetched anew now, else the next time.
-    fn does_not_decrypt(&mut self, track: &Track, part: PartReader, error: HlsError) -> Result<(), HlsError> {
+    fn does_not_decrypt(&mut self, track: &Track, part: OpenPart, error: HlsError) -> Result<(), HlsError> {
         let number = self.number();
         let media = track.part(number).and_then(|part| part.media.as_ref());
         if let Some(reference) = media.and_then(|media| media.key.as_ref()) {
@@ -503,7 +549,9 @@ impl Player {
             self.damaged.push(reference.path.clone());
         }
         let was_given_out = part.plain > 0;
-        self.damaged.extend(part.reader.into_damaged());
+        if let Input::Own { reader, .. } = part.input {
+            self.damaged.extend(reader.reader.into_damaged());
+        }
         // A server may put a new key under an old URL (fault W35). Once for each part: if what is fetched now does not fit
         // either, it never will.
         let is_first = self.decrypted_anew.replace(number) != Some(number);
@@ -514,18 +562,5 @@ impl Player {
             return Ok(());
         }
         Err(error)
-    }
-
-    /// Begins to open the part after the one being read, unless that was done.
-    fn open_ahead(&mut self, track: &Track) {
-        // Nor while it is not known whether the server has the same edition.
-        if self.ahead.is_some() || self.is_copy_only() {
-            return;
-        }
-        let index = self.following();
-        if let Some(media) = track.part(index).and_then(|part| part.media.clone()) {
-            let is_offline = self.context.is_offline;
-            self.ahead = Some(PartAhead::new(index, self.state.clone(), media, is_offline));
-        }
     }
 }

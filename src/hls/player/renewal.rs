@@ -7,9 +7,8 @@ use super::{
     super::{
         HlsError, NewEdition, Resource, ResourceKind,
         editions::{self, Question, Renewed},
-        part_reader::PartReader,
+        open_part::OpenPart,
         source_state::Start,
-        timeline::Timeline,
         track::Track,
     },
     Currency, Player,
@@ -99,7 +98,7 @@ impl Player {
         self.state.change(&track);
         self.currency = Currency::Known;
         // What of it was heard is heard again: the other one goes on at the start of this part.
-        if self.stalled.take().is_some_and(|part| part.is_announced) {
+        if self.interrupted.take().is_some_and(|part| part.is_announced) {
             self.announcer.stop_skipping();
         }
         // A byte position is one of the old edition, and what lies before it is of no use to find it in the new one.
@@ -109,7 +108,7 @@ impl Player {
             self.announcer.position = 0;
         }
         self.announcer.change_edition(track.part(timeline.playing()));
-        (self.renewed_for, self.contradicted_for, self.ahead) = (None, None, None);
+        (self.renewed_for, self.contradicted_for) = (None, None);
         Ok(())
     }
 
@@ -150,27 +149,30 @@ impl Player {
     }
 
     /// Goes on with a part that was refused in its middle, or that the cache had no more of: under the URL that it has by now.
-    pub(super) async fn read_on(&mut self, mut part: PartReader) -> Result<(), HlsError> {
+    pub(super) async fn read_on(&mut self, mut part: OpenPart) -> Result<(), HlsError> {
         if self.other.is_some() {
-            self.stalled = Some(part);
+            self.interrupted = Some(part);
             return self.leave_copy();
         }
         let number = self.number();
-        let track = self.timeline.as_ref().map(Timeline::track);
-        let media = track.and_then(|track| track.part(number)?.media.clone());
+        let Some(track) = self.timeline.as_ref().map(|timeline| timeline.track().clone()) else {
+            return Ok(());
+        };
+        let media = track.part(number).and_then(|part| part.media.clone());
         // In another list, of which nothing was heard, the part of this number is another one: it is opened anew.
-        if let Some(media) = media.filter(|media| part.reader.is_of(media)) {
-            match part.renew(&self.state.fetcher, &mut self.context, &media).await {
-                Ok(()) => self.open = Some(part),
-                Err(error) if error.is_refused() => {
-                    let track = self.timeline.as_ref().map(|timeline| timeline.track().clone());
-                    if let Some(track) = track {
-                        self.load_again(&track, number, error).await?;
-                        self.stalled = Some(part);
-                    }
-                }
-                Err(error) => return Err(error),
+        let Some(media) = media.filter(|media| part.is_of(media)) else {
+            return Ok(());
+        };
+        match self.input(&track, number, &media).await {
+            Ok(input) => {
+                part.go_on(media, input);
+                self.open = Some(part);
             }
+            Err(error) if error.is_refused() => {
+                self.load_again(&track, number, error).await?;
+                self.interrupted = Some(part);
+            }
+            Err(error) => return Err(error),
         }
         Ok(())
     }

@@ -1,0 +1,412 @@
+//! Fetches what the windows want, on a thread of its own.
+//!
+//! ```text
+//!   poll ─┬─ windows: what ended, what nobody wants any more, what is to be begun
+//!         ├─ transfers: the first one, and the others while it is quick
+//!         └─ commits
+//! ```
+
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use super::{
+    super::{
+        fetch_context::FetchContext, part_reader::PartReader, pending_commits::PendingCommits,
+        source_state::SourceState, track::Track,
+    },
+    LookAhead, Shared,
+    transfer::{Left, Transfer},
+    window::Window,
+};
+use crate::rt;
+
+/// A segment that takes no longer than this is fetched beside others: round trips are what takes the time. Of a slower one the
+/// body is, and others would only take from it.
+const QUICK: Duration = Duration::from_secs(1);
+
+/// How long the first part may be silent before those behind it are given up. They hold connections: where the client allows no
+/// other one to the host, the first part could not be resumed after a break.
+const SILENCE_LIMIT: Duration = Duration::from_secs(3);
+
+/// How many commits may be pending before no part is begun. Each holds less than 256 KiB and one chunk of a body, which is
+/// 512 KiB at most. Without the limit a fast network would fill the memory in front of a slow disk.
+const MAX_COMMITS: usize = 4;
+
+type Fetching = Pin<Box<dyn Future<Output = ()> + Send>>;
+type Timer = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+struct Running {
+    number: usize,
+    transfer: Arc<Transfer>,
+    fetching: Fetching,
+    since: Instant,
+}
+
+pub(super) struct Driver {
+    look_ahead: Arc<LookAhead>,
+    running: Vec<Running>,
+    commits: PendingCommits,
+    /// Commits that transfers have begun.
+    begun: Arc<Mutex<PendingCommits>>,
+    /// Whether the last segment came within [`QUICK`].
+    is_quick: bool,
+    timer: Option<(Instant, Timer)>,
+    /// Whether there was nothing more to do.
+    is_over: bool,
+}
+
+impl Driver {
+    pub(super) fn new(look_ahead: Arc<LookAhead>) -> Self {
+        Self {
+            look_ahead,
+            running: Vec::new(),
+            commits: PendingCommits::default(),
+            begun: Arc::default(),
+            is_quick: false,
+            timer: None,
+            is_over: false,
+        }
+    }
+
+    /// Begins what is to be begun.
+    fn plan(&mut self, task: &Context<'_>, now: Instant) {
+        let look_ahead = self.look_ahead.clone();
+        look_ahead.driver.register(task.waker());
+        let mut shared = look_ahead.lock();
+        for window in &mut shared.windows {
+            window.settle(now);
+        }
+        let (running, unwanted) = std::mem::take(&mut self.running)
+            .into_iter()
+            .partition(|running| running.transfer.is_read() || shared.wants(&running.transfer));
+        self.running = running;
+        if !Vec::is_empty(&unwanted) {
+            // Not under the lock: with a transfer its connection goes. What it has fetched on the way, a key as a rule, is kept.
+            drop(shared);
+            drop::<Vec<Running>>(unwanted);
+            shared = look_ahead.lock();
+        }
+        let mut begun: Vec<_> = shared.begin_demanded().collect();
+        while self.commits.len() < MAX_COMMITS
+            && let Some(next) = self.next(&mut shared, &begun, now)
+        {
+            begun.push(next);
+        }
+        self.commits.append(take(&self.begun));
+        let bypassed = self.commits.take_failed();
+        for window in &mut shared.windows {
+            window.bypassed = window.bypassed.take().or_else(|| bypassed.clone());
+        }
+        let is_written = self.commits.is_empty();
+        let flushed = if is_written {
+            std::mem::take(&mut shared.flushing)
+        } else {
+            Vec::new()
+        };
+        self.is_over = is_written && shared.windows.is_empty() && self.running.is_empty();
+        shared.is_driven = !self.is_over;
+        drop(shared);
+        drop(flushed);
+        for (track, number, transfer) in begun {
+            self.begin(track, number, transfer, now);
+        }
+    }
+
+    /// The next part to fetch ahead.
+    fn next(&self, shared: &mut Shared, begun: &[Begun], now: Instant) -> Option<Begun> {
+        let reach = self.look_ahead.state.fetcher.params.reach;
+        let limit = if self.is_quick { reach.parallel.max(1) } else { 1 };
+        let is_segment = |transfer: &Transfer| !transfer.media.is_section();
+        let on_their_way = self.running.iter().map(|running| &running.transfer);
+        let on_their_way = on_their_way.chain(begun.iter().map(|(_, _, transfer)| transfer));
+        if on_their_way.filter(|transfer| is_segment(transfer)).count() >= limit {
+            return None;
+        }
+        loop {
+            // The stream that has the least in front of it.
+            let windows = shared.windows.iter_mut();
+            let wanting = windows.filter_map(|window| Some((window.wants_more(reach, now)?, window)));
+            let (_, window) = wanting.min_by_key(|(ahead, _)| *ahead)?;
+            let track = window.track().clone();
+            let number = window.next()?;
+            if !window.is_fetched(number) {
+                continue;
+            }
+            let media = track.part(number)?.media.clone()?;
+            let id = window.id;
+            // Another stream may have it on its way.
+            if let Some(transfer) = shared.transfer(&media) {
+                shared.window(id)?.add(number, transfer);
+                continue;
+            }
+            let transfer = Arc::new(Transfer::new(media, false));
+            transfer.begin();
+            shared.window(id)?.add(number, transfer.clone());
+            return Some((track, number, transfer));
+        }
+    }
+
+    fn begin(&mut self, track: Arc<Track>, number: usize, transfer: Arc<Transfer>, now: Instant) {
+        let given = Given {
+            context: FetchContext::new(false),
+            to: self.begun.clone(),
+        };
+        let fetching = fetch(
+            self.look_ahead.state.clone(),
+            given,
+            track,
+            number,
+            transfer.clone(),
+        );
+        self.running.push(Running {
+            number,
+            transfer,
+            fetching: Box::pin(fetching),
+            since: now,
+        });
+    }
+
+    /// Polls what is to go on. Whether anything ended.
+    fn poll_running(&mut self, task: &mut Context<'_>, now: Instant) -> bool {
+        let segments = self
+            .running
+            .iter()
+            .filter(|running| !running.transfer.media.is_section());
+        let first = segments.min_by_key(|running| running.number);
+        let first = first.map(|first| (first.number, now.duration_since(first.since) > QUICK));
+        let mut has_ended = false;
+        let mut index = 0;
+        while let Some(running) = self.running.get_mut(index) {
+            // On a slow link one body at a time: those behind it wait, and nothing is read of them.
+            let yields = first.is_some_and(|(first, is_slow)| is_slow && running.number > first);
+            if yields && !running.transfer.is_read() {
+                index += 1;
+                continue;
+            }
+            match running.fetching.as_mut().poll(task) {
+                Poll::Pending => index += 1,
+                Poll::Ready(()) => {
+                    has_ended = true;
+                    let ended = self.running.remove(index);
+                    if !ended.transfer.media.is_section() && ended.transfer.len() > 0 {
+                        self.is_quick = now.duration_since(ended.since) <= QUICK;
+                    }
+                }
+            }
+        }
+        has_ended
+    }
+
+    /// When the first part will have been silent for too long, if that holds others up.
+    fn silence_ends(&self) -> Option<Instant> {
+        let first = self.running.iter().min_by_key(|running| running.number)?;
+        (self.running.len() > 1).then(|| first.transfer.last() + SILENCE_LIMIT)
+    }
+
+    /// Gives up what is behind a first part that is silent.
+    fn give_up_behind_silence(&mut self, now: Instant) -> bool {
+        if self.silence_ends().is_none_or(|end| end > now) {
+            return false;
+        }
+        let Some(first) = self.running.iter().map(|running| running.number).min() else {
+            return false;
+        };
+        self.running.retain(|running| {
+            let stays = running.number == first || running.transfer.is_read();
+            if !stays {
+                running.transfer.end(Err(Left::GivenUp));
+            }
+            stays
+        });
+        self.is_quick = false;
+        true
+    }
+
+    /// Wakes the driver when time alone changes something.
+    fn arm(&mut self, task: &mut Context<'_>) -> Poll<()> {
+        let resumes = {
+            let shared = self.look_ahead.lock();
+            shared.windows.iter().filter_map(Window::resumes_at).min()
+        };
+        let next = [resumes, self.silence_ends()].into_iter().flatten().min();
+        let Some(at) = next else {
+            self.timer = None;
+            return Poll::Pending;
+        };
+        if self.timer.as_ref().is_none_or(|(armed, _)| *armed != at) {
+            let wait = at.saturating_duration_since(Instant::now());
+            self.timer = Some((at, Box::pin(rt::sleep(wait))));
+        }
+        match &mut self.timer {
+            Some((_, timer)) => timer.as_mut().poll(task),
+            None => Poll::Pending,
+        }
+    }
+}
+
+impl Future for Driver {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<()> {
+        let driver = self.get_mut();
+        loop {
+            let now = Instant::now();
+            driver.plan(task, now);
+            if driver.is_over {
+                return Poll::Ready(());
+            }
+            let has_ended = driver.poll_running(task, now) | driver.give_up_behind_silence(now);
+            let pending = driver.commits.len();
+            driver.commits.poll_all(task);
+            if has_ended || driver.commits.len() != pending {
+                continue;
+            }
+            if driver.arm(task).is_pending() {
+                return Poll::Pending;
+            }
+            driver.timer = None;
+        }
+    }
+}
+
+impl Drop for Driver {
+    /// After a panic of what it polled: nobody waits for what will not come.
+    fn drop(&mut self) {
+        for running in self.running.drain(..) {
+            running.transfer.end(Err(Left::GivenUp));
+        }
+        if self.is_over {
+            return;
+        }
+        let mut shared = self.look_ahead.lock();
+        shared.is_driven = false;
+        let parts = shared.windows.iter().flat_map(Window::parts);
+        let left: Vec<_> = parts.map(|(_, transfer)| transfer.clone()).collect();
+        shared.flushing.clear();
+        drop(shared);
+        for transfer in left {
+            transfer.end(Err(Left::GivenUp));
+        }
+    }
+}
+
+type Begun = (Arc<Track>, usize, Arc<Transfer>);
+
+impl Shared {
+    fn wants(&self, transfer: &Arc<Transfer>) -> bool {
+        let parts = self.windows.iter().flat_map(Window::parts);
+        parts.into_iter().any(|(_, wanted)| Arc::ptr_eq(wanted, transfer))
+    }
+
+    /// What streams have asked for and nobody has begun.
+    fn begin_demanded(&self) -> impl Iterator<Item = Begun> {
+        self.windows.iter().flat_map(|window| {
+            let demanded = window.parts().filter(|(_, transfer)| transfer.begin());
+            demanded.map(|(number, transfer)| (window.track().clone(), number, transfer.clone()))
+        })
+    }
+}
+
+/// Gives the commits that a transfer has begun to the driver, also if the transfer is given up: what was fetched on the way, a key
+/// as a rule, is kept.
+struct Given {
+    context: FetchContext,
+    to: Arc<Mutex<PendingCommits>>,
+}
+
+impl Drop for Given {
+    fn drop(&mut self) {
+        let commits = std::mem::take(&mut self.context.commits);
+        // Each change is one call on the list.
+        self.to
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .append(commits);
+    }
+}
+
+fn take(begun: &Mutex<PendingCommits>) -> PendingCommits {
+    std::mem::take(&mut begun.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
+/// Fetches a part, gives its plaintext to the transfer's readers, and begins to commit it.
+async fn fetch(
+    state: Arc<SourceState>,
+    mut given: Given,
+    track: Arc<Track>,
+    number: usize,
+    transfer: Arc<Transfer>,
+) {
+    let context = &mut given.context;
+    match read(&state, context, &track, number, &transfer).await {
+        Err(left) => transfer.end(Err(left)),
+        Ok(part) => {
+            track.set_part_len(number, transfer.len());
+            // Readers see the end now, and the commit when it is over.
+            match part.commit(&state.fetcher, context) {
+                None => {
+                    if let Some(bypassed) = context.commits.take_failed() {
+                        transfer.bypass(bypassed);
+                    }
+                    transfer.settle(false);
+                    transfer.end(Ok(()));
+                }
+                Some(commit) => {
+                    transfer.end(Ok(()));
+                    context.commits.push(async move {
+                        let failed = commit.await;
+                        transfer.settle(failed.is_none());
+                        failed
+                    });
+                }
+            }
+        }
+    }
+}
+
+async fn read(
+    state: &Arc<SourceState>,
+    context: &mut FetchContext,
+    track: &Arc<Track>,
+    number: usize,
+    transfer: &Transfer,
+) -> Result<PartReader, Left> {
+    if state.fetcher.has(transfer.media.path()).await {
+        return Err(Left::Cached);
+    }
+    // Another stream, or another source of the asset, may have found another edition since, and removed what the cache had of
+    // this one.
+    if state.newer(track).await.map_err(Left::Failed)?.is_some() {
+        return Err(Left::NewEdition);
+    }
+    let mut part = PartReader::open(&state.fetcher, context, &transfer.media)
+        .await
+        .map_err(Left::Failed)?;
+    state.learn_first(context, track, number).await;
+    transfer.set_kept(part.reader.is_kept());
+    while let Some(plain) = part.next(&state.fetcher, context).await.map_err(Left::Failed)? {
+        // Known to be media by now: what a login page's server says is not learned.
+        if let Some((place, witness)) = part.reader.take_witness() {
+            match state.witness(track, place).await {
+                None => state.learn(context, track, place, witness),
+                Some(known) if known.contradicts(&witness) && !transfer.is_trusted => {
+                    return Err(Left::Contradicted);
+                }
+                Some(_) => {}
+            }
+        }
+        if !part.reader.is_kept() {
+            transfer.set_kept(false);
+            if let Some(bypassed) = context.commits.take_failed() {
+                transfer.bypass(bypassed);
+            }
+        }
+        transfer.push(plain).await;
+    }
+    Ok(part)
+}

@@ -1,10 +1,11 @@
 //! A track that is published under the same URLs again and again, and what stands in it.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use futures_lite::{StreamExt, future};
 use kithara::cache::{AssetId, EntryInfo};
-use kithara::hls::HlsSource;
+use kithara::hls::{HlsControl, HlsSource};
 use kithara::stream::{Message, Source};
 use kithara_test_support::{Rule, Server};
 
@@ -59,9 +60,9 @@ impl Published {
         let held = self
             .server
             .rule(format!("/{segments}.ts"), Rule::new().gate(&gate));
-        let mut stream = HlsSource::new(url(&self.url()), cache.params())
-            .open(&online())
-            .unwrap();
+        // What is heard is what is kept, and no more.
+        let params = cache.params().look_ahead(Duration::ZERO);
+        let mut stream = HlsSource::new(url(&self.url()), params).open(&online()).unwrap();
         let expected: usize = (0..segments).map(|index| body("any", index).len()).sum();
         let mut bytes = Vec::new();
         future::block_on(async {
@@ -79,7 +80,13 @@ impl Published {
             };
             loop {
                 let polled = future::poll_once(stream.next()).await;
-                assert!(polled.is_none(), "{polled:?}");
+                assert!(
+                    matches!(
+                        polled,
+                        None | Some(Some(Ok(Message::Control(HlsControl::Stalled))))
+                    ),
+                    "{polled:?}"
+                );
                 let entries = cache.cache.entries(&asset).await.unwrap();
                 if (0..segments).all(|index| is_kept(index, &entries)) {
                     break;

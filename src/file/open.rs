@@ -71,7 +71,8 @@ struct EntryName {
 impl FileContext {
     pub(super) fn new(location: Location, mut params: FileParams) -> Self {
         params.access = params.access.for_one_source();
-        let settings = DownloadSettings::new(params.look_ahead, params.bytes_per_second);
+        let settings = DownloadSettings::new(params.look_ahead, params.bytes_per_second)
+            .with_priority(params.access.priority.clone());
         Self {
             location,
             params,

@@ -27,6 +27,7 @@ use super::{Bypass, FileControl, FileError, LookAhead, ServerInfo};
 use crate::cache::{
     AssetId, BlockingCache, CachePath, EntryGuard, EntryLocks, PartialEntry, WeakPartialEntry,
 };
+use crate::net::Priority;
 use crate::storage::{Condition, StatusWatch, StreamingResource, WeakResource};
 
 /// One for the process, as a cache root can be open only once in it.
@@ -235,6 +236,8 @@ fn send(to: Vec<Sender<FileControl>>, event: &FileControl) {
 /// and what the server said. Of several look-aheads the widest counts.
 #[derive(Debug)]
 pub(super) struct DownloadSettings {
+    /// That of the requests. A download is of the foreground once one of its sources is.
+    priority: Priority,
     server_info: Mutex<Option<Arc<ServerInfo>>>,
     bytes_per_second: AtomicU64,
     /// The widest look-ahead in bytes; `u64::MAX` for the whole file.
@@ -246,6 +249,7 @@ pub(super) struct DownloadSettings {
 impl DownloadSettings {
     pub(super) fn new(look_ahead: LookAhead, bytes_per_second: u64) -> Self {
         let settings = Self {
+            priority: Priority::default(),
             server_info: Mutex::new(None),
             bytes_per_second: AtomicU64::new(bytes_per_second),
             bytes: AtomicU64::new(0),
@@ -253,6 +257,11 @@ impl DownloadSettings {
         };
         settings.widen(look_ahead);
         settings
+    }
+
+    /// With the priority of the requests that are made with it.
+    pub(super) fn with_priority(self, priority: Priority) -> Self {
+        Self { priority, ..self }
     }
 
     /// What the server said in its first answer. Later ones tell of a part, or of another host.
@@ -292,8 +301,11 @@ impl DownloadSettings {
         }
     }
 
-    /// Looks ahead at least as far as `other` from now on.
+    /// Looks ahead at least as far as `other` from now on, and goes before others if `other` does.
     pub(super) fn widen_to(&self, other: &Self) {
+        if !other.priority.is_background() {
+            self.priority.raise();
+        }
         self.bytes
             .fetch_max(other.bytes.load(Ordering::Relaxed), Ordering::Relaxed);
         self.micros

@@ -6,7 +6,7 @@ use super::judge::Judge;
 use super::{EntryNames, Received, Verdict};
 use crate::{
     cache::{AssetCache, AssetId},
-    net::{CookieJar, HttpClient, Request, Url},
+    net::{CookieJar, HttpClient, Priority, Request, Url},
 };
 
 /// What a source needs to fetch its bytes and to keep them: client, cache, asset, headers, and how entries are named.
@@ -35,6 +35,7 @@ pub struct Access {
     cookies: Option<CookieJar>,
     pub(crate) names: EntryNames,
     pub(crate) judge: Judge,
+    pub(crate) priority: Priority,
 }
 
 impl Access {
@@ -123,6 +124,17 @@ impl Access {
         self
     }
 
+    /// Whether the source's requests are of the background: they give way to those of other sources of the same client, so that
+    /// what is played does not wait for what is fetched for later. `false` unless set; [`offline`](crate) downloads set it.
+    ///
+    /// While a request of the foreground waits for a connection, an answer or bytes, nothing of the background is read. One
+    /// connection to each host is left to the foreground. A file that somebody begins to play while it is fetched in the
+    /// background is of the foreground from then on.
+    pub fn background(mut self, background: bool) -> Self {
+        self.priority = Priority::new(background);
+        self
+    }
+
     /// The asset of the source at `url`.
     pub(crate) fn asset_of(&self, url: &Url) -> AssetId {
         self.asset.clone().unwrap_or_else(|| AssetId::from_url(url))
@@ -132,6 +144,8 @@ impl Access {
     #[cfg(feature = "file")]
     pub(crate) fn for_one_source(mut self) -> Self {
         self.cookies.get_or_insert_default();
+        // Raised for itself, and for no other source of this access.
+        self.priority = Priority::new(self.priority.is_background());
         self
     }
 
@@ -141,6 +155,7 @@ impl Access {
             url: url.clone(),
             headers: self.headers.as_slice().into(),
             cookies: self.cookies.clone().unwrap_or_default(),
+            priority: self.priority.clone(),
         }
     }
 }
@@ -160,6 +175,7 @@ pub(crate) struct SourceHeaders {
     url: Url,
     headers: Arc<[SourceHeader]>,
     cookies: CookieJar,
+    priority: Priority,
 }
 
 impl SourceHeaders {
@@ -168,7 +184,8 @@ impl SourceHeaders {
         // Headers are for the origin that the app named, not for each host that a playlist names. The client keeps them
         // from other origins on a redirect.
         let (origin, own) = (url.origin(), self.url.origin());
-        let mut request = Request::get(url).cookies(self.cookies.clone());
+        let request = Request::get(url).cookies(self.cookies.clone());
+        let mut request = request.priority(self.priority.clone());
         if origin == own {
             // A playlist may write its own origin out, without the credentials that lead to it.
             request = request.credentials_of(&self.url);
@@ -200,6 +217,7 @@ impl fmt::Debug for Access {
             .field("cookies", &self.cookies)
             .field("entry_names", &self.names)
             .field("judge", &self.judge)
+            .field("background", &self.priority.is_background())
             .finish()
     }
 }

@@ -12,6 +12,7 @@ use snafu::IntoError;
 
 use super::check::{Delivery, Rest};
 use super::connection::Failure;
+use super::courtesy::{CLOSE_AFTER, ENDLESS_AFTER, LOOK_EVERY, Waiting};
 use super::error::{
     ChangedSnafu, InterruptedSnafu, OverlongSnafu, Phase, RangeNotSatisfiableSnafu, TimeoutSnafu,
     TooSlowSnafu, TruncatedSnafu,
@@ -63,7 +64,14 @@ struct Inner {
     slow_failures: u32,
     /// The failure behind a chunk that was given out.
     too_slow: Option<NetError>,
+    /// Has the background wait, while this waits for bytes.
+    waiting: Option<Waiting>,
+    began: Instant,
+    /// Of the background: since when it has been paused, and when it looks again.
+    paused: Option<(Instant, Sleeping)>,
 }
+
+type Sleeping = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// An answer, and the request that it answers: the app may have renewed it.
 type Answer = Result<(Exchange, Request), NetError>;
@@ -100,6 +108,9 @@ impl Body {
             speed: Speed::default(),
             slow_failures: 0,
             too_slow: None,
+            waiting: None,
+            began: Instant::now(),
+            paused: None,
         });
         // An empty body is never polled by some consumers, and would hold its connection until it is dropped.
         if inner.is_done() {
@@ -371,8 +382,59 @@ impl Inner {
         Ok(())
     }
 
-    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, NetError>>> {
+    /// Lets a body of the background read, or has it wait for the foreground. One that has waited for long closes its
+    /// connection, if the rest can be asked for.
+    fn poll_courtesy(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
+            let now = Instant::now();
+            if !self.request.priority.is_background() || self.exchanger.courtesy().may_read(now) {
+                if self.paused.take().is_some() {
+                    // Nothing was slow: nothing was read.
+                    self.speed = Speed::default();
+                }
+                return Poll::Ready(());
+            }
+            let (since, sleep) = self
+                .paused
+                .get_or_insert_with(|| (now, Box::pin(rt::sleep(LOOK_EVERY))));
+            ready!(sleep.as_mut().poll(cx));
+            *sleep = Box::pin(rt::sleep(LOOK_EVERY));
+            if now.saturating_duration_since(*since) >= CLOSE_AFTER
+                && let Some(mut request) = self.rest()
+            {
+                log::debug!("{}: gives way at byte {}", self.url(), self.position);
+                self.paused = None;
+                let exchanger = self.exchanger.clone();
+                // Taking the place of the wire body closes its connection.
+                self.state = State::Resuming(Box::pin(async move {
+                    let answer = exchanger.attempt(&mut request).await?;
+                    Ok((answer, request))
+                }));
+                return Poll::Ready(());
+            }
+        }
+    }
+
+    /// Whether the background waits for this: not for a station, whose bytes come as they are played.
+    fn may_be_waited_for(&self) -> bool {
+        self.delivery.bound().is_some() || self.began.elapsed() < ENDLESS_AFTER
+    }
+
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, NetError>>> {
+        let polled = self.poll_body(cx);
+        if polled.is_ready() {
+            self.waiting = None;
+        } else if self.waiting.is_none() && self.may_be_waited_for() {
+            self.waiting = self.exchanger.courtesy().wait(&self.request.priority);
+        }
+        polled
+    }
+
+    fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, NetError>>> {
+        loop {
+            if matches!(self.state, State::Reading(_)) {
+                ready!(self.poll_courtesy(cx));
+            }
             let outcome = match &mut self.state {
                 State::Ended => return Poll::Ready(None),
                 State::Resuming(resuming) => {

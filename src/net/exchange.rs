@@ -23,6 +23,7 @@ use super::check::{Delivery, check_response};
 use super::client_headers::ClientHeaders;
 use super::connect::Connector;
 use super::connection::{Connection, Failure, Incoming, NoBody};
+use super::courtesy::Courtesy;
 #[cfg(feature = "tls")]
 use super::error::TlsHandshakeSnafu;
 use super::error::{
@@ -290,9 +291,9 @@ impl Exchanger {
         };
         // The right to a connection first: idle or new, it counts against the host's limit. Everything below that fails or
         // is dropped gives the right back with `pooled`.
-        let mut pooled = pool
-            .acquire(url, settings.limits.queue, request.cancel.clone())
-            .await?;
+        let _waiting = pool.courtesy().wait(&request.priority);
+        let (queue, cancel) = (settings.limits.queue, request.cancel.clone());
+        let mut pooled = pool.acquire(url, queue, cancel, &request.priority).await?;
         let reused = match pooled.reuse() {
             Some(connection) => {
                 let limit = settings.limits.kept_head(connection.head_time());
@@ -395,6 +396,10 @@ impl Exchanger {
             return ProxySnafu { url, proxy, failure }.fail();
         }
         Ok(answered)
+    }
+
+    pub(super) fn courtesy(&self) -> &Arc<Courtesy> {
+        self.inner.pool.courtesy()
     }
 
     pub(super) fn limits(&self) -> Limits {

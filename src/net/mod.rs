@@ -47,6 +47,7 @@ mod connect;
 mod connection;
 mod cookie_date;
 mod cookies;
+mod courtesy;
 mod credentials;
 mod dial;
 mod error;
@@ -85,6 +86,7 @@ pub(crate) use cancel::CancelToken;
 pub use change::Change;
 pub use client::HttpClient;
 pub use cookies::CookieJar;
+pub(crate) use courtesy::Priority;
 pub use error::{NetError, Phase};
 #[cfg(feature = "tls")]
 pub use futures_rustls::rustls;

@@ -27,6 +27,7 @@ use url::Url;
 
 use super::cancel::CancelToken;
 use super::connection::Connection;
+use super::courtesy::{Courtesy, Priority};
 use super::error::NoneFreeSnafu;
 use super::limits::IdleTimer;
 use super::peer::Peer;
@@ -42,6 +43,7 @@ const MAX_IDLE_CONNECTIONS: usize = 32;
 
 pub(super) struct Pool {
     per_host: usize,
+    courtesy: Arc<Courtesy>,
     peers: Mutex<Peers>,
 }
 
@@ -56,6 +58,8 @@ struct Peers {
 
 struct Known {
     permits: Arc<Semaphore>,
+    /// Those that the background may hold: one less, so that the foreground need not wait for the end of a download.
+    background: Arc<Semaphore>,
     /// The longest idle first.
     idle: Vec<(Connection, Instant)>,
 }
@@ -64,6 +68,7 @@ impl Pool {
     pub(super) fn new(per_host: usize) -> Self {
         Self {
             per_host: per_host.max(1),
+            courtesy: Arc::default(),
             peers: Mutex::default(),
         }
     }
@@ -79,9 +84,19 @@ impl Pool {
         url: &Url,
         limit: Duration,
         cancel: Option<CancelToken>,
+        priority: &Priority,
     ) -> Result<PooledConnection, NetError> {
         let peer = Peer::of(url)?;
-        let permits = self.permits(&peer);
+        let (permits, background) = self.permits(&peer);
+        let background = if priority.is_background() {
+            // Without a limit: it waits its turn, and that is no failure. First the right to one of the few, then the turn: what
+            // waits for its turn holds no connection.
+            let held = background.acquire_arc().await;
+            self.courtesy.may_ask(priority).await;
+            Some(held)
+        } else {
+            None
+        };
         let permit = match permits.try_acquire_arc() {
             Some(permit) => Some(permit),
             None => IdleTimer::default().within(limit, permits.acquire_arc()).await,
@@ -92,7 +107,13 @@ impl Pool {
             connections: self.per_host,
             limit,
         })?;
-        Ok(self.pooled(peer, permit, cancel))
+        let mut pooled = self.pooled(peer, permit, cancel);
+        pooled.background = background;
+        Ok(pooled)
+    }
+
+    pub(super) fn courtesy(&self) -> &Arc<Courtesy> {
+        &self.courtesy
     }
 
     fn pooled(
@@ -105,6 +126,7 @@ impl Pool {
             connection: None,
             cancel,
             _permit: permit,
+            background: None,
             generation: self.lock().generation,
             pool: Arc::clone(self),
             peer,
@@ -115,7 +137,7 @@ impl Pool {
     #[cfg(feature = "file")]
     pub(super) fn try_acquire_spare(self: &Arc<Self>, url: &Url) -> Option<PooledConnection> {
         let peer = Peer::of(url).ok()?;
-        let permit = self.permits(&peer).try_acquire_arc()?;
+        let permit = self.permits(&peer).0.try_acquire_arc()?;
         // The permit first, the look second. A connection given back after the look came with a permit of its own, so the
         // limit holds.
         let is_needed = |known: &Known| known.idle.is_empty();
@@ -152,23 +174,26 @@ impl Pool {
     /// Whether a request now would find a permit.
     #[cfg(feature = "file")]
     pub(super) fn has_room(&self, url: &Url) -> bool {
-        Peer::of(url).is_ok_and(|peer| self.permits(&peer).try_acquire_arc().is_some())
+        Peer::of(url).is_ok_and(|peer| self.permits(&peer).0.try_acquire_arc().is_some())
     }
 
-    fn permits(&self, peer: &Peer) -> Arc<Semaphore> {
+    /// Those of all requests, and those of the background.
+    fn permits(&self, peer: &Peer) -> (Arc<Semaphore>, Arc<Semaphore>) {
         let mut peers = self.lock();
         if let Some(known) = peers.known.get(peer) {
-            return Arc::clone(&known.permits);
+            return (Arc::clone(&known.permits), Arc::clone(&known.background));
         }
         // Here, where the map grows, so that it does not grow with every host ever asked.
         peers.known.retain(|_, known| !known.is_unused());
         let permits = Arc::new(Semaphore::new(self.per_host));
+        let background = Arc::new(Semaphore::new(self.per_host.saturating_sub(1).max(1)));
         let known = Known {
             permits: Arc::clone(&permits),
+            background: Arc::clone(&background),
             idle: Vec::new(),
         };
         peers.known.insert(peer.clone(), known);
-        permits
+        (permits, background)
     }
 
     /// The connection that was given back last. The server may have closed it since: only the next request finds out.
@@ -211,7 +236,9 @@ impl Known {
     fn is_unused(&self) -> bool {
         // The count is 1 when no request holds or awaits a permit. It is read under the lock, and a new reference is only
         // made under the lock, so it cannot grow meanwhile.
-        self.idle.is_empty() && Arc::strong_count(&self.permits) == 1
+        self.idle.is_empty()
+            && Arc::strong_count(&self.permits) == 1
+            && Arc::strong_count(&self.background) == 1
     }
 }
 
@@ -284,6 +311,8 @@ pub(super) struct PooledConnection {
     /// The request's token. It knows the connection's socket while the request runs.
     cancel: Option<CancelToken>,
     _permit: SemaphoreGuardArc,
+    /// Of a request of the background.
+    background: Option<SemaphoreGuardArc>,
     /// The pool's, before the connection was taken or made: one forgotten meanwhile is not kept.
     generation: u64,
     pool: Arc<Pool>,

@@ -10,7 +10,7 @@ use super::cancel::CancelToken;
 use super::client_headers::{ClientHeaders, insert_header};
 use super::credentials::basic_credentials;
 use super::error::{InvalidHeaderSnafu, InvalidRangeSnafu, UnsupportedUrlSnafu};
-use super::{ByteRange, CookieJar, NetError, Validator, redacted};
+use super::{ByteRange, CookieJar, NetError, Priority, Validator, redacted};
 
 /// A request for a URL or for a range of its bytes.
 ///
@@ -47,6 +47,8 @@ pub struct Request {
     credentials: Option<HeaderValue>,
     pub(super) cookies: Option<CookieJar>,
     pub(super) cancel: Option<CancelToken>,
+    /// Shared by all requests of a source.
+    pub(super) priority: Priority,
 }
 
 impl Request {
@@ -77,6 +79,7 @@ impl Request {
             compressed: false,
             cookies: None,
             cancel: None,
+            priority: Priority::default(),
         }
     }
 
@@ -185,6 +188,13 @@ impl Request {
     #[cfg(feature = "file")]
     pub(crate) fn cancelled_by(mut self, cancel: CancelToken) -> Self {
         self.cancel = Some(cancel);
+        self
+    }
+
+    /// Shares the priority of its source.
+    #[cfg(any(feature = "file", feature = "hls"))]
+    pub(crate) fn priority(mut self, priority: Priority) -> Self {
+        self.priority = priority;
         self
     }
 

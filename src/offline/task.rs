@@ -54,7 +54,8 @@ pub(super) async fn fetch(
 }
 
 async fn once(inner: &Inner, id: &DownloadId, request: &DownloadRequest) -> Result<(), Failure> {
-    let access = inner.settings.access_of(request);
+    // What is played goes first, whatever is fetched for later.
+    let access = inner.settings.access_of(request).background(true);
     let sources = inner
         .settings
         .sources(

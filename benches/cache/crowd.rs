@@ -29,7 +29,8 @@ fn walk(dir: &Path, files: &mut HashMap<u64, u64>) {
         match entry.path().symlink_metadata() {
             Ok(meta) if meta.is_dir() => walk(&entry.path(), files),
             Ok(meta) => {
-                files.insert(number(&meta), meta.len());
+                // In whole units, as entries count.
+                files.insert(number(&meta), meta.len().next_multiple_of(4096));
             }
             Err(_) => {}
         }

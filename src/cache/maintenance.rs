@@ -80,6 +80,7 @@ fn lock(closing: &Mutex<Option<Closing>>) -> MutexGuard<'_, Option<Closing>> {
 fn run(evictor: &Evictor, every: Duration) {
     let (trash_queue, progress) = (&evictor.trash_queue, &evictor.accounts.progress);
     scan(evictor);
+    evictor.accounts.introduce();
     let mut last = Instant::now();
     loop {
         // Never sleeps past the next checkpoint, however much trash comes (C8).
@@ -125,14 +126,20 @@ impl Drop for Maintenance {
 mod tests {
     use bytes::Bytes;
 
+    use std::sync::Weak;
+
     use super::*;
+    use crate::cache::accounts::table::Table;
+    use crate::cache::accounts::{Accounts, Below};
+    use crate::cache::codec::Row;
     use crate::cache::evict::EvictingStore;
     use crate::cache::fs::FsStore;
     use crate::cache::id::AssetId;
     use crate::cache::index::IndexStore;
     use crate::cache::lease::LeaseStore;
     use crate::cache::path::CachePath;
-    use crate::cache::policy::Lru;
+    use crate::cache::policy::{EvictionPolicy, Lru};
+    use crate::cache::progress::Progress;
     use crate::cache::store::Trash;
     use crate::cache::timestamp::Timestamp;
     use crate::storage::Durability;
@@ -209,6 +216,64 @@ mod tests {
             run_once(&store, Duration::ZERO, || {});
             assert_eq!(index.asset(&unknown).unwrap().is_some(), succeeds);
             assert!(index.progress().is_finished());
+        }
+    }
+
+    /// Writes down how it is told what was found.
+    #[derive(Debug)]
+    struct Told(Arc<Mutex<Vec<Vec<u64>>>>);
+
+    impl EvictionPolicy for Told {
+        fn used(&mut self, _asset: &AssetId, _bytes: u64, _at: Timestamp) {}
+
+        fn added(&mut self, _asset: &AssetId, _bytes: u64, _at: Timestamp) {}
+
+        fn restored(&mut self, assets: Vec<(AssetId, u64, Timestamp)>) {
+            let times = assets.into_iter().map(|(_, _, at)| at.0);
+            self.0.lock().unwrap().push(times.collect());
+        }
+
+        fn removed(&mut self, _asset: &AssetId) {}
+
+        fn victim(&mut self, _now: Timestamp) -> Option<AssetId> {
+            None
+        }
+    }
+
+    /// C4: what an index says is told in parts, each under the lock for a moment, where it says it in order; and all at once
+    /// where parts would be sorted again and again.
+    #[test]
+    fn a_policy_is_told_in_parts_what_it_begins_with() {
+        for in_order in [true, false] {
+            let times = (1..=10_000_u64).map(|n| {
+                if in_order {
+                    n
+                } else {
+                    n.wrapping_mul(7919) % 10_007
+                }
+            });
+            let rows = times.map(|at| {
+                let asset = AssetId::from_key(&at.to_string()).unwrap();
+                Row::new(&asset, 1, 1, Timestamp(at), None)
+            });
+            let table = Table::loaded(rows.collect(), Vec::new()).unwrap();
+            let below: Weak<dyn Below> = Weak::<FsStore>::new();
+            let accounts = Accounts::new(table, below, None, true, Progress::new());
+            let told = Arc::default();
+            accounts.govern(Box::new(Told(Arc::clone(&told))), u64::MAX);
+            accounts.introduce();
+            let told = told.lock().unwrap();
+            let parts: Vec<_> = told.iter().map(Vec::len).collect();
+            assert_eq!(
+                parts,
+                if in_order {
+                    vec![4096, 4096, 1808]
+                } else {
+                    vec![10_000]
+                }
+            );
+            let coldest = |part: &Vec<u64>| *part.iter().min().unwrap();
+            assert!(told.is_sorted_by(|hotter, colder| coldest(hotter) > *colder.iter().max().unwrap()));
         }
     }
 }

@@ -174,18 +174,15 @@ impl EvictionPolicy for Lru {
             .into_iter()
             .filter(|(asset, ..)| !self.order.contains_key(asset));
         let mut assets: Vec<_> = unknown.map(|(asset, _, at)| (asset, at)).collect();
+        let hottest = assets.iter().map(|&(_, at)| at).max();
+        // Only what is colder than one of them is put in order anew. As a rule that is nothing: skipped victims come back, and
+        // each was the coldest when it was named.
+        while self.coldest().is_some_and(|coldest| Some(coldest) < hottest) {
+            assets.extend(self.order.pop_front());
+        }
         assets.sort_by_key(|&(_, at)| at);
-        let hottest = assets.last().map(|&(_, at)| at);
-        if hottest <= self.coldest() || self.order.is_empty() {
-            // The usual case: skipped victims come back, and each was the coldest when it was named. Without it each return
-            // would sort the whole list.
-            for (asset, at) in assets.into_iter().rev() {
-                self.order.insert_front(asset, at);
-            }
-        } else {
-            assets.extend(self.order.drain());
-            assets.sort_by_key(|&(_, at)| at);
-            self.order.extend(assets);
+        for (asset, at) in assets.into_iter().rev() {
+            self.order.insert_front(asset, at);
         }
     }
 

@@ -107,7 +107,8 @@ impl Drop for Locked<'_> {
     fn drop(&mut self) {
         // Before the unlock: an eviction that is being decided must see what the policy leased in the middle of it.
         // Nothing is put off but by the policy, which ran under this very lock.
-        if self.accounts.is_late.swap(false, Ordering::Relaxed) {
+        if self.accounts.is_late.load(Ordering::Relaxed) {
+            self.accounts.is_late.store(false, Ordering::Relaxed);
             for effect in std::mem::take(&mut *self.accounts.late()) {
                 effect(&mut self.state);
             }
@@ -216,9 +217,18 @@ impl Accounts {
             state.policy.set(policy);
             state.max_bytes = max_bytes;
             // Both in one step. A write in between would be held to a limit that no policy can keep.
-            // Whatever was put before there was a policy to be told.
-            state.table.found = state.table.assets.keys().cloned().collect();
+            let table = &mut state.table;
+            if table.found.len() != table.assets.len() {
+                // Whatever was put before there was a policy to be told.
+                table.found = table.assets.keys().cloned().collect();
+                table.in_order = false;
+            }
         });
+    }
+
+    /// Tells the policy what it begins with, a part at a time. Otherwise the first eviction would tell it all under the lock.
+    pub(in crate::cache) fn introduce(&self) {
+        while self.lock().is_ok_and(|mut state| state.tell_some_found()) {}
     }
 
     /// Takes the policy out for good. No room is made from here on.
@@ -233,7 +243,7 @@ impl Accounts {
     pub(in crate::cache) fn lease(self: &Arc<Self>, asset: &AssetId) -> Lease {
         // Claimed and counted as used in one step. Between two steps another thread could be asked for victims, and be
         // told a time of this asset that is no longer its last one.
-        let (lease, claimed) = (self.lease_of(asset), asset.clone());
+        let (lease, claimed) = (self.lease_of(asset), asset.bare());
         self.run_or_defer(move |state| {
             state.claim(&claimed);
             // Counts as an access.
@@ -364,7 +374,7 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        let asset = self.asset.clone();
+        let asset = self.asset.bare();
         self.accounts.run_or_defer(move |state| state.release(&asset));
     }
 }
@@ -385,7 +395,7 @@ pub(in crate::cache) struct Removing<'a> {
 
 impl Drop for Removing<'_> {
     fn drop(&mut self) {
-        let asset = self.asset.clone();
+        let asset = self.asset.bare();
         self.accounts.run_or_defer(move |state| {
             state.removing.remove(&asset);
         });

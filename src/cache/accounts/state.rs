@@ -27,6 +27,8 @@ use crate::cache::timestamp::Timestamp;
 const SLACK: u64 = 32;
 /// So many accesses are told in one go.
 const USES_TOGETHER: usize = 32;
+/// So many assets of an earlier session are told in one go while nobody waits for it.
+const FOUND_TOGETHER: usize = 4096;
 /// So far behind the accesses of earlier sessions a system clock is taken for wrong, or for having been wrong then.
 const FAR_BEHIND: Duration = Duration::from_secs(60);
 
@@ -248,9 +250,13 @@ impl State {
             self.tell_uses();
             self.ask(|policy| policy.used(asset, bytes, at));
         } else if !self.skipped.contains(asset) {
+            let last_access = account.last_access;
+            self.tell_uses();
             // The policy must hear of an asset of an earlier session before it hears that the asset was written to, or
-            // the asset would lose its recency.
-            self.tell_found();
+            // the asset would lose its recency. Of this one alone: all that were found may be a million.
+            if !self.table.found.is_empty() {
+                self.ask(|policy| policy.restored(vec![(asset.bare(), bytes, last_access)]));
+            }
             self.ask(|policy| policy.added(asset, bytes, at));
         }
     }
@@ -263,8 +269,26 @@ impl State {
     }
 
     fn tell_found(&mut self) {
-        self.tell_uses();
         let found = std::mem::take(&mut self.table.found);
+        self.tell(found);
+    }
+
+    /// Tells some of what was found at open, the hottest first. `false` if there is no more.
+    pub(super) fn tell_some_found(&mut self) -> bool {
+        let found = &mut self.table.found;
+        // In another order than that of its times each part would be sorted into all before it: then all at once.
+        let part = if self.table.in_order {
+            FOUND_TOGETHER
+        } else {
+            found.len()
+        };
+        let some = found.split_off(found.len().saturating_sub(part));
+        self.tell(some);
+        !self.table.found.is_empty()
+    }
+
+    fn tell(&mut self, found: Vec<AssetId>) {
+        self.tell_uses();
         if found.is_empty() {
             return;
         }

@@ -47,6 +47,8 @@ pub(in crate::cache) struct Table {
     /// Assets that the policy has not been told of: found by a scan, or free again. Told in one go before it is asked, as
     /// a policy that keeps an order may sort all it knows for each telling.
     pub(in crate::cache) found: Vec<AssetId>,
+    /// At open they were found in the order of their last accesses.
+    pub(in crate::cache) in_order: bool,
     /// Whether an index is kept on disk.
     pub(in crate::cache) persist: bool,
     /// Whether changes are collected for the journal.
@@ -136,6 +138,8 @@ impl Table {
         let mut table = Self {
             persist: true,
             changed: !changes.is_empty(),
+            // Changes are few: what they move is sorted in.
+            in_order: rows.is_sorted_by_key(Row::last_access),
             ..Self::default()
         };
         table.assets.reserve(rows.len());
@@ -156,6 +160,10 @@ impl Table {
                     }
                 }
             }
+        }
+        if table.changed {
+            let assets = &table.assets;
+            table.found.retain(|id| assets.contains_key(id));
         }
         // Summed from the rows: a sum on disk could contradict them.
         table.bytes = table

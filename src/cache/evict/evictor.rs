@@ -11,8 +11,11 @@ use crate::cache::accounts::state::Shortfall;
 use crate::cache::error::CacheError;
 use crate::cache::id::AssetId;
 use crate::cache::store::Store;
-use crate::cache::sync::{AtomicBool, Ordering};
+use crate::cache::sync::{AtomicBool, AtomicU64, Ordering};
 use crate::cache::trash_queue::TrashQueue;
+
+/// The most that a write of unknown length evicts, in bytes; and a quarter of the limit where that is less.
+const SHARE: u64 = 64 << 20;
 
 /// What an [`EvictingStore`](super::EvictingStore), the entries being written to it, and the maintenance thread share.
 #[derive(Debug)]
@@ -74,6 +77,11 @@ impl Evictor {
     /// Reserves `bytes`, evicting as needed, but no more than `share` bytes. Returns how many bytes of assets that took.
     pub(super) fn reserve(&self, bytes: u64, share: u64) -> Result<u64, CacheError> {
         self.make_room(bytes, share, false)
+    }
+
+    /// The most that a write of unknown length evicts, in bytes.
+    pub(super) fn share(&self) -> Result<u64, CacheError> {
+        Ok(SHARE.min(self.accounts.lock()?.max_bytes / 4))
     }
 
     /// Evicts all that may go until the limit is kept, also where that does not reach it.
@@ -178,5 +186,96 @@ impl Evictor {
             }
         }
         evicted
+    }
+}
+
+/// Bytes that count under the limit before they are written. Dropping the reservation gives them up.
+#[derive(Debug)]
+pub(super) struct Reservation {
+    bytes: AtomicU64,
+    /// What may still be evicted for it, in bytes.
+    share: AtomicU64,
+    /// The asset that counts the bytes afterwards, if they are those of a partial file.
+    pub(super) heir: Option<AssetId>,
+    evictor: Arc<Evictor>,
+}
+
+impl Reservation {
+    /// Room for `bytes`, which are all that is to come.
+    pub(super) fn new(evictor: &Arc<Evictor>, bytes: u64) -> Result<Self, CacheError> {
+        let reservation = Self::unchecked(evictor, 0, u64::MAX)?;
+        reservation.grow(bytes)?;
+        Ok(reservation)
+    }
+
+    /// Reserves bytes without asking for room: those of a file that is on disk already.
+    pub(super) fn unchecked(evictor: &Arc<Evictor>, bytes: u64, share: u64) -> Result<Self, CacheError> {
+        evictor.accounts.lock()?.reserved += bytes;
+        Ok(Self {
+            bytes: AtomicU64::new(bytes),
+            share: AtomicU64::new(share),
+            heir: None,
+            evictor: Arc::clone(evictor),
+        })
+    }
+
+    /// Bytes are all known now: `len` of them, with those that are reserved. Fails if they can never fit.
+    pub(super) fn expect(&self, len: u64) -> Result<(), CacheError> {
+        // What this file has reserved is held too, and so it is not asked for twice.
+        let state = self.evictor.accounts.lock()?;
+        let needed = len.saturating_sub(self.bytes());
+        // Checked whole before the first victim. Piece by piece all else would be evicted for a file that is refused in the
+        // end (fault W11).
+        if state.fixed_bytes().saturating_add(needed) > state.max_bytes {
+            return Err(state.full(needed));
+        }
+        self.share.store(u64::MAX, Ordering::Relaxed);
+        Ok(())
+    }
+
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Reserves so many bytes more, evicting as needed.
+    pub(super) fn grow(&self, bytes: u64) -> Result<(), CacheError> {
+        if bytes == 0 {
+            return Ok(());
+        }
+        // Under no lock of its own: this may wait for the disk to empty trash.
+        let evicted = self.evictor.reserve(bytes, self.share.load(Ordering::Relaxed))?;
+        // Added after the accounts have it. The other way round a drop in between would give up bytes that were never reserved.
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        let left = |share: u64| Some(share.saturating_sub(if share == u64::MAX { 0 } else { evicted }));
+        let _ = self
+            .share
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, left);
+        Ok(())
+    }
+
+    pub(super) fn release(&self, bytes: u64) {
+        // No more than it has: the rest is another one's.
+        // Two threads may release at once, so the bytes are taken out here in one step before the accounts are told.
+        let less = |held: u64| Some(held.saturating_sub(bytes));
+        let held = self
+            .bytes
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+        let bytes = bytes.min(held.unwrap_or(0));
+        self.evictor
+            .accounts
+            .run_or_defer(move |state| state.reserved = state.reserved.saturating_sub(bytes));
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        let (bytes, heir) = (self.bytes(), self.heir.take());
+        self.evictor.accounts.run_or_defer(move |state| {
+            state.reserved = state.reserved.saturating_sub(bytes);
+            // In one step: the bytes count all the while (C5, fault W46).
+            if let Some(asset) = heir {
+                state.table.lend(&asset, bytes);
+            }
+        });
     }
 }

@@ -1,17 +1,18 @@
 //! The whole cache stays under one limit.
 
 mod evictor;
-mod writing;
+mod partial;
 
 use std::any::type_name;
-use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
+use std::{fmt, mem};
 
 use bytes::Bytes;
 
 pub(super) use self::evictor::Evictor;
-use self::writing::{EvictingPartial, EvictingStaged, Reservation};
+use self::evictor::Reservation;
+use self::partial::EvictingPartial;
 use super::accounts::Accounts;
 use super::entry::Entry;
 use super::error::CacheError;
@@ -218,5 +219,88 @@ impl<S: fmt::Debug, P> fmt::Debug for EvictingStore<S, P> {
             .field("inner", &self.inner)
             .field("policy", &type_name::<P>())
             .finish_non_exhaustive()
+    }
+}
+
+/// An entry being written, and the room reserved for it.
+#[derive(Debug)]
+struct EvictingStaged {
+    // Dropped in this order. The staged bytes are on the disk until `inner` has removed them: a reservation given up
+    // before would let another write take room that is not free yet (C5).
+    inner: Box<dyn Staged>,
+    reservation: Reservation,
+    /// Bytes of payload so far.
+    written: u64,
+    /// A write was refused or failed. Its bytes would be missing from the committed entry.
+    failed: bool,
+}
+
+impl EvictingStaged {
+    /// A staged entry with room for `payload` bytes. All the room is reserved at once: piece by piece, the first piece could
+    /// evict an asset before the second one is refused. `None` if the length is not known.
+    fn new(
+        evictor: &Arc<Evictor>,
+        asset: &AssetId,
+        path: &CachePath,
+        payload: Option<u64>,
+    ) -> Result<Self, CacheError> {
+        evictor.ready()?;
+        let share = match payload {
+            Some(_) => u64::MAX,
+            None => evictor.share()?,
+        };
+        // Staging claims the asset, before room is made. Otherwise the asset that is about to be written to could itself
+        // be evicted for that room.
+        let staged = Self {
+            inner: evictor.inner.stage(asset, path)?,
+            reservation: Reservation::unchecked(evictor, 0, share)?,
+            written: 0,
+            failed: false,
+        };
+        staged.make_room(payload.unwrap_or(0))?;
+        Ok(staged)
+    }
+
+    fn make_room(&self, payload: u64) -> Result<(), CacheError> {
+        let wanted = self.inner.overhead(payload).saturating_add(payload);
+        self.reservation
+            .grow(wanted.saturating_sub(self.reservation.bytes()))
+    }
+}
+
+impl Staged for EvictingStaged {
+    fn write(&mut self, parts: &[Bytes]) -> Result<(), CacheError> {
+        // Set before the attempt, so that it is set whatever way the attempt ends.
+        if mem::replace(&mut self.failed, true) {
+            return Err(CacheError::Abandoned);
+        }
+        self.written += parts.iter().map(|part| part.len() as u64).sum::<u64>();
+        self.make_room(self.written)?;
+        self.inner.write(parts)?;
+        self.failed = false;
+        Ok(())
+    }
+
+    fn expect_len(&mut self, len: u64) -> Result<(), CacheError> {
+        self.reservation
+            .expect(self.inner.overhead(len).saturating_add(len))
+    }
+
+    fn overhead(&self, payload: u64) -> u64 {
+        self.inner.overhead(payload)
+    }
+
+    fn commit(self: Box<Self>) -> Result<Committed, CacheError> {
+        if self.failed {
+            return Err(CacheError::Abandoned);
+        }
+        // The reservation ends after the commit, also after one that fails: the bytes are in the accounts, or off the disk,
+        // by then.
+        let Self {
+            inner,
+            reservation: _reservation,
+            ..
+        } = *self;
+        inner.commit()
     }
 }

@@ -21,7 +21,7 @@ mod timestamp;
 mod trash_queue;
 
 mod sync {
-    pub(super) use loom::sync::atomic::{AtomicBool, Ordering};
+    pub(super) use loom::sync::atomic::{AtomicBool, AtomicU64, Ordering};
     pub(super) use loom::sync::{Condvar, Mutex, MutexGuard};
 }
 

@@ -92,6 +92,12 @@ pub mod stream;
 #[cfg(all(feature = "test-util", any(feature = "stream", feature = "cache")))]
 mod violation;
 
-#[cfg(all(doctest, feature = "decode", feature = "file", feature = "hls"))]
+#[cfg(all(
+    doctest,
+    feature = "decode",
+    feature = "file",
+    feature = "hls",
+    feature = "offline"
+))]
 #[doc = include_str!("../README.md")]
 mod readme {}

@@ -35,7 +35,7 @@ fn command(example: &str) -> Command {
             "build",
             "--quiet",
             "--features",
-            "decode,file,hls",
+            "decode,file,hls,offline",
             "--example",
             example,
         ];

@@ -266,7 +266,7 @@ impl Downloads {
         on_progress: impl FnMut(u64, u64) + Send,
     ) -> Result<Stored, OfflineError> {
         let request = self.inner.request(id)?;
-        let stored = self.inner.settings.verify(&request, on_progress).await?;
+        let stored = Box::pin(self.inner.settings.verify(&request, on_progress)).await?;
         self.inner.found(id, stored.clone(), None).await?;
         Ok(stored)
     }

@@ -206,7 +206,8 @@ impl Inner {
         if let Some(Verdict { stored, .. }) = remembered {
             return Ok(stored);
         }
-        let stored = self.settings.look(&request).await?;
+        // Boxed: it is large, and most calls do not come here.
+        let stored = Box::pin(self.settings.look(&request)).await?;
         let verdict = begun.map(|(footprint, made)| Verdict {
             stored: stored.clone(),
             footprint,

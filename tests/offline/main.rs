@@ -18,6 +18,7 @@
     reason = "a test fails by panicking; helpers serve several modules"
 )]
 
+mod example;
 mod playing;
 mod queue;
 mod truth;

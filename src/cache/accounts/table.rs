@@ -36,6 +36,7 @@ use crate::cache::timestamp::Timestamp;
 pub(in crate::cache) const SURE_AFTER: Duration = Duration::from_secs(60);
 
 #[derive(Default)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts")]
 pub(in crate::cache) struct Table {
     pub(in crate::cache) assets: HashMap<AssetId, Account, IdHasher>,
     /// Sum of the bytes of all assets.

@@ -1,4 +1,4 @@
-//! The simulator of `benches/abr.rs`, by cases that were worked out by hand.
+//! The simulator of `benches/abr.rs`, by cases that were worked out by hand; and what the adaptive rule (H12) does in it.
 #![allow(
     dead_code,
     unreachable_pub,

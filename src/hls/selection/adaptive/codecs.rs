@@ -32,6 +32,7 @@ pub(super) struct CodecGuard {
     /// The last one that was named.
     present: Option<Codec>,
     changed_at: Option<Duration>,
+    changes: u32,
 }
 
 impl CodecGuard {
@@ -46,6 +47,7 @@ impl CodecGuard {
     pub(super) fn take(&mut self, now: Duration, rung: &Rung) {
         if self.present.is_some() && self.is_other(rung) {
             self.changed_at = Some(now);
+            self.changes = self.changes.saturating_add(1);
         }
         if let Some(codec) = Codec::of(rung) {
             self.present = Some(codec);
@@ -58,6 +60,11 @@ impl CodecGuard {
             (Some(present), Some(codec)) => present != codec,
             _ => false,
         }
+    }
+
+    /// Whether there was one change, and no other before it.
+    pub(super) fn has_changed_once(&self) -> bool {
+        self.changes == 1
     }
 
     /// Whether the last change is so long ago, or there was none.

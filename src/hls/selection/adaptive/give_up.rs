@@ -47,7 +47,12 @@ impl Adaptive {
                 .max(0.0)
         };
         let lowest = self.lowest(situation);
-        let least = stall_of(bits(situation.ladder.get(lowest)?.bit_rate()));
+        let lowest_rate = bits(situation.ladder.get(lowest)?.bit_rate());
+        // There is time to see whether the network recovers.
+        if buffered > 2.0 * arrives_in(lowest_rate * playing) + self.tuning.give_up_depth {
+            return None;
+        }
+        let least = stall_of(lowest_rate);
         if stall - least < self.tuning.give_up_gain {
             return None;
         }

@@ -6,8 +6,11 @@ use super::{super::Situation, tuning::Tuning};
 /// Where there were outages lately there will be more.
 pub(super) fn reserve(tuning: &Tuning, situation: &Situation<'_>, outages: f64) -> f64 {
     let room = situation.look_ahead.saturating_sub(situation.segment);
-    let wanted = tuning.reserve + outages * tuning.reserve_growth;
-    wanted.min(room.as_secs_f64() * tuning.reserve_share)
+    let ahead = situation.look_ahead.as_secs_f64() * tuning.reserve_ahead;
+    let wanted = tuning.reserve + ahead + outages * tuning.reserve_growth;
+    wanted
+        .min(tuning.reserve_most)
+        .min(room.as_secs_f64() * tuning.reserve_share)
 }
 
 /// The highest bit rate that keeps the reserve, if the network gives `rate` from here on.
@@ -25,9 +28,8 @@ pub(super) fn limit(
     // The end of the track needs no reserve behind it.
     let reserve = reserve.min(rest);
     if buffered < reserve {
-        // Below the reserve a segment has to arrive the faster, the less there is.
-        let grown = (buffered / reserve).powf(tuning.share_power);
-        return rate * (tuning.empty_share + (1.0 - tuning.empty_share) * grown);
+        // At a bit rate r what is missing takes missing / (rate / r - 1) seconds to come.
+        return rate * tuning.refill / (tuning.refill + reserve - buffered);
     }
     // At a bit rate r the buffer changes by rate / r - 1 each second. What is spare may go within the horizon.
     let horizon = horizon.min(rest);

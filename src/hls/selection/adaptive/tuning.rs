@@ -12,22 +12,26 @@ pub(super) struct Tuning {
     pub(super) safety: f64,
     /// What is kept for an outage.
     pub(super) reserve: f64,
+    /// How much more for each second of the look-ahead: a deep one leaves time to improve what was taken low.
+    pub(super) reserve_ahead: f64,
     /// How much more for each second of outages lately.
     pub(super) reserve_growth: f64,
     /// In which time half of the outages is forgotten.
     pub(super) outage_half_life: f64,
+    /// The most that is kept.
+    pub(super) reserve_most: f64,
     /// The most of the look-ahead that the reserve takes.
     pub(super) reserve_share: f64,
     /// How far the buffer is reckoned ahead before a higher rung is taken.
     pub(super) horizon_up: f64,
     /// The same, before the present rung is left.
     pub(super) horizon_stay: f64,
-    /// What of the rate a rung may take where nothing is buffered.
-    pub(super) empty_share: f64,
-    /// How late the share of the rate grows with the buffer, up to the reserve: the power of the buffer's part of it.
-    pub(super) share_power: f64,
+    /// In which time the reserve is to be full again.
+    pub(super) refill: f64,
     /// The least time from one step up to the next.
     pub(super) between_ups: f64,
+    /// No segment is given up while so much more is buffered than twice the lowest rung's segment takes.
+    pub(super) give_up_depth: f64,
     /// A segment is given up from so much of a stall on,
     pub(super) give_up_stall: f64,
     /// and if so much of it is spared.
@@ -56,30 +60,32 @@ pub(super) struct Tuning {
 
 impl Tuning {
     pub(super) const DEFAULT: Self = Self {
-        fast_half_life: 3.0,
-        slow_half_life: 8.5,
-        slow_factor: 0.85,
+        fast_half_life: 3.5,
+        slow_half_life: 11.0,
+        slow_factor: 1.5,
         safety: 1.0,
-        reserve: 17.5,
-        reserve_growth: 1.8,
-        outage_half_life: 120.0,
-        reserve_share: 0.85,
-        horizon_up: 57.0,
-        horizon_stay: 23.0,
-        empty_share: 0.1,
-        share_power: 2.5,
-        between_ups: 4.0,
-        give_up_stall: 0.35,
-        give_up_gain: 1.6,
-        improve_depth: 1.15,
-        improve_share: 0.85,
-        improve_waste: 0.035,
-        improve_gain: 1.33,
-        start_rate: 140_000.0,
+        reserve: 13.0,
+        reserve_ahead: 0.1,
+        reserve_growth: 3.0,
+        outage_half_life: 90.0,
+        reserve_most: 90.0,
+        reserve_share: 0.9,
+        horizon_up: 20.0,
+        horizon_stay: 8.0,
+        refill: 3.2,
+        between_ups: 2.0,
+        give_up_depth: 8.0,
+        give_up_stall: 0.3,
+        give_up_gain: 1.0,
+        improve_depth: 1.13,
+        improve_share: 0.8,
+        improve_waste: 0.06,
+        improve_gain: 1.5,
+        start_rate: 70_000.0,
         start_share: 0.5,
-        codec_rate: 1.0,
+        codec_rate: 1.3,
         codec_depth: 120.0,
-        codec_depth_share: 0.7,
+        codec_depth_share: 0.58,
         between_codecs: 60.0,
     };
 }

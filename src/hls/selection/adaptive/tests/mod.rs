@@ -1,3 +1,5 @@
+//! H12: the adaptive rule, by hand and by properties.
+
 mod properties;
 mod rules;
 

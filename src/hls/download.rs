@@ -173,7 +173,9 @@ async fn fetch(
                 ..
             }) => {
                 let is_over = window.as_ref().is_some_and(|window| at >= window.end);
-                if is_over || !missing.contains(&at) {
+                // Where the one behind it is missing the player has begun to ask for that.
+                let is_next = missing.contains(&at.saturating_add(duration));
+                if is_over || !(is_next || missing.contains(&at)) {
                     break;
                 }
                 time += playing;

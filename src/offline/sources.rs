@@ -112,6 +112,10 @@ impl DownloadsBuilder {
     /// # Errors
     ///
     /// Those of [`tracks`](Self::tracks) for a track; `NotBuilt`.
+    #[cfg_attr(
+        not(feature = "hls"),
+        expect(clippy::unused_async, reason = "it is the tracks that wait")
+    )]
     pub(super) async fn sources(
         &self,
         request: &DownloadRequest,

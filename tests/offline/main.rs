@@ -19,7 +19,11 @@
 )]
 
 mod example;
+#[cfg(unix)]
+mod kills;
 mod playing;
+#[cfg(feature = "test-util")]
+mod power;
 mod queue;
 mod truth;
 

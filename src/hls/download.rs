@@ -13,7 +13,7 @@
 //! A player is what fetches: it alone knows of editions, keys, expired URLs and what is media. So what a download keeps is what a
 //! stream would have given out.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use super::{
     HlsControl, HlsError, HlsSource, VariantChoice,
@@ -153,7 +153,8 @@ async fn fetch(
     meter: &Meter,
 ) -> Result<(), Failure> {
     // By when they play: a stream may say of what it has fetched ahead that it comes from the cache.
-    let missing: HashSet<Duration> = needs.missing(listing).map(|needed| needed.time.start).collect();
+    let missing: BTreeSet<Duration> = needs.missing(listing).map(|needed| needed.time.start).collect();
+    let reach = look_ahead.state().fetcher.params.reach.time;
     let mut player = Player::new(look_ahead.clone(), Start::Time(start), None, false);
     if let Some(window) = window {
         player.look_ahead_until(window.end);
@@ -173,9 +174,11 @@ async fn fetch(
                 ..
             }) => {
                 let is_over = window.as_ref().is_some_and(|window| at >= window.end);
-                // Where the one behind it is missing the player has begun to ask for that.
-                let is_next = missing.contains(&at.saturating_add(duration));
-                if is_over || !(is_next || missing.contains(&at)) {
+                // A player looks ahead, and has begun to ask for what is missing within its reach: dropped now, that would come
+                // twice.
+                let next = missing.range(at..).next();
+                let is_near = next.is_some_and(|next| next.saturating_sub(at) < reach);
+                if is_over || !is_near {
                     break;
                 }
                 time += playing;

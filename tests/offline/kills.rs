@@ -102,10 +102,10 @@ fn is_right(downloads: &Downloads, id: &DownloadId, kind: Kind) {
 fn o2_killed_at_any_moment_every_byte_is_right_and_little_is_fetched_twice() {
     let kills = std::env::var("KITHARA_KILLS").map_or(5, |kills| kills.parse().unwrap());
     let seed = std::time::UNIX_EPOCH.elapsed().unwrap().subsec_nanos();
-    let mut state = u64::from(seed);
+    let mut random = u64::from(seed);
     for kill in 0..kills {
-        state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
-        let changes = (state >> 33) as usize % 120;
+        random = random.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
+        let changes = (random >> 33) as usize % 120;
         let mut stage = Stage::new();
         for number in 0..6 {
             stage

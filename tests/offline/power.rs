@@ -42,14 +42,14 @@ fn o1_no_state_lies_after_a_power_cut() {
     let removed = disk.changes();
     drop((downloads, cache));
     let seed = 20_261_130;
-    let (mut dice, mut seen) = (Dice(seed), [0; 2]);
+    let (mut dice, mut states) = (Dice(seed), [0; 2]);
     for changes in 0..=removed {
         let found = disk.power_cut(changes, &mut dice);
         let (cache, downloads) = downloads_on(&found);
         let infos = block_on(downloads.list()).unwrap();
         for info in &infos {
             let is_completed = info.state == State::Completed;
-            seen[usize::from(is_completed)] += 1;
+            states[usize::from(is_completed)] += 1;
             if is_completed {
                 let stored = block_on(downloads.verify(&info.id, |_, _| ())).unwrap();
                 assert!(stored.is_complete(), "cut after {changes}: {:?}", stored.holes);
@@ -69,7 +69,7 @@ fn o1_no_state_lies_after_a_power_cut() {
         }
         drop((downloads, cache));
     }
-    assert!(seen.iter().all(|seen| *seen > 10), "{seen:?}");
+    assert!(states.iter().all(|seen| *seen > 10), "{states:?}");
     // And from a cut in the middle it goes on to the end.
     let found = disk.power_cut(completed / 2, &mut dice);
     let (_cache, downloads) = downloads_on(&found);

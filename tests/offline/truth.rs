@@ -183,7 +183,8 @@ fn o2_a_track_with_holes_is_filled_and_nothing_else_is_fetched() {
     let media = requests[before..].iter().filter(|request| {
         request.path_only().ends_with(".m4s") && request.header("range") != Some("bytes=0-511")
     });
-    assert_eq!(media.count(), 3);
+    let media: Vec<_> = media.map(|request| (&request.path, request.body_sent)).collect();
+    assert_eq!(media.len(), 3, "{media:?} for {:?}", stored.holes);
     assert!(block_on(source.verify(|_, _| ())).unwrap().is_complete());
 }
 

@@ -60,25 +60,34 @@ pub struct Accounts {
 
 type Late = Box<dyn FnOnce(&mut State) + Send>;
 
-/// What the accounts ask of the store whose assets they keep.
+/// What the accounts ask of the store whose assets they keep. The provided methods are for a store that was listed once, and is
+/// asked again about one asset at a time.
 pub(in crate::cache) trait Below: Send + Sync {
     /// The figures of an asset, read anew.
     fn asset(&self, asset: &AssetId) -> Result<Option<AssetInfo>, CacheError>;
 
-    /// When the asset's directory last changed, where that can be told.
-    fn modified(&self, asset: &AssetId) -> Option<Timestamp>;
-
-    /// Whether an asset may have changed since it was `modified` last.
-    fn may_differ(&self, asset: &AssetId, modified: Option<Timestamp>) -> bool;
-
     /// The id with its key, if an entry tells it.
     fn keyed(&self, asset: &AssetId) -> Result<Option<AssetId>, CacheError>;
 
+    /// When the asset's directory last changed, where that can be told.
+    fn modified(&self, _asset: &AssetId) -> Option<Timestamp> {
+        None
+    }
+
+    /// Whether an asset may have changed since it was `modified` last.
+    fn may_differ(&self, _asset: &AssetId, _modified: Option<Timestamp>) -> bool {
+        true
+    }
+
     /// Frees what earlier sessions left and no account counts.
-    fn sweep(&self) -> Result<(), CacheError>;
+    fn sweep(&self) -> Result<(), CacheError> {
+        Ok(())
+    }
 
     /// Finds what is there.
-    fn scan(&self, accounts: &Accounts) -> Result<(), CacheError>;
+    fn scan(&self, _accounts: &Accounts) -> Result<(), CacheError> {
+        Ok(())
+    }
 }
 
 /// The state, locked. Dropping it does what was put off, and unlocks.

@@ -20,7 +20,6 @@ use super::id::AssetId;
 use super::path::CachePath;
 use super::progress::Progress;
 use super::store::{AssetInfo, Committed, EntryInfo, Partial, Staged, Store, Trash};
-use super::timestamp::Timestamp;
 
 /// Keeps the size and the last access of each asset of `inner`: in memory and, over an [`FsStore`](super::FsStore), in
 /// `<root>/index`.
@@ -53,25 +52,9 @@ impl<S: Store + ?Sized> Below for Listed<S> {
         self.0.asset(asset)
     }
 
-    fn modified(&self, _asset: &AssetId) -> Option<Timestamp> {
-        None
-    }
-
-    fn may_differ(&self, _asset: &AssetId, _modified: Option<Timestamp>) -> bool {
-        true
-    }
-
     fn keyed(&self, asset: &AssetId) -> Result<Option<AssetId>, CacheError> {
         let mut entries = self.0.entries(asset)?.into_iter();
         Ok(entries.find_map(|entry| asset.with_key(&entry.asset_key?)))
-    }
-
-    fn sweep(&self) -> Result<(), CacheError> {
-        Ok(())
-    }
-
-    fn scan(&self, _accounts: &Accounts) -> Result<(), CacheError> {
-        Ok(())
     }
 }
 

@@ -173,24 +173,8 @@ impl Below for Shelf {
         }))
     }
 
-    fn modified(&self, _asset: &AssetId) -> Option<Timestamp> {
-        None
-    }
-
-    fn may_differ(&self, _asset: &AssetId, _modified: Option<Timestamp>) -> bool {
-        false
-    }
-
     fn keyed(&self, _asset: &AssetId) -> Result<Option<AssetId>, CacheError> {
         Ok(None)
-    }
-
-    fn sweep(&self) -> Result<(), CacheError> {
-        Ok(())
-    }
-
-    fn scan(&self, _accounts: &Accounts) -> Result<(), CacheError> {
-        Ok(())
     }
 }
 

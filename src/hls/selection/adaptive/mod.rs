@@ -26,8 +26,8 @@ use super::{
 /// ```
 ///
 /// - It reckons with a pessimistic rate: the lower of a fast and a slow mean of what came over the network, outages left out.
-/// - Some seconds of the buffer are a reserve against outages: about 20, and more where there were outages lately. Below it
-///   the buffer is filled first. Above it a Variant Stream is taken if the reserve stays for the next while; so a short dip
+/// - Some seconds of the buffer are a reserve against outages: 13 and a tenth of the look-ahead, and more where there were
+///   outages lately. Below it the buffer is filled first. Above it a Variant Stream is taken if the reserve stays for the next while; so a short dip
 ///   changes nothing.
 /// - It starts low: with what takes half of the remembered network's rate, or with about 64 kbit/s.
 /// - A segment that would stall is given up for a lower one, if that spares some of it.

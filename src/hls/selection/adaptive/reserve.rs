@@ -2,8 +2,7 @@
 
 use super::{super::Situation, tuning::Tuning};
 
-/// What is kept for an outage, in seconds.
-/// Where there were outages lately there will be more.
+/// What is kept for an outage, in seconds. Where there were outages lately there will be more.
 pub(super) fn reserve(tuning: &Tuning, situation: &Situation<'_>, outages: f64) -> f64 {
     let room = situation.look_ahead.saturating_sub(situation.segment);
     let ahead = situation.look_ahead.as_secs_f64() * tuning.reserve_ahead;
@@ -25,8 +24,6 @@ pub(super) fn limit(
     let rest = situation
         .remaining
         .map_or(f64::INFINITY, |rest| rest.as_secs_f64());
-    // The end of the track needs no reserve behind it.
-    let reserve = reserve.min(rest);
     if buffered < reserve {
         // At a bit rate r what is missing takes missing / (rate / r - 1) seconds to come.
         return rate * tuning.refill / (tuning.refill + reserve - buffered);

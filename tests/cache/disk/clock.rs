@@ -247,6 +247,22 @@ fn a_clock_set_back_makes_nothing_too_old() {
     assert_eq!(there(), 3);
 }
 
+/// Ages are told by no clock that is behind the last access: what was too old then is too old.
+#[test]
+fn a_clock_set_back_makes_nothing_young_again() {
+    let index = IndexStore::scanned(MemoryStore::new()).unwrap();
+    let store = stack(index, MaxAge::new(DAY / 2), MAX_BYTES);
+    set_clock_back(DAY * 3);
+    put_in(&store, 0);
+    set_clock_back(Duration::ZERO);
+    put_in(&store, 1);
+    set_clock_back(DAY * 3);
+    store.checkpoint().unwrap();
+    set_clock_back(Duration::ZERO);
+    let there = |n| store.exists(&asset(n), &path(0)).unwrap();
+    assert!(!there(0) && there(1));
+}
+
 fn put_in(store: &impl Store, number: u8) {
     store
         .put(&asset(number), &path(0), content(number.into(), 100))

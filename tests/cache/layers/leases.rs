@@ -49,9 +49,9 @@ fn a_pinned_asset_is_there_while_its_removal_is_refused() {
     assert!(store.exists(&a, &x).unwrap());
 }
 
-/// An LRU that writes down which assets were restored.
+/// An LRU that writes down which assets were restored, and which removed.
 #[derive(Debug, Default)]
-struct Restored(Lru, Arc<Mutex<Vec<AssetId>>>);
+struct Restored(Lru, Arc<Mutex<Vec<AssetId>>>, Arc<Mutex<Vec<AssetId>>>);
 
 impl EvictionPolicy for Restored {
     fn used(&mut self, asset: &AssetId, bytes: u64, at: Timestamp) {
@@ -71,6 +71,7 @@ impl EvictionPolicy for Restored {
     }
 
     fn removed(&mut self, asset: &AssetId) {
+        self.2.lock().unwrap().push(asset.clone());
         self.0.removed(asset);
     }
 
@@ -86,8 +87,8 @@ fn what_was_refused_is_told_to_the_policy_when_it_is_free_and_nothing_else_is() 
     let memory = MemoryStore::new();
     let (a, x) = (asset("a"), path("x"));
     memory.put(&a, &x, Bytes::from_static(b"bytes")).unwrap();
-    let (policy, told) = (Restored::default(), Arc::default());
-    let policy = Restored(policy.0, Arc::clone(&told));
+    let policy = Restored::default();
+    let told = Arc::clone(&policy.1);
     let store = stack(IndexStore::scanned(memory).unwrap(), policy, 1000);
     // A checkpoint asks the policy, which is told everything before.
     let told = || {
@@ -106,4 +107,52 @@ fn what_was_refused_is_told_to_the_policy_when_it_is_free_and_nothing_else_is() 
     drop(lease);
     assert_eq!(told(), 1);
     assert_eq!(told(), 0);
+}
+
+/// C3, C6: a pin that was taken away from outside holds nothing, and of an asset that was, the policy hears too.
+#[test]
+fn what_changed_from_outside_is_told_to_the_policy_when_it_is_found() {
+    let memory = MemoryStore::new();
+    let (a, x, absent) = (asset("a"), path("x"), path("absent"));
+    memory.put(&a, &x, Bytes::from_static(b"bytes")).unwrap();
+    let policy = Restored::default();
+    let (restored, removed) = (Arc::clone(&policy.1), Arc::clone(&policy.2));
+    let store = stack(IndexStore::scanned(memory.clone()).unwrap(), policy, 1000);
+    store.checkpoint().unwrap();
+    store.set_pinned(&a, true).unwrap();
+    assert!(store.remove(&a).unwrap_err().is_in_use());
+    memory.set_pinned(&a, false).unwrap();
+    // A miss looks at the asset again.
+    assert!(store.get(&a, &absent).unwrap().is_none());
+    store.checkpoint().unwrap();
+    assert_eq!(
+        *restored.lock().unwrap(),
+        [a.clone(), a.clone()],
+        "at first, and when it is free"
+    );
+    drop(memory.remove(&a).unwrap());
+    assert!(store.get(&a, &absent).unwrap().is_none());
+    store.checkpoint().unwrap();
+    assert_eq!(*removed.lock().unwrap(), [a]);
+}
+
+/// C6: an asset that was passed over keeps its place, though it is written to while it is held.
+#[test]
+fn what_was_passed_over_and_written_to_goes_by_its_last_access() {
+    let store = stack(IndexStore::scanned(MemoryStore::new()).unwrap(), Lru::new(), 100);
+    let put = |name: &str, file: &str, len: usize| {
+        let bytes = Bytes::from(vec![7; len]);
+        store.put(&asset(name), &path(file), bytes).map(drop)
+    };
+    put("held", "x", 30).unwrap();
+    put("other", "x", 30).unwrap();
+    let lease = store.inner().lease(&asset("held"));
+    store.open(&asset("other"), &path("x")).unwrap().unwrap();
+    // Named, and passed over; the other one would not do.
+    assert!(put("large", "x", 95).unwrap_err().is_full());
+    put("held", "y", 10).unwrap();
+    drop(lease);
+    put("new", "x", 40).unwrap();
+    assert!(!store.exists(&asset("held"), &path("x")).unwrap());
+    assert!(store.exists(&asset("other"), &path("x")).unwrap());
 }

@@ -150,6 +150,8 @@ fn what_was_passed_over_and_written_to_goes_by_its_last_access() {
     store.open(&asset("other"), &path("x")).unwrap().unwrap();
     // Named, and passed over; the other one would not do.
     assert!(put("large", "x", 95).unwrap_err().is_full());
+    // The other one is told again by this.
+    store.checkpoint().unwrap();
     put("held", "y", 10).unwrap();
     drop(lease);
     put("new", "x", 40).unwrap();

@@ -51,6 +51,22 @@ fn on_a_full_disk_room_is_made_for_more_than_one_put_and_the_asset_it_is_for_is_
     assert!(is_there(24) && is_there(30));
 }
 
+/// C6, C11: an asset that was spared for a write which failed all the same may go later, as every other one.
+#[test]
+fn an_asset_that_was_spared_in_vain_may_go_later() {
+    let disk = FakeDisk::default();
+    disk.set_room(Some(20_000));
+    let store = stack(scanned_index(&disk), Lru::new(), 340_000);
+    for number in 0..2 {
+        store.put(&asset(number), &path(0), content(1, 3000)).unwrap();
+    }
+    let refused = store.put(&asset(0), &path(1), content(2, 200_000));
+    assert!(refused.unwrap_err().is_full());
+    assert_eq!(store.list().unwrap().len(), 2);
+    store.set_max_bytes(1).unwrap();
+    assert!(store.list().unwrap().is_empty());
+}
+
 /// C5, fault C10: eight threads under a limit that a few entries fill. The disk counts at every change.
 #[test]
 fn a_crowd_never_takes_the_disk_above_the_limit() {

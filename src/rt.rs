@@ -50,6 +50,17 @@ const OWN_THREADS: usize = 32;
 #[cfg(any(feature = "file", feature = "hls"))]
 const SHARED_THREADS: usize = 4;
 
+/// Gives back what [`MAY_BLOCK`] was.
+#[cfg(any(feature = "file", feature = "hls"))]
+struct Mark(bool);
+
+#[cfg(any(feature = "file", feature = "hls"))]
+impl Drop for Mark {
+    fn drop(&mut self) {
+        MAY_BLOCK.set(self.0);
+    }
+}
+
 /// Runs `future` on a thread of its own, where its polls may block, until it ends by itself. Where there are
 /// [many](OWN_THREADS) such futures, it shares some threads with others.
 ///
@@ -74,10 +85,9 @@ pub(crate) fn spawn_on_thread(future: impl Future<Output = ()> + Send + 'static)
     let place = Place;
     drop(async_std::task::spawn_blocking(move || {
         let _place = place;
-        // The thread belongs to a pool and runs other work afterwards, so the mark is taken back.
-        let before = MAY_BLOCK.replace(true);
+        // The thread belongs to a pool and runs other work afterwards, so the mark is taken back, after a panic too.
+        let _mark = Mark(MAY_BLOCK.replace(true));
         async_std::task::block_on(future);
-        MAY_BLOCK.set(before);
     }));
 }
 

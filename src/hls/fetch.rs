@@ -42,7 +42,7 @@ pub(super) struct Fetcher {
 
 /// A key, once it is known.
 #[derive(Default)]
-struct KnownKey {
+pub(super) struct KnownKey {
     /// Locked by the part that fetches it.
     key: AsyncMutex<Option<Key>>,
     /// What is to be kept when it has decrypted something. Any 16 bytes look like a key.
@@ -286,7 +286,7 @@ impl Fetcher {
         &self,
         context: &mut FetchContext,
         reference: &KeyReference,
-    ) -> Result<Key, HlsError> {
+    ) -> Result<(Key, Arc<KnownKey>), HlsError> {
         let known = self.keys().entry(reference.path.clone()).or_default().clone();
         // Parts that are on their way side by side have one key as a rule: the first one fetches it, the others wait. Offline
         // nobody waits for a server.
@@ -296,7 +296,8 @@ impl Fetcher {
             Some(known.key.lock().await)
         };
         if let Some(Some(key)) = key.as_deref() {
-            return Ok(key.clone());
+            let key = key.clone();
+            return Ok((key, known.clone()));
         }
         let resource = Resource::new(ResourceKind::Key, &reference.locator.url);
         let url = &reference.locator.url;
@@ -316,7 +317,8 @@ impl Fetcher {
         if let Some(key) = &mut key {
             **key = Some(found.clone());
         }
-        Ok(found)
+        drop(key);
+        Ok((found, known))
     }
 
     async fn fetch_key(
@@ -344,12 +346,8 @@ impl Fetcher {
     }
 
     /// Keeps a key that has decrypted a part to its end.
-    pub(super) fn keep_key(&self, context: &mut FetchContext, reference: &KeyReference) {
-        let known = self.keys().get(&reference.path).cloned();
-        let entry = known.and_then(|known| {
-            let mut unproven = known.unproven.lock().unwrap_or_else(PoisonError::into_inner);
-            unproven.take()
-        });
+    pub(super) fn keep_key(&self, context: &mut FetchContext, key: &KnownKey) {
+        let entry = key.unproven.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(entry) = entry {
             self.keep(context, entry);
         }
@@ -383,9 +381,9 @@ impl Fetcher {
         Ok((key, bytes))
     }
 
-    /// Forgets a key that did not decrypt. Its entry is the caller's to remove, once no commit of it is under way.
-    pub(super) fn forget_key(&self, reference: &KeyReference) {
-        self.keys().remove(&reference.path);
+    /// Forgets the key of an entry, if it is one of a key.
+    pub(super) fn forget_key(&self, path: &CachePath) {
+        self.keys().remove(path);
     }
 
     /// Removes an entry that turned out to be damaged.

@@ -82,8 +82,8 @@ impl OpenPart {
     }
 
     /// What of it is not kept, once.
-    pub(super) fn take_bypassed(&self) -> Option<Bypassed> {
-        match &self.input {
+    pub(super) fn take_bypassed(&mut self) -> Option<Bypassed> {
+        match &mut self.input {
             Input::Own { .. } => None,
             Input::Shared(reader) => reader.take_bypassed(),
         }

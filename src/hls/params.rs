@@ -284,8 +284,8 @@ impl HlsParams {
 
     /// A function that turns what a key server sends into the key's 16 bytes, as unwrapping does.
     ///
-    /// It runs once for each key. The cache keeps its result; what the server sent never reaches the disk. It runs where the
-    /// stream is polled, so it should not block.
+    /// It runs once for each key. The cache keeps its result; what the server sent never reaches the disk. It runs where segments
+    /// are fetched, so it should not block.
     #[must_use]
     pub fn key_processor(
         mut self,

@@ -8,7 +8,7 @@ use futures_lite::future;
 use super::{
     HlsError,
     crypt::{CryptError, Decryptor},
-    fetch::Fetcher,
+    fetch::{Fetcher, KnownKey},
     fetch_context::FetchContext,
     first_bytes::FirstBytes,
     pending_commits::Bypassed,
@@ -22,6 +22,7 @@ pub(super) struct PartReader {
     pub(super) reader: ResourceReader,
     /// `None` for plain text, and behind the last block.
     decryptor: Option<Decryptor>,
+    key: Option<Arc<KnownKey>>,
     /// `None` once the part is known to be media.
     first: Option<FirstBytes>,
     /// Plaintext that may be given out.
@@ -49,8 +50,8 @@ impl PartReader {
         let key = async {
             match &media.key {
                 Some(reference) => {
-                    let key = fetcher.key(context, reference).await?;
-                    Ok(Some(Decryptor::new(&key, &reference.iv)))
+                    let (key, known) = fetcher.key(context, reference).await?;
+                    Ok(Some((Decryptor::new(&key, &reference.iv), known)))
                 }
                 None => Ok(None),
             }
@@ -59,7 +60,8 @@ impl PartReader {
         // Both to their end, so that a key that is on its way is fetched once.
         let (decryptor, reader): (Result<_, HlsError>, _) = future::zip(key, reader).await;
         context.commits.append(own_context.commits);
-        let (decryptor, mut reader) = (decryptor?, reader?);
+        let (decryptor, key) = decryptor?.unzip();
+        let mut reader = reader?;
         // The server's length as well: what it sends is not what the playlist says (fault W70).
         if let Some(length) = reader.announced_len().filter(|len| !is_right_len(*len)) {
             let resource = reader.resource;
@@ -77,6 +79,7 @@ impl PartReader {
         Ok(Self {
             reader,
             decryptor,
+            key,
             first,
             ready: VecDeque::new(),
             is_at_end: false,
@@ -134,8 +137,8 @@ impl PartReader {
         fetcher: &Fetcher,
         context: &mut FetchContext,
     ) -> Option<impl Future<Output = Option<Bypassed>> + Send + 'static> {
-        if let Some(reference) = self.reader.key() {
-            fetcher.keep_key(context, reference);
+        if let Some(key) = &self.key {
+            fetcher.keep_key(context, key);
         }
         self.reader.commit(context)
     }

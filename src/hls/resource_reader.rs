@@ -24,7 +24,7 @@ use futures_lite::StreamExt;
 use super::{
     HlsError, Resource,
     edition::{Witness, WitnessPlace},
-    fetch::{Fetcher, KeyReference},
+    fetch::Fetcher,
     fetch_context::FetchContext,
     local::LocalReader,
     pending_commits::Bypassed,
@@ -131,10 +131,6 @@ impl ResourceReader {
             Input::Local(_) | Input::Cache(_) => self.expected,
             Input::Network(network) => self.expected.or(network.announced),
         }
-    }
-
-    pub(super) fn key(&self) -> Option<&KeyReference> {
-        self.media.key.as_ref()
     }
 
     pub(super) fn origin(&self) -> Origin {
@@ -286,8 +282,13 @@ impl ResourceReader {
         match &self.input {
             Input::Local(_) => false,
             Input::Cache(_) => true,
-            Input::Network(network) => network.writer.is_some(),
+            Input::Network(network) => network.writer.is_some() && !self.ends_unproven(network),
         }
+    }
+
+    /// Whether its end will prove nothing.
+    fn ends_unproven(&self, network: &NetworkInput) -> bool {
+        network.body.ends_with_connection() && self.expected.is_none()
     }
 
     /// Keeps what was read to its end and found good: the commit, or `None` where it is not kept. Dropping the reader instead
@@ -296,12 +297,16 @@ impl ResourceReader {
         self,
         context: &mut FetchContext,
     ) -> Option<impl Future<Output = Option<Bypassed>> + Send + 'static> {
+        let is_unproven = match &self.input {
+            Input::Network(network) => self.ends_unproven(network),
+            Input::Local(_) | Input::Cache(_) => false,
+        };
         let writer = match self.input {
             Input::Local(_) => return None,
             Input::Cache(_) => None,
             Input::Network(network) => {
                 let writer = network.writer?;
-                if network.body.ends_with_connection() && self.expected.is_none() {
+                if is_unproven {
                     // The end of the connection proves nothing: it may have broken (fault C22). The bytes were given out,
                     // because there are servers that send no length, but the cache does not believe them.
                     context.bypass(&self.resource, Bypass::UnknownLength);

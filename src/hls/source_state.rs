@@ -307,7 +307,7 @@ impl SourceState {
             Some(reference) => {
                 // Offline: to know a length is no reason to fetch a key. Its context has nothing to tell.
                 let mut context = FetchContext::new(true);
-                let key = self.fetcher.key(&mut context, reference).await.ok()?;
+                let (key, _) = self.fetcher.key(&mut context, reference).await.ok()?;
                 let start = entry.len().checked_sub(LAST_BLOCKS)?;
                 entry.seek(start);
                 let blocks = entry.next_chunk().await.ok()??;

@@ -211,12 +211,17 @@ fn what_is_not_kept_is_not_fetched_far_ahead() {
 /// A memory cache that holds a part of the track: every byte is right, and the cache stays under its limit.
 #[test]
 fn a_small_memory_cache_plays_the_whole_track() {
-    let track = Track::plain(&[900_000; 12]);
+    for length in [900_000, 1_500_000] {
+        small_memory_cache(length);
+    }
+}
+
+fn small_memory_cache(length: usize) {
+    let track = Track::plain(&[length; 12]);
     let cache = AssetCache::memory(4 << 20);
     let params = HlsParams::new(builder().build().unwrap(), cache.clone());
     let tape = play(&track.list(), params, online()).whole();
     assert!(tape.bytes == track.bytes());
-    assert_eq!(track.requests("/t/*"), 13);
     let kept = future::block_on(cache.assets()).unwrap();
     assert!(kept.iter().map(|asset| asset.bytes).sum::<u64>() <= 4 << 20);
 }
@@ -254,6 +259,92 @@ fn a_slow_reader_of_large_segments_gets_each_byte_once() {
             assert_eq!(track.requests(&path(segment)), 1, "{segment}");
         }
     }
+}
+
+/// A server that sends no length, of segments larger than what is held: nothing of them is kept, and each byte comes.
+#[test]
+fn large_segments_without_a_length_come_whole() {
+    let track = Track::plain(&[3_000_000; 3]);
+    for segment in 0..3 {
+        track.server.rule(path(segment), Rule::new().no_length());
+    }
+    let cache = Cache::new();
+    let stream = unread(&track, cache.params());
+    track.server.wait_until(|log| log.to("/t/0.ts").count() > 0);
+    assert!(rest(stream) == track.bytes());
+}
+
+/// Without a cache two streams of a source each get each byte, also while the other one rests.
+#[test]
+fn two_streams_without_a_cache_do_not_hold_each_other_up() {
+    let track = Track::plain(&[3_000_000; 3]);
+    let access = Access::default().client(builder().build().unwrap());
+    let source = HlsSource::new(url(&track.list()), HlsParams::with_access(access));
+    let mut first = Stream::new(source.clone(), online());
+    let start = future::block_on(first.next()).unwrap().unwrap();
+    assert!(rest(Stream::new(source, online())) == track.bytes());
+    assert!([start.to_vec(), rest(first)].concat() == track.bytes());
+}
+
+/// A reader that is some megabytes behind what has come of a segment does not wait for the rest of it.
+#[test]
+fn a_reader_behind_in_a_large_segment_goes_on() {
+    let track = Track::plain(&[6_000_000]);
+    let cache = Cache::new();
+    let gate = track.server.gate();
+    track
+        .server
+        .rule("/t/0.ts", Rule::new().gate_after(3_000_000, &gate));
+    let mut stream = unread(&track, patient(&cache));
+    track
+        .server
+        .wait_until(|log| log.to("/t/0.ts").any(|request| request.body_sent == 3_000_000));
+    future::block_on(async {
+        let mut bytes = 0;
+        while bytes < 2_990_000 {
+            bytes += stream.next().await.unwrap().unwrap().len();
+        }
+    });
+    gate.open();
+}
+
+/// An initialization section that does not come keeps the server from being asked for the first segment again and again.
+#[test]
+fn a_silent_section_is_no_reason_to_ask_on() {
+    let tags = |index: usize| {
+        if index == 0 {
+            "#EXT-X-MAP:URI=\"init\"\n".to_owned()
+        } else {
+            String::new()
+        }
+    };
+    let track = Track::build(&[5000; 4], tags, |_, plain| plain.to_vec());
+    track.server.serve_bytes("/t/init", *b"ID3 section");
+    let gate = track.server.gate();
+    track.server.rule("/t/init", Rule::new().gate(&gate));
+    let cache = Cache::new();
+    let stream = unread(&track, patient(&cache));
+    track.server.wait_until(|log| log.to("/t/init").count() > 0);
+    // Beyond the time after which what is behind a silent part is given up.
+    assert!(
+        !track
+            .server
+            .wait_within(Duration::from_millis(3500), |log| log.to("/t/0.ts").count() > 1)
+    );
+    gate.open();
+    assert!(rest(stream) == [b"ID3 section".as_slice(), &track.bytes()].concat());
+}
+
+/// A key processor that panics ends the stream, as code of the app's does elsewhere.
+#[test]
+fn a_panic_of_the_key_processor_ends_the_stream() {
+    let track = Track::encrypted(&[5000; 3]);
+    let cache = Cache::new();
+    let params = cache.params().key_processor(|_, _| panic!("of the app"));
+    let mut stream = Stream::new(HlsSource::new(url(&track.list()), params), online());
+    let error = future::block_on(stream.next()).unwrap().unwrap_err();
+    assert!(error.to_string().contains("of the app"), "{error}");
+    assert!(future::block_on(stream.next()).is_none());
 }
 
 /// How much is there is told where a segment starts; a silence and its end are told where they are.

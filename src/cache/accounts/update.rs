@@ -51,6 +51,28 @@ impl Accounts {
         self.below()?.modified(asset)
     }
 
+    /// Runs work that changes an asset's directory and none of its figures: a file is staged there. Taken for a change from outside,
+    /// it would have the next miss read the whole directory anew, for each of the writers that are open side by side.
+    pub(in crate::cache) fn staging<T>(
+        &self,
+        asset: &AssetId,
+        work: impl FnOnce() -> Result<T, CacheError>,
+    ) -> Result<T, CacheError> {
+        self.begin()?;
+        let before = self.modified(asset);
+        let done = work()?;
+        let after = self.modified(asset);
+        let mut state = self.state();
+        if let Some(account) = state.table.assets.get_mut(asset)
+            && account.modified == before
+        {
+            // What is staged may be left over after a crash: the next session has to look.
+            (account.modified, account.sure) = (after, false);
+        }
+        drop(state);
+        Ok(done)
+    }
+
     /// Takes the removal of an entry of `bytes` into the accounts; `None` if there was no entry.
     pub(in crate::cache) fn entry_removed(&self, change: Update<'_>, bytes: Option<u64>) {
         let below = self.below();

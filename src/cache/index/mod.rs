@@ -146,10 +146,9 @@ impl<S: Store + ?Sized> Store for IndexStore<S> {
     }
 
     fn stage(&self, asset: &AssetId, path: &CachePath) -> Result<Box<dyn Staged>, CacheError> {
-        // Before anything is created: a staged file already changes its directory's time.
-        self.accounts.begin()?;
+        let staged = self.accounts.staging(asset, || self.inner.stage(asset, path))?;
         Ok(Box::new(IndexStaged {
-            inner: self.inner.stage(asset, path)?,
+            inner: staged,
             asset: asset.clone(),
             accounts: Arc::clone(&self.accounts),
         }))

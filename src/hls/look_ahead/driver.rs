@@ -8,6 +8,7 @@
 
 use std::{
     future::Future,
+    panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
@@ -36,6 +37,9 @@ const SILENCE_LIMIT: Duration = Duration::from_secs(3);
 /// How many commits may be pending before no part is begun. Each holds less than 256 KiB and one chunk of a body, which is
 /// 512 KiB at most. Without the limit a fast network would fill the memory in front of a slow disk.
 const MAX_COMMITS: usize = 4;
+/// The same for parts that streams wait for. Higher, as commits may wait for a server: see
+/// [`learn_first`](SourceState::learn_first).
+const MAX_COMMITS_DEMANDED: usize = 16;
 
 type Fetching = Pin<Box<dyn Future<Output = ()> + Send>>;
 type Timer = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -91,13 +95,16 @@ impl Driver {
             drop::<Vec<Running>>(unwanted);
             shared = look_ahead.lock();
         }
-        let mut begun: Vec<_> = shared.begin_demanded().collect();
+        let mut begun = Vec::new();
+        if self.commits.len() < MAX_COMMITS_DEMANDED {
+            begun.extend(shared.begin_demanded());
+        }
         while self.commits.len() < MAX_COMMITS
             && let Some(next) = self.next(&mut shared, &begun, now)
         {
             begun.push(next);
         }
-        self.commits.append(take(&self.begun));
+        self.take_begun();
         let bypassed = self.commits.take_failed();
         for window in &mut shared.windows {
             window.bypassed = window.bypassed.take().or_else(|| bypassed.clone());
@@ -117,8 +124,33 @@ impl Driver {
         }
     }
 
+    fn has_cache(&self) -> bool {
+        self.look_ahead.state.fetcher.cache().is_some()
+    }
+
+    /// Takes over the commits that transfers have begun. Whether there were any.
+    fn take_begun(&mut self) -> bool {
+        // Each change is one call on the list.
+        let begun = std::mem::take(&mut *self.begun.lock().unwrap_or_else(PoisonError::into_inner));
+        let has_any = !begun.is_empty();
+        self.commits.append(begun);
+        has_any
+    }
+
+    /// The segment that is needed first, among those on their way.
+    fn first(&self) -> Option<&Running> {
+        let is_segment = |running: &&Running| !running.transfer.media.is_section();
+        let segments = self.running.iter().filter(is_segment);
+        segments.min_by_key(|running| running.number)
+    }
+
     /// The next part to fetch ahead.
     fn next(&self, shared: &mut Shared, begun: &[Begun], now: Instant) -> Option<Begun> {
+        // What is begun behind a silent part would be given up at once.
+        let is_silent = |first: &Running| first.transfer.last() + SILENCE_LIMIT <= now;
+        if self.first().is_some_and(is_silent) {
+            return None;
+        }
         let reach = self.look_ahead.state.fetcher.params.reach;
         let limit = if self.is_quick { reach.parallel.max(1) } else { 1 };
         let is_segment = |transfer: &Transfer| !transfer.media.is_section();
@@ -130,7 +162,7 @@ impl Driver {
         loop {
             // The stream that has the least in front of it.
             let windows = shared.windows.iter_mut();
-            let wanting = windows.filter_map(|window| Some((window.wants_more(reach, now)?, window)));
+            let wanting = windows.filter_map(|window| Some((window.wants_more(reach)?, window)));
             let (_, window) = wanting.min_by_key(|(ahead, _)| *ahead)?;
             let track = window.track().clone();
             let number = window.next()?;
@@ -144,7 +176,7 @@ impl Driver {
                 shared.window(id)?.add(number, transfer);
                 continue;
             }
-            let transfer = Arc::new(Transfer::new(media, false));
+            let transfer = Arc::new(Transfer::new(media, self.has_cache(), false));
             transfer.begin();
             shared.window(id)?.add(number, transfer.clone());
             return Some((track, number, transfer));
@@ -173,22 +205,26 @@ impl Driver {
 
     /// Polls what is to go on. Whether anything ended.
     fn poll_running(&mut self, task: &mut Context<'_>, now: Instant) -> bool {
-        let segments = self
-            .running
-            .iter()
-            .filter(|running| !running.transfer.media.is_section());
-        let first = segments.min_by_key(|running| running.number);
+        let first = self.first();
         let first = first.map(|first| (first.number, now.duration_since(first.since) > QUICK));
         let mut has_ended = false;
         let mut index = 0;
         while let Some(running) = self.running.get_mut(index) {
             // On a slow link one body at a time: those behind it wait, and nothing is read of them.
-            let yields = first.is_some_and(|(first, is_slow)| is_slow && running.number > first);
-            if yields && !running.transfer.is_read() {
+            // Their heads may come: they cost little, and a key that one has asked for may be wanted elsewhere.
+            let is_behind = first.is_some_and(|(first, is_slow)| is_slow && running.number > first);
+            if is_behind && running.transfer.len() > 0 && !running.transfer.is_read() {
                 index += 1;
                 continue;
             }
-            match running.fetching.as_mut().poll(task) {
+            // A key processor is the app's. Its panic is the stream's to meet, which fetches the part itself then.
+            let fetching = &mut running.fetching;
+            let poll = catch_unwind(AssertUnwindSafe(|| fetching.as_mut().poll(task)));
+            let poll = poll.unwrap_or_else(|_| {
+                running.transfer.end(Err(Left::Panicked));
+                Poll::Ready(())
+            });
+            match poll {
                 Poll::Pending => index += 1,
                 Poll::Ready(()) => {
                     has_ended = true;
@@ -202,26 +238,34 @@ impl Driver {
         has_ended
     }
 
-    /// When the first part will have been silent for too long, if that holds others up.
-    fn silence_ends(&self) -> Option<Instant> {
-        let first = self.running.iter().min_by_key(|running| running.number)?;
-        (self.running.len() > 1).then(|| first.transfer.last() + SILENCE_LIMIT)
+    /// Whether a part is given up where the first one is silent.
+    fn is_dispensable(running: &Running, first: usize) -> bool {
+        running.number > first && !running.transfer.is_read()
     }
 
-    /// Gives up what is behind a first part that is silent.
+    /// When the first part will have been silent for too long, if that holds others up.
+    fn silence_ends(&self) -> Option<Instant> {
+        let first = self.first()?;
+        let mut others = self.running.iter();
+        others
+            .any(|running| Self::is_dispensable(running, first.number))
+            .then(|| first.transfer.last() + SILENCE_LIMIT)
+    }
+
+    /// Gives up what is behind a first part that is silent. Whether there was any.
     fn give_up_behind_silence(&mut self, now: Instant) -> bool {
         if self.silence_ends().is_none_or(|end| end > now) {
             return false;
         }
-        let Some(first) = self.running.iter().map(|running| running.number).min() else {
+        let Some(first) = self.first().map(|first| first.number) else {
             return false;
         };
         self.running.retain(|running| {
-            let stays = running.number == first || running.transfer.is_read();
-            if !stays {
+            let is_given_up = Self::is_dispensable(running, first);
+            if is_given_up {
                 running.transfer.end(Err(Left::GivenUp));
             }
-            stays
+            !is_given_up
         });
         self.is_quick = false;
         true
@@ -261,9 +305,10 @@ impl Future for Driver {
                 return Poll::Ready(());
             }
             let has_ended = driver.poll_running(task, now) | driver.give_up_behind_silence(now);
+            let has_begun = driver.take_begun();
             let pending = driver.commits.len();
             driver.commits.poll_all(task);
-            if has_ended || driver.commits.len() != pending {
+            if has_ended || has_begun || driver.commits.len() != pending {
                 continue;
             }
             if driver.arm(task).is_pending() {
@@ -275,22 +320,21 @@ impl Future for Driver {
 }
 
 impl Drop for Driver {
-    /// After a panic of what it polled: nobody waits for what will not come.
+    /// After a panic: nobody waits for what will not come.
     fn drop(&mut self) {
-        for running in self.running.drain(..) {
-            running.transfer.end(Err(Left::GivenUp));
-        }
         if self.is_over {
             return;
         }
         let mut shared = self.look_ahead.lock();
         shared.is_driven = false;
         let parts = shared.windows.iter().flat_map(Window::parts);
-        let left: Vec<_> = parts.map(|(_, transfer)| transfer.clone()).collect();
-        shared.flushing.clear();
+        let mut left: Vec<_> = parts.map(|(_, transfer)| transfer.clone()).collect();
+        let flushing = std::mem::take(&mut shared.flushing);
         drop(shared);
+        drop(flushing);
+        left.extend(self.running.drain(..).map(|running| running.transfer));
         for transfer in left {
-            transfer.end(Err(Left::GivenUp));
+            transfer.give_up();
         }
     }
 }
@@ -319,19 +363,19 @@ struct Given {
     to: Arc<Mutex<PendingCommits>>,
 }
 
-impl Drop for Given {
-    fn drop(&mut self) {
+impl Given {
+    /// Now, and not at the part's end.
+    fn hand_over(&mut self) {
         let commits = std::mem::take(&mut self.context.commits);
-        // Each change is one call on the list.
-        self.to
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .append(commits);
+        let mut begun = self.to.lock().unwrap_or_else(PoisonError::into_inner);
+        begun.append(commits);
     }
 }
 
-fn take(begun: &Mutex<PendingCommits>) -> PendingCommits {
-    std::mem::take(&mut begun.lock().unwrap_or_else(PoisonError::into_inner))
+impl Drop for Given {
+    fn drop(&mut self) {
+        self.hand_over();
+    }
 }
 
 /// Fetches a part, gives its plaintext to the transfer's readers, and begins to commit it.
@@ -342,11 +386,17 @@ async fn fetch(
     number: usize,
     transfer: Arc<Transfer>,
 ) {
-    let context = &mut given.context;
-    match read(&state, context, &track, number, &transfer).await {
+    match read(&state, &mut given, &track, number, &transfer).await {
         Err(left) => transfer.end(Err(left)),
         Ok(part) => {
             track.set_part_len(number, transfer.len());
+            let context = &mut given.context;
+            // Removed meanwhile, an edition's entries must not come back.
+            if !matches!(state.newer(&track).await, Ok(None)) {
+                transfer.settle(false);
+                transfer.end(Ok(()));
+                return;
+            }
             // Readers see the end now, and the commit when it is over.
             match part.commit(&state.fetcher, context) {
                 None => {
@@ -371,7 +421,7 @@ async fn fetch(
 
 async fn read(
     state: &Arc<SourceState>,
-    context: &mut FetchContext,
+    given: &mut Given,
     track: &Arc<Track>,
     number: usize,
     transfer: &Transfer,
@@ -384,16 +434,25 @@ async fn read(
     if state.newer(track).await.map_err(Left::Failed)?.is_some() {
         return Err(Left::NewEdition);
     }
-    let mut part = PartReader::open(&state.fetcher, context, &transfer.media)
+    let mut part = PartReader::open(&state.fetcher, &mut given.context, &transfer.media)
         .await
         .map_err(Left::Failed)?;
-    state.learn_first(context, track, number).await;
+    state.learn_first(&mut given.context, track, number).await;
+    // What tells editions apart is written before any segment, also before one that ends sooner than this.
+    given.hand_over();
     transfer.set_kept(part.reader.is_kept());
-    while let Some(plain) = part.next(&state.fetcher, context).await.map_err(Left::Failed)? {
+    while let Some(plain) = part
+        .next(&state.fetcher, &mut given.context)
+        .await
+        .map_err(Left::Failed)?
+    {
         // Known to be media by now: what a login page's server says is not learned.
         if let Some((place, witness)) = part.reader.take_witness() {
             match state.witness(track, place).await {
-                None => state.learn(context, track, place, witness),
+                None => {
+                    state.learn(&mut given.context, track, place, witness);
+                    given.hand_over();
+                }
                 Some(known) if known.contradicts(&witness) && !transfer.is_trusted => {
                     return Err(Left::Contradicted);
                 }
@@ -402,7 +461,7 @@ async fn read(
         }
         if !part.reader.is_kept() {
             transfer.set_kept(false);
-            if let Some(bypassed) = context.commits.take_failed() {
+            if let Some(bypassed) = given.context.commits.take_failed() {
                 transfer.bypass(bypassed);
             }
         }

@@ -156,7 +156,11 @@ impl LookAheadPlace {
     /// Reads a part that is on its way.
     pub(super) fn join(&self, number: usize, media: &MediaResource) -> Option<TransferReader> {
         let mut shared = self.look_ahead.lock();
-        shared.join(self.id?, number, media)
+        let reader = shared.join(self.id?, number, media)?;
+        drop(shared);
+        // It may be one that has yielded to others.
+        self.look_ahead.driver.wake();
+        Some(reader)
     }
 
     /// Has a part fetched, whatever else is on its way.
@@ -166,7 +170,11 @@ impl LookAheadPlace {
         media: &Arc<MediaResource>,
         is_trusted: bool,
     ) -> Option<TransferReader> {
-        let transfer = Arc::new(transfer::Transfer::new(media.clone(), is_trusted));
+        let transfer = Arc::new(transfer::Transfer::new(
+            media.clone(),
+            self.look_ahead.state.fetcher.cache().is_some(),
+            is_trusted,
+        ));
         let mut shared = self.look_ahead.lock();
         // The driver may have begun it since.
         if !is_trusted && let Some(reader) = shared.join(self.id?, number, media) {
@@ -205,6 +213,10 @@ impl LookAheadPlace {
 
     /// Waits until what was read is on the disk.
     pub(super) async fn flush(&self) {
+        // Nothing was read that is not on the disk, and others' writes are not waited for.
+        if self.id.is_none() {
+            return;
+        }
         let look_ahead = &self.look_ahead;
         let (sender, flushed) = async_channel::bounded(1);
         {

@@ -3,16 +3,19 @@
 //! ```text
 //!   driver ── push ─▶ [chunk][chunk][chunk] ◀── next ── reader, reader
 //!                       │
-//!                       ├ kept:     the oldest make room. A reader that comes too late waits for the commit, and goes on
-//!                       │           from the cache
-//!                       └ not kept: the driver waits for its reader
+//!                       ├ kept:     what no reader needs makes room. A reader that comes too late waits for the commit, and
+//!                       │           goes on from the cache
+//!                       └ not kept: the driver waits for the one reader
 //! ```
 
 use std::{
     collections::VecDeque,
     future::poll_fn,
     mem,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     task::{Poll, Waker},
     time::Instant,
 };
@@ -21,8 +24,11 @@ use bytes::{Buf, Bytes};
 
 use super::super::{HlsError, pending_commits::Bypassed, track::MediaResource};
 
-/// How many bytes of a part are held for its readers. Four parts are on their way at most.
+/// How many bytes of a part are held for readers that may come. Four parts are on their way at most.
 const HELD_LIMIT: u64 = 1 << 20;
+/// How many bytes are held for a reader that is there, where the part is kept. The driver waits for it then: it would have to
+/// wait for the whole part.
+const READ_LIMIT: u64 = 4 << 20;
 
 /// Why a transfer gives no more bytes of a part that is not over.
 #[derive(Debug, Clone)]
@@ -31,6 +37,8 @@ pub(in crate::hls) enum Left {
     Cached,
     /// Nothing fetches it any more.
     GivenUp,
+    /// What fetched it has panicked: code of the app's.
+    Panicked,
     /// There is another edition.
     NewEdition,
     /// What the server says of the part is not what it said of it earlier.
@@ -59,15 +67,13 @@ struct State {
     /// Whether the cache takes it. Assumed before it is known.
     is_kept: bool,
     is_begun: bool,
-    /// Readers that hold it.
-    readers: usize,
-    /// How far the foremost reader is.
-    read_to: u64,
+    /// Where its readers are.
+    readers: Vec<Arc<AtomicU64>>,
     /// The proven end, or why there is none.
     body: Option<Result<(), Left>>,
     /// Whether it is in the cache, when that is decided.
     settled: Option<bool>,
-    /// What is not kept, and was not told.
+    /// What is not kept.
     bypassed: Option<Bypassed>,
     /// Those who wait for a change.
     waiting: Vec<Waker>,
@@ -85,7 +91,7 @@ pub(super) enum Ended {
 }
 
 impl Transfer {
-    pub(super) fn new(media: Arc<MediaResource>, is_trusted: bool) -> Self {
+    pub(super) fn new(media: Arc<MediaResource>, is_kept: bool, is_trusted: bool) -> Self {
         Self {
             media,
             is_trusted,
@@ -94,10 +100,9 @@ impl Transfer {
                 start: 0,
                 end: 0,
                 last: Instant::now(),
-                is_kept: true,
+                is_kept,
                 is_begun: false,
-                readers: 0,
-                read_to: 0,
+                readers: Vec::new(),
                 body: None,
                 settled: None,
                 bypassed: None,
@@ -132,23 +137,35 @@ impl Transfer {
         !mem::replace(&mut state.is_begun, true)
     }
 
-    /// Whether it gives this resource, under the URL that it has by now.
+    /// Whether one more reader may read this resource here, under the URL that it has by now, from its first byte on.
     pub(super) fn serves(&self, media: &MediaResource) -> bool {
-        self.is_of_url(media) && self.media.is_same(media) && !matches!(self.lock().body, Some(Err(_)))
-    }
-
-    pub(super) fn is_of_url(&self, media: &MediaResource) -> bool {
-        self.media.locator.url == media.locator.url
+        let state = self.lock();
+        let is_there = match &state.body {
+            Some(Err(_)) => false,
+            // What is not kept waits for one reader. Of two the slower one would hold the other up.
+            _ if !state.is_kept => state.start == 0 && state.readers.is_empty(),
+            _ => true,
+        };
+        drop(state);
+        is_there && self.media.locator.url == media.locator.url && self.media.is_same(media)
     }
 
     /// Whether a reader holds it.
     pub(super) fn is_read(&self) -> bool {
-        self.lock().readers > 0
+        !self.lock().readers.is_empty()
     }
 
     /// When its last chunk came, or it was begun.
     pub(super) fn last(&self) -> Instant {
         self.lock().last
+    }
+
+    /// Nothing fetches it any more, nor keeps it.
+    pub(super) fn give_up(&self) {
+        self.change(|state| {
+            state.body.get_or_insert(Err(Left::GivenUp));
+            state.settled.get_or_insert(false);
+        });
     }
 
     /// The bytes of plaintext that have come.
@@ -183,7 +200,7 @@ impl Transfer {
         poll_fn(|task| {
             let mut state = self.lock();
             state.make_room();
-            if state.is_kept || state.end - state.start < HELD_LIMIT {
+            if !state.is_full() {
                 return Poll::Ready(());
             }
             state.writer = Some(task.waker().clone());
@@ -223,10 +240,12 @@ impl Transfer {
 
     /// A reader from the first byte on.
     pub(super) fn reader(self: &Arc<Self>) -> TransferReader {
-        self.lock().readers += 1;
+        let position = Arc::new(AtomicU64::new(0));
+        self.lock().readers.push(position.clone());
         TransferReader {
             transfer: self.clone(),
-            position: 0,
+            position,
+            is_told: false,
         }
     }
 }
@@ -238,14 +257,38 @@ impl State {
         }
     }
 
+    /// Where the readers are that have not been left behind.
+    fn reading(&self) -> impl Iterator<Item = u64> {
+        let positions = self
+            .readers
+            .iter()
+            .map(|position| position.load(Ordering::Relaxed));
+        positions.filter(|position| *position >= self.start)
+    }
+
     /// Lets go of what need not be held.
     fn make_room(&mut self) {
         while self.end - self.start >= HELD_LIMIT
             && let Some(first) = self.chunks.front()
-            && (self.is_kept || self.start + first.len() as u64 <= self.read_to)
         {
-            self.start += first.len() as u64;
+            let next = self.start + first.len() as u64;
+            let slowest = self.reading().min();
+            let is_needed = slowest.map_or(!self.is_kept, |slowest| slowest < next);
+            if is_needed {
+                return;
+            }
+            self.start = next;
             self.chunks.pop_front();
+        }
+    }
+
+    /// Whether the driver waits for a reader.
+    fn is_full(&self) -> bool {
+        let held = self.end - self.start;
+        if self.is_kept {
+            held >= READ_LIMIT && self.reading().next().is_some()
+        } else {
+            held >= HELD_LIMIT
         }
     }
 }
@@ -253,7 +296,9 @@ impl State {
 /// Reads a transfer from its first byte on.
 pub(in crate::hls) struct TransferReader {
     transfer: Arc<Transfer>,
-    position: u64,
+    position: Arc<AtomicU64>,
+    /// Whether what is not kept was told.
+    is_told: bool,
 }
 
 impl TransferReader {
@@ -265,11 +310,10 @@ impl TransferReader {
     pub(in crate::hls) async fn next(&mut self) -> Result<Option<Bytes>, Left> {
         poll_fn(|task| {
             let mut state = self.transfer.lock();
-            if self.position < state.end
-                && let Some(chunk) = chunk_at(&state, self.position)
-            {
-                self.position += chunk.len() as u64;
-                state.read_to = state.read_to.max(self.position);
+            let position = self.position.load(Ordering::Relaxed);
+            if let Some(chunk) = chunk_at(&state, position) {
+                self.position
+                    .store(position + chunk.len() as u64, Ordering::Relaxed);
                 state.make_room();
                 let writer = state.writer.take();
                 drop(state);
@@ -278,17 +322,18 @@ impl TransferReader {
                 }
                 return Poll::Ready(Ok(Some(chunk)));
             }
-            let is_behind = self.position < state.start;
-            match (&state.body, state.settled) {
-                (Some(Err(left)), _) => return Poll::Ready(Err(left.clone())),
-                (Some(Ok(())), _) if !is_behind => return Poll::Ready(Ok(None)),
-                (_, Some(true)) => return Poll::Ready(Err(Left::Cached)),
-                // It will not be kept, and what this reader wants is gone.
-                (_, Some(false)) => return Poll::Ready(Err(Left::GivenUp)),
+            let is_behind = position < state.start;
+            match &state.body {
+                Some(Err(left)) => return Poll::Ready(Err(left.clone())),
+                Some(Ok(())) if !is_behind => return Poll::Ready(Ok(None)),
                 _ => {}
             }
-            if is_behind && !state.is_kept {
-                return Poll::Ready(Err(Left::GivenUp));
+            // What this reader wants is held no more.
+            match state.settled {
+                Some(true) if is_behind => return Poll::Ready(Err(Left::Cached)),
+                None if is_behind && state.is_kept => {}
+                _ if is_behind => return Poll::Ready(Err(Left::GivenUp)),
+                _ => {}
             }
             state.wait(task.waker());
             Poll::Pending
@@ -297,14 +342,26 @@ impl TransferReader {
     }
 
     /// What is not kept, once.
-    pub(in crate::hls) fn take_bypassed(&self) -> Option<Bypassed> {
-        self.transfer.lock().bypassed.take()
+    pub(in crate::hls) fn take_bypassed(&mut self) -> Option<Bypassed> {
+        let bypassed = self.transfer.lock().bypassed.clone().filter(|_| !self.is_told)?;
+        self.is_told = true;
+        Some(bypassed)
     }
 }
 
 impl Drop for TransferReader {
     fn drop(&mut self) {
-        self.transfer.lock().readers -= 1;
+        let writer = {
+            let mut state = self.transfer.lock();
+            state
+                .readers
+                .retain(|reader| !Arc::ptr_eq(reader, &self.position));
+            state.writer.take()
+        };
+        // It may have waited for this one.
+        if let Some(writer) = writer {
+            writer.wake();
+        }
     }
 }
 

@@ -8,7 +8,7 @@
 //! ```
 
 use std::{
-    collections::{BTreeMap, HashSet, VecDeque},
+    collections::{BTreeMap, HashSet},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -48,7 +48,7 @@ pub(super) struct Window {
     /// On their way, or held.
     parts: BTreeMap<usize, Arc<Transfer>>,
     /// Fetched for this stream, kept, and not read yet, with their bytes.
-    ahead: VecDeque<(usize, u64)>,
+    ahead: BTreeMap<usize, u64>,
     /// The parts that the network gave, as the stream will tell.
     fetched: HashSet<usize>,
     pause: Option<Pause>,
@@ -67,7 +67,7 @@ impl Window {
             head: 0,
             section: None,
             parts: BTreeMap::new(),
-            ahead: VecDeque::new(),
+            ahead: BTreeMap::new(),
             fetched: HashSet::new(),
             pause: None,
             failures: 0,
@@ -104,7 +104,7 @@ impl Window {
         self.parts.retain(|number, transfer| {
             *number >= position || Some(*number) == section || transfer.is_committing()
         });
-        self.ahead.retain(|(number, _)| *number > position);
+        self.ahead.retain(|number, _| *number > position);
         self.fetched
             .retain(|number| *number >= position || Some(*number) == section);
     }
@@ -141,15 +141,22 @@ impl Window {
         let time = |number: usize| self.track.part(number).map_or(self.track.duration(), Part::time);
         let from = time((self.position + 1).min(end));
         let ahead = time(end).saturating_sub(from);
-        let bytes = self.ahead.iter().take_while(|(number, _)| *number < end);
+        let bytes = self.ahead.range(..end);
         (ahead, bytes.map(|(_, bytes)| bytes).sum())
     }
 
     /// Takes notice of what the parts on their way came to.
     pub(super) fn settle(&mut self, now: Instant) {
+        if self.resumes_at().is_some_and(|at| at <= now) {
+            self.pause = None;
+        }
         let mut ended = Vec::new();
         self.parts.retain(|number, transfer| match transfer.ended() {
-            None | Some(Ended::Held) => true,
+            None => true,
+            Some(Ended::Held) => {
+                self.failures = 0;
+                true
+            }
             Some(end) => {
                 ended.push((*number, end, transfer.media.clone()));
                 false
@@ -157,12 +164,12 @@ impl Window {
         });
         for (number, end, media) in ended {
             match end {
-                Ended::Held | Ended::Left(Left::Cached) => {}
+                Ended::Held | Ended::Left(Left::Cached) => self.failures = 0,
                 Ended::Kept(bytes) => {
                     self.failures = 0;
                     self.fetched.insert(number);
                     if number > self.position {
-                        self.ahead.push_back((number, bytes));
+                        self.ahead.insert(number, bytes);
                     }
                 }
                 Ended::Left(left) => {
@@ -186,6 +193,13 @@ impl Window {
         };
         if !is_transient {
             self.pause = Some(Pause::Reader(number));
+            // What waits in memory behind it keeps connections, which the stream may need to find out what is wrong.
+            self.parts
+                .retain(|behind, transfer| *behind <= number || transfer.is_kept() || transfer.is_read());
+            return;
+        }
+        // Several parts may have failed by one cause.
+        if self.pause.is_some() {
             return;
         }
         let pause = FIRST_PAUSE
@@ -204,10 +218,7 @@ impl Window {
     }
 
     /// How far the head is in front of the stream, if the next part is to be fetched.
-    pub(super) fn wants_more(&mut self, reach: Reach, now: Instant) -> Option<Duration> {
-        if self.resumes_at().is_some_and(|at| at <= now) {
-            self.pause = None;
-        }
+    pub(super) fn wants_more(&self, reach: Reach) -> Option<Duration> {
         if self.pause.is_some() {
             return None;
         }
@@ -221,8 +232,8 @@ impl Window {
         let is_held =
             |(number, transfer): (&usize, &Arc<Transfer>)| *number > self.position && !transfer.is_kept();
         let on_their_way = self.parts.iter().filter(|(number, _)| **number > self.position);
-        let bytes = on_their_way.map(|(_, transfer)| transfer.len()).sum::<u64>()
-            + self.ahead.iter().map(|(_, bytes)| bytes).sum::<u64>();
+        let bytes =
+            on_their_way.map(|(_, transfer)| transfer.len()).sum::<u64>() + self.ahead.values().sum::<u64>();
         let is_full = ahead > reach.time
             || time(self.head)? >= self.until
             || bytes >= reach.bytes

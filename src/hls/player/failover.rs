@@ -144,6 +144,7 @@ impl Player {
         };
         self.asking = asking.map(|asking| Box::pin(asking) as Asking);
         self.close_part();
+        self.place.leave();
         (self.renewed_for, self.contradicted_for, self.decrypted_anew) = (None, None, None);
         if let Some(timeline) = &mut self.timeline {
             timeline.change(track, false);

@@ -102,6 +102,8 @@ pub(super) struct Player {
     is_stalled: bool,
     /// What the look-ahead is told.
     place: LookAheadPlace,
+    /// The part that is not left to the look-ahead.
+    fetches_itself: Option<usize>,
     /// The part that did not decrypt, and whose key was fetched anew.
     decrypted_anew: Option<usize>,
     /// What the part that plays has failed with.
@@ -141,6 +143,7 @@ impl Player {
             interrupted: None,
             is_stalled: false,
             open: None,
+            fetches_itself: None,
             decrypted_anew: None,
             lost: None,
             announcer: Announcer::default(),
@@ -179,6 +182,8 @@ impl Player {
             }
             for path in self.damaged.drain(..) {
                 self.state.fetcher.remove_entry(&path).await;
+                // Once more: until now another part may have taken it from the cache.
+                self.state.fetcher.forget_key(&path);
             }
             if matches!(step, Ok(false)) {
                 self.settle().await;
@@ -187,13 +192,15 @@ impl Player {
                 // Connections close now, though the app may keep the ended stream for long.
                 self.ended = Some(step.map(drop));
                 (self.open, self.interrupted, self.asking) = (None, None, None);
-                self.place.leave();
             }
             // Not the first message, unless nothing plays.
             if (is_over || self.announcer.has_begun())
                 && let Some(bypassed) = self.take_bypassed()
             {
                 self.announcer.bypass(bypassed);
+            }
+            if is_over {
+                self.place.leave();
             }
         }
     }
@@ -207,9 +214,9 @@ impl Player {
 
     /// What is not kept, or not read from the cache, and was not told.
     fn take_bypassed(&mut self) -> Option<Bypassed> {
-        let of_part = || self.open.as_ref().and_then(OpenPart::take_bypassed);
+        let of_part = self.open.as_mut().and_then(OpenPart::take_bypassed);
         let failed = self.commits.take_failed();
-        failed.or_else(of_part).or_else(|| self.place.take_bypassed())
+        failed.or(of_part).or_else(|| self.place.take_bypassed())
     }
 
     /// One step, while the pending commits are polled, and the question whether the playlists are current.
@@ -372,7 +379,8 @@ impl Player {
         media: &Arc<MediaResource>,
     ) -> Result<Input, HlsError> {
         let mut was_fetched = false;
-        if !self.context.is_offline && !local::is_local(&media.locator.url) {
+        let is_own = self.context.is_offline || self.fetches_itself == Some(number);
+        if !is_own && !local::is_local(&media.locator.url) {
             let timeline = self.timeline.as_ref();
             let (section, position) = timeline.map_or((None, number), |timeline| {
                 let section = timeline.is_section_of_later_part().then_some(number);
@@ -467,6 +475,11 @@ impl Player {
     async fn leave_part(&mut self, track: &Arc<Track>, part: OpenPart, left: Left) -> Result<(), HlsError> {
         let number = self.number();
         let error = match left {
+            Left::Panicked => {
+                self.fetches_itself = Some(number);
+                self.interrupted = Some(part);
+                return Ok(());
+            }
             Left::Cached | Left::GivenUp => {
                 self.interrupted = Some(part);
                 return Ok(());
@@ -545,7 +558,7 @@ impl Player {
         let number = self.number();
         let media = track.part(number).and_then(|part| part.media.as_ref());
         if let Some(reference) = media.and_then(|media| media.key.as_ref()) {
-            self.state.fetcher.forget_key(reference);
+            self.state.fetcher.forget_key(&reference.path);
             self.damaged.push(reference.path.clone());
         }
         let was_given_out = part.plain > 0;

@@ -1,7 +1,7 @@
-//! How long an HLS track takes to give its first byte, offline, from an open cache: a short one, long ones, and a day's
-//! (fault W37).
+//! HLS tracks: how fast they are fetched, beside curl, and how long they take to give their first byte, offline, from an open
+//! cache: a short one, long ones, and a day's (fault W37).
 //!
-//! `cargo bench --features hls --bench hls` prints a table, and one line a bar, `bar NAME figure=… limit=… ok|short`. The
+//! `cargo bench --features hls --bench hls` (behind `--`: `offline`, `start`, `latency`, `loopback`, `slow`) prints a table, and one line a bar, `bar NAME figure=… limit=… ok|short`. The
 //! tracks take turns in each round, so that they see the same machine; figures are medians, with the load beside them. Each
 //! track has two Variant Streams, of which the second, the better one, is whole in the cache: offline it has to be found. The
 //! cache lies in the temporary directory (`TMPDIR`); in one that is in memory the 24 000 entries are written sooner.
@@ -31,7 +31,7 @@ const TRACKS: [(usize, f64); 3] = [(20, 0.0), (2_000, 2.0), (21_600, 15.0)];
 /// Segments of the playlist that is resolved, and the milliseconds that it may take.
 const RESOLVED: (usize, f64) = (10_000, 5.0);
 
-fn list(segments: usize) -> String {
+fn list_of(segments: usize) -> String {
     let mut list = "#EXTM3U\n#EXT-X-TARGETDURATION:4\n#EXT-X-PLAYLIST-TYPE:VOD\n".to_owned();
     for index in 0..segments {
         write!(list, "#EXTINF:4.0,\nsegment-{index:05}.ts\n").unwrap();
@@ -46,7 +46,7 @@ fn keep(server: &Server, cache: &AssetCache, segments: usize) -> Url {
         #EXT-X-STREAM-INF:BANDWIDTH=128000\nhigh/list.m3u8\n";
     server.serve_bytes(format!("/{segments}/master.m3u8"), master.as_bytes());
     let high = format!("/{segments}/high");
-    server.serve_bytes(format!("{high}/list.m3u8"), list(segments).into_bytes());
+    server.serve_bytes(format!("{high}/list.m3u8"), list_of(segments).into_bytes());
     let segment = |index| format!("{high}/segment-{index:05}.ts");
     let bytes = [b"ID3".as_slice(), &[0x11; 61]].concat();
     server.serve_bytes(segment(segments - 1), bytes.clone());
@@ -102,7 +102,38 @@ fn median(figures: &mut [f64]) -> f64 {
     figures[figures.len() / 2]
 }
 
+mod fetched;
+
+fn report(name: &str, figure: f64, limit: f64) {
+    let verdict = if figure <= limit { "ok" } else { "short" };
+    println!("bar hls.{name} figure={figure:.2} limit={limit:.2} {verdict}");
+}
+
 fn main() {
+    let arguments: Vec<_> = std::env::args()
+        .skip(1)
+        .filter(|argument| argument != "--bench")
+        .collect();
+    let sections: [(&str, fn()); 5] = [
+        ("offline", offline),
+        ("start", fetched::start),
+        ("latency", fetched::latency),
+        ("loopback", fetched::loopback),
+        ("slow", fetched::slow),
+    ];
+    if let [job, url, folder] = arguments.as_slice()
+        && job == "play"
+    {
+        return fetched::play(url, folder.as_ref());
+    }
+    for (name, section) in sections {
+        if arguments.is_empty() || arguments.iter().any(|argument| argument == name) {
+            section();
+        }
+    }
+}
+
+fn offline() {
     let server = Server::empty().unwrap();
     let root = tempfile::tempdir().unwrap();
     let cache = block_on(AssetCache::builder(root.path()).max_bytes(1 << 30).open()).unwrap();
@@ -118,7 +149,7 @@ fn main() {
     }
     let mut figures = TRACKS.map(|_| Vec::new());
     let (segments, limit) = RESOLVED;
-    let (long, mut resolved) = (list(segments), Vec::new());
+    let (long, mut resolved) = (list_of(segments), Vec::new());
     for _ in 0..ROUNDS {
         for (url, figures) in urls.iter().zip(&mut figures) {
             figures.push(first_byte(url, &cache));
@@ -137,10 +168,8 @@ fn main() {
     }
     for ((segments, more), figure) in TRACKS.iter().zip(medians).skip(1) {
         let limit = medians[0] + more;
-        let verdict = if figure <= limit { "ok" } else { "short" };
-        println!("bar hls.offline_first_byte_{segments} figure={figure:.2} limit={limit:.2} {verdict}");
+        report(&format!("offline_first_byte_{segments}"), figure, limit);
     }
     let figure = median(&mut resolved);
-    let verdict = if figure <= limit { "ok" } else { "short" };
-    println!("bar hls.playlist_resolved_{segments} figure={figure:.2} limit={limit:.2} {verdict}");
+    report(&format!("playlist_resolved_{segments}"), figure, limit);
 }

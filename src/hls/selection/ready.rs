@@ -1,6 +1,9 @@
 //! Selectors that do not look at the network.
 
-use super::{Rung, Situation, VariantSelector};
+use super::{
+    selector::VariantSelector,
+    situation::{Rung, Situation},
+};
 
 /// Always the Variant Stream at this place of the ladder, if the app's limit allows it; else the highest that it allows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::super::{Rung, Situation};
+use super::super::situation::{Rung, Situation};
 
 /// What two Variant Streams have in common if a decoder goes on from one to the other: the first letters of the format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{super::NetworkSample, tuning::Tuning};
+use super::{super::sample::NetworkSample, tuning::Tuning};
 
 /// Samples are merged up to one of these: less says more of buffers on the way than of the network.
 const MERGED_BYTES: u64 = 16 << 10;

@@ -1,7 +1,7 @@
 //! Whether a segment under way comes too late.
 
 use super::{
-    super::{SegmentTransfer, Situation},
+    super::situation::{SegmentTransfer, Situation},
     Adaptive, bits,
 };
 

@@ -1,7 +1,7 @@
 //! Which held segment is fetched again.
 
 use super::{
-    super::{HeldSegment, Improvement, Rung, Situation},
+    super::situation::{HeldSegment, Improvement, Rung, Situation},
     Adaptive, bits,
     codecs::Codec,
 };

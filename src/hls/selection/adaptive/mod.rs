@@ -13,7 +13,9 @@ use std::time::Duration;
 
 use self::{codecs::CodecGuard, estimate::Estimate, tuning::Tuning};
 use super::{
-    HeldSegment, Improvement, NetworkMemory, NetworkSample, Rung, SegmentTransfer, Situation, VariantSelector,
+    sample::{NetworkMemory, NetworkSample},
+    selector::VariantSelector,
+    situation::{HeldSegment, Improvement, Rung, SegmentTransfer, Situation},
 };
 
 /// Takes the best Variant Stream that the network is likely to carry without a stall.

@@ -1,6 +1,6 @@
 //! How much a rung may take.
 
-use super::{super::Situation, tuning::Tuning};
+use super::{super::situation::Situation, tuning::Tuning};
 
 /// What is kept for an outage, in seconds. Where there were outages lately there will be more.
 pub(super) fn reserve(tuning: &Tuning, situation: &Situation<'_>, outages: f64) -> f64 {

@@ -18,6 +18,7 @@
     reason = "a test fails by panicking; helpers serve several modules"
 )]
 
+mod bars;
 mod example;
 #[cfg(unix)]
 mod kills;

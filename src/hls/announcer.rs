@@ -149,6 +149,11 @@ impl Announcer {
         }
     }
 
+    /// All of the track is in the cache.
+    pub(super) fn cached(&mut self) {
+        self.queue.push_back(Message::Control(HlsControl::Cached));
+    }
+
     /// Tells a bypass, if it is the first one.
     pub(super) fn bypass(&mut self, (resource, reason): Bypassed) {
         log::debug!("{resource} is not kept: {reason}");

@@ -320,6 +320,17 @@ async fn needs_of(
     Ok(Needs::of(&*kept_track(fetcher, edition).await?, window))
 }
 
+/// Whether all that a track needs is in the cache: one listing, however long it is.
+pub(super) async fn is_kept(fetcher: &Fetcher, track: &Track) -> bool {
+    let Some(cache) = fetcher.cache() else {
+        return false;
+    };
+    let entries = cache.entries(&fetcher.asset).await.unwrap_or_default();
+    let listing: Listing = entries.into_iter().map(|entry| (entry.path, entry.len)).collect();
+    let has_playlists = track.playlists().iter().all(|path| listing.contains_key(path));
+    has_playlists && Needs::of(track, &None).first_missing(&listing).is_none()
+}
+
 /// The track of an edition, by its playlists in the cache.
 pub(super) async fn kept_track(
     fetcher: &Fetcher,

@@ -106,6 +106,9 @@ pub enum HlsControl {
     Stalled,
     /// Bytes come again.
     Resumed,
+    /// All of the track is in the cache: each segment, key and initialization section that its Media Playlist names. Told before
+    /// the end of a stream that has read it to there, online, if that is so: it was looked up.
+    Cached,
     /// Something was not kept in the cache, or not read from it. The bytes are right all the same. Sent once for each
     /// opened stream, for the first failure.
     #[non_exhaustive]

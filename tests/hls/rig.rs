@@ -119,10 +119,16 @@ pub(crate) struct Tape {
     /// The controls in short, each with the number of bytes before it.
     pub(crate) story: Vec<String>,
     pub(crate) error: Option<HlsError>,
+    /// Whether it was told that all of the track is kept.
+    pub(crate) is_cached: bool,
 }
 
 impl Tape {
     fn control(&mut self, control: HlsControl) {
+        if matches!(control, HlsControl::Cached) {
+            self.is_cached = true;
+            return;
+        }
         let at = self.bytes.len();
         // They tell of the moment, which is another in each run.
         if matches!(

@@ -238,3 +238,25 @@ fn o3_a_live_track_is_refused_by_name() {
     let error = run(stage.hls("/live.m3u8").download()).unwrap_err();
     assert!(error.to_string().contains("live"), "{error}");
 }
+
+/// O1: a stream that was read to its end tells that the track is kept, and only if it is.
+#[test]
+fn o1_a_stream_tells_that_the_track_is_kept_where_it_is() {
+    use kithara::hls::HlsControl;
+    use kithara::stream::Message;
+    let is_told = |stage: &Stage| {
+        let mut messages = Stream::new(stage.hls(TRACK), StreamParams::default()).into_messages();
+        block_on(async {
+            let mut is_told = false;
+            while let Some(message) = messages.next().await {
+                assert!(!is_told, "the last message");
+                is_told = matches!(message.unwrap(), Message::Control(HlsControl::Cached));
+            }
+            is_told
+        })
+    };
+    let stage = Stage::new();
+    assert!(is_told(&stage));
+    assert!(block_on(stage.hls(TRACK).stored()).unwrap().is_complete());
+    assert!(!is_told(&Stage::with_limit(200 * KIB)), "no room for it");
+}

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{
     super::{
-        HlsError, NewEdition, Resource, ResourceKind,
+        HlsError, NewEdition, Resource, ResourceKind, completeness,
         editions::{self, Question, Renewed},
         open_part::OpenPart,
         source_state::Start,
@@ -186,5 +186,8 @@ impl Player {
         };
         editions::settle(&self.state, &mut self.context, &track, false).await;
         self.commits.append(std::mem::take(&mut self.context.commits));
+        if completeness::is_kept(&self.state.fetcher, &track).await {
+            self.announcer.cached();
+        }
     }
 }

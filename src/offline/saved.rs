@@ -194,13 +194,13 @@ impl Saved {
             _ => return Err(Unreadable::Damaged),
         }
         let lines = lines.strip_suffix("end\n").ok_or(Unreadable::Damaged)?;
-        Lines(lines).saved().ok_or(Unreadable::Damaged)
+        SavedLines(lines).saved().ok_or(Unreadable::Damaged)
     }
 }
 
-struct Lines<'a>(&'a str);
+struct SavedLines<'a>(&'a str);
 
-impl<'a> Lines<'a> {
+impl<'a> SavedLines<'a> {
     fn all(&self, name: &'a str) -> impl Iterator<Item = &'a str> {
         let lines = self.0.lines();
         lines.filter_map(move |line| line.strip_prefix(name)?.strip_prefix(' '))

@@ -22,6 +22,8 @@ mod bars;
 mod example;
 #[cfg(unix)]
 mod kills;
+#[cfg(target_os = "linux")]
+mod no_network;
 mod playing;
 #[cfg(feature = "test-util")]
 mod power;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -552,4 +553,46 @@ fn the_last_accesses_are_told_before_the_policy_is_dropped() {
         .filter(|(what, ..)| *what == "used")
         .count();
     assert_eq!(uses, 3);
+}
+
+/// C32: a policy that panicked is dropped when the call that it failed returns, and not with the cache.
+#[test]
+fn a_policy_that_panicked_is_dropped_at_once() {
+    #[derive(Debug)]
+    struct Panics(Arc<AtomicBool>);
+
+    impl Drop for Panics {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+
+    impl EvictionPolicy for Panics {
+        fn used(&mut self, _asset: &AssetId, _bytes: u64, _at: Timestamp) {
+            panic!("on purpose");
+        }
+
+        fn added(&mut self, _asset: &AssetId, _bytes: u64, _at: Timestamp) {}
+
+        fn restored(&mut self, _assets: Vec<(AssetId, u64, Timestamp)>) {}
+
+        fn removed(&mut self, _asset: &AssetId) {}
+
+        fn victim(&mut self, _now: Timestamp) -> Option<AssetId> {
+            None
+        }
+    }
+
+    let dropped = Arc::new(AtomicBool::new(false));
+    let builder = AssetCache::builder("").store(MemoryStore::new());
+    let cache = builder
+        .policy(Panics(Arc::clone(&dropped)))
+        .open_blocking()
+        .unwrap();
+    cache
+        .blocking()
+        .put_atomic(&asset("a"), &path("x"), bytes(10))
+        .unwrap();
+    assert!(cache.blocking().stats().unwrap().policy_panicked);
+    assert!(dropped.load(Ordering::Relaxed));
 }

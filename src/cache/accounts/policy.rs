@@ -117,8 +117,6 @@ impl State {
         );
         // Filled at once, and not by what the policy was still to be told: what it knew is lost with it.
         let mut lru = Lru::new();
-        self.table.found.clear();
-        self.uses.clear();
         let all = self.table.assets.iter();
         lru.restored(
             all.map(|(asset, account)| (asset.clone(), account.bytes, account.last_access))

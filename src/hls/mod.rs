@@ -39,12 +39,13 @@
 //!
 //! # What it does not do
 //!
-//! Live playlists, SAMPLE-AES and other key systems are refused with a typed error. The Variant Stream is chosen once; there is
-//! no adaptive switching.
+//! Live playlists, SAMPLE-AES and other key systems are refused with a typed error. The Variant Stream is chosen once, and changed
+//! where the app says so ([`HlsControls`]) or a server fails; nothing adapts by itself yet.
 
 mod announcer;
 mod completeness;
 mod control;
+mod controls;
 mod crypt;
 mod data_uri;
 mod download;
@@ -89,6 +90,7 @@ pub use crate::media::{
 #[cfg(feature = "offline")]
 pub(crate) use completeness::{Listing, Needs, Window};
 pub use control::HlsControl;
+pub use controls::HlsControls;
 pub use crypt::CryptError;
 pub use error::HlsError;
 pub use inspect::{Cached, Presentation, RenditionInfo, VariantInfo};

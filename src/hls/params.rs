@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
-use super::stored::CopyFacts;
+use super::{controls::HlsControls, stored::CopyFacts};
 use crate::{
     cache::{AssetCache, AssetId},
     media::{Access, EntryNames},
@@ -117,6 +117,7 @@ pub struct HlsParams {
     pub(super) new_edition: NewEdition,
     pub(super) missing_segment: MissingSegment,
     pub(super) reach: Reach,
+    pub(super) controls: HlsControls,
     pub(super) language: Option<String>,
     pub(super) base_url: Option<Url>,
     pub(super) key_query: Vec<(String, String)>,
@@ -151,6 +152,7 @@ impl HlsParams {
             playlist_check: PlaylistCheck::default(),
             new_edition: NewEdition::default(),
             missing_segment: MissingSegment::default(),
+            controls: HlsControls::default(),
             reach: Reach {
                 time: LOOK_AHEAD,
                 bytes: LOOK_AHEAD_BYTES,
@@ -197,6 +199,13 @@ impl HlsParams {
     #[must_use]
     pub fn missing_segment(mut self, missing: MissingSegment) -> Self {
         self.missing_segment = missing;
+        self
+    }
+
+    /// What changes the Variant Stream while the track plays.
+    #[must_use]
+    pub fn controls(mut self, controls: HlsControls) -> Self {
+        self.controls = controls;
         self
     }
 

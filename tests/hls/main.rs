@@ -80,6 +80,7 @@ mod reader;
 mod rig;
 mod seeking;
 mod sessions;
+mod switching;
 mod trees;
 mod unproven;
 mod world;

@@ -134,8 +134,10 @@ impl Player {
         None
     }
 
-    async fn change_variant(&mut self, loaded: Loaded) {
+    pub(super) async fn change_variant(&mut self, loaded: Loaded) {
         let question = editions::question(&self.state.fetcher, &loaded).await;
+        let question = question.filter(|_| !self.is_offline);
+        self.has_changed_variant = true;
         let track = Arc::new(loaded.track);
         let asking = question.map(|question| editions::renew(self.state.clone(), track.clone(), question));
         self.currency = match asking {

@@ -31,6 +31,7 @@ use bytes::Bytes;
 
 mod failover;
 mod renewal;
+mod switch;
 
 use self::failover::Lost;
 use super::{
@@ -89,6 +90,8 @@ pub(super) struct Player {
     /// The question whether the playlists are current, between two steps.
     asking: Option<Asking>,
     currency: Currency,
+    /// Whether the present step went over to another Variant Stream.
+    has_changed_variant: bool,
     /// Another edition, which plays from the first byte on that the cache does not have of this one.
     other: Option<Arc<Track>>,
     /// The part for which the playlists were loaded again.
@@ -102,6 +105,8 @@ pub(super) struct Player {
     is_stalled: bool,
     /// What the look-ahead is told.
     place: LookAheadPlace,
+    /// The Variant Stream that the app wants, and whose playlist is not to be had.
+    refused_variant: Option<usize>,
     /// The part that is not left to the look-ahead.
     fetches_itself: Option<usize>,
     /// The part that did not decrypt, and whose key was fetched anew.
@@ -137,12 +142,14 @@ impl Player {
             is_offline,
             asking: None,
             currency: Currency::Known,
+            has_changed_variant: false,
             other: None,
             renewed_for: None,
             contradicted_for: None,
             interrupted: None,
             is_stalled: false,
             open: None,
+            refused_variant: None,
             fetches_itself: None,
             decrypted_anew: None,
             lost: None,
@@ -253,6 +260,10 @@ impl Player {
         };
         commits.append(std::mem::take(&mut self.context.commits));
         self.commits = commits;
+        // The answer is one about the Variant Stream that played before the step.
+        if std::mem::take(&mut self.has_changed_variant) {
+            (asking, answer) = (None, None);
+        }
         // A step that has found the track has put its question there.
         self.asking = self.asking.take().or(asking);
         if let Some((renewed, begun)) = answer {
@@ -295,7 +306,11 @@ impl Player {
             return Ok(true);
         }
         match timeline.next() {
-            Next::Part(number) => self.advance(&track, number).await?,
+            Next::Part(number) => {
+                if !self.switch(&track, number).await {
+                    self.advance(&track, number).await?;
+                }
+            }
             Next::Wait => {}
             Next::End => return Ok(false),
         }

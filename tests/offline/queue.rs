@@ -294,12 +294,15 @@ fn o5_selections_are_merged() {
     let both = block_on(downloads.state(&id)).unwrap();
     assert!(both.is_complete() && both.bytes > one.bytes);
     stage.server.stop();
+    let mut sum = 0;
     for variant in [1, 2] {
-        let params =
-            HlsParams::with_access(stage.access()).variant(kithara::hls::VariantChoice::Index(variant));
-        let source = HlsSource::new(stage.url(TRACK), params);
-        assert!(block_on(source.stored()).unwrap().is_complete());
+        let choice = kithara::hls::VariantChoice::Index(variant);
+        let params = HlsParams::with_access(stage.access()).variant(choice);
+        let stored = block_on(HlsSource::new(stage.url(TRACK), params).stored()).unwrap();
+        assert!(stored.is_complete());
+        sum += stored.bytes;
     }
+    assert_eq!(both.bytes, sum, "one selection, and not the later one alone");
 }
 
 /// O5: a span of time, and a Rendition by its language.

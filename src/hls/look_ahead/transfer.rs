@@ -258,7 +258,7 @@ impl State {
     }
 
     /// Where the readers are that have not been left behind.
-    fn reading(&self) -> impl Iterator<Item = u64> {
+    fn reader_positions(&self) -> impl Iterator<Item = u64> {
         let positions = self
             .readers
             .iter()
@@ -272,7 +272,7 @@ impl State {
             && let Some(first) = self.chunks.front()
         {
             let next = self.start + first.len() as u64;
-            let slowest = self.reading().min();
+            let slowest = self.reader_positions().min();
             let is_needed = slowest.map_or(!self.is_kept, |slowest| slowest < next);
             if is_needed {
                 return;
@@ -286,7 +286,7 @@ impl State {
     fn is_full(&self) -> bool {
         let held = self.end - self.start;
         if self.is_kept {
-            held >= READ_LIMIT && self.reading().next().is_some()
+            held >= READ_LIMIT && self.reader_positions().next().is_some()
         } else {
             held >= HELD_LIMIT
         }

@@ -40,6 +40,14 @@ thread_local! {
     static MAY_BLOCK: Cell<bool> = const { Cell::new(false) };
 }
 
+/// Runs `poll`, which [`unblock`] takes for one on a shared thread: work that waits for the disk goes to others, and what is
+/// polled beside it goes on.
+#[cfg(feature = "hls")]
+pub(crate) fn without_blocking<T>(poll: impl FnOnce() -> T) -> T {
+    let _mark = Mark(MAY_BLOCK.replace(false));
+    poll()
+}
+
 /// How many futures have a thread of their own at once.
 ///
 /// Threads come from a pool that all blocking work shares, cache calls among it. Were each open file to keep one, some

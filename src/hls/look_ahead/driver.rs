@@ -307,7 +307,8 @@ impl Future for Driver {
             let has_ended = driver.poll_running(task, now) | driver.give_up_behind_silence(now);
             let has_begun = driver.take_begun();
             let pending = driver.commits.len();
-            driver.commits.poll_all(task);
+            // A commit waits for the disk. Several do so side by side, while segments come.
+            rt::without_blocking(|| driver.commits.poll_all(task));
             if has_ended || has_begun || driver.commits.len() != pending {
                 continue;
             }

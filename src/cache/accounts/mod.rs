@@ -160,7 +160,7 @@ impl Accounts {
     /// Locks the state without that check, for what comes after it. A thread that runs the policy would wait for itself.
     pub(in crate::cache) fn state(&self) -> Locked<'_> {
         let mut state = self.locked(self.state.lock());
-        state.settle();
+        state.settle_accesses();
         state
     }
 
@@ -189,7 +189,7 @@ impl Accounts {
             state = self.removed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         let mut state = self.locked(Ok(state));
-        state.settle();
+        state.settle_accesses();
         Ok(state)
     }
 

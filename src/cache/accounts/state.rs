@@ -191,7 +191,7 @@ impl State {
     }
 
     /// Takes the accesses into the table.
-    pub(super) fn settle(&mut self) {
+    pub(super) fn settle_accesses(&mut self) {
         let table = &mut self.table;
         for (asset, at) in self.accesses.drain(..) {
             let Some(account) = table.assets.get_mut(&asset) else {
@@ -209,7 +209,7 @@ impl State {
 
     /// Tells the policy of the accesses that it has not heard of. Before all else it is told or asked.
     pub(super) fn tell_uses(&mut self) {
-        self.settle();
+        self.settle_accesses();
         if self.uses.is_empty() {
             return;
         }

@@ -102,9 +102,9 @@ impl Downloads {
                 is_expired,
             };
             match table.entries.get_mut(&id) {
-                // A task that fetches it already goes on with what it was begun with. What that leaves is a hole, and is fetched
-                // after it.
-                Some(entry) => entry.saved = saved,
+                // A task that fetches it already goes on with what it was begun with, unless that is of no use any more. What
+                // it leaves is a hole, and is fetched after it.
+                Some(entry) => entry.ask(saved),
                 None => drop(table.entries.insert(id.clone(), Entry::new(saved))),
             }
             true
@@ -247,7 +247,7 @@ impl Downloads {
     ///
     /// Dropping the future loses nothing.
     pub async fn state(&self, id: &DownloadId) -> Result<Stored, OfflineError> {
-        self.inner.stored(id).await
+        Ok(self.inner.stored(id).await?.1)
     }
 
     /// Reads all of a download against the checksums that were written with it. `on_progress` is told how many bytes were read, and
@@ -267,7 +267,7 @@ impl Downloads {
     ) -> Result<Stored, OfflineError> {
         let request = self.inner.request(id)?;
         let stored = Box::pin(self.inner.settings.verify(&request, on_progress)).await?;
-        self.inner.found(id, stored.clone(), None).await?;
+        self.inner.found(id, &request, stored.clone(), None).await?;
         Ok(stored)
     }
 

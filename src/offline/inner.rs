@@ -155,21 +155,22 @@ impl Inner {
 
     /// Changes what is kept of a queued download: first on the disk, then in the table. How a task has ended is told by what the
     /// table says, and must not be forgotten by a process that ends as soon as it is told. `false` if the app has changed
-    /// its mind meanwhile.
+    /// its mind meanwhile: what is told is of `request`, and says nothing of another.
     pub(super) async fn keep_then_tell(
         &self,
         id: &DownloadId,
+        request: &DownloadRequest,
         apply: impl Fn(&mut Saved),
         tell: impl FnOnce(&mut Progress),
     ) -> Result<bool, OfflineError> {
         let _turn = self.writes.lock().await;
-        let is_queued = |saved: &&Saved| saved.wanted == Wanted::Queued;
+        let is_meant = |saved: &&Saved| saved.wanted == Wanted::Queued && saved.request == *request;
         let kept = self
             .table()
             .entries
             .get(id)
             .map(|entry| &entry.saved)
-            .filter(is_queued)
+            .filter(is_meant)
             .cloned();
         let Some(mut saved) = kept else {
             return Ok(false);
@@ -179,7 +180,7 @@ impl Inner {
         Ok(self.change(id, |table| {
             let entry = table.entries.get_mut(id);
             // What the app wants by now is written behind this, by its own call.
-            let entry = entry.filter(|entry| is_queued(&&entry.saved));
+            let entry = entry.filter(|entry| is_meant(&&entry.saved));
             entry.is_some_and(|entry| {
                 apply(&mut entry.saved);
                 tell(&mut entry.progress);
@@ -188,15 +189,16 @@ impl Inner {
         }))
     }
 
-    /// What the cache has of a download: remembered while that holds, else found by looking.
-    pub(super) async fn stored(&self, id: &DownloadId) -> Result<Stored, OfflineError> {
-        let request = self.request(id)?;
-        let asset = request.asset_id();
-        let verdict = self
+    /// What the cache has of a download: remembered while that holds, else found by looking. And the request that was looked at.
+    pub(super) async fn stored(&self, id: &DownloadId) -> Result<(DownloadRequest, Stored), OfflineError> {
+        // Both at once: the verdict is of this request.
+        let found = self
             .table()
             .entries
             .get(id)
-            .and_then(|entry| entry.verdict.clone());
+            .map(|entry| (entry.saved.request.clone(), entry.verdict.clone()));
+        let (request, verdict) = found.ok_or_else(|| OfflineError::Unknown { id: id.clone() })?;
+        let asset = request.asset_id();
         let cache = self.cache.blocking().clone();
         let (remembered, begun) = rt::unblock(move || {
             let remembered = verdict.filter(|verdict| verdict.holds(&cache, &asset));
@@ -204,7 +206,7 @@ impl Inner {
         })
         .await;
         if let Some(Verdict { stored, .. }) = remembered {
-            return Ok(stored);
+            return Ok((request, stored));
         }
         // Boxed: it is large, and most calls do not come here.
         let stored = Box::pin(self.settings.look(&request)).await?;
@@ -213,20 +215,23 @@ impl Inner {
             footprint,
             made,
         });
-        self.found(id, stored.clone(), verdict).await?;
-        Ok(stored)
+        self.found(id, &request, stored.clone(), verdict).await?;
+        Ok((request, stored))
     }
 
-    /// Something was found of a download. One that is said to be complete, and is not, is queued again.
+    /// Something was found of a download, of what `request` asks for. One that is said to be complete, and is not, is queued again.
     pub(super) async fn found(
         &self,
         id: &DownloadId,
+        request: &DownloadRequest,
         stored: Stored,
         verdict: Option<Verdict>,
     ) -> Result<(), OfflineError> {
         let mut is_kept_other = false;
         self.change(id, |table| {
-            let Some(entry) = table.entries.get_mut(id) else {
+            let entry = table.entries.get_mut(id);
+            // Of one that was asked for meanwhile it says nothing.
+            let Some(entry) = entry.filter(|entry| entry.saved.request == *request) else {
                 return false;
             };
             let (before, was) = (entry.progress, entry.saved.wanted);
@@ -286,6 +291,8 @@ impl Inner {
     pub(super) fn doubt(&self, id: &DownloadId) {
         self.change(id, |table| {
             let entry = table.entries.get_mut(id);
+            // One that the app has paused or removed meanwhile stays so.
+            let entry = entry.filter(|entry| entry.saved.wanted == Wanted::Completed);
             entry.is_some_and(|entry| {
                 entry.saved.wanted = Wanted::Queued;
                 true

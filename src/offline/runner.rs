@@ -82,7 +82,7 @@ impl Downloads {
         // Completed ones whose verdict may soon be believed after a restart.
         let mut unsettled: Vec<(Instant, DownloadId)> = Vec::new();
         loop {
-            tasks.retain(|task| inner.table().may_run(&task.id));
+            tasks.retain(|task| inner.table().may_go_on(&task.id, &task.request));
             let mut due = CHECK_EVERY;
             for id in inner.with_wanted(Wanted::Removing) {
                 if !inner.try_removal(&id).await? {
@@ -109,12 +109,12 @@ impl Downloads {
                 // Gone before the look: what it has open would count as in use.
                 drop(task);
                 let failure = match outcome {
-                    Ok(()) => inner.came_to_its_end(&id, &request).await?,
+                    Ok(()) => inner.came_to_its_end(&id).await?,
                     failed => failed.err(),
                 };
                 match failure {
                     None => unsettled.push((Instant::now() + GRAIN + Duration::from_millis(500), id)),
-                    Some(failure) => inner.failed(&id, failure).await?,
+                    Some(failure) => inner.failed(&id, &request, failure).await?,
                 }
             }
         }
@@ -162,35 +162,36 @@ impl Inner {
     }
 
     /// A download's task has fetched all that it was to fetch. It is complete if its files say so. Returns why it has failed.
-    async fn came_to_its_end(
-        &self,
-        id: &DownloadId,
-        begun_with: &DownloadRequest,
-    ) -> Result<Option<Failure>, OfflineError> {
-        let stored = match self.stored(id).await {
-            Ok(stored) => stored,
+    async fn came_to_its_end(&self, id: &DownloadId) -> Result<Option<Failure>, OfflineError> {
+        let (request, stored) = match self.stored(id).await {
+            Ok(found) => found,
             // Removed meanwhile.
             Err(OfflineError::Unknown { .. }) => return Ok(None),
             Err(error) => return Ok(Some(Failure::new(Cause::Other, error))),
         };
         if !stored.is_complete() {
             let hole = stored.holes.first().map(ToString::to_string).unwrap_or_default();
-            let is_changed = self.request(id).is_ok_and(|request| request != *begun_with);
-            // More was asked for meanwhile: it stays queued, and is fetched next.
-            return Ok((!is_changed).then(|| Failure::new(Cause::Other, hole)));
+            return Ok(Some(Failure::new(Cause::Other, hole)));
         }
         let completed = |saved: &mut Saved| (saved.wanted, saved.failure) = (Wanted::Completed, None);
         let told = |progress: &mut Progress| *progress = progress_of(&stored);
-        self.keep_then_tell(id, completed, told).await?;
+        self.keep_then_tell(id, &request, completed, told).await?;
         Ok(None)
     }
 
-    async fn failed(&self, id: &DownloadId, failure: Failure) -> Result<(), OfflineError> {
+    /// The task that was begun with `request` has failed. If something else was asked for meanwhile, the download stays queued,
+    /// and is begun anew.
+    async fn failed(
+        &self,
+        id: &DownloadId,
+        request: &DownloadRequest,
+        failure: Failure,
+    ) -> Result<(), OfflineError> {
         log::warn!("a download has failed: {failure}");
         let failed = |saved: &mut Saved| {
             (saved.wanted, saved.failure) = (Wanted::Failed, Some(failure.clone()));
         };
-        self.keep_then_tell(id, failed, |_| ()).await?;
+        self.keep_then_tell(id, request, failed, |_| ()).await?;
         Ok(())
     }
 

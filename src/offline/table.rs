@@ -111,6 +111,24 @@ impl Entry {
         }
     }
 
+    /// Has the app's new wish in place of the one before.
+    pub(super) fn ask(&mut self, saved: Saved) {
+        let (old, new) = (&self.saved.request, &saved.request);
+        let is_removed = self.saved.wanted == Wanted::Removing;
+        // What was found of the old request says nothing of this one: kept, the part that was added would count as there.
+        if is_removed || old.selection != new.selection || old.url != new.url {
+            self.verdict = None;
+            self.progress.is_complete = false;
+        }
+        if is_removed {
+            self.progress = Progress::default();
+        }
+        if old.valid_until != new.valid_until {
+            self.is_end_told = false;
+        }
+        self.saved = saved;
+    }
+
     pub(super) fn state(&self) -> State {
         match self.saved.wanted {
             Wanted::Removing => State::Removing,
@@ -193,6 +211,16 @@ impl Table {
                 && !entry.saved.is_expired
                 && self.closed_gates(entry).is_empty()
         })
+    }
+
+    /// Whether a task that was begun with a request may go on. With another URL or limit it is begun anew: what the old one
+    /// fetches may be refused, or too much, where the new one is not.
+    pub(super) fn may_go_on(&self, id: &DownloadId, begun_with: &DownloadRequest) -> bool {
+        self.may_run(id)
+            && self.entries.get(id).is_some_and(|entry| {
+                let now = &entry.saved.request;
+                now.url == begun_with.url && now.max_bytes == begun_with.max_bytes
+            })
     }
 
     /// The next one to be fetched: of those that may run, and that no task fetches.

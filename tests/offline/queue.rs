@@ -285,9 +285,13 @@ fn o5_selections_are_merged() {
     let these = |indices: &[usize]| Selection::default().variants(Variants::These(indices.to_vec()));
     let id = block_on(downloads.add(hls(&stage, TRACK).selection(these(&[1])))).unwrap();
     run_all(&downloads);
+    // Long after the last change: what was found is remembered, and must not answer for what is asked for next.
+    stage.age();
     let one = block_on(downloads.state(&id)).unwrap();
+    assert!(one.is_complete());
     let again = block_on(downloads.add(hls(&stage, TRACK).selection(these(&[2])))).unwrap();
     assert_eq!(again, id);
+    assert!(!block_on(downloads.list()).unwrap()[0].progress.is_complete);
     let both = block_on(downloads.state(&id)).unwrap();
     assert!(!both.is_complete());
     run_all(&downloads);
@@ -303,6 +307,40 @@ fn o5_selections_are_merged() {
         sum += stored.bytes;
     }
     assert_eq!(both.bytes, sum, "one selection, and not the later one alone");
+}
+
+/// O4: a new URL or limit takes the place of the old one also while that is being fetched.
+#[test]
+fn o4_a_new_request_is_begun_anew_while_the_old_one_runs() {
+    let stage = Stage::new();
+    let gate = stage.server.gate();
+    stage.server.serve("/b.bin", Content::pattern(&pattern(), 1000));
+    stage.server.rule("/a.bin", Rule::new().gate(&gate));
+    let asset = kithara::cache::AssetId::from_key("one").unwrap();
+    let path = kithara::cache::CachePath::parse("file").unwrap();
+    let request = |name| file(&stage, name).asset(asset.clone()).cache_path(path.clone());
+    let downloads = open(&stage);
+    let id = block_on(downloads.add(request("/a.bin"))).unwrap();
+    let mut watch = downloads.watch();
+    let renewing = async {
+        let mut is_asked = false;
+        while let Some(change) = watch.next().await {
+            let Change::Changed(info) = change else { continue };
+            if info.state == State::Downloading && !is_asked {
+                is_asked = true;
+                assert_eq!(downloads.add(request("/b.bin")).await.unwrap(), id);
+            }
+            if info.state == State::Completed {
+                return info.progress.bytes;
+            }
+        }
+        0
+    };
+    let run = async {
+        downloads.run().await.unwrap();
+        0
+    };
+    assert_eq!(block_on(future::or(run, renewing)), 1000);
 }
 
 /// O5: a span of time, and a Rendition by its language.

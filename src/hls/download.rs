@@ -183,7 +183,12 @@ async fn fetch(
                 }
                 time += playing;
                 is_fetched = origin == Origin::Network;
-                playing = duration;
+                // What was there before is in the sum already: a second time, it would be told as more than the track is long.
+                playing = if missing.contains(&at) {
+                    duration
+                } else {
+                    Duration::ZERO
+                };
             }
             Message::Control(HlsControl::InitializationSection { origin, .. }) => {
                 is_fetched = origin == Origin::Network;

@@ -191,8 +191,15 @@ impl Downloads {
             Wanted::Completed,
             Wanted::Removing,
         ];
-        self.inner.set_wanted(id, &all, Wanted::Removing).await?;
-        self.inner.finish_removal(id).await
+        let kept = self.inner.set_wanted(id, &all, Wanted::Removing).await;
+        match &kept {
+            // The wish takes room too. The removal makes it, and where nothing is left of the download no wish need be kept.
+            Err(OfflineError::Cache { source }) if source.is_full() => {}
+            Err(_) => return kept,
+            Ok(()) => {}
+        }
+        self.inner.finish_removal(id).await?;
+        if self.inner.info(id).is_ok() { kept } else { Ok(()) }
     }
 
     /// All downloads: what ends first before what ends later, and that before what does not end; then by their turn.

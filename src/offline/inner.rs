@@ -30,6 +30,10 @@ pub(super) struct Inner {
     table: Mutex<Table>,
     /// Held from the look at the table to the end of the write: of two changes the later one is on the disk in the end.
     writes: async_lock::Mutex<()>,
+    /// Held from the look at a wish to remove until the download is forgotten: of two removals the later one finds it gone.
+    pub(super) removals: async_lock::Mutex<()>,
+    /// Held from the look for room until what is to come is in the table. Tasks alone wait for it.
+    room: async_lock::Mutex<()>,
     /// Something for the runner to look at. One place: what matters is that there is something.
     pub(super) wake: (Sender<()>, Receiver<()>),
     pub(super) is_running: AtomicBool,
@@ -42,6 +46,8 @@ impl Inner {
             settings,
             table: Mutex::new(table),
             writes: async_lock::Mutex::new(()),
+            removals: async_lock::Mutex::new(()),
+            room: async_lock::Mutex::new(()),
             wake: async_channel::bounded(1),
             is_running: AtomicBool::new(false),
         }
@@ -326,8 +332,18 @@ impl Inner {
         }
     }
 
+    /// Takes room for what is still to come of a download, whose length is known now.
+    pub(super) async fn take_room(&self, id: &DownloadId, progress: Progress) -> Result<(), Failure> {
+        // Two that look at once would each find room for itself, and none for both.
+        let _turn = self.room.lock().await;
+        self.check_room(id, progress.total.bytes().saturating_sub(progress.bytes))
+            .await?;
+        self.note_progress(id, progress);
+        Ok(())
+    }
+
     /// Whether `need` more bytes have room: under the budget of all downloads, and beside what is pinned in the cache.
-    pub(super) async fn check_room(&self, id: &DownloadId, need: u64) -> Result<(), Failure> {
+    async fn check_room(&self, id: &DownloadId, need: u64) -> Result<(), Failure> {
         let (to_come, assets) = {
             let table = self.table();
             let assets = table.entries.values();

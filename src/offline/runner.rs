@@ -17,11 +17,14 @@ use std::{
 };
 
 use async_channel::Sender;
+use async_lock::MutexGuard;
+use futures_lite::future;
 
 use super::{
-    Cause, Change, DownloadId, DownloadRequest, Downloads, Failure, OfflineError,
+    Cause, Change, DownloadId, DownloadInfo, DownloadRequest, Downloads, Failure, Kind, OfflineError, State,
     inner::{Inner, progress_of},
     saved::{Saved, Wanted},
+    table::Entry,
     task,
     verdict::GRAIN,
 };
@@ -31,9 +34,9 @@ use crate::{cache::CacheError, media::Progress, rt};
 const CHECK_EVERY: Duration = Duration::from_secs(60);
 /// How soon a removal that something in use has held up is tried again.
 const REMOVE_EVERY: Duration = Duration::from_secs(1);
-/// How long a removal waits for what its own task had open.
-const REMOVE_WAIT: Duration = Duration::from_millis(20);
-const REMOVE_TRIES: u32 = 50;
+/// How long a removal waits in all, for its own task and for what that had open.
+const REMOVE_WAIT: Duration = Duration::from_secs(1);
+const REMOVE_PAUSE: Duration = Duration::from_millis(20);
 
 /// A download that is being fetched. Dropped, it stops.
 struct Task {
@@ -66,7 +69,8 @@ impl Downloads {
     ///
     /// # Errors
     ///
-    /// [`OfflineError::Running`] at once, if it runs already. [`OfflineError::Cache`] where a change cannot be kept.
+    /// [`OfflineError::Running`] at once, if it runs already. What goes wrong with one download is its
+    /// [failure](super::DownloadInfo::failure), and the others go on.
     ///
     /// # Cancel safety
     ///
@@ -85,11 +89,19 @@ impl Downloads {
             tasks.retain(|task| inner.table().may_go_on(&task.id, &task.request));
             let mut due = CHECK_EVERY;
             for id in inner.with_wanted(Wanted::Removing) {
-                if !inner.try_removal(&id).await? {
-                    due = due.min(REMOVE_EVERY);
+                // Not waited for: an app that holds its own removal without polling it would hold up all downloads.
+                let removed = match inner.removals.try_lock() {
+                    Some(turn) => inner.try_removal(&id, turn).await,
+                    None => Ok(false),
+                };
+                match removed {
+                    Ok(true) => {}
+                    Ok(false) => due = due.min(REMOVE_EVERY),
+                    // It must not end the others. Tried again with what happens next.
+                    Err(error) => log::warn!("a download cannot be removed yet: {error}"),
                 }
             }
-            due = due.min(inner.check_ends().await?);
+            due = due.min(inner.check_ends().await);
             let now = Instant::now();
             for (_, id) in unsettled.extract_if(.., |(at, _)| *at <= now) {
                 // Looked at again, it is kept. A failure shows with the app's own look.
@@ -109,12 +121,12 @@ impl Downloads {
                 // Gone before the look: what it has open would count as in use.
                 drop(task);
                 let failure = match outcome {
-                    Ok(()) => inner.came_to_its_end(&id).await?,
+                    Ok(()) => inner.came_to_its_end(&id).await,
                     failed => failed.err(),
                 };
                 match failure {
                     None => unsettled.push((Instant::now() + GRAIN + Duration::from_millis(500), id)),
-                    Some(failure) => inner.failed(&id, &request, failure).await?,
+                    Some(failure) => inner.failed(&id, &request, failure).await,
                 }
             }
         }
@@ -162,48 +174,59 @@ impl Inner {
     }
 
     /// A download's task has fetched all that it was to fetch. It is complete if its files say so. Returns why it has failed.
-    async fn came_to_its_end(&self, id: &DownloadId) -> Result<Option<Failure>, OfflineError> {
+    async fn came_to_its_end(&self, id: &DownloadId) -> Option<Failure> {
         let (request, stored) = match self.stored(id).await {
             Ok(found) => found,
             // Removed meanwhile.
-            Err(OfflineError::Unknown { .. }) => return Ok(None),
-            Err(error) => return Ok(Some(Failure::new(Cause::Other, error))),
+            Err(OfflineError::Unknown { .. }) => return None,
+            Err(error) => return Some(Failure::new(Cause::Other, error)),
         };
         if !stored.is_complete() {
             let hole = stored.holes.first().map(ToString::to_string).unwrap_or_default();
-            return Ok(Some(Failure::new(Cause::Other, hole)));
+            return Some(Failure::new(Cause::Other, hole));
+        }
+        // A removal that the app took back may have unpinned it after the task had pinned it.
+        if let Err(error) = self.cache.pin(&request.asset_id()).await {
+            return Some(Failure::from(&error));
         }
         let completed = |saved: &mut Saved| (saved.wanted, saved.failure) = (Wanted::Completed, None);
         let told = |progress: &mut Progress| *progress = progress_of(&stored);
-        self.keep_then_tell(id, &request, completed, told).await?;
-        Ok(None)
+        let kept = self.keep_then_tell(id, &request, completed, told).await;
+        // What cannot be kept is not told: it would be forgotten with the next restart.
+        kept.err().map(|error| task::of_offline(&error))
     }
 
     /// The task that was begun with `request` has failed. If something else was asked for meanwhile, the download stays queued,
     /// and is begun anew.
-    async fn failed(
-        &self,
-        id: &DownloadId,
-        request: &DownloadRequest,
-        failure: Failure,
-    ) -> Result<(), OfflineError> {
+    async fn failed(&self, id: &DownloadId, request: &DownloadRequest, failure: Failure) {
         log::warn!("a download has failed: {failure}");
         let failed = |saved: &mut Saved| {
             (saved.wanted, saved.failure) = (Wanted::Failed, Some(failure.clone()));
         };
-        self.keep_then_tell(id, request, failed, |_| ()).await?;
-        Ok(())
+        if let Err(error) = self.keep_then_tell(id, request, failed, |_| ()).await {
+            // Told all the same. Not told, it would be begun at once again, and fail again; the next session does that once.
+            log::warn!("the failure cannot be kept: {error}");
+            self.change(id, |table| table.apply_to_queued(id, request, failed));
+        }
     }
 
-    /// Tells what ends soon and what has ended, and unpins that. Returns how soon the next is due.
-    async fn check_ends(&self) -> Result<Duration, OfflineError> {
+    /// Tells what ends soon and what has ended, and unpins that; what may be played again is pinned again. Returns how soon the
+    /// next is due.
+    async fn check_ends(&self) -> Duration {
         let (now, mut due) = (SystemTime::now(), CHECK_EVERY);
         let infos = self.table().sorted();
-        for info in infos.iter().filter(|info| !info.is_expired) {
-            let at = info.valid_until;
-            if self.end_of(info).is_some() {
-                self.expire(&info.id).await?;
-            } else if let Some(at) = at {
+        for info in infos.iter().filter(|info| info.state != State::Removing) {
+            let has_ended = self.end_of(info).is_some();
+            if has_ended != info.is_expired
+                && let Err(error) = self.note_end(info, has_ended).await
+            {
+                // It holds in this session, and the next one finds it again. The other downloads go on.
+                log::warn!("the end of a download cannot be kept: {error}");
+            }
+            if has_ended {
+                continue;
+            }
+            if let Some(at) = info.valid_until {
                 let left = at.duration_since(now).unwrap_or_default();
                 let until_told = left.saturating_sub(self.settings.notice);
                 if until_told.is_zero() {
@@ -214,7 +237,7 @@ impl Inner {
                 }
             }
         }
-        Ok(due.max(Duration::from_millis(1)))
+        due.max(Duration::from_millis(1))
     }
 
     fn tell_end(&self, id: &DownloadId, at: SystemTime) {
@@ -228,88 +251,153 @@ impl Inner {
         }
     }
 
-    async fn expire(&self, id: &DownloadId) -> Result<(), OfflineError> {
-        let request = self.request(id)?;
-        // Unpinned, and not removed: the app may extend it, and then nothing is fetched again.
-        self.cache.unpin(&request.asset_id()).await?;
-        self.change(id, |table| {
+    /// A download's time is over, or is not any more: the app's own check may say so, and a clock may be set back.
+    async fn note_end(&self, info: &DownloadInfo, has_ended: bool) -> Result<(), OfflineError> {
+        let id = &info.id;
+        let is_noted = self.change(id, |table| {
             let entry = table.entries.get_mut(id);
+            // What was extended or removed since the look has not ended by it. The next look tells.
+            let entry = entry.filter(|entry| {
+                entry.saved.request == info.request && entry.saved.wanted != Wanted::Removing
+            });
             entry.is_some_and(|entry| {
-                entry.saved.is_expired = true;
+                entry.saved.is_expired = has_ended;
+                entry.is_end_told &= has_ended;
                 true
             })
         });
-        self.persist(id).await?;
-        self.tell(&Change::Expired(id.clone()));
-        Ok(())
+        if !is_noted {
+            return Ok(());
+        }
+        let kept = self.keep_end(id, &info.request, has_ended).await;
+        if has_ended {
+            self.tell(&Change::Expired(id.clone()));
+        }
+        kept
+    }
+
+    async fn keep_end(
+        &self,
+        id: &DownloadId,
+        request: &DownloadRequest,
+        has_ended: bool,
+    ) -> Result<(), OfflineError> {
+        let asset = request.asset_id();
+        if !has_ended {
+            self.cache.pin(&asset).await?;
+        } else if !self.table().is_needed(&asset) {
+            // Unpinned, and not removed: the app may extend it, and then nothing is fetched again.
+            self.cache.unpin(&asset).await?;
+        }
+        self.persist(id).await
     }
 
     /// Removes a download for good, whose wish is kept. Waits a moment for what its own task had open.
     pub(super) async fn finish_removal(&self, id: &DownloadId) -> Result<(), OfflineError> {
+        let until = Instant::now() + REMOVE_WAIT;
+        // A run that is held and not polled drops no task, and gives back no turn: what is not done by then is left to it.
+        let left = || rt::sleep(until.saturating_duration_since(Instant::now()));
         let task = self.table().entries.get(id).and_then(|entry| entry.task.clone());
         if let Some(task) = task.filter(|_| self.is_running.load(Ordering::Acquire)) {
             // Closing the channel is the signal, so the error is what is awaited.
-            let _ = task.recv().await;
+            let gone = async {
+                let _ = task.recv().await;
+            };
+            let too_late = async {
+                left().await;
+            };
+            future::or(gone, too_late).await;
         }
-        for _ in 0..REMOVE_TRIES {
-            if self.try_removal(id).await? {
+        loop {
+            let turn = async { Some(self.removals.lock().await) };
+            let too_late = async {
+                left().await;
+                None
+            };
+            let Some(turn) = future::or(turn, too_late).await else {
+                return Ok(());
+            };
+            if self.try_removal(id, turn).await? || Instant::now() >= until {
                 return Ok(());
             }
-            rt::sleep(REMOVE_WAIT).await;
+            rt::sleep(REMOVE_PAUSE).await;
         }
-        Ok(())
     }
 
-    fn forget(&self, id: &DownloadId) {
+    /// `false` if the app has asked for it again: then it stays, and only its bytes are gone.
+    fn forget(&self, id: &DownloadId) -> bool {
         let mut table = self.table();
+        // Under the same lock as the wish: taken off after a look of its own, a download that was asked for in between would be
+        // lost.
+        let is_meant = |entry: &Entry| entry.saved.wanted == Wanted::Removing;
+        if !table.entries.get(id).is_some_and(is_meant) {
+            return false;
+        }
         let forgotten = table.entries.remove(id);
         let watches = table.watchers.note(&Change::Removed(id.clone()));
         drop(table);
         drop(forgotten);
         self.wake(watches);
+        true
+    }
+
+    /// Removes what is a download's own, of an asset that other downloads have files of.
+    async fn remove_part(
+        &self,
+        request: &DownloadRequest,
+        others: &[DownloadRequest],
+    ) -> Result<(), CacheError> {
+        let asset = request.asset_id();
+        let path = |request: &DownloadRequest| {
+            let access = self.settings.access_of(request);
+            self.settings.file(request, access).path()
+        };
+        if request.kind == Kind::File {
+            return match path(request) {
+                Some(path) => self.cache.remove_entry(&asset, &path).await.map(drop),
+                None => Ok(()),
+            };
+        }
+        // A track is more than its playlist. There is one of it in an asset, so that the others are files.
+        let kept: Vec<_> = others.iter().filter_map(path).collect();
+        for entry in self.cache.entries(&asset).await? {
+            if !kept.contains(&entry.path) {
+                self.cache.remove_entry(&asset, &entry.path).await?;
+            }
+        }
+        Ok(())
     }
 
     /// `false` while something of it is in use.
-    async fn try_removal(&self, id: &DownloadId) -> Result<bool, OfflineError> {
+    async fn try_removal(&self, id: &DownloadId, _turn: MutexGuard<'_, ()>) -> Result<bool, OfflineError> {
         let Ok(info) = self.info(id) else {
             return Ok(true);
         };
-        if self
-            .table()
-            .entries
-            .get(id)
-            .is_some_and(|entry| entry.saved.wanted != Wanted::Removing)
-        {
+        if info.state != State::Removing {
             // Asked for again.
             return Ok(true);
         }
         let asset = info.request.asset_id();
-        let is_shared = self.table().entries.values().any(|other| {
-            other.saved.id != *id
-                && other.saved.wanted != Wanted::Removing
-                && other.saved.request.asset_id() == asset
-        });
-        let removed = if is_shared {
-            // Another download has files of this asset. This one's goes, and the asset stays.
-            match self
-                .settings
-                .file(&info.request, self.settings.access_of(&info.request))
-                .path()
-            {
-                Some(path) => self.cache.remove_entry(&asset, &path).await.map(drop),
-                None => Ok(()),
-            }
-        } else {
+        let (others, is_needed) = {
+            let table = self.table();
+            (table.others_of(id, &asset), table.is_needed(&asset))
+        };
+        if !is_needed {
             self.cache.unpin(&asset).await?;
+        }
+        let removed = if others.is_empty() {
             self.cache.remove(&asset).await.map(drop)
+        } else {
+            self.remove_part(&info.request, &others).await
         };
         match removed {
             Err(CacheError::InUse { .. }) => return Ok(false),
             removed => removed?,
         }
-        self.forget(id);
-        // Last: cut off before it, the removal is done again, and finds nothing.
-        self.persist(id).await?;
+        if self.forget(id) {
+            // Last: cut off before it, the removal is done again, and finds nothing.
+            self.persist(id).await?;
+        }
         Ok(true)
     }
 }

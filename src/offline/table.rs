@@ -28,7 +28,10 @@ use super::{
     verdict::Verdict,
     watch::Watchers,
 };
-use crate::media::{Progress, Total};
+use crate::{
+    cache::AssetId,
+    media::{Progress, Total},
+};
 
 /// Where a download is.
 #[non_exhaustive]
@@ -232,6 +235,37 @@ impl Table {
         let first = free
             .min_by_key(|(_, entry)| (std::cmp::Reverse(entry.saved.request.priority), entry.saved.order));
         first.map(|(id, _)| id.clone())
+    }
+
+    /// Changes what is kept of a download, if it is queued for this request still.
+    pub(super) fn apply_to_queued(
+        &mut self,
+        id: &DownloadId,
+        request: &DownloadRequest,
+        apply: impl FnOnce(&mut Saved),
+    ) -> bool {
+        let entry = self.entries.get_mut(id).map(|entry| &mut entry.saved);
+        let saved = entry.filter(|saved| saved.wanted == Wanted::Queued && saved.request == *request);
+        saved.map(apply).is_some()
+    }
+
+    /// Whether an asset is to stay in the cache for a download: for one that has not ended and is not being removed.
+    pub(super) fn is_needed(&self, asset: &AssetId) -> bool {
+        self.entries.values().any(|Entry { saved, .. }| {
+            let is_wanted = saved.wanted != Wanted::Removing && !saved.is_expired;
+            is_wanted && saved.request.asset_id() == *asset
+        })
+    }
+
+    /// The other downloads that have files of an asset, as far as they are not being removed.
+    pub(super) fn others_of(&self, id: &DownloadId, asset: &AssetId) -> Vec<DownloadRequest> {
+        let others = self.entries.values().map(|entry| &entry.saved);
+        let others = others.filter(|saved| saved.id != *id && saved.wanted != Wanted::Removing);
+        let requests = others.map(|saved| &saved.request);
+        requests
+            .filter(|request| request.asset_id() == *asset)
+            .cloned()
+            .collect()
     }
 
     /// Whether anything is being fetched or removed, or may be.

@@ -72,7 +72,7 @@ async fn once(inner: &Inner, id: &DownloadId, request: &DownloadRequest) -> Resu
     }
 }
 
-fn of_offline(error: &OfflineError) -> Failure {
+pub(super) fn of_offline(error: &OfflineError) -> Failure {
     match error {
         OfflineError::Cache { source } => Failure::from(source),
         OfflineError::File { source } => Failure::new(error::of_file(source), source),
@@ -101,11 +101,10 @@ async fn file(
         // As soon as the length is known, which the first answer tells.
         if !is_room_asked && progress.total.is_exact() {
             is_room_asked = true;
-            inner
-                .check_room(id, progress.total.bytes().saturating_sub(progress.bytes))
-                .await?;
+            inner.take_room(id, progress).await?;
+        } else {
+            inner.note_progress(id, progress);
         }
-        inner.note_progress(id, progress);
     }
     Ok(())
 }
@@ -158,11 +157,10 @@ async fn hls(
             check_own_limit(request, &progress)?;
             if !is_room_asked && progress.total.is_exact() {
                 is_room_asked = true;
-                inner
-                    .check_room(id, progress.total.bytes().saturating_sub(progress.bytes))
-                    .await?;
+                inner.take_room(id, progress).await?;
+            } else {
+                inner.note_progress(id, progress);
             }
-            inner.note_progress(id, progress);
         }
     }
     Ok(())

@@ -4,6 +4,7 @@ use std::io::Read as _;
 use std::time::SystemTime;
 
 use futures_lite::future;
+use kithara::cache::{AssetId, CachePath};
 use kithara::file::OpenMode;
 use kithara::media::{Hole, Total};
 use kithara::offline::{
@@ -277,6 +278,77 @@ fn o4_a_removed_download_is_gone_with_its_bytes() {
     assert!(block_on(downloads.list()).unwrap().is_empty() && stage.entries("-a.bin").is_empty());
 }
 
+/// O4: asked for again at any moment of its removal, a download is there, in this session and the next one.
+#[test]
+fn o4_a_download_that_is_asked_for_again_outlives_its_removal() {
+    let stage = Stage::new();
+    let downloads = open(&stage);
+    let request = || file(&stage, "/a.bin");
+    let id = block_on(downloads.add(request())).unwrap();
+    for polls in 1..100 {
+        run_all(&downloads);
+        assert_eq!(state(&downloads, &id), State::Completed, "{polls}");
+        let mut removal = Box::pin(downloads.remove(&id));
+        let mut polled = 0;
+        let is_removed = block_on(std::future::poll_fn(|cx| {
+            polled += 1;
+            let outcome = removal.as_mut().poll(cx).map(Result::unwrap);
+            match outcome {
+                std::task::Poll::Pending if polled < polls => std::task::Poll::Pending,
+                outcome => std::task::Poll::Ready(outcome.is_ready()),
+            }
+        }));
+        if is_removed {
+            assert!(polls > 2 && block_on(downloads.list()).unwrap().is_empty());
+            return;
+        }
+        let (added, removed) = block_on(future::zip(downloads.add(request()), removal));
+        removed.unwrap();
+        assert_eq!(added.unwrap(), id);
+        assert_eq!(state(&downloads, &id), State::Queued, "{polls}");
+        assert_eq!(state(&open(&stage), &id), State::Queued, "{polls}");
+    }
+    panic!("the removal does not end");
+}
+
+/// O4: a removal does not wait for a run that is held and not polled.
+#[test]
+fn o4_a_removal_does_not_wait_for_a_run_that_stands_still() {
+    let stage = Stage::new();
+    let gate = stage.server.gate();
+    stage.server.rule("/a.bin", Rule::new().gate(&gate));
+    let downloads = open(&stage);
+    let id = block_on(downloads.add(file(&stage, "/a.bin"))).unwrap();
+    let mut run = Box::pin(downloads.run());
+    while state(&downloads, &id) != State::Downloading {
+        assert!(block_on(future::poll_once(&mut run)).is_none());
+    }
+    block_on(downloads.remove(&id)).unwrap();
+    let idle = async {
+        downloads.idle().await;
+        Ok(())
+    };
+    block_on(future::or(run, idle)).unwrap();
+    assert!(block_on(downloads.list()).unwrap().is_empty());
+}
+
+/// O4: of an asset that has files of two downloads a removal takes what is its own, and all of that.
+#[test]
+fn o4_a_removal_leaves_what_another_download_has_in_the_asset() {
+    let stage = Stage::new();
+    let downloads = open(&stage);
+    let asset = AssetId::from_key("album").unwrap();
+    let track = hls(&stage, TRACK).asset(asset.clone());
+    let track = block_on(downloads.add(track)).unwrap();
+    let other = block_on(downloads.add(file(&stage, "/a.bin").asset(asset.clone()))).unwrap();
+    run_all(&downloads);
+    assert!(!stage.entries(".m4s").is_empty());
+    block_on(downloads.remove(&track)).unwrap();
+    assert!(stage.entries(".m4s").is_empty() && stage.entries(".m3u8").is_empty());
+    assert!(block_on(downloads.state(&other)).unwrap().is_complete());
+    assert!(block_on(stage.cache.asset(&asset)).unwrap().unwrap().pinned);
+}
+
 /// O5: asked for again with another selection, both are there; and offline plays what was selected.
 #[test]
 fn o5_selections_are_merged() {
@@ -316,8 +388,8 @@ fn o4_a_new_request_is_begun_anew_while_the_old_one_runs() {
     let gate = stage.server.gate();
     stage.server.serve("/b.bin", Content::pattern(&pattern(), 1000));
     stage.server.rule("/a.bin", Rule::new().gate(&gate));
-    let asset = kithara::cache::AssetId::from_key("one").unwrap();
-    let path = kithara::cache::CachePath::parse("file").unwrap();
+    let asset = AssetId::from_key("one").unwrap();
+    let path = CachePath::parse("file").unwrap();
     let request = |name| file(&stage, name).asset(asset.clone()).cache_path(path.clone());
     let downloads = open(&stage);
     let id = block_on(downloads.add(request("/a.bin"))).unwrap();
@@ -392,6 +464,26 @@ fn o6_no_room_is_told_with_figures() {
     assert!(stage.server.bytes_sent() < 60 * MIB);
 }
 
+/// O6: of several that are begun at once as many are fetched as have room together.
+#[test]
+fn o6_two_that_begin_at_once_share_the_room() {
+    let stage = Stage::new();
+    let downloads = open_with(&stage, |builder| builder.max_bytes(2800 * KIB).parallel(8));
+    for number in 0..8 {
+        let path = format!("/{number}");
+        stage.server.serve(&path, Content::pattern(&pattern(), 10 * MIB));
+        block_on(downloads.add(file(&stage, &path))).unwrap();
+    }
+    run_all(&downloads);
+    let infos = block_on(downloads.list()).unwrap();
+    let count = |wanted| infos.iter().filter(|info| info.state == wanted).count();
+    assert_eq!(
+        (count(State::Completed), count(State::Failed)),
+        (2, 6),
+        "{infos:?}"
+    );
+}
+
 /// O8: told a while before; then unpinned, typed where it would be played, and not removed.
 #[test]
 fn o8_what_ends_is_told_before_and_is_typed_after() {
@@ -435,6 +527,39 @@ fn o8_what_ends_is_told_before_and_is_typed_after() {
     run_all(&downloads);
     assert!(downloads.file(&id).is_ok());
     assert_eq!(stage.server.requests().len(), before);
+}
+
+/// O8: what the app's own check refuses is unpinned, unless another download needs it; allowed again, it is pinned again.
+#[test]
+fn o8_an_end_that_is_taken_back_is_one_no_more() {
+    use std::sync::{Arc, atomic::AtomicBool, atomic::Ordering::SeqCst};
+    let stage = Stage::new();
+    stage.server.serve("/b.bin", Content::pattern(&pattern(), 1000));
+    let is_refused = Arc::new(AtomicBool::new(true));
+    let check = is_refused.clone();
+    let downloads = open_with(&stage, |builder| {
+        builder.validity(move |info| info.request.url().path() != "/a.bin" || !check.load(SeqCst))
+    });
+    let asset = AssetId::from_key("album").unwrap();
+    let add = |name| block_on(downloads.add(file(&stage, name).asset(asset.clone()))).unwrap();
+    let is_pinned = || {
+        let asset = block_on(stage.cache.asset(&asset)).unwrap();
+        asset.is_some_and(|asset| asset.pinned)
+    };
+    let (id, other) = (add("/a.bin"), add("/b.bin"));
+    run_until(&downloads, &other, |info| info.state == State::Completed);
+    assert!(block_on(downloads.get(&id)).unwrap().is_expired);
+    assert!(is_pinned(), "the other one needs it");
+    block_on(downloads.remove(&other)).unwrap();
+    assert!(!is_pinned());
+    is_refused.store(false, SeqCst);
+    run_until(&downloads, &id, |info| info.state == State::Completed);
+    assert!(!block_on(downloads.get(&id)).unwrap().is_expired && is_pinned());
+    assert!(downloads.file(&id).is_ok());
+    is_refused.store(true, SeqCst);
+    run_until(&downloads, &id, |info| info.is_expired);
+    is_refused.store(false, SeqCst);
+    run_until(&downloads, &id, |info| !info.is_expired);
 }
 
 /// One run at a time.

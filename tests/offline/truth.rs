@@ -178,7 +178,9 @@ fn o2_a_track_with_holes_is_filled_and_nothing_else_is_fetched() {
     let damaged = stored.holes.iter().filter(|hole| hole.is_damaged).count();
     assert_eq!((stored.holes.len(), damaged), (3, 1), "{:?}", stored.holes);
     let before = stage.server.requests().len();
-    run(source.download()).unwrap();
+    for progress in run(source.download()).unwrap() {
+        assert!(progress.time <= stored.duration, "{progress:?}");
+    }
     let requests = stage.server.requests();
     let media = requests[before..].iter().filter(|request| {
         request.path_only().ends_with(".m4s") && request.header("range") != Some("bytes=0-511")

@@ -471,7 +471,9 @@ fn o6_two_that_begin_at_once_share_the_room() {
     let downloads = open_with(&stage, |builder| builder.max_bytes(2800 * KIB).parallel(8));
     for number in 0..8 {
         let path = format!("/{number}");
-        stage.server.serve(&path, Content::pattern(&pattern(), 10 * MIB));
+        stage.server.serve(&path, Content::pattern(&pattern(), MIB));
+        // Slow, so that all have begun before one is done.
+        stage.server.rule(&path, Rule::new().trickle(MIB));
         block_on(downloads.add(file(&stage, &path))).unwrap();
     }
     run_all(&downloads);

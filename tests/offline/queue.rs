@@ -537,7 +537,7 @@ fn o8_an_end_that_is_taken_back_is_one_no_more() {
     use std::sync::{Arc, atomic::AtomicBool, atomic::Ordering::SeqCst};
     let stage = Stage::new();
     stage.server.serve("/b.bin", Content::pattern(&pattern(), 1000));
-    let is_refused = Arc::new(AtomicBool::new(true));
+    let is_refused = Arc::new(AtomicBool::new(false));
     let check = is_refused.clone();
     let downloads = open_with(&stage, |builder| {
         builder.validity(move |info| info.request.url().path() != "/a.bin" || !check.load(SeqCst))
@@ -549,19 +549,32 @@ fn o8_an_end_that_is_taken_back_is_one_no_more() {
         asset.is_some_and(|asset| asset.pinned)
     };
     let (id, other) = (add("/a.bin"), add("/b.bin"));
-    run_until(&downloads, &other, |info| info.state == State::Completed);
+    run_all(&downloads);
+    is_refused.store(true, SeqCst);
+    let expired = async {
+        let mut watch = downloads.watch();
+        while let Some(change) = watch.next().await {
+            if matches!(change, Change::Expired(_)) {
+                return;
+            }
+        }
+    };
+    block_on(future::or(async { downloads.run().await.unwrap() }, expired));
     assert!(block_on(downloads.get(&id)).unwrap().is_expired);
     assert!(is_pinned(), "the other one needs it");
     block_on(downloads.remove(&other)).unwrap();
     assert!(!is_pinned());
     is_refused.store(false, SeqCst);
-    run_until(&downloads, &id, |info| info.state == State::Completed);
-    assert!(!block_on(downloads.get(&id)).unwrap().is_expired && is_pinned());
+    // Until it is kept, which comes after the change is told.
+    let run = async { downloads.run().await.unwrap() };
+    let pinned = async {
+        while !is_pinned() {
+            future::yield_now().await;
+        }
+    };
+    block_on(future::or(run, pinned));
+    assert!(!block_on(downloads.get(&id)).unwrap().is_expired);
     assert!(downloads.file(&id).is_ok());
-    is_refused.store(true, SeqCst);
-    run_until(&downloads, &id, |info| info.is_expired);
-    is_refused.store(false, SeqCst);
-    run_until(&downloads, &id, |info| !info.is_expired);
 }
 
 /// One run at a time.

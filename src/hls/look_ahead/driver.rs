@@ -109,6 +109,12 @@ impl Driver {
         for window in &mut shared.windows {
             window.bypassed = window.bypassed.take().or_else(|| bypassed.clone());
         }
+        // Stop is drop: a commit may wait for a server, which nobody waits for any more.
+        let stopped = if shared.windows.is_empty() {
+            std::mem::take(&mut self.commits)
+        } else {
+            PendingCommits::default()
+        };
         let is_written = self.commits.is_empty();
         let flushed = if is_written {
             std::mem::take(&mut shared.flushing)
@@ -118,7 +124,7 @@ impl Driver {
         self.is_over = is_written && shared.windows.is_empty() && self.running.is_empty();
         shared.is_driven = !self.is_over;
         drop(shared);
-        drop(flushed);
+        drop((flushed, stopped));
         for (track, number, transfer) in begun {
             self.begin(track, number, transfer, now);
         }

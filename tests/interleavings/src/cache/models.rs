@@ -171,7 +171,7 @@ fn accesses_are_told_in_the_order_of_their_times() {
     });
 }
 
-/// C6, C32: an asset that was passed over is told once when it is free, whoever lets it go.
+/// C6, C32: an asset that was passed over is told once when it is free, whichever thread lets it go.
 #[test]
 fn an_asset_that_was_passed_over_is_told_once() {
     model(|| {

@@ -9,12 +9,13 @@ use super::entry::Entry;
 use super::error::CacheError;
 use super::id::AssetId;
 use super::path::CachePath;
-use super::store::{AssetInfo, Committed, EntryInfo, Partial, PartialPlace, Staged, Store, Trash};
+use super::store::{AssetInfo, EntryInfo, Partial, Staged, Store, Trash};
 
 /// Protects assets from removal, by the app and by eviction.
 ///
 /// Its rule: while an asset is leased, pinned or being written, [`remove`](Store::remove) fails with
-/// [`CacheError::InUse`]. Leases are counted in the accounts and end with the process. Pins are kept by the inner store.
+/// [`CacheError::InUse`]. Leases are counted in the accounts and end with the process. What is being written has a lease of its
+/// own, which the [`IndexStore`](super::IndexStore) takes. Pins are kept by the inner store.
 #[derive(Debug)]
 pub struct LeaseStore<S> {
     inner: S,
@@ -64,15 +65,11 @@ impl<S: Store> Store for LeaseStore<S> {
     }
 
     fn stage(&self, asset: &AssetId, path: &CachePath) -> Result<Box<dyn Staged>, CacheError> {
-        let claim = self.accounts.claim(asset)?;
-        let inner = self.inner.stage(asset, path)?;
-        Ok(Box::new(LeaseStaged { inner, claim }))
+        self.inner.stage(asset, path)
     }
 
     fn partial(&self, asset: &AssetId, path: &CachePath) -> Result<Option<Box<dyn Partial>>, CacheError> {
-        let claim = self.accounts.claim(asset)?;
-        let inner = self.inner.partial(asset, path)?;
-        Ok(inner.map(|inner| Box::new(LeasePartial { inner, _claim: claim }) as Box<dyn Partial>))
+        self.inner.partial(asset, path)
     }
 
     fn remove_entry(&self, asset: &AssetId, path: &CachePath) -> Result<Option<u64>, CacheError> {
@@ -109,69 +106,5 @@ impl<S: Store> Store for LeaseStore<S> {
 
     fn entries(&self, asset: &AssetId) -> Result<Vec<EntryInfo>, CacheError> {
         self.inner.entries(asset)
-    }
-}
-
-/// An entry being written, and the claim that keeps its asset.
-#[derive(Debug)]
-struct LeaseStaged {
-    // Dropped in this order: the staged file is removed before the claim that protects its directory ends.
-    inner: Box<dyn Staged>,
-    claim: Lease,
-}
-
-impl Staged for LeaseStaged {
-    fn write(&mut self, parts: &[Bytes]) -> Result<(), CacheError> {
-        self.inner.write(parts)
-    }
-
-    fn expect_len(&mut self, len: u64) -> Result<(), CacheError> {
-        self.inner.expect_len(len)
-    }
-
-    fn overhead(&self, payload: u64) -> u64 {
-        self.inner.overhead(payload)
-    }
-
-    fn commit(self: Box<Self>) -> Result<Committed, CacheError> {
-        let Self { inner, claim } = *self;
-        let committed = inner.commit();
-        // Held over the commit: the asset cannot be moved to the trash between its directory and the rename into it.
-        drop(claim);
-        committed
-    }
-}
-
-/// A partial entry, and the claim that keeps its asset.
-#[derive(Debug)]
-struct LeasePartial {
-    // Dropped in this order: the file is given up before the claim that protects its directory ends.
-    inner: Box<dyn Partial>,
-    _claim: Lease,
-}
-
-impl Partial for LeasePartial {
-    fn place(&self) -> &PartialPlace {
-        self.inner.place()
-    }
-
-    fn stored(&self) -> u64 {
-        self.inner.stored()
-    }
-
-    fn prepare(&self) -> Result<(), CacheError> {
-        self.inner.prepare()
-    }
-
-    fn taken_over(&self) {
-        self.inner.taken_over();
-    }
-
-    fn closing(&self) {
-        self.inner.closing();
-    }
-
-    fn commit(&self, rename: &mut dyn FnMut() -> Result<u64, CacheError>) -> Result<Committed, CacheError> {
-        self.inner.commit(rename)
     }
 }

@@ -38,8 +38,6 @@ mod blocking;
 mod builder;
 mod calls;
 mod codec;
-#[cfg(feature = "test-util")]
-pub mod contract;
 mod entry;
 mod error;
 mod evict;
@@ -80,7 +78,7 @@ pub use evict::EvictingStore;
 #[cfg(feature = "offline")]
 pub(crate) use footprint::Footprint;
 #[cfg(feature = "file")]
-pub(crate) use fs::entry_locks::{EntryGuard, EntryLocks};
+pub(crate) use fs::tree::{EntryGuard, EntryLocks};
 pub use fs::{FsStore, MissingProtection};
 pub use id::AssetId;
 pub use index::IndexStore;
@@ -94,6 +92,9 @@ pub use policy::{EvictionPolicy, Lru, MaxAge, Never};
 pub use progress::Progress;
 pub use reader::EntryReader;
 pub use store::{AssetInfo, Committed, EntryInfo, Partial, PartialPlace, Staged, Store, Trash};
+#[cfg(feature = "test-util")]
+#[doc(inline)]
+pub use testing::contract;
 pub use timestamp::Timestamp;
 pub use writer::EntryWriter;
 

@@ -76,10 +76,20 @@ fn w50_a_cache_that_has_lost_its_root_writes_no_more_and_its_staged_files_stay()
     futures_lite::future::block_on(second.close());
 }
 
-/// W50, C10: what is left over is swept as ever where the lock file is the one that its writer held, or where it is old.
+/// W50, C10: what is left over is swept as ever where the lock file is the one that its writer held, or where it is old, or so
+/// far in the future that its time says nothing.
 #[test]
 fn w50_leftovers_are_swept_if_their_writer_is_known_to_be_dead_or_they_are_old() {
-    for (lock, old, swept) in [(true, false, true), (false, false, false), (false, true, true)] {
+    let (now, hours) = (
+        std::time::SystemTime::now(),
+        std::time::Duration::from_secs(2 * 3600),
+    );
+    for (lock, written, swept) in [
+        (true, now, true),
+        (false, now, false),
+        (false, now - hours, true),
+        (false, now + hours, true),
+    ] {
         let root = tempfile::tempdir().unwrap();
         let cache = open(root.path()).unwrap();
         put(&cache, "a").unwrap();
@@ -87,22 +97,16 @@ fn w50_leftovers_are_swept_if_their_writer_is_known_to_be_dead_or_they_are_old()
         let dir = dir_of(root.path(), &AssetId::from_key("a").unwrap());
         let staged = dir.join(".stage-0123456789abcdef-0");
         fs::write(&staged, "left over").unwrap();
-        if old {
-            let times = fs::FileTimes::new()
-                .set_modified(std::time::SystemTime::now() - std::time::Duration::from_secs(7200));
-            fs::File::options()
-                .write(true)
-                .open(&staged)
-                .unwrap()
-                .set_times(times)
-                .unwrap();
-        }
+        let staged_file = fs::File::options().write(true).open(&staged).unwrap();
+        staged_file
+            .set_times(fs::FileTimes::new().set_modified(written))
+            .unwrap();
         if !lock {
             fs::remove_file(root.path().join("lock")).unwrap();
         }
         let cache = open(root.path()).unwrap();
         futures_lite::future::block_on(cache.progress().finished());
-        assert_eq!(!staged.exists(), swept, "lock {lock}, old {old}");
+        assert_eq!(!staged.exists(), swept, "lock {lock}, {written:?}");
         check(cache.blocking(), root.path());
     }
 }
@@ -357,6 +361,25 @@ fn w52_folders_of_the_cache_are_folders_whatever_stood_in_their_place() {
             );
             untouched(other.path());
         }
+    }
+}
+
+/// W52, C5: what stands under a shard's name and is no folder is counted nowhere, and so it goes. A link is not followed.
+#[test]
+fn w52_what_stands_under_the_name_of_a_shard_is_removed() {
+    let other = elsewhere();
+    let mut strangers = strangers(other.path());
+    strangers.retain(|(what, _)| *what != "folder");
+    strangers.push(("file", Box::new(|at| fs::write(at, vec![0; 100_000]).unwrap())));
+    for (what, make) in strangers {
+        let root = tempfile::tempdir().unwrap();
+        futures_lite::future::block_on(open(root.path()).unwrap().close());
+        let place = root.path().join("assets/00");
+        make(&place);
+        let cache = open(root.path()).unwrap_or_else(|error| panic!("{what}: {error}"));
+        futures_lite::future::block_on(cache.progress().finished());
+        assert!(place.symlink_metadata().is_err(), "{what}");
+        untouched(other.path());
     }
 }
 

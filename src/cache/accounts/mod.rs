@@ -379,6 +379,10 @@ impl Lease {
     pub fn asset(&self) -> &AssetId {
         &self.asset
     }
+
+    pub(in crate::cache) fn accounts(&self) -> &Accounts {
+        &self.accounts
+    }
 }
 
 impl Drop for Lease {

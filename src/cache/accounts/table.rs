@@ -26,7 +26,7 @@ use std::time::Duration;
 
 use crate::cache::codec::{self, Change, Row};
 use crate::cache::id::{AssetId, IdHasher};
-use crate::cache::index::sizes::{Sizes, most_bytes};
+use crate::cache::index::files::{Sizes, most_bytes};
 use crate::cache::store::AssetInfo;
 use crate::cache::timestamp::Timestamp;
 

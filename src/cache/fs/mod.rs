@@ -1,21 +1,19 @@
 //! Entries on a file system: the truth.
 
 mod claims;
-pub(super) mod entry_locks;
 mod layout;
 mod lock;
 mod partial;
 mod protection;
 pub(super) mod scan;
-mod staged;
 mod trash;
-mod tree;
+pub(super) mod tree;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::{fmt, io};
 
 use bytes::Bytes;
-use fs_err as fs;
 
 use self::layout::PIN;
 pub(super) use self::lock::Closing;
@@ -24,16 +22,16 @@ use self::partial::FsPartial;
 pub use self::protection::MissingProtection;
 pub(super) use self::protection::Protection;
 use self::scan::if_readable;
-use self::staged::FsStaged;
 use self::trash::{Discarded, not_removed};
-use self::tree::{Found, Tree, absent, make_dir};
+pub(super) use self::tree::absent;
+use self::tree::{Found, Tree, make_dir};
 use super::entry::Entry;
 use super::error::{CacheError, Trying as _};
-use super::footer::Footer;
+use super::footer::{self, Footer, Sums};
 use super::id::AssetId;
 use super::parallel;
 use super::path::CachePath;
-use super::store::{AssetInfo, EntryInfo, Partial, Staged, Store, Trash};
+use super::store::{AssetInfo, Committed, EntryInfo, Partial, Staged, Store, Trash};
 use crate::storage::durable::{Disk, DiskFile, Kind, OsDisk};
 use crate::storage::{AtomicResource, Durability};
 
@@ -79,7 +77,7 @@ impl FsStore {
     pub fn open(root: impl AsRef<Path>, durability: Durability) -> Result<Self, CacheError> {
         let root = root.as_ref();
         let disk: Arc<dyn Disk> = Arc::new(OsDisk);
-        let make_parent = |parent| fs::create_dir_all(parent).trying("create", parent);
+        let make_parent = |parent| fs_err::create_dir_all(parent).trying("create", parent);
         let made = root
             .parent()
             .map_or(Ok(()), make_parent)
@@ -255,5 +253,121 @@ impl Store for FsStore {
             entries.extend(self.tree.entry_info(asset, &name)?);
         }
         Ok(entries)
+    }
+}
+
+/// An entry being written to a staged file beside its target.
+///
+/// ```text
+/// new      create .stage-<session>-<n> in the asset's directory
+/// write    append, summing each block
+/// commit   append the footer ─▶ fsync ─▶ entry lock ─▶ rename ─▶ fsync directory
+/// drop     remove the staged file
+/// ```
+///
+/// The fsync must come before the rename. Without it a power cut can leave the final name on a file whose bytes never
+/// reached the disk.
+struct FsStaged {
+    file: Option<Box<dyn DiskFile>>,
+    staged: PathBuf,
+    asset: AssetId,
+    path: CachePath,
+    sums: Sums,
+    /// A write failed, and part of it may be in the file.
+    failed: bool,
+    /// The file has its final name.
+    placed: bool,
+    tree: Arc<Tree>,
+}
+
+impl FsStaged {
+    fn new(tree: &Arc<Tree>, asset: &AssetId, path: &CachePath) -> Result<Self, CacheError> {
+        let dir = tree.ready_dir(asset, tree.durability)?;
+        let staged = tree.layout.staged(&dir);
+        let file = tree.disk.create_new(&staged).trying("create", &staged)?;
+        Ok(Self {
+            file: Some(file),
+            staged,
+            asset: asset.clone(),
+            path: path.clone(),
+            sums: Sums::default(),
+            failed: false,
+            placed: false,
+            tree: Arc::clone(tree),
+        })
+    }
+}
+
+impl Staged for FsStaged {
+    fn write(&mut self, parts: &[Bytes]) -> Result<(), CacheError> {
+        let Some(file) = self.file.as_mut().filter(|_| !self.failed) else {
+            return Err(CacheError::Abandoned);
+        };
+        let written = file.append(parts).trying("write", &self.staged);
+        self.failed = written.is_err();
+        written?;
+        for part in parts {
+            self.sums.update(part);
+        }
+        Ok(())
+    }
+
+    fn overhead(&self, payload: u64) -> u64 {
+        let len = payload.saturating_add(footer::len(&self.asset, &self.path, payload));
+        self.tree.room(len).saturating_sub(payload)
+    }
+
+    fn commit(mut self: Box<Self>) -> Result<Committed, CacheError> {
+        let sums = std::mem::take(&mut self.sums);
+        let payload = sums.payload();
+        let footer = footer::encode(&self.asset, &self.path, payload, &sums.blocks());
+        let bytes = payload + footer.len() as u64;
+        // The footer is the last thing written. A file without it is no entry, wherever a crash leaves it.
+        self.write(&[footer])?;
+        let Some(file) = self.file.take() else {
+            return Err(CacheError::Abandoned);
+        };
+        file.sync().trying("sync", &self.staged)?;
+        // Closed before the rename, which some systems refuse for an open file.
+        drop(file);
+
+        // Locked from here to the end of the rename, and not while the bytes are synced: two commits of one entry sync side by
+        // side and rename one after the other.
+        let tree = &self.tree;
+        // Asked again: a writer may live for long, and the root may have become another cache's meanwhile.
+        tree.may_write()?;
+        let target = tree.layout.entry(&self.asset, &self.path);
+        let _locked = tree.entry_locks.take(&self.asset, &self.path);
+        let rename = || {
+            let renamed = tree.disk.replace(&self.staged, &target, tree.durability);
+            renamed.trying("rename to", &target)?;
+            // Set only if the rename succeeded for certain. After an error it may have happened too: removing the staged name
+            // then finds nothing.
+            self.placed = true;
+            Ok(bytes)
+        };
+        tree.place(&self.asset, &target, rename)
+    }
+}
+
+impl Drop for FsStaged {
+    fn drop(&mut self) {
+        drop(self.file.take());
+        if !self.placed {
+            let removed = self.tree.disk.remove_file(&self.staged);
+            if removed.is_err_and(|error| error.kind() != io::ErrorKind::NotFound) {
+                // Once more, in case the first try was interrupted. If it fails too, the next session sweeps the file.
+                let _ = self.tree.disk.remove_file(&self.staged);
+            }
+        }
+    }
+}
+
+impl fmt::Debug for FsStaged {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FsStaged")
+            .field("path", &self.path)
+            .field("len", &self.sums.payload())
+            .finish_non_exhaustive()
     }
 }

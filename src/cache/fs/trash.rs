@@ -3,15 +3,15 @@
 use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use super::tree::{Tree, absent, is_absent};
 use crate::cache::error::{CacheError, Trying as _};
 use crate::cache::id::AssetId;
 use crate::cache::timestamp::Timestamp;
-use crate::storage::durable::{Kind, Meta};
+use crate::storage::durable::{Kind, Meta, remove_any};
 
 /// A leftover that was written to within this time may have a living writer.
 const YOUNG: Duration = Duration::from_secs(3600);
@@ -59,19 +59,14 @@ impl Tree {
         let discarded = self.layout.discarded(asset);
         let mut renamed = self.disk.rename(path, &discarded);
         if renamed.as_ref().is_err_and(is_absent) {
-            if self.meta(path)?.is_none() {
-                return Ok(Discarded::Absent);
-            }
-            // `path` exists, so it is the trash directory that is missing.
+            // It is `path` that is absent, or else the trash.
             self.own_dir(&self.layout.trash())?;
             renamed = self.disk.rename(path, &discarded);
-            // Another thread may have moved it meanwhile.
-            if renamed.is_err() && self.meta(path)?.is_none() {
-                return Ok(Discarded::Absent);
-            }
         }
         match renamed {
             Ok(()) => Ok(Discarded::Moved(discarded)),
+            // From the start, or since: another thread may have moved it.
+            Err(error) if is_absent(&error) && self.meta(path)?.is_none() => Ok(Discarded::Absent),
             // overlayfs moves no directory of a lower layer, and a directory may be a mount of its own. What cannot leave in
             // one step leaves in many: the other way is an asset that no eviction ever frees (fault W45).
             Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
@@ -108,14 +103,7 @@ impl Tree {
 
     /// Removes whatever stands at `path`. Symlinks are not followed.
     pub(in crate::cache) fn destroy(&self, path: &Path) -> io::Result<()> {
-        let Some(meta) = absent(self.disk.metadata(path))? else {
-            return Ok(());
-        };
-        let removed = match meta.kind {
-            Kind::Dir => self.disk.remove_dir_all(path),
-            Kind::File | Kind::Other => self.disk.remove_file(path),
-        };
-        absent(removed).map(|_| ())
+        absent(remove_any(&*self.disk, path)).map(drop)
     }
 
     /// Whether a killed session left something in the trash.
@@ -131,18 +119,13 @@ impl Tree {
         Ok(names.map(|name| trash.join(name)).collect())
     }
 
-    /// Removes what a killed session left in the trash.
+    /// Removes what a killed session left in the trash. One thread at a time calls this.
     pub(in crate::cache) fn sweep(&self) -> Result<(), CacheError> {
-        // Only a panic of the disk poisons the lock. The flag is still unset then, and this call sweeps again.
-        let mut swept = self.swept.lock().unwrap_or_else(PoisonError::into_inner);
-        if !*swept {
-            let mut stuck = 0;
-            for path in self.leftovers()? {
-                stuck += self.sweep_dead(&path)?;
-            }
-            self.stuck.store(stuck, Ordering::Release);
-            *swept = true;
+        let mut stuck = 0;
+        for path in self.leftovers()? {
+            stuck += self.sweep_dead(&path)?;
         }
+        self.stuck.store(stuck, Ordering::Release);
         Ok(())
     }
 

@@ -10,6 +10,8 @@
 //!
 //! A journal counts only beside the snapshot of its own generation. So a crash between the steps of a compaction leaves an
 //! old journal that is ignored, never one that takes newer figures back.
+//!
+//! What the files take at the most counts under the limit before they are written.
 
 #[cfg(all(test, unix))]
 mod tests;
@@ -21,13 +23,70 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::sizes::{EMPTY, Sizes, journal_cap};
 use crate::cache::codec::{self, Change, Row, Snapshot};
+use crate::cache::fs::absent;
 use crate::storage::AtomicResource;
-use crate::storage::durable::{Disk, DiskFile, Durability, Kind, read_range};
+use crate::storage::durable::{Disk, DiskFile, Durability, Kind, read_range, remove_any};
 
 /// A longer file is not read, in bytes. It would be a snapshot of seven million assets.
 const MAX_FILE: u64 = 512 << 20;
+/// Bytes of a snapshot without rows, and of a journal without changes.
+const EMPTY: u64 = codec::EMPTY as u64;
+/// Bytes a row of a snapshot takes.
+const ROW: u64 = codec::ROW as u64;
+/// Journal bytes allowed on top of those per asset.
+const JOURNAL_BASE: u64 = 2048;
+/// Journal bytes allowed per asset. The cost of a compaction grows with the number of assets, and so does the number of
+/// changes that share it.
+const JOURNAL_PER_ASSET: u64 = 128;
+
+/// The most that the index of `assets` assets takes on disk, in bytes: the snapshot, the next one beside it while it is
+/// written, the journal and its successor.
+pub(in crate::cache) fn most_bytes(assets: u64) -> u64 {
+    2 * (EMPTY + assets * ROW) + journal_cap(assets) + EMPTY
+}
+
+/// What the files take on disk, in bytes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(in crate::cache) struct Sizes {
+    snapshot: u64,
+    /// The next snapshot, being written beside it.
+    staged: u64,
+    journal: u64,
+    /// What each of the four files may take beyond its length, in all.
+    rounding: u64,
+}
+
+impl Sizes {
+    /// The most that the index of `assets` assets takes until these files are replaced: [`most_bytes`], and more where the
+    /// files were written for more assets.
+    pub(in crate::cache) fn most_bytes(self, assets: u64) -> u64 {
+        let snapshot = EMPTY + assets * ROW;
+        let more = [
+            self.snapshot.saturating_sub(snapshot),
+            self.staged.saturating_sub(snapshot),
+            self.journal.saturating_sub(journal_cap(assets)),
+        ];
+        most_bytes(assets) + more.iter().sum::<u64>() + self.rounding
+    }
+
+    /// The same while a snapshot of `assets` assets is being written.
+    pub(super) fn staging(self, assets: u64) -> Self {
+        let staged = EMPTY + assets * ROW;
+        Self { staged, ..self }
+    }
+
+    /// The same with the longest journal that `assets` assets allow.
+    pub(super) fn appending(self, assets: u64) -> Self {
+        let journal = self.journal.max(journal_cap(assets));
+        Self { journal, ..self }
+    }
+}
+
+fn journal_cap(assets: u64) -> u64 {
+    JOURNAL_BASE + assets * JOURNAL_PER_ASSET
+}
+
 /// What the files said at open.
 #[derive(Debug)]
 pub(super) struct Loaded {
@@ -283,16 +342,7 @@ impl IndexFiles {
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
-        let path = self.dir.join(name);
-        let removed = match self.disk.metadata(&path) {
-            Ok(meta) if meta.kind == Kind::Dir => self.disk.remove_dir_all(&path),
-            Ok(_) => self.disk.remove_file(&path),
-            Err(error) => Err(error),
-        };
-        match removed {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            removed => removed,
-        }
+        absent(remove_any(&*self.disk, &self.dir.join(name))).map(drop)
     }
 }
 

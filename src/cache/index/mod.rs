@@ -4,7 +4,6 @@ pub(super) mod files;
 mod journal;
 mod partial;
 mod scan;
-pub(super) mod sizes;
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,7 +12,7 @@ use bytes::Bytes;
 
 use self::partial::IndexPartial;
 use super::accounts::table::Table;
-use super::accounts::{Accounts, Below};
+use super::accounts::{Accounts, Below, Lease};
 use super::entry::Entry;
 use super::error::CacheError;
 use super::id::AssetId;
@@ -146,18 +145,17 @@ impl<S: Store + ?Sized> Store for IndexStore<S> {
     }
 
     fn stage(&self, asset: &AssetId, path: &CachePath) -> Result<Box<dyn Staged>, CacheError> {
-        let staged = self.accounts.staging(asset, || self.inner.stage(asset, path))?;
-        Ok(Box::new(IndexStaged {
-            inner: staged,
-            asset: asset.clone(),
-            accounts: Arc::clone(&self.accounts),
-        }))
+        // Before anything is created: a removal would take the staged file along with the asset's directory.
+        let lease = self.accounts.claim(asset)?;
+        let inner = self.accounts.staging(asset, || self.inner.stage(asset, path))?;
+        Ok(Box::new(IndexStaged { inner, lease }))
     }
 
     fn partial(&self, asset: &AssetId, path: &CachePath) -> Result<Option<Box<dyn Partial>>, CacheError> {
+        let lease = self.accounts.claim(asset)?;
         self.accounts.begin()?;
         let inner = self.inner.partial(asset, path)?;
-        Ok(inner.map(|inner| Box::new(IndexPartial::new(inner, asset, &self.accounts)) as Box<dyn Partial>))
+        Ok(inner.map(|inner| Box::new(IndexPartial::new(inner, lease)) as Box<dyn Partial>))
     }
 
     fn remove_entry(&self, asset: &AssetId, path: &CachePath) -> Result<Option<u64>, CacheError> {
@@ -236,9 +234,9 @@ impl<S: fmt::Debug + ?Sized> fmt::Debug for IndexStore<S> {
 /// An entry being written. Its commit changes the accounts.
 #[derive(Debug)]
 struct IndexStaged {
+    // Dropped in this order: the staged file is removed before the lease that protects its directory ends.
     inner: Box<dyn Staged>,
-    asset: AssetId,
-    accounts: Arc<Accounts>,
+    lease: Lease,
 }
 
 impl Staged for IndexStaged {
@@ -253,16 +251,14 @@ impl Staged for IndexStaged {
     fn overhead(&self, payload: u64) -> u64 {
         // The row of a new asset comes on top.
         // Not under the check for the policy: a staged entry is asked by the layer above, which has made it.
-        let row = self.accounts.state().table.row_bytes(&self.asset);
+        let row = self.lease.accounts().state().table.row_bytes(self.lease.asset());
         self.inner.overhead(payload).saturating_add(row)
     }
 
     fn commit(self: Box<Self>) -> Result<Committed, CacheError> {
-        let Self {
-            inner,
-            asset,
-            accounts,
-        } = *self;
-        accounts.committing(&asset, || inner.commit())
+        // The lease is held over the commit: the asset cannot be moved to the trash between its directory and the rename
+        // into it.
+        let Self { inner, lease } = *self;
+        lease.accounts().committing(lease.asset(), || inner.commit())
     }
 }

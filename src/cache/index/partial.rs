@@ -1,10 +1,7 @@
 //! Partial entries in the accounts: not counted there while their claim counts them, and counted again after it.
 
-use std::sync::Arc;
-
-use crate::cache::accounts::Accounts;
+use crate::cache::accounts::Lease;
 use crate::cache::error::CacheError;
-use crate::cache::id::AssetId;
 use crate::cache::store::{Committed, Partial, PartialPlace};
 
 /// A partial entry. Its commit changes the accounts, and so does the end of its claim.
@@ -15,21 +12,15 @@ pub(super) struct IndexPartial {
     account: CountOnDrop,
 }
 
-/// Reads the asset's figures anew when it is dropped.
+/// Reads the asset's figures anew when it is dropped, and then ends the lease.
 #[derive(Debug)]
-struct CountOnDrop {
-    asset: AssetId,
-    accounts: Arc<Accounts>,
-}
+struct CountOnDrop(Lease);
 
 impl IndexPartial {
-    pub(super) fn new(inner: Box<dyn Partial>, asset: &AssetId, accounts: &Arc<Accounts>) -> Self {
+    pub(super) fn new(inner: Box<dyn Partial>, lease: Lease) -> Self {
         Self {
             inner,
-            account: CountOnDrop {
-                asset: asset.clone(),
-                accounts: Arc::clone(accounts),
-            },
+            account: CountOnDrop(lease),
         }
     }
 }
@@ -60,17 +51,20 @@ impl Partial for IndexPartial {
     }
 
     fn commit(&self, rename: &mut dyn FnMut() -> Result<u64, CacheError>) -> Result<Committed, CacheError> {
-        let CountOnDrop { asset, accounts } = &self.account;
-        accounts.committing(asset, || self.inner.commit(rename))
+        let CountOnDrop(lease) = &self.account;
+        lease
+            .accounts()
+            .committing(lease.asset(), || self.inner.commit(rename))
     }
 }
 
 impl CountOnDrop {
     fn count(&self) {
-        self.accounts.refresh(&self.asset);
+        let accounts = self.0.accounts();
+        accounts.refresh(self.0.asset());
         // Dropped by the policy: the asset is read at the next checkpoint.
-        if self.accounts.check().is_ok() {
-            self.accounts.flush();
+        if accounts.check().is_ok() {
+            accounts.flush();
         }
     }
 }

@@ -40,6 +40,8 @@ struct State {
     fault: Option<Fault>,
     /// Calls that fail wherever they name a path at or below this one: the call, the path, the system's number.
     refused: Vec<(&'static str, PathBuf, i32)>,
+    /// What happens before the next call of a name.
+    before: Vec<(&'static str, Before)>,
     /// Calls are the test's own: neither counted nor failed.
     aside: bool,
     /// Bytes the disk has room for.
@@ -50,6 +52,8 @@ struct State {
     /// Files that are open and claimed.
     claimed: HashSet<usize>,
 }
+
+type Before = Box<dyn FnOnce(&FakeDisk) + Send>;
 
 /// Which calls of a [`FakeDisk`] fail, and how.
 #[derive(Clone, Copy, Debug)]
@@ -205,6 +209,12 @@ impl FakeDisk {
         self.lock().refused.clear();
     }
 
+    /// Runs `work` just before the next call of this name, as another process might do something then. What is said first comes
+    /// before the next one, what is said second before the one after it.
+    pub fn before(&self, call: &'static str, work: impl FnOnce(&FakeDisk) + Send + 'static) {
+        self.lock().before.push((call, Box::new(work)));
+    }
+
     /// Writes beyond `bytes` in all fail with "no space left".
     pub fn set_room(&self, bytes: Option<u64>) {
         self.lock().room = bytes;
@@ -221,6 +231,19 @@ impl FakeDisk {
         let seen = look();
         self.lock().aside = false;
         seen
+    }
+
+    /// One call that names a path. Returns the state, locked.
+    fn call_at(&self, name: &'static str, path: &Path) -> io::Result<MutexGuard<'_, State>> {
+        let mut state = self.lock();
+        if let Some(due) = state.before.iter().position(|(call, _)| *call == name) {
+            let (_, work) = state.before.remove(due);
+            drop(state);
+            work(self);
+            state = self.lock();
+        }
+        state.call_at(name, path)?;
+        Ok(state)
     }
 
     fn file(&self, node: usize, claimed: bool) -> Box<dyn DiskFile> {
@@ -304,28 +327,24 @@ impl FakeDisk {
 
 impl Disk for FakeDisk {
     fn create_dir(&self, dir: &Path) -> io::Result<()> {
-        let mut state = self.lock();
-        state.call_at("create_dir", dir)?;
+        let mut state = self.call_at("create_dir", dir)?;
         state.make(dir, Kind::Dir).map(drop)
     }
 
     fn create_new(&self, file: &Path) -> io::Result<Box<dyn DiskFile>> {
-        let mut state = self.lock();
-        state.call_at("create_new", file)?;
+        let mut state = self.call_at("create_new", file)?;
         let node = state.make(file, Kind::File)?;
         Ok(self.file(node, false))
     }
 
     fn open(&self, file: &Path) -> io::Result<Box<dyn DiskFile>> {
-        let mut state = self.lock();
-        state.call_at("open", file)?;
+        let state = self.call_at("open", file)?;
         let node = state.live.find(file)?;
         Ok(self.file(node, false))
     }
 
     fn open_partial(&self, file: &Path) -> io::Result<Box<dyn DiskFile>> {
-        let mut state = self.lock();
-        state.call_at("open_partial", file)?;
+        let mut state = self.call_at("open_partial", file)?;
         let node = match state.live.find(file) {
             Err(error) if error.kind() == ErrorKind::NotFound => state.make(file, Kind::File)?,
             found => found?,
@@ -337,8 +356,7 @@ impl Disk for FakeDisk {
     }
 
     fn replace(&self, staged: &Path, target: &Path, durability: Durability) -> io::Result<()> {
-        let mut state = self.lock();
-        state.call_at("replace", target)?;
+        let mut state = self.call_at("replace", target)?;
         state.rename(staged, target)?;
         drop(state);
         if durability == Durability::Full {
@@ -351,22 +369,19 @@ impl Disk for FakeDisk {
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        let mut state = self.lock();
-        state.call_at("rename", from)?;
+        let mut state = self.call_at("rename", from)?;
         state.rename(from, to)
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        let mut state = self.lock();
-        state.call_at("sync_dir", dir)?;
+        let mut state = self.call_at("sync_dir", dir)?;
         let dir = state.live.find(dir)?;
         state.change(Action::SyncDir { dir });
         Ok(())
     }
 
     fn remove_file(&self, file: &Path) -> io::Result<()> {
-        let mut state = self.lock();
-        state.call_at("remove_file", file)?;
+        let mut state = self.call_at("remove_file", file)?;
         let node = state.live.find(file)?;
         if let Content::Dir(_) = state.live.nodes[node].content {
             return Err(ErrorKind::IsADirectory.into());
@@ -382,14 +397,12 @@ impl Disk for FakeDisk {
                 _ => self.remove_file(&path)?,
             }
         }
-        let mut state = self.lock();
-        state.call_at("remove_dir", dir)?;
+        let mut state = self.call_at("remove_dir", dir)?;
         state.unlink(dir)
     }
 
     fn metadata(&self, path: &Path) -> io::Result<Meta> {
-        let mut state = self.lock();
-        state.call_at("metadata", path)?;
+        let state = self.call_at("metadata", path)?;
         let node = state.live.find(path)?;
         Ok(state.live.nodes[node].meta())
     }
@@ -399,8 +412,7 @@ impl Disk for FakeDisk {
     }
 
     fn read_dir(&self, dir: &Path) -> io::Result<Vec<OsString>> {
-        let mut state = self.lock();
-        state.call_at("read_dir", dir)?;
+        let state = self.call_at("read_dir", dir)?;
         let node = state.live.find(dir)?;
         match &state.live.nodes[node].content {
             Content::Dir(names) => Ok(names.keys().cloned().collect()),

@@ -61,6 +61,43 @@ fn w45_an_asset_that_cannot_be_moved_is_told_and_stays_whole() {
     assert!(!error.is_unremovable(), "{error:?}");
 }
 
+/// C3, C34: the trash is gone, and while it is made anew another thread removes the asset, or the trash goes once more. In the
+/// one case there is nothing left to remove; in the other the asset was not removed.
+#[test]
+fn an_asset_is_removed_by_another_thread_while_the_trash_is_made_anew() {
+    for (what, removed) in [(dir_of(&asset(0)), true), ("/trash".to_owned(), false)] {
+        let disk = FakeDisk::default();
+        let store = store_on(&disk, Durability::Full).unwrap();
+        store.put(&asset(0), &path(0), content(1, 100)).unwrap();
+        disk.remove_dir_all(Path::new("/trash")).unwrap();
+        // The first one fails, as there is no trash.
+        disk.before("rename", |_| {});
+        let gone = what.clone();
+        disk.before("rename", move |disk| {
+            disk.remove_dir_all(Path::new(&gone)).unwrap();
+        });
+        match store.remove(&asset(0)) {
+            Ok(trash) => assert!(removed && trash.is_none(), "{what}"),
+            Err(error) => assert!(!removed && !error.is_unremovable(), "{what}: {error}"),
+        }
+        assert_eq!(store.exists(&asset(0), &path(0)).unwrap(), !removed, "{what}");
+    }
+}
+
+/// C10: what this session has removed is emptied by what removed it. A sweep at the same time would be a second thread in the
+/// same folder.
+#[test]
+fn the_trash_of_this_session_is_no_leftover() {
+    let disk = FakeDisk::default();
+    let index = IndexStore::open(store_on(&disk, Durability::Full).unwrap(), true).unwrap();
+    index.put(&asset(0), &path(0), content(1, 100)).unwrap();
+    let trash = index.remove(&asset(0)).unwrap().unwrap();
+    index.scan().unwrap();
+    assert!(disk.bytes_in("/trash") >= 100);
+    trash.empty().unwrap();
+    assert_eq!(disk.bytes_in("/trash"), 0);
+}
+
 /// W45, C34: unlinked in place, but for one entry that is immutable. What is left counts.
 #[test]
 fn w45_what_is_left_of_an_asset_that_is_unlinked_in_place_counts() {

@@ -1,5 +1,4 @@
 use super::super::IndexStore;
-use super::super::sizes::most_bytes;
 use super::*;
 use crate::cache::fs::FsStore;
 use crate::cache::id::AssetId;

@@ -35,9 +35,7 @@ mod index {
 
     pub(in crate::cache) mod files {
         pub(in crate::cache) struct IndexFiles;
-    }
 
-    pub(in crate::cache) mod sizes {
         #[derive(Clone, Copy, Default)]
         pub(in crate::cache) struct Sizes;
 

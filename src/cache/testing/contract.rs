@@ -15,10 +15,10 @@ use std::thread;
 
 use bytes::Bytes;
 
-use super::error::CacheError;
-use super::id::AssetId;
-use super::path::CachePath;
-use super::store::{AssetInfo, Store};
+use crate::cache::error::CacheError;
+use crate::cache::id::AssetId;
+use crate::cache::path::CachePath;
+use crate::cache::store::{AssetInfo, Store};
 pub use crate::violation::Violation;
 
 /// Checks every rule, each on a store of its own, which is empty.

@@ -26,19 +26,22 @@
 //! # Ok::<(), kithara::cache::CacheError>(())
 //! ```
 
+#[doc(hidden)]
+pub mod contract;
+
 use std::ops::Deref;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::blocking::BlockingCache;
-use super::error::CacheError;
-use super::evict::EvictingStore;
-use super::fs::FsStore;
-use super::id::AssetId;
-use super::index::IndexStore;
-use super::path::CachePath;
-use super::policy::{Lru, Never};
-use super::store::{Staged, Store};
+use crate::cache::blocking::BlockingCache;
+use crate::cache::error::CacheError;
+use crate::cache::evict::EvictingStore;
+use crate::cache::fs::FsStore;
+use crate::cache::id::AssetId;
+use crate::cache::index::IndexStore;
+use crate::cache::path::CachePath;
+use crate::cache::policy::{Lru, Never};
+use crate::cache::store::{Staged, Store};
 use crate::storage::Durability;
 use crate::storage::testing::Disk;
 
@@ -111,11 +114,11 @@ pub fn tidy(cache: &BlockingCache) {
     cache.tidy();
 }
 
-/// Starts a new version of an entry, as [`AssetCache::writer`](super::AssetCache::writer) does.
+/// Starts a new version of an entry, as [`AssetCache::writer`](crate::cache::AssetCache::writer) does.
 ///
 /// # Errors
 ///
-/// As [`AssetCache::writer`](super::AssetCache::writer).
+/// As [`AssetCache::writer`](crate::cache::AssetCache::writer).
 pub fn stage(
     cache: &BlockingCache,
     asset: &AssetId,

@@ -12,7 +12,6 @@
 //! Locks are taken in this order: the scan's, the index files', the accounts', the trash queue's. The disk is read and
 //! written under the first two alone; of foreign code the policy alone runs under the third.
 
-mod policy;
 pub(in crate::cache) mod state;
 pub(in crate::cache) mod table;
 mod update;
@@ -21,8 +20,7 @@ use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, LockResult, PoisonError, Weak};
 
-use self::policy::{Retired, Served, is_served_here};
-use self::state::State;
+use self::state::{Retired, Served, State, is_served_here};
 use self::table::Table;
 use super::error::{CacheError, InUseSnafu, PolicyReenteredSnafu};
 use super::id::AssetId;

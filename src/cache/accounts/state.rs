@@ -7,24 +7,36 @@
 //!        ├ reserved   bytes promised to what is being written
 //!        ├ max_bytes  the limit
 //!        ├ skipped    victims that were held: told to the policy again when free
-//!        └ policy     foreign code, called under the lock (see `policy`)
+//!        └ policy     foreign code, called under the lock
 //! ```
 //!
-//! Nothing here waits, and nothing here reads the disk.
+//! Nothing here waits, and nothing here reads the disk. The policy is the one piece of foreign code that runs under the lock:
+//!
+//! ```text
+//!  lock ─▶ mark the thread ─▶ policy.used(…) ─▶ unmark ─▶ what was put off ─▶ unlock
+//!                                  │
+//!                                  ├ calls the cache: the mark is seen, PolicyReentered
+//!                                  ├ drops a lease: put off until the policy has returned
+//!                                  └ panics: caught, an `Lru` serves from here on
+//! ```
+//!
+//! Without the mark the thread would wait for the lock that it holds itself.
 
+use std::any::Any;
+use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use super::policy::Served;
 use super::table::Table;
 use crate::cache::error::CacheError;
 use crate::cache::id::{AssetId, IdHasher};
+use crate::cache::policy::{EvictionPolicy, Lru};
 use crate::cache::store::AssetInfo;
 use crate::cache::timestamp::Timestamp;
 
-/// Beyond what is needed, evicting goes on for one such part of the limit, with whole assets that fit in it. Some file
-/// systems make creating files dear right after deleting some, so deletes come in batches.
-const SLACK: u64 = 32;
 /// So many accesses are told in one go.
 const USES_TOGETHER: usize = 32;
 /// So many assets of an earlier session are told in one go while nobody waits for it.
@@ -55,17 +67,79 @@ pub(in crate::cache) struct State {
     pub(super) policy: Served,
 }
 
-/// What the policy is asked to make room for.
-#[derive(Clone, Copy, Debug)]
-pub(in crate::cache) struct Shortfall<'a> {
-    /// Bytes that have to go.
-    pub(in crate::cache) over: u64,
-    /// The most that may go for it, in bytes.
-    pub(in crate::cache) share: u64,
-    /// Victims are of use also where they do not make all the room.
-    pub(in crate::cache) partly: bool,
-    /// An asset that stays.
-    pub(in crate::cache) spared: Option<&'a AssetId>,
+thread_local! {
+    /// The accounts whose policies run on this thread, by their keys. Several, where the policy of one cache calls another.
+    static SERVING: RefCell<Vec<usize>> = const { RefCell::new(Vec::new()) };
+}
+
+/// The policy, if there is one.
+pub(in crate::cache) struct Served {
+    policy: Option<Box<dyn EvictionPolicy>>,
+    /// Tells these accounts from all others.
+    pub(super) key: usize,
+    panicked: bool,
+    /// A policy that panicked, and what it panicked with. Dropped when the lock is free: their drops are foreign code.
+    pub(super) retired: Option<Retired>,
+}
+
+pub(super) struct Retired(Option<(Box<dyn EvictionPolicy>, Box<dyn Any + Send>)>);
+
+impl Drop for Retired {
+    fn drop(&mut self) {
+        let retired = self.0.take();
+        // A policy that panicked may panic once more. That is no reason to fail the call that dropped it.
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(retired)));
+    }
+}
+
+impl fmt::Debug for Served {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Not the policy itself: its `Debug` is foreign code, and this may run under the lock.
+        f.debug_struct("Served")
+            .field("panicked", &self.panicked)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Served {
+    pub(super) fn new() -> Self {
+        static KEYS: AtomicUsize = AtomicUsize::new(0);
+        Self {
+            policy: None,
+            key: KEYS.fetch_add(1, Ordering::Relaxed),
+            panicked: false,
+            retired: None,
+        }
+    }
+
+    pub(super) fn set(&mut self, policy: Box<dyn EvictionPolicy>) {
+        self.policy = Some(policy);
+    }
+
+    pub(super) fn take(&mut self) -> Option<Box<dyn EvictionPolicy>> {
+        self.policy.take()
+    }
+}
+
+/// Whether the policy of the accounts with this key runs on this thread.
+pub(super) fn is_served_here(key: usize) -> bool {
+    SERVING.with_borrow(|serving| serving.contains(&key))
+}
+
+/// Marks the thread for as long as this lives.
+struct Serving;
+
+impl Serving {
+    fn new(key: usize) -> Self {
+        SERVING.with_borrow_mut(|serving| serving.push(key));
+        Self
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        SERVING.with_borrow_mut(Vec::pop);
+    }
 }
 
 impl State {
@@ -174,7 +248,7 @@ impl State {
     }
 
     /// The time by which ages are told: no earlier than the last access, also if the clock was set back since.
-    fn now(&self) -> Timestamp {
+    pub(in crate::cache) fn now(&self) -> Timestamp {
         self.last.max(self.clock())
     }
 
@@ -269,7 +343,8 @@ impl State {
         self.ask(|policy| policy.removed(asset));
     }
 
-    fn tell_found(&mut self) {
+    /// Tells the policy all that was found. Before it is asked for anything.
+    pub(in crate::cache) fn tell_found(&mut self) {
         let found = std::mem::take(&mut self.table.found);
         self.tell(found);
     }
@@ -304,69 +379,6 @@ impl State {
         self.ask(|policy| policy.restored(known));
     }
 
-    /// Has the policy name the assets to evict. `None` if they would not make the room: then none of them goes.
-    pub(in crate::cache) fn victims(&mut self, shortfall: Shortfall<'_>) -> Option<Vec<AssetId>> {
-        let panicked = self.policy_panicked();
-        let named = self.name_victims(shortfall);
-        if named.is_none() && self.policy_panicked() != panicked {
-            // The one that took over is asked: the room may be there.
-            return self.name_victims(shortfall);
-        }
-        named
-    }
-
-    fn name_victims(&mut self, shortfall: Shortfall<'_>) -> Option<Vec<AssetId>> {
-        self.tell_found();
-        let now = self.now();
-        let mut victims = Vec::new();
-        let (mut freed, mut slack) = (0_u64, self.max_bytes / SLACK);
-        let mut back = Vec::new();
-        while let Some(asset) = self.ask(|policy| policy.victim(now)).flatten() {
-            if Some(&asset) == shortfall.spared {
-                back.push(asset);
-                continue;
-            }
-            // Checked under the lock that leases and pins are taken under. Otherwise an asset could become free between
-            // the check and the note that it was skipped, and would be skipped for good.
-            if self.is_held(&asset) {
-                continue;
-            }
-            let Some(bytes) = self.info(&asset).map(|info| info.bytes) else {
-                continue;
-            };
-            // Enough: from here on only assets that fit in the slack.
-            let enough = freed >= shortfall.over;
-            let left = if enough {
-                slack.checked_sub(bytes)
-            } else {
-                Some(slack)
-            };
-            // The policy's order is kept: where its next victim is too large, no later one is taken in its place.
-            let (Some(left), true) = (left, freed.saturating_add(bytes) <= shortfall.share) else {
-                back.push(asset);
-                break;
-            };
-            slack = left;
-            freed += bytes;
-            victims.push(asset);
-        }
-        let of_use = freed >= shortfall.over || shortfall.partly && !victims.is_empty();
-        // The spared asset and victims in vain go back to the policy: it forgot them when it named them.
-        if !of_use {
-            back.append(&mut victims);
-        }
-        self.table.found.append(&mut back);
-        of_use.then_some(victims)
-    }
-
-    /// The assets that the policy lets go although there is room.
-    pub(in crate::cache) fn expired(&mut self) -> Vec<AssetId> {
-        self.tell_found();
-        let now = self.now();
-        // All names first, then the removals. The policy forgets what it names, so this ends.
-        std::iter::from_fn(|| self.ask(|policy| policy.expired(now)).flatten()).collect()
-    }
-
     /// The refusal of a write that needs so many bytes more.
     pub(in crate::cache) fn full(&self, needed: u64) -> CacheError {
         CacheError::CacheFull {
@@ -383,5 +395,39 @@ impl State {
         let movable = assets.iter().filter(|(asset, _)| !self.holds(asset));
         let movable = movable.map(|(_, account)| account.bytes).sum();
         self.used_bytes().saturating_sub(movable)
+    }
+
+    pub(in crate::cache) fn policy_panicked(&self) -> bool {
+        self.policy.panicked
+    }
+
+    /// Tells or asks the policy something. `None` if there is no policy, or if it panicked.
+    pub(in crate::cache) fn ask<T>(&mut self, call: impl FnOnce(&mut dyn EvictionPolicy) -> T) -> Option<T> {
+        let policy = self.policy.policy.as_mut()?;
+        let serving = Serving::new(self.policy.key);
+        // Safe to assert: after a panic the policy is never called again, whatever state it is in.
+        let answer = catch_unwind(AssertUnwindSafe(|| call(&mut **policy)));
+        drop(serving);
+        answer.map_err(|panic| self.take_over(panic)).ok()
+    }
+
+    /// Puts an `Lru` in the place of a policy that panicked. What it is to know stands in the table, so the accounts are as
+    /// true as before.
+    fn take_over(&mut self, panic: Box<dyn Any + Send>) {
+        log::error!(
+            "the cache's eviction policy panicked: the least recently used asset is evicted from now on"
+        );
+        // Filled at once, and not by what the policy was still to be told: what it knew is lost with it.
+        let mut lru = Lru::new();
+        let all = self.table.assets.iter();
+        lru.restored(
+            all.map(|(asset, account)| (asset.clone(), account.bytes, account.last_access))
+                .collect(),
+        );
+        let served = &mut self.policy;
+        served.panicked = true;
+        let old = served.policy.replace(Box::new(lru));
+        // Kept for the drop of the lock's guard, and not dropped here: its drop may call the cache, and would be refused.
+        served.retired = old.map(|old| Retired(Some((old, panic))));
     }
 }

@@ -7,13 +7,16 @@
 use std::sync::Arc;
 
 use crate::cache::accounts::Accounts;
-use crate::cache::accounts::state::Shortfall;
+use crate::cache::accounts::state::State;
 use crate::cache::error::CacheError;
 use crate::cache::id::AssetId;
 use crate::cache::store::Store;
 use crate::cache::sync::{AtomicBool, AtomicU64, Ordering};
 use crate::cache::trash_queue::TrashQueue;
 
+/// Beyond what is needed, evicting goes on for one such part of the limit, with whole assets that fit in it. Some file
+/// systems make creating files dear right after deleting some, so deletes come in batches.
+const SLACK: u64 = 32;
 /// The most that a write of unknown length evicts, in bytes; and a quarter of the limit where that is less.
 const SHARE: u64 = 64 << 20;
 
@@ -25,6 +28,19 @@ pub(in crate::cache) struct Evictor {
     pub(in crate::cache) trash_queue: Arc<TrashQueue>,
     /// What was there at open has been brought under the limit.
     trimmed: AtomicBool,
+}
+
+/// What the policy is asked to make room for.
+#[derive(Clone, Copy, Debug)]
+struct Shortfall<'a> {
+    /// Bytes that have to go.
+    over: u64,
+    /// The most that may go for it, in bytes.
+    share: u64,
+    /// Victims are of use also where they do not make all the room.
+    partly: bool,
+    /// An asset that stays.
+    spared: Option<&'a AssetId>,
 }
 
 /// Victims that could not be removed, and why the last of them could not.
@@ -186,6 +202,71 @@ impl Evictor {
             }
         }
         evicted
+    }
+}
+
+impl State {
+    /// Has the policy name the assets to evict. `None` if they would not make the room: then none of them goes.
+    fn victims(&mut self, shortfall: Shortfall<'_>) -> Option<Vec<AssetId>> {
+        let panicked = self.policy_panicked();
+        let named = self.name_victims(shortfall);
+        if named.is_none() && self.policy_panicked() != panicked {
+            // The one that took over is asked: the room may be there.
+            return self.name_victims(shortfall);
+        }
+        named
+    }
+
+    fn name_victims(&mut self, shortfall: Shortfall<'_>) -> Option<Vec<AssetId>> {
+        self.tell_found();
+        let now = self.now();
+        let mut victims = Vec::new();
+        let (mut freed, mut slack) = (0_u64, self.max_bytes / SLACK);
+        let mut back = Vec::new();
+        while let Some(asset) = self.ask(|policy| policy.victim(now)).flatten() {
+            if Some(&asset) == shortfall.spared {
+                back.push(asset);
+                continue;
+            }
+            // Checked under the lock that leases and pins are taken under. Otherwise an asset could become free between
+            // the check and the note that it was skipped, and would be skipped for good.
+            if self.is_held(&asset) {
+                continue;
+            }
+            let Some(bytes) = self.info(&asset).map(|info| info.bytes) else {
+                continue;
+            };
+            // Enough: from here on only assets that fit in the slack.
+            let enough = freed >= shortfall.over;
+            let left = if enough {
+                slack.checked_sub(bytes)
+            } else {
+                Some(slack)
+            };
+            // The policy's order is kept: where its next victim is too large, no later one is taken in its place.
+            let (Some(left), true) = (left, freed.saturating_add(bytes) <= shortfall.share) else {
+                back.push(asset);
+                break;
+            };
+            slack = left;
+            freed += bytes;
+            victims.push(asset);
+        }
+        let of_use = freed >= shortfall.over || shortfall.partly && !victims.is_empty();
+        // The spared asset and victims in vain go back to the policy: it forgot them when it named them.
+        if !of_use {
+            back.append(&mut victims);
+        }
+        self.table.found.append(&mut back);
+        of_use.then_some(victims)
+    }
+
+    /// The assets that the policy lets go although there is room.
+    pub(in crate::cache) fn expired(&mut self) -> Vec<AssetId> {
+        self.tell_found();
+        let now = self.now();
+        // All names first, then the removals. The policy forgets what it names, so this ends.
+        std::iter::from_fn(|| self.ask(|policy| policy.expired(now)).flatten()).collect()
     }
 }
 

@@ -173,6 +173,7 @@ fn broken_lines_are_named() {
         (3, "#EXT-X-MEDIA-SEQUENCE:-1\n#EXTINF:6,\na"),
         (3, "#EXT-X-BYTERANGE:x\n#EXTINF:6,\na"),
         (3, "#EXT-X-BYTERANGE:0@5\n#EXTINF:6,\na"),
+        (3, "#EXT-X-BYTERANGE:0@5\n#EXTINF:6,\na\n#EXTINF:6,\nb"),
         (
             3,
             "#EXT-X-BYTERANGE:18446744073709551615@18446744073709551615\n#EXTINF:6,\na",

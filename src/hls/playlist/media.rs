@@ -97,6 +97,8 @@ struct Parser<'a> {
     vod: bool,
     /// The number of segments above EXT-X-ENDLIST.
     ended_after: Option<usize>,
+    /// The line of the EXT-X-BYTERANGE of a segment without bytes.
+    empty: Option<usize>,
     start: Option<StartPoint>,
     dates: Vec<ProgramDate>,
     date_ranges: Vec<DateRange>,
@@ -124,6 +126,7 @@ impl MediaPlaylist {
             end,
             vod: false,
             ended_after: None,
+            empty: None,
             start: None,
             dates: Vec::new(),
             date_ranges: Vec::new(),
@@ -250,6 +253,15 @@ impl Parser<'_> {
         };
         // Taken, so that nothing of it reaches the segment after this one.
         let next = std::mem::take(&mut self.next);
+        // Known to be harmless at the end only, so what follows decides: see `finish`.
+        match (next.range, self.empty) {
+            (Some((line, 0, _)), _) => {
+                self.empty.get_or_insert(line);
+                return Ok(());
+            }
+            (_, Some(line)) => return malformed(line, "EXT-X-BYTERANGE", "empty or too large"),
+            _ => {}
+        }
         let begins = self.dates.is_empty() || next.discontinuity;
         if let Some(date) = next.date.filter(|_| begins) {
             let time = self.total;
@@ -346,6 +358,15 @@ impl Parser<'_> {
     fn finish(mut self) -> Result<MediaPlaylist, PlaylistError> {
         if let Some((line, _)) = self.next.duration {
             tolerated(line, "EXTINF", "no URI follows");
+        }
+        // A packager that cuts one file by time writes such a last segment where the one before took all that was left. In
+        // front of another segment it would be a hole.
+        if let Some(line) = self.empty {
+            const TAG: &str = "EXT-X-BYTERANGE";
+            if self.segments.is_empty() {
+                return malformed(line, TAG, "empty or too large");
+            }
+            tolerated(line, TAG, "a last segment without bytes");
         }
         self.check_complete()?;
         let (line, first) = self.first_sequence;

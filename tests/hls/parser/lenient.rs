@@ -159,6 +159,12 @@ fn lines_that_players_skip_are_skipped() {
             "/music/a.ts[1..6], /music/a.ts[6..8]",
             vec![6],
         ),
+        // What ffmpeg writes behind the last fragment of one file, which holds all that was left.
+        (
+            "#EXTINF:4,\n#EXT-X-BYTERANGE:5@1\na.mp4\n#EXTINF:0.1,\n#EXT-X-BYTERANGE:0@6\na.mp4".into(),
+            "/music/a.mp4[1..6]",
+            vec![7],
+        ),
         // A fraction where a default IV is made of the number.
         (
             format!("#EXT-X-MEDIA-SEQUENCE:7.0\n{key}URI=\"k\"\n#EXTINF:4,\na.ts"),

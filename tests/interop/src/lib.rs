@@ -9,9 +9,7 @@
     reason = "a test fails by panicking"
 )]
 
-mod running;
-
-pub use running::{Running, free_port};
+pub use kithara_test_support::{Running, free_port};
 
 use std::path::Path;
 use std::time::Duration;

@@ -31,6 +31,7 @@
 //! | `connection` | one connection: reads heads, answers, obeys the rule |
 //! | `content` | [`Content`] and [`Pattern`]: the bytes, their validators and types |
 //! | `log` | [`Log`], [`Recorded`], [`Connection`]: what happened |
+//! | `running` | [`Running`]: real servers and proxies, where they are installed |
 //! | `proxy` | [`FakeProxy`]: HTTP and SOCKS 5 proxies |
 //! | `fixture` | [`media`], [`expected`], [`encrypted`], [`serve_encrypted`], [`disk_bytes`], [`disk_room`] |
 
@@ -45,6 +46,7 @@ mod fixture;
 mod log;
 mod proxy;
 mod rule;
+mod running;
 mod server;
 
 pub use content::{Content, Pattern};
@@ -52,4 +54,5 @@ pub use fixture::{disk_bytes, disk_room, encrypted, expected, media, serve_encry
 pub use log::{Connection, Ended, Log, Recorded};
 pub use proxy::{FakeProxy, ProxyPlan};
 pub use rule::{Gate, Rule, RuleHandle};
+pub use running::{Running, free_port, skipped};
 pub use server::Server;

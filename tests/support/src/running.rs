@@ -21,33 +21,45 @@ impl Drop for Running {
     }
 }
 
-/// A port that was free a moment ago.
+/// Says what a test leaves out, and why: past the harness, which keeps what a passing test prints. `.ci/run` counts the line.
+pub fn skipped(why: &str) {
+    let _ = writeln!(std::io::stderr(), "SKIPPED: {why}");
+}
+
+/// A port of loopback that was free a moment ago.
+///
+/// # Panics
+///
+/// If none is free.
 pub fn free_port() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    TcpListener::bind("127.0.0.1:0")
+        .and_then(|listener| listener.local_addr())
+        .unwrap_or_else(|error| panic!("no free port: {error}"))
 }
 
 impl Running {
     /// Starts a program, and waits until it listens at `addr`. `None`, with a line that says so, where it is not installed, or
     /// ends at once: some want to be started by root.
+    ///
+    /// # Panics
+    ///
+    /// If it does not listen within a minute.
     pub fn start(command: &mut Command, addr: SocketAddr) -> Option<Self> {
-        // Past the harness, which keeps what a passing test prints.
-        let skipped = |why: &str| {
-            let _ = writeln!(std::io::stderr(), "SKIPPED: {why}");
-            None
-        };
         let quiet = command
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null());
         let Ok(child) = quiet.spawn() else {
-            return skipped(&format!("{command:?} is not installed"));
+            skipped(&format!("{command:?} is not installed"));
+            return None;
         };
         let mut running = Self(child);
         let deadline = Instant::now() + Duration::from_secs(60);
         // Its own start has no other sign than its port.
         while TcpStream::connect(addr).is_err() {
             if let Ok(Some(status)) = running.0.try_wait() {
-                return skipped(&format!("{command:?} ended at once, {status}"));
+                skipped(&format!("{command:?} ended at once, {status}"));
+                return None;
             }
             assert!(Instant::now() < deadline, "{command:?} does not listen");
             thread::sleep(Duration::from_millis(20));

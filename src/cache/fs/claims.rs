@@ -19,6 +19,9 @@ const CLOSE: Duration = Duration::from_secs(10);
 pub(super) struct Claims {
     held: Mutex<HashMap<PathBuf, Held>>,
     changed: Condvar,
+    /// How many threads have waited for a claim.
+    #[cfg(test)]
+    waited: std::sync::atomic::AtomicUsize,
 }
 
 /// The state of a claim.
@@ -40,13 +43,19 @@ pub(super) struct PartClaim {
 impl Claims {
     /// Claims `file`; `None` if it is claimed and the claim does not end in time.
     pub(super) fn take(self: &Arc<Self>, file: &Path) -> Option<PartClaim> {
+        self.take_within(file, GRACE, CLOSE)
+    }
+
+    fn take_within(self: &Arc<Self>, file: &Path, grace: Duration, close: Duration) -> Option<PartClaim> {
         let start = Instant::now();
         let mut held = self.lock();
         while let Some(now) = held.get(file) {
             // Asked anew each round: the holder may have begun to close since, and the wait is then worth more. Measured from
             // the first round, so that a row of short holders does not keep this thread for ever.
-            let limit = if now.closing { CLOSE } else { GRACE };
+            let limit = if now.closing { close } else { grace };
             let left = limit.checked_sub(start.elapsed())?;
+            #[cfg(test)]
+            self.waited.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
             held = self
                 .changed
                 .wait_timeout(held, left)
@@ -83,13 +92,12 @@ impl Claims {
 }
 
 impl PartClaim {
-    /// Announces that the claim ends soon. Threads that want it wait longer from here on.
+    /// Announces that the claim ends soon. Threads that want it wait longer from here on: a thread that waits already sees it
+    /// when its time is over.
     pub(super) fn closing(&self) {
         if let Some(held) = self.claims.lock().get_mut(&self.file) {
             held.closing = true;
         }
-        // The waiting threads wait with the longer limit from here on.
-        self.claims.changed.notify_all();
     }
 
     /// From here on the file's bytes count with the claim's holder.
@@ -109,6 +117,7 @@ impl Drop for PartClaim {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::Ordering;
     use std::thread;
 
     use super::*;
@@ -116,15 +125,42 @@ mod tests {
     #[test]
     fn a_claim_is_refused_while_it_is_held_and_waited_for_while_it_closes() {
         let claims = Arc::new(Claims::default());
-        let first = claims.take(Path::new("a")).unwrap();
-        assert!(claims.take(Path::new("a")).is_none());
-        assert!(claims.take(Path::new("b")).is_some(), "another file");
+        let take = |file| claims.take_within(Path::new(file), Duration::ZERO, CLOSE);
+        let first = take("a").unwrap();
+        assert!(take("a").is_none());
+        assert!(claims.try_take(Path::new("a")).is_none());
+        assert!(take("b").is_some(), "another file");
         first.closing();
+        let start = Instant::now();
         thread::scope(|scope| {
-            let second = scope.spawn(|| claims.take(Path::new("a")));
+            let second = scope.spawn(|| take("a"));
+            while claims.waited.load(Ordering::Relaxed) == 0 && !second.is_finished() {
+                thread::yield_now();
+            }
             drop(first);
             assert!(second.join().unwrap().is_some());
         });
+        assert!(start.elapsed() < CLOSE, "the end of the claim woke it");
         assert!(claims.try_take(Path::new("a")).is_some());
+    }
+
+    /// One that waits already waits longer when the claim begins to close.
+    #[test]
+    fn a_claim_that_begins_to_close_is_waited_for_by_those_who_wait() {
+        let claims = Arc::new(Claims::default());
+        let first = claims.take(Path::new("a")).unwrap();
+        thread::scope(|scope| {
+            let second = scope.spawn(|| claims.take(Path::new("a")));
+            while claims.waited.load(Ordering::Relaxed) == 0 && !second.is_finished() {
+                thread::yield_now();
+            }
+            first.closing();
+            // Its time is over, and it waits on.
+            while claims.waited.load(Ordering::Relaxed) == 1 && !second.is_finished() {
+                thread::yield_now();
+            }
+            drop(first);
+            assert!(second.join().unwrap().is_some());
+        });
     }
 }

@@ -78,60 +78,56 @@ impl RootLock {
         }
         drop(closing);
         let path = path_of(root);
-        let lock = |hold, file, is_new, unlocked| Self {
-            root: root.to_owned(),
-            hold,
-            file: Mutex::new(file),
-            is_new,
-            lost: AtomicBool::new(false),
-            unlocked,
-        };
         // A lock file that is deleted between the open and the lock is a lock that no other process meets.
         for _ in 0..TRIES {
             let (file, is_new) = match open(&path) {
                 Ok(opened) => opened,
                 Err(error) if is_read_only(&error) => {
-                    return match open_to_read(&path) {
-                        Some(file) => match try_lock(file.file(), true).trying("lock", &path)? {
-                            Attempt::Taken => LockedSnafu { root }.fail(),
-                            Attempt::Held | Attempt::Unsupported => {
-                                Ok(lock(Hold::Reading, Some(file), false, None))
-                            }
-                        },
-                        None => Ok(lock(Hold::Reading, None, false, None)),
+                    let file = open_to_read(&path);
+                    let attempt = file.as_ref().map(|file| try_lock(file.file(), true));
+                    return match attempt.transpose().trying("lock", &path)? {
+                        Some(Attempt::Taken) => LockedSnafu { root }.fail(),
+                        None | Some(Attempt::Held | Attempt::Unsupported) => Ok(Self::reading(root, file)),
                     };
                 }
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
                 Err(error) => return Err(error).trying("open", &path),
             };
-            match try_lock(file.file(), false).trying("lock", &path)? {
-                Attempt::Taken => return LockedSnafu { root }.fail(),
+            let (hold, unlocked) = match try_lock(file.file(), false).trying("lock", &path)? {
+                Attempt::Held if names(&path, &file).trying("look at", &path)? == Some(true) => {
+                    (Hold::Exclusive, None)
+                }
+                Attempt::Held => continue,
+                Attempt::Taken => break,
                 Attempt::Unsupported => {
                     log::warn!(
                         "the file system of {} has no locks: a second process could open it too",
                         root.display()
                     );
                     if !unlocked().get_or_insert_default().insert(canonical.clone()) {
-                        return LockedSnafu { root }.fail();
+                        break;
                     }
-                    return Ok(lock(Hold::Unlocked, Some(file), is_new, Some(canonical)));
+                    (Hold::Unlocked, Some(canonical))
                 }
-                Attempt::Held if names(&path, &file).trying("look at", &path)? == Some(true) => {
-                    return Ok(lock(Hold::Exclusive, Some(file), is_new, None));
-                }
-                Attempt::Held => {}
-            }
+            };
+            return Ok(Self {
+                root: root.to_owned(),
+                hold,
+                file: Mutex::new(Some(file)),
+                is_new,
+                lost: AtomicBool::new(false),
+                unlocked,
+            });
         }
         LockedSnafu { root }.fail()
     }
 
-    /// A lock for a root that can only be read.
-    #[cfg(feature = "test-util")]
-    pub(super) fn reading(root: &Path) -> Self {
+    /// The lock of a root that can only be read.
+    pub(super) fn reading(root: &Path, file: Option<fs::File>) -> Self {
         Self {
             root: root.to_owned(),
             hold: Hold::Reading,
-            file: Mutex::new(None),
+            file: Mutex::new(file),
             is_new: false,
             lost: AtomicBool::new(false),
             unlocked: None,
@@ -350,6 +346,10 @@ mod tests {
         let (root, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let lock = RootLock::take_by(root.path(), REFUSED).unwrap();
         assert_eq!(lock.hold(), Hold::Unlocked);
+        lock.may_write().unwrap();
+        // Another file of that name says nothing: none of them was ever locked.
+        fs::remove_file(path_of(root.path())).unwrap();
+        fs::write(path_of(root.path()), "").unwrap();
         lock.may_write().unwrap();
         assert!(RootLock::take_by(root.path(), REFUSED).unwrap_err().is_locked());
         RootLock::take_by(other.path(), REFUSED).unwrap();

@@ -103,7 +103,7 @@ impl FsStore {
     /// As [`on`](Self::on), for reading only.
     #[cfg(feature = "test-util")]
     pub(super) fn on_read_only(disk: Arc<dyn Disk>, root: &Path) -> Result<Self, CacheError> {
-        let lock = Some(Arc::new(RootLock::reading(root)));
+        let lock = Some(Arc::new(RootLock::reading(root, None)));
         Self::with(disk, root, Durability::Full, lock, None)
     }
 

@@ -432,4 +432,29 @@ mod tests {
             });
         }
     }
+
+    /// C3, C10: what was damaged when a reader opened it is whole when the reader has the lock, as after a commit. It is opened,
+    /// and stays.
+    #[test]
+    fn an_entry_that_became_whole_meanwhile_is_not_removed() {
+        let root = tempfile::tempdir().unwrap();
+        let store = FsStore::open(root.path(), Durability::Ordered).unwrap();
+        let (a, x) = (AssetId::from_key("a").unwrap(), CachePath::parse("x").unwrap());
+        store.put(&a, &x, Bytes::from_static(b"bytes")).unwrap();
+        let file = store.tree().layout.entry(&a, &x);
+        let whole = std::fs::read(&file).unwrap();
+        std::fs::write(&file, "damaged").unwrap();
+        let entry_locks = &store.tree().entry_locks;
+        let guard = entry_locks.take(&a, &x);
+        thread::scope(|scope| {
+            let reader = scope.spawn(|| store.get(&a, &x).unwrap());
+            while entry_locks.waited.load(Ordering::Relaxed) == 0 && !reader.is_finished() {
+                thread::yield_now();
+            }
+            std::fs::write(&file, &whole).unwrap();
+            drop(guard);
+            assert_eq!(reader.join().unwrap().unwrap(), "bytes");
+        });
+        assert!(store.exists(&a, &x).unwrap());
+    }
 }

@@ -151,6 +151,26 @@ fn files_from_the_future_are_older_than_uses_now() {
     sound(&disk, &session);
 }
 
+/// C8: what a scan finds is older than what was used in this session, whatever its files' times say. The scan may come across
+/// it after the use.
+#[test]
+fn what_a_scan_finds_later_is_older_than_what_was_used_before() {
+    let disk = FakeDisk::default();
+    set_clock_back(DAY * 3);
+    let first = scanned_index(&disk);
+    first.put(&asset(0), &path(0), content(0, 100)).unwrap();
+    testing::seal(&first);
+    set_clock_back(Duration::ZERO);
+    let foreign = store_on(&disk, Durability::Full).unwrap();
+    foreign.put(&asset(1), &path(0), content(1, 100)).unwrap();
+    set_clock_back(DAY * 3);
+    let second = IndexStore::open(store_on(&disk, Durability::Full).unwrap(), true).unwrap();
+    second.accounts().touch(&asset(0), Timestamp::default()).unwrap();
+    second.scan().unwrap();
+    let used = |number| second.asset(&asset(number)).unwrap().unwrap().last_access;
+    assert!(used(1) < used(0));
+}
+
 /// C3: a change from outside is found by the next session, also if this session wrote to the asset afterwards and so gave its
 /// directory a new time.
 #[test]

@@ -151,3 +151,39 @@ fn all_that_is_done_to_an_asset_costs_the_same_with_many_files() {
     });
     assert_eq!(costs[0], costs[1]);
 }
+
+/// W11, C33, C34: a write of unknown length evicts its share and no more, also where one of its victims cannot go and another
+/// is asked for in its place.
+#[test]
+fn w11_a_share_is_used_up_by_the_victims_that_went() {
+    let disk = FakeDisk::default();
+    let index = IndexStore::scanned(store_on(&disk, Durability::Full).unwrap()).unwrap();
+    let store = stack(index, Lru::new(), 4000);
+    let put = |number, bytes: usize| {
+        let len = |len| {
+            store
+                .put(&asset(number), &path(0), content(1, len))
+                .unwrap()
+                .bytes
+        };
+        let footer = usize::try_from(len(100) - 100).unwrap();
+        assert_eq!(len(bytes - footer), bytes as u64);
+    };
+    for (number, bytes) in [(0, 600), (1, 400), (2, 410), (3, 2000)] {
+        put(number, bytes);
+    }
+    store.set_pinned(&asset(3), true).unwrap();
+    disk.refuse("rename", dir_of(&asset(1)), libc::EPERM);
+    let mut staged = store.stage(&asset(4), &path(0)).unwrap();
+    // What is reserved already counts, and is not asked for again.
+    let free = 4000 - store.used_bytes().unwrap();
+    let over = |len: u64| (staged.overhead(len) + len - staged.overhead(0)).saturating_sub(free);
+    // As much as the first two make room for, and these two are all of the share.
+    let len = (1..).find(|&len| over(len) == 1000).unwrap();
+    let error = staged
+        .write(&[content(1, usize::try_from(len).unwrap())])
+        .unwrap_err();
+    assert!(error.is_unremovable(), "{error:?}");
+    let there = |number| store.exists(&asset(number), &path(0)).unwrap();
+    assert_eq!([0, 1, 2].map(there), [false, true, true]);
+}

@@ -98,6 +98,24 @@ fn the_trash_of_this_session_is_no_leftover() {
     assert_eq!(disk.bytes_in("/trash"), 0);
 }
 
+/// C10: a partial file without a record is of no use, unless a source has claimed it and is about to write the record.
+#[test]
+fn a_partial_file_is_swept_when_its_claim_has_ended() {
+    let disk = FakeDisk::default();
+    let store = store_on(&disk, Durability::Full).unwrap();
+    let claim = store.partial(&asset(0), &path(0)).unwrap().unwrap();
+    claim.prepare().unwrap();
+    let partial = claim.place().partial.clone();
+    disk.create_new(&partial)
+        .unwrap()
+        .append(&[content(1, 100)])
+        .unwrap();
+    assert_eq!(store.asset(&asset(0)).unwrap().unwrap().bytes, 100);
+    drop(claim);
+    assert!(store.asset(&asset(0)).unwrap().is_none());
+    assert!(disk.files().is_empty());
+}
+
 /// W45, C34: unlinked in place, but for one entry that is immutable. What is left counts.
 #[test]
 fn w45_what_is_left_of_an_asset_that_is_unlinked_in_place_counts() {

@@ -200,6 +200,48 @@ fn a_partial_file_whose_claim_ends_counts_all_the_while() {
     assert_eq!(store.used_bytes().unwrap(), used);
 }
 
+/// W46, C5: the claim of a partial file ends while another entry of its asset is being committed. The asset is not read until
+/// that has ended, and the bytes of the file count all the while.
+#[test]
+fn a_partial_file_whose_claim_ends_beside_a_commit_counts_all_the_while() {
+    let root = tempfile::tempdir().unwrap();
+    let (hooked, hooks) = Hooked::over(FsStore::open(root.path(), Durability::Ordered).unwrap());
+    let index = IndexStore::scanned(hooked).unwrap();
+    let accounts = Arc::clone(index.accounts());
+    let store = Arc::new(EvictingStore::new(index, &accounts, Lru::new(), 1_000_000));
+    let mut staged = store.stage(&id("a"), &path("y")).unwrap();
+    staged.write(&[vec![1; 300].into()]).unwrap();
+    let partial = store.partial(&id("a"), &path("x")).unwrap().unwrap();
+    partial.prepare().unwrap();
+    let (file, record) = (".part-x", ".part-x~ranges");
+    let place = partial.place().partial.clone();
+    assert!(place.ends_with(file));
+    partial.reserve(50_000).unwrap();
+    std::fs::write(&place, vec![1; 50_000]).unwrap();
+    std::fs::write(place.with_file_name(record), []).unwrap();
+    let (reads, (tell, told)) = (Arc::clone(&store), mpsc::channel());
+    hooks.after_commit.set(move || {
+        drop(partial);
+        tell.send(reads.used_bytes().unwrap()).unwrap();
+    });
+    staged.commit().unwrap();
+    assert!(told.recv().unwrap() >= 50_000);
+    let on_disk = store.inner().inner().asset(&id("a")).unwrap().unwrap();
+    assert_eq!(store.used_bytes().unwrap(), on_disk.bytes);
+}
+
+/// C33: a writer that has reserved a part says how much it will be in all. What it has is not asked for twice.
+#[test]
+fn a_length_that_is_told_late_counts_what_is_reserved_once() {
+    let scene = Scene::new(1000);
+    let mut staged = scene.store.stage(&id("a"), &path("x")).unwrap();
+    staged.write(&[vec![1; 600].into()]).unwrap();
+    assert!(staged.expect_len(1001).unwrap_err().is_full());
+    staged.expect_len(1000).unwrap();
+    staged.write(&[vec![1; 400].into()]).unwrap();
+    staged.commit().unwrap();
+}
+
 /// C5: what a partial entry has released is not released again, out of what others have reserved.
 #[test]
 fn a_partial_entry_gives_back_only_what_it_has() {

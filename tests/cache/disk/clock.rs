@@ -211,6 +211,23 @@ fn a_change_from_outside_is_found_though_the_cache_wrote_after_it() {
     }
 }
 
+/// C3, fault C20: a change from outside is found by the next miss, though a file was staged in the folder since.
+#[test]
+fn a_change_from_outside_is_found_though_the_cache_staged_a_file_after_it() {
+    let disk = FakeDisk::default();
+    let index = scanned_index(&disk);
+    set_clock_back(Duration::from_secs(100));
+    index.put(&asset(0), &path(0), content(1, 500)).unwrap();
+    set_clock_back(Duration::from_secs(50));
+    let file = format!("{}/{}", dir_of(&asset(0)), path(0));
+    disk.aside(|| disk.remove_file(Path::new(&file)).unwrap());
+    set_clock_back(Duration::ZERO);
+    let staged = index.stage(&asset(0), &path(1)).unwrap();
+    assert!(index.get(&asset(0), &path(0)).unwrap().is_none());
+    assert!(index.asset(&asset(0)).unwrap().is_none());
+    drop(staged);
+}
+
 /// C3, C5: a partial file grows in place, and its folder's time does not tell.
 #[test]
 fn a_partial_file_that_grew_is_counted_though_the_index_did_not_hear_of_it() {

@@ -179,7 +179,7 @@ fn w11_a_share_is_used_up_by_the_victims_that_went() {
     let free = 4000 - store.used_bytes().unwrap();
     let over = |len: u64| (staged.overhead(len) + len - staged.overhead(0)).saturating_sub(free);
     // As much as the first two make room for, and these two are all of the share.
-    let len = (1..).find(|&len| over(len) == 1000).unwrap();
+    let len = (1..4000).find(|&len| over(len) == 1000).unwrap();
     let error = staged
         .write(&[content(1, usize::try_from(len).unwrap())])
         .unwrap_err();

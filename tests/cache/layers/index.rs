@@ -6,7 +6,8 @@ use std::thread;
 
 use bytes::Bytes;
 use kithara::cache::{
-    AssetId, AssetInfo, CacheError, CachePath, Durability, FsStore, IndexStore, MemoryStore, Store, testing,
+    AssetId, AssetInfo, CacheError, CachePath, Durability, FsStore, IndexStore, MemoryStore, Store,
+    Timestamp, testing,
 };
 
 use super::hooked::{Hooked, Hooks};
@@ -275,6 +276,22 @@ fn of_two_refreshes_of_an_asset_the_later_one_counts() {
     });
     testing::refresh(&index, &a());
     agree(&index, &memory);
+}
+
+/// C8: an asset that is used before its figures are read for the first time keeps that access.
+#[test]
+fn an_asset_that_is_read_after_its_use_keeps_its_access() {
+    let (memory, index, hooks) = scene();
+    for name in ["x", "y"] {
+        put(&memory, name, 10);
+    }
+    let (accounts, later) = (Arc::clone(index.accounts()), Timestamp(u64::MAX / 2));
+    hooks
+        .after_entry_removal
+        .set(move || accounts.touch(&a(), later).unwrap());
+    index.remove_entry(&a(), &path("y")).unwrap();
+    agree(&index, &memory);
+    assert!(index.asset(&a()).unwrap().unwrap().last_access > later);
 }
 
 /// C3, fault C20: a miss heals the accounts, however it is found.

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use super::super::IndexStore;
 use super::*;
 use crate::cache::fs::FsStore;
@@ -5,7 +7,7 @@ use crate::cache::id::AssetId;
 use crate::cache::path::CachePath;
 use crate::cache::store::Store as _;
 use crate::cache::timestamp::Timestamp;
-use crate::storage::testing::{FakeDisk, Fault, Later};
+use crate::storage::testing::{FakeDisk, Fault, Later, set_clock_back};
 
 /// C3: what a scan writes down during an update does not say that the session ended in order.
 #[test]
@@ -156,6 +158,73 @@ fn a_change_that_a_snapshot_says_is_not_told_after_it() {
     index.accounts.flush();
     let found = IndexStore::open(files(Arc::new(disk.settled())), true).unwrap();
     assert_eq!(found.asset(&asset).unwrap().unwrap().last_access, last);
+}
+
+/// C3: what was removed after the snapshot is not there after a crash, also before the scan has looked.
+#[test]
+fn a_removal_is_in_the_journal() {
+    let disk = Arc::new(FakeDisk::default());
+    let files = |disk| FsStore::on(disk, Path::new("/"), Durability::Ordered).unwrap();
+    let index = IndexStore::open(files(disk.clone()), true).unwrap();
+    index.scan().unwrap();
+    let (asset, path) = (AssetId::from_key("a").unwrap(), CachePath::parse("x").unwrap());
+    index.put(&asset, &path, Bytes::from_static(b"bytes")).unwrap();
+    index.accounts.compact(false).unwrap();
+    let there = || {
+        let found = IndexStore::open(files(Arc::new(disk.settled())), true).unwrap();
+        found.asset(&asset).unwrap().is_some()
+    };
+    assert!(there());
+    drop(index.remove(&asset).unwrap());
+    assert!(!there());
+}
+
+/// C10: a snapshot that is written while an entry is being staged does not say that its asset need not be looked at. After a
+/// crash the staged file is swept.
+#[test]
+fn an_asset_with_a_staged_file_is_looked_at_after_a_crash() {
+    let disk = Arc::new(FakeDisk::default());
+    let open = |disk: FakeDisk| {
+        let files = FsStore::on(Arc::new(disk), Path::new("/"), Durability::Ordered).unwrap();
+        let index = IndexStore::open(files, true).unwrap();
+        index.scan().unwrap();
+        index
+    };
+    let (asset, path) = (AssetId::from_key("a").unwrap(), CachePath::parse("x").unwrap());
+    set_clock_back(Duration::from_secs(1000));
+    let first = open((*disk).clone());
+    first.put(&asset, &path, Bytes::from_static(b"bytes")).unwrap();
+    first.accounts.seal();
+    set_clock_back(Duration::ZERO);
+    let second = open((*disk).clone());
+    let sure = || second.accounts.state().table.assets.get(&asset).unwrap().sure;
+    assert!(sure());
+    std::mem::forget(second.stage(&asset, &path).unwrap());
+    assert!(!sure());
+    second.accounts.compact(false).unwrap();
+    let crashed = disk.settled();
+    let staged = || crashed.files().iter().any(|file| file.contains("/.stage-"));
+    assert!(staged());
+    open(crashed.clone());
+    assert!(!staged());
+}
+
+/// C8: each checkpoint tells the accesses since the one before.
+#[test]
+fn an_asset_that_is_used_again_is_in_the_next_checkpoint_too() {
+    let disk = Arc::new(FakeDisk::default());
+    let files = |disk| FsStore::on(disk, Path::new("/"), Durability::Ordered).unwrap();
+    let index = IndexStore::open(files(disk.clone()), true).unwrap();
+    index.scan().unwrap();
+    let (asset, path) = (AssetId::from_key("a").unwrap(), CachePath::parse("x").unwrap());
+    index.put(&asset, &path, Bytes::from_static(b"bytes")).unwrap();
+    for _ in 0..3 {
+        index.accounts.touch(&asset, Timestamp::default()).unwrap();
+        index.accounts.checkpoint().unwrap();
+        let last = index.asset(&asset).unwrap().unwrap().last_access;
+        let found = IndexStore::open(files(Arc::new(disk.settled())), true).unwrap();
+        assert_eq!(found.asset(&asset).unwrap().unwrap().last_access, last);
+    }
 }
 
 /// C8, C11: a checkpoint writes what could not be written before, or fails.

@@ -110,7 +110,12 @@ impl PartialEntry {
     /// As [`StreamingOptions::open`]; [`StreamingError::InUse`] if it is open already.
     pub fn open<E>(&self) -> Result<StreamingResource<E>, StreamingError> {
         let place = self.claim.partial.place();
-        StreamingOptions::new(&place.target)
+        let options = StreamingOptions::new(&place.target);
+        let options = match &place.disk {
+            Some(disk) => options.on_disk(Arc::clone(&disk.0)),
+            None => options,
+        };
+        options
             .partial(&place.partial)
             .durability(place.durability)
             .budget(Arc::clone(&self.claim) as Arc<dyn Budget>)

@@ -38,8 +38,10 @@ pub(crate) type Window = Option<Range<Duration>>;
 pub(super) struct Needed {
     pub(super) path: CachePath,
     resource: Resource,
-    /// When it plays: a section and a key for no time.
+    /// When it plays first: a section and a key for no time.
     pub(super) time: Range<Duration>,
+    /// How long it plays in all: what is named more than once plays more than once.
+    plays: Duration,
     /// How many bytes its entry has, if the playlist says.
     len: Option<u64>,
     /// Whether its bytes are media.
@@ -49,6 +51,9 @@ pub(super) struct Needed {
 /// All that one Variant Stream needs, but its playlists: they led here.
 pub(crate) struct Needs {
     pub(super) all: Vec<Needed>,
+    /// How long that plays which needs nothing of the cache: gaps, local files, `data:` URIs.
+    free: Duration,
+    /// How long all of it plays.
     duration: Duration,
     /// Bits a second, for an estimate; 0 where no playlist says.
     bandwidth: u64,
@@ -60,8 +65,8 @@ pub(crate) type Listing = HashMap<CachePath, u64>;
 impl Needs {
     /// What `track` needs in `window`: the segments that play in it, their keys, and all initialization sections.
     pub(super) fn of(track: &Track, window: &Window) -> Self {
-        let (mut all, mut seen) = (Vec::new(), HashSet::new());
-        let mut duration = Duration::ZERO;
+        let (mut all, mut seen) = (Vec::<Needed>::new(), HashMap::new());
+        let (mut free, mut duration) = (Duration::ZERO, Duration::ZERO);
         for number in 0..track.len() {
             let Some(part) = track.part(number) else { break };
             let start = part.time();
@@ -70,36 +75,51 @@ impl Needs {
             if !part.is_section() && !window.as_ref().is_none_or(is_within) {
                 continue;
             }
-            duration += end.saturating_sub(start);
-            let Some(media) = &part.media else { continue };
+            let plays = end.saturating_sub(start);
+            duration += plays;
+            let Some(media) = &part.media else {
+                free += plays;
+                continue;
+            };
             let key = media
                 .key
                 .as_ref()
                 .filter(|key| !local::is_local(&key.locator.url));
-            if let Some(key) = key.filter(|key| seen.insert(key.path.clone())) {
+            if let Some(key) = key.filter(|key| !seen.contains_key(&key.path)) {
+                seen.insert(key.path.clone(), all.len());
                 all.push(Needed {
                     path: key.path.clone(),
                     resource: Resource::new(ResourceKind::Key, &key.locator.url),
                     time: start..start,
+                    plays: Duration::ZERO,
                     len: None,
                     is_media: false,
                 });
             }
-            // A section, or a range of bytes, may be named more than once.
-            if !local::is_local(&media.locator.url) && seen.insert(media.path().clone()) {
-                let range = media.locator.range.as_ref();
-                all.push(Needed {
-                    path: media.path().clone(),
-                    resource: media.resource(),
-                    time: start..end,
-                    len: range.map(|range| range.end - range.start),
-                    is_media: true,
-                });
+            if local::is_local(&media.locator.url) {
+                free += plays;
+                continue;
             }
+            // A section, or a range of bytes, may be named more than once.
+            if let Some(known) = seen.get(media.path()).and_then(|known| all.get_mut(*known)) {
+                known.plays += plays;
+                continue;
+            }
+            seen.insert(media.path().clone(), all.len());
+            let range = media.locator.range.as_ref();
+            all.push(Needed {
+                path: media.path().clone(),
+                resource: media.resource(),
+                time: start..end,
+                plays,
+                len: range.map(|range| range.end - range.start),
+                is_media: true,
+            });
         }
         let bandwidth = track.facts().bandwidth;
         Self {
             all,
+            free,
             duration,
             bandwidth,
         }
@@ -110,21 +130,32 @@ impl Needs {
     pub(crate) fn and(mut self, other: Self) -> Self {
         let known: HashSet<_> = self.all.iter().map(|needed| needed.path.clone()).collect();
         let fresh = |needed: &Needed| !known.contains(&needed.path);
-        self.all.extend(other.all.into_iter().filter(fresh));
-        self.duration += other.duration;
-        self.bandwidth = self.bandwidth.saturating_add(other.bandwidth);
+        let more: Vec<_> = other.all.into_iter().filter(fresh).collect();
+        // Nothing of its own: it is the same Rendition. Counted again, its time would be twice what can ever come.
+        if more.iter().any(|needed| needed.is_media) {
+            self.free += other.free;
+            self.duration += other.free + more.iter().map(|needed| needed.plays).sum::<Duration>();
+            self.bandwidth = self.bandwidth.saturating_add(other.bandwidth);
+        }
+        self.all.extend(more);
         self
+    }
+
+    /// How many resources it is.
+    #[cfg(feature = "offline")]
+    pub(crate) fn len(&self) -> usize {
+        self.all.len()
     }
 
     /// Holds it against the entries that are there.
     pub(crate) fn held_against(&self, listing: &Listing) -> Stored {
-        let (mut bytes, mut time, mut holes) = (0_u64, Duration::ZERO, Vec::new());
+        let (mut bytes, mut time, mut holes) = (0_u64, self.free, Vec::new());
         let mut missing = Some(0_u64);
         for needed in &self.all {
             match listing.get(&needed.path) {
                 Some(len) if needed.len.is_none_or(|expected| expected == *len) => {
                     bytes += if needed.is_media { *len } else { 0 };
-                    time += needed.time.end.saturating_sub(needed.time.start);
+                    time += needed.plays;
                 }
                 _ => {
                     if needed.is_media {
@@ -141,17 +172,20 @@ impl Needs {
         Stored {
             bytes,
             total,
-            time: Some(time.min(self.duration)),
+            time: Some(time),
             duration: Some(self.duration),
             holes,
         }
     }
 
     /// By what is there, where enough is; else by what the playlist says of the rate.
-    fn estimate(&self, bytes: u64, time: Duration) -> Total {
+    pub(super) fn estimate(&self, bytes: u64, time: Duration) -> Total {
+        let time = time.saturating_sub(self.free);
         let seconds = |time: Duration| time.as_micros();
+        // What needs nothing of the cache has no bytes there.
+        let fetched = self.duration.saturating_sub(self.free);
         let scaled = |bytes: u128, of: u128| {
-            let all = bytes * seconds(self.duration);
+            let all = bytes * seconds(fetched);
             u64::try_from(all / of.max(1)).unwrap_or(u64::MAX)
         };
         if !time.is_zero() {

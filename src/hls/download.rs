@@ -25,7 +25,7 @@ use super::{
     source_state::{SourceState, Start},
 };
 use crate::{
-    media::{Bypass, Download, DownloadError, Meter, Origin, Stored},
+    media::{Bypass, Download, DownloadError, Meter, Origin, Stored, Total},
     rt,
     stream::Message,
 };
@@ -161,6 +161,8 @@ async fn fetch(
     }
     let (mut bytes, mut time) = (stored.bytes, stored.time.unwrap_or_default());
     let (mut is_fetched, mut playing) = (false, Duration::ZERO);
+    // Of whole segments, as the time is.
+    let mut whole = bytes;
     while let Some(message) = player.message().await {
         match message? {
             Message::Data(data) => {
@@ -182,6 +184,7 @@ async fn fetch(
                     break;
                 }
                 time += playing;
+                whole = bytes;
                 is_fetched = origin == Origin::Network;
                 // What was there before is in the sum already: a second time, it would be told as more than the track is long.
                 playing = if missing.contains(&at) {
@@ -196,7 +199,13 @@ async fn fetch(
             Message::Control(HlsControl::CacheBypassed { reason, .. }) => return Err(not_kept(reason)),
             Message::Control(_) => {}
         }
-        meter.note(bytes, stored.total, Some(time), stored.duration);
+        // By what has come a guess is better than by what the playlist says.
+        let total = match stored.total {
+            Total::Exact(_) => stored.total,
+            _ => needs.estimate(whole, time),
+        };
+        meter.note(bytes, total, Some(time), stored.duration);
+        meter.may_go_on().await;
     }
     // What was read to its end is on its way to the disk. Dropped now it might be fetched again.
     match player.finish().await {

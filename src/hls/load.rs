@@ -454,7 +454,10 @@ pub(super) fn separate_audio<'m>(
     master: &'m MultivariantPlaylist,
     variant: &VariantStream,
 ) -> Option<(&'m Rendition, &'m Locator)> {
-    let rendition = master.audio(variant, fetcher.params.language.as_deref())?;
+    let params = &fetcher.params;
+    let named = params.audio_name.as_deref();
+    let named = named.and_then(|name| master.audio_named(variant, name));
+    let rendition = named.or_else(|| master.audio(variant, params.language.as_deref()))?;
     Some((rendition, rendition.locator.as_ref()?))
 }
 

@@ -119,6 +119,7 @@ pub struct HlsParams {
     pub(super) reach: Reach,
     pub(super) controls: HlsControls,
     pub(super) language: Option<String>,
+    pub(super) audio_name: Option<String>,
     pub(super) base_url: Option<Url>,
     pub(super) key_query: Vec<(String, String)>,
     pub(super) key_headers: Vec<(String, String)>,
@@ -159,6 +160,7 @@ impl HlsParams {
                 parallel: PARALLEL,
             },
             language: None,
+            audio_name: None,
             base_url: None,
             key_query: Vec::new(),
             key_headers: Vec::new(),
@@ -241,6 +243,14 @@ impl HlsParams {
     #[must_use]
     pub fn audio_language(mut self, language: impl Into<String>) -> Self {
         self.language = Some(language.into());
+        self
+    }
+
+    /// The NAME of the audio Rendition. It goes before [`audio_language`](Self::audio_language), and where the Variant Stream's
+    /// Rendition Group has none of that NAME, it counts for nothing.
+    #[must_use]
+    pub fn audio_name(mut self, name: impl Into<String>) -> Self {
+        self.audio_name = Some(name.into());
         self
     }
 
@@ -331,6 +341,7 @@ impl fmt::Debug for HlsParams {
             .field("variant", &self.variant)
             // Neither the query nor the headers of key requests: they are credentials.
             .field("language", &self.language)
+            .field("audio_name", &self.audio_name)
             .field("base_url", &self.base_url.as_ref().map(redacted))
             .finish_non_exhaustive()
     }

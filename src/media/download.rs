@@ -108,6 +108,12 @@ impl<E> Download<E> {
     pub fn progress(&self) -> Progress {
         self.meter.lock().progress
     }
+
+    /// Has it go no further than so many bytes, as far as its source can tell: at the next progress it may be allowed more.
+    #[cfg(feature = "offline")]
+    pub(crate) fn allow(&mut self, bytes: u64) {
+        self.meter.lock().allowed = Some(bytes);
+    }
 }
 
 impl<E> Stream for Download<E> {
@@ -160,6 +166,8 @@ struct MeterState {
     rate: Rate,
     version: u64,
     told: Option<Instant>,
+    /// How far it may go; `None` for all of it.
+    allowed: Option<u64>,
 }
 
 impl Meter {
@@ -199,6 +207,28 @@ impl Meter {
             state.progress.is_away = is_away;
             state.version += 1;
         }
+    }
+
+    /// Waits while there is no room for more. The progress is told then, so that who reads it may allow more.
+    ///
+    /// No waker is kept: the work is polled by the reader of the progress alone, and it asks again when it has read that.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future loses nothing.
+    #[cfg(feature = "hls")]
+    pub(crate) async fn may_go_on(&self) {
+        let mut is_told = false;
+        std::future::poll_fn(|_| {
+            let mut state = self.lock();
+            if state.allowed.is_none_or(|allowed| state.progress.bytes < allowed) {
+                return Poll::Ready(());
+            }
+            // Once: told again and again, nothing new would keep its reader awake.
+            state.version += u64::from(!std::mem::replace(&mut is_told, true));
+            Poll::Pending
+        })
+        .await;
     }
 
     #[cfg(feature = "hls")]
@@ -241,6 +271,27 @@ mod tests {
         let told: Vec<_> = future::block_on((&mut download).map(Result::unwrap).collect());
         assert_eq!((told.len(), told[0].bytes, told[0].is_complete), (2, 70, false));
         assert_eq!((told[1].bytes, told[1].is_complete), (70, true));
+    }
+
+    /// O6: what is not allowed is not fetched, and what is allowed goes on.
+    #[cfg(all(feature = "offline", feature = "hls"))]
+    #[test]
+    fn o6_it_goes_as_far_as_it_is_allowed() {
+        let mut download = Download::<String>::new(|meter| async move {
+            for bytes in 1..=30 {
+                note(&meter, bytes);
+                meter.may_go_on().await;
+            }
+            Ok(())
+        });
+        download.allow(10);
+        let told = future::block_on(download.next());
+        assert_eq!(told.unwrap().unwrap().bytes, 10);
+        assert!(future::block_on(future::poll_once(download.next())).is_none());
+        download.allow(20);
+        assert_eq!(future::block_on(download.next()).unwrap().unwrap().bytes, 20);
+        download.allow(u64::MAX);
+        assert!(future::block_on(download.next()).unwrap().unwrap().is_complete);
     }
 
     #[test]

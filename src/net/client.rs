@@ -60,6 +60,12 @@ impl HttpClient {
         self.exchanger.traffic()
     }
 
+    /// Since when requests of the background may go on without a pause; `None` while they may not.
+    #[cfg(feature = "offline")]
+    pub(crate) fn background_free_since(&self, now: std::time::Instant) -> Option<std::time::Instant> {
+        self.exchanger.courtesy().free_since(now)
+    }
+
     /// Closes the connections that are idle, and keeps none of those in use. For an app that is told of a network that
     /// changed, or of a machine that slept: what was connected before may be dead without a word.
     ///

@@ -50,6 +50,18 @@ impl Priority {
         self.0.load(Ordering::Relaxed)
     }
 
+    /// Waits until it is of the foreground.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future ends the wait.
+    pub(super) async fn raised(&self) {
+        // A look now and then, as the turn is waited for by looks too: there is no list of those that wait.
+        while self.is_background() {
+            rt::sleep(LOOK_EVERY).await;
+        }
+    }
+
     /// Of the foreground from here on.
     #[cfg(feature = "file")]
     pub(crate) fn raise(&self) {
@@ -127,6 +139,14 @@ impl Courtesy {
                 .trickled
                 .compare_exchange(last, at, Ordering::Relaxed, Ordering::Relaxed)
                 .is_ok()
+    }
+
+    /// Since when the background may go on without a pause; `None` while it may not. What has brought nothing since is
+    /// held up by its own server.
+    #[cfg(feature = "offline")]
+    pub(super) fn free_since(&self, now: Instant) -> Option<Instant> {
+        let quiet_from = Duration::from_micros(self.quiet_from.load(Ordering::Relaxed));
+        self.is_quiet(now).then(|| self.since + quiet_from)
     }
 
     /// Waits until the background may ask for something.

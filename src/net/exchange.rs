@@ -294,6 +294,8 @@ impl Exchanger {
         let _waiting = pool.courtesy().wait(&request.priority);
         let (queue, cancel) = (settings.limits.queue, request.cancel.clone());
         let mut pooled = pool.acquire(url, queue, cancel, &request.priority).await?;
+        // Raised while it waited for a place: from here on it waits for a head.
+        let _waiting = _waiting.or_else(|| pool.courtesy().wait(&request.priority));
         let reused = match pooled.reuse() {
             Some(connection) => {
                 let limit = settings.limits.kept_head(connection.head_time());

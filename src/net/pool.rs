@@ -22,6 +22,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use async_lock::{Semaphore, SemaphoreGuardArc};
+use futures_lite::future;
 use snafu::OptionExt as _;
 use url::Url;
 
@@ -88,12 +89,27 @@ impl Pool {
     ) -> Result<PooledConnection, NetError> {
         let peer = Peer::of(url)?;
         let (permits, background) = self.permits(&peer);
-        let background = if priority.is_background() {
+        let was_background = priority.is_background();
+        let background = if was_background {
             // Without a limit: it waits its turn, and that is no failure. First the right to one of the few, then the turn: what
-            // waits for its turn holds no connection.
-            let held = background.acquire_arc().await;
-            self.courtesy.may_ask(priority).await;
-            Some(held)
+            // waits for its turn holds no connection. One that is raised meanwhile waits for neither: the few may all be held
+            // by what gives way to it.
+            let turn = async {
+                let held = background.acquire_arc().await;
+                self.courtesy.may_ask(priority).await;
+                Some(held)
+            };
+            let raised = async {
+                priority.raised().await;
+                None
+            };
+            future::or(turn, raised).await
+        } else {
+            None
+        };
+        // Of one that was raised here: it waits as a request of the foreground from here on, and the background for it.
+        let _waiting = if was_background {
+            self.courtesy.wait(priority)
         } else {
             None
         };
@@ -379,8 +395,6 @@ impl PooledConnection {
 mod tests {
     use std::net::TcpListener;
 
-    use futures_lite::future;
-
     use super::super::{HttpClient, Request};
     use super::*;
 
@@ -411,6 +425,32 @@ mod tests {
         socket.set_nonblocking(false).expect("a socket");
         let read = std::io::Read::read(&mut &*socket, &mut byte);
         assert_eq!(read.ok(), Some(0), "closed with its pool, and nothing was sent");
+    }
+
+    /// O7: all places of the background are held, and what waits for one is begun to be played: it takes the place that is kept
+    /// for the foreground.
+    #[test]
+    fn o7_a_request_that_is_raised_while_it_waits_goes_on() {
+        let (_server, url) = server();
+        let pool = Arc::new(Pool::new(2));
+        let (held, raised) = (Priority::new(true), Priority::new(true));
+        let acquire = |priority| {
+            let pool = pool.clone();
+            let url = url.clone();
+            async move { pool.acquire(&url, Duration::from_secs(5), None, priority).await }
+        };
+        future::block_on(async {
+            let _held = acquire(&held).await.expect("the one place");
+            let mut waits = Box::pin(acquire(&raised));
+            assert!(future::poll_once(&mut waits).await.is_none());
+            raised.raise();
+            let too_late = async {
+                rt::sleep(Duration::from_secs(5)).await;
+                None
+            };
+            let found = future::or(async { Some(waits.await) }, too_late).await;
+            assert!(found.expect("it goes on").is_ok());
+        });
     }
 
     #[test]

@@ -20,6 +20,7 @@ pub struct DownloadsBuilder {
     pub(super) parallel: usize,
     pub(super) max_bytes: Option<u64>,
     pub(super) notice: Duration,
+    pub(super) stall_limit: Duration,
     pub(super) file_hook: Option<FileHook>,
     #[cfg(feature = "hls")]
     pub(super) hls_hook: Option<HlsHook>,
@@ -33,6 +34,7 @@ impl DownloadsBuilder {
             parallel: 3,
             max_bytes: None,
             notice: Duration::from_secs(24 * 3600),
+            stall_limit: Duration::from_secs(10),
             file_hook: None,
             #[cfg(feature = "hls")]
             hls_hook: None,
@@ -40,7 +42,8 @@ impl DownloadsBuilder {
         }
     }
 
-    /// How many are fetched at once; 3 unless set, and never none.
+    /// How many are fetched at once; 3 unless set, and never none. Those that wait for a network that is away, or for a server
+    /// that is silent, do not count.
     pub fn parallel(mut self, count: usize) -> Self {
         self.parallel = count.max(1);
         self
@@ -48,6 +51,8 @@ impl DownloadsBuilder {
 
     /// The most bytes that all of them may take together: what is downloaded is pinned, and would otherwise leave the cache no
     /// room for what is played. No limit but the cache's unless set.
+    ///
+    /// Of a track whose playlists do not tell its length the last segment may exceed it.
     pub fn max_bytes(mut self, bytes: u64) -> Self {
         self.max_bytes = Some(bytes);
         self
@@ -56,6 +61,13 @@ impl DownloadsBuilder {
     /// How long before its end [`Change::Expiring`](super::Change::Expiring) is told; a day unless set.
     pub fn notice(mut self, before: Duration) -> Self {
         self.notice = before;
+        self
+    }
+
+    /// How long a download may bring nothing until it waits: its place is given to the next one. It goes on to try, and has its place
+    /// back when a byte comes. 10 seconds unless set. Giving way to what is played counts for nothing.
+    pub fn stall_limit(mut self, limit: Duration) -> Self {
+        self.stall_limit = limit.max(Duration::from_millis(1));
         self
     }
 
@@ -96,6 +108,7 @@ impl fmt::Debug for DownloadsBuilder {
             .field("parallel", &self.parallel)
             .field("max_bytes", &self.max_bytes)
             .field("notice", &self.notice)
+            .field("stall_limit", &self.stall_limit)
             .finish_non_exhaustive()
     }
 }

@@ -1,12 +1,12 @@
 //! What an app calls.
 
-use std::{fmt, sync::Arc, time::SystemTime};
+use std::{fmt, sync::Arc};
 
 use super::{
     DownloadId, DownloadInfo, DownloadRequest, Kind, OfflineError, State, Watch,
     builder::DownloadsBuilder,
     inner::Inner,
-    saved::{self, Saved, Wanted},
+    saved::{Saved, Wanted},
     store,
     table::{Entry, Table},
 };
@@ -67,7 +67,8 @@ impl Downloads {
     ///
     /// Asked for again, it goes on: one that was paused or has failed is queued. The selections of both requests are merged; of
     /// all else the later request counts, so that a new URL takes the place of one that has expired. When this returns the
-    /// request survives a restart.
+    /// request survives a restart. One whose [`valid_until`](DownloadRequest::valid_until) is over is
+    /// [`Expired`](super::Change::Expired) at once, and nothing of it is fetched.
     ///
     /// # Errors
     ///
@@ -86,12 +87,13 @@ impl Downloads {
             let known = known.filter(|saved| saved.wanted != Wanted::Removing);
             let order = known.map(|saved| saved.order);
             let selection = known.map(|saved| saved.request.selection.clone());
+            // As it was noted before. What is other with this request is told below, once it is kept.
+            let is_expired = known.is_some_and(|saved| saved.is_expired);
             let mut request = request;
             if let Some(selection) = selection {
                 request.selection = selection.and(request.selection);
             }
             let order = order.unwrap_or_else(|| table.order());
-            let is_expired = saved::has_ended(&request, SystemTime::now()).is_some();
             let saved = Saved {
                 id: id.clone(),
                 request,
@@ -110,6 +112,10 @@ impl Downloads {
             true
         });
         self.inner.persist(&id).await?;
+        // A request whose time is over, or is not any more, need not wait for a run to be so.
+        if let Ok(info) = self.inner.info(&id) {
+            self.inner.check_end(&info).await?;
+        }
         Ok(id)
     }
 
@@ -301,7 +307,8 @@ impl Downloads {
         self.inner.wake(concerned);
     }
 
-    /// Resolves when nothing is queued that may be fetched, nothing is being fetched and nothing removed.
+    /// Resolves when nothing is queued that may be fetched, nothing is being fetched and nothing removed. What cannot be removed is
+    /// not waited for: its [failure](DownloadInfo::failure) tells why.
     ///
     /// # Cancel safety
     ///

@@ -11,6 +11,7 @@ use crate::{
     cache::CacheError,
     file::FileError,
     media::{Bypass, DownloadError},
+    storage::StreamingError,
 };
 
 /// Why a call of [`Downloads`](super::Downloads) failed.
@@ -78,7 +79,7 @@ pub enum Cause {
     StorageFull {
         /// Bytes that are needed.
         need: u64,
-        /// Bytes that there are; 0 where the disk does not say.
+        /// Bytes that there are: within the limit, or on the disk; 0 where the disk does not say.
         have: u64,
     },
     /// It changed on the server again and again while it was fetched.
@@ -89,11 +90,11 @@ pub enum Cause {
     Refused,
     /// It is not there (status 404), or for good (410).
     Gone,
-    /// What came is no media: the login page of a network, an error as JSON.
+    /// What came is no media and no playlist: the login page of a network, an error as JSON.
     NotMedia,
     /// The track is live: there is no end to download.
     Live,
-    /// The crate cannot play it: another key system, a URL of another scheme, a playlist that is none.
+    /// The crate cannot play it: another key system, a URL of another scheme, a playlist with an error in it.
     Unsupported,
     /// The server proves no end of it, or asks that it is not stored.
     NotKept,
@@ -116,52 +117,63 @@ impl Failure {
         Self::new(Cause::StorageFull { need, have }, message)
     }
 
-    /// `missing`: how many bytes were still to come.
-    pub(super) fn of<E: fmt::Display>(
-        error: &DownloadError<E>,
-        missing: u64,
-        cause: impl FnOnce(&E) -> Cause,
-    ) -> Self {
+    /// Whether the disk is full, of which nothing more is known yet.
+    pub(super) fn is_full(&self) -> bool {
+        self.cause == Cause::FULL
+    }
+
+    /// Of a source's download.
+    pub(super) fn of<E: fmt::Display>(error: &DownloadError<E>, cause: impl FnOnce(&E) -> Cause) -> Self {
         let cause = match error {
             DownloadError::Source { source } => cause(source),
-            DownloadError::NotKept { reason } => of_bypass(reason, missing),
+            DownloadError::NotKept { reason } => of_bypass(reason),
             _ => Cause::Other,
         };
         Self::new(cause, error)
     }
 }
 
-impl From<&CacheError> for Failure {
-    fn from(error: &CacheError) -> Self {
-        Self::new(of_cache(error, 0).unwrap_or(Cause::Other), error)
-    }
+impl Cause {
+    /// A full disk, whose figures the system's error does not have: they are looked for behind it.
+    pub(super) const FULL: Self = Self::StorageFull { need: 0, have: 0 };
 }
 
-fn of_cache(error: &CacheError, missing: u64) -> Option<Cause> {
+/// What an app can do about a call's failure.
+pub(super) fn of_offline(error: &OfflineError) -> Failure {
+    let cause = match error {
+        OfflineError::Cache { source } => of_cache(source),
+        OfflineError::File { source } => of_file(source),
+        #[cfg(feature = "hls")]
+        OfflineError::Hls { source } => of_hls(source),
+        OfflineError::NotBuilt => Cause::Unsupported,
+        _ => Cause::Other,
+    };
+    Failure::new(cause, error)
+}
+
+fn of_cache(error: &CacheError) -> Cause {
     match error {
         CacheError::CacheFull {
             needed,
             max_bytes,
             held,
-        } => Some(Cause::StorageFull {
+        } => Cause::StorageFull {
             need: *needed,
             have: max_bytes.saturating_sub(*held),
-        }),
-        error if error.is_full() => Some(Cause::StorageFull {
-            need: missing,
-            have: 0,
-        }),
-        _ => None,
+        },
+        error if error.is_full() => Cause::FULL,
+        _ => Cause::Other,
     }
 }
 
-fn of_bypass(reason: &Bypass, missing: u64) -> Cause {
+fn of_bypass(reason: &Bypass) -> Cause {
     match reason {
-        Bypass::Refused(error) => of_cache(error, missing).unwrap_or(Cause::Other),
-        reason if reason.is_full() => Cause::StorageFull {
-            need: missing,
-            have: 0,
-        },
+        Bypass::Refused(error) => of_cache(error),
+        Bypass::Failed(StreamingError::Io { source, .. }) if reason.is_full() => {
+            // The cache's own limit has figures of its own.
+            let inside = source.get_ref().and_then(|inside| inside.downcast_ref());
+            inside.map_or(Cause::FULL, of_cache)
+        }
         Bypass::UnknownLength | Bypass::NoStore => Cause::NotKept,
         _ => Cause::Other,
     }
@@ -178,7 +190,7 @@ pub(super) fn of_file(error: &FileError) -> Cause {
         error if error.is_transient() => Cause::Network,
         FileError::UnstableValidators { .. } => Cause::Changed,
         FileError::UnsupportedUrl { .. } | FileError::NotSeekable { .. } => Cause::Unsupported,
-        FileError::Cache { source } => of_cache(source, 0).unwrap_or(Cause::Other),
+        FileError::Cache { source } => of_cache(source),
         _ => Cause::Other,
     }
 }
@@ -197,7 +209,11 @@ pub(super) fn of_hls(error: &HlsError) -> Cause {
             source: PlaylistError::Live,
             ..
         } => Cause::Live,
-        HlsError::NotMedia { .. } => Cause::NotMedia,
+        HlsError::NotMedia { .. }
+        | HlsError::Playlist {
+            source: PlaylistError::NotAPlaylist { .. },
+            ..
+        } => Cause::NotMedia,
         HlsError::Changed { .. } | HlsError::EditionChanged { .. } | HlsError::Length { .. } => {
             Cause::Changed
         }
@@ -207,7 +223,7 @@ pub(super) fn of_hls(error: &HlsError) -> Cause {
         error if error.is_forbidden() => Cause::Refused,
         error if error.is_not_found() => Cause::Gone,
         error if error.is_transient() => Cause::Network,
-        HlsError::OfflineCache { source, .. } => of_cache(source, 0).unwrap_or(Cause::Other),
+        HlsError::OfflineCache { source, .. } => of_cache(source),
         _ => Cause::Other,
     }
 }

@@ -5,17 +5,17 @@
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError, atomic::AtomicBool},
-    time::SystemTime,
+    time::{Instant, SystemTime},
 };
 
 use async_channel::{Receiver, Sender};
 
 use super::{
-    Change, DownloadId, DownloadInfo, DownloadRequest, Failure, Kind, OfflineError, State,
+    Change, DownloadId, DownloadInfo, DownloadRequest, Kind, OfflineError, State,
     builder::DownloadsBuilder,
     saved::{self, Saved, Wanted},
     store,
-    table::Table,
+    table::{Entry, Table},
     verdict::Verdict,
 };
 use crate::{
@@ -33,7 +33,7 @@ pub(super) struct Inner {
     /// Held from the look at a wish to remove until the download is forgotten: of two removals the later one finds it gone.
     pub(super) removals: async_lock::Mutex<()>,
     /// Held from the look for room until what is to come is in the table. Tasks alone wait for it.
-    room: async_lock::Mutex<()>,
+    pub(super) room: async_lock::Mutex<()>,
     /// Something for the runner to look at. One place: what matters is that there is something.
     pub(super) wake: (Sender<()>, Receiver<()>),
     pub(super) is_running: AtomicBool,
@@ -74,6 +74,17 @@ impl Inner {
         drop(table);
         self.wake(watches);
         is_changed
+    }
+
+    /// Changes one download, and tells the watches of it if `change` says so. The runner has nothing to do for it.
+    pub(super) fn change_quietly(&self, id: &DownloadId, change: impl FnOnce(&mut Entry) -> bool) {
+        let mut table = self.table();
+        let is_changed = table.entries.get_mut(id).is_some_and(change);
+        let watches = if is_changed { table.change(id) } else { Vec::new() };
+        drop(table);
+        for watch in watches {
+            let _ = watch.try_send(());
+        }
     }
 
     pub(super) fn id_of(&self, request: &DownloadRequest) -> DownloadId {
@@ -142,6 +153,7 @@ impl Inner {
             if is_changed {
                 entry.saved.wanted = to;
                 entry.saved.failure = None;
+                entry.is_stuck = false;
             }
             is_changed
         });
@@ -206,14 +218,15 @@ impl Inner {
         let (request, verdict) = found.ok_or_else(|| OfflineError::Unknown { id: id.clone() })?;
         let asset = request.asset_id();
         let cache = self.cache.blocking().clone();
-        let (remembered, begun) = rt::unblock(move || {
-            let remembered = verdict.filter(|verdict| verdict.holds(&cache, &asset));
-            (remembered, Verdict::begin(&cache, &asset))
+        let begun = rt::unblock(move || match verdict {
+            Some(verdict) if verdict.holds(&cache, &asset) => Err(verdict.stored),
+            _ => Ok(Verdict::begin(&cache, &asset)),
         })
         .await;
-        if let Some(Verdict { stored, .. }) = remembered {
-            return Ok((request, stored));
-        }
+        let begun = match begun {
+            Ok(begun) => begun,
+            Err(remembered) => return Ok((request, remembered)),
+        };
         // Boxed: it is large, and most calls do not come here.
         let stored = Box::pin(self.settings.look(&request)).await?;
         let verdict = begun.map(|(footprint, made)| Verdict {
@@ -311,13 +324,13 @@ impl Inner {
         let Some(entry) = table.entries.get_mut(id) else {
             return;
         };
-        // Complete is what the look says that follows, and not the source.
-        entry.progress = Progress {
-            is_complete: false,
-            ..progress
-        };
+        let is_for_the_runner = entry.note(progress, Instant::now());
         let watches = table.change(id);
         drop(table);
+        if is_for_the_runner {
+            // Its place is free, or it takes one.
+            return self.wake(watches);
+        }
         // The runner has nothing to look at for this.
         for watch in watches {
             let _ = watch.try_send(());
@@ -330,49 +343,6 @@ impl Inner {
             let is_away = true;
             self.note_progress(id, Progress { is_away, ..progress });
         }
-    }
-
-    /// Takes room for what is still to come of a download, whose length is known now.
-    pub(super) async fn take_room(&self, id: &DownloadId, progress: Progress) -> Result<(), Failure> {
-        // Two that look at once would each find room for itself, and none for both.
-        let _turn = self.room.lock().await;
-        self.check_room(id, progress.total.bytes().saturating_sub(progress.bytes))
-            .await?;
-        self.note_progress(id, progress);
-        Ok(())
-    }
-
-    /// Whether `need` more bytes have room: under the budget of all downloads, and beside what is pinned in the cache.
-    async fn check_room(&self, id: &DownloadId, need: u64) -> Result<(), Failure> {
-        let (to_come, assets) = {
-            let table = self.table();
-            let assets = table.entries.values();
-            let assets: Vec<_> = assets.map(|entry| entry.saved.request.asset_id()).collect();
-            (table.still_to_come(id), assets)
-        };
-        let taken = async {
-            let (mut pinned, mut own) = (0_u64, 0_u64);
-            for info in self.cache.assets().await? {
-                pinned += if info.pinned || info.leased { info.bytes } else { 0 };
-                own += if assets.contains(&info.id) { info.bytes } else { 0 };
-            }
-            Ok((pinned, own, self.cache.stats().await?.max_bytes))
-        };
-        let (pinned, own, max_bytes) = taken.await.map_err(|error| Failure::from(&error))?;
-        let left = |all: u64, taken: u64| all.saturating_sub(taken).saturating_sub(to_come);
-        if let Some(have) = self
-            .settings
-            .max_bytes
-            .map(|all| left(all, own))
-            .filter(|have| need > *have)
-        {
-            return Err(Failure::full(need, have, "the budget of all downloads"));
-        }
-        let have = left(max_bytes, pinned);
-        if need > have {
-            return Err(Failure::full(need, have, "the cache beside what is pinned"));
-        }
-        Ok(())
     }
 
     /// Tells something that is told once.

@@ -85,9 +85,11 @@ impl Downloads {
         let mut tasks: Vec<Task> = Vec::new();
         // Completed ones whose verdict may soon be believed after a restart.
         let mut unsettled: Vec<(Instant, DownloadId)> = Vec::new();
+        // When the app was asked last whether all of them may be played still.
+        let mut asked = None;
         loop {
             tasks.retain(|task| inner.table().may_go_on(&task.id, &task.request));
-            let mut due = CHECK_EVERY;
+            let mut due = inner.find_waiting(&mut tasks).min(CHECK_EVERY);
             for id in inner.with_wanted(Wanted::Removing) {
                 // Not waited for: an app that holds its own removal without polling it would hold up all downloads.
                 let removed = match inner.removals.try_lock() {
@@ -98,11 +100,13 @@ impl Downloads {
                     Ok(true) => {}
                     Ok(false) => due = due.min(REMOVE_EVERY),
                     // It must not end the others. Tried again with what happens next.
-                    Err(error) => log::warn!("a download cannot be removed yet: {error}"),
+                    Err(error) => inner.removal_failed(&id, &error).await,
                 }
             }
-            due = due.min(inner.check_ends().await);
             let now = Instant::now();
+            let is_asked = asked.is_none_or(|asked| now.saturating_duration_since(asked) >= CHECK_EVERY);
+            asked = if is_asked { Some(now) } else { asked };
+            due = due.min(inner.check_ends(is_asked).await);
             for (_, id) in unsettled.extract_if(.., |(at, _)| *at <= now) {
                 // Looked at again, it is kept. A failure shows with the app's own look.
                 drop(inner.stored(&id).await);
@@ -110,9 +114,7 @@ impl Downloads {
             for (at, _) in &unsettled {
                 due = due.min(at.saturating_duration_since(now));
             }
-            while tasks.len() < inner.settings.parallel
-                && let Some(task) = inner.start_next()
-            {
+            while let Some(task) = inner.start_next() {
                 tasks.push(task);
             }
             if let Some((number, outcome)) = wait(inner, &mut tasks, due).await {
@@ -154,10 +156,10 @@ async fn wait(inner: &Inner, tasks: &mut [Task], due: Duration) -> Option<(usize
 impl Inner {
     fn start_next(self: &Arc<Self>) -> Option<Task> {
         let (running, stopped) = async_channel::bounded(1);
-        let mut table = self.table();
-        let id = table.next()?;
+        let (mut table, now) = (self.table(), Instant::now());
+        let id = table.next(self.settings.parallel, now)?;
         let entry = table.entries.get_mut(&id)?;
-        entry.task = Some(stopped);
+        entry.begin(stopped, now);
         let request = entry.saved.request.clone();
         let watches = table.change(&id);
         drop(table);
@@ -173,13 +175,50 @@ impl Inner {
         })
     }
 
+    /// Finds the tasks that wait, and drops those that give their places to others. Returns when to look again.
+    fn find_waiting(&self, tasks: &mut Vec<Task>) -> Duration {
+        let now = Instant::now();
+        let client = self.settings.access.client.as_ref();
+        let free_since = client.and_then(|client| client.background_free_since(now));
+        let limit = self.settings.stall_limit;
+        let mut table = self.table();
+        let (silent, due) = table.find_silent(limit, free_since, now);
+        let (mut dropped, turns_due) = table.end_turns(now);
+        drop(table);
+        for id in &silent {
+            self.change_quietly(id, |_| true);
+        }
+        loop {
+            tasks.retain(|task| !dropped.contains(&task.id));
+            // Dropped outside of the table's lock: what it has open is foreign code to that.
+            dropped = self.table().surplus(self.settings.parallel).into_iter().collect();
+            if dropped.is_empty() {
+                return due.min(turns_due).max(Duration::from_millis(1));
+            }
+        }
+    }
+
+    /// A removal has failed, not for what is in use: the app is told why, and nothing waits for its end any more.
+    async fn removal_failed(&self, id: &DownloadId, error: &OfflineError) {
+        log::warn!("a download cannot be removed yet: {error}");
+        let failure = self.failure(error).await;
+        // The runner is not woken: it would try at once again, and again.
+        self.change_quietly(id, |entry| {
+            let is_new = !entry.is_stuck && entry.saved.wanted == Wanted::Removing;
+            if is_new {
+                (entry.is_stuck, entry.saved.failure) = (true, Some(failure));
+            }
+            is_new
+        });
+    }
+
     /// A download's task has fetched all that it was to fetch. It is complete if its files say so. Returns why it has failed.
     async fn came_to_its_end(&self, id: &DownloadId) -> Option<Failure> {
         let (request, stored) = match self.stored(id).await {
             Ok(found) => found,
             // Removed meanwhile.
             Err(OfflineError::Unknown { .. }) => return None,
-            Err(error) => return Some(Failure::new(Cause::Other, error)),
+            Err(error) => return Some(self.failure(&error).await),
         };
         if !stored.is_complete() {
             let hole = stored.holes.first().map(ToString::to_string).unwrap_or_default();
@@ -187,13 +226,16 @@ impl Inner {
         }
         // A removal that the app took back may have unpinned it after the task had pinned it.
         if let Err(error) = self.cache.pin(&request.asset_id()).await {
-            return Some(Failure::from(&error));
+            return Some(self.failure(&error.into()).await);
         }
         let completed = |saved: &mut Saved| (saved.wanted, saved.failure) = (Wanted::Completed, None);
         let told = |progress: &mut Progress| *progress = progress_of(&stored);
         let kept = self.keep_then_tell(id, &request, completed, told).await;
         // What cannot be kept is not told: it would be forgotten with the next restart.
-        kept.err().map(|error| task::of_offline(&error))
+        match kept {
+            Ok(_) => None,
+            Err(error) => Some(self.failure(&error).await),
+        }
     }
 
     /// The task that was begun with `request` has failed. If something else was asked for meanwhile, the download stays queued,
@@ -211,18 +253,20 @@ impl Inner {
     }
 
     /// Tells what ends soon and what has ended, and unpins that; what may be played again is pinned again. Returns how soon the
-    /// next is due.
-    async fn check_ends(&self) -> Duration {
+    /// next is due. Those that may end by the app's own check alone are looked at only if it `is_asked`.
+    async fn check_ends(&self, is_asked: bool) -> Duration {
         let (now, mut due) = (SystemTime::now(), CHECK_EVERY);
-        let infos = self.table().sorted();
-        for info in infos.iter().filter(|info| info.state != State::Removing) {
-            let has_ended = self.end_of(info).is_some();
-            if has_ended != info.is_expired
-                && let Err(error) = self.note_end(info, has_ended).await
-            {
-                // It holds in this session, and the next one finds it again. The other downloads go on.
-                log::warn!("the end of a download cannot be kept: {error}");
-            }
+        let is_asked = is_asked && self.settings.validity.is_some();
+        let infos = self.table().that_may_end(is_asked);
+        for info in &infos {
+            let has_ended = match self.check_end(info).await {
+                Ok(has_ended) => has_ended,
+                Err(error) => {
+                    // It holds in this session, and the next one finds it again. The other downloads go on.
+                    log::warn!("the end of a download cannot be kept: {error}");
+                    continue;
+                }
+            };
             if has_ended {
                 continue;
             }
@@ -238,6 +282,15 @@ impl Inner {
             }
         }
         due.max(Duration::from_millis(1))
+    }
+
+    /// Whether a download's time is over. Where that is other than before it is told and kept.
+    pub(super) async fn check_end(&self, info: &DownloadInfo) -> Result<bool, OfflineError> {
+        let has_ended = self.end_of(info).is_some();
+        if has_ended != info.is_expired {
+            self.note_end(info, has_ended).await?;
+        }
+        Ok(has_ended)
     }
 
     fn tell_end(&self, id: &DownloadId, at: SystemTime) {

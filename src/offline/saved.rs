@@ -18,9 +18,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use super::{
-    Cause, DownloadId, DownloadRequest, Failure, Kind, Renditions, Selection, Variants, verdict::Verdict,
-};
+use super::{Cause, DownloadId, DownloadRequest, Failure, Kind, saved_selection, verdict::Verdict};
 use crate::{
     cache::{AssetId, CachePath, Footprint, Timestamp},
     media::{Stored, Total},
@@ -138,22 +136,7 @@ impl Saved {
         for gate in &request.needs {
             line("needs", gate);
         }
-        line("variants", &variants(&request.selection.variants));
-        match &request.selection.renditions {
-            Renditions::Default => {}
-            Renditions::All => line("renditions", "all"),
-            Renditions::Languages(languages) => {
-                for language in languages {
-                    line("language", &language.replace(['\n', '\r'], " "));
-                }
-            }
-        }
-        if let Some(window) = &request.selection.window {
-            line(
-                "window",
-                &format!("{} {}", micros(window.start), micros(window.end)),
-            );
-        }
+        saved_selection::write(&request.selection, &mut line);
         if let Some(Failure { cause, message }) = &self.failure {
             match cause {
                 Cause::StorageFull { need, have } => line("full", &format!("{need} {have}")),
@@ -198,15 +181,15 @@ impl Saved {
     }
 }
 
-struct SavedLines<'a>(&'a str);
+pub(super) struct SavedLines<'a>(&'a str);
 
 impl<'a> SavedLines<'a> {
-    fn all(&self, name: &'a str) -> impl Iterator<Item = &'a str> {
+    pub(super) fn all(&self, name: &'a str) -> impl Iterator<Item = &'a str> {
         let lines = self.0.lines();
         lines.filter_map(move |line| line.strip_prefix(name)?.strip_prefix(' '))
     }
 
-    fn one(&self, name: &'a str) -> Option<&'a str> {
+    pub(super) fn one(&self, name: &'a str) -> Option<&'a str> {
         self.all(name).next()
     }
 
@@ -220,12 +203,6 @@ impl<'a> SavedLines<'a> {
             "hls" => Kind::Hls,
             _ => return None,
         };
-        let languages: Vec<_> = self.all("language").map(str::to_owned).collect();
-        let renditions = match self.one("renditions") {
-            Some("all") => Renditions::All,
-            _ if languages.is_empty() => Renditions::Default,
-            _ => Renditions::Languages(languages),
-        };
         let request = DownloadRequest {
             asset: match self.one("asset") {
                 Some(name) => Some(self.asset(name)?),
@@ -235,11 +212,7 @@ impl<'a> SavedLines<'a> {
                 Some(path) => Some(CachePath::parse(path).ok()?),
                 None => None,
             },
-            selection: Selection {
-                variants: read_variants(self.one("variants")?)?,
-                renditions,
-                window: self.window(),
-            },
+            selection: saved_selection::read(self)?,
             priority: self.number("priority")?,
             valid_until: self.number("valid-until").map(|micros| Timestamp(micros).into()),
             max_bytes: self.number("max-bytes"),
@@ -265,12 +238,6 @@ impl<'a> SavedLines<'a> {
         let of_url = key.and_then(|key| Some(AssetId::from_url(&Url::parse(key).ok()?)));
         let keyed = [of_key, of_url].into_iter().flatten().find(|id| *id == bare);
         Some(keyed.unwrap_or(bare))
-    }
-
-    fn window(&self) -> Option<std::ops::Range<Duration>> {
-        let mut figures = self.one("window")?.split_whitespace();
-        let start = figure(&mut figures)?;
-        Some(Duration::from_micros(start)..Duration::from_micros(figure(&mut figures)?))
     }
 
     fn failure(&self) -> Option<Failure> {
@@ -313,11 +280,11 @@ impl<'a> SavedLines<'a> {
     }
 }
 
-fn figure(figures: &mut SplitWhitespace<'_>) -> Option<u64> {
+pub(super) fn figure(figures: &mut SplitWhitespace<'_>) -> Option<u64> {
     figures.next()?.parse().ok()
 }
 
-fn micros(time: Duration) -> u64 {
+pub(super) fn micros(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
@@ -330,40 +297,6 @@ fn without_credentials(url: &Url) -> Url {
     url
 }
 
-fn variants(variants: &Variants) -> String {
-    match variants {
-        Variants::First => "first".to_owned(),
-        Variants::Highest => "highest".to_owned(),
-        Variants::Lowest => "lowest".to_owned(),
-        Variants::All => "all".to_owned(),
-        Variants::AtMost(limit) => format!("at-most {limit}"),
-        Variants::These(indices) => {
-            let mut text = "these".to_owned();
-            for index in indices {
-                text.push(' ');
-                text.push_str(&index.to_string());
-            }
-            text
-        }
-    }
-}
-
-fn read_variants(text: &str) -> Option<Variants> {
-    let mut words = text.split_whitespace();
-    Some(match words.next()? {
-        "first" => Variants::First,
-        "highest" => Variants::Highest,
-        "lowest" => Variants::Lowest,
-        "all" => Variants::All,
-        "at-most" => Variants::AtMost(words.next()?.parse().ok()?),
-        "these" => {
-            let indices: Result<_, _> = words.map(str::parse).collect();
-            Variants::These(indices.ok()?)
-        }
-        _ => return None,
-    })
-}
-
 /// When a request ends, if it ends.
 pub(super) fn has_ended(request: &DownloadRequest, now: SystemTime) -> Option<SystemTime> {
     request.valid_until.filter(|end| *end <= now)
@@ -371,6 +304,7 @@ pub(super) fn has_ended(request: &DownloadRequest, now: SystemTime) -> Option<Sy
 
 #[cfg(test)]
 mod tests {
+    use super::super::{Renditions, Selection, Variants};
     use super::*;
 
     fn url(text: &str) -> Url {
@@ -418,6 +352,10 @@ mod tests {
         };
         let mut named = rich.clone().cache_path(CachePath::parse("x/y").unwrap());
         named.asset = Some(AssetId::from_name(&named.asset_id().name()).unwrap());
+        named.selection.variants = Variants::Each(vec![Variants::AtMost(64_000), Variants::Highest]);
+        let languages = Renditions::Languages(vec!["de".into(), "en".into()]);
+        let names = Renditions::Names(vec!["Director's cut".into()]);
+        named.selection.renditions = Renditions::Each(vec![Renditions::Default, languages, names]);
         vec![
             of(plain.clone(), Wanted::Queued, None, None),
             of(rich, Wanted::Failed, Some(full), None),

@@ -19,6 +19,8 @@ pub enum Variants {
     All,
     /// Those with these numbers, from 0.
     These(Vec<usize>),
+    /// Those that any of these rules names: what several requests for one track ask for together.
+    Each(Vec<Self>),
 }
 
 /// Which audio Renditions of an HLS track are downloaded, where they have Media Playlists of their own.
@@ -32,6 +34,10 @@ pub enum Renditions {
     All,
     /// One for each of these languages (RFC 5646).
     Languages(Vec<String>),
+    /// Those with these NAMEs. Each Variant Stream has its own Rendition Group, in which a NAME is there once.
+    Names(Vec<String>),
+    /// Those that any of these rules names: what several requests for one track ask for together.
+    Each(Vec<Self>),
 }
 
 /// What of a track is downloaded. The default is the Variant Stream that plays where the app chooses none, whole. Of a file all
@@ -110,37 +116,101 @@ impl Variants {
                 .iter()
                 .all(|index| *index < rates.len())
                 .then(|| indices.clone()),
+            Self::Each(rules) => {
+                let mut found: Vec<usize> = Vec::new();
+                for rule in rules {
+                    let fresh = rule.resolve(rates, preferred)?;
+                    found.extend(
+                        fresh
+                            .iter()
+                            .filter(|index| !found.contains(index))
+                            .collect::<Vec<_>>(),
+                    );
+                }
+                Some(found)
+            }
         }
     }
 
-    fn and(self, other: Self) -> Self {
-        match (self, other) {
-            (one, other) if one == other => one,
-            (Self::These(mut one), Self::These(other)) => {
-                one.extend(other);
-                one.sort_unstable();
-                one.dedup();
-                Self::These(one)
-            }
-            (Self::AtMost(one), Self::AtMost(other)) => Self::AtMost(one.max(other)),
-            // What two rules mean is known with the playlist only. All of them hold what both name.
-            _ => Self::All,
+    /// The numbers that do not exist, of Variant Streams that there are `count` of.
+    #[cfg(feature = "hls")]
+    pub(super) fn beyond(&self, count: usize) -> Option<usize> {
+        match self {
+            Self::These(indices) => indices.iter().copied().filter(|index| *index >= count).max(),
+            Self::Each(rules) => rules.iter().filter_map(|rule| rule.beyond(count)).max(),
+            _ => None,
         }
+    }
+
+    fn into_rules(self) -> Vec<Self> {
+        match self {
+            Self::Each(rules) => rules.into_iter().flat_map(Self::into_rules).collect(),
+            rule => vec![rule],
+        }
+    }
+
+    /// The union. What two rules mean is known with the playlist only: both are kept, each once.
+    fn and(self, other: Self) -> Self {
+        let mut rules = self.into_rules();
+        for rule in other.into_rules() {
+            let known = rules.iter_mut().find(|known| matches!(known, Self::These(_)));
+            match (rule, known) {
+                (Self::These(more), Some(Self::These(numbers))) => join(numbers, more),
+                (rule, _) => rules.push(rule),
+            }
+        }
+        if rules.contains(&Self::All) {
+            return Self::All;
+        }
+        one_or(rules, Self::Each)
     }
 }
 
 impl Renditions {
-    fn and(self, other: Self) -> Self {
-        match (self, other) {
-            (Self::Languages(mut one), Self::Languages(other)) => {
-                one.extend(other);
-                one.sort_unstable();
-                one.dedup();
-                Self::Languages(one)
-            }
-            (one, other) if one == other => one,
-            _ => Self::All,
+    pub(super) fn into_rules(self) -> Vec<Self> {
+        match self {
+            Self::Each(rules) => rules.into_iter().flat_map(Self::into_rules).collect(),
+            rule => vec![rule],
         }
+    }
+
+    /// The union. `All` takes none of the others in: one without a language, or of a NAME, need not be among them.
+    pub(super) fn and(self, other: Self) -> Self {
+        let mut rules = self.into_rules();
+        for rule in other.into_rules() {
+            let is_alike =
+                |known: &&mut Self| std::mem::discriminant(&**known) == std::mem::discriminant(&rule);
+            match (&rule, rules.iter_mut().find(is_alike)) {
+                (Self::Languages(more), Some(Self::Languages(known)))
+                | (Self::Names(more), Some(Self::Names(known))) => join(known, more.clone()),
+                _ => rules.push(rule),
+            }
+        }
+        one_or(rules, Self::Each)
+    }
+}
+
+fn join<T: Ord>(known: &mut Vec<T>, more: Vec<T>) {
+    known.extend(more);
+    known.sort_unstable();
+    known.dedup();
+}
+
+/// Rules each once; one by itself.
+fn one_or<T: PartialEq>(rules: Vec<T>, several: impl FnOnce(Vec<T>) -> T) -> T {
+    let mut each: Vec<T> = Vec::new();
+    for rule in rules {
+        if !each.contains(&rule) {
+            each.push(rule);
+        }
+    }
+    match each.pop() {
+        Some(rule) if each.is_empty() => rule,
+        Some(rule) => {
+            each.push(rule);
+            several(each)
+        }
+        None => several(each),
     }
 }
 
@@ -177,13 +247,42 @@ mod tests {
             of(Variants::First, None).and(of(Variants::First, Some(1..2))),
             of(Variants::First, None)
         );
-        assert_eq!(
-            of(Variants::First, None).and(of(Variants::Lowest, None)).variants,
-            Variants::All
-        );
+        let all = of(Variants::All, None);
+        assert_eq!(of(Variants::Lowest, None).and(all.clone()), all);
         let one = Renditions::Languages(vec!["en".into()]);
         let two = Renditions::Languages(vec!["de".into(), "en".into()]);
         assert_eq!(one.clone().and(two.clone()), two);
-        assert_eq!(one.and(Renditions::Default), Renditions::All);
+        let both = Renditions::Default.and(one.clone());
+        assert_eq!(both, Renditions::Each(vec![Renditions::Default, one]));
+        let more = both.clone().and(two.clone());
+        assert_eq!(more, Renditions::Each(vec![Renditions::Default, two]));
+        assert_eq!(more.clone().and(both), more, "asked for again");
+        let named = Renditions::Names(vec!["commentary".into()]);
+        assert_eq!(named.clone().and(named.clone()), named);
+    }
+
+    /// O5: two limits lead to two Variant Streams, and a union of rules names what each of them does.
+    #[cfg(feature = "hls")]
+    #[test]
+    fn o5_a_merged_rule_names_what_each_of_both_does() {
+        let (rates, preferred) = ([80, 50, 120, 500], [0, 1, 2]);
+        let both = |one: Variants, other: Variants| one.and(other).resolve(&rates, &preferred);
+        let (low, high) = (Variants::AtMost(60), Variants::AtMost(100));
+        assert_eq!(both(low.clone(), high.clone()), Some(vec![1, 0]));
+        assert_eq!(low.clone().and(low.clone()), low);
+        assert_eq!(
+            both(low.clone().and(high), low),
+            Some(vec![1, 0]),
+            "asked for again"
+        );
+        assert_eq!(both(Variants::First, Variants::Highest), Some(vec![0, 2]));
+        let these = Variants::These(vec![3]).and(Variants::Lowest);
+        let these = these.and(Variants::These(vec![1]));
+        assert_eq!(these.resolve(&rates, &preferred), Some(vec![1, 3]));
+        let beyond = Variants::First.and(Variants::These(vec![3, 7]));
+        assert_eq!(
+            (beyond.resolve(&rates, &preferred), beyond.beyond(4)),
+            (None, Some(7))
+        );
     }
 }

@@ -1,8 +1,8 @@
 //! From a request to the sources that fetch it, and to what the cache has of them.
 
-#[cfg(feature = "hls")]
-use super::Renditions;
 use super::{DownloadRequest, Kind, OfflineError, builder::DownloadsBuilder};
+#[cfg(feature = "hls")]
+use super::{Renditions, room};
 #[cfg(feature = "hls")]
 use crate::hls::{HlsError, HlsParams, HlsSource, Listing, Needs, OpenMode, VariantChoice};
 use crate::{
@@ -44,8 +44,13 @@ impl DownloadsBuilder {
     #[cfg(feature = "hls")]
     fn track_params(&self, request: &DownloadRequest, access: Access) -> HlsParams {
         let params = HlsParams::with_access(access);
-        match &self.hls_hook {
+        let params = match &self.hls_hook {
             Some(hook) => hook(request, params),
+            None => params,
+        };
+        // What is fetched in front of what is noted is taken without a look at the room: so no more than a step of it.
+        match [self.max_bytes, request.max_bytes].into_iter().flatten().min() {
+            Some(limit) => params.look_ahead_bytes(room::step(limit)),
             None => params,
         }
     }
@@ -74,30 +79,23 @@ impl DownloadsBuilder {
         preferred.retain(|index| outline.variants.get(*index).map(|(_, content)| *content) == best);
         let rates: Vec<_> = outline.variants.iter().map(|(rate, _)| *rate).collect();
         let variants = &request.selection.variants;
-        let indices = variants.resolve(&rates, &preferred).ok_or_else(|| {
-            let index = match variants {
-                super::Variants::These(indices) => indices.iter().copied().max(),
-                _ => None,
-            };
-            HlsError::NoSuchVariant {
-                index: index.unwrap_or_default(),
-                count: rates.len(),
-            }
-        })?;
-        let languages: Vec<Option<String>> = match &request.selection.renditions {
-            Renditions::Languages(languages) => languages.iter().cloned().map(Some).collect(),
-            Renditions::All if !outline.languages.is_empty() => {
-                outline.languages.into_iter().map(Some).collect()
-            }
-            _ => vec![None],
-        };
+        let count = rates.len();
+        let indices = variants
+            .resolve(&rates, &preferred)
+            .ok_or_else(|| HlsError::NoSuchVariant {
+                index: variants.beyond(count).unwrap_or_default(),
+                count,
+            })?;
+        let renditions = renditions(&request.selection.renditions, &outline.languages);
         let mut all = Vec::new();
         for index in indices {
-            for language in &languages {
-                let mut params = params.clone().variant(VariantChoice::Index(index));
-                if let Some(language) = language {
-                    params = params.audio_language(language);
-                }
+            for rendition in &renditions {
+                let params = params.clone().variant(VariantChoice::Index(index));
+                let params = match rendition {
+                    Rendition::Default => params,
+                    Rendition::Language(language) => params.audio_language(language),
+                    Rendition::Name(name) => params.audio_name(name),
+                };
                 all.push(HlsSource::new(request.url.clone(), params));
             }
         }
@@ -204,6 +202,31 @@ impl Tracks {
             _ => Ok(Stored::nothing("a playlist".to_owned())),
         }
     }
+}
+
+/// One of a Variant Stream's Renditions.
+#[cfg(feature = "hls")]
+enum Rendition {
+    Default,
+    Language(String),
+    Name(String),
+}
+
+/// What rules lead to. Two that lead to one Rendition do no harm: it is fetched once.
+#[cfg(feature = "hls")]
+fn renditions(rules: &Renditions, languages: &[String]) -> Vec<Rendition> {
+    let mut found = Vec::new();
+    for rule in rules.clone().into_rules() {
+        match rule {
+            Renditions::Languages(languages) => found.extend(languages.into_iter().map(Rendition::Language)),
+            Renditions::Names(names) => found.extend(names.into_iter().map(Rendition::Name)),
+            Renditions::All if !languages.is_empty() => {
+                found.extend(languages.iter().cloned().map(Rendition::Language));
+            }
+            _ => found.push(Rendition::Default),
+        }
+    }
+    found
 }
 
 /// All needs as one; `None` if those of one are not known.

@@ -16,22 +16,20 @@
 //! The rule: **nothing here waits or reads the disk.** `downloading` is never kept: it is true while a task runs.
 
 use std::{
+    cmp::Reverse,
     collections::{BTreeMap, HashSet},
-    time::SystemTime,
+    time::{Instant, SystemTime},
 };
 
 use async_channel::{Receiver, Sender};
 
 use super::{
     Change, DownloadId, DownloadRequest, Failure,
-    saved::{Saved, Wanted},
+    saved::{Saved, Wanted, has_ended},
     verdict::Verdict,
     watch::Watchers,
 };
-use crate::{
-    cache::AssetId,
-    media::{Progress, Total},
-};
+use crate::{cache::AssetId, media::Progress};
 
 /// Where a download is.
 #[non_exhaustive]
@@ -63,7 +61,7 @@ pub struct DownloadInfo {
     pub state: State,
     /// How far it is, as far as this session knows: a download that has not been looked at since the start has 0 bytes.
     pub progress: Progress,
-    /// Why it failed.
+    /// Why it failed, or cannot be removed.
     pub failure: Option<Failure>,
     /// The gates that it needs and that are closed.
     pub closed_gates: Vec<String>,
@@ -82,6 +80,18 @@ pub(super) struct Entry {
     pub(super) verdict: Option<Verdict>,
     /// Whether it was told that it ends soon.
     pub(super) is_end_told: bool,
+    /// Bytes of it up to which its task has taken room.
+    pub(super) granted: u64,
+    /// When a byte of it came last, or its task began.
+    pub(super) came: Instant,
+    /// Since when its task waits: for the network, or for a server that is silent. It counts for none of those at once then.
+    pub(super) waits_since: Option<Instant>,
+    /// Whether it waits because nothing has come for too long.
+    pub(super) is_silent: bool,
+    /// Its task has waited for long, and was given up for others. It is not begun again before this.
+    pub(super) rests_until: Option<Instant>,
+    /// Its removal has failed, in a way that does not pass with what is in use.
+    pub(super) is_stuck: bool,
 }
 
 #[derive(Default)]
@@ -111,7 +121,52 @@ impl Entry {
             task: None,
             progress,
             is_end_told: false,
+            granted: 0,
+            came: Instant::now(),
+            waits_since: None,
+            is_silent: false,
+            rests_until: None,
+            is_stuck: false,
         }
+    }
+
+    /// A task begins to fetch it, of which `stopped` is closed with it.
+    pub(super) fn begin(&mut self, stopped: Receiver<()>, now: Instant) {
+        self.task = Some(stopped);
+        (self.came, self.granted) = (now, 0);
+        (self.waits_since, self.rests_until, self.is_silent) = (None, None, false);
+        self.progress.is_away = false;
+    }
+
+    pub(super) fn has_task(&self) -> bool {
+        self.task.as_ref().is_some_and(|task| !task.is_closed())
+    }
+
+    pub(super) fn waits(&self) -> bool {
+        self.has_task() && self.waits_since.is_some()
+    }
+
+    /// Its task tells how far it is. Returns whether it waits where it did not, or does not any more.
+    pub(super) fn note(&mut self, progress: Progress, now: Instant) -> bool {
+        if progress.bytes > self.progress.bytes {
+            (self.came, self.is_silent) = (now, false);
+        }
+        // Silence ends with a byte, and with nothing else that a task may tell.
+        let is_away = progress.is_away || self.is_silent;
+        let did_wait = self.waits_since.is_some();
+        self.waits_since = is_away.then(|| self.waits_since.unwrap_or(now));
+        self.progress = Progress {
+            is_away,
+            // Complete is what the look says that follows, and not the source.
+            is_complete: false,
+            ..progress
+        };
+        did_wait != is_away
+    }
+
+    /// Where its turn is: by priority, then by age.
+    pub(super) fn turn(&self) -> (Reverse<i32>, u64) {
+        (Reverse(self.saved.request.priority), self.saved.order)
     }
 
     /// Has the app's new wish in place of the one before.
@@ -129,6 +184,8 @@ impl Entry {
         if old.valid_until != new.valid_until {
             self.is_end_told = false;
         }
+        // Asked for, it is asked for now.
+        (self.rests_until, self.is_stuck) = (None, false);
         self.saved = saved;
     }
 
@@ -137,7 +194,7 @@ impl Entry {
             Wanted::Removing => State::Removing,
             Wanted::Paused => State::Paused,
             Wanted::Failed => State::Failed,
-            _ if self.task.as_ref().is_some_and(|task| !task.is_closed()) => State::Downloading,
+            _ if self.has_task() => State::Downloading,
             Wanted::Completed => State::Completed,
             Wanted::Queued => State::Queued,
         }
@@ -197,14 +254,19 @@ impl Table {
         let mut ids: Vec<_> = self.entries.iter().collect();
         ids.sort_by_key(|(_, entry)| {
             let end = entry.saved.request.valid_until;
-            (
-                end.is_none(),
-                end,
-                std::cmp::Reverse(entry.saved.request.priority),
-                entry.saved.order,
-            )
+            (end.is_none(), end, entry.turn())
         });
         ids.iter().filter_map(|(id, _)| self.info(id)).collect()
+    }
+
+    /// Those that are not being removed and have an end, or have had one; or all of them.
+    pub(super) fn that_may_end(&self, all: bool) -> Vec<DownloadInfo> {
+        let may_end = |entry: &Entry| {
+            let has_end = entry.saved.request.valid_until.is_some() || entry.saved.is_expired;
+            entry.saved.wanted != Wanted::Removing && (all || has_end)
+        };
+        let found = self.entries.iter().filter(|(_, entry)| may_end(entry));
+        found.filter_map(|(id, _)| self.info(id)).collect()
     }
 
     /// Whether a download may be fetched now.
@@ -212,6 +274,8 @@ impl Table {
         self.entries.get(id).is_some_and(|entry| {
             entry.saved.wanted == Wanted::Queued
                 && !entry.saved.is_expired
+                // By the clock too: its end may not be noted yet.
+                && has_ended(&entry.saved.request, SystemTime::now()).is_none()
                 && self.closed_gates(entry).is_empty()
         })
     }
@@ -224,17 +288,6 @@ impl Table {
                 let now = &entry.saved.request;
                 now.url == begun_with.url && now.max_bytes == begun_with.max_bytes
             })
-    }
-
-    /// The next one to be fetched: of those that may run, and that no task fetches.
-    pub(super) fn next(&self) -> Option<DownloadId> {
-        let free = self
-            .entries
-            .iter()
-            .filter(|(id, entry)| self.may_run(id) && entry.task.as_ref().is_none_or(Receiver::is_closed));
-        let first = free
-            .min_by_key(|(_, entry)| (std::cmp::Reverse(entry.saved.request.priority), entry.saved.order));
-        first.map(|(id, _)| id.clone())
     }
 
     /// Changes what is kept of a download, if it is queued for this request still.
@@ -268,33 +321,31 @@ impl Table {
             .collect()
     }
 
-    /// Whether anything is being fetched or removed, or may be.
+    /// Whether anything is being fetched or removed, or may be. What cannot be removed is not waited for.
     pub(super) fn is_busy(&self) -> bool {
+        let is_going = |entry: &Entry| entry.saved.wanted == Wanted::Removing && !entry.is_stuck;
         self.entries
             .iter()
-            .any(|(id, entry)| entry.saved.wanted == Wanted::Removing || self.may_run(id))
+            .any(|(id, entry)| is_going(entry) || self.may_run(id))
     }
 
-    /// Bytes that the tasks of other downloads have still to fetch, as far as they are known.
+    /// Bytes that the tasks of other downloads have taken room for, and that have not come yet.
     pub(super) fn still_to_come(&self, but: &DownloadId) -> u64 {
         let others = self.entries.iter().filter(|(id, _)| *id != but);
-        let running = others.filter(|(_, entry)| entry.state() == State::Downloading);
-        running
-            .map(|(_, entry)| match entry.progress.total {
-                Total::Exact(all) => all.saturating_sub(entry.progress.bytes),
-                _ => 0,
-            })
+        let fetched = others.filter(|(_, entry)| entry.has_task());
+        fetched
+            .map(|(_, entry)| entry.granted.saturating_sub(entry.progress.bytes))
             .sum()
     }
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::super::Kind;
     use super::*;
     use crate::net::Url;
 
-    fn saved(name: &str, priority: i32, order: u64, wanted: Wanted) -> Saved {
+    pub(in super::super) fn saved(name: &str, priority: i32, order: u64, wanted: Wanted) -> Saved {
         let url = Url::parse("http://h/a").unwrap();
         Saved {
             id: DownloadId::from_text(name),
@@ -308,7 +359,8 @@ mod tests {
     }
 
     fn next(table: &Table) -> Option<String> {
-        table.next().map(|id| id.as_str().to_owned())
+        let next = table.next(3, Instant::now());
+        next.map(|id| id.as_str().to_owned())
     }
 
     /// O4: by priority, then by age; a task that runs, a closed gate and a pause are passed over.
@@ -327,7 +379,7 @@ mod tests {
         assert_eq!(next(&table).as_deref(), Some("urgent"));
         let (running, task) = async_channel::bounded(1);
         let urgent = table.entries.get_mut(&DownloadId::from_text("urgent")).unwrap();
-        urgent.task = Some(task);
+        urgent.begin(task, Instant::now());
         assert_eq!(urgent.state(), State::Downloading);
         assert_eq!(next(&table).as_deref(), Some("old"));
         table.set_gate("unmetered", true);

@@ -114,6 +114,11 @@ pub trait Disk: fmt::Debug + Send + Sync + 'static {
     }
     /// Names in a directory, in no order, without `.` and `..`.
     fn read_dir(&self, dir: &Path) -> io::Result<Vec<OsString>>;
+    /// Bytes that may still be written where `dir` lies. `None` if that is not known.
+    #[cfg(feature = "offline")]
+    fn free(&self, _dir: &Path) -> Option<u64> {
+        None
+    }
 }
 
 /// An open file of a [`Disk`].
@@ -338,6 +343,13 @@ impl Disk for OsDisk {
 
     fn read_dir(&self, dir: &Path) -> io::Result<Vec<OsString>> {
         fs::read_dir(dir)?.map(|entry| Ok(entry?.file_name())).collect()
+    }
+
+    #[cfg(all(feature = "offline", unix))]
+    fn free(&self, dir: &Path) -> Option<u64> {
+        let found = rustix::fs::statvfs(dir).ok()?;
+        // What this user may write: some blocks are kept for the system's own.
+        Some(found.f_bavail.saturating_mul(found.f_frsize))
     }
 }
 

@@ -152,6 +152,11 @@ impl Disk for LenientDisk {
     fn read_dir(&self, dir: &Path) -> io::Result<Vec<OsString>> {
         self.inner.read_dir(dir)
     }
+
+    #[cfg(feature = "offline")]
+    fn free(&self, dir: &Path) -> Option<u64> {
+        self.inner.free(dir)
+    }
 }
 
 #[cfg(all(test, unix))]

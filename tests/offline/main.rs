@@ -18,7 +18,8 @@
     reason = "a test fails by panicking; helpers serve several modules"
 )]
 
-mod bars;
+mod causes;
+mod ends;
 mod example;
 #[cfg(unix)]
 mod kills;
@@ -28,6 +29,7 @@ mod playing;
 #[cfg(feature = "test-util")]
 mod power;
 mod queue;
+mod room;
 mod truth;
 
 use std::path::{Path, PathBuf};

@@ -1,7 +1,6 @@
-//! The queue: what is asked for, in which order, over restarts, and what becomes of it (O2 to O6, O8).
+//! The queue: what is asked for, in which order, over restarts, and what becomes of it (O2 to O5).
 
 use std::io::Read as _;
-use std::time::SystemTime;
 
 use futures_lite::future;
 use kithara::cache::{AssetId, CachePath};
@@ -61,7 +60,7 @@ pub fn run_until(
     block_on(future::or(run, found))
 }
 
-fn state(downloads: &Downloads, id: &DownloadId) -> State {
+pub fn state(downloads: &Downloads, id: &DownloadId) -> State {
     block_on(downloads.get(id)).unwrap().state
 }
 
@@ -441,140 +440,6 @@ fn o5_a_window_and_a_rendition_are_fetched_alone() {
         segments.iter().all(|path| path.contains("flac")) && segments.len() < 5,
         "{segments:?}"
     );
-}
-
-/// O6: no room is told with figures, before the bytes come; and nothing else is evicted for it.
-#[test]
-fn o6_no_room_is_told_with_figures() {
-    let stage = Stage::new();
-    stage
-        .server
-        .serve("/big.bin", Content::pattern(&pattern(), 200 * MIB));
-    let downloads = open_with(&stage, |builder| builder.max_bytes(100 * MIB));
-    let own = file(&stage, "/a.bin").max_bytes(MIB);
-    for (request, have) in [(file(&stage, "/big.bin"), 50 * MIB), (own, MIB)] {
-        let id = block_on(downloads.add(request)).unwrap();
-        run_all(&downloads);
-        let failure = block_on(downloads.get(&id)).unwrap().failure.unwrap();
-        let Cause::StorageFull { need, have: there } = failure.cause else {
-            panic!("{failure}")
-        };
-        assert!(need > 2 * MIB && there >= have && there < need, "{failure}");
-    }
-    assert!(stage.server.bytes_sent() < 60 * MIB);
-}
-
-/// O6: of several that are begun at once as many are fetched as have room together.
-#[test]
-fn o6_two_that_begin_at_once_share_the_room() {
-    let stage = Stage::new();
-    let downloads = open_with(&stage, |builder| builder.max_bytes(2800 * KIB).parallel(8));
-    for number in 0..8 {
-        let path = format!("/{number}");
-        stage.server.serve(&path, Content::pattern(&pattern(), MIB));
-        // Slow, so that all have begun before one is done.
-        stage.server.rule(&path, Rule::new().trickle(MIB));
-        block_on(downloads.add(file(&stage, &path))).unwrap();
-    }
-    run_all(&downloads);
-    let infos = block_on(downloads.list()).unwrap();
-    let count = |wanted| infos.iter().filter(|info| info.state == wanted).count();
-    assert_eq!(
-        (count(State::Completed), count(State::Failed)),
-        (2, 6),
-        "{infos:?}"
-    );
-}
-
-/// O8: told a while before; then unpinned, typed where it would be played, and not removed.
-#[test]
-fn o8_what_ends_is_told_before_and_is_typed_after() {
-    let stage = Stage::new();
-    let downloads = open_with(&stage, |builder| builder.notice(Duration::from_secs(3600)));
-    let end = SystemTime::now() + Duration::from_millis(2500);
-    let id = block_on(downloads.add(file(&stage, "/a.bin").valid_until(end))).unwrap();
-    let mut watch = downloads.watch();
-    let told = async {
-        let mut told = Vec::new();
-        while let Some(change) = watch.next().await {
-            match change {
-                Change::Expiring { at, .. } => {
-                    assert!(at > SystemTime::now());
-                    told.push("expiring");
-                }
-                Change::Expired(_) => {
-                    told.push("expired");
-                    break;
-                }
-                _ => {}
-            }
-        }
-        told
-    };
-    let run = async {
-        downloads.run().await.unwrap();
-        Vec::new()
-    };
-    assert_eq!(block_on(future::or(run, told)), ["expiring", "expired"]);
-    assert!(matches!(downloads.file(&id), Err(OfflineError::Expired { .. })));
-    let info = block_on(downloads.get(&id)).unwrap();
-    assert!(info.is_expired && info.state == State::Completed);
-    let asset = block_on(stage.cache.asset(&stage.file("/a.bin").asset().unwrap()))
-        .unwrap()
-        .unwrap();
-    assert!(!asset.pinned && asset.bytes > 3 * MIB);
-    // Extended, it plays again, and nothing is fetched.
-    let before = stage.server.requests().len();
-    block_on(downloads.add(file(&stage, "/a.bin"))).unwrap();
-    run_all(&downloads);
-    assert!(downloads.file(&id).is_ok());
-    assert_eq!(stage.server.requests().len(), before);
-}
-
-/// O8: what the app's own check refuses is unpinned, unless another download needs it; allowed again, it is pinned again.
-#[test]
-fn o8_an_end_that_is_taken_back_is_one_no_more() {
-    use std::sync::{Arc, atomic::AtomicBool, atomic::Ordering::SeqCst};
-    let stage = Stage::new();
-    stage.server.serve("/b.bin", Content::pattern(&pattern(), 1000));
-    let is_refused = Arc::new(AtomicBool::new(false));
-    let check = is_refused.clone();
-    let downloads = open_with(&stage, |builder| {
-        builder.validity(move |info| info.request.url().path() != "/a.bin" || !check.load(SeqCst))
-    });
-    let asset = AssetId::from_key("album").unwrap();
-    let add = |name| block_on(downloads.add(file(&stage, name).asset(asset.clone()))).unwrap();
-    let is_pinned = || {
-        let asset = block_on(stage.cache.asset(&asset)).unwrap();
-        asset.is_some_and(|asset| asset.pinned)
-    };
-    let (id, other) = (add("/a.bin"), add("/b.bin"));
-    run_all(&downloads);
-    is_refused.store(true, SeqCst);
-    let expired = async {
-        let mut watch = downloads.watch();
-        while let Some(change) = watch.next().await {
-            if matches!(change, Change::Expired(_)) {
-                return;
-            }
-        }
-    };
-    block_on(future::or(async { downloads.run().await.unwrap() }, expired));
-    assert!(block_on(downloads.get(&id)).unwrap().is_expired);
-    assert!(is_pinned(), "the other one needs it");
-    block_on(downloads.remove(&other)).unwrap();
-    assert!(!is_pinned());
-    is_refused.store(false, SeqCst);
-    // Until it is kept, which comes after the change is told.
-    let run = async { downloads.run().await.unwrap() };
-    let pinned = async {
-        while !is_pinned() {
-            future::yield_now().await;
-        }
-    };
-    block_on(future::or(run, pinned));
-    assert!(!block_on(downloads.get(&id)).unwrap().is_expired);
-    assert!(downloads.file(&id).is_ok());
 }
 
 /// One run at a time.

@@ -262,3 +262,64 @@ fn o1_a_stream_tells_that_the_track_is_kept_where_it_is() {
     assert!(block_on(stage.hls(TRACK).stored()).unwrap().is_complete());
     assert!(!is_told(&Stage::with_limit(200 * KIB)), "no room for it");
 }
+
+/// Two Variant Streams with one group of audio Renditions, of which two are of one language.
+fn serve_shared(stage: &Stage) {
+    let names = [("first", "YES"), ("second", "NO")];
+    let mut master = "#EXTM3U\n".to_owned();
+    for (name, is_default) in names {
+        let mut list = "#EXTM3U\n#EXT-X-TARGETDURATION:6\n".to_owned();
+        for number in 0..3 {
+            list += &format!("#EXTINF:6,\n{name}-{number}.ts\n");
+            let body = [b"ID3".as_slice(), name.as_bytes(), &[number; 1000]].concat();
+            stage
+                .server
+                .serve_bytes(format!("/shared/{name}-{number}.ts"), body);
+        }
+        list += "#EXT-X-ENDLIST\n";
+        stage
+            .server
+            .serve_bytes(format!("/shared/{name}.m3u8"), list.into_bytes());
+        master += &format!(
+            "#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID=\"a\",NAME=\"{name}\",LANGUAGE=\"en\",DEFAULT={is_default},URI=\"{name}.m3u8\"\n"
+        );
+    }
+    for bandwidth in [100_000, 200_000] {
+        master += &format!("#EXT-X-STREAM-INF:BANDWIDTH={bandwidth},AUDIO=\"a\"\nv{bandwidth}.m3u8\n");
+    }
+    stage
+        .server
+        .serve_bytes("/shared/master.m3u8", master.into_bytes());
+}
+
+/// O3, O5: a Rendition that several Variant Streams share counts once; and one is selected by its NAME.
+#[test]
+fn o5_a_shared_rendition_counts_once_and_has_a_name() {
+    use crate::queue::{hls, open, run_all};
+    use kithara::offline::{Renditions, Selection, Variants};
+    let stage = Stage::new();
+    serve_shared(&stage);
+    let downloads = open(&stage);
+    let all = Selection::default().variants(Variants::All);
+    let add = |selection: Selection| {
+        let request = hls(&stage, "/shared/master.m3u8").selection(selection);
+        let id = block_on(downloads.add(request)).unwrap();
+        run_all(&downloads);
+        block_on(downloads.state(&id)).unwrap()
+    };
+    let stored = add(all.clone());
+    let whole = Duration::from_secs(18);
+    assert!(stored.is_complete(), "{:?}", stored.holes);
+    assert_eq!((stored.time, stored.duration), (Some(whole), Some(whole)));
+    let asked = |name: &str| {
+        stage
+            .server
+            .requests()
+            .iter()
+            .any(|request| request.path.contains(name))
+    };
+    assert!(asked("first-0") && !asked("second"));
+    let stored = add(all.renditions(Renditions::Names(vec!["second".into()])));
+    assert!(stored.is_complete() && asked("second-2"));
+    assert_eq!((stored.time, stored.duration), (Some(whole * 2), Some(whole * 2)));
+}

@@ -1,5 +1,5 @@
 //! Everything at once: processes that play files and HLS tracks, keep entries and tidy up in one cache, four threads
-//! each; a server that breaks off, stalls, lies about ranges, changes a file, is away for a while, redirects, or is
+//! each, and one that downloads beside them (feature `offline`); a server that breaks off, stalls, lies about ranges, changes a file, is away for a while, redirects, or is
 //! replaced by a login page, that lets URLs expire and publishes tracks anew, and that serves what it serves in each way that servers have; kills; damage between the sessions.
 //!
 //! Whatever comes, no byte is wrong, no end false, no reader gets two versions of a file, every call returns, and the
@@ -19,6 +19,8 @@
     reason = "a test fails by panicking; a child process answers on its standard output"
 )]
 
+#[cfg(feature = "offline")]
+mod downloader;
 mod player;
 mod published;
 mod random;

@@ -91,7 +91,7 @@ impl Scene {
         })
     }
 
-    fn url(&self, path: &str) -> Url {
+    pub(crate) fn url(&self, path: &str) -> Url {
         Url::parse(&self.server).unwrap().join(path).unwrap()
     }
 }
@@ -102,15 +102,26 @@ fn child() {
     let Some(scene) = Scene::told() else { return };
     let cache = open(&scene);
     let client = client([1, 2, 6][(scene.seed % 3) as usize]);
-    std::thread::scope(|scope| {
+    let scene = &scene;
+    std::thread::scope(|threads| {
+        #[cfg(feature = "offline")]
+        {
+            let downloader = crate::downloader::Downloader {
+                random: Random::new(scene.seed.wrapping_add(THREADS)),
+                cache: cache.clone(),
+                client: client.clone(),
+                scene,
+            };
+            threads.spawn(move || downloader.run());
+        }
         for thread in 0..THREADS {
             let mut player = Player {
                 random: Random::new(scene.seed.wrapping_add(thread)),
                 cache: cache.clone(),
                 client: client.clone(),
-                scene: &scene,
+                scene,
             };
-            scope.spawn(move || {
+            threads.spawn(move || {
                 for _ in 0..TASKS {
                     let done = player.task();
                     println!(
@@ -151,7 +162,7 @@ fn client(connections: usize) -> HttpClient {
         .unwrap()
 }
 
-fn chain(error: &dyn Error) -> String {
+pub(crate) fn chain(error: &dyn Error) -> String {
     match error.source() {
         Some(source) => format!("{error}: {}", chain(source)),
         None => error.to_string(),
@@ -159,7 +170,7 @@ fn chain(error: &dyn Error) -> String {
 }
 
 /// Where a tree begins.
-fn start_of(tree: &str) -> String {
+pub(crate) fn start_of(tree: &str) -> String {
     let tree = &expected()["trees"][tree];
     let start = tree["master"]
         .as_str()
@@ -186,13 +197,13 @@ pub(crate) fn keep_reference(tree: &str, server: &Server, dir: &Path) {
 }
 
 /// Which bytes are right: those of one of these, the same one all along.
-struct Right {
+pub(crate) struct Right {
     candidates: Vec<Pattern>,
     len: u64,
 }
 
 impl Right {
-    fn of_file(index: usize) -> Self {
+    pub(crate) fn of_file(index: usize) -> Self {
         let versions = if index == CHANGING { VERSIONS } else { 1 };
         Self {
             candidates: (0..versions).map(|version| pattern(index, version)).collect(),
@@ -201,7 +212,7 @@ impl Right {
     }
 
     #[track_caller]
-    fn check(&mut self, at: u64, bytes: &[u8]) {
+    pub(crate) fn check(&mut self, at: u64, bytes: &[u8]) {
         assert!(
             at + bytes.len() as u64 <= self.len,
             "bytes after the end, at {at}"
@@ -212,7 +223,7 @@ impl Right {
     }
 
     #[track_caller]
-    fn check_end(&self, at: u64) {
+    pub(crate) fn check_end(&self, at: u64) {
         assert!(at >= self.len, "a false end at {at} of {}", self.len);
     }
 }

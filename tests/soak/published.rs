@@ -238,11 +238,20 @@ pub(crate) fn listen(
     Ok(())
 }
 
+/// The track that begins at `path`.
+pub(crate) fn of(path: &str) -> Option<Published> {
+    TRACKS.into_iter().find(|track| track.path() == path)
+}
+
 /// Names that leave the token out, and names of each token's own.
 pub(crate) fn names(random: &mut Random) -> EntryNames {
     if random.one_in(4) {
         return EntryNames::default();
     }
+    without_tokens()
+}
+
+pub(crate) fn without_tokens() -> EntryNames {
     EntryNames::from_fn(|url| {
         let parts = url.path().split('/').filter(|part| !part.starts_with('t'));
         parts.collect::<Vec<_>>().join("/")

@@ -77,6 +77,12 @@ pub(in crate::cache) trait Below: Send + Sync {
         true
     }
 
+    /// Bytes that the disk has room for still, where that can be told.
+    #[cfg(feature = "offline")]
+    fn free(&self) -> Option<u64> {
+        None
+    }
+
     /// Frees what earlier sessions left and no account counts.
     fn sweep(&self) -> Result<(), CacheError> {
         Ok(())

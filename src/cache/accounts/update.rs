@@ -51,6 +51,12 @@ impl Accounts {
         self.below()?.modified(asset)
     }
 
+    /// Bytes that the disk has room for still, where that can be told.
+    #[cfg(feature = "offline")]
+    pub(in crate::cache) fn free(&self) -> Option<u64> {
+        self.below()?.free()
+    }
+
     /// Runs work that changes an asset's directory and none of its figures: a file is staged there. Taken for a change from outside,
     /// it would have the next miss read the whole directory anew, for each of the writers that are open side by side.
     pub(in crate::cache) fn staging<T>(

@@ -40,7 +40,8 @@ impl FsPartial {
         // Measured under the claim, so that nothing grows or removes the file meanwhile.
         Ok(Some(Self {
             stored: tree.part_bytes(&partial)?,
-            place: PartialPlace::new(tree.layout.entry(asset, path), partial, tree.durability),
+            place: PartialPlace::new(tree.layout.entry(asset, path), partial, tree.durability)
+                .on_disk(Arc::clone(&tree.disk)),
             asset: asset.clone(),
             path: path.clone(),
             claim,

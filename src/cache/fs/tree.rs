@@ -135,6 +135,12 @@ impl Tree {
         &self.protection
     }
 
+    /// Bytes that the disk has room for still.
+    #[cfg(feature = "offline")]
+    pub(in crate::cache) fn free(&self) -> Option<u64> {
+        self.disk.free(self.layout.root())
+    }
+
     /// Refuses what would change something under the root, unless this cache may.
     pub(in crate::cache) fn may_write(&self) -> Result<(), CacheError> {
         self.lock.as_ref().map_or(Ok(()), |lock| lock.may_write())

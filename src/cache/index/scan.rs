@@ -100,6 +100,11 @@ impl Below for FsStore {
         self.tree().modified(asset).is_ok_and(|now| now != modified)
     }
 
+    #[cfg(feature = "offline")]
+    fn free(&self) -> Option<u64> {
+        self.tree().free()
+    }
+
     fn keyed(&self, asset: &AssetId) -> Result<Option<AssetId>, CacheError> {
         self.tree().find_key(asset)
     }

@@ -2,10 +2,12 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::Committed;
 use crate::cache::error::CacheError;
 use crate::storage::Durability;
+use crate::storage::durable::Disk;
 
 /// The claim on the partial file of one entry. While it lives nothing else can claim the file, and its asset is not
 /// removed.
@@ -77,7 +79,21 @@ pub struct PartialPlace {
     pub partial: PathBuf,
     /// What a commit survives.
     pub durability: Durability,
+    /// The disk that the paths are on; `None` for the system's.
+    pub(crate) disk: Option<PlaceDisk>,
 }
+
+/// The disk of a place. Equal ones are one disk.
+#[derive(Clone, Debug)]
+pub(crate) struct PlaceDisk(pub(crate) Arc<dyn Disk>);
+
+impl PartialEq for PlaceDisk {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for PlaceDisk {}
 
 impl PartialPlace {
     /// The places of an entry's file and of its partial file, in one directory.
@@ -86,6 +102,13 @@ impl PartialPlace {
             target,
             partial,
             durability,
+            disk: None,
         }
+    }
+
+    /// On the disk of a store. Written elsewhere, what a store does to its files and what a download does would not meet.
+    pub(crate) fn on_disk(mut self, disk: Arc<dyn Disk>) -> Self {
+        self.disk = Some(PlaceDisk(disk));
+        self
     }
 }

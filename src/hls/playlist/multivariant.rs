@@ -246,6 +246,13 @@ impl MultivariantPlaylist {
         others.into_iter().map(|(other, _)| other).collect()
     }
 
+    /// The Rendition of the Variant Stream's group with this NAME: there is one of it at most (RFC 8216, 4.3.4.1.1).
+    pub(crate) fn audio_named(&self, variant: &VariantStream, name: &str) -> Option<&Rendition> {
+        let group = variant.audio.as_deref()?;
+        let mut members = self.renditions.iter();
+        members.find(|rendition| rendition.group == group && rendition.name == name)
+    }
+
     /// The audio Rendition that plays with `variant`, exactly one (fault E19).
     ///
     /// Those in `language` if there are any, else all of its group. Of these the one that is the Variant Stream itself, where

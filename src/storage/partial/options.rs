@@ -111,7 +111,16 @@ impl StreamingOptions {
 
     /// Opens it on another file system, for tests that cut the power.
     #[cfg(any(test, feature = "test-util"))]
-    pub fn disk(mut self, disk: Arc<dyn Disk>) -> Self {
+    pub fn disk(self, disk: Arc<dyn Disk>) -> Self {
+        self.on_disk(disk)
+    }
+
+    /// Opens it on the disk of a store.
+    #[cfg_attr(
+        not(feature = "cache"),
+        allow(dead_code, reason = "the cache has disks of its own")
+    )]
+    pub(crate) fn on_disk(mut self, disk: Arc<dyn Disk>) -> Self {
         self.disk = disk;
         self
     }

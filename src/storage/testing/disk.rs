@@ -419,6 +419,12 @@ impl Disk for FakeDisk {
             Content::File(_) => Err(ErrorKind::NotADirectory.into()),
         }
     }
+
+    #[cfg(feature = "offline")]
+    fn free(&self, _dir: &Path) -> Option<u64> {
+        let state = self.lock();
+        Some(state.room?.saturating_sub(state.live.bytes(0, 1)))
+    }
 }
 
 impl fmt::Debug for FakeDisk {

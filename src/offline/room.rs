@@ -99,8 +99,14 @@ impl<'a> Room<'a> {
                 Ok(progress) => {
                     let all = whole(progress);
                     self.note(all).await?;
-                    let left = self.granted.saturating_sub(all.bytes);
-                    download.allow(progress.bytes.saturating_add(left));
+                    download.allow(match all.total {
+                        // Room for all of it is taken, or it is there.
+                        Total::Exact(_) => u64::MAX,
+                        _ => {
+                            let left = self.granted.saturating_sub(all.bytes);
+                            progress.bytes.saturating_add(left)
+                        }
+                    });
                 }
                 Err(error) => {
                     let total = whole(download.progress()).total.bytes();

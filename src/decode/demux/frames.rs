@@ -70,6 +70,49 @@ impl Frames {
         (self.last, self.skipped) = (None, self.skipped + bytes);
     }
 
+    /// Whether the buffer holds the beginning of the frame that is due, and no more will be pushed: a segment that was cut
+    /// there.
+    pub(super) fn is_cut(&self, buffer: &mut Buffer) -> bool {
+        let len = buffer.len();
+        let Some(last) = self.last else {
+            return false;
+        };
+        let head = buffer.peek(LONGEST_HEADER.min(len)).unwrap_or_default();
+        match Header::read(self.kind, head) {
+            // A length that is damaged has other frames within it.
+            Some(header) => {
+                last.agrees(&header)
+                    && header.length > len
+                    && matches!(self.behind(buffer, header, true), Behind::Nothing)
+            }
+            None => len < LONGEST_HEADER && head.first() == Some(&0xff),
+        }
+    }
+
+    /// Whether the buffer goes on where the frame that begins with `cut` was cut: then another frame stands at that one's end.
+    /// `None` if more bytes are needed. With `all` no more will follow.
+    pub(super) fn goes_on(&self, cut: &[u8], buffer: &mut Buffer, all: bool) -> Option<bool> {
+        let Some(last) = self.last else {
+            return Some(false);
+        };
+        let here = buffer.peek(buffer.len().min(SEARCHED)).unwrap_or_default();
+        let joined = [cut, here].concat();
+        if joined.len() < LONGEST_HEADER && !all {
+            return None;
+        }
+        let header = Header::read(self.kind, &joined).filter(|header| last.agrees(header));
+        let Some(header) = header.filter(|header| header.length > cut.len()) else {
+            return Some(false);
+        };
+        let behind = joined.get(header.length..);
+        if !all && behind.is_none_or(|behind| behind.len() < LONGEST_HEADER) {
+            return None;
+        }
+        Some(behind.is_some_and(|behind| {
+            behind.is_empty() || Header::read(self.kind, behind).is_some_and(|next| next.agrees(&header))
+        }))
+    }
+
     /// The next whole frame. With `all` no more bytes will follow those in the buffer.
     pub(crate) fn next(&mut self, buffer: &mut Buffer, all: bool) -> Option<Frame> {
         loop {
@@ -188,6 +231,27 @@ impl Frames {
         skipped += buffer.skip(garbage as u64);
         self.skipped += skipped;
     }
+}
+
+/// Which kind of frame is found in bytes that begin in the middle of one: three headers in a row are no accident.
+pub(super) fn kind_within(bytes: &[u8]) -> Option<Kind> {
+    let is_run = |kind, start: usize| {
+        let (mut at, mut first) = (start, None::<Header>);
+        for _ in 0..3 {
+            let header = bytes.get(at..).and_then(|rest| Header::read(kind, rest));
+            let Some(header) = header.filter(|header| first.is_none_or(|first| first.agrees(header))) else {
+                return false;
+            };
+            at += header.length;
+            first = Some(header);
+        }
+        true
+    };
+    let starts = 1..bytes.len().min(SEARCHED);
+    starts.into_iter().find_map(|start| {
+        let kinds = [Kind::Adts, Kind::Mpeg];
+        kinds.into_iter().find(|kind| is_run(*kind, start))
+    })
 }
 
 /// Whether an MPEG audio frame holds no sound but a `Xing`, `Info` or `VBRI` header.

@@ -9,6 +9,8 @@ use crate::decode::{
 
 /// How many bytes tell, tags before them left out.
 const ENOUGH: usize = 2 * 188 + 1;
+/// How many bytes tell where no frame stands at the start: three of the longest ones that are common, and the rest of one.
+const ENOUGH_FOR_FRAMES: usize = 4 * 1441;
 /// Tags longer than this are none.
 const MAX_TAGS: usize = 4 << 20;
 
@@ -49,8 +51,13 @@ pub(super) fn demuxer(bytes: &[u8], all: bool) -> Result<Option<Box<dyn Demux>>,
         _ if (1..188).any(|at| sync(at) && sync(at + 188)) => {
             return Ok(Some(Box::new(TransportStream::default())));
         }
-        _ if tagged => "what follows an ID3 tag",
-        _ => "a segment of an unknown kind",
+        // Packed audio that begins in the middle of a frame: its packager cut by bytes.
+        _ => match Packed::within(rest) {
+            Some(packed) => return Ok(Some(Box::new(packed))),
+            None if !all && rest.len() < ENOUGH_FOR_FRAMES => return Ok(None),
+            None if tagged => "what follows an ID3 tag",
+            None => "a segment of an unknown kind",
+        },
     };
     UnsupportedContainerSnafu { container }.fail()
 }
@@ -80,6 +87,19 @@ mod tests {
         assert_eq!(message(b"\0\0\0\x18ftypiso5"), "read");
         assert_eq!(message(&[0xff, 0xf1, 0x50]), "read");
         assert_eq!(message(&[0xff, 0xfb, 0x90]), "read");
+    }
+
+    /// A seek into a segment that was cut by bytes.
+    #[test]
+    fn frames_behind_the_rest_of_one_are_found() {
+        let mut frame = vec![0x11; 417];
+        frame[..4].copy_from_slice(&[0xff, 0xfb, 0x90, 0x64]);
+        let frames = frame.repeat(4);
+        for cut in [1, 3, 100, 416] {
+            assert_eq!(message(&frames[cut..]), "read", "{cut}");
+            assert!(demuxer(&frames[cut..900], false).unwrap().is_none());
+        }
+        assert_eq!(message(&frame[100..]), "cannot read a segment of an unknown kind");
     }
 
     #[test]

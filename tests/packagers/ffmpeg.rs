@@ -4,13 +4,11 @@ use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
 use crate::contents;
-use crate::tool::{ffmpeg, has_ffmpeg, music, run};
+use crate::tool::{ffmpeg, has_ffmpeg, music, run, wait_until};
 use crate::tree::{Play, assert_plays, assert_same};
 
 const AAC: [&str; 4] = ["-c:a", "aac", "-b:a", "128k"];
@@ -123,16 +121,6 @@ fn set_key(folder: &Path, info: &Path, number: u8) {
     fs::rename(staged, info).unwrap();
 }
 
-/// Fails the test if a file does not come within a minute.
-fn wait_for(file: &Path) {
-    let deadline = Instant::now() + Duration::from_secs(60);
-    // ffmpeg gives no other sign that it is past a segment.
-    while !file.exists() {
-        assert!(Instant::now() < deadline, "no {}", file.display());
-        thread::sleep(Duration::from_millis(5));
-    }
-}
-
 /// The music in segments of two seconds under four keys. ffmpeg gets the sound a part at a time, and a new key in between.
 fn rotated(codec: &[&str], options: &[&str]) -> TempDir {
     let pcm = run(ffmpeg()
@@ -163,7 +151,8 @@ fn rotated(codec: &[&str], options: &[&str]) -> TempDir {
         if number < 3 {
             // Five seconds are there: the segment that holds the last one of them is begun.
             let begun = 70 + 2 * usize::from(number);
-            wait_for(&folder.path().join(format!("{begun}.ts")));
+            let file = folder.path().join(format!("{begun}.ts"));
+            wait_until("a segment is begun", || file.exists());
             set_key(folder.path(), &info, number + 1);
         }
     }

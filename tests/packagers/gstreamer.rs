@@ -1,8 +1,9 @@
 //! GStreamer's `hlssink2`: MPEG-TS by a muxer of its own.
 
-use std::process::Command;
+use std::fs;
+use std::process::{Command, Stdio};
 
-use crate::tool::{has, has_ffmpeg, music, run};
+use crate::tool::{has, has_ffmpeg, music, wait_until};
 use crate::tree::{Play, assert_plays};
 
 /// The music as a tree, encoded by these elements. No tree, and a line that says so, where an element is not installed.
@@ -37,7 +38,18 @@ fn assert_pipeline_plays(encoder: &[&str]) {
     command
         .arg(format!("location={at}/%05d.ts"))
         .arg(format!("playlist-location={at}/list.m3u8"));
-    run(&mut command);
+    let mut packager = command.stdin(Stdio::null()).spawn().unwrap();
+    // After the end it may wait for ever for its own threads. By then the list is written, and so is all that it names.
+    let list = folder.path().join("list.m3u8");
+    let mut is_over = false;
+    wait_until("the list is ended", || {
+        is_over = packager.try_wait().unwrap().is_some();
+        is_over || fs::read_to_string(&list).is_ok_and(|text| text.contains("#EXT-X-ENDLIST"))
+    });
+    if !is_over {
+        packager.kill().unwrap();
+        packager.wait().unwrap();
+    }
     assert_plays(folder.path(), &[Play::media("list.m3u8")]);
 }
 

@@ -1,6 +1,7 @@
 //! PCM: what ffmpeg hears at the URL, and in the bytes that came out; and what this crate decodes.
 
 use std::fs;
+use std::time::Duration;
 
 use futures_lite::future;
 use kithara::decode::{DecodeParams, Decoder, TrimRule};
@@ -86,5 +87,17 @@ pub(crate) fn assert_decodes(url: &str, params: HlsParams, heard: &[i16], what: 
         "{what}: {} windows differ, {:?}",
         holes.len(),
         &holes[..1]
+    );
+    // P2: from the middle on.
+    let middle = decoder.seek(Duration::from_secs(10));
+    middle.unwrap_or_else(|error| panic!("{what}: {error}"));
+    let mut rest = 0;
+    while let Some(block) = decoder.next_block().unwrap() {
+        rest += block.frames();
+    }
+    let rate = usize::try_from(decoder.spec().sample_rate).unwrap();
+    assert!(
+        rest.abs_diff(ours - 10 * rate) <= 2 * PACKET,
+        "{what}: {rest} frames from 10 s on, of {ours}"
     );
 }

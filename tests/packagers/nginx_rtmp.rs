@@ -4,13 +4,11 @@ use std::fs::{self, OpenOptions};
 use std::io::Write as _;
 use std::path::Path;
 use std::process::Command;
-use std::thread;
-use std::time::{Duration, Instant};
 
 use kithara_test_support::{Running, free_port, skipped};
 
 use crate::served::{alone, program};
-use crate::tool::{ffmpeg, has_ffmpeg, music, run};
+use crate::tool::{ffmpeg, has_ffmpeg, music, run, wait_until};
 use crate::tree::{Play, assert_plays};
 
 const MODULE: &str = "/usr/lib/nginx/modules/ngx_rtmp_module.so";
@@ -26,17 +24,7 @@ fn seconds(list: &Path) -> f64 {
 
 /// The broadcast is over, and the recording is complete once its last segment is written.
 fn end(list: &Path) {
-    let deadline = Instant::now() + Duration::from_secs(60);
-    // The module gives no other sign.
-    while seconds(list) < 19.5 {
-        assert!(
-            Instant::now() < deadline,
-            "{}: {} s",
-            list.display(),
-            seconds(list)
-        );
-        thread::sleep(Duration::from_millis(20));
-    }
+    wait_until("all of the broadcast is listed", || seconds(list) > 19.5);
     let mut list = OpenOptions::new().append(true).open(list).unwrap();
     list.write_all(b"#EXT-X-ENDLIST\n").unwrap();
 }

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use kithara_test_support::{media, skipped};
 
@@ -22,6 +24,15 @@ pub(crate) fn run(command: &mut Command) -> Vec<u8> {
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{command:?}: {said}");
     output.stdout
+}
+
+/// Fails the test unless something comes true within a minute. Packagers give no other sign than the files they write.
+pub(crate) fn wait_until(what: &str, mut is_true: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !is_true() {
+        assert!(Instant::now() < deadline, "not within a minute: {what}");
+        thread::sleep(Duration::from_millis(10));
+    }
 }
 
 /// `ffmpeg`, that says only what goes wrong.

@@ -21,8 +21,8 @@ pub(crate) struct Play<'a> {
     pub(crate) language: Option<&'a str>,
     /// The Media Playlist.
     pub(crate) playlist: &'a str,
-    /// Whether this crate hears in it what ffmpeg hears.
-    pub(crate) is_decoded: bool,
+    /// Frames that ffmpeg makes of half a packet at its end.
+    pub(crate) made_up: usize,
 }
 
 impl<'a> Play<'a> {
@@ -33,7 +33,7 @@ impl<'a> Play<'a> {
             variant: 0,
             language: None,
             playlist,
-            is_decoded: true,
+            made_up: 0,
         }
     }
 
@@ -141,9 +141,12 @@ pub(crate) fn assert_plays(folder: &Path, plays: &[Play<'_>]) {
             let offline = Tape::of(&url, play.params(&cache), true);
             assert!(offline.error.is_none(), "{what}, offline: {:?}", offline.error);
             assert_same(&offline.bytes, &expected, &format!("{what}, offline"));
-            if play.is_decoded {
-                heard::assert_decodes(&url, play.params(&cache), &heard, &what);
-            }
+            heard::assert_decodes(
+                &url,
+                play.params(&cache),
+                &heard[..heard.len() - play.made_up * 2],
+                &what,
+            );
         }
         println!("{what}: {} bytes, {} samples", expected.len(), heard.len());
     }

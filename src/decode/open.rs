@@ -131,6 +131,10 @@ impl Decoder {
 
     /// Decodes an HLS track, which is fetched meanwhile. When this returns, the first sound has been decoded.
     ///
+    /// Where `source` says nothing of Variant Streams, neither [`HlsParams::variant`](crate::hls::HlsParams::variant) nor
+    /// [`HlsParams::selector`](crate::hls::HlsParams::selector), an
+    /// [`Adaptive`](crate::hls::selection::Adaptive) chooses.
+    ///
     /// # Errors
     ///
     /// As [`open`](Self::open).
@@ -146,7 +150,7 @@ impl Decoder {
     ) -> Result<Self, DecodeError> {
         // The source asks for the playlist from here on, while the thread for the work is got.
         let stream = StreamParams::default().offline_mode(mode.is_offline());
-        let track = HlsPcm::new(source, stream);
+        let track = HlsPcm::new(source.for_decoding(), stream);
         let target = params.target();
         unblock(track.interrupt(), move || {
             Self::with_source(Box::new(track), target)

@@ -1,12 +1,14 @@
-//! What the app changes while a track plays.
+//! What the app changes while a track plays, and may ask.
 
 use std::{
     fmt,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
 };
+
+use super::selection::NetworkMemory;
 
 /// Changes the Variant Stream of a track that plays: for a list of qualities that a listener chooses from.
 ///
@@ -24,7 +26,15 @@ use std::{
 /// ```
 #[derive(Clone)]
 pub struct HlsControls {
-    variant: Arc<AtomicUsize>,
+    values: Arc<Values>,
+}
+
+struct Values {
+    variant: AtomicUsize,
+    /// Bits per second; zero for none.
+    max_bit_rate: AtomicU64,
+    /// Bits per second; zero where it is not known.
+    network: AtomicU64,
 }
 
 /// No Variant Stream has this number.
@@ -34,7 +44,11 @@ impl HlsControls {
     /// Changes nothing until it is told to.
     pub fn new() -> Self {
         Self {
-            variant: Arc::new(AtomicUsize::new(NONE)),
+            values: Arc::new(Values {
+                variant: AtomicUsize::new(NONE),
+                max_bit_rate: AtomicU64::new(0),
+                network: AtomicU64::new(0),
+            }),
         }
     }
 
@@ -45,13 +59,45 @@ impl HlsControls {
     /// initialization section before it, and behind [`VariantApplied`](super::HlsControl::VariantApplied). What the stream has
     /// given out plays before that. One that does not exist, or whose playlist is not to be had, or that is not whole offline, changes nothing. Nor does
     /// it change a reader ([`open_reader`](super::HlsSource::open_reader)), or a stream that looks for a byte.
+    ///
+    /// A selector ([`HlsParams::selector`](super::HlsParams::selector)) is not asked until
+    /// [`choose_variants`](Self::choose_variants).
     pub fn set_variant(&self, number: usize) {
-        self.variant.store(number, Ordering::Relaxed);
+        self.values.variant.store(number, Ordering::Relaxed);
+    }
+
+    /// Takes back what [`set_variant`](Self::set_variant) was told: the selector chooses again, from the next segment on.
+    /// Without a selector the Variant Stream that plays stays.
+    pub fn choose_variants(&self) {
+        self.values.variant.store(NONE, Ordering::Relaxed);
+    }
+
+    /// The highest BANDWIDTH that a selector may choose, in bits per second; `None` for no limit. It holds for segments that
+    /// were not chosen yet: what is fetched ahead stays.
+    pub fn set_max_bit_rate(&self, bits_per_second: Option<u64>) {
+        let limit = bits_per_second.map_or(0, |limit| limit.max(1));
+        self.values.max_bit_rate.store(limit, Ordering::Relaxed);
+    }
+
+    /// What [`set_max_bit_rate`](Self::set_max_bit_rate) was told last.
+    pub fn max_bit_rate(&self) -> Option<u64> {
+        Some(self.values.max_bit_rate.load(Ordering::Relaxed)).filter(|limit| *limit > 0)
+    }
+
+    /// What the selector would remember of the network, for the next track and the next run of the app. `None` while too little
+    /// of it was seen.
+    pub fn network(&self) -> Option<NetworkMemory> {
+        let bit_rate = self.values.network.load(Ordering::Relaxed);
+        (bit_rate > 0).then(|| NetworkMemory::new(bit_rate))
+    }
+
+    pub(super) fn set_network(&self, network: NetworkMemory) {
+        self.values.network.store(network.bit_rate, Ordering::Relaxed);
     }
 
     /// What [`set_variant`](Self::set_variant) was told last.
     pub fn variant(&self) -> Option<usize> {
-        Some(self.variant.load(Ordering::Relaxed)).filter(|number| *number != NONE)
+        Some(self.values.variant.load(Ordering::Relaxed)).filter(|number| *number != NONE)
     }
 }
 
@@ -65,6 +111,8 @@ impl fmt::Debug for HlsControls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("HlsControls")
             .field("variant", &self.variant())
+            .field("max_bit_rate", &self.max_bit_rate())
+            .field("network", &self.network())
             .finish()
     }
 }

@@ -101,7 +101,7 @@ impl HlsSource {
             return Err(DownloadError::NotKept { reason });
         }
         // Under its number, so that no other Variant Stream plays in its place where a server fails.
-        let look_ahead = if let VariantChoice::Index(_) = self.state.fetcher.params.variant {
+        let look_ahead = if let VariantChoice::Index(_) = self.state.fetcher.params.choice() {
             self.look_ahead.clone()
         } else {
             let fetcher = self.state.fetcher.choosing(VariantChoice::Index(number));

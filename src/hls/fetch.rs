@@ -11,6 +11,8 @@ use std::{
 use async_lock::Mutex as AsyncMutex;
 use bytes::{Bytes, BytesMut};
 
+#[cfg(feature = "decode")]
+use super::selection::Adaptive;
 use super::{
     HlsError, Resource, ResourceKind, VariantChoice,
     crypt::Key,
@@ -82,6 +84,13 @@ pub(super) struct KeyReference {
     pub(super) iv: [u8; 16],
 }
 
+impl KnownKey {
+    fn unproven(&self) -> MutexGuard<'_, Option<KeptEntry>> {
+        // Each change is one store.
+        self.unproven.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 impl Fetcher {
     pub(super) fn new(params: HlsParams, url: Url) -> Self {
         Self {
@@ -104,10 +113,20 @@ impl Fetcher {
 
     /// The same for a chosen Variant Stream.
     pub(super) fn choosing(&self, variant: VariantChoice) -> Self {
-        let fetcher = Self::new(self.params.clone().variant(variant), self.url.clone());
+        let fetcher = Self::new(self.params.clone().choosing(variant), self.url.clone());
         Self {
             text: self.text.clone(),
             ..fetcher
+        }
+    }
+
+    /// The same with an adaptive selector.
+    #[cfg(feature = "decode")]
+    pub(super) fn adaptive(&self) -> Self {
+        let params = self.params.clone().selector(Adaptive::new());
+        Self {
+            text: self.text.clone(),
+            ..Self::new(params, self.url.clone())
         }
     }
 
@@ -310,7 +329,7 @@ impl Fetcher {
             } else {
                 let (key, bytes) = self.fetch_key(context, &resource, reference).await?;
                 let entry = (resource, reference.path.clone(), bytes);
-                *known.unproven.lock().unwrap_or_else(PoisonError::into_inner) = Some(entry);
+                *known.unproven() = Some(entry);
                 key
             }
         };
@@ -346,11 +365,21 @@ impl Fetcher {
     }
 
     /// Keeps a key that has decrypted a part to its end.
-    pub(super) fn keep_key(&self, context: &mut FetchContext, key: &KnownKey) {
-        let entry = key.unproven.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(entry) = entry {
-            self.keep(context, entry);
-        }
+    pub(super) fn keep_key(&self, context: &mut FetchContext, key: &Arc<KnownKey>) {
+        let Some((resource, path, bytes)) = key.unproven().clone() else {
+            return;
+        };
+        let Some(cache) = self.cache().cloned() else {
+            *key.unproven() = None;
+            return context.bypass(&resource, Bypass::NoCache);
+        };
+        let (asset, key) = (self.asset.clone(), key.clone());
+        context.commits.push(async move {
+            let error = cache.put_atomic(&asset, &path, bytes).await.err();
+            // Only now: with its stream a commit may be dropped, and the next part keeps the key then.
+            *key.unproven() = None;
+            Some((resource, Bypass::Refused(error?)))
+        });
     }
 
     fn keys(&self) -> MutexGuard<'_, HashMap<CachePath, Arc<KnownKey>>> {

@@ -1,6 +1,6 @@
 //! From the source's URL to the track: the playlists are read, and the Variant Stream is chosen. No media is touched.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use super::{
     HlsError, Resource, ResourceKind, VariantChoice,
@@ -12,6 +12,7 @@ use super::{
     playlist::{
         Locator, MediaPlaylist, MultivariantPlaylist, Playlist, PlaylistError, Rendition, VariantStream,
     },
+    selection::{Rung, Situation},
     track::{Track, VariantFacts},
     whole,
 };
@@ -152,7 +153,7 @@ impl<'a> Loader<'a> {
 
     async fn track(&mut self, context: &mut FetchContext) -> Result<Track, HlsError> {
         let fetcher = self.fetcher;
-        let choice = fetcher.params.variant;
+        let choice = fetcher.params.choice();
         let mut names = ResourceNames::new(&fetcher.params.access.names, self.load.edition);
         let master = match self.source(context, &mut names).await? {
             Playlist::Multivariant(master) => Arc::new(master),
@@ -359,7 +360,24 @@ impl<'a> Loader<'a> {
             VariantChoice::Lowest => all.sort_by_key(|(_, variant)| variant.bandwidth),
         }
         all.sort_by_key(|(_, variant)| variant.content(self.separate_audio(master, variant).is_some()));
-        Ok(all.into_iter().map(|(index, _)| index).collect())
+        let mut all: Vec<_> = all.into_iter().map(|(index, _)| index).collect();
+        if let Some(chosen) = all.first().and_then(|first| self.first_choice(master, *first)) {
+            all.retain(|index| *index != chosen);
+            all.insert(0, chosen);
+        }
+        Ok(all)
+    }
+
+    /// What the selector begins with. A copy of it is asked, which knows as little: where the stream begins it is asked itself.
+    fn first_choice(&self, master: &MultivariantPlaylist, first: usize) -> Option<usize> {
+        let make = self.fetcher.params.selector.as_ref()?;
+        let (variants, rungs) = rungs(self.fetcher, master, first);
+        let params = &self.fetcher.params;
+        let situation = Situation::new(Duration::ZERO, &rungs)
+            .look_ahead(params.reach.time)
+            .max_bit_rate(params.controls.max_bit_rate());
+        let place = make().next(&situation).min(variants.len().checked_sub(1)?);
+        variants.get(place).copied()
     }
 
     fn separate_audio<'m>(
@@ -441,11 +459,70 @@ pub(super) async fn is_whole(fetcher: &Fetcher, track: &Track) -> bool {
     true
 }
 
+/// Whether the cache has what plays at `time`, and the section before it.
+pub(super) async fn is_cached_at(fetcher: &Fetcher, track: &Track, time: Duration) -> bool {
+    let (section, first) = track.part_at(time);
+    for part in section.into_iter().chain([first]) {
+        match track.part(part).and_then(|part| part.media.as_ref()) {
+            Some(media) if fetcher.has(media.path()).await => {}
+            _ => return false,
+        }
+    }
+    true
+}
+
 /// What may play in the place of a Variant Stream that fails, the best first.
 pub(super) fn alternatives(fetcher: &Fetcher, master: &MultivariantPlaylist, index: usize) -> Vec<usize> {
     let content =
         |variant: &VariantStream| variant.content(separate_audio(fetcher, master, variant).is_some());
     master.alternatives(index, fetcher.params.is_redundant_only(), content)
+}
+
+/// The rungs of a Multivariant Playlist, for the Variant Stream at hand and those that may play in its place.
+pub(super) fn rungs(
+    fetcher: &Fetcher,
+    master: &MultivariantPlaylist,
+    variant: usize,
+) -> (Vec<usize>, Vec<Rung>) {
+    let variants = ladder(fetcher, master, variant);
+    let rungs = variants.iter().filter_map(|variant| {
+        let variant = master.variants.get(*variant)?;
+        Some(Rung {
+            bandwidth: variant.bandwidth,
+            average_bandwidth: variant.average_bandwidth,
+            codecs: variant.codecs.clone(),
+            ..Rung::default()
+        })
+    });
+    let rungs = rungs.collect();
+    (variants, rungs)
+}
+
+/// The Variant Streams of the same content as this one, and itself: one for each Media Playlist, and of redundant ones the first.
+fn ladder(fetcher: &Fetcher, master: &MultivariantPlaylist, index: usize) -> Vec<usize> {
+    let all = master.variants.iter().enumerate().map(|(index, variant)| {
+        let separate = separate_audio(fetcher, master, variant);
+        let list = separate.map_or(&variant.locator, |(_, locator)| locator);
+        (index, variant, variant.content(separate.is_some()), list)
+    });
+    let all: Vec<_> = all.collect();
+    let Some(chosen) = all.get(index) else {
+        return Vec::new();
+    };
+    let said = |variant: &VariantStream| (variant.bandwidth, variant.codecs.clone(), variant.resolution);
+    let mut found = vec![chosen];
+    for other in &all {
+        let (_, variant, content, list) = other;
+        let is_redundant = found.iter().any(|(_, known, _, known_list)| {
+            known_list == list || known.bandwidth > 0 && said(known) == said(variant)
+        });
+        if !is_redundant && *content == chosen.2 {
+            found.push(other);
+        }
+    }
+    let mut found: Vec<_> = found.into_iter().map(|(index, ..)| *index).collect();
+    found.sort_unstable();
+    found
 }
 
 /// The audio Rendition that plays with a Variant Stream, if it has a Media Playlist of its own, and where that is.

@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
-use super::{controls::HlsControls, stored::CopyFacts};
+use super::{controls::HlsControls, selection::VariantSelector, stored::CopyFacts};
 use crate::{
     cache::{AssetCache, AssetId},
     media::{Access, EntryNames},
@@ -95,6 +95,9 @@ pub(super) struct Reach {
 /// What [`HlsParams::key_processor`] was given.
 pub(super) type KeyProcessor = Arc<dyn Fn(Bytes, &KeyContext) -> Result<Bytes, KeyRejected> + Send + Sync>;
 
+/// Makes the selector of a source.
+pub(super) type MakeSelector = Arc<dyn Fn() -> Box<dyn VariantSelector> + Send + Sync>;
+
 /// How an [`HlsSource`](super::HlsSource) fetches, keeps and chooses.
 ///
 /// ```no_run
@@ -112,12 +115,14 @@ pub(super) type KeyProcessor = Arc<dyn Fn(Bytes, &KeyContext) -> Result<Bytes, K
 #[derive(Clone)]
 pub struct HlsParams {
     pub(super) access: Access,
-    pub(super) variant: VariantChoice,
+    /// `None`: the app has not said.
+    variant: Option<VariantChoice>,
     pub(super) playlist_check: PlaylistCheck,
     pub(super) new_edition: NewEdition,
     pub(super) missing_segment: MissingSegment,
     pub(super) reach: Reach,
     pub(super) controls: HlsControls,
+    pub(super) selector: Option<MakeSelector>,
     pub(super) language: Option<String>,
     pub(super) audio_name: Option<String>,
     pub(super) base_url: Option<Url>,
@@ -149,11 +154,12 @@ impl HlsParams {
     pub fn with_access(access: Access) -> Self {
         Self {
             access,
-            variant: VariantChoice::default(),
+            variant: None,
             playlist_check: PlaylistCheck::default(),
             new_edition: NewEdition::default(),
             missing_segment: MissingSegment::default(),
             controls: HlsControls::default(),
+            selector: None,
             reach: Reach {
                 time: LOOK_AHEAD,
                 bytes: LOOK_AHEAD_BYTES,
@@ -174,8 +180,25 @@ impl HlsParams {
     /// [`VariantChoice::Index`] prefers one whose parts and keys are all in the cache.
     #[must_use]
     pub fn variant(mut self, choice: VariantChoice) -> Self {
-        self.variant = choice;
+        self.variant = Some(choice);
         self
+    }
+
+    /// Which Variant Stream plays where no selector chooses.
+    pub(super) fn choice(&self) -> VariantChoice {
+        let choice = self.variant.filter(|_| self.selector.is_none());
+        choice.unwrap_or_default()
+    }
+
+    /// The same for one Variant Stream.
+    pub(super) fn choosing(mut self, choice: VariantChoice) -> Self {
+        (self.variant, self.selector) = (Some(choice), None);
+        self
+    }
+
+    /// Whether the app has said nothing of Variant Streams.
+    pub(super) fn is_choice_open(&self) -> bool {
+        self.variant.is_none() && self.selector.is_none()
     }
 
     /// When the server is asked whether the playlists in the cache are current; [`PlaylistCheck::WhenStale`] unless set.
@@ -194,13 +217,36 @@ impl HlsParams {
 
     /// Whether of other Variant Streams only redundant ones may play in the place of the chosen one.
     pub(super) fn is_redundant_only(&self) -> bool {
-        matches!(self.variant, VariantChoice::Index(_))
+        matches!(self.choice(), VariantChoice::Index(_))
     }
 
     /// What to do where a segment is not to be had.
     #[must_use]
     pub fn missing_segment(mut self, missing: MissingSegment) -> Self {
         self.missing_segment = missing;
+        self
+    }
+
+    /// What chooses the Variant Stream of each segment, in the place of [`variant`](Self::variant): among those that carry what
+    /// the first one carries, as audio alone. Without one a stream stays in its Variant Stream.
+    ///
+    /// The source has a copy of it, which all its streams share: what it has learned of the network stays over a seek.
+    /// It chooses where the look-ahead is, minutes in front of what is read.
+    /// A stream that looks for a byte, and a reader ([`open_reader`](super::HlsSource::open_reader)), stay in the
+    /// first one: positions in bytes are those of one Variant Stream.
+    ///
+    /// Offline it chooses among those that have the next segment in the cache: what was played plays again.
+    ///
+    /// ```no_run
+    /// # fn example(params: kithara::hls::HlsParams) {
+    /// use kithara::hls::selection::Adaptive;
+    ///
+    /// let params = params.selector(Adaptive::new());
+    /// # let _ = params; }
+    /// ```
+    #[must_use]
+    pub fn selector(mut self, selector: impl VariantSelector + Clone + Sync + 'static) -> Self {
+        self.selector = Some(Arc::new(move || Box::new(selector.clone())));
         self
     }
 

@@ -104,6 +104,20 @@ impl HlsSource {
         Self::with_fetcher(Fetcher::new(params, url).with_text(playlist.into()))
     }
 
+    /// The same for a decoder: where the app has said nothing of Variant Streams an adaptive selector chooses. It is a source of
+    /// its own then.
+    #[cfg(feature = "decode")]
+    pub(crate) fn for_decoding(self) -> Self {
+        if !self.state.fetcher.params.is_choice_open() {
+            return self;
+        }
+        let source = Self::with_fetcher(self.state.fetcher.adaptive());
+        Self {
+            start: self.start,
+            ..source
+        }
+    }
+
     fn with_fetcher(fetcher: Fetcher) -> Self {
         let state = Arc::new(SourceState::new(fetcher));
         Self {

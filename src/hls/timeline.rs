@@ -32,6 +32,8 @@ pub(super) struct Timeline {
     track: Arc<Track>,
     /// The part being read, or to be opened.
     next: usize,
+    /// The instant at which the list was joined, and the part that holds it. What of the part lies before it was heard.
+    joined: Option<(usize, Duration)>,
     /// The part to go on with, while `next` is the initialization section that it needs and that lies further back.
     after_section: Option<usize>,
     is_held: bool,
@@ -42,6 +44,7 @@ impl Timeline {
         let mut timeline = Self {
             track,
             next: 0,
+            joined: None,
             after_section: None,
             is_held: false,
         };
@@ -102,14 +105,23 @@ impl Timeline {
         self.track = track;
     }
 
-    /// Goes on in another list: at the segment that holds the time of the part that was to come, its initialization section
-    /// first. Or at its beginning.
+    /// The instant that comes next: the start of the part that plays, or where it was joined.
+    pub(super) fn instant(&self) -> Option<Duration> {
+        let playing = self.playing();
+        let joined = self.joined.filter(|(part, _)| *part == playing);
+        let start = self.track.part(playing).map(Part::time)?;
+        Some(joined.map_or(start, |(_, instant)| instant.max(start)))
+    }
+
+    /// Goes on in another list: at the segment that holds the instant that was to come, its initialization section first. Or at
+    /// its beginning.
     pub(super) fn change(&mut self, track: Arc<Track>, from_start: bool) {
-        let time = self.track.part(self.playing()).map(Part::time);
+        let instant = self.instant();
         self.track = track;
-        (self.next, self.after_section) = (0, None);
-        if !from_start && let Some(time) = time {
-            self.seek(time);
+        (self.next, self.after_section, self.joined) = (0, None, None);
+        if !from_start && let Some(instant) = instant {
+            self.seek(instant);
+            self.joined = Some((self.playing(), instant));
         }
     }
 

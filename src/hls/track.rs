@@ -143,6 +143,11 @@ impl Part {
         self.time
     }
 
+    /// How long the segment plays that it is, or that it comes before.
+    pub(super) fn duration(&self) -> Duration {
+        self.duration
+    }
+
     fn is_same(&self, other: &Self) -> bool {
         let is_same_media = match (&self.media, &other.media) {
             (Some(one), Some(other)) => one.is_same(other),
@@ -310,6 +315,24 @@ impl Track {
 
     pub(super) fn part(&self, index: usize) -> Option<&Part> {
         self.parts.get(index)
+    }
+
+    /// Whether a segment begins with this part: neither it nor the section before it has been read.
+    pub(super) fn is_start_of_segment(&self, number: usize) -> bool {
+        let before = number.checked_sub(1).and_then(|before| self.part(before));
+        match (before, self.part(number)) {
+            (Some(before), Some(here)) => !before.is_section() || before.time != here.time,
+            _ => true,
+        }
+    }
+
+    /// The part with which the segment of this part begins: its section, if that stands before it.
+    pub(super) fn start_of_segment(&self, number: usize) -> usize {
+        if self.is_start_of_segment(number) {
+            number
+        } else {
+            number - 1
+        }
     }
 
     /// The resources of all parts that are no gaps.

@@ -25,5 +25,6 @@ mod output;
 mod pcm;
 mod queue;
 mod seeks;
+mod switches;
 mod table;
 mod tags;

@@ -170,7 +170,8 @@ fn hls_tells_its_variant_and_can_be_sought_in() {
             variants.push(variant);
         }
     }
-    assert_eq!(variants, [0]);
+    // The adaptive selector knows nothing of the network, and begins low.
+    assert_eq!(variants, [1]);
     decoder.seek(Duration::from_secs(31)).unwrap();
     let block = decoder.next_block().unwrap().unwrap();
     assert_eq!(block.position(), 31 * 44_100);

@@ -28,7 +28,7 @@ fn rest(mut stream: Stream<HlsSource>) -> Vec<u8> {
 }
 
 /// A client that waits while a server is silent.
-fn patient(cache: &Cache) -> HlsParams {
+pub(crate) fn patient(cache: &Cache) -> HlsParams {
     let client = builder().idle_timeout(Duration::from_secs(30)).build().unwrap();
     HlsParams::new(client, cache.cache.clone())
 }

@@ -57,6 +57,7 @@ mod playlist;
 
 mod access;
 mod cached;
+mod choosing;
 #[cfg(feature = "test-util")]
 mod contract;
 mod copies;

@@ -110,6 +110,11 @@ impl HlsPcm {
                 .is_some_and(|last| last.discontinuity != discontinuity)
     }
 
+    fn is_same_line(&self, discontinuity: u64) -> bool {
+        let last = self.segment.as_ref();
+        last.is_some_and(|last| last.discontinuity == discontinuity)
+    }
+
     fn is_other(&self, variant: usize) -> bool {
         self.variant.as_ref().is_some_and(|known| known.index != variant)
     }
@@ -189,6 +194,14 @@ impl HlsPcm {
             }
             // The one that an edition begins with. Where the new one lies its playlist says.
             Upcoming::Control(HlsControl::Discontinuity { .. }) if self.edition => {}
+            // Another Variant Stream goes on. All timestamps of one number are on one line, whichever it is (RFC 8216, 6.2.4), so
+            // what it has of the time before is known to be heard.
+            Upcoming::Control(HlsControl::Discontinuity { sequence }) if self.is_same_line(sequence) => {
+                if self.old.is_none() {
+                    self.end_run();
+                    self.demux = None;
+                }
+            }
             Upcoming::Control(HlsControl::Discontinuity { .. }) => {
                 self.end_run();
                 self.demux = None;

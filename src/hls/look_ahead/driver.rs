@@ -1,7 +1,8 @@
 //! Fetches what the windows want, on a thread of its own.
 //!
 //! ```text
-//!   poll ─┬─ windows: what ended, what nobody wants any more, what is to be begun
+//!   poll ─┬─ choices: the Variant Stream of what comes next
+//!         ├─ plans: what ended, what nobody wants any more, what is to be begun
 //!         ├─ transfers: the first one, and the others while it is quick
 //!         └─ commits
 //! ```
@@ -17,10 +18,15 @@ use std::{
 
 use super::{
     super::{
-        fetch_context::FetchContext, part_reader::PartReader, pending_commits::PendingCommits,
-        source_state::SourceState, track::Track,
+        fetch_context::FetchContext,
+        part_reader::PartReader,
+        pending_commits::PendingCommits,
+        source_state::SourceState,
+        track::{Part, Track},
     },
-    LookAhead, Shared,
+    choosing::{Chooser, Told},
+    plan::Plan,
+    shared::{LookAhead, Shared},
     transfer::{Left, Transfer},
     window::Window,
 };
@@ -44,19 +50,22 @@ const MAX_COMMITS_DEMANDED: usize = 16;
 type Fetching = Pin<Box<dyn Future<Output = ()> + Send>>;
 type Timer = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-struct Running {
-    number: usize,
-    transfer: Arc<Transfer>,
+pub(super) struct Running {
+    /// When it plays.
+    time: Duration,
+    pub(super) transfer: Arc<Transfer>,
     fetching: Fetching,
-    since: Instant,
+    pub(super) since: Instant,
+    pub(super) told: Told,
 }
 
 pub(super) struct Driver {
-    look_ahead: Arc<LookAhead>,
-    running: Vec<Running>,
+    pub(super) look_ahead: Arc<LookAhead>,
+    pub(super) running: Vec<Running>,
+    pub(super) chooser: Chooser,
     commits: PendingCommits,
     /// Commits that transfers have begun.
-    begun: Arc<Mutex<PendingCommits>>,
+    pub(super) begun: Arc<Mutex<PendingCommits>>,
     /// Whether the last segment came within [`QUICK`].
     is_quick: bool,
     timer: Option<(Instant, Timer)>,
@@ -69,6 +78,7 @@ impl Driver {
         Self {
             look_ahead,
             running: Vec::new(),
+            chooser: Chooser::default(),
             commits: PendingCommits::default(),
             begun: Arc::default(),
             is_quick: false,
@@ -77,22 +87,23 @@ impl Driver {
         }
     }
 
-    /// Begins what is to be begun.
-    fn plan(&mut self, task: &Context<'_>, now: Instant) {
+    /// Begins what is to be begun. Whether there was anything.
+    fn plan(&mut self, task: &Context<'_>, now: Instant) -> bool {
         let look_ahead = self.look_ahead.clone();
         look_ahead.driver.register(task.waker());
         let mut shared = look_ahead.lock();
-        for window in &mut shared.windows {
-            window.settle(now);
-        }
-        let (running, unwanted) = std::mem::take(&mut self.running)
+        shared.settle(now);
+        let (running, mut unwanted): (_, Vec<Running>) = std::mem::take(&mut self.running)
             .into_iter()
             .partition(|running| running.transfer.is_read() || shared.wants(&running.transfer));
         self.running = running;
-        if !Vec::is_empty(&unwanted) {
+        if !unwanted.is_empty() {
             // Not under the lock: with a transfer its connection goes. What it has fetched on the way, a key as a rule, is kept.
             drop(shared);
-            drop::<Vec<Running>>(unwanted);
+            for running in &mut unwanted {
+                self.chooser.sample(running, true);
+            }
+            drop(unwanted);
             shared = look_ahead.lock();
         }
         let mut begun = Vec::new();
@@ -106,14 +117,14 @@ impl Driver {
         }
         self.take_begun();
         let bypassed = self.commits.take_failed();
-        for window in &mut shared.windows {
+        for window in shared.plans.iter_mut().filter_map(Plan::first) {
             window.bypassed = window.bypassed.take().or_else(|| bypassed.clone());
         }
         // Stop is drop: a commit may wait for a server, which nobody waits for any more.
-        let stopped = if shared.windows.is_empty() {
-            std::mem::take(&mut self.commits)
+        let stopped = if shared.plans.is_empty() {
+            (std::mem::take(&mut self.commits), self.chooser.stop())
         } else {
-            PendingCommits::default()
+            (PendingCommits::default(), (None, None))
         };
         let is_written = self.commits.is_empty();
         let flushed = if is_written {
@@ -121,13 +132,18 @@ impl Driver {
         } else {
             Vec::new()
         };
-        self.is_over = is_written && shared.windows.is_empty() && self.running.is_empty();
+        self.is_over = is_written && shared.plans.is_empty() && self.running.is_empty();
         shared.is_driven = !self.is_over;
+        if self.is_over {
+            shared.selector = self.chooser.selector.take();
+        }
+        let has_begun = !begun.is_empty();
         drop(shared);
         drop((flushed, stopped));
         for (track, number, transfer) in begun {
             self.begin(track, number, transfer, now);
         }
+        has_begun
     }
 
     fn has_cache(&self) -> bool {
@@ -147,7 +163,7 @@ impl Driver {
     fn first(&self) -> Option<&Running> {
         let is_segment = |running: &&Running| !running.transfer.media.is_section();
         let segments = self.running.iter().filter(is_segment);
-        segments.min_by_key(|running| running.number)
+        segments.min_by_key(|running| running.time)
     }
 
     /// The next part to fetch ahead.
@@ -167,24 +183,25 @@ impl Driver {
         }
         loop {
             // The stream that has the least in front of it.
-            let windows = shared.windows.iter_mut();
-            let wanting = windows.filter_map(|window| Some((window.wants_more(reach)?, window)));
-            let (_, window) = wanting.min_by_key(|(ahead, _)| *ahead)?;
+            let plans = shared.plans.iter_mut();
+            let wanting = plans.filter_map(|plan| Some((plan.wants_more(reach)?, plan)));
+            let (_, plan) = wanting.min_by_key(|(ahead, _)| *ahead)?;
+            let id = plan.id;
+            let window = plan.open()?;
             let track = window.track().clone();
             let number = window.next()?;
             if !window.is_fetched(number) {
                 continue;
             }
             let media = track.part(number)?.media.clone()?;
-            let id = window.id;
             // Another stream may have it on its way.
             if let Some(transfer) = shared.transfer(&media) {
-                shared.window(id)?.add(number, transfer);
+                shared.plan(id)?.open()?.add(number, transfer);
                 continue;
             }
             let transfer = Arc::new(Transfer::new(media, self.has_cache(), false));
             transfer.begin();
-            shared.window(id)?.add(number, transfer.clone());
+            shared.plan(id)?.open()?.add(number, transfer.clone());
             return Some((track, number, transfer));
         }
     }
@@ -194,6 +211,7 @@ impl Driver {
             context: FetchContext::new(false),
             to: self.begun.clone(),
         };
+        let time = track.part(number).map(Part::time).unwrap_or_default();
         let fetching = fetch(
             self.look_ahead.state.clone(),
             given,
@@ -202,23 +220,24 @@ impl Driver {
             transfer.clone(),
         );
         self.running.push(Running {
-            number,
+            time,
             transfer,
             fetching: Box::pin(fetching),
             since: now,
+            told: Told::new(now),
         });
     }
 
     /// Polls what is to go on. Whether anything ended.
     fn poll_running(&mut self, task: &mut Context<'_>, now: Instant) -> bool {
         let first = self.first();
-        let first = first.map(|first| (first.number, now.duration_since(first.since) > QUICK));
+        let first = first.map(|first| (first.time, now.duration_since(first.since) > QUICK));
         let mut has_ended = false;
         let mut index = 0;
         while let Some(running) = self.running.get_mut(index) {
             // On a slow link one body at a time: those behind it wait, and nothing is read of them.
             // Their heads may come: they cost little, and a key that one has asked for may be wanted elsewhere.
-            let is_behind = first.is_some_and(|(first, is_slow)| is_slow && running.number > first);
+            let is_behind = first.is_some_and(|(first, is_slow)| is_slow && running.time > first);
             if is_behind && running.transfer.len() > 0 && !running.transfer.is_read() {
                 index += 1;
                 continue;
@@ -230,6 +249,7 @@ impl Driver {
                 running.transfer.end(Err(Left::Panicked));
                 Poll::Ready(())
             });
+            self.chooser.sample(running, poll.is_ready());
             match poll {
                 Poll::Pending => index += 1,
                 Poll::Ready(()) => {
@@ -245,8 +265,8 @@ impl Driver {
     }
 
     /// Whether a part is given up where the first one is silent.
-    fn is_dispensable(running: &Running, first: usize) -> bool {
-        running.number > first && !running.transfer.is_read()
+    fn is_dispensable(running: &Running, first: Duration) -> bool {
+        running.time > first && !running.transfer.is_read()
     }
 
     /// When the first part will have been silent for too long, if that holds others up.
@@ -254,7 +274,7 @@ impl Driver {
         let first = self.first()?;
         let mut others = self.running.iter();
         others
-            .any(|running| Self::is_dispensable(running, first.number))
+            .any(|running| Self::is_dispensable(running, first.time))
             .then(|| first.transfer.last() + SILENCE_LIMIT)
     }
 
@@ -263,7 +283,7 @@ impl Driver {
         if self.silence_ends().is_none_or(|end| end > now) {
             return false;
         }
-        let Some(first) = self.first().map(|first| first.number) else {
+        let Some(first) = self.first().map(|first| first.time) else {
             return false;
         };
         self.running.retain(|running| {
@@ -281,9 +301,13 @@ impl Driver {
     fn arm(&mut self, task: &mut Context<'_>) -> Poll<()> {
         let resumes = {
             let shared = self.look_ahead.lock();
-            shared.windows.iter().filter_map(Window::resumes_at).min()
+            let windows = shared.plans.iter().flat_map(Plan::windows);
+            windows.filter_map(Window::resumes_at).min()
         };
-        let next = [resumes, self.silence_ends()].into_iter().flatten().min();
+        let next = [resumes, self.silence_ends(), self.next_sample()]
+            .into_iter()
+            .flatten()
+            .min();
         let Some(at) = next else {
             self.timer = None;
             return Poll::Pending;
@@ -306,7 +330,9 @@ impl Future for Driver {
         let driver = self.get_mut();
         loop {
             let now = Instant::now();
-            driver.plan(task, now);
+            // First: what comes next is asked for in the same round.
+            let has_chosen = driver.choose(task, now);
+            let has_planned = driver.plan(task, now);
             if driver.is_over {
                 return Poll::Ready(());
             }
@@ -315,7 +341,10 @@ impl Future for Driver {
             let pending = driver.commits.len();
             // A commit waits for the disk. Several do so side by side, while segments come.
             rt::without_blocking(|| driver.commits.poll_all(task));
-            if has_ended || has_begun || driver.commits.len() != pending {
+            // Behind what was begun another choice may be due.
+            let has_changed =
+                driver.give_up_segment(now) || has_chosen || has_planned && driver.chooser.is_used();
+            if has_ended || has_begun || has_changed || driver.commits.len() != pending {
                 continue;
             }
             if driver.arm(task).is_pending() {
@@ -334,11 +363,15 @@ impl Drop for Driver {
         }
         let mut shared = self.look_ahead.lock();
         shared.is_driven = false;
-        let parts = shared.windows.iter().flat_map(Window::parts);
-        let mut left: Vec<_> = parts.map(|(_, transfer)| transfer.clone()).collect();
+        let transfers = shared.plans.iter().flat_map(Plan::transfers);
+        let mut left: Vec<_> = transfers.cloned().collect();
         let flushing = std::mem::take(&mut shared.flushing);
+        let waiting: Vec<_> = shared.plans.iter_mut().filter_map(Plan::take_waiting).collect();
         drop(shared);
         drop(flushing);
+        for waker in waiting {
+            waker.wake();
+        }
         left.extend(self.running.drain(..).map(|running| running.transfer));
         for transfer in left {
             transfer.give_up();
@@ -350,13 +383,25 @@ type Begun = (Arc<Track>, usize, Arc<Transfer>);
 
 impl Shared {
     fn wants(&self, transfer: &Arc<Transfer>) -> bool {
-        let parts = self.windows.iter().flat_map(Window::parts);
-        parts.into_iter().any(|(_, wanted)| Arc::ptr_eq(wanted, transfer))
+        let mut transfers = self.plans.iter().flat_map(Plan::transfers);
+        transfers.any(|wanted| Arc::ptr_eq(wanted, transfer))
+    }
+
+    /// Takes notice of what the parts on their way came to.
+    fn settle(&mut self, now: Instant) {
+        for plan in &mut self.plans {
+            for window in plan.windows_mut() {
+                window.settle(now);
+            }
+            if let Some(ladder) = &mut self.ladder {
+                plan.note_kept(ladder);
+            }
+        }
     }
 
     /// What streams have asked for and nobody has begun.
     fn begin_demanded(&self) -> impl Iterator<Item = Begun> {
-        self.windows.iter().flat_map(|window| {
+        self.plans.iter().flat_map(Plan::windows).flat_map(|window| {
             let demanded = window.parts().filter(|(_, transfer)| transfer.begin());
             demanded.map(|(number, transfer)| (window.track().clone(), number, transfer.clone()))
         })
@@ -448,6 +493,7 @@ async fn read(
     // What tells editions apart is written before any segment, also before one that ends sooner than this.
     given.hand_over();
     transfer.set_kept(part.reader.is_kept());
+    transfer.set_announced(part.reader.announced_len());
     while let Some(plain) = part
         .next(&state.fetcher, &mut given.context)
         .await

@@ -37,6 +37,8 @@ pub(in crate::hls) enum Left {
     Cached,
     /// Nothing fetches it any more.
     GivenUp,
+    /// Another Variant Stream goes on in its place.
+    Switched,
     /// What fetched it has panicked: code of the app's.
     Panicked,
     /// There is another edition.
@@ -62,6 +64,8 @@ struct State {
     start: u64,
     /// The position behind the last chunk.
     end: u64,
+    /// How many bytes the server says there are.
+    announced: Option<u64>,
     /// When the last chunk came.
     last: Instant,
     /// Whether the cache takes it. Assumed before it is known.
@@ -99,6 +103,7 @@ impl Transfer {
                 chunks: VecDeque::new(),
                 start: 0,
                 end: 0,
+                announced: None,
                 last: Instant::now(),
                 is_kept,
                 is_begun: false,
@@ -166,6 +171,37 @@ impl Transfer {
             state.body.get_or_insert(Err(Left::GivenUp));
             state.settled.get_or_insert(false);
         });
+    }
+
+    /// How many bytes the server says there are, where it says so.
+    pub(super) fn announced(&self) -> Option<u64> {
+        self.lock().announced
+    }
+
+    pub(super) fn set_announced(&self, bytes: Option<u64>) {
+        self.lock().announced = bytes;
+    }
+
+    /// Whether its end has not come.
+    pub(super) fn is_under_way(&self) -> bool {
+        let state = self.lock();
+        state.is_begun && state.body.is_none()
+    }
+
+    /// Whether no reader has taken anything of it.
+    pub(super) fn is_untouched(&self) -> bool {
+        self.lock().is_untouched()
+    }
+
+    /// Ends it for readers that have taken nothing of it: another Variant Stream goes on in its place. They are to be woken
+    /// without a lock. `None` if one has taken something.
+    pub(super) fn switch(&self) -> Option<Vec<Waker>> {
+        let mut state = self.lock();
+        if !state.is_untouched() || state.body.is_some() {
+            return None;
+        }
+        state.body = Some(Err(Left::Switched));
+        Some(mem::take(&mut state.waiting))
     }
 
     /// The bytes of plaintext that have come.
@@ -251,6 +287,11 @@ impl Transfer {
 }
 
 impl State {
+    fn is_untouched(&self) -> bool {
+        let mut positions = self.readers.iter();
+        positions.all(|position| position.load(Ordering::Relaxed) == 0)
+    }
+
     fn wait(&mut self, waker: &Waker) {
         if !self.waiting.iter().any(|waiting| waiting.will_wake(waker)) {
             self.waiting.push(waker.clone());

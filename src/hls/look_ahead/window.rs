@@ -1,4 +1,4 @@
-//! What one stream wants to be fetched: the part that it reads, and those that it reads next.
+//! What one stream wants to be fetched of one list: the part that it reads, and those that it reads next.
 //!
 //! ```text
 //!   parts   0    1    2    3    4    5    6    7
@@ -16,7 +16,6 @@ use std::{
 use super::{
     super::{
         HlsError, local,
-        params::Reach,
         pending_commits::Bypassed,
         track::{Part, Track},
     },
@@ -35,14 +34,34 @@ enum Pause {
     Reader(usize),
 }
 
+/// Where a stream is in its list.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::hls) struct At {
+    /// The section from further back that is read now.
+    pub(in crate::hls) section: Option<usize>,
+    /// The part that plays.
+    pub(in crate::hls) position: usize,
+    /// The instant that comes next: the start of that part, or where the list was joined.
+    pub(in crate::hls) instant: Duration,
+}
+
 pub(super) struct Window {
-    pub(super) id: u64,
     track: Arc<Track>,
     /// When what plays is not fetched ahead any more.
     until: Duration,
+    /// The part behind the last one, where another list goes on.
+    end: Option<usize>,
     /// The part that the stream reads, or is about to.
     position: usize,
+    /// Whether the stream has come to this list.
+    is_entered: bool,
+    /// The first part that was read of it, or will be.
+    start: usize,
+    /// The instant at which the list is joined, in that part.
+    joined: Duration,
     head: usize,
+    /// What is before this part is read from this list for sure.
+    decided: usize,
     /// A section from further back that the stream reads first.
     section: Option<usize>,
     /// On their way, or held.
@@ -51,6 +70,8 @@ pub(super) struct Window {
     ahead: BTreeMap<usize, u64>,
     /// The parts that the network gave, as the stream will tell.
     fetched: HashSet<usize>,
+    /// Those of them that were kept since this was last taken.
+    kept: Vec<usize>,
     pause: Option<Pause>,
     failures: u32,
     /// What is not kept, and was not told.
@@ -58,17 +79,22 @@ pub(super) struct Window {
 }
 
 impl Window {
-    pub(super) fn new(id: u64, track: Arc<Track>, until: Duration) -> Self {
+    pub(super) fn new(track: Arc<Track>, until: Duration) -> Self {
         Self {
-            id,
             track,
             until,
+            end: None,
             position: 0,
+            is_entered: false,
+            start: 0,
+            joined: Duration::ZERO,
             head: 0,
+            decided: 0,
             section: None,
             parts: BTreeMap::new(),
             ahead: BTreeMap::new(),
             fetched: HashSet::new(),
+            kept: Vec::new(),
             pause: None,
             failures: 0,
             bypassed: None,
@@ -79,22 +105,46 @@ impl Window {
         &self.track
     }
 
+    /// What a stream will read from `time` on, when it has come to the end of another list.
+    pub(super) fn from(track: Arc<Track>, time: Duration, until: Duration) -> Self {
+        let (section, first) = track.part_at(time);
+        Self {
+            position: first,
+            start: first,
+            joined: time,
+            head: first,
+            // Chosen by who makes this.
+            decided: first + 1,
+            section,
+            ..Self::new(track, until)
+        }
+    }
+
+    /// Whether this is its list, maybe under other URLs.
+    pub(super) fn is_of(&self, track: &Arc<Track>) -> bool {
+        Arc::ptr_eq(&self.track, track) || self.track.is_same_list(track)
+    }
+
     /// The stream reads this part now, of this list, and before it `section`.
-    pub(super) fn place(&mut self, track: &Arc<Track>, section: Option<usize>, position: usize) {
+    pub(super) fn place(&mut self, track: &Arc<Track>, at: At) {
+        let At {
+            section,
+            position,
+            instant,
+        } = at;
         if !Arc::ptr_eq(&self.track, track) {
-            if !self.track.is_same_list(track) {
-                *self = Self::new(self.id, track.clone(), self.until);
-                self.head = position;
-            }
             // The same list, under other URLs: what failed may be there now.
             self.track = track.clone();
             self.pause = None;
         }
         let is_jump = position < self.position || position > self.head;
-        if is_jump || self.position == 0 && self.head == 0 {
-            self.head = position;
+        if is_jump || !self.is_entered && self.head == 0 {
+            (self.start, self.head) = (position, position);
         }
-        (self.section, self.position) = (section, position);
+        if position == self.start {
+            self.joined = instant;
+        }
+        (self.is_entered, self.section, self.position) = (true, section, position);
         if let Some(Pause::Reader(part)) = self.pause
             && part < position
         {
@@ -107,6 +157,90 @@ impl Window {
         self.ahead.retain(|number, _| *number > position);
         self.fetched
             .retain(|number| *number >= position || Some(*number) == section);
+    }
+
+    /// Whether a part lies in front of the one that the stream reads.
+    fn is_ahead(&self, number: usize) -> bool {
+        number > self.position || !self.is_entered && number == self.position
+    }
+
+    pub(super) fn position(&self) -> usize {
+        self.position
+    }
+
+    /// The instant that this part goes on at: its start, or where the list is joined.
+    pub(super) fn instant(&self, number: usize) -> Option<Duration> {
+        self.time(number).map(|time| time.max(self.joined))
+    }
+
+    /// Whether nothing before this part was read of it, or will be.
+    pub(super) fn is_start(&self, number: usize) -> bool {
+        number <= self.start
+    }
+
+    pub(super) fn head(&self) -> usize {
+        self.head
+    }
+
+    pub(super) fn end(&self) -> Option<usize> {
+        self.end
+    }
+
+    /// Another list goes on in the place of this part; or none does.
+    pub(super) fn set_end(&mut self, end: Option<usize>) {
+        self.end = end;
+    }
+
+    /// Whether all up to its end was looked at.
+    pub(super) fn is_complete(&self) -> bool {
+        self.end.is_some_and(|end| self.head >= end) && self.section.is_none()
+    }
+
+    /// When a part plays; `None` behind the last one.
+    pub(super) fn time(&self, number: usize) -> Option<Duration> {
+        self.track.part(number).map(Part::time)
+    }
+
+    /// What has come of a part that is on its way, in bytes.
+    pub(super) fn len_of(&self, number: usize) -> u64 {
+        self.parts.get(&number).map_or(0, |transfer| transfer.len())
+    }
+
+    /// How long so many bytes of a part play.
+    pub(super) fn share_of(&self, number: usize, bytes: u64) -> Duration {
+        let Some(part) = self.track.part(number).filter(|part| !part.is_section()) else {
+            return Duration::ZERO;
+        };
+        let playing = part.duration();
+        let expected = || u128::from(self.track.facts().bandwidth) * playing.as_millis() / 8_000;
+        let size = self.track.part_len(number).map_or_else(expected, u128::from);
+        let micros = playing.as_micros().saturating_mul(bytes.into()).checked_div(size);
+        let share = micros.and_then(|micros| u64::try_from(micros).ok());
+        share.map_or(Duration::ZERO, Duration::from_micros).min(playing)
+    }
+
+    /// Whether it is decided that this part is read from this list.
+    pub(super) fn is_decided(&self, number: usize) -> bool {
+        number < self.decided
+    }
+
+    /// The part at the head is read from this list.
+    pub(super) fn decide(&mut self) {
+        self.decided = self.head + 1;
+    }
+
+    /// Nothing from this part on is fetched, and that it is of this list is open again.
+    pub(super) fn go_back(&mut self, number: usize) -> BTreeMap<usize, Arc<Transfer>> {
+        self.end = None;
+        self.head = self.head.min(number);
+        self.decided = self.decided.min(number);
+        self.ahead.split_off(&number);
+        self.parts.split_off(&number)
+    }
+
+    /// The parts that were kept since the last call.
+    pub(super) fn take_kept(&mut self) -> Vec<usize> {
+        std::mem::take(&mut self.kept)
     }
 
     pub(super) fn parts(&self) -> impl Iterator<Item = (usize, &Arc<Transfer>)> {
@@ -132,17 +266,18 @@ impl Window {
         self.parts.insert(number, transfer);
     }
 
-    /// How much is there behind the part that is read, in time and in bytes that were fetched.
-    pub(super) fn buffered(&self) -> (Duration, u64) {
-        let first_missing = self.parts.iter().find(|(number, transfer)| {
-            **number > self.position && !matches!(transfer.ended(), Some(Ended::Held))
+    /// The first part ahead that has not arrived whole, or the one behind the last.
+    pub(super) fn first_missing(&self) -> usize {
+        let first = self.parts.iter().find(|(number, transfer)| {
+            self.is_ahead(**number) && !matches!(transfer.ended(), Some(Ended::Held))
         });
-        let end = first_missing.map_or(self.head, |(number, _)| (*number).min(self.head));
-        let time = |number: usize| self.track.part(number).map_or(self.track.duration(), Part::time);
-        let from = time((self.position + 1).min(end));
-        let ahead = time(end).saturating_sub(from);
-        let bytes = self.ahead.range(..end);
-        (ahead, bytes.map(|(_, bytes)| bytes).sum())
+        let end = first.map_or(self.head, |(number, _)| (*number).min(self.head));
+        end.min(self.end.unwrap_or(usize::MAX))
+    }
+
+    /// The bytes that were fetched of the parts ahead, up to this one.
+    pub(super) fn bytes_before(&self, number: usize) -> u64 {
+        self.ahead.range(..number).map(|(_, bytes)| bytes).sum()
     }
 
     /// Takes notice of what the parts on their way came to.
@@ -168,7 +303,8 @@ impl Window {
                 Ended::Kept(bytes) => {
                     self.failures = 0;
                     self.fetched.insert(number);
-                    if number > self.position {
+                    self.kept.push(number);
+                    if self.is_ahead(number) {
                         self.ahead.insert(number, bytes);
                     }
                 }
@@ -217,28 +353,26 @@ impl Window {
         }
     }
 
-    /// How far the head is in front of the stream, if the next part is to be fetched.
-    pub(super) fn wants_more(&self, reach: Reach) -> Option<Duration> {
-        if self.pause.is_some() {
-            return None;
-        }
-        let time = |number| self.track.part(number).map(Part::time);
-        // The part that is read first, without asking.
-        let ahead = time(self.head)?.saturating_sub(time(self.position)?);
-        if self.head <= self.position {
-            return Some(ahead);
-        }
-        // What is not kept fills the memory. One part in front of the stream's is enough to cover a request.
-        let is_held =
-            |(number, transfer): (&usize, &Arc<Transfer>)| *number > self.position && !transfer.is_kept();
-        let on_their_way = self.parts.iter().filter(|(number, _)| **number > self.position);
-        let bytes =
-            on_their_way.map(|(_, transfer)| transfer.len()).sum::<u64>() + self.ahead.values().sum::<u64>();
-        let is_full = ahead > reach.time
-            || time(self.head)? >= self.until
-            || bytes >= reach.bytes
-            || self.parts.iter().any(is_held);
-        (!is_full).then_some(ahead)
+    pub(super) fn is_paused(&self) -> bool {
+        self.pause.is_some()
+    }
+
+    /// Whether something in front of the stream's part waits in memory, as nothing keeps it.
+    pub(super) fn holds_ahead(&self) -> bool {
+        let mut parts = self.parts.iter();
+        parts.any(|(number, transfer)| self.is_ahead(*number) && !transfer.is_kept())
+    }
+
+    /// The bytes of the parts ahead, on their way and fetched.
+    pub(super) fn bytes_ahead(&self) -> u64 {
+        let on_their_way = self.parts.iter().filter(|(number, _)| self.is_ahead(**number));
+        let on_their_way: u64 = on_their_way.map(|(_, transfer)| transfer.len()).sum();
+        on_their_way + self.ahead.values().sum::<u64>()
+    }
+
+    /// Whether the part at the head is one that plays too late to be fetched ahead.
+    pub(super) fn is_beyond(&self) -> bool {
+        self.time(self.head).is_some_and(|time| time >= self.until)
     }
 
     /// The next part to look at, with its number.
@@ -249,6 +383,9 @@ impl Window {
             return Some(section);
         }
         let number = self.head;
+        if self.end.is_some_and(|end| number >= end) {
+            return None;
+        }
         self.track.part(number)?;
         self.head += 1;
         Some(number)

@@ -59,12 +59,13 @@ impl Player {
         }
         let Some((track, time)) = self.timeline.as_ref().and_then(|timeline| {
             let track = timeline.track().clone();
-            let time = track.part(timeline.playing())?.time();
-            Some((track, time))
+            Some((track, timeline.instant()?))
         }) else {
             return Err(lost.error);
         };
         lost.tried.push(track.facts().number);
+        self.place
+            .refuse(track.facts().number, lost.error.is_unanswered());
         let found = match track.master() {
             Some(master) => self.alternative(&mut lost, &track, master, time).await,
             None => None,
@@ -119,11 +120,12 @@ impl Player {
             match load::variant(&state.fetcher, &mut self.context, load, master, index).await {
                 Ok(loaded) => {
                     // Several may lead to one list. A list that ends before this would be a false end. Where a host is away
-                    // all that it has is away.
+                    // all that it has is away, but for what the cache has.
                     let is_same = loaded.track.playlist() == track.playlist();
                     let is_over = loaded.track.duration() <= time;
                     let is_away = lost.error.is_unanswered() && is_same_host(&loaded.track, track);
-                    if !is_same && !is_over && !is_away {
+                    let is_there = is_away && load::is_cached_at(&state.fetcher, &loaded.track, time).await;
+                    if !is_same && !is_over && (!is_away || is_there) {
                         return Some(loaded);
                     }
                 }
@@ -136,9 +138,14 @@ impl Player {
 
     pub(super) async fn change_variant(&mut self, loaded: Loaded) {
         let question = editions::question(&self.state.fetcher, &loaded).await;
+        self.go_over(Arc::new(loaded.track), question);
+        self.place.leave();
+    }
+
+    /// Goes on in another list. What is fetched ahead stays.
+    pub(super) fn go_over(&mut self, track: Arc<Track>, question: Option<Question>) {
         let question = question.filter(|_| !self.is_offline);
         self.has_changed_variant = true;
-        let track = Arc::new(loaded.track);
         let asking = question.map(|question| editions::renew(self.state.clone(), track.clone(), question));
         self.currency = match asking {
             Some(_) => Currency::Asking { again: false },
@@ -146,7 +153,6 @@ impl Player {
         };
         self.asking = asking.map(|asking| Box::pin(asking) as Asking);
         self.close_part();
-        self.place.leave();
         (self.renewed_for, self.contradicted_for, self.decrypted_anew) = (None, None, None);
         if let Some(timeline) = &mut self.timeline {
             timeline.change(track, false);

@@ -40,7 +40,7 @@ use super::{
     editions::{self, Asking, Question},
     fetch_context::FetchContext,
     local,
-    look_ahead::{Left, LookAhead, LookAheadPlace},
+    look_ahead::{At, Left, LookAhead, LookAheadPlace},
     open_part::{Input, OpenPart},
     part_reader::PartReader,
     pending_commits::{Bypassed, PendingCommits},
@@ -92,6 +92,8 @@ pub(super) struct Player {
     currency: Currency,
     /// Whether the present step went over to another Variant Stream.
     has_changed_variant: bool,
+    /// The part that was to come and is read from another Variant Stream.
+    switched_at: Option<usize>,
     /// Another edition, which plays from the first byte on that the cache does not have of this one.
     other: Option<Arc<Track>>,
     /// The part for which the playlists were loaded again.
@@ -143,6 +145,7 @@ impl Player {
             asking: None,
             currency: Currency::Known,
             has_changed_variant: false,
+            switched_at: None,
             other: None,
             renewed_for: None,
             contradicted_for: None,
@@ -307,7 +310,7 @@ impl Player {
         }
         match timeline.next() {
             Next::Part(number) => {
-                if !self.switch(&track, number).await {
+                if !self.switch(&track, number).await && !self.follow(&track, number).await {
                     self.advance(&track, number).await?;
                 }
             }
@@ -345,6 +348,17 @@ impl Player {
 
     fn number(&self) -> usize {
         self.timeline.as_ref().map_or(0, Timeline::number)
+    }
+
+    fn at(&self) -> At {
+        let timeline = self.timeline.as_ref();
+        At {
+            section: timeline
+                .filter(|timeline| timeline.is_section_of_later_part())
+                .map(Timeline::number),
+            position: timeline.map_or(0, Timeline::playing),
+            instant: timeline.and_then(Timeline::instant).unwrap_or_default(),
+        }
     }
 
     fn go_on(&mut self) {
@@ -396,12 +410,7 @@ impl Player {
         let mut was_fetched = false;
         let is_own = self.context.is_offline || self.fetches_itself == Some(number);
         if !is_own && !local::is_local(&media.locator.url) {
-            let timeline = self.timeline.as_ref();
-            let (section, position) = timeline.map_or((None, number), |timeline| {
-                let section = timeline.is_section_of_later_part().then_some(number);
-                (section, timeline.playing())
-            });
-            self.place.set(track, section, position);
+            self.place.set(track, self.at(), self.choosing(track));
             if let Some(reader) = self.place.join(number, media) {
                 return Ok(Input::Shared(reader));
             }
@@ -461,6 +470,9 @@ impl Player {
         if let Some(timeline) = &self.timeline {
             let buffered = || self.place.buffered();
             self.announcer.give_out(timeline, &mut part, plain, buffered);
+            if self.state.fetcher.params.selector.is_some() && timeline.playing() == timeline.number() {
+                self.place.set_read(part.plain);
+            }
         }
         self.open = Some(part);
         Ok(())
@@ -495,7 +507,12 @@ impl Player {
                 self.interrupted = Some(part);
                 return Ok(());
             }
-            Left::Cached | Left::GivenUp => {
+            // Nothing of it was given out: what goes on in its place begins where it began.
+            Left::Switched if part.plain == 0 => {
+                self.switched_at = Some(number);
+                return Ok(());
+            }
+            Left::Cached | Left::GivenUp | Left::Switched => {
                 self.interrupted = Some(part);
                 return Ok(());
             }

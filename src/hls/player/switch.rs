@@ -1,4 +1,4 @@
-//! The change to the Variant Stream that the app asks for.
+//! The change to another Variant Stream: the one that the app asks for, or that its selector has chosen.
 
 use std::sync::Arc;
 
@@ -6,12 +6,51 @@ use super::{
     super::{
         fetch::Ask,
         load::{self, Load},
+        look_ahead::{Choosing, Follow},
         track::Track,
     },
     Player,
 };
 
 impl Player {
+    /// Whether positions in bytes are those of one Variant Stream: for a reader, and until a byte that was looked for is given
+    /// out.
+    fn is_bound(&self) -> bool {
+        let is_sought = self.announcer.from > 0 && !self.announcer.has_begun();
+        self.only.is_some() || self.announcer.is_skipping() || is_sought
+    }
+
+    /// Whether a selector chooses what comes next.
+    pub(super) fn choosing(&self, track: &Track) -> Choosing {
+        let params = &self.state.fetcher.params;
+        let is_chosen = params.selector.is_none() || params.controls.variant().is_some();
+        if is_chosen || self.is_bound() || track.master().is_none() {
+            Choosing::No
+        } else if self.is_offline || self.is_copy_only() {
+            Choosing::Offline
+        } else {
+            Choosing::Online
+        }
+    }
+
+    /// Goes over to the Variant Stream that the selector has chosen, if a segment begins with this part. Whether it did.
+    pub(super) async fn follow(&mut self, track: &Arc<Track>, number: usize) -> bool {
+        let choosing = self.choosing(track);
+        let is_switched = self.switched_at.take() == Some(number);
+        if choosing == Choosing::No || !is_switched && !track.is_start_of_segment(number) {
+            return false;
+        }
+        let at = self.at();
+        self.place.set(track, at, choosing);
+        match self.place.follow(at.position).await {
+            Follow::Stay => false,
+            Follow::Change(list, question) => {
+                self.go_over(list, question);
+                true
+            }
+        }
+    }
+
     /// Goes over to the Variant Stream that the app wants, if a segment begins with this part. Whether it did.
     pub(super) async fn switch(&mut self, track: &Arc<Track>, number: usize) -> bool {
         let Some(wanted) = self.state.fetcher.params.controls.variant() else {
@@ -25,8 +64,8 @@ impl Player {
             return false;
         };
         // Not while it is not known whether the list is the server's still: the other one would be of another edition.
-        let is_bound = self.only.is_some() || self.announcer.is_skipping() || self.is_copy_only();
-        if is_bound || self.refused_variant == Some(wanted) || !is_start_of_segment(track, number) {
+        let is_bound = self.is_bound() || self.is_copy_only();
+        if is_bound || self.refused_variant == Some(wanted) || !track.is_start_of_segment(number) {
             return false;
         }
         let load = Load {
@@ -53,15 +92,5 @@ impl Player {
                 false
             }
         }
-    }
-}
-
-/// Whether nothing of the segment has been read: neither its own bytes nor the section before them.
-fn is_start_of_segment(track: &Track, number: usize) -> bool {
-    let part = |number: usize| track.part(number);
-    let before = number.checked_sub(1).and_then(part);
-    match (before, part(number)) {
-        (Some(before), Some(here)) => !before.is_section() || before.time() != here.time(),
-        _ => true,
     }
 }

@@ -12,6 +12,7 @@ use super::{
 use crate::net::Url;
 
 /// A Multivariant Playlist: what there is to choose from.
+#[derive(PartialEq)]
 pub(crate) struct MultivariantPlaylist {
     /// In the playlist's order; never empty.
     pub(crate) variants: Vec<VariantStream>,

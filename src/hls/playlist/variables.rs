@@ -13,7 +13,7 @@ use crate::net::Url;
 /// A variable that is defined twice with two values has none: what uses it is an error.
 ///
 /// No `Debug`: values are often tokens.
-#[derive(Default, Clone)]
+#[derive(Default, Clone, PartialEq)]
 pub(crate) struct Variables(HashMap<String, Option<String>>);
 
 const TAG: &str = "EXT-X-DEFINE";

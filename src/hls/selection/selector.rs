@@ -11,10 +11,10 @@ use super::{
 ///
 /// - Answers are places in [`Situation::ladder`]. The player takes one that is not there for the nearest one that is.
 /// - Answers keep to [`Situation::max_bit_rate`]; [`Situation::allowed`] lists what it allows.
-/// - A selector neither blocks nor asks a clock: it runs where the stream is polled.
+/// - A selector neither blocks nor asks a clock: it runs where segments are fetched.
 ///
-/// The player keeps one selector for each opened stream. It asks for the segments in the order in which they play, but after a
-/// seek.
+/// A source keeps one selector for all its streams. It is asked for the segments in the order in which they play, but after a
+/// seek, and where several streams are open. One that panics is asked no more: the Variant Stream stays.
 ///
 /// # Implementing
 ///
@@ -46,8 +46,8 @@ pub trait VariantSelector: Send {
         let _ = sample;
     }
 
-    /// Whether the segment under way is given up, and which Variant Stream it is then taken from. Asked after each sample of
-    /// it. In the situation the next segment is the one under way.
+    /// Whether the segment under way is given up, and which Variant Stream it is then taken from. Asked after each sample, while
+    /// nobody has read anything of the segment. In the situation the next segment is the one under way.
     fn give_up(&mut self, situation: &Situation<'_>, transfer: &SegmentTransfer) -> Option<usize> {
         let _ = (situation, transfer);
         None

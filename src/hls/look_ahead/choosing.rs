@@ -1,0 +1,530 @@
+//! Asks the selector, and tells it of the network.
+//!
+//! ```text
+//!   head is undecided ─┬─ nothing known of the Variant Streams ─▶ survey (the cache alone)
+//!                      ├─ selector ─▶ the present one ─▶ decided
+//!                      │          └─▶ another one ─┬─ its list is known ─▶ a window more
+//!                      │                           └─ is not ─▶ load it, then a window more
+//!                      └─ list not to be had ─▶ refused for a while, asked again without it
+//! ```
+//!
+//! The selector is the app's: it is called without the lock, and its panic ends choosing, not the stream.
+
+use std::{
+    mem,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::Pin,
+    sync::{Arc, PoisonError},
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use super::{
+    super::{
+        HlsError, Resource, ResourceKind,
+        editions::{self, Question, Renewed},
+        fetch::Ask,
+        fetch_context::FetchContext,
+        load::{self, Load},
+        pending_commits::PendingCommits,
+        playlist::MultivariantPlaylist,
+        selection::{NetworkSample, SegmentTransfer, Situation, VariantSelector},
+        source_state::SourceState,
+        track::Track,
+    },
+    driver::{Driver, Running},
+    ladder::{self, Ladder, Rungs},
+    plan::{Choosing, Head, Plan, UnderWay},
+    shared::{LookAhead, Shared},
+};
+
+/// While no byte comes the selector is told so often.
+const SILENCE: Duration = Duration::from_millis(500);
+
+type Pinned<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+type Loaded = (usize, Result<Arc<Track>, HlsError>, PendingCommits);
+
+/// What was told of a transfer.
+pub(super) struct Told {
+    at: Instant,
+    bytes: u64,
+    /// Whether anything was.
+    is_any: bool,
+}
+
+impl Told {
+    pub(super) fn new(now: Instant) -> Self {
+        Self {
+            at: now,
+            bytes: 0,
+            is_any: false,
+        }
+    }
+}
+
+/// The driver's side of a choice.
+#[derive(Default)]
+pub(super) struct Chooser {
+    pub(super) selector: Option<Box<dyn VariantSelector>>,
+    began: Option<Instant>,
+    /// Whether it has panicked.
+    is_broken: bool,
+    survey: Option<Pinned<Option<Ladder>>>,
+    loading: Option<Pinned<Loaded>>,
+    /// Whether bytes were told since the segment under way was last looked at.
+    has_sample: bool,
+}
+
+/// What is dropped without the lock.
+pub(super) type Stopped = (Option<Pinned<Option<Ladder>>>, Option<Pinned<Loaded>>);
+
+impl Chooser {
+    /// Nobody chooses any more.
+    pub(super) fn stop(&mut self) -> Stopped {
+        (self.survey.take(), self.loading.take())
+    }
+
+    /// Whether a stream chooses.
+    pub(super) fn is_used(&self) -> bool {
+        self.selector.is_some()
+    }
+
+    /// Calls the selector. `None` if there is none, or it panics: then there is none.
+    fn call<T>(&mut self, call: impl FnOnce(&mut dyn VariantSelector) -> T) -> Option<T> {
+        let selector = self.selector.as_mut()?;
+        let answer = catch_unwind(AssertUnwindSafe(|| call(selector.as_mut())));
+        if answer.is_err() {
+            log::error!("the variant selector has panicked: the variant streams stay");
+            (self.selector, self.is_broken) = (None, true);
+        }
+        answer.ok()
+    }
+
+    fn time(&self, now: Instant) -> Duration {
+        self.began
+            .map_or(Duration::ZERO, |began| now.saturating_duration_since(began))
+    }
+
+    /// Tells of what has come of a transfer.
+    pub(super) fn sample(&mut self, running: &mut Running, is_over: bool) {
+        if self.selector.is_none() {
+            return;
+        }
+        let now = Instant::now();
+        let told = &mut running.told;
+        let came = running.transfer.len();
+        let bytes = came.saturating_sub(told.bytes);
+        let time = now.saturating_duration_since(told.at);
+        let is_last = is_over && (bytes > 0 || told.is_any);
+        if bytes == 0 && time < SILENCE && !is_last {
+            return;
+        }
+        let waited = if told.bytes == 0 { time } else { Duration::ZERO };
+        let sample = NetworkSample::new(self.time(now), bytes, time)
+            .waited(waited)
+            .last(is_over);
+        *told = Told {
+            at: now,
+            bytes: came,
+            is_any: true,
+        };
+        self.has_sample = true;
+        self.call(|selector| selector.observe(&sample));
+    }
+}
+
+/// What a selector is asked about, and which Variant Stream each of its answers is.
+struct Asked {
+    rungs: Rungs,
+    current: Option<usize>,
+    buffered: Duration,
+    segment: Duration,
+    remaining: Duration,
+}
+
+impl Asked {
+    fn new(plan: &Plan, ladder: &Ladder, head: Head, now: Instant) -> Option<Self> {
+        let track = plan.last_track()?;
+        let present = track.facts().number;
+        let rungs = ladder.rungs_at(head.time, present, plan.choosing == Choosing::Offline, now);
+        let before = plan.before(head);
+        Some(Self {
+            current: before.and_then(|before| rungs.variants.iter().position(|other| *other == before)),
+            rungs,
+            buffered: plan.buffered(),
+            segment: track.part(head.number)?.duration(),
+            remaining: track.duration().saturating_sub(head.time),
+        })
+    }
+
+    fn situation(&self, look_ahead: &LookAhead, now: Duration) -> Situation<'_> {
+        let params = &look_ahead.state.fetcher.params;
+        Situation::new(now, &self.rungs.rungs)
+            .current(self.current)
+            .buffered(self.buffered)
+            .look_ahead(params.reach.time)
+            .segment(self.segment)
+            .remaining(Some(self.remaining))
+            .max_bit_rate(params.controls.max_bit_rate())
+    }
+
+    /// The Variant Stream that is meant: the nearest one, where the answer is none.
+    fn variant(&self, place: usize) -> Option<usize> {
+        let last = self.rungs.variants.len().checked_sub(1)?;
+        self.rungs.variants.get(place.min(last)).copied()
+    }
+}
+
+/// What is to be done at a head.
+enum Due {
+    Survey(Arc<Track>),
+    Ask(Head, Asked),
+}
+
+impl Shared {
+    fn due(&self, look_ahead: &LookAhead, now: Instant) -> Option<Due> {
+        let reach = look_ahead.state.fetcher.params.reach;
+        let mut plans = self.plans.iter().filter(|plan| plan.awaited.is_none());
+        let (plan, head) = plans.find_map(|plan| Some((plan, plan.due(reach)?)))?;
+        let track = plan.last_track()?;
+        match &self.ladder {
+            Some(ladder) if ladder.is_of(track) => Some(Due::Ask(head, Asked::new(plan, ladder, head, now)?)),
+            _ => Some(Due::Survey(track.clone())),
+        }
+    }
+
+    /// The segment under way, if it may be given up: nobody has read anything of it.
+    fn under_way(&self, plan: &Plan, now: Instant) -> Option<(UnderWay, Asked)> {
+        let under_way = plan.under_way().filter(|found| found.transfer.is_untouched())?;
+        let ladder = self
+            .ladder
+            .as_ref()
+            .filter(|ladder| ladder.is_of(&under_way.track))?;
+        let rungs = ladder.rungs_at(under_way.time, under_way.track.facts().number, false, now);
+        let place = |before| rungs.variants.iter().position(|other| *other == before);
+        let asked = Asked {
+            current: under_way.before.and_then(place),
+            rungs,
+            buffered: plan.buffered(),
+            segment: under_way.duration(),
+            remaining: under_way.track.duration().saturating_sub(under_way.time),
+        };
+        Some((under_way, asked))
+    }
+}
+
+impl Driver {
+    /// Decides what is to be decided. Whether anything was.
+    pub(super) fn choose(&mut self, task: &mut Context<'_>, now: Instant) -> bool {
+        let look_ahead = self.look_ahead.clone();
+        let Some(make) = &look_ahead.state.fetcher.params.selector else {
+            return false;
+        };
+        look_ahead.driver.register(task.waker());
+        if self.chooser.selector.is_none() && !self.chooser.is_broken {
+            let left = look_ahead.lock().selector.take();
+            self.chooser.selector = Some(left.unwrap_or_else(|| make()));
+            self.chooser.began = Some(look_ahead.began);
+        }
+        let mut has_chosen = self.poll_survey(task) | self.poll_loading(task, now);
+        loop {
+            let shared = look_ahead.lock();
+            let Some(due) = shared.due(&look_ahead, now) else {
+                break;
+            };
+            drop(shared);
+            match due {
+                Due::Survey(track) => {
+                    if self.chooser.survey.is_none() {
+                        let state = look_ahead.state.clone();
+                        let survey = async move { ladder::survey(&state.fetcher, &track).await };
+                        self.chooser.survey = Some(Box::pin(survey));
+                    }
+                    if !self.poll_survey(task) {
+                        break;
+                    }
+                }
+                Due::Ask(head, asked) => self.ask(head, &asked, now),
+            }
+            has_chosen = true;
+        }
+        if has_chosen {
+            self.tell_network();
+        }
+        has_chosen
+    }
+
+    /// What the app may remember of the network.
+    fn tell_network(&mut self) {
+        if let Some(Some(network)) = self.chooser.call(|selector| selector.network()) {
+            self.look_ahead.state.fetcher.params.controls.set_network(network);
+        }
+    }
+
+    /// Asks which Variant Stream the head's segment is taken from.
+    fn ask(&mut self, head: Head, asked: &Asked, now: Instant) {
+        let look_ahead = self.look_ahead.clone();
+        let situation = asked.situation(&look_ahead, self.chooser.time(now));
+        let has_any = !asked.rungs.rungs.is_empty();
+        let answer = has_any.then(|| self.chooser.call(|selector| selector.next(&situation)));
+        let chosen = answer.flatten().and_then(|place| asked.variant(place));
+        self.take(head, chosen, now);
+    }
+
+    /// The head's segment is of this Variant Stream. `None`: of the one at hand.
+    fn take(&mut self, head: Head, chosen: Option<usize>, now: Instant) {
+        let look_ahead = self.look_ahead.clone();
+        let mut shared = look_ahead.lock();
+        let Shared { plans, ladder, .. } = &mut *shared;
+        let plan = plans.iter_mut().find(|plan| plan.id == head.plan);
+        // The stream may have jumped meanwhile: then it is asked again.
+        let Some(plan) = plan.filter(|plan| plan.is_still_at(head)) else {
+            return;
+        };
+        let Some(track) = plan.last_track().cloned() else {
+            return;
+        };
+        let other = chosen.filter(|variant| *variant != track.facts().number);
+        let other = other.zip(ladder.as_ref()).map(|(variant, ladder)| {
+            let known = ladder.known(variant);
+            let list = known.map(|known| (known.track.clone(), known.question));
+            // The copy plays meanwhile, as far as it goes.
+            let is_copy = plan.choosing == Choosing::Offline || ladder.is_away(now);
+            let list = list.map(|(list, question)| (list, question, question.is_none() || is_copy));
+            (variant, list, ladder.master().clone())
+        });
+        match other {
+            None => plan.choose(head, &track, None),
+            Some((_, Some((list, question, true)), _)) => plan.choose(head, &list, question),
+            Some((variant, list, master)) => {
+                plan.awaited = Some((variant, head));
+                drop(shared);
+                let list = list.map(|(list, question, _)| (list, question));
+                self.begin_loading(track, master, variant, list);
+                return;
+            }
+        }
+        let waiting = plan.take_waiting();
+        drop(shared);
+        if let Some(waiting) = waiting {
+            waiting.wake();
+        }
+    }
+
+    fn poll_survey(&mut self, task: &mut Context<'_>) -> bool {
+        let Some(survey) = &mut self.chooser.survey else {
+            return false;
+        };
+        let Poll::Ready(found) = survey.as_mut().poll(task) else {
+            return false;
+        };
+        self.chooser.survey = None;
+        let mut shared = self.look_ahead.lock();
+        if found.is_none() {
+            // There is no list of them.
+            for plan in &mut shared.plans {
+                plan.choosing = Choosing::No;
+            }
+        }
+        let old = found.and_then(|found| shared.ladder.replace(found));
+        let waiting: Vec<_> = shared.plans.iter_mut().filter_map(Plan::take_waiting).collect();
+        drop(shared);
+        drop(old);
+        for waiting in waiting {
+            waiting.wake();
+        }
+        true
+    }
+
+    fn poll_loading(&mut self, task: &mut Context<'_>, now: Instant) -> bool {
+        let Some(loading) = &mut self.chooser.loading else {
+            return false;
+        };
+        let Poll::Ready((variant, loaded, commits)) = loading.as_mut().poll(task) else {
+            return false;
+        };
+        self.chooser.loading = None;
+        self.begun
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .append(commits);
+        let look_ahead = self.look_ahead.clone();
+        let mut shared = look_ahead.lock();
+        if let Some(ladder) = &mut shared.ladder {
+            match loaded {
+                Ok(track) => ladder.set_known(variant, track),
+                Err(error) => {
+                    log::warn!("{error}: variant stream {variant} is not chosen");
+                    ladder.refuse(variant, now);
+                    if error.is_unanswered() {
+                        ladder.set_away(now);
+                    }
+                }
+            }
+        }
+        let mut heads = Vec::new();
+        for plan in &mut shared.plans {
+            if let Some((awaited, head)) = plan.awaited.take()
+                && awaited == variant
+            {
+                heads.push(head);
+            }
+        }
+        drop(shared);
+        // What was chosen is taken, without asking once more.
+        for head in heads {
+            self.take_if_known(head, variant, now);
+        }
+        true
+    }
+
+    fn take_if_known(&mut self, head: Head, variant: usize, now: Instant) {
+        let is_known = {
+            let shared = self.look_ahead.lock();
+            let known = shared.ladder.as_ref().and_then(|ladder| ladder.known(variant));
+            known.is_some_and(|known| known.question.is_none())
+        };
+        if is_known {
+            self.take(head, Some(variant), now);
+        }
+    }
+
+    /// When the selector is to be told that no byte comes.
+    pub(super) fn next_sample(&self) -> Option<Instant> {
+        let is_used = self.chooser.is_used();
+        let told = self.running.iter().filter(|_| is_used);
+        told.map(|running| running.told.at + SILENCE).min()
+    }
+
+    /// Gives up the segment under way, if the selector wants another one in its place. Whether it did.
+    pub(super) fn give_up_segment(&mut self, now: Instant) -> bool {
+        if !mem::take(&mut self.chooser.has_sample) {
+            return false;
+        }
+        let look_ahead = self.look_ahead.clone();
+        let shared = look_ahead.lock();
+        let choosing = shared
+            .plans
+            .iter()
+            .filter(|plan| plan.choosing == Choosing::Online);
+        let under_way: Vec<_> = choosing.filter_map(|plan| shared.under_way(plan, now)).collect();
+        drop(shared);
+        let mut has_given_up = false;
+        for (under_way, asked) in under_way {
+            let running = self.running.iter();
+            let mut running = running.filter(|running| Arc::ptr_eq(&running.transfer, &under_way.transfer));
+            let Some(since) = running.next().map(|running| running.since) else {
+                continue;
+            };
+            let present = under_way.track.facts().number;
+            let Some(rung) = asked
+                .rungs
+                .variants
+                .iter()
+                .position(|variant| *variant == present)
+            else {
+                continue;
+            };
+            let transfer = SegmentTransfer::new(rung, under_way.duration())
+                .received(under_way.transfer.len())
+                .size(under_way.size())
+                .elapsed(now.saturating_duration_since(since));
+            let situation = asked.situation(&look_ahead, self.chooser.time(now));
+            let answer = self
+                .chooser
+                .call(|selector| selector.give_up(&situation, &transfer));
+            let instead = answer.flatten().and_then(|place| asked.variant(place));
+            if let Some(variant) = instead.filter(|variant| *variant != present) {
+                has_given_up |= self.replace(&under_way, variant);
+            }
+        }
+        has_given_up
+    }
+
+    /// Takes the segment under way from another Variant Stream, if its list is known. Else it is loaded, and the selector is
+    /// asked again meanwhile.
+    fn replace(&mut self, under_way: &UnderWay, variant: usize) -> bool {
+        let look_ahead = self.look_ahead.clone();
+        let mut shared = look_ahead.lock();
+        let Some(ladder) = &shared.ladder else {
+            return false;
+        };
+        let known = ladder.known(variant);
+        let list = known.map(|known| (known.track.clone(), known.question));
+        let Some((list, None)) = list else {
+            let master = ladder.master().clone();
+            drop(shared);
+            self.begin_loading(under_way.track.clone(), master, variant, list);
+            return false;
+        };
+        let Some(plan) = shared.plan(under_way.plan) else {
+            return false;
+        };
+        // A reader that waits for its first byte follows.
+        let Some(readers) = under_way.transfer.switch() else {
+            return false;
+        };
+        let gone = plan.replace(under_way, &list);
+        let waiting = plan.take_waiting();
+        drop(shared);
+        drop(gone);
+        for waiting in readers.into_iter().chain(waiting) {
+            waiting.wake();
+        }
+        true
+    }
+
+    fn begin_loading(
+        &mut self,
+        beside: Arc<Track>,
+        master: Arc<MultivariantPlaylist>,
+        variant: usize,
+        copy: Option<(Arc<Track>, Option<Question>)>,
+    ) {
+        if self.chooser.loading.is_none() {
+            let state = self.look_ahead.state.clone();
+            let copy = copy.and_then(|(track, question)| Some((track, question?)));
+            let loading = load(state, beside, master, variant, copy);
+            self.chooser.loading = Some(Box::pin(loading));
+        }
+    }
+}
+
+/// Loads the list of a Variant Stream, and makes sure that it is the server's own.
+async fn load(
+    state: Arc<SourceState>,
+    beside: Arc<Track>,
+    master: Arc<MultivariantPlaylist>,
+    variant: usize,
+    copy: Option<(Arc<Track>, Question)>,
+) -> Loaded {
+    let mut context = FetchContext::new(false);
+    let loaded = async {
+        let (track, question) = if let Some((track, question)) = copy {
+            (track, Some(question))
+        } else {
+            let load = Load {
+                ask: Ask::Cache,
+                edition: beside.edition(),
+                variant: None,
+            };
+            let loaded = load::variant(&state.fetcher, &mut context, load, &master, variant).await?;
+            let question = editions::question(&state.fetcher, &loaded).await;
+            (Arc::new(loaded.track), question)
+        };
+        let Some(question) = question else {
+            return Ok(track);
+        };
+        let (renewed, commits) = editions::renew(state.clone(), track, question).await;
+        context.commits.append(commits);
+        match renewed? {
+            Renewed::Same(track) => Ok(track),
+            // The stream finds it out by itself, and goes over to it where it may.
+            Renewed::Other { .. } => Err(HlsError::EditionChanged {
+                resource: Resource::new(ResourceKind::Playlist, &state.fetcher.url),
+            }),
+        }
+    }
+    .await;
+    (variant, loaded, context.commits)
+}

@@ -338,7 +338,6 @@ impl State {
 
     /// The asset has left the table.
     pub(super) fn gone(&mut self, asset: &AssetId) {
-        self.skipped.remove(asset);
         self.tell_uses();
         self.ask(|policy| policy.removed(asset));
     }

@@ -56,6 +56,15 @@ fn uses_now_are_newer_than_any_that_the_layers_below_tell_of() {
     store.put(&asset(1), &path(0), content(1, 100)).unwrap();
     let used = |number| store.asset(&asset(number)).unwrap().unwrap().last_access;
     assert!(used(1) > used(0));
+    // And where they tell it later.
+    let inner = IndexStore::scanned(MemoryStore::new()).unwrap();
+    let outer = IndexStore::scanned(inner.clone()).unwrap();
+    inner.put(&asset(0), &path(0), content(0, 100)).unwrap();
+    inner.accounts().touch(&asset(0), Timestamp(tomorrow)).unwrap();
+    testing::refresh(&outer, &asset(0));
+    outer.put(&asset(1), &path(0), content(1, 100)).unwrap();
+    let used = |number| outer.asset(&asset(number)).unwrap().unwrap().last_access;
+    assert!(used(1) > used(0) && used(0) > Timestamp(tomorrow));
 }
 
 /// C8: a clock that is set back, and back again, while the cache is open. What was used last is the newest all the same,

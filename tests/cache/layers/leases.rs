@@ -1,10 +1,13 @@
 //! Leases and pins while an asset is being removed.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
+use std::thread;
+use std::time::Duration;
 
 use bytes::Bytes;
 use kithara::cache::{
-    AssetId, CacheError, EvictionPolicy, IndexStore, LeaseStore, Lru, MemoryStore, Store as _, Timestamp,
+    AssetId, CacheError, Durability, EvictionPolicy, FsStore, IndexStore, LeaseStore, Lru, MemoryStore,
+    Store as _, Timestamp,
 };
 
 use super::hooked::Hooked;
@@ -29,6 +32,46 @@ fn an_asset_on_its_way_out_is_gone_for_new_readers() {
     store.remove(&a).unwrap().unwrap().empty().unwrap();
     store.put(&a, &x, Bytes::from_static(b"anew")).unwrap();
     assert!(store.get(&a, &x).unwrap().is_some());
+}
+
+/// C2: what writes to an asset waits for a removal that has begun. Its files are in a folder made anew, and not in the one that is
+/// on its way to the trash.
+#[test]
+fn whatever_writes_waits_for_a_removal() {
+    for partial in [false, true] {
+        let root = tempfile::tempdir().unwrap();
+        let (hooked, hooks) = Hooked::over(FsStore::open(root.path(), Durability::Ordered).unwrap());
+        let index = IndexStore::scanned(hooked).unwrap();
+        let accounts = Arc::clone(index.accounts());
+        let store = Arc::new(LeaseStore::new(index, &accounts));
+        let (a, x) = (asset("a"), path("x"));
+        store.put(&a, &x, Bytes::from_static(b"bytes")).unwrap();
+        let (writes, id, name) = (Arc::clone(&store), a.clone(), x.clone());
+        let (tell, told) = mpsc::channel();
+        let write = move || {
+            if partial {
+                let claim = writes.partial(&id, &name).unwrap().unwrap();
+                claim.prepare().unwrap();
+            } else {
+                writes.put(&id, &name, Bytes::from_static(b"anew")).unwrap();
+            }
+            tell.send(()).unwrap();
+        };
+        let writer = Arc::new(Mutex::new(None));
+        let begun = Arc::clone(&writer);
+        hooks.before_removal.set(move || {
+            let written = thread::spawn(write);
+            assert!(told.recv_timeout(Duration::from_millis(100)).is_err());
+            *begun.lock().unwrap() = Some((written, told));
+        });
+        let trash = store.remove(&a).unwrap().unwrap();
+        let (written, told) = writer.lock().unwrap().take().unwrap();
+        told.recv().unwrap();
+        written.join().unwrap();
+        trash.empty().unwrap();
+        assert!(crate::dir_of(root.path(), &a).exists());
+        assert_eq!(store.exists(&a, &x).unwrap(), !partial);
+    }
 }
 
 /// C7: a pinned asset is there for readers while its removal is refused: the inner store is not even asked.

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use futures_lite::{StreamExt, future};
+use kithara::cache::AssetCache;
 use kithara::hls::HlsSource;
 use kithara::net::Url;
 use kithara::stream::{Stream, StreamParams};
@@ -37,7 +38,14 @@ fn child() {
 }
 
 /// Kills a process in the middle of the track. What it kept is right as far as it goes, and the next one plays all of it.
-pub(crate) fn assert_goes_on(play: &Play<'_>, url: &str, expected: &[u8], root: &Path, what: &str) {
+/// Returns that one's cache, opened anew.
+pub(crate) fn assert_goes_on(
+    play: &Play<'_>,
+    url: &str,
+    expected: &[u8],
+    root: &Path,
+    what: &str,
+) -> AssetCache {
     let len = expected.len();
     // A sixteenth at once on each connection, and another one with every second: each segment takes more than one.
     let rate = len.div_ceil(16);
@@ -83,9 +91,12 @@ pub(crate) fn assert_goes_on(play: &Play<'_>, url: &str, expected: &[u8], root: 
         "{what}: killed after {heard} of {len} bytes, then offline: {:?}",
         kept.error
     );
+    // The first segment was there seconds ago.
+    assert!(!kept.bytes.is_empty(), "{what}: nothing kept of {heard} bytes");
     assert_same(&kept.bytes, &expected[..kept.bytes.len().min(len)], what);
     let all = Tape::of(url, play.params(&cache), false);
     assert!(all.error.is_none(), "{what}, after a kill: {:?}", all.error);
     assert_same(&all.bytes, expected, &format!("{what}, after a kill"));
     future::block_on(cache.closed());
+    open(root)
 }

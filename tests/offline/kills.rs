@@ -27,9 +27,12 @@ fn requests(url: impl Fn(&str) -> Url) -> Vec<DownloadRequest> {
         "/hls/ts/playlist.m3u8",
         "/hls/byterange/playlist.m3u8",
     ];
-    files
-        .chain(tracks.iter().map(|path| DownloadRequest::hls(url(path))))
-        .collect()
+    // By turns, so that a kill finds some of both under way.
+    let mut all: Vec<_> = files.collect();
+    for (number, path) in tracks.iter().enumerate() {
+        all.insert(2 * number, DownloadRequest::hls(url(path)));
+    }
+    all
 }
 
 async fn open(root: &Path) -> Downloads {

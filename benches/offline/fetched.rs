@@ -2,6 +2,7 @@
 //!
 //! Each takes its turn in a process of its own, against one server.
 
+use std::fmt::Write as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -87,7 +88,7 @@ pub(super) fn throughput() {
     let pattern = Pattern::new(5);
     let mut list = "#EXTM3U\n#EXT-X-TARGETDURATION:6\n".to_owned();
     for number in 0..SEGMENTS {
-        list += &format!("#EXTINF:6,\n{number}.ts\n");
+        writeln!(list, "#EXTINF:6,\n{number}.ts").unwrap();
     }
     list += "#EXT-X-ENDLIST\n";
     let (mut files, mut tracks, mut segments) = (Vec::new(), Vec::new(), Vec::new());

@@ -291,11 +291,11 @@ impl Exchanger {
         };
         // The right to a connection first: idle or new, it counts against the host's limit. Everything below that fails or
         // is dropped gives the right back with `pooled`.
-        let _waiting = pool.courtesy().wait(&request.priority);
+        let waiting = pool.courtesy().wait(&request.priority);
         let (queue, cancel) = (settings.limits.queue, request.cancel.clone());
         let mut pooled = pool.acquire(url, queue, cancel, &request.priority).await?;
         // Raised while it waited for a place: from here on it waits for a head.
-        let _waiting = _waiting.or_else(|| pool.courtesy().wait(&request.priority));
+        let _waiting = waiting.or_else(|| pool.courtesy().wait(&request.priority));
         let reused = match pooled.reuse() {
             Some(connection) => {
                 let limit = settings.limits.kept_head(connection.head_time());

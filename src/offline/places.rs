@@ -88,7 +88,7 @@ impl Table {
                 entry.note(entry.progress, now);
                 found.push(id.clone());
             } else {
-                due = due.min(limit - silent);
+                due = due.min(limit.saturating_sub(silent));
             }
         }
         (found, due)
@@ -114,7 +114,7 @@ impl Table {
                 entry.rests_until = Some(now + TURN);
                 found.push(id.clone());
             } else {
-                due = due.min(TURN - waited);
+                due = due.min(TURN.saturating_sub(waited));
             }
         }
         (found, due)
@@ -146,8 +146,8 @@ mod tests {
         let entry = table.entries.get_mut(&DownloadId::from_text(name)).unwrap();
         let bytes = entry.progress.bytes + u64::from(!is_away);
         let progress = Progress {
-            is_away,
             bytes,
+            is_away,
             ..Progress::default()
         };
         assert!(entry.note(progress, now), "{name}");

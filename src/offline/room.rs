@@ -99,13 +99,13 @@ impl<'a> Room<'a> {
                 Ok(progress) => {
                     let all = whole(progress);
                     self.note(all).await?;
-                    download.allow(match all.total {
-                        // Room for all of it is taken, or it is there.
-                        Total::Exact(_) => u64::MAX,
-                        _ => {
-                            let left = self.granted.saturating_sub(all.bytes);
-                            progress.bytes.saturating_add(left)
-                        }
+                    let left = self.granted.saturating_sub(all.bytes);
+                    // Where the length is known room for all of it is taken, or it is there.
+                    let is_all = all.total.is_exact();
+                    download.allow(if is_all {
+                        u64::MAX
+                    } else {
+                        progress.bytes.saturating_add(left)
                     });
                 }
                 Err(error) => {

@@ -354,8 +354,8 @@ mod tests {
         named.asset = Some(AssetId::from_name(&named.asset_id().name()).unwrap());
         named.selection.variants = Variants::Each(vec![Variants::AtMost(64_000), Variants::Highest]);
         let languages = Renditions::Languages(vec!["de".into(), "en".into()]);
-        let names = Renditions::Names(vec!["Director's cut".into()]);
-        named.selection.renditions = Renditions::Each(vec![Renditions::Default, languages, names]);
+        let cut = Renditions::Names(vec!["Director's cut".into()]);
+        named.selection.renditions = Renditions::Each(vec![Renditions::Default, languages, cut]);
         vec![
             of(plain.clone(), Wanted::Queued, None, None),
             of(rich, Wanted::Failed, Some(full), None),

@@ -160,9 +160,8 @@ fn o4_a_removal_that_fails_is_told_and_not_waited_for() {
     block_on(downloads.remove(&id)).unwrap();
     let told = block_on(async {
         loop {
-            match watch.next().await.unwrap() {
-                Change::Removed(removed) => return removed,
-                _ => {}
+            if let Change::Removed(removed) = watch.next().await.unwrap() {
+                return removed;
             }
         }
     });

@@ -1,5 +1,7 @@
 //! Room is asked for before bytes come, and no limit is broken (O6).
 
+use std::fmt::Write as _;
+
 use kithara::offline::{Cause, DownloadRequest, Failure, Selection, State, Variants};
 use kithara_test_support::Rule;
 
@@ -55,7 +57,7 @@ const SEGMENT: u64 = 100 * KIB;
 fn serve_track(stage: &Stage, name: &str, segments: u64, bandwidth: u64) {
     let mut list = "#EXTM3U\n#EXT-X-TARGETDURATION:6\n".to_owned();
     for number in 0..segments {
-        list += &format!("#EXTINF:6,\n{number}.ts\n");
+        writeln!(list, "#EXTINF:6,\n{number}.ts").unwrap();
         let body = [
             b"ID3".as_slice(),
             &pattern().range(number * SEGMENT, SEGMENT as usize - 3),
@@ -73,8 +75,8 @@ fn serve_track(stage: &Stage, name: &str, segments: u64, bandwidth: u64) {
         .serve_bytes(format!("/{name}/master.m3u8"), master.into_bytes());
 }
 
-fn full(failure: Option<Failure>) -> (u64, u64) {
-    match failure.clone().map(|failure| failure.cause) {
+fn full(failure: Option<&Failure>) -> (u64, u64) {
+    match failure.map(|failure| failure.cause) {
         Some(Cause::StorageFull { need, have }) => (need, have),
         other => panic!("{other:?} {failure:?}"),
     }
@@ -93,9 +95,12 @@ fn o6_the_budget_holds_for_tracks_whose_length_is_a_guess() {
     for is_own in [false, true] {
         let stage = Stage::new();
         let budget = 2 * MIB;
-        let downloads = open_with(&stage, |builder| match is_own {
-            true => builder,
-            false => builder.max_bytes(budget),
+        let downloads = open_with(&stage, |builder| {
+            if is_own {
+                builder
+            } else {
+                builder.max_bytes(budget)
+            }
         });
         // What the playlists say is a tenth of what it is.
         for name in ["one", "two"] {
@@ -111,7 +116,7 @@ fn o6_the_budget_holds_for_tracks_whose_length_is_a_guess() {
         run_all(&downloads);
         for info in block_on(downloads.list()).unwrap() {
             assert_eq!(info.state, State::Failed, "{info:?}");
-            let (need, have) = full(info.failure);
+            let (need, have) = full(info.failure.as_ref());
             assert!(need > have, "{need} and {have}");
         }
         let kept = kept(&stage);
@@ -173,7 +178,7 @@ fn o6_a_full_disk_is_told_with_what_is_free() {
     let track = block_on(downloads.add(hls(&stage, "/one/master.m3u8"))).unwrap();
     let told = |id| {
         run_all(&downloads);
-        full(block_on(downloads.get(id)).unwrap().failure)
+        full(block_on(downloads.get(id)).unwrap().failure.as_ref())
     };
     let (need, have) = told(&track);
     // No segment more has room.

@@ -5,6 +5,7 @@ use kithara::hls::{HlsParams, HlsSource, VariantChoice};
 use kithara::media::{Bypass, Total};
 use kithara::stream::{Stream, StreamParams};
 use kithara_test_support::Rule;
+use std::fmt::Write as _;
 use std::io::Read as _;
 
 use crate::*;
@@ -270,7 +271,7 @@ fn serve_shared(stage: &Stage) {
     for (name, is_default) in names {
         let mut list = "#EXTM3U\n#EXT-X-TARGETDURATION:6\n".to_owned();
         for number in 0..3 {
-            list += &format!("#EXTINF:6,\n{name}-{number}.ts\n");
+            writeln!(list, "#EXTINF:6,\n{name}-{number}.ts").unwrap();
             let body = [b"ID3".as_slice(), name.as_bytes(), &[number; 1000]].concat();
             stage
                 .server
@@ -280,12 +281,18 @@ fn serve_shared(stage: &Stage) {
         stage
             .server
             .serve_bytes(format!("/shared/{name}.m3u8"), list.into_bytes());
-        master += &format!(
-            "#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID=\"a\",NAME=\"{name}\",LANGUAGE=\"en\",DEFAULT={is_default},URI=\"{name}.m3u8\"\n"
-        );
+        writeln!(
+            master,
+            "#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID=\"a\",NAME=\"{name}\",LANGUAGE=\"en\",DEFAULT={is_default},URI=\"{name}.m3u8\""
+        )
+        .unwrap();
     }
     for bandwidth in [100_000, 200_000] {
-        master += &format!("#EXT-X-STREAM-INF:BANDWIDTH={bandwidth},AUDIO=\"a\"\nv{bandwidth}.m3u8\n");
+        writeln!(
+            master,
+            "#EXT-X-STREAM-INF:BANDWIDTH={bandwidth},AUDIO=\"a\"\nv{bandwidth}.m3u8"
+        )
+        .unwrap();
     }
     stage
         .server

@@ -199,8 +199,10 @@ impl Accounts {
 
     /// Does what cannot fail: now, or, if the policy asks for it, before the lock under which it runs is released.
     pub(in crate::cache) fn run_or_defer(&self, effect: impl FnOnce(&mut State) + Send + 'static) {
-        if let Ok(mut state) = self.lock() {
-            effect(&mut state);
+        if self.check().is_ok() {
+            // Not settled: a claim, a reservation and a list of what is to be told do not depend on accesses, and a lease that
+            // is taken or dropped costs no lookup for those before it.
+            effect(&mut self.locked(self.state.lock()));
         } else {
             self.late().push(Box::new(effect));
             self.is_late.store(true, Ordering::Relaxed);

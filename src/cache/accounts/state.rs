@@ -56,7 +56,7 @@ pub(in crate::cache) struct State {
     /// Bytes reserved for what is being written.
     pub(in crate::cache) reserved: u64,
     pub(in crate::cache) max_bytes: u64,
-    /// Accesses that are not in the table, in their order. Every lock but that of an access settles them first.
+    /// Accesses that are not in the table, in their order. Whatever reads figures or asks the policy settles them first.
     accesses: Vec<(AssetId, Timestamp)>,
     /// Accesses that the policy has not been told of, in their order; all before those above.
     pub(super) uses: Vec<(AssetId, u64, Timestamp)>,

@@ -64,7 +64,7 @@ impl Downloader<'_> {
             0 | 1 => self.add(downloads),
             2 | 3 if !self.scene.offline => self.fetch(downloads),
             4 => self.change(downloads),
-            5 => Ok(drop(future::block_on(downloads.list())?)),
+            5 => future::block_on(downloads.list()).map(drop).map_err(Into::into),
             _ => self.play(downloads),
         }
     }
@@ -150,7 +150,7 @@ impl Downloader<'_> {
             return Ok(());
         }
         let played = match info.request.kind() {
-            Kind::File => self.play_file(downloads, &info),
+            Kind::File => play_file(downloads, &info),
             _ => self.play_track(downloads, &info),
         };
         // Another source may find out that the server has a newer file, and that takes its place.
@@ -162,24 +162,6 @@ impl Downloader<'_> {
                 chain(&*error)
             );
         }
-        Ok(())
-    }
-
-    fn play_file(&mut self, downloads: &Downloads, info: &DownloadInfo) -> Done {
-        let index = (0..FILES.len()).find(|index| info.request.url().path() == path(*index));
-        let mut right = Right::of_file(index.unwrap());
-        let mut reader = future::block_on(downloads.file(&info.id)?.open_reader(OpenMode::Offline))?;
-        let (mut at, mut buffer) = (0, vec![0; 70_000]);
-        loop {
-            match reader.read(&mut buffer)? {
-                0 => break,
-                count => {
-                    right.check(at, &buffer[..count]);
-                    at += count as u64;
-                }
-            }
-        }
-        right.check_end(at);
         Ok(())
     }
 
@@ -203,4 +185,22 @@ impl Downloader<'_> {
         );
         Ok(())
     }
+}
+
+fn play_file(downloads: &Downloads, info: &DownloadInfo) -> Done {
+    let index = (0..FILES.len()).find(|index| info.request.url().path() == path(*index));
+    let mut right = Right::of_file(index.unwrap());
+    let mut reader = future::block_on(downloads.file(&info.id)?.open_reader(OpenMode::Offline))?;
+    let (mut at, mut buffer) = (0, vec![0; 70_000]);
+    loop {
+        match reader.read(&mut buffer)? {
+            0 => break,
+            count => {
+                right.check(at, &buffer[..count]);
+                at += count as u64;
+            }
+        }
+    }
+    right.check_end(at);
+    Ok(())
 }

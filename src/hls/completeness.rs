@@ -9,12 +9,7 @@
 //! The rule: **complete is what plays offline to its end.** Each resource that the Media Playlist names is looked up; no note
 //! says that a track is there. Of several editions it is the newest that is whole, as offline plays that.
 
-use std::{
-    collections::{HashMap, HashSet},
-    ops::Range,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashMap, ops::Range, sync::Arc, time::Duration};
 
 use super::{
     HlsError, HlsSource, Resource, ResourceKind,
@@ -128,7 +123,7 @@ impl Needs {
     /// The same and what `other` needs beside it: of two Variant Streams that share a Rendition it counts once.
     #[cfg(feature = "offline")]
     pub(crate) fn and(mut self, other: Self) -> Self {
-        let known: HashSet<_> = self.all.iter().map(|needed| needed.path.clone()).collect();
+        let known: std::collections::HashSet<_> = self.all.iter().map(|needed| needed.path.clone()).collect();
         let fresh = |needed: &Needed| !known.contains(&needed.path);
         let more: Vec<_> = other.all.into_iter().filter(fresh).collect();
         // Nothing of its own: it is the same Rendition. Counted again, its time would be twice what can ever come.

@@ -167,6 +167,10 @@ struct MeterState {
     version: u64,
     told: Option<Instant>,
     /// How far it may go; `None` for all of it.
+    #[cfg_attr(
+        not(feature = "hls"),
+        allow(dead_code, reason = "what fetches a file does not wait for it")
+    )]
     allowed: Option<u64>,
 }
 

@@ -94,7 +94,7 @@ impl DownloadsBuilder {
 
     /// Has the app say whether a download may be played offline still, beside
     /// [`valid_until`](DownloadRequest::valid_until): a licence that was revoked, a subscription that ended. Asked when one is
-    /// to be played, and now and then while the downloads run. It must not call the downloads.
+    /// added or is to be played, and now and then while the downloads run. It must not call the downloads.
     pub fn validity(mut self, check: impl Fn(&DownloadInfo) -> bool + Send + Sync + 'static) -> Self {
         self.validity = Some(Arc::new(check));
         self

@@ -201,9 +201,9 @@ fn an_asset_with_a_staged_file_is_looked_at_after_a_crash() {
     assert!(sure());
     std::mem::forget(second.stage(&asset, &path).unwrap());
     assert!(!sure());
-    // Nor after a commit: its folder's time is too young.
+    // Nor after another change: its folder's time is too young.
     second.accounts.state().table.assets.get_mut(&asset).unwrap().sure = true;
-    second.put(&asset, &path, Bytes::from_static(b"other")).unwrap();
+    second.set_pinned(&asset, true).unwrap();
     assert!(!sure());
     second.accounts.compact(false).unwrap();
     let crashed = disk.settled();

@@ -3,7 +3,8 @@
 //! `cargo bench --features hls --bench abr` plays each rule over generated traces (`abr/trace.rs`) in a simulator that is exact
 //! between changes of rate (`abr/session.rs`), and prints a table for each case, and one line a bar, `bar NAME figure=…
 //! limit=… ok|short`. It needs neither the network nor a clock, and prints the same on every machine. With `-- full` other
-//! lengths of segments and other look-aheads are played too, and the optimum with a deep look-ahead is searched for. Even seeds are those that the figures of the adaptive rule were found on, odd ones are judged.
+//! lengths of segments and other look-aheads are played too, and the optimum with a deep look-ahead is searched for. With
+//! `-- real` some sessions are played in real streams over loopback, at the pace of a listener, beside the simulator's (6 minutes). Even seeds are those that the figures of the adaptive rule were found on, odd ones are judged.
 //!
 //! The rules of the others are written from their published parameters (`abr/peers.rs`): take them as right within a tenth.
 #![allow(
@@ -23,6 +24,8 @@ mod listener;
 mod optimum;
 #[path = "abr/peers.rs"]
 mod peers;
+#[path = "abr/real.rs"]
+mod real;
 #[path = "abr/report.rs"]
 mod report;
 #[path = "abr/session.rs"]
@@ -40,6 +43,9 @@ use self::trace::Trace;
 const SESSIONS_3G: u64 = 320;
 const SESSIONS_4G: u64 = 160;
 const SECONDS: f64 = 600.0;
+/// In real streams.
+const REAL_SESSIONS: u64 = 16;
+const REAL_SECONDS: f64 = 300.0;
 const LADDER: [u64; 7] = [32, 64, 96, 128, 192, 256, 320];
 const WITH_FLAC: [u64; 8] = [32, 64, 96, 128, 192, 256, 320, 1000];
 const FLAC_BITS: f64 = 1_000_000.0 * session::CONTAINER;
@@ -118,7 +124,59 @@ fn half(make: fn(u64) -> Trace, count: u64, is_judged: bool) -> Vec<Trace> {
         .collect()
 }
 
+/// Sessions in real streams, all at once, and the same ones in the simulator.
+fn real() {
+    let mut track = Track::new(&LADDER, REAL_SECONDS, 6.0, 60.0);
+    // What a stream does not do.
+    track.improves = false;
+    let traces: Vec<_> = half(trace::like_3g, REAL_SESSIONS, true);
+    let sessions: Vec<_> = traces
+        .iter()
+        .map(|trace| {
+            let (track, trace) = (track.clone(), trace.clone());
+            std::thread::spawn(move || real::play(&track, &trace))
+        })
+        .collect();
+    let real: Vec<_> = sessions
+        .into_iter()
+        .map(|session| session.join().unwrap())
+        .collect();
+    let simulated = traces
+        .iter()
+        .map(|trace| play(&track, trace, &mut Adaptive::new()));
+    let simulated: Vec<_> = simulated.collect();
+    println!("\nlike 3G, 32-320 kbit/s, 60 s ahead, {REAL_SECONDS} s in real time, {REAL_SESSIONS} sessions");
+    report::head();
+    let (of_real, of_simulated) = (Summary::of(&real), Summary::of(&simulated));
+    report::row("real", &of_real);
+    report::row("simulated", &of_simulated);
+    for (number, (real, simulated)) in real.iter().zip(&simulated).enumerate() {
+        println!(
+            "session {number}: score {:.3} and {:.3}, stalled {:.1} s and {:.1} s, {:.0} and {:.0} kbit/s",
+            real.score(),
+            simulated.score(),
+            real.stalled,
+            simulated.stalled,
+            real.bits / real.heard / 1000.0,
+            simulated.bits / simulated.heard / 1000.0
+        );
+    }
+    bar_at_least(
+        "abr_real_mean_of_the_simulated",
+        of_real.mean / of_simulated.mean,
+        0.95,
+    );
+    bar_at_least(
+        "abr_real_score_of_the_simulated",
+        of_real.score / of_simulated.score,
+        0.95,
+    );
+}
+
 fn main() {
+    if std::env::args().any(|argument| argument == "real") {
+        return real();
+    }
     let is_full = std::env::args().any(|argument| argument == "full");
     let three = half(trace::like_3g, SESSIONS_3G, true);
     let four = half(trace::like_4g, SESSIONS_4G, true);

@@ -197,6 +197,7 @@ impl HlsParams {
     }
 
     /// Whether the app has said nothing of Variant Streams.
+    #[cfg(feature = "decode")]
     pub(super) fn is_choice_open(&self) -> bool {
         self.variant.is_none() && self.selector.is_none()
     }

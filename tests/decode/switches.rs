@@ -4,15 +4,16 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::PathBuf;
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use futures_lite::future::block_on;
 use kithara::cache::AssetCache;
 use kithara::decode::{DecodeEvent, DecodeParams, Decoder};
 use kithara::hls::HlsParams;
-use kithara::hls::selection::{Lowest, Situation, VariantSelector};
+use kithara::hls::selection::{Lowest, SegmentTransfer, Situation, VariantSelector};
 use kithara::media::{Access, OpenMode};
 use kithara::net::{HttpClient, Url};
-use kithara_test_support::Server;
+use kithara_test_support::{Rule, Server};
 use tempfile::{TempDir, tempdir};
 
 use crate::pcm::{bundled, ffmpeg, ffmpeg_pcm, has};
@@ -300,5 +301,64 @@ fn p3_h13_switches_of_lossy_sound_add_no_noise() {
             let ours = noise(&ours, &tree.truth);
             assert!(ours <= limit, "{name}: {ours} of {limit}");
         }
+    }
+}
+
+/// The second one, but where a segment stops: that is taken from the first one.
+#[derive(Clone)]
+struct GivesUp;
+
+impl VariantSelector for GivesUp {
+    fn next(&mut self, situation: &Situation<'_>) -> usize {
+        situation.ladder.len() - 1
+    }
+
+    fn give_up(&mut self, _: &Situation<'_>, transfer: &SegmentTransfer) -> Option<usize> {
+        let has_stopped = transfer.rung > 0 && transfer.elapsed > Duration::from_millis(300);
+        has_stopped.then_some(0)
+    }
+}
+
+/// What had come of a segment that is given up is heard once.
+#[test]
+fn p3_h12_a_segment_that_is_given_up_is_heard_once() {
+    for (name, encoder, segment, limit) in [
+        (
+            "given-up-flac",
+            &["-strict", "-2", "-c:a", "flac", "-hls_segment_type", "fmp4"][..],
+            "list9.m4s",
+            1e-6,
+        ),
+        (
+            "given-up-aac",
+            &["-c:a", "aac", "-hls_segment_type", "fmp4"][..],
+            "list9.m4s",
+            0.1,
+        ),
+        ("given-up-ts", &["-c:a", "aac"][..], "list9.ts", 0.1),
+    ] {
+        let rungs = [Rung("low", encoder, "2"), Rung("high", encoder, "2")];
+        let Some(root) = tree(name, &rungs) else {
+            return;
+        };
+        let server = Server::start(&root).unwrap();
+        let new_cache = || {
+            let dir = tempdir().unwrap();
+            let cache = block_on(AssetCache::builder(dir.path()).max_bytes(1 << 30).open()).unwrap();
+            (cache, dir)
+        };
+        let (cache, _dir) = new_cache();
+        let whole = play(Lowest, OpenMode::Online, &cache, &server);
+        let size = fs::metadata(root.join("high").join(segment)).unwrap().len();
+        let gate = server.gate();
+        let stops = Rule::new().gate_after(size * 2 / 3, &gate);
+        server.rule(format!("/high/{segment}"), stops);
+        let (cache, _dir) = new_cache();
+        let switched = play(GivesUp, OpenMode::Online, &cache, &server);
+        drop(gate);
+        assert!(switched.switches >= 2, "{name}");
+        assert_eq!(switched.samples.len(), whole.samples.len(), "{name}");
+        let off = noise(&switched.samples, &whole.samples);
+        assert!(off < limit, "{name}: {off}");
     }
 }

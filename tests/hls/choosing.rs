@@ -219,6 +219,36 @@ fn a_segment_that_does_not_come_is_taken_from_another_one() {
     assert_eq!(heard.end.as_secs(), 4 * SEGMENTS as u64);
 }
 
+/// The same where a part of it was read: the other one begins at the segment's start, and says so.
+#[test]
+fn a_segment_that_stops_is_taken_from_another_one() {
+    let server = server();
+    let gate = server.gate();
+    server.rule("/1-9.ts", Rule::new().gate_after(100, &gate));
+    let cache = Cache::new();
+    let mut script = Script::new(|number| usize::from((5..12).contains(&number)));
+    script.gives_up = Some(0);
+    // The segment is the first one ahead: only it is under way.
+    let params = super::look_ahead::patient(&cache)
+        .selector(script)
+        .look_ahead(Duration::ZERO);
+    let tape = future::block_on(super::rig::drain(
+        source(&server, params).open(&online()).unwrap(),
+    ))
+    .whole();
+    drop(gate);
+    let text = String::from_utf8(tape.bytes).unwrap();
+    let ninth = text.find("ID3 of 1 9 ").unwrap();
+    let behind = &text[ninth..];
+    let again = behind.find("ID3 init 0ID3 of 0 9 ").unwrap();
+    assert_eq!(again, 100);
+    // Each other segment is heard once.
+    for segment in (0..SEGMENTS).filter(|segment| *segment != 9) {
+        let heard = (0..3).map(|variant| text.matches(&format!("of {variant} {segment} ")).count());
+        assert_eq!(heard.sum::<usize>(), 1, "{segment}");
+    }
+}
+
 /// A seek does not forget what was learned.
 #[test]
 fn one_selector_lives_as_long_as_its_source() {

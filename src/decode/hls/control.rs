@@ -92,13 +92,18 @@ impl HlsPcm {
         match upcoming {
             Upcoming::End
             | Upcoming::Control(HlsControl::Discontinuity { .. } | HlsControl::EditionChanged { .. }) => true,
-            Upcoming::Control(HlsControl::VariantApplied { variant, .. }) => self.is_other(*variant),
+            Upcoming::Control(HlsControl::VariantApplied { .. }) => self.goes_over(upcoming),
             Upcoming::Control(HlsControl::SegmentStart {
                 discontinuity_sequence,
                 ..
             }) => self.is_other_line(*discontinuity_sequence),
             Upcoming::Control(_) => false,
         }
+    }
+
+    /// Whether another Variant Stream goes on behind this.
+    pub(super) fn goes_over(&self, upcoming: &Upcoming) -> bool {
+        matches!(upcoming, Upcoming::Control(HlsControl::VariantApplied { variant, .. }) if self.is_other(*variant))
     }
 
     /// A segment's timestamps are on another line than the last one's. The tag itself may not have been played, where

@@ -156,7 +156,10 @@ impl HlsPcm {
         }
         if let Some(demux) = &mut self.demux {
             if let Some(packet) = demux.next_packet()? {
-                return self.packet(packet);
+                // Cut off where another Variant Stream goes on, which has all of the segment.
+                let is_cut =
+                    packet.data.is_empty() && self.upcoming.as_ref().is_some_and(|next| self.goes_over(next));
+                return if is_cut { Ok(()) } else { self.packet(packet) };
             }
             while let Some(tag) = demux.next_tag() {
                 if self.tags.len() < MAX_TAGS && !demux::is_only_a_timestamp(&tag.id3) {

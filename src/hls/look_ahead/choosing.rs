@@ -193,9 +193,9 @@ impl Shared {
         }
     }
 
-    /// The segment under way, if it may be given up: nobody has read anything of it.
+    /// The segment under way, and what a selector is asked about it.
     fn under_way(&self, plan: &Plan, now: Instant) -> Option<(UnderWay, Asked)> {
-        let under_way = plan.under_way().filter(|found| found.transfer.is_untouched())?;
+        let under_way = plan.under_way()?;
         let ladder = self
             .ladder
             .as_ref()
@@ -460,7 +460,7 @@ impl Driver {
         let Some(plan) = shared.plan(under_way.plan) else {
             return false;
         };
-        // A reader that waits for its first byte follows.
+        // Its readers follow.
         let Some(readers) = under_way.transfer.switch() else {
             return false;
         };

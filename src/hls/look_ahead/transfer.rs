@@ -188,16 +188,11 @@ impl Transfer {
         state.is_begun && state.body.is_none()
     }
 
-    /// Whether no reader has taken anything of it.
-    pub(super) fn is_untouched(&self) -> bool {
-        self.lock().is_untouched()
-    }
-
-    /// Ends it for readers that have taken nothing of it: another Variant Stream goes on in its place. They are to be woken
-    /// without a lock. `None` if one has taken something.
+    /// Ends it: another Variant Stream goes on in its place. Its readers are to be woken without a lock. `None` if its end has
+    /// come.
     pub(super) fn switch(&self) -> Option<Vec<Waker>> {
         let mut state = self.lock();
-        if !state.is_untouched() || state.body.is_some() {
+        if state.body.is_some() {
             return None;
         }
         state.body = Some(Err(Left::Switched));
@@ -287,11 +282,6 @@ impl Transfer {
 }
 
 impl State {
-    fn is_untouched(&self) -> bool {
-        let mut positions = self.readers.iter();
-        positions.all(|position| position.load(Ordering::Relaxed) == 0)
-    }
-
     fn wait(&mut self, waker: &Waker) {
         if !self.waiting.iter().any(|waiting| waiting.will_wake(waker)) {
             self.waiting.push(waker.clone());

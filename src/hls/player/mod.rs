@@ -300,6 +300,10 @@ impl Player {
             return self.find().await.map(|()| true);
         };
         let track = timeline.track().clone();
+        let number = self.number();
+        if self.switched_at == Some(number) && self.follow(&track, number).await {
+            return Ok(true);
+        }
         if let Some(part) = self.interrupted.take() {
             self.read_on(part).await?;
             return Ok(true);
@@ -308,7 +312,8 @@ impl Player {
             self.read(&track).await?;
             return Ok(true);
         }
-        match timeline.next() {
+        let next = self.timeline.as_ref().map_or(Next::End, Timeline::next);
+        match next {
             Next::Part(number) => {
                 if !self.switch(&track, number).await && !self.follow(&track, number).await {
                     self.advance(&track, number).await?;
@@ -507,12 +512,13 @@ impl Player {
                 self.interrupted = Some(part);
                 return Ok(());
             }
-            // Nothing of it was given out: what goes on in its place begins where it began.
-            Left::Switched if part.plain == 0 => {
+            // By another stream's selector, maybe: then this one reads on.
+            Left::Switched => {
                 self.switched_at = Some(number);
+                self.interrupted = Some(part);
                 return Ok(());
             }
-            Left::Cached | Left::GivenUp | Left::Switched => {
+            Left::Cached | Left::GivenUp => {
                 self.interrupted = Some(part);
                 return Ok(());
             }

@@ -46,8 +46,9 @@ pub trait VariantSelector: Send {
         let _ = sample;
     }
 
-    /// Whether the segment under way is given up, and which Variant Stream it is then taken from. Asked after each sample, while
-    /// nobody has read anything of the segment. In the situation the next segment is the one under way.
+    /// Whether the segment under way is given up, and which Variant Stream it is then taken from. Asked after each sample. In
+    /// the situation the next segment is the one under way. What a stream has read of it stays heard: the other one begins at the
+    /// segment's start, and a decoder leaves out what it has of the time before.
     fn give_up(&mut self, situation: &Situation<'_>, transfer: &SegmentTransfer) -> Option<usize> {
         let _ = (situation, transfer);
         None

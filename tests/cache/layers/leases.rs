@@ -57,15 +57,15 @@ fn whatever_writes_waits_for_a_removal() {
             }
             tell.send(()).unwrap();
         };
-        let writer = Arc::new(Mutex::new(None));
-        let begun = Arc::clone(&writer);
+        let handle = Arc::new(Mutex::new(None));
+        let begun = Arc::clone(&handle);
         hooks.before_removal.set(move || {
             let written = thread::spawn(write);
             assert!(told.recv_timeout(Duration::from_millis(100)).is_err());
             *begun.lock().unwrap() = Some((written, told));
         });
         let trash = store.remove(&a).unwrap().unwrap();
-        let (written, told) = writer.lock().unwrap().take().unwrap();
+        let (written, told) = handle.lock().unwrap().take().unwrap();
         told.recv().unwrap();
         written.join().unwrap();
         trash.empty().unwrap();

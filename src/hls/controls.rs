@@ -3,14 +3,15 @@
 use std::{
     fmt,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
 };
 
 use super::selection::NetworkMemory;
 
-/// Changes the Variant Stream of a track that plays: for a list of qualities that a listener chooses from.
+/// Changes the Variant Stream or the Rendition of a track that plays: for lists of qualities and languages that a listener
+/// chooses from.
 ///
 /// The clones of one value are one. It is given to one source, in its parameters.
 ///
@@ -31,6 +32,8 @@ pub struct HlsControls {
 
 struct Values {
     variant: AtomicUsize,
+    /// The NAME of the audio Rendition.
+    rendition: Mutex<Option<String>>,
     /// Bits per second; zero for none.
     max_bit_rate: AtomicU64,
     /// Bits per second; zero where it is not known.
@@ -46,6 +49,7 @@ impl HlsControls {
         Self {
             values: Arc::new(Values {
                 variant: AtomicUsize::new(NONE),
+                rendition: Mutex::new(None),
                 max_bit_rate: AtomicU64::new(0),
                 network: AtomicU64::new(0),
             }),
@@ -70,6 +74,29 @@ impl HlsControls {
     /// Without a selector the Variant Stream that plays stays.
     pub fn choose_variants(&self) {
         self.values.variant.store(NONE, Ordering::Relaxed);
+    }
+
+    /// Goes on with the audio Rendition of this NAME, as [`inspect`](super::HlsSource::inspect) lists them: another language, or a
+    /// commentary. Streams that are opened later begin with it too.
+    ///
+    /// The stream changes as behind [`set_variant`](Self::set_variant), and under the same conditions. Where the Variant Stream
+    /// that plays has none of that name it stays as it is.
+    pub fn set_rendition(&self, name: impl Into<String>) {
+        let name = name.into();
+        *self.locked_rendition() = Some(name);
+    }
+
+    /// What [`set_rendition`](Self::set_rendition) was told last.
+    pub fn rendition(&self) -> Option<String> {
+        self.locked_rendition().clone()
+    }
+
+    fn locked_rendition(&self) -> std::sync::MutexGuard<'_, Option<String>> {
+        // Each change is one store.
+        self.values
+            .rendition
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The highest BANDWIDTH that a selector may choose, in bits per second; `None` for no limit. It holds for segments that
@@ -111,6 +138,7 @@ impl fmt::Debug for HlsControls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("HlsControls")
             .field("variant", &self.variant())
+            .field("rendition", &self.rendition())
             .field("max_bit_rate", &self.max_bit_rate())
             .field("network", &self.network())
             .finish()

@@ -370,7 +370,8 @@ impl<'a> Loader<'a> {
 
     /// What the selector begins with. A copy of it is asked, which knows as little: where the stream begins it is asked itself.
     fn first_choice(&self, master: &MultivariantPlaylist, first: usize) -> Option<usize> {
-        let make = self.fetcher.params.selector.as_ref()?;
+        let is_known = self.load.variant.is_some();
+        let make = self.fetcher.params.selector.as_ref().filter(|_| !is_known)?;
         let (variants, rungs) = rungs(self.fetcher, master, first);
         let params = &self.fetcher.params;
         let situation = Situation::new(Duration::ZERO, &rungs)
@@ -385,6 +386,11 @@ impl<'a> Loader<'a> {
         master: &'m MultivariantPlaylist,
         variant: &VariantStream,
     ) -> Option<(&'m Rendition, &'m Locator)> {
+        // What plays is asked about, whatever the app has chosen since.
+        let known = self.load.variant.and_then(|known| known.rendition.as_deref());
+        if let Some(rendition) = known.and_then(|name| master.audio_named(variant, name)) {
+            return Some((rendition, rendition.locator.as_ref()?));
+        }
         separate_audio(self.fetcher, master, variant)
     }
 
@@ -532,8 +538,8 @@ pub(super) fn separate_audio<'m>(
     variant: &VariantStream,
 ) -> Option<(&'m Rendition, &'m Locator)> {
     let params = &fetcher.params;
-    let named = params.audio_name.as_deref();
-    let named = named.and_then(|name| master.audio_named(variant, name));
+    let name = params.rendition_name();
+    let named = name.and_then(|name| master.audio_named(variant, &name));
     let rendition = named.or_else(|| master.audio(variant, params.language.as_deref()))?;
     Some((rendition, rendition.locator.as_ref()?))
 }

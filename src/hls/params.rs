@@ -196,6 +196,11 @@ impl HlsParams {
         self
     }
 
+    /// The NAME of the audio Rendition that the app wants.
+    pub(super) fn rendition_name(&self) -> Option<String> {
+        self.controls.rendition().or_else(|| self.audio_name.clone())
+    }
+
     /// Whether the app has said nothing of Variant Streams.
     #[cfg(feature = "decode")]
     pub(super) fn is_choice_open(&self) -> bool {

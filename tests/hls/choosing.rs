@@ -44,7 +44,8 @@ impl<F: Fn(usize) -> usize> Script<F> {
 impl<F: Fn(usize) -> usize + Send> VariantSelector for Script<F> {
     fn next(&mut self, situation: &Situation<'_>) -> usize {
         let mut notes = self.notes.lock().unwrap();
-        assert!(situation.now >= notes.now);
+        // A copy that chooses the list to begin with begins with its time.
+        assert!(situation.now >= notes.now || situation.now.is_zero());
         notes.now = situation.now;
         let answer = (self.answer)(notes.asked.len());
         notes
@@ -60,7 +61,11 @@ impl<F: Fn(usize) -> usize + Send> VariantSelector for Script<F> {
     }
 
     fn give_up(&mut self, _: &Situation<'_>, transfer: &SegmentTransfer) -> Option<usize> {
-        self.gives_up.filter(|place| *place != transfer.rung)
+        // One that has begun to come is whole, but for one that stops.
+        let has_stopped = transfer.elapsed > Duration::from_millis(300);
+        let is_held_up = transfer.received == 0 || transfer.size.is_some_and(|size| transfer.received < size);
+        let instead = self.gives_up.filter(|place| *place != transfer.rung);
+        instead.filter(|_| has_stopped && is_held_up)
     }
 
     fn network(&self) -> Option<NetworkMemory> {
@@ -309,4 +314,66 @@ fn positions_in_bytes_are_those_of_one_variant_stream() {
         }
     });
     assert!(start.starts_with(b"ID3 of 1 4 "), "{start:?}");
+}
+
+/// Renditions are changed while a track plays, with a selector and without one.
+#[test]
+fn another_rendition_goes_on_where_the_app_says_so() {
+    let server = Server::empty().unwrap();
+    let mut master = "#EXTM3U\n".to_owned();
+    for (group, variant) in [("low", 1), ("high", 2)] {
+        for name in ["en", "de"] {
+            let default = if name == "en" { "YES" } else { "NO" };
+            master += &format!(
+                "#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID=\"{group}\",NAME=\"{name}\",LANGUAGE=\"{name}\",\
+                DEFAULT={default},URI=\"{group}-{name}.m3u8\"\n"
+            );
+            let mut list = "#EXTM3U\n".to_owned();
+            for segment in 0..20 {
+                list += &format!("#EXTINF:4,\n{group}-{name}-{segment}.ts\n");
+                let body = format!("ID3 {group} {name} {segment} {}", "x".repeat(300));
+                server.serve_bytes(format!("/{group}-{name}-{segment}.ts"), body.into_bytes());
+            }
+            list += "#EXT-X-ENDLIST\n";
+            server.serve_bytes(format!("/{group}-{name}.m3u8"), list.into_bytes());
+        }
+        master += &format!("#EXT-X-STREAM-INF:BANDWIDTH={variant},AUDIO=\"{group}\"\n{group}.m3u8\n");
+    }
+    server.serve_bytes("/master.m3u8", master.into_bytes());
+    for with_selector in [false, true] {
+        let cache = Cache::new();
+        let controls = HlsControls::new();
+        let mut params = cache.params().controls(controls.clone());
+        if with_selector {
+            params = params.selector(Script::new(|number| number % 2));
+        }
+        let mut source = source(&server, params);
+        let mut stream = source.open(&online()).unwrap();
+        let mut heard = Vec::new();
+        future::block_on(async {
+            while let Some(message) = stream.next().await {
+                let Message::Data(data) = message.unwrap() else {
+                    continue;
+                };
+                let text = String::from_utf8(data.to_vec()).unwrap();
+                let words: Vec<_> = text.split(' ').map(str::to_owned).collect();
+                heard.push((words[1].clone(), words[2].clone(), words[3].clone()));
+                match heard.len() {
+                    5 => controls.set_rendition("de"),
+                    12 => controls.set_rendition("en"),
+                    _ => {}
+                }
+            }
+        });
+        let said: Vec<_> = heard.iter().map(|(_, name, _)| name.as_str()).collect();
+        assert_eq!(said, [["en"; 5].as_slice(), &["de"; 7], &["en"; 8]].concat());
+        assert!(
+            heard
+                .iter()
+                .enumerate()
+                .all(|(place, heard)| heard.2 == place.to_string())
+        );
+        let groups = heard.windows(2).filter(|pair| pair[0].0 != pair[1].0).count();
+        assert_eq!(groups > 10, with_selector, "{heard:?}");
+    }
 }

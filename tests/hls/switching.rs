@@ -135,7 +135,7 @@ fn a_thousand_switches_lose_and_double_nothing() {
     super::rig::play(url.as_str(), cache.params(), online()).whole();
     let tape = super::rig::play(url.as_str(), cache.params().controls(half), offline()).whole();
     assert!(tape.story.iter().all(|line| !line.contains("variant 1")));
-    for play in 0..28 {
+    for play in 0..32 {
         let controls = HlsControls::new();
         let mut source = HlsSource::new(url.clone(), cache.params().controls(controls.clone()));
         if play == 20 {

@@ -23,7 +23,7 @@ use super::{
     super::{
         HlsError, Resource, ResourceKind,
         editions::{self, Question, Renewed},
-        fetch::Ask,
+        fetch::{Ask, Fetcher},
         fetch_context::FetchContext,
         load::{self, Load},
         pending_commits::PendingCommits,
@@ -188,18 +188,20 @@ impl Shared {
         let (plan, head) = plans.find_map(|plan| Some((plan, plan.due(reach)?)))?;
         let track = plan.last_track()?;
         match &self.ladder {
-            Some(ladder) if ladder.is_of(track) => Some(Due::Ask(head, Asked::new(plan, ladder, head, now)?)),
+            Some(ladder) if ladder.is_of(&look_ahead.state.fetcher, track) => {
+                Some(Due::Ask(head, Asked::new(plan, ladder, head, now)?))
+            }
             _ => Some(Due::Survey(track.clone())),
         }
     }
 
     /// The segment under way, and what a selector is asked about it.
-    fn under_way(&self, plan: &Plan, now: Instant) -> Option<(UnderWay, Asked)> {
+    fn under_way(&self, plan: &Plan, fetcher: &Fetcher, now: Instant) -> Option<(UnderWay, Asked)> {
         let under_way = plan.under_way()?;
         let ladder = self
             .ladder
             .as_ref()
-            .filter(|ladder| ladder.is_of(&under_way.track))?;
+            .filter(|ladder| ladder.is_of(fetcher, &under_way.track))?;
         let rungs = ladder.rungs_at(under_way.time, under_way.track.facts().number, false, now);
         let place = |before| rungs.variants.iter().position(|other| *other == before);
         let asked = Asked {
@@ -407,7 +409,9 @@ impl Driver {
             .plans
             .iter()
             .filter(|plan| plan.choosing == Choosing::Online);
-        let under_way: Vec<_> = choosing.filter_map(|plan| shared.under_way(plan, now)).collect();
+        let under_way: Vec<_> = choosing
+            .filter_map(|plan| shared.under_way(plan, &look_ahead.state.fetcher, now))
+            .collect();
         drop(shared);
         let mut has_given_up = false;
         for (under_way, asked) in under_way {

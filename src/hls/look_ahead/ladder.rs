@@ -46,6 +46,8 @@ struct Step {
 pub(super) struct Ladder {
     master: Arc<MultivariantPlaylist>,
     edition: Option<EditionId>,
+    /// The NAME of the audio Rendition that the lists are of, where the app has chosen one.
+    rendition: Option<String>,
     steps: Vec<Step>,
     away_until: Option<Instant>,
 }
@@ -59,6 +61,7 @@ pub(super) struct Rungs {
 /// Finds what the cache has of the Variant Streams that a stream of `track` may choose from. Nothing is fetched.
 pub(super) async fn survey(fetcher: &Fetcher, track: &Arc<Track>) -> Option<Ladder> {
     let master = track.master()?.clone();
+    let rendition = fetcher.params.rendition_name();
     let entries = match fetcher.cache() {
         Some(cache) => cache.entries(&fetcher.asset).await.unwrap_or_default(),
         None => Vec::new(),
@@ -67,7 +70,12 @@ pub(super) async fn survey(fetcher: &Fetcher, track: &Arc<Track>) -> Option<Ladd
     let mut steps = Vec::new();
     let (variants, rungs) = load::rungs(fetcher, &master, track.facts().number);
     for (variant, rung) in variants.into_iter().zip(rungs) {
-        let known = if variant == track.facts().number {
+        // Not the Rendition that is about to be left.
+        let said = master.variants.get(variant);
+        let wanted = said.and_then(|said| load::separate_audio(fetcher, &master, said));
+        let wanted = wanted.map(|(rendition, _)| &rendition.name);
+        let is_present = variant == track.facts().number && wanted == track.facts().rendition.as_ref();
+        let known = if is_present {
             Some((track.clone(), None))
         } else if entries.is_empty() {
             None
@@ -96,6 +104,7 @@ pub(super) async fn survey(fetcher: &Fetcher, track: &Arc<Track>) -> Option<Ladd
     }
     Some(Ladder {
         edition: track.edition().cloned(),
+        rendition,
         master,
         steps,
         away_until: None,
@@ -138,11 +147,12 @@ impl Known {
 
 impl Ladder {
     /// Whether it is one of the Variant Streams of `track`.
-    pub(super) fn is_of(&self, track: &Track) -> bool {
+    pub(super) fn is_of(&self, fetcher: &Fetcher, track: &Track) -> bool {
         let is_same = |master: &Arc<MultivariantPlaylist>| {
             Arc::ptr_eq(master, &self.master) || **master == *self.master
         };
-        self.edition.as_ref() == track.edition() && track.master().is_some_and(is_same)
+        let is_same_rendition = self.rendition == fetcher.params.rendition_name();
+        is_same_rendition && self.edition.as_ref() == track.edition() && track.master().is_some_and(is_same)
     }
 
     pub(super) fn master(&self) -> &Arc<MultivariantPlaylist> {

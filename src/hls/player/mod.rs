@@ -107,8 +107,8 @@ pub(super) struct Player {
     is_stalled: bool,
     /// What the look-ahead is told.
     place: LookAheadPlace,
-    /// The Variant Stream that the app wants, and whose playlist is not to be had.
-    refused_variant: Option<usize>,
+    /// The Variant Stream and the Rendition that the app wants, and whose playlist is not to be had.
+    refused_variant: Option<(usize, Option<String>)>,
     /// The part that is not left to the look-ahead.
     fetches_itself: Option<usize>,
     /// The part that did not decrypt, and whose key was fetched anew.

@@ -53,19 +53,27 @@ impl Player {
 
     /// Goes over to the Variant Stream that the app wants, if a segment begins with this part. Whether it did.
     pub(super) async fn switch(&mut self, track: &Arc<Track>, number: usize) -> bool {
-        let Some(wanted) = self.state.fetcher.params.controls.variant() else {
+        let Some(master) = track.master().cloned() else {
             return false;
         };
-        let master = track
-            .master()
-            .filter(|master| wanted < master.variants.len())
-            .cloned();
-        let (Some(master), false) = (master, wanted == track.facts().number) else {
+        let fetcher = &self.state.fetcher;
+        let chosen = fetcher.params.controls.variant();
+        let wanted = chosen.unwrap_or(track.facts().number);
+        let Some(variant) = master.variants.get(wanted) else {
             return false;
         };
+        let rendition = load::separate_audio(fetcher, &master, variant);
+        let rendition = rendition.map(|(rendition, _)| rendition.name.clone());
+        // Of what the app has not chosen nothing is changed.
+        let is_other_rendition =
+            fetcher.params.controls.rendition().is_some() && rendition != track.facts().rendition;
+        let wanted_both = Some((wanted, rendition));
+        if wanted == track.facts().number && !is_other_rendition || self.refused_variant == wanted_both {
+            return false;
+        }
         // Not while it is not known whether the list is the server's still: the other one would be of another edition.
         let is_bound = self.is_bound() || self.is_copy_only();
-        if is_bound || self.refused_variant == Some(wanted) || !track.is_start_of_segment(number) {
+        if is_bound || !track.is_start_of_segment(number) {
             return false;
         }
         let load = Load {
@@ -77,7 +85,7 @@ impl Player {
         match load::variant(&state.fetcher, &mut self.context, load, &master, wanted).await {
             Ok(loaded) if self.is_offline && !load::is_whole(&state.fetcher, &loaded.track).await => {
                 log::warn!("offline, variant stream {wanted} is not whole: the one that plays stays");
-                self.refused_variant = Some(wanted);
+                self.refused_variant = wanted_both;
                 false
             }
             Ok(loaded) => {
@@ -88,7 +96,7 @@ impl Player {
             // The one that plays is no worse for it.
             Err(error) => {
                 log::warn!("{error}: the variant stream stays");
-                self.refused_variant = Some(wanted);
+                self.refused_variant = wanted_both;
                 false
             }
         }

@@ -14,6 +14,8 @@
     clippy::cast_precision_loss,
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
+    clippy::similar_names,
+    clippy::format_push_string,
     unreachable_pub,
     reason = "a bench prints, and may panic; the tests use its modules too"
 )]

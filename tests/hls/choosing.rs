@@ -1,5 +1,6 @@
 //! A selector chooses the Variant Stream of each segment (H12, H13).
 
+use std::fmt::Write as _;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -324,20 +325,23 @@ fn another_rendition_goes_on_where_the_app_says_so() {
     for (group, variant) in [("low", 1), ("high", 2)] {
         for name in ["en", "de"] {
             let default = if name == "en" { "YES" } else { "NO" };
-            master += &format!(
+            writeln!(
+                master,
                 "#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID=\"{group}\",NAME=\"{name}\",LANGUAGE=\"{name}\",\
-                DEFAULT={default},URI=\"{group}-{name}.m3u8\"\n"
-            );
+                DEFAULT={default},URI=\"{group}-{name}.m3u8\""
+            )
+            .unwrap();
             let mut list = "#EXTM3U\n".to_owned();
             for segment in 0..20 {
-                list += &format!("#EXTINF:4,\n{group}-{name}-{segment}.ts\n");
+                write!(list, "#EXTINF:4,\n{group}-{name}-{segment}.ts\n").unwrap();
                 let body = format!("ID3 {group} {name} {segment} {}", "x".repeat(300));
                 server.serve_bytes(format!("/{group}-{name}-{segment}.ts"), body.into_bytes());
             }
             list += "#EXT-X-ENDLIST\n";
             server.serve_bytes(format!("/{group}-{name}.m3u8"), list.into_bytes());
         }
-        master += &format!("#EXT-X-STREAM-INF:BANDWIDTH={variant},AUDIO=\"{group}\"\n{group}.m3u8\n");
+        let said = format!("BANDWIDTH={variant},AUDIO=\"{group}\"");
+        write!(master, "#EXT-X-STREAM-INF:{said}\n{group}.m3u8\n").unwrap();
     }
     server.serve_bytes("/master.m3u8", master.into_bytes());
     for with_selector in [false, true] {

@@ -1,6 +1,10 @@
 //! From the source's URL to the track: the playlists are read, and the Variant Stream is chosen. No media is touched.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::Duration,
+};
 
 use super::{
     HlsError, Resource, ResourceKind, VariantChoice,
@@ -377,7 +381,9 @@ impl<'a> Loader<'a> {
         let situation = Situation::new(Duration::ZERO, &rungs)
             .look_ahead(params.reach.time)
             .max_bit_rate(params.controls.max_bit_rate());
-        let place = make().next(&situation).min(variants.len().checked_sub(1)?);
+        // The app's own. A panic is met once more where segments are chosen, and ends choosing there.
+        let answer = catch_unwind(AssertUnwindSafe(|| make().next(&situation)));
+        let place = answer.ok()?.min(variants.len().checked_sub(1)?);
         variants.get(place).copied()
     }
 

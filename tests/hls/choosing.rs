@@ -381,3 +381,58 @@ fn another_rendition_goes_on_where_the_app_says_so() {
         assert_eq!(groups > 10, with_selector, "{heard:?}");
     }
 }
+
+/// A list that the server refuses is not asked for again and again, though the cache has what comes next of it: where the stream
+/// itself goes over to it, and no oftener.
+#[test]
+fn a_refused_list_is_not_asked_for_without_end() {
+    let server = server();
+    let cache = Cache::new();
+    let params = || cache.params().selector(Script::new(random));
+    listen(&mut source(&server, params()), &online(), |_| {});
+    server.rule("/1.m3u8", Rule::new().answer(404, ""));
+    let before = server.requests().len();
+    let params = cache.params().selector(Script::new(|number| number % 3));
+    let heard = listen(&mut source(&server, params), &online(), |_| {});
+    assert_eq!(heard.end.as_secs(), 4 * SEGMENTS as u64);
+    let requests = server.requests();
+    let lists = requests[before..].iter();
+    let asked = lists.filter(|request| request.path_only() == "/1.m3u8").count();
+    assert!(asked <= SEGMENTS / 3, "{asked}");
+}
+
+/// A list that ends before the instant is no end of the track.
+#[test]
+fn a_list_that_ends_earlier_is_no_end() {
+    let server = server();
+    let mut list = "#EXTM3U\n#EXT-X-MAP:URI=\"init-1\"\n".to_owned();
+    for segment in 0..SEGMENTS - 3 {
+        write!(list, "#EXTINF:4,\n1-{segment}.ts\n").unwrap();
+    }
+    list.push_str("#EXT-X-ENDLIST\n");
+    server.serve_bytes("/1.m3u8", list.into_bytes());
+    let cache = Cache::new();
+    // Not before its end, so that it is not known.
+    let script = Script::new(|number| usize::from(number > SEGMENTS - 2));
+    let heard = listen(
+        &mut source(&server, cache.params().selector(script)),
+        &online(),
+        |_| {},
+    );
+    assert_eq!(heard.end.as_secs(), 4 * SEGMENTS as u64);
+}
+
+/// A list that does not come holds nothing up.
+#[test]
+fn a_silent_list_holds_nothing_up() {
+    let server = server();
+    let gate = server.gate();
+    server.rule("/1.m3u8", Rule::new().gate(&gate));
+    let cache = Cache::new();
+    let script = Script::new(|number| usize::from(number > 2));
+    let params = super::look_ahead::patient(&cache).selector(script);
+    let heard = listen(&mut source(&server, params), &online(), |_| {});
+    assert_eq!(heard.end.as_secs(), 4 * SEGMENTS as u64);
+    assert!(heard.variants().iter().all(|variant| *variant == 0));
+    drop(gate);
+}

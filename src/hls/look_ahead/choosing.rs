@@ -40,9 +40,11 @@ use super::{
 
 /// While no byte comes the selector is told so often.
 const SILENCE: Duration = Duration::from_millis(500);
+/// For so long a list is awaited. Then the present one goes on, and the other one is for a later segment.
+const LIST_LIMIT: Duration = Duration::from_secs(2);
 
 type Pinned<T> = Pin<Box<dyn Future<Output = T> + Send>>;
-type Loaded = (usize, Result<Arc<Track>, HlsError>, PendingCommits);
+type Loaded = (Arc<Track>, usize, Result<Arc<Track>, HlsError>, PendingCommits);
 
 /// What was told of a transfer.
 pub(super) struct Told {
@@ -60,6 +62,11 @@ impl Told {
             is_any: false,
         }
     }
+
+    /// What has gone by says nothing of the network.
+    pub(super) fn leave_out(&mut self, now: Instant) {
+        self.at = now;
+    }
 }
 
 /// The driver's side of a choice.
@@ -68,9 +75,10 @@ pub(super) struct Chooser {
     pub(super) selector: Option<Box<dyn VariantSelector>>,
     began: Option<Instant>,
     /// Whether it has panicked.
-    is_broken: bool,
+    pub(super) is_broken: bool,
     survey: Option<Pinned<Option<Ladder>>>,
     loading: Option<Pinned<Loaded>>,
+    loading_since: Option<Instant>,
     /// Whether bytes were told since the segment under way was last looked at.
     has_sample: bool,
 }
@@ -114,6 +122,10 @@ impl Chooser {
         let told = &mut running.told;
         let came = running.transfer.len();
         let bytes = came.saturating_sub(told.bytes);
+        if bytes == 0 && !is_over && running.transfer.is_held_up() {
+            told.leave_out(now);
+            return;
+        }
         let time = now.saturating_duration_since(told.at);
         let is_last = is_over && (bytes > 0 || told.is_any);
         if bytes == 0 && time < SILENCE && !is_last {
@@ -177,7 +189,7 @@ impl Asked {
 
 /// What is to be done at a head.
 enum Due {
-    Survey(Arc<Track>),
+    Survey(Arc<Track>, Option<Question>),
     Ask(Head, Asked),
 }
 
@@ -191,13 +203,17 @@ impl Shared {
             Some(ladder) if ladder.is_of(&look_ahead.state.fetcher, track) => {
                 Some(Due::Ask(head, Asked::new(plan, ladder, head, now)?))
             }
-            _ => Some(Due::Survey(track.clone())),
+            _ => {
+                // Where the stream may not fetch nothing is known of its own list either.
+                let is_copy = plan.choosing == Choosing::Offline;
+                Some(Due::Survey(track.clone(), is_copy.then_some(Question::Playlists)))
+            }
         }
     }
 
     /// The segment under way, and what a selector is asked about it.
     fn under_way(&self, plan: &Plan, fetcher: &Fetcher, now: Instant) -> Option<(UnderWay, Asked)> {
-        let under_way = plan.under_way()?;
+        let under_way = plan.under_way().filter(|found| !found.transfer.is_held_up())?;
         let ladder = self
             .ladder
             .as_ref()
@@ -224,11 +240,17 @@ impl Driver {
         };
         look_ahead.driver.register(task.waker());
         if self.chooser.selector.is_none() && !self.chooser.is_broken {
-            let left = look_ahead.lock().selector.take();
-            self.chooser.selector = Some(left.unwrap_or_else(|| make()));
+            let mut shared = look_ahead.lock();
+            let (left, is_broken) = (shared.selector.take(), shared.is_selector_broken);
+            drop(shared);
+            // A clone of the app's.
+            let new = || catch_unwind(AssertUnwindSafe(|| make())).ok();
+            self.chooser.selector = left.or_else(|| if is_broken { None } else { new() });
+            self.chooser.is_broken = self.chooser.selector.is_none();
             self.chooser.began = Some(look_ahead.began);
         }
-        let mut has_chosen = self.poll_survey(task) | self.poll_loading(task, now);
+        let mut has_chosen =
+            self.poll_survey(task) | self.poll_loading(task, now) | self.go_on_without_list(now);
         loop {
             let shared = look_ahead.lock();
             let Some(due) = shared.due(&look_ahead, now) else {
@@ -236,10 +258,10 @@ impl Driver {
             };
             drop(shared);
             match due {
-                Due::Survey(track) => {
+                Due::Survey(track, question) => {
                     if self.chooser.survey.is_none() {
                         let state = look_ahead.state.clone();
-                        let survey = async move { ladder::survey(&state.fetcher, &track).await };
+                        let survey = async move { ladder::survey(&state.fetcher, &track, question).await };
                         self.chooser.survey = Some(Box::pin(survey));
                     }
                     if !self.poll_survey(task) {
@@ -276,6 +298,7 @@ impl Driver {
     /// The head's segment is of this Variant Stream. `None`: of the one at hand.
     fn take(&mut self, head: Head, chosen: Option<usize>, now: Instant) {
         let look_ahead = self.look_ahead.clone();
+        let is_slow = self.is_list_slow(now);
         let mut shared = look_ahead.lock();
         let Shared { plans, ladder, .. } = &mut *shared;
         let plan = plans.iter_mut().find(|plan| plan.id == head.plan);
@@ -298,6 +321,7 @@ impl Driver {
         match other {
             None => plan.choose(head, &track, None),
             Some((_, Some((list, question, true)), _)) => plan.choose(head, &list, question),
+            Some(_) if is_slow => plan.choose(head, &track, None),
             Some((variant, list, master)) => {
                 plan.awaited = Some((variant, head));
                 drop(shared);
@@ -342,21 +366,27 @@ impl Driver {
         let Some(loading) = &mut self.chooser.loading else {
             return false;
         };
-        let Poll::Ready((variant, loaded, commits)) = loading.as_mut().poll(task) else {
+        let Poll::Ready((beside, variant, loaded, commits)) = loading.as_mut().poll(task) else {
             return false;
         };
-        self.chooser.loading = None;
+        (self.chooser.loading, self.chooser.loading_since) = (None, None);
         self.begun
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .append(commits);
         let look_ahead = self.look_ahead.clone();
+        if let Err(error) = &loaded {
+            log::warn!("{error}: variant stream {variant} is not chosen");
+        }
+        let fetcher = &look_ahead.state.fetcher;
         let mut shared = look_ahead.lock();
-        if let Some(ladder) = &mut shared.ladder {
+        // The stream may have gone over to another edition or Rendition since.
+        let is_of = |ladder: &&mut Ladder| ladder.is_of(fetcher, &beside);
+        if let Some(ladder) = shared.ladder.as_mut().filter(is_of) {
             match loaded {
-                Ok(track) => ladder.set_known(variant, track),
+                Ok(track) if ladder.takes(fetcher, &track) => ladder.set_known(variant, track),
+                Ok(_) => {}
                 Err(error) => {
-                    log::warn!("{error}: variant stream {variant} is not chosen");
                     ladder.refuse(variant, now);
                     if error.is_unanswered() {
                         ladder.set_away(now);
@@ -384,18 +414,56 @@ impl Driver {
         let is_known = {
             let shared = self.look_ahead.lock();
             let known = shared.ladder.as_ref().and_then(|ladder| ladder.known(variant));
-            known.is_some_and(|known| known.question.is_none())
+            // A list that ends before this would be a false end.
+            known.is_some_and(|known| known.question.is_none() && known.track.duration() > head.time)
         };
         if is_known {
             self.take(head, Some(variant), now);
         }
     }
 
-    /// When the selector is to be told that no byte comes.
+    fn is_list_slow(&self, now: Instant) -> bool {
+        let since = self.chooser.loading_since;
+        since.is_some_and(|since| since + LIST_LIMIT <= now)
+    }
+
+    /// The present list goes on where another one does not come. Whether one was awaited.
+    fn go_on_without_list(&mut self, now: Instant) -> bool {
+        if !self.is_list_slow(now) {
+            return false;
+        }
+        let mut shared = self.look_ahead.lock();
+        let mut waiting = Vec::new();
+        let mut has_any = false;
+        for plan in &mut shared.plans {
+            if let Some((_, head)) = plan.awaited.take()
+                && plan.is_still_at(head)
+                && let Some(track) = plan.last_track().cloned()
+            {
+                plan.choose(head, &track, None);
+                waiting.extend(plan.take_waiting());
+                has_any = true;
+            }
+        }
+        drop(shared);
+        for waker in waiting {
+            waker.wake();
+        }
+        has_any
+    }
+
+    /// When the selector is to be told that no byte comes, or a list has not come in time.
     pub(super) fn next_sample(&self) -> Option<Instant> {
         let is_used = self.chooser.is_used();
         let told = self.running.iter().filter(|_| is_used);
-        told.map(|running| running.told.at + SILENCE).min()
+        let silence = told.map(|running| running.told.at + SILENCE).min();
+        let is_awaited = || {
+            let shared = self.look_ahead.lock();
+            shared.plans.iter().any(|plan| plan.awaited.is_some())
+        };
+        let since = self.chooser.loading_since.filter(|_| is_awaited());
+        let list = since.map(|since| since + LIST_LIMIT);
+        silence.into_iter().chain(list).min()
     }
 
     /// Gives up the segment under way, if the selector wants another one in its place. Whether it did.
@@ -461,6 +529,15 @@ impl Driver {
             self.begin_loading(under_way.track.clone(), master, variant, list);
             return false;
         };
+        // Another stream may read it, or want it.
+        let mut others = shared.plans.iter().filter(|plan| plan.id != under_way.plan);
+        let is_wanted = |plan: &Plan| {
+            let mut transfers = plan.transfers();
+            transfers.any(|transfer| Arc::ptr_eq(transfer, &under_way.transfer))
+        };
+        if others.any(is_wanted) {
+            return false;
+        }
         let Some(plan) = shared.plan(under_way.plan) else {
             return false;
         };
@@ -490,6 +567,7 @@ impl Driver {
             let copy = copy.and_then(|(track, question)| Some((track, question?)));
             let loading = load(state, beside, master, variant, copy);
             self.chooser.loading = Some(Box::pin(loading));
+            self.chooser.loading_since = Some(Instant::now());
         }
     }
 }
@@ -530,5 +608,5 @@ async fn load(
         }
     }
     .await;
-    (variant, loaded, context.commits)
+    (beside, variant, loaded, context.commits)
 }

@@ -8,6 +8,7 @@
 //! ```
 
 use std::{
+    collections::VecDeque,
     future::Future,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
@@ -69,6 +70,8 @@ pub(super) struct Driver {
     /// Whether the last segment came within [`QUICK`].
     is_quick: bool,
     timer: Option<(Instant, Timer)>,
+    /// Whether a head has moved in this round.
+    has_moved: bool,
     /// Whether there was nothing more to do.
     is_over: bool,
 }
@@ -83,6 +86,7 @@ impl Driver {
             begun: Arc::default(),
             is_quick: false,
             timer: None,
+            has_moved: false,
             is_over: false,
         }
     }
@@ -92,7 +96,12 @@ impl Driver {
         let look_ahead = self.look_ahead.clone();
         look_ahead.driver.register(task.waker());
         let mut shared = look_ahead.lock();
-        shared.settle(now);
+        let gone = shared.settle(now);
+        if !gone.is_empty() {
+            drop(shared);
+            drop(gone);
+            shared = look_ahead.lock();
+        }
         let (running, mut unwanted): (_, Vec<Running>) = std::mem::take(&mut self.running)
             .into_iter()
             .partition(|running| running.transfer.is_read() || shared.wants(&running.transfer));
@@ -136,14 +145,15 @@ impl Driver {
         shared.is_driven = !self.is_over;
         if self.is_over {
             shared.selector = self.chooser.selector.take();
+            shared.is_selector_broken |= self.chooser.is_broken;
         }
-        let has_begun = !begun.is_empty();
+        let has_moved = std::mem::take(&mut self.has_moved) || !begun.is_empty();
         drop(shared);
         drop((flushed, stopped));
         for (track, number, transfer) in begun {
             self.begin(track, number, transfer, now);
         }
-        has_begun
+        has_moved
     }
 
     fn has_cache(&self) -> bool {
@@ -167,7 +177,7 @@ impl Driver {
     }
 
     /// The next part to fetch ahead.
-    fn next(&self, shared: &mut Shared, begun: &[Begun], now: Instant) -> Option<Begun> {
+    fn next(&mut self, shared: &mut Shared, begun: &[Begun], now: Instant) -> Option<Begun> {
         // What is begun behind a silent part would be given up at once.
         let is_silent = |first: &Running| first.transfer.last() + SILENCE_LIMIT <= now;
         if self.first().is_some_and(is_silent) {
@@ -190,6 +200,7 @@ impl Driver {
             let window = plan.open()?;
             let track = window.track().clone();
             let number = window.next()?;
+            self.has_moved = true;
             if !window.is_fetched(number) {
                 continue;
             }
@@ -239,6 +250,7 @@ impl Driver {
             // Their heads may come: they cost little, and a key that one has asked for may be wanted elsewhere.
             let is_behind = first.is_some_and(|(first, is_slow)| is_slow && running.time > first);
             if is_behind && running.transfer.len() > 0 && !running.transfer.is_read() {
+                running.told.leave_out(now);
                 index += 1;
                 continue;
             }
@@ -388,15 +400,22 @@ impl Shared {
     }
 
     /// Takes notice of what the parts on their way came to.
-    fn settle(&mut self, now: Instant) {
+    fn settle(&mut self, now: Instant) -> Vec<VecDeque<Window>> {
+        let mut gone = Vec::new();
         for plan in &mut self.plans {
             for window in plan.windows_mut() {
                 window.settle(now);
             }
             if let Some(ladder) = &mut self.ladder {
                 plan.note_kept(ladder);
+                // Its turn may come in minutes: until then another one is fetched.
+                if let Some((variant, windows)) = plan.drop_refused() {
+                    ladder.refuse_urls(variant, now);
+                    gone.push(windows);
+                }
             }
         }
+        gone
     }
 
     /// What streams have asked for and nobody has begun.

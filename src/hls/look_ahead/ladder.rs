@@ -58,10 +58,22 @@ pub(super) struct Rungs {
     pub(super) variants: Vec<usize>,
 }
 
-/// Finds what the cache has of the Variant Streams that a stream of `track` may choose from. Nothing is fetched.
-pub(super) async fn survey(fetcher: &Fetcher, track: &Arc<Track>) -> Option<Ladder> {
+/// The NAME of the Rendition that plays with a Variant Stream, where it has a list of its own.
+fn rendition(fetcher: &Fetcher, master: &MultivariantPlaylist, variant: usize) -> Option<String> {
+    let variant = master.variants.get(variant)?;
+    let (rendition, _) = load::separate_audio(fetcher, master, variant)?;
+    Some(rendition.name.clone())
+}
+
+/// Finds what the cache has of the Variant Streams that a stream of `track` may choose from. Nothing is fetched. `question` is what
+/// the server is to be asked of that one.
+pub(super) async fn survey(
+    fetcher: &Fetcher,
+    track: &Arc<Track>,
+    question: Option<Question>,
+) -> Option<Ladder> {
     let master = track.master()?.clone();
-    let rendition = fetcher.params.rendition_name();
+    let name = fetcher.params.rendition_name();
     let entries = match fetcher.cache() {
         Some(cache) => cache.entries(&fetcher.asset).await.unwrap_or_default(),
         None => Vec::new(),
@@ -71,12 +83,10 @@ pub(super) async fn survey(fetcher: &Fetcher, track: &Arc<Track>) -> Option<Ladd
     let (variants, rungs) = load::rungs(fetcher, &master, track.facts().number);
     for (variant, rung) in variants.into_iter().zip(rungs) {
         // Not the Rendition that is about to be left.
-        let said = master.variants.get(variant);
-        let wanted = said.and_then(|said| load::separate_audio(fetcher, &master, said));
-        let wanted = wanted.map(|(rendition, _)| &rendition.name);
-        let is_present = variant == track.facts().number && wanted == track.facts().rendition.as_ref();
+        let is_present = variant == track.facts().number
+            && rendition(fetcher, &master, variant) == track.facts().rendition;
         let known = if is_present {
-            Some((track.clone(), None))
+            Some((track.clone(), question))
         } else if entries.is_empty() {
             None
         } else {
@@ -104,7 +114,7 @@ pub(super) async fn survey(fetcher: &Fetcher, track: &Arc<Track>) -> Option<Ladd
     }
     Some(Ladder {
         edition: track.edition().cloned(),
-        rendition,
+        rendition: name,
         master,
         steps,
         away_until: None,
@@ -155,6 +165,12 @@ impl Ladder {
         is_same_rendition && self.edition.as_ref() == track.edition() && track.master().is_some_and(is_same)
     }
 
+    /// Whether a list is that of one of its Variant Streams, and of the Rendition that the app wants.
+    pub(super) fn takes(&self, fetcher: &Fetcher, track: &Track) -> bool {
+        let facts = track.facts();
+        self.is_of(fetcher, track) && rendition(fetcher, &self.master, facts.number) == facts.rendition
+    }
+
     pub(super) fn master(&self) -> &Arc<MultivariantPlaylist> {
         &self.master
     }
@@ -166,6 +182,12 @@ impl Ladder {
     pub(super) fn known(&self, variant: usize) -> Option<&Known> {
         let step = self.steps.iter().find(|step| step.variant == variant);
         step.and_then(|step| step.known.as_ref())
+    }
+
+    /// Whether this is what is known of a Variant Stream.
+    pub(super) fn is_known(&self, variant: usize, track: &Arc<Track>) -> bool {
+        let known = self.known(variant);
+        known.is_some_and(|known| known.question.is_none() && Arc::ptr_eq(&known.track, track))
     }
 
     /// The list of a Variant Stream is loaded, and is the server's own.
@@ -191,6 +213,19 @@ impl Ladder {
         }
     }
 
+    /// What a list names was refused: its URLs may have expired.
+    pub(super) fn refuse_urls(&mut self, variant: usize, now: Instant) {
+        self.refuse(variant, now);
+        if let Some(known) = self.step(variant).and_then(|step| step.known.as_mut()) {
+            known.question = Some(Question::Refused);
+        }
+    }
+
+    /// The cache does not have this part, whatever was found.
+    pub(super) fn forget_kept(&mut self, variant: usize, part: usize) {
+        self.set_kept(variant, part, false);
+    }
+
     /// The server does not answer.
     pub(super) fn set_away(&mut self, now: Instant) {
         self.away_until = Some(now + AWAY);
@@ -202,9 +237,13 @@ impl Ladder {
     }
 
     pub(super) fn note_kept(&mut self, variant: usize, part: usize) {
+        self.set_kept(variant, part, true);
+    }
+
+    fn set_kept(&mut self, variant: usize, part: usize, is_kept: bool) {
         let known = self.step(variant).and_then(|step| step.known.as_mut());
         if let Some(kept) = known.and_then(|known| known.kept.get_mut(part)) {
-            *kept = true;
+            *kept = is_kept;
         }
     }
 
@@ -231,9 +270,13 @@ impl Ladder {
         };
         let is_any_cached = all.iter().any(|(_, rung)| !rung.cached.is_zero());
         let is_cached_only = is_offline || self.is_away(now) && is_any_cached;
+        // One that was refused is not offered for what the cache has of it either: its list would be asked for again and again.
         let chosen = all.into_iter().filter(|(step, rung)| {
-            let is_cached = !rung.cached.is_zero();
-            is_cached || !is_cached_only && is_open(step)
+            if is_cached_only {
+                !rung.cached.is_zero()
+            } else {
+                is_open(step)
+            }
         });
         let (variants, rungs) = chosen.map(|(step, rung)| (step.variant, rung)).unzip();
         Rungs { rungs, variants }

@@ -54,6 +54,16 @@ impl LookAheadPlace {
         });
         let plan = shared.plan(id);
         let gone = plan.map(|plan| plan.place(track, at, choosing));
+        // What the stream may fetch is the server's own, and may be under other URLs by now.
+        let fetcher = &self.look_ahead.state.fetcher;
+        let number = track.facts().number;
+        if choosing == Choosing::Online
+            && let Some(ladder) = &mut shared.ladder
+            && !ladder.is_known(number, track)
+            && ladder.takes(fetcher, track)
+        {
+            ladder.set_known(number, track.clone());
+        }
         drop(shared);
         // Not under the lock: with a window its transfers go, and with them what they hold.
         drop(gone);
@@ -78,10 +88,19 @@ impl LookAheadPlace {
         follow.await
     }
 
-    /// A Variant Stream has failed: it is not chosen for a while. With `is_away` the server is, and what the cache has comes first.
-    pub(in crate::hls) fn refuse(&self, variant: usize, is_away: bool) {
+    /// Whether another list goes on in the place of this part.
+    pub(in crate::hls) fn ends_at(&self, number: usize) -> bool {
+        let mut shared = self.look_ahead.lock();
+        let plan = self.id.and_then(|id| shared.plan(id));
+        plan.is_some_and(|plan| plan.ends_at(number))
+    }
+
+    /// A part of a Variant Stream has failed: it is not chosen for a while. With `is_away` the server is, and what the cache has comes
+    /// first.
+    pub(in crate::hls) fn refuse(&self, variant: usize, part: usize, is_away: bool) {
         if let Some(ladder) = &mut self.look_ahead.lock().ladder {
             ladder.refuse(variant, Instant::now());
+            ladder.forget_kept(variant, part);
             if is_away {
                 ladder.set_away(Instant::now());
             }

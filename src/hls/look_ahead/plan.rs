@@ -57,8 +57,6 @@ pub(super) struct Plan {
     windows: VecDeque<Window>,
     /// On their way to the disk, of lists that the stream has left: neither there to be fetched nor kept.
     leaving: Vec<Arc<Transfer>>,
-    /// What the server is to be asked of the last list.
-    question: Option<Question>,
     pub(super) choosing: Choosing,
     /// A Variant Stream that is chosen for the part at the head, and whose list is being loaded.
     pub(super) awaited: Option<(usize, Head)>,
@@ -116,7 +114,6 @@ impl Plan {
             until,
             windows: VecDeque::from([Window::new(track, until)]),
             leaving: Vec::new(),
-            question: None,
             choosing: Choosing::No,
             awaited: None,
             read: 0,
@@ -133,6 +130,7 @@ impl Plan {
         } else {
             let window = Window::new(track.clone(), self.until);
             gone.append(&mut mem::replace(&mut self.windows, VecDeque::from([window])));
+            self.awaited = None;
         }
         self.leaving.retain(|transfer| transfer.is_committing());
         let left = gone.iter().flat_map(Window::parts);
@@ -153,6 +151,9 @@ impl Plan {
         }
         if let Some(first) = self.windows.front_mut() {
             first.place(track, at);
+            if choosing == Choosing::Online {
+                first.set_answered();
+            }
             // What was fetched without a choice is in the cache, or is chosen once more.
             if choosing != Choosing::No && self.choosing == Choosing::No {
                 parts = first.go_back(at.position).into_values().collect();
@@ -193,10 +194,11 @@ impl Plan {
         if first.end() == Some(number)
             && let Some(next) = self.windows.get(1)
         {
-            return Poll::Ready(Follow::Change(next.track().clone(), self.question));
+            return Poll::Ready(Follow::Change(next.track().clone(), next.question()));
         }
         // Else nobody would decide it.
-        let is_head = self.windows.len() == 1 && first.head() == number;
+        let is_head =
+            self.windows.len() == 1 && first.head() == number && first.track().is_start_of_segment(number);
         if self.choosing == Choosing::No || first.is_decided(number) || !is_head {
             return Poll::Ready(Follow::Stay);
         }
@@ -224,7 +226,7 @@ impl Plan {
     fn room(&self, reach: Reach) -> Option<Duration> {
         let place = self.open_place();
         let (first, open) = (self.windows.front()?, self.windows.get(place)?);
-        if self.windows.iter().any(Window::is_paused) {
+        if self.windows.iter().any(Window::is_paused) || open.is_unanswered() {
             return None;
         }
         // The part that is read first, without asking.
@@ -282,7 +284,7 @@ impl Plan {
 
     /// The head's segment is read from this list. What falls out of the plan is given back.
     pub(super) fn choose(&mut self, head: Head, track: &Arc<Track>, question: Option<Question>) {
-        (self.awaited, self.question) = (None, question);
+        self.awaited = None;
         let Some(last) = self.windows.back_mut() else {
             return;
         };
@@ -291,7 +293,7 @@ impl Plan {
             return;
         }
         last.set_end(Some(head.number));
-        let window = Window::from(track.clone(), head.time, self.until);
+        let window = Window::from(track.clone(), question, head.time, self.until);
         self.windows.push_back(window);
     }
 
@@ -310,14 +312,13 @@ impl Plan {
         } else {
             window.set_end(Some(under_way.number));
         }
-        self.question = None;
         match self.windows.back_mut() {
             Some(before) if is_empty && before.is_of(track) => {
                 before.set_end(None);
                 before.decide();
             }
             _ => {
-                let window = Window::from(track.clone(), under_way.time, self.until);
+                let window = Window::from(track.clone(), None, under_way.time, self.until);
                 self.windows.push_back(window);
             }
         }
@@ -349,6 +350,26 @@ impl Plan {
             transfer: transfer.clone(),
             before: before.map(|window| window.track().facts().number),
         })
+    }
+
+    /// Whether another list goes on in the place of this part.
+    pub(super) fn ends_at(&self, number: usize) -> bool {
+        let first = self.windows.front();
+        self.windows.len() > 1 && first.is_some_and(|first| first.end() == Some(number))
+    }
+
+    /// Lets go of a list that the stream has not come to, and of which a part was refused. Which Variant Stream that is.
+    pub(super) fn drop_refused(&mut self) -> Option<(usize, VecDeque<Window>)> {
+        let place = self.windows.iter().position(Window::is_refused_ahead);
+        let gone = self.windows.split_off(place.filter(|place| *place > 0)?);
+        self.awaited = None;
+        let last = self.windows.back_mut()?;
+        if let Some(end) = last.end() {
+            // What follows it is chosen anew.
+            last.go_back(end);
+        }
+        let variant = gone.front()?.track().facts().number;
+        Some((variant, gone))
     }
 
     /// The list that the head is in.

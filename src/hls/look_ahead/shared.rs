@@ -31,6 +31,8 @@ pub(super) struct Shared {
     pub(super) plans: Vec<Plan>,
     /// What is known of the Variant Streams, once a stream was to choose one.
     pub(super) ladder: Option<Ladder>,
+    /// Whether the selector has panicked.
+    pub(super) is_selector_broken: bool,
     /// Between two drivers.
     pub(super) selector: Option<Box<dyn VariantSelector>>,
     pub(super) last_id: u64,

@@ -173,6 +173,11 @@ impl Transfer {
         });
     }
 
+    /// Whether it waits for a reader, and not for the server.
+    pub(super) fn is_held_up(&self) -> bool {
+        self.lock().writer.is_some()
+    }
+
     /// How many bytes the server says there are, where it says so.
     pub(super) fn announced(&self) -> Option<u64> {
         self.lock().announced

@@ -15,7 +15,9 @@ use std::{
 
 use super::{
     super::{
-        HlsError, local,
+        HlsError,
+        editions::Question,
+        local,
         pending_commits::Bypassed,
         track::{Part, Track},
     },
@@ -47,6 +49,8 @@ pub(in crate::hls) struct At {
 
 pub(super) struct Window {
     track: Arc<Track>,
+    /// What the server is to be asked before anything of the list is fetched.
+    question: Option<Question>,
     /// When what plays is not fetched ahead any more.
     until: Duration,
     /// The part behind the last one, where another list goes on.
@@ -82,6 +86,7 @@ impl Window {
     pub(super) fn new(track: Arc<Track>, until: Duration) -> Self {
         Self {
             track,
+            question: None,
             until,
             end: None,
             position: 0,
@@ -106,9 +111,15 @@ impl Window {
     }
 
     /// What a stream will read from `time` on, when it has come to the end of another list.
-    pub(super) fn from(track: Arc<Track>, time: Duration, until: Duration) -> Self {
+    pub(super) fn from(
+        track: Arc<Track>,
+        question: Option<Question>,
+        time: Duration,
+        until: Duration,
+    ) -> Self {
         let (section, first) = track.part_at(time);
         Self {
+            question,
             position: first,
             start: first,
             joined: time,
@@ -309,7 +320,12 @@ impl Window {
                     }
                 }
                 Ended::Left(left) => {
-                    self.head = self.head.min(number);
+                    if number < self.position {
+                        // A section from further back.
+                        self.section = Some(number);
+                    } else {
+                        self.head = self.head.min(number);
+                    }
                     // Under a URL that has expired: the new one has not been tried.
                     let part = self.track.part(number).and_then(|part| part.media.as_ref());
                     if part.is_some_and(|part| part.locator.url == media.locator.url) {
@@ -322,7 +338,7 @@ impl Window {
 
     fn fail(&mut self, number: usize, left: &Left, now: Instant) {
         let is_transient = match left {
-            Left::GivenUp => return,
+            Left::GivenUp | Left::Switched => return,
             // A portal lets through after a while.
             Left::Failed(error) => error.is_transient() || matches!(error, HlsError::NotMedia { .. }),
             _ => false,
@@ -351,6 +367,26 @@ impl Window {
             Some(Pause::Until(at)) => Some(at),
             _ => None,
         }
+    }
+
+    /// What the server is to be asked before anything is fetched.
+    pub(super) fn question(&self) -> Option<Question> {
+        self.question
+    }
+
+    /// The server was asked.
+    pub(super) fn set_answered(&mut self) {
+        self.question = None;
+    }
+
+    /// Whether a part was refused of a list that the stream has not come to.
+    pub(super) fn is_refused_ahead(&self) -> bool {
+        !self.is_entered && matches!(self.pause, Some(Pause::Reader(_)))
+    }
+
+    /// Whether nothing may be fetched of it yet.
+    pub(super) fn is_unanswered(&self) -> bool {
+        !self.is_entered && self.question.is_some()
     }
 
     pub(super) fn is_paused(&self) -> bool {

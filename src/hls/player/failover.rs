@@ -65,7 +65,7 @@ impl Player {
         };
         lost.tried.push(track.facts().number);
         self.place
-            .refuse(track.facts().number, lost.error.is_unanswered());
+            .refuse(track.facts().number, self.number(), lost.error.is_unanswered());
         let found = match track.master() {
             Some(master) => self.alternative(&mut lost, &track, master, time).await,
             None => None,

@@ -37,7 +37,9 @@ impl Player {
     pub(super) async fn follow(&mut self, track: &Arc<Track>, number: usize) -> bool {
         let choosing = self.choosing(track);
         let is_switched = self.switched_at.take() == Some(number);
-        if choosing == Choosing::No || !is_switched && !track.is_start_of_segment(number) {
+        // Where the segment was given up behind its section that is the place, and no start.
+        let is_place = is_switched || track.is_start_of_segment(number) || self.place.ends_at(number);
+        if choosing == Choosing::No || !is_place {
             return false;
         }
         let at = self.at();

@@ -144,9 +144,11 @@ impl Window {
             instant,
         } = at;
         if !Arc::ptr_eq(&self.track, track) {
-            // The same list, under other URLs: what failed may be there now.
+            // The same list, under other URLs: what failed may be there now. The part that failed the stream asks for itself.
             self.track = track.clone();
-            self.pause = None;
+            if !matches!(self.pause, Some(Pause::Reader(part)) if part == position) {
+                self.pause = None;
+            }
         }
         let is_jump = position < self.position || position > self.head;
         if is_jump || !self.is_entered && self.head == 0 {

@@ -101,6 +101,9 @@ fn last_line(output: &Output) -> &str {
     said.lines().last().unwrap_or_default()
 }
 
+/// Frames of a packet of AAC at 48 kHz, and one for what is rounded.
+const PACKET: usize = 1024 * 48_000 / 44_100 + 2;
+
 #[test]
 fn it_plays_online_and_offline_and_after_a_kill() {
     let player = Player::new();
@@ -137,9 +140,14 @@ fn it_plays_online_and_offline_and_after_a_kill() {
     gate.open();
     let before = player.server.requests().len();
     let online = player.play(&[]);
-    let whole = format!("5 of 5 tracks, {five} frames");
     assert!(online.status.success() && online.stderr.is_empty(), "{online:?}");
-    assert_eq!(last_line(&online), whole);
+    // The Variant Streams may be others this time: the ends of theirs differ by a packet of AAC.
+    let is_whole = |told: &str| {
+        let frames = told.split_whitespace().nth(4).unwrap().parse::<usize>();
+        told.starts_with("5 of 5 tracks, ") && frames.unwrap().abs_diff(five) <= PACKET
+    };
+    let told = last_line(&online);
+    assert!(is_whole(told), "{told}");
     let fetched = player.server.requests().split_off(before);
     let fetched: Vec<_> = fetched.into_iter().map(|request| request.path).collect();
     assert!(
@@ -157,7 +165,8 @@ fn it_plays_online_and_offline_and_after_a_kill() {
         offline.status.success() && offline.stderr.is_empty(),
         "{offline:?}"
     );
-    assert_eq!(last_line(&offline), whole);
+    let told = last_line(&offline);
+    assert!(is_whole(told), "{told}");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! HLS tracks: how fast they are fetched, beside curl, and how long they take to give their first byte, offline, from an open
 //! cache: a short one, long ones, and a day's (fault W37).
 //!
-//! `cargo bench --features hls --bench hls` (behind `--`: `offline`, `start`, `latency`, `loopback`, `slow`) prints a table, and one line a bar, `bar NAME figure=… limit=… ok|short`. The
+//! `cargo bench --features hls --bench hls` (behind `--`: `offline`, `start`, `latency`, `loopback`, `slow`, `memory`) prints a table, and one line a bar, `bar NAME figure=… limit=… ok|short`. The
 //! tracks take turns in each round, so that they see the same machine; figures are medians, with the load beside them. Each
 //! track has two Variant Streams, of which the second, the better one, is whole in the cache: offline it has to be found. The
 //! cache lies in the temporary directory (`TMPDIR`); in one that is in memory the 24 000 entries are written sooner.
@@ -103,6 +103,7 @@ fn median(figures: &mut [f64]) -> f64 {
 }
 
 mod fetched;
+mod memory;
 
 fn report(name: &str, figure: f64, limit: f64) {
     let verdict = if figure <= limit { "ok" } else { "short" };
@@ -114,9 +115,13 @@ fn main() {
         .skip(1)
         .filter(|argument| argument != "--bench")
         .collect();
-    let sections: [(&str, fn()); 5] = [
+    if memory::child() {
+        return;
+    }
+    let sections: [(&str, fn()); 6] = [
         ("offline", offline),
         ("start", fetched::start),
+        ("memory", memory::memory),
         ("latency", fetched::latency),
         ("loopback", fetched::loopback),
         ("slow", fetched::slow),

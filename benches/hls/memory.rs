@@ -23,7 +23,7 @@ const SEGMENT: usize = 750_000;
 const ROUNDS: usize = 5;
 
 /// Does what the environment says, if this is a child. Whether it is.
-pub fn child() -> bool {
+pub(crate) fn child() -> bool {
     let Ok(folder) = std::env::var(CACHE) else {
         return false;
     };
@@ -71,7 +71,7 @@ fn peak(track: Option<&str>) -> f64 {
     kib / 1024.0
 }
 
-pub fn memory() {
+pub(crate) fn memory() {
     let server = Server::empty().unwrap();
     let mut list = "#EXTM3U\n#EXT-X-TARGETDURATION:6\n".to_owned();
     let mut segment = vec![0x11; SEGMENT];

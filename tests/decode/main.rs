@@ -25,6 +25,7 @@ mod output;
 mod pcm;
 mod queue;
 mod seeks;
+#[cfg(all(feature = "file", feature = "hls"))]
 mod switches;
 mod table;
 mod tags;

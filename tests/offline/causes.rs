@@ -3,7 +3,9 @@
 use std::net::TcpListener;
 
 use futures_lite::future;
-use kithara::offline::{Cause, Change, DownloadId, DownloadRequest, Downloads, Failure, State};
+#[cfg(feature = "test-util")]
+use kithara::offline::Change;
+use kithara::offline::{Cause, DownloadId, DownloadRequest, Downloads, Failure, State};
 use kithara_test_support::{Rule, Server};
 
 use crate::queue::{file, hls, open, open_with, run_all, run_until, state};

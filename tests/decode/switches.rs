@@ -89,6 +89,12 @@ impl VariantSelector for Random {
     }
 }
 
+fn new_cache() -> (AssetCache, TempDir) {
+    let dir = tempdir().unwrap();
+    let cache = block_on(AssetCache::builder(dir.path()).max_bytes(1 << 30).open()).unwrap();
+    (cache, dir)
+}
+
 struct Heard {
     samples: Vec<f32>,
     switches: usize,
@@ -138,8 +144,7 @@ fn heard(name: &str, rungs: &[Rung]) -> Option<Tree> {
     let root = tree(name, rungs)?;
     let (_, wav) = source()?;
     let server = Server::start(&root).unwrap();
-    let dir = tempdir().unwrap();
-    let cache = block_on(AssetCache::builder(dir.path()).max_bytes(1 << 30).open()).unwrap();
+    let (cache, _dir) = new_cache();
     let online = play(Random(7), OpenMode::Online, &cache, &server);
     assert!(
         online.switches >= switches(),
@@ -148,8 +153,7 @@ fn heard(name: &str, rungs: &[Rung]) -> Option<Tree> {
     );
     // Where the cuts differ two of them may be there for one instant.
     let offline = play(Random(7), OpenMode::Offline, &cache, &server);
-    let own = tempdir().unwrap();
-    let cache = block_on(AssetCache::builder(own.path()).max_bytes(1 << 30).open()).unwrap();
+    let (cache, _own) = new_cache();
     let lowest = play(Lowest, OpenMode::Online, &cache, &server);
     let switched = [online.samples, offline.samples];
     for switched in &switched {
@@ -342,11 +346,6 @@ fn p3_h12_a_segment_that_is_given_up_is_heard_once() {
             return;
         };
         let server = Server::start(&root).unwrap();
-        let new_cache = || {
-            let dir = tempdir().unwrap();
-            let cache = block_on(AssetCache::builder(dir.path()).max_bytes(1 << 30).open()).unwrap();
-            (cache, dir)
-        };
         let (cache, _dir) = new_cache();
         let whole = play(Lowest, OpenMode::Online, &cache, &server);
         let size = fs::metadata(root.join("high").join(segment)).unwrap().len();

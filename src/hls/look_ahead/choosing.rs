@@ -11,7 +11,6 @@
 //! The selector is the app's: it is called without the lock, and its panic ends choosing, not the stream.
 
 use std::{
-    mem,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     sync::{Arc, PoisonError},
@@ -21,20 +20,14 @@ use std::{
 
 use super::{
     super::{
-        HlsError, Resource, ResourceKind,
-        editions::{self, Question, Renewed},
-        fetch::{Ask, Fetcher},
-        fetch_context::FetchContext,
-        load::{self, Load},
-        pending_commits::PendingCommits,
+        editions::Question,
         playlist::MultivariantPlaylist,
-        selection::{NetworkSample, SegmentTransfer, Situation, VariantSelector},
-        source_state::SourceState,
+        selection::{NetworkSample, Situation, VariantSelector},
         track::Track,
     },
     driver::{Driver, Running},
-    ladder::{self, Ladder, Rungs},
-    plan::{Choosing, Head, Plan, UnderWay},
+    ladder::{self, Ladder, Loaded, Rungs},
+    plan::{Choosing, Head, Plan},
     shared::{LookAhead, Shared},
 };
 
@@ -44,7 +37,6 @@ const SILENCE: Duration = Duration::from_millis(500);
 const LIST_LIMIT: Duration = Duration::from_secs(2);
 
 type Pinned<T> = Pin<Box<dyn Future<Output = T> + Send>>;
-type Loaded = (Arc<Track>, usize, Result<Arc<Track>, HlsError>, PendingCommits);
 
 /// What was told of a transfer.
 pub(super) struct Told {
@@ -80,7 +72,7 @@ pub(super) struct Chooser {
     loading: Option<Pinned<Loaded>>,
     loading_since: Option<Instant>,
     /// Whether bytes were told since the segment under way was last looked at.
-    has_sample: bool,
+    pub(super) has_sample: bool,
 }
 
 /// What is dropped without the lock.
@@ -98,7 +90,7 @@ impl Chooser {
     }
 
     /// Calls the selector. `None` if there is none, or it panics: then there is none.
-    fn call<T>(&mut self, call: impl FnOnce(&mut dyn VariantSelector) -> T) -> Option<T> {
+    pub(super) fn call<T>(&mut self, call: impl FnOnce(&mut dyn VariantSelector) -> T) -> Option<T> {
         let selector = self.selector.as_mut()?;
         let answer = catch_unwind(AssertUnwindSafe(|| call(selector.as_mut())));
         if answer.is_err() {
@@ -108,7 +100,7 @@ impl Chooser {
         answer.ok()
     }
 
-    fn time(&self, now: Instant) -> Duration {
+    pub(super) fn time(&self, now: Instant) -> Duration {
         self.began
             .map_or(Duration::ZERO, |began| now.saturating_duration_since(began))
     }
@@ -146,12 +138,12 @@ impl Chooser {
 }
 
 /// What a selector is asked about, and which Variant Stream each of its answers is.
-struct Asked {
-    rungs: Rungs,
-    current: Option<usize>,
-    buffered: Duration,
-    segment: Duration,
-    remaining: Duration,
+pub(super) struct Asked {
+    pub(super) rungs: Rungs,
+    pub(super) current: Option<usize>,
+    pub(super) buffered: Duration,
+    pub(super) segment: Duration,
+    pub(super) remaining: Duration,
 }
 
 impl Asked {
@@ -169,7 +161,7 @@ impl Asked {
         })
     }
 
-    fn situation(&self, look_ahead: &LookAhead, now: Duration) -> Situation<'_> {
+    pub(super) fn situation(&self, look_ahead: &LookAhead, now: Duration) -> Situation<'_> {
         let params = &look_ahead.state.fetcher.params;
         Situation::new(now, &self.rungs.rungs)
             .current(self.current)
@@ -181,7 +173,7 @@ impl Asked {
     }
 
     /// The Variant Stream that is meant: the nearest one, where the answer is none.
-    fn variant(&self, place: usize) -> Option<usize> {
+    pub(super) fn variant(&self, place: usize) -> Option<usize> {
         let last = self.rungs.variants.len().checked_sub(1)?;
         self.rungs.variants.get(place.min(last)).copied()
     }
@@ -209,25 +201,6 @@ impl Shared {
                 Some(Due::Survey(track.clone(), is_copy.then_some(Question::Playlists)))
             }
         }
-    }
-
-    /// The segment under way, and what a selector is asked about it.
-    fn under_way(&self, plan: &Plan, fetcher: &Fetcher, now: Instant) -> Option<(UnderWay, Asked)> {
-        let under_way = plan.under_way().filter(|found| !found.transfer.is_held_up())?;
-        let ladder = self
-            .ladder
-            .as_ref()
-            .filter(|ladder| ladder.is_of(fetcher, &under_way.track))?;
-        let rungs = ladder.rungs_at(under_way.time, under_way.track.facts().number, false, now);
-        let place = |before| rungs.variants.iter().position(|other| *other == before);
-        let asked = Asked {
-            current: under_way.before.and_then(place),
-            rungs,
-            buffered: plan.buffered(),
-            segment: under_way.duration(),
-            remaining: under_way.track.duration().saturating_sub(under_way.time),
-        };
-        Some((under_way, asked))
     }
 }
 
@@ -466,96 +439,7 @@ impl Driver {
         silence.into_iter().chain(list).min()
     }
 
-    /// Gives up the segment under way, if the selector wants another one in its place. Whether it did.
-    pub(super) fn give_up_segment(&mut self, now: Instant) -> bool {
-        if !mem::take(&mut self.chooser.has_sample) {
-            return false;
-        }
-        let look_ahead = self.look_ahead.clone();
-        let shared = look_ahead.lock();
-        let choosing = shared
-            .plans
-            .iter()
-            .filter(|plan| plan.choosing == Choosing::Online);
-        let under_way: Vec<_> = choosing
-            .filter_map(|plan| shared.under_way(plan, &look_ahead.state.fetcher, now))
-            .collect();
-        drop(shared);
-        let mut has_given_up = false;
-        for (under_way, asked) in under_way {
-            let running = self.running.iter();
-            let mut running = running.filter(|running| Arc::ptr_eq(&running.transfer, &under_way.transfer));
-            let Some(since) = running.next().map(|running| running.since) else {
-                continue;
-            };
-            let present = under_way.track.facts().number;
-            let Some(rung) = asked
-                .rungs
-                .variants
-                .iter()
-                .position(|variant| *variant == present)
-            else {
-                continue;
-            };
-            let transfer = SegmentTransfer::new(rung, under_way.duration())
-                .received(under_way.transfer.len())
-                .size(under_way.size())
-                .elapsed(now.saturating_duration_since(since));
-            let situation = asked.situation(&look_ahead, self.chooser.time(now));
-            let answer = self
-                .chooser
-                .call(|selector| selector.give_up(&situation, &transfer));
-            let instead = answer.flatten().and_then(|place| asked.variant(place));
-            if let Some(variant) = instead.filter(|variant| *variant != present) {
-                has_given_up |= self.replace(&under_way, variant);
-            }
-        }
-        has_given_up
-    }
-
-    /// Takes the segment under way from another Variant Stream, if its list is known. Else it is loaded, and the selector is
-    /// asked again meanwhile.
-    fn replace(&mut self, under_way: &UnderWay, variant: usize) -> bool {
-        let look_ahead = self.look_ahead.clone();
-        let mut shared = look_ahead.lock();
-        let Some(ladder) = &shared.ladder else {
-            return false;
-        };
-        let known = ladder.known(variant);
-        let list = known.map(|known| (known.track.clone(), known.question));
-        let Some((list, None)) = list else {
-            let master = ladder.master().clone();
-            drop(shared);
-            self.begin_loading(under_way.track.clone(), master, variant, list);
-            return false;
-        };
-        // Another stream may read it, or want it.
-        let mut others = shared.plans.iter().filter(|plan| plan.id != under_way.plan);
-        let is_wanted = |plan: &Plan| {
-            let mut transfers = plan.transfers();
-            transfers.any(|transfer| Arc::ptr_eq(transfer, &under_way.transfer))
-        };
-        if others.any(is_wanted) {
-            return false;
-        }
-        let Some(plan) = shared.plan(under_way.plan) else {
-            return false;
-        };
-        // Its readers follow.
-        let Some(readers) = under_way.transfer.switch() else {
-            return false;
-        };
-        let gone = plan.replace(under_way, &list);
-        let waiting = plan.take_waiting();
-        drop(shared);
-        drop(gone);
-        for waiting in readers.into_iter().chain(waiting) {
-            waiting.wake();
-        }
-        true
-    }
-
-    fn begin_loading(
+    pub(super) fn begin_loading(
         &mut self,
         beside: Arc<Track>,
         master: Arc<MultivariantPlaylist>,
@@ -565,48 +449,9 @@ impl Driver {
         if self.chooser.loading.is_none() {
             let state = self.look_ahead.state.clone();
             let copy = copy.and_then(|(track, question)| Some((track, question?)));
-            let loading = load(state, beside, master, variant, copy);
+            let loading = ladder::load(state, beside, master, variant, copy);
             self.chooser.loading = Some(Box::pin(loading));
             self.chooser.loading_since = Some(Instant::now());
         }
     }
-}
-
-/// Loads the list of a Variant Stream, and makes sure that it is the server's own.
-async fn load(
-    state: Arc<SourceState>,
-    beside: Arc<Track>,
-    master: Arc<MultivariantPlaylist>,
-    variant: usize,
-    copy: Option<(Arc<Track>, Question)>,
-) -> Loaded {
-    let mut context = FetchContext::new(false);
-    let loaded = async {
-        let (track, question) = if let Some((track, question)) = copy {
-            (track, Some(question))
-        } else {
-            let load = Load {
-                ask: Ask::Cache,
-                edition: beside.edition(),
-                variant: None,
-            };
-            let loaded = load::variant(&state.fetcher, &mut context, load, &master, variant).await?;
-            let question = editions::question(&state.fetcher, &loaded).await;
-            (Arc::new(loaded.track), question)
-        };
-        let Some(question) = question else {
-            return Ok(track);
-        };
-        let (renewed, commits) = editions::renew(state.clone(), track, question).await;
-        context.commits.append(commits);
-        match renewed? {
-            Renewed::Same(track) => Ok(track),
-            // The stream finds it out by itself, and goes over to it where it may.
-            Renewed::Other { .. } => Err(HlsError::EditionChanged {
-                resource: Resource::new(ResourceKind::Playlist, &state.fetcher.url),
-            }),
-        }
-    }
-    .await;
-    (beside, variant, loaded, context.commits)
 }

@@ -7,14 +7,17 @@ use std::{
 };
 
 use super::super::{
+    HlsError, Resource, ResourceKind,
     edition::EditionId,
-    editions::{self, Question},
+    editions::{self, Question, Renewed},
     fetch::{Ask, Fetcher},
     fetch_context::FetchContext,
     load::{self, Load},
     local,
+    pending_commits::PendingCommits,
     playlist::MultivariantPlaylist,
     selection::Rung,
+    source_state::SourceState,
     track::{Part, Track},
 };
 use crate::cache::CachePath;
@@ -281,4 +284,46 @@ impl Ladder {
         let (variants, rungs) = chosen.map(|(step, rung)| (step.variant, rung)).unzip();
         Rungs { rungs, variants }
     }
+}
+
+/// Beside which list, which Variant Stream, what came of it, and the commits begun on the way.
+pub(super) type Loaded = (Arc<Track>, usize, Result<Arc<Track>, HlsError>, PendingCommits);
+
+/// Loads the list of a Variant Stream, and makes sure that it is the server's own.
+pub(super) async fn load(
+    state: Arc<SourceState>,
+    beside: Arc<Track>,
+    master: Arc<MultivariantPlaylist>,
+    variant: usize,
+    copy: Option<(Arc<Track>, Question)>,
+) -> Loaded {
+    let mut context = FetchContext::new(false);
+    let loaded = async {
+        let (track, question) = if let Some((track, question)) = copy {
+            (track, Some(question))
+        } else {
+            let load = Load {
+                ask: Ask::Cache,
+                edition: beside.edition(),
+                variant: None,
+            };
+            let loaded = load::variant(&state.fetcher, &mut context, load, &master, variant).await?;
+            let question = editions::question(&state.fetcher, &loaded).await;
+            (Arc::new(loaded.track), question)
+        };
+        let Some(question) = question else {
+            return Ok(track);
+        };
+        let (renewed, commits) = editions::renew(state.clone(), track, question).await;
+        context.commits.append(commits);
+        match renewed? {
+            Renewed::Same(track) => Ok(track),
+            // The stream finds it out by itself, and goes over to it where it may.
+            Renewed::Other { .. } => Err(HlsError::EditionChanged {
+                resource: Resource::new(ResourceKind::Playlist, &state.fetcher.url),
+            }),
+        }
+    }
+    .await;
+    (beside, variant, loaded, context.commits)
 }

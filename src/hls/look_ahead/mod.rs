@@ -18,6 +18,8 @@
 
 mod choosing;
 mod driver;
+mod fetching;
+mod giving_up;
 mod ladder;
 mod place;
 mod plan;

@@ -25,19 +25,18 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http_body::Body as _;
 use hyper::client::conn::http1;
-use smol_hyper::rt::FuturesIo;
 
 use super::TransportError;
 use super::bulk::{self, BulkReader};
 use super::forward::{Dialled, Forward};
+use super::hyper_io::HyperIo;
 use super::icy::Icy;
 use super::limits::IdleTimer;
 use super::socket::Socket;
 use crate::rt::TcpStream;
 
-/// The most that hyper asks for in one read, and the largest head. hyper begins with 8 KiB and grows only while reads fill
-/// what it asks for. CPU time of a GiB on loopback, read by hyper: 0.45 s with 64 KiB, 0.36 s with this, no less with
-/// more. 0.03 s of it is smol-hyper zeroing the memory it reads into.
+/// The most that hyper makes room for at once, and the largest head. hyper begins with 8 KiB and grows only while reads fill
+/// what it asks for.
 const READ_AT_ONCE: usize = 256 * 1024;
 
 /// The most header fields of a response. hyper's own limit is 100; sites that set many cookies pass it.
@@ -78,7 +77,7 @@ struct Hyper {
 /// only the drop tells the request's own future that no answer will come.
 struct HyperConnection {
     /// Boxed: these 600 bytes would otherwise move with every body.
-    running: Option<Box<http1::Connection<FuturesIo<Transport>, NoBody>>>,
+    running: Option<Box<http1::Connection<HyperIo<Transport>, NoBody>>>,
     /// What it had read and not used when it ended.
     unread: Bytes,
 }
@@ -119,7 +118,7 @@ impl Hyper {
             .allow_obsolete_multiline_headers_in_responses(true)
             .max_headers(MAX_FIELDS)
             .max_buf_size(READ_AT_ONCE)
-            .handshake(FuturesIo::new(transport));
+            .handshake(HyperIo::new(transport));
         let (requests, connection) = handshake.await?;
         let running = Some(Box::new(connection));
         Ok(Self {

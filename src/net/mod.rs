@@ -56,6 +56,7 @@ mod forward;
 mod framing;
 mod gunzip;
 mod hook;
+mod hyper_io;
 mod icy;
 mod limits;
 mod odd_line;

@@ -28,7 +28,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::FileError;
 use super::beginning::Judgement;
 use super::error::{EndUnprovenSnafu, NotSeekableSnafu};
 use super::outage::Outage;
@@ -39,6 +38,7 @@ use super::side_watch::SideWatch;
 use super::sink::Sink;
 use super::transfer::{Transfer, TransferEvent};
 use super::transfers::Transfers;
+use super::{FileError, shared_work};
 use crate::media::Judge;
 use crate::net::{Change, NetError};
 use crate::rt;
@@ -175,7 +175,11 @@ impl Download {
     /// Returns the length of the complete file, or `None` when nobody reads any more.
     async fn run_loop(&mut self) -> Result<Option<u64>, StopReason> {
         loop {
-            let stopped = match self.run_until_failure().await {
+            let outcome = self.run_until_failure().await;
+            // What explains a failure, waits, or asks the judge once more is no reading thread's work.
+            shared_work::hand_over();
+            shared_work::let_reader_look().await;
+            let stopped = match outcome {
                 Err(StopReason::Changed(change)) => self.explain_change(change).await,
                 Err(stopped) => stopped,
                 ended => return ended,
@@ -193,6 +197,10 @@ impl Download {
 
     async fn run_until_failure(&mut self) -> Result<Option<u64>, StopReason> {
         loop {
+            if shared_work::is_run_by_reader() && !self.may_be_run_by_reader() {
+                shared_work::hand_over();
+                shared_work::let_reader_look().await;
+            }
             if let Some(len) = self.complete_len() {
                 return Ok(Some(len));
             }
@@ -203,7 +211,17 @@ impl Download {
                 LoopEvent::Demand(None) => return Ok(None),
                 event => self.handle(event).await?,
             }
+            shared_work::let_reader_look().await;
         }
+    }
+
+    /// Whether what comes next may be done by a thread that reads. An interrupt must end its wait, and so it runs no code that
+    /// may block it: the app's, its logger's, or the disk's, which has what is not written yet.
+    fn may_be_run_by_reader(&self) -> bool {
+        self.sink.is_flushed()
+            && !self.judgement.is_open()
+            && !self.remote.runs_foreign_code()
+            && !log::log_enabled!(log::Level::Debug)
     }
 
     /// Requests what is missing from `position` on, and waits for the response. Bytes that come together with the head
@@ -418,7 +436,11 @@ impl Download {
             }
             // Last, and only before the loop sleeps: under a fast connection the sink writes by itself, in long pieces.
             if !sink.is_flushed() {
-                return Poll::Ready(LoopEvent::Idle);
+                if shared_work::is_run_by_reader() {
+                    shared_work::hand_over();
+                } else {
+                    return Poll::Ready(LoopEvent::Idle);
+                }
             }
             if let Some(wait) = sink.checkpoint_wait() {
                 let timer = checkpoint_timer.get_or_insert_with(|| Box::pin(rt::sleep(wait)));

@@ -2,11 +2,14 @@
 
 use std::fmt;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use async_channel::Sender;
 
 use super::download::Download;
+use super::lookup::Resource;
+use super::shared_work::{SharedWork, Work};
 use super::sharing;
 use super::{FileControl, FileError};
 use crate::storage::StatusWatch;
@@ -19,7 +22,9 @@ use crate::storage::StatusWatch;
 /// connections; readers that wait get [`FileError::Stopped`].
 #[must_use = "a driver does nothing unless it is polled, and dropping it ends the download"]
 pub struct FileDriver {
-    work: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    work: Option<Work>,
+    /// The work, where reading threads may run it.
+    shared: Option<Arc<SharedWork>>,
     serves_readers: bool,
 }
 
@@ -28,6 +33,7 @@ impl FileDriver {
     pub(super) fn idle() -> Self {
         Self {
             work: None,
+            shared: None,
             serves_readers: false,
         }
     }
@@ -36,6 +42,7 @@ impl FileDriver {
     pub(super) fn following(watch: StatusWatch<FileError>, events: Sender<FileControl>) -> Self {
         Self {
             work: Some(Box::pin(sharing::report_completion(watch, events))),
+            shared: None,
             serves_readers: false,
         }
     }
@@ -43,7 +50,19 @@ impl FileDriver {
     pub(super) fn of(download: Download) -> Self {
         Self {
             work: Some(Box::pin(download.run())),
+            shared: None,
             serves_readers: true,
+        }
+    }
+
+    /// Lets threads that read `resource` behind a jump run the work.
+    pub(super) fn share_with_readers_of(&mut self, resource: &Resource) {
+        if let Some(work) = self.work.take() {
+            let shared = Arc::new(SharedWork::new(work));
+            let fetcher = Arc::downgrade(&shared);
+            // Weak: readers keep the resource, and must not keep the connections of a driver that was dropped.
+            resource.fetched_by(fetcher);
+            self.shared = Some(shared);
         }
     }
 
@@ -57,6 +76,9 @@ impl Future for FileDriver {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        if let Some(shared) = &self.shared {
+            return shared.poll(cx);
+        }
         let Some(work) = &mut self.work else {
             return Poll::Ready(());
         };
@@ -69,10 +91,90 @@ impl Future for FileDriver {
     }
 }
 
+impl Drop for FileDriver {
+    fn drop(&mut self) {
+        // A reader that is reading at this moment holds the shared work, which must end with the driver all the same.
+        if let Some(shared) = &self.shared {
+            shared.close();
+        }
+    }
+}
+
 impl fmt::Debug for FileDriver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FileDriver")
-            .field("done", &self.work.is_none())
+            .field("done", &(self.work.is_none() && self.shared.is_none()))
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Seek as _, SeekFrom};
+    use std::sync::mpsc;
+    use std::thread;
+    use std::time::Duration;
+
+    use futures_lite::future::{self, block_on};
+    use kithara_test_support::{Content, Pattern, Server};
+
+    use crate::cache::AssetCache;
+    use crate::file::{FileParams, FileParts, FileSource, LookAhead, OpenMode};
+    use crate::net::{HttpClient, Url};
+
+    const MIB: u64 = 1024 * 1024;
+
+    /// Two wake-ups across threads are saved.
+    #[test]
+    fn a_reader_that_jumps_fetches_its_bytes_itself() {
+        let (server, pattern) = (Server::empty().unwrap(), Pattern::new(3));
+        server.serve("/a.bin", Content::pattern(&pattern, 64 * MIB));
+        let root = tempfile::tempdir().unwrap();
+        let cache = AssetCache::builder(root.path()).max_bytes(1 << 30);
+        let cache = cache.open_blocking().unwrap();
+        let params =
+            FileParams::new(HttpClient::new().unwrap(), cache).look_ahead(LookAhead::Bytes(64 * 1024));
+        let source = FileSource::new(Url::parse(&server.url("/a.bin")).unwrap(), params);
+        let FileParts {
+            mut reader,
+            mut driver,
+            events: _events,
+        } = block_on(source.open_parts(OpenMode::Online)).unwrap();
+        driver.share_with_readers_of(reader.resource());
+        let resource = reader.resource().clone();
+        let (jump, jumps) = mpsc::channel::<u64>();
+        let (done, is_done) = async_channel::unbounded();
+        let reading = thread::spawn(move || {
+            for at in jumps {
+                reader.seek(SeekFrom::Start(at)).unwrap();
+                let mut bytes = vec![0; 4096];
+                reader.read_exact(&mut bytes).unwrap();
+                assert_eq!(pattern.first_difference(at, &bytes), None);
+                done.try_send(()).unwrap();
+            }
+        });
+        let all_of = |at: u64| {
+            let mut watch = resource.watch();
+            async move {
+                let there = |range: &std::ops::Range<u64>| range.start <= at && at + 64 * 1024 <= range.end;
+                while !watch.changed().await.available.iter().any(there) {}
+            }
+        };
+        // What is open from before, a request without an end, is given up by the first jump, which the driver does.
+        for at in [10 * MIB, 20 * MIB] {
+            jump.send(at).unwrap();
+            block_on(future::or(&mut driver, all_of(at)));
+            block_on(is_done.recv()).unwrap();
+        }
+        jump.send(30 * MIB).unwrap();
+        let late = async {
+            crate::rt::sleep(Duration::from_secs(20)).await;
+            panic!("nobody fetches");
+        };
+        block_on(future::or(async { is_done.recv().await.unwrap() }, late));
+        // What is left to do wakes the driver.
+        block_on(future::or(&mut driver, all_of(30 * MIB)));
+        drop(jump);
+        reading.join().unwrap();
     }
 }

@@ -151,6 +151,7 @@ mod revalidate;
 mod same_file;
 mod schedule;
 mod server_info;
+mod shared_work;
 mod sharing;
 mod side_watch;
 mod sink;

@@ -121,10 +121,13 @@ impl FileContext {
                 Some(Ok(opened)) => {
                     let OpenFile {
                         resource,
-                        driver,
+                        mut driver,
                         events,
                         listener,
                     } = opened;
+                    if driver.serves_readers() {
+                        driver.share_with_readers_of(&resource);
+                    }
                     drop(answer.try_send(Ok(StartedFile { resource, events })));
                     // An answer that is never received holds the resource, and that counts as a reader. It lives as long
                     // as the channel: kept over the driver's run, it would keep the download going for nobody.

@@ -193,6 +193,11 @@ impl Remote {
         self.client.has_room(&self.answered_by)
     }
 
+    /// Whether a request or its answer may run code of others: the app's own, or the platform's verifier of certificates.
+    pub(super) fn runs_foreign_code(&self) -> bool {
+        self.client.has_hook() || !self.is_by_validators() || self.answered_by.scheme() != "http"
+    }
+
     /// Compares a response with the earlier ones, and learns from it. The first one sets the identity: whatever it does
     /// not tell cannot be compared later.
     ///

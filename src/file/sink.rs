@@ -26,7 +26,7 @@ use bytes::Bytes;
 use super::lookup::MemoryEntry;
 use super::revalidate::StoredValidators;
 use super::sharing::Subscribers;
-use super::{Bypass, FileControl, FileError};
+use super::{Bypass, FileControl, FileError, shared_work};
 use crate::cache::PartialEntry;
 use crate::rt;
 use crate::storage::{Checkpoint, DemandWatch, StreamingError, Writer};
@@ -190,7 +190,13 @@ impl Sink {
             }
             return Ok(());
         }
-        match writer.put(at, parts) {
+        // A reading thread must not wait for the disk. It hands over, and the driver writes.
+        let put = if shared_work::is_run_by_reader() {
+            writer.put_deferred(at, parts)
+        } else {
+            writer.put(at, parts)
+        };
+        match put {
             Ok(new) => {
                 self.unrecorded += new;
                 self.record_if_due();
@@ -461,6 +467,44 @@ mod tests {
         assert_eq!(&found, b"not flushed yet", "R4");
         let waited = resource.wait_range_blocking(15..16).unwrap_err();
         assert!(matches!(waited.cause(), Some(FileError::Stopped)));
+    }
+
+    /// A reader that fetches its own bytes waits for them, and not for the disk.
+    #[test]
+    fn what_a_reading_thread_stores_is_written_by_another() {
+        let dir = tempfile::tempdir().unwrap();
+        let asked = Arc::new(Asked::default());
+        let budget = Arc::clone(&asked) as Arc<dyn Budget>;
+        let options = StreamingOptions::new(dir.path().join("a")).budget(budget);
+        let resource = options.open::<FileError>().unwrap();
+        let (events, _told) = async_channel::unbounded();
+        let mut sink = Sink::new(resource.writer().unwrap(), None, events, Arc::default());
+        sink.bypassed = false;
+        let long = Bytes::from(vec![7; 3 << 20]);
+        shared_work::as_reader(|| {
+            sink.write(10 << 20, std::slice::from_ref(&long)).unwrap();
+            // Elsewhere, and over what is there.
+            sink.write(0, &[Bytes::from_static(b"first")]).unwrap();
+            sink.write(9 << 20, std::slice::from_ref(&long)).unwrap();
+        });
+        assert_eq!(asked.0.load(Ordering::SeqCst), 0);
+        assert_eq!(resource.available(), [0..5, 9 << 20..13 << 20]);
+        assert!(!sink.is_flushed());
+        sink.flush();
+        assert!(sink.is_flushed() && !sink.bypassed);
+        assert_eq!(asked.0.load(Ordering::SeqCst), 3, "a run each");
+        assert_eq!(sink.writer().unwrap().memory_bytes(), 0);
+        let mut found = vec![0; 4 << 20];
+        let mut at = 0;
+        while at < found.len() {
+            let crate::storage::Found::Bytes(read) =
+                resource.read_at((9 << 20) + at as u64, &mut found[at..]).unwrap()
+            else {
+                panic!("present at {at}");
+            };
+            at += read;
+        }
+        assert!(found.iter().all(|byte| *byte == 7));
     }
 
     /// Without ranges a byte comes only once: it must stay until its reader has come to it. A paused reader keeps no more

@@ -72,6 +72,8 @@ impl From<SeekError> for io::Error {
 pub struct Reader<E> {
     waiter: Waiter<E>,
     position: u64,
+    /// Whether the next read is behind a seek.
+    jumped: bool,
 }
 
 impl<E> Reader<E> {
@@ -80,6 +82,7 @@ impl<E> Reader<E> {
         Self {
             waiter: resource.reading(0),
             position: 0,
+            jumped: false,
         }
     }
 
@@ -112,20 +115,32 @@ impl<E> Reader<E> {
 
 impl<E: Error + Send + Sync + 'static> Read for Reader<E> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        // Behind a jump the thread fetches its byte itself: the time until it comes is what a listener hears. A reader that reads
+        // on leaves that to the fetcher's thread, which is ahead of it.
+        let turn = if self.jumped {
+            self.waiter.take_turn()
+        } else {
+            None
+        };
         loop {
             match self.waiter.read(self.position, buffer)? {
                 Found::End => return Ok(0),
                 Found::Bytes(count) => {
                     self.position += count as u64;
+                    self.jumped = false;
                     return Ok(count);
                 }
                 // The wait ends when the byte is present, but by the time of the read it may be lost or freed again: so the
                 // loop asks once more, and never takes the end of a wait for bytes.
-                Found::Missing => self
-                    .waiter
-                    .wait_first_blocking(self.position, buffer.len() as u64)
+                Found::Missing => {
+                    let (position, asked) = (self.position, buffer.len() as u64);
+                    match &turn {
+                        Some(turn) => self.waiter.wait_first_fetching(position, asked, turn),
+                        None => self.waiter.wait_first_blocking(position, asked),
+                    }
                     .map_err(io::Error::other)
-                    .map(drop)?,
+                    .map(drop)?;
+                }
             }
         }
     }
@@ -142,10 +157,12 @@ impl<E> Seek for Reader<E> {
                 .checked_add_signed(distance),
         };
         // A file's position is signed. The position changes only if the target is allowed.
-        self.position = target
+        let target = target
             .filter(|position| i64::try_from(*position).is_ok())
             .ok_or(SeekError::OutOfRange)?;
-        Ok(self.position)
+        self.jumped |= target != self.position;
+        self.position = target;
+        Ok(target)
     }
 
     fn stream_position(&mut self) -> io::Result<u64> {

@@ -60,6 +60,12 @@ impl HttpClient {
         self.exchanger.traffic()
     }
 
+    /// Whether requests run code of the app's.
+    #[cfg(feature = "file")]
+    pub(crate) fn has_hook(&self) -> bool {
+        self.exchanger.has_hook()
+    }
+
     /// Since when requests of the background may go on without a pause; `None` while they may not.
     #[cfg(feature = "offline")]
     pub(crate) fn background_free_since(&self, now: std::time::Instant) -> Option<std::time::Instant> {

@@ -408,6 +408,11 @@ impl Exchanger {
         self.inner.settings.limits
     }
 
+    #[cfg(feature = "file")]
+    pub(super) fn has_hook(&self) -> bool {
+        self.inner.settings.hook.is_some()
+    }
+
     pub(super) fn retry_policy(&self) -> &RetryPolicy {
         &self.inner.settings.retry
     }

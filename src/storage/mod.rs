@@ -38,11 +38,11 @@ pub(crate) use block_on::block_on;
 #[cfg(feature = "cache")]
 pub(crate) use damage::DamageCallback;
 pub use durable::Durability;
-#[cfg(feature = "file")]
-pub(crate) use partial::WeakResource;
 pub use partial::{
     BLOCK, Checkpoint, Condition, Demand, DemandWatch, Found, Interrupter, Status, StatusWatch,
     StreamingError, StreamingOptions, StreamingResource, TAG_LIMIT, WaitError, Waited, Waiter, Writer,
 };
 #[cfg(feature = "cache")]
 pub(crate) use partial::{Budget, RECORD_SUFFIX, STAGED_SUFFIX};
+#[cfg(feature = "file")]
+pub(crate) use partial::{Fetcher, WeakResource};

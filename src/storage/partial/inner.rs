@@ -10,17 +10,19 @@
 //!
 //! The first three are taken in this order: one of them is never asked for under one that stands below it.
 
+use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use bytes::Bytes;
 use snafu::OptionExt;
 
 use super::checksum::{Checksums, Payload};
 use super::error::{CommittedSnafu, DiscardedSnafu, IncompleteSnafu, StreamingError, TakenSnafu};
+use super::fetcher::{Fetcher, Turn};
 use super::file::NamedFile;
 use super::memory::MemoryPieces;
 use super::options::Budget;
@@ -61,6 +63,8 @@ pub(super) struct Inner<E> {
     pub(super) is_sequential: AtomicBool,
     /// Fetches what a complete resource has lost. Without it the reader gets the error.
     pub(super) repair: OnceLock<RepairCallback>,
+    /// Brings what is missing, if reading threads may run it.
+    fetcher: Mutex<Option<Weak<dyn Fetcher>>>,
     writer_state: Mutex<WriterState>,
     recorder: Mutex<Recorder>,
 }
@@ -69,8 +73,8 @@ pub(super) struct Inner<E> {
 pub(super) struct WriterState {
     pub(super) sums: Checksums,
     pub(super) tag: Vec<u8>,
-    /// Present, and not written yet.
-    pub(super) unwritten: UnwrittenRun,
+    /// Present, and not written yet: in the order in which they came.
+    pub(super) unwritten: VecDeque<UnwrittenRun>,
     /// What of the file is paid for with the budget.
     spans: Spans,
     /// Bytes written since the last checkpoint.
@@ -91,15 +95,15 @@ impl UnwrittenRun {
         self.start + self.len
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.parts.is_empty()
+    pub(super) fn begin(start: u64) -> Self {
+        Self {
+            start,
+            ..Self::default()
+        }
     }
 
-    /// Adds what follows the run, or begins one.
-    pub(super) fn push(&mut self, offset: u64, part: Bytes) {
-        if self.parts.is_empty() {
-            self.start = offset;
-        }
+    /// Adds what follows the run.
+    pub(super) fn push(&mut self, part: Bytes) {
         self.len += part.len() as u64;
         self.parts.push(part);
     }
@@ -124,10 +128,11 @@ impl<E> Inner<E> {
             settings,
             is_sequential: AtomicBool::new(false),
             repair: OnceLock::new(),
+            fetcher: Mutex::default(),
             writer_state: Mutex::new(WriterState {
                 sums: Checksums::recorded(record.runs),
                 tag: record.tag,
-                unwritten: UnwrittenRun::default(),
+                unwritten: VecDeque::new(),
                 spans,
                 unsynced: 0,
                 checkpoints: 0,
@@ -163,6 +168,26 @@ impl<E> Inner<E> {
     /// Poison is ignored: each step under this lock ends with its own flag set.
     pub(super) fn recorder(&self) -> MutexGuard<'_, Recorder> {
         self.recorder.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    // Running the fetcher.
+
+    /// Poison is ignored: the lock guards one pointer.
+    #[cfg_attr(not(feature = "file"), allow(dead_code, reason = "`file` has a fetcher"))]
+    pub(super) fn set_fetcher(&self, fetcher: Weak<dyn Fetcher>) {
+        *self.fetcher.lock().unwrap_or_else(PoisonError::into_inner) = Some(fetcher);
+    }
+
+    /// The right to run the fetcher, if there is one that this thread may run.
+    #[cfg_attr(not(feature = "io"), allow(dead_code, reason = "`io` reads"))]
+    pub(super) fn take_turn(&self) -> Option<Turn> {
+        // Complete, it has no fetcher: replay is spared the lock.
+        if self.presence.is_finished() {
+            return None;
+        }
+        let fetcher = self.fetcher.lock().unwrap_or_else(PoisonError::into_inner);
+        let fetcher = fetcher.as_ref()?.upgrade()?;
+        Turn::take(fetcher)
     }
 
     // Reading.
@@ -271,12 +296,13 @@ impl<E> Inner<E> {
     }
 
     /// Takes the bytes of `gap`, none of which is present, out of `parts`, which follow each other from `offset`. They are
-    /// present at once, and written by [`flush`](Self::flush), or here if they fill a step.
+    /// present at once, and written by [`flush`](Self::flush), or if `may_write`, here where they fill a step.
     pub(super) fn put_missing(
         &self,
         gap: Range<u64>,
         offset: u64,
         parts: &[Bytes],
+        may_write: bool,
     ) -> Result<(), StreamingError> {
         let mut pieces = Vec::new();
         let mut start = offset;
@@ -296,30 +322,38 @@ impl<E> Inner<E> {
         // Readers get the bytes from memory before a write is tried: a slow disk delays none of them.
         self.memory.take_in(&self.presence, gap, &pieces);
         for (at, piece) in pieces {
-            let follows = {
-                let state = self.writer_state();
-                state.unwritten.is_empty() || state.unwritten.end() == at
-            };
+            let follows = |state: &WriterState| state.unwritten.back().is_none_or(|run| run.end() == at);
             // One run at a time. A jump writes the run that it leaves.
-            if !follows {
+            if may_write && !follows(&self.writer_state()) {
                 self.flush()?;
             }
             let end = at + piece.len() as u64;
-            self.writer_state().unwritten.push(at, piece);
-            if end.is_multiple_of(STEP) {
+            {
+                let unwritten = &mut self.writer_state().unwritten;
+                if let Some(run) = unwritten.back_mut().filter(|run| run.end() == at) {
+                    run.push(piece);
+                } else {
+                    let mut run = UnwrittenRun::begin(at);
+                    run.push(piece);
+                    unwritten.push_back(run);
+                }
+            }
+            if may_write && end.is_multiple_of(STEP) {
                 self.flush()?;
             }
         }
         Ok(())
     }
 
-    /// Writes the unwritten run. What cannot be written stays in memory, and is not tried again.
+    /// Writes the unwritten runs. What cannot be written stays in memory, and is not tried again.
     pub(super) fn flush(&self) -> Result<(), StreamingError> {
-        // Taken out: the lock is not held while the disk works, and after an error the run is not written again.
-        let UnwrittenRun { start, len, parts } = std::mem::take(&mut self.writer_state().unwritten);
-        if parts.is_empty() {
-            return Ok(());
-        }
+        // Taken out: the lock is not held while the disk works, and after an error no run is written again.
+        let runs = std::mem::take(&mut self.writer_state().unwritten);
+        runs.into_iter().try_for_each(|run| self.write_run(run))
+    }
+
+    fn write_run(&self, run: UnwrittenRun) -> Result<(), StreamingError> {
+        let UnwrittenRun { start, len, parts } = run;
         let paid = self.pay(start..start + len)?;
         let mut slices: Vec<IoSlice<'_>> = parts.iter().map(|part| IoSlice::new(part)).collect();
         let mut left = slices.as_mut_slice();

@@ -22,6 +22,7 @@
 //!                          ├ presence   which bytes are present, who waits; no I/O
 //!                          ├ memory     bytes that are not in the file (yet)
 //!                          ├ file       the bytes; verify: those of earlier sessions
+//!                          ├ fetcher    run by the thread that waits for its bytes
 //!                          ├ checksum   of what is written
 //!                          └ recorder   record, commit, discard
 //! ```
@@ -29,6 +30,7 @@
 mod checkpoint;
 mod checksum;
 mod error;
+mod fetcher;
 mod file;
 mod inner;
 mod memory;
@@ -53,6 +55,8 @@ pub use self::checksum::BLOCK;
 #[cfg(any(test, feature = "test-util"))]
 pub use self::checksum::Payload;
 pub use self::error::{StreamingError, WaitError};
+#[cfg(feature = "file")]
+pub(crate) use self::fetcher::Fetcher;
 #[cfg(any(feature = "cache", test, feature = "test-util"))]
 pub use self::options::Budget;
 pub use self::options::StreamingOptions;

@@ -9,6 +9,7 @@ use std::sync::{Arc, Weak};
 use rangemap::RangeSet;
 
 use super::error::{StreamingError, WaitError};
+use super::fetcher::Fetcher;
 use super::file::NamedFile;
 use super::inner::{Inner, RepairCallback, Settings};
 use super::options::StreamingOptions;
@@ -149,6 +150,12 @@ impl<E> StreamingResource<E> {
     pub(crate) fn repair_with(&self, repair: RepairCallback) {
         // The first one stays: its download serves every handle of the resource.
         let _ = self.inner.repair.set(repair);
+    }
+
+    /// Lets threads that wait for a byte run `fetcher`. Another one replaces it.
+    #[cfg_attr(not(feature = "file"), allow(dead_code, reason = "`file` has a fetcher"))]
+    pub(crate) fn fetched_by(&self, fetcher: Weak<dyn Fetcher>) {
+        self.inner.set_fetcher(fetcher);
     }
 
     /// Reads what is present at `offset`, up to the first missing byte. It never waits for bytes.

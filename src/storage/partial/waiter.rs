@@ -2,11 +2,12 @@
 
 use std::fmt;
 use std::ops::Range;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 
 use super::error::{StreamingError, WaitError};
+use super::fetcher::Turn;
 use super::inner::Inner;
 use super::resource::StreamingResource;
 use super::status::{Found, Waited};
@@ -100,6 +101,36 @@ impl<E> Waiter<E> {
     /// [`WaitError::Failed`] and [`WaitError::Interrupted`].
     pub fn wait_first_blocking(&mut self, position: u64, asked: u64) -> Result<Waited, WaitError<E>> {
         block_on(self.wait_first(position, asked))
+    }
+
+    /// The right to run the fetcher on this thread. Taken before a read that may wait, so that the fetcher's own thread is not
+    /// woken for it.
+    #[cfg_attr(not(feature = "io"), allow(dead_code, reason = "`io` reads"))]
+    pub(crate) fn take_turn(&self) -> Option<Turn> {
+        self.resource.inner.take_turn()
+    }
+
+    /// [`wait_first_blocking`](Self::wait_first_blocking), in which this thread runs the fetcher.
+    #[cfg_attr(not(feature = "io"), allow(dead_code, reason = "`io` reads"))]
+    pub(crate) fn wait_first_fetching(
+        &mut self,
+        position: u64,
+        asked: u64,
+        turn: &Turn,
+    ) -> Result<Waited, WaitError<E>> {
+        let mut wait = pin!(self.wait_first(position, asked));
+        block_on(std::future::poll_fn(|cx| {
+            loop {
+                // Before each run: the run before may have brought the byte. And before the first one, so that the fetcher finds
+                // what this thread waits for.
+                if let Poll::Ready(waited) = wait.as_mut().poll(cx) {
+                    return Poll::Ready(waited);
+                }
+                if !turn.run(cx.waker()) {
+                    return Poll::Pending;
+                }
+            }
+        }))
     }
 
     fn wait_for(&mut self, needed: Range<u64>, asked: Range<u64>) -> Wait<'_, E> {

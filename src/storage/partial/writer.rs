@@ -115,13 +115,28 @@ impl<E> Writer<E> {
     /// As [`write_at`](Self::write_at), but after [`StreamingError::Io`] all bytes are present nevertheless, as if they had
     /// been given to [`keep_in_memory`](Self::keep_in_memory).
     pub fn put(&mut self, offset: u64, parts: &[Bytes]) -> Result<u64, StreamingError> {
+        self.put_or_defer(offset, parts, true)
+    }
+
+    /// As [`put`](Self::put), but never writes: that is left to [`flush`](Self::flush). For a thread that the disk must not
+    /// delay. Call `flush` soon: the bytes take memory until then.
+    ///
+    /// # Errors
+    ///
+    /// [`StreamingError::BeyondEnd`], [`StreamingError::Committed`].
+    #[cfg_attr(not(feature = "file"), allow(dead_code, reason = "`file` has such threads"))]
+    pub(crate) fn put_deferred(&mut self, offset: u64, parts: &[Bytes]) -> Result<u64, StreamingError> {
+        self.put_or_defer(offset, parts, false)
+    }
+
+    fn put_or_defer(&mut self, offset: u64, parts: &[Bytes], may_write: bool) -> Result<u64, StreamingError> {
         let len = parts.iter().map(|part| part.len() as u64).sum();
         let mut new = 0;
         let mut failed = None;
         for gap in self.missing_of(offset, len)? {
             new += gap.end - gap.start;
             // The other gaps are taken in all the same: after an error all bytes are present.
-            if let Err(error) = self.inner.put_missing(gap, offset, parts) {
+            if let Err(error) = self.inner.put_missing(gap, offset, parts, may_write) {
                 failed.get_or_insert(error);
             }
         }

@@ -48,13 +48,22 @@ pub(in crate::cache) enum Hold {
     Reading,
 }
 
+/// An open lock file.
+#[derive(Debug)]
+pub(super) struct Held {
+    file: fs::File,
+    /// Device and inode. They stay the file's own while it is open: they are asked for once, and not for each write.
+    #[cfg(unix)]
+    id: (u64, u64),
+}
+
 /// The lock of a root. The operating system frees it when the process ends, in whatever way.
 #[derive(Debug)]
 pub(in crate::cache) struct RootLock {
     root: PathBuf,
     hold: Hold,
     /// `None` once it is released, or where there is no lock to hold.
-    file: Mutex<Option<fs::File>>,
+    file: Mutex<Option<Held>>,
     /// The lock file was not there when the root was opened.
     is_new: bool,
     /// Another cache has the root open although this one never closed it.
@@ -84,7 +93,7 @@ impl RootLock {
                 Ok(opened) => opened,
                 Err(error) if is_read_only(&error) => {
                     let file = open_to_read(&path);
-                    let attempt = file.as_ref().map(|file| try_lock(file.file(), true));
+                    let attempt = file.as_ref().map(|held| try_lock(held.file.file(), true));
                     return match attempt.transpose().trying("lock", &path)? {
                         Some(Attempt::Taken) => LockedSnafu { root }.fail(),
                         None | Some(Attempt::Held | Attempt::Unsupported) => Ok(Self::reading(root, file)),
@@ -93,8 +102,8 @@ impl RootLock {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
                 Err(error) => return Err(error).trying("open", &path),
             };
-            let (hold, unlocked) = match try_lock(file.file(), false).trying("lock", &path)? {
-                Attempt::Held if names(&path, &file).trying("look at", &path)? == Some(true) => {
+            let (hold, unlocked) = match try_lock(file.file.file(), false).trying("lock", &path)? {
+                Attempt::Held if file.is_at(&path).trying("look at", &path)? == Some(true) => {
                     (Hold::Exclusive, None)
                 }
                 Attempt::Held => continue,
@@ -123,7 +132,7 @@ impl RootLock {
     }
 
     /// The lock of a root that can only be read.
-    pub(super) fn reading(root: &Path, file: Option<fs::File>) -> Self {
+    pub(super) fn reading(root: &Path, file: Option<Held>) -> Self {
         Self {
             root: root.to_owned(),
             hold: Hold::Reading,
@@ -162,7 +171,7 @@ impl RootLock {
             return LockedSnafu { root }.fail();
         };
         let path = path_of(root);
-        let still = names(&path, held).trying("look at", &path)?;
+        let still = held.is_at(&path).trying("look at", &path)?;
         if still == Some(true) || self.hold == Hold::Unlocked {
             return Ok(());
         }
@@ -173,7 +182,7 @@ impl RootLock {
         // Created and not opened: a file that stands there by now is another cache's, or was.
         if still.is_none()
             && let Ok(anew) = create(&path)
-            && matches!(file_lock::try_lock(anew.file(), false), Ok(Attempt::Held))
+            && matches!(file_lock::try_lock(anew.file.file(), false), Ok(Attempt::Held))
         {
             *file = Some(anew);
             return Ok(());
@@ -184,17 +193,17 @@ impl RootLock {
 
     /// Frees the lock. Nothing may be written from here on.
     pub(super) fn release(&self) {
-        if let Some(file) = self.file().take() {
+        if let Some(held) = self.file().take() {
             // Closing the file is not enough: a child process that the app is starting has the file open too, from its fork to
             // its exec.
-            file_lock::unlock(file.file());
+            file_lock::unlock(held.file.file());
         }
         if let (Some(root), Some(roots)) = (&self.unlocked, unlocked().as_mut()) {
             roots.remove(root);
         }
     }
 
-    fn file(&self) -> MutexGuard<'_, Option<fs::File>> {
+    fn file(&self) -> MutexGuard<'_, Option<Held>> {
         // The file is there or not, whatever panics.
         self.file.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -211,7 +220,7 @@ fn path_of(root: &Path) -> PathBuf {
 }
 
 /// Opens the lock file, or creates it. Returns it and whether it is new.
-fn open(path: &Path) -> io::Result<(fs::File, bool)> {
+fn open(path: &Path) -> io::Result<(Held, bool)> {
     // Anything else in its place is no lock: a link would have a file elsewhere locked, and a fifo or a directory would keep
     // the cache closed for ever (fault W52). A directory with something in it is not removed: that is an error.
     if let Some(found) = look_at(path)?
@@ -226,17 +235,18 @@ fn open(path: &Path) -> io::Result<(fs::File, bool)> {
     }
     match options().read(true).write(true).open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok((create(path)?, true)),
-        opened => Ok((opened?, false)),
+        opened => Ok((Held::new(opened?)?, false)),
     }
 }
 
-fn create(path: &Path) -> io::Result<fs::File> {
-    options().read(true).write(true).create_new(true).open(path)
+fn create(path: &Path) -> io::Result<Held> {
+    Held::new(options().read(true).write(true).create_new(true).open(path)?)
 }
 
-fn open_to_read(path: &Path) -> Option<fs::File> {
+fn open_to_read(path: &Path) -> Option<Held> {
     let file = options().read(true).open(path).ok()?;
-    file.metadata().is_ok_and(|meta| meta.is_file()).then_some(file)
+    let is_file = file.metadata().is_ok_and(|meta| meta.is_file());
+    Held::new(file).ok().filter(|_| is_file)
 }
 
 fn options() -> fs::OpenOptions {
@@ -261,23 +271,33 @@ fn look_at(path: &Path) -> io::Result<Option<std::fs::Metadata>> {
     }
 }
 
-/// Whether `file` is what stands at `path`; `None` if nothing does.
-fn names(path: &Path, file: &fs::File) -> io::Result<Option<bool>> {
-    let Some(found) = look_at(path)? else {
-        return Ok(None);
-    };
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::MetadataExt as _;
-        let held = file.metadata()?;
-        Ok(Some((found.dev(), found.ino()) == (held.dev(), held.ino())))
+impl Held {
+    fn new(file: fs::File) -> io::Result<Self> {
+        #[cfg(unix)]
+        let id = id(&file.metadata()?);
+        Ok(Self {
+            file,
+            #[cfg(unix)]
+            id,
+        })
     }
-    // An open file cannot be replaced there.
-    #[cfg(not(unix))]
-    {
-        let _ = (found, file);
-        Ok(Some(true))
+
+    /// Whether this is the file that stands at `path`; `None` if nothing does.
+    fn is_at(&self, path: &Path) -> io::Result<Option<bool>> {
+        let found = look_at(path)?;
+        #[cfg(unix)]
+        let is_it = found.map(|found| id(&found) == self.id);
+        // An open file cannot be replaced there.
+        #[cfg(not(unix))]
+        let is_it = found.map(|_| true);
+        Ok(is_it)
     }
+}
+
+#[cfg(unix)]
+fn id(meta: &std::fs::Metadata) -> (u64, u64) {
+    use std::os::unix::fs::MetadataExt as _;
+    (meta.dev(), meta.ino())
 }
 
 /// Whether the error says that nothing can be written here, and not that this write failed.
@@ -334,7 +354,7 @@ mod tests {
     fn a_lock_that_a_child_has_inherited_ends_with_its_holder() {
         let root = tempfile::tempdir().unwrap();
         let lock = RootLock::take(root.path()).unwrap();
-        let _inherited = lock.file().as_ref().unwrap().try_clone().unwrap();
+        let _inherited = lock.file().as_ref().unwrap().file.try_clone().unwrap();
         assert!(RootLock::take(root.path()).unwrap_err().is_locked());
         drop(lock);
         RootLock::take(root.path()).unwrap();

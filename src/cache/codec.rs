@@ -175,8 +175,8 @@ pub(super) fn decode_snapshot(bytes: &[u8]) -> Option<Snapshot> {
     }
     let (generation, sealed) = take(&mut rest)?;
     let mut rows = Vec::with_capacity(rest.len() / ROW);
-    while !rest.is_empty() {
-        rows.push(take(&mut rest)?);
+    for mut row in rest.chunks(ROW) {
+        rows.push(take(&mut row)?);
     }
     Some(Snapshot {
         generation,

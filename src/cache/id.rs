@@ -142,12 +142,14 @@ impl AssetId {
 
 /// Lower-case hexadecimal digits of `bytes`.
 pub(crate) fn hex(bytes: &[u8]) -> String {
-    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
-    // A digit is one byte of UTF-8, so that the length is known: a playlist of a day has 20 000 names.
-    let digit = |nibble: u8| char::from(nibble + if nibble < 10 { b'0' } else { b'a' - 10 });
-    let mut text = String::with_capacity(bytes.len() * 2);
-    text.extend(digits.map(digit));
-    text
+    let digit = |nibble: u8| nibble + if nibble < 10 { b'0' } else { b'a' - 10 };
+    // In one buffer and not character by character: a scan makes a hundred thousand names.
+    let mut digits = vec![0; bytes.len() * 2];
+    for (pair, byte) in digits.chunks_exact_mut(2).zip(bytes) {
+        pair.copy_from_slice(&[digit(byte >> 4), digit(byte & 15)]);
+    }
+    // Digits are UTF-8.
+    String::from_utf8(digits).unwrap_or_default()
 }
 
 impl PartialEq for AssetId {

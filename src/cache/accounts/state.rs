@@ -144,8 +144,7 @@ impl Drop for Serving {
 
 impl State {
     pub(super) fn new(table: Table, policy: Served) -> Self {
-        let newest = table.assets.values().map(|account| account.last_access).max();
-        let newest = newest.unwrap_or_default();
+        let newest = table.newest;
         let behind = Timestamp::now().age(newest);
         Self {
             ahead: (behind > FAR_BEHIND).then(|| (newest, Instant::now())),

@@ -66,6 +66,8 @@ pub(in crate::cache) struct Table {
     pub(in crate::cache) files: Sizes,
     /// The number of the current scan.
     pub(in crate::cache) round: u32,
+    /// No access that was read from outside is later.
+    pub(in crate::cache) newest: Timestamp,
     /// The last version given to an account.
     versions: u64,
     /// How many assets were removed. A refresh of an unknown asset tells by it that the asset may have come and gone.
@@ -139,13 +141,14 @@ impl Table {
         let mut table = Self {
             persist: true,
             changed: !changes.is_empty(),
-            // Changes are few: what they move is sorted in.
-            in_order: rows.is_sorted_by_key(Row::last_access),
+            in_order: true,
             ..Self::default()
         };
         table.assets.reserve(rows.len());
         table.found.reserve(rows.len());
         for row in rows {
+            // Changes are few: what they move is sorted in.
+            table.in_order &= row.last_access() >= table.newest;
             table.set(&row);
         }
         for change in changes {
@@ -157,6 +160,7 @@ impl Table {
                     for (id, at) in touches {
                         if let Some(account) = table.assets.get_mut(&AssetId::from_hash(id)) {
                             account.last_access = Timestamp(at);
+                            table.newest = table.newest.max(Timestamp(at));
                         }
                     }
                 }
@@ -193,6 +197,7 @@ impl Table {
             sure: row.sure(),
             ..Account::default()
         };
+        self.newest = self.newest.max(row.last_access());
         let id = row.id();
         if self.assets.insert(id.clone(), account).is_none() {
             self.found.push(id);
@@ -229,6 +234,7 @@ impl Table {
         if old.is_none_or(|old| old.info(id).is_none()) {
             if account.last_access == Timestamp::default() {
                 account.last_access = info.last_access;
+                self.newest = self.newest.max(info.last_access);
             }
             self.found.push(id.bare());
         }

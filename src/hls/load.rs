@@ -210,12 +210,16 @@ impl<'a> Loader<'a> {
             .into_iter()
             .filter_map(|other| Some((other, locator(other)?.clone())))
             .collect();
+        let mut from_cache = FetchContext::new(true);
         for (other, locator) in others {
-            // Several may lead to one list. Where a host is away all that it has is away.
-            let is_away = |tried: &Locator| error.is_unanswered() && host(tried) == host(&locator);
-            if tried.iter().any(|tried| *tried == locator || is_away(tried)) {
+            // Several may lead to one list.
+            if tried.contains(&locator) {
                 continue;
             }
+            // Where a host is away all that it has is away. The cache may have it.
+            let is_away =
+                error.is_unanswered() && tried.iter().any(|tried| host(tried) == host(&locator));
+            let context = if is_away { &mut from_cache } else { &mut *context };
             tried.push(locator);
             if let Ok(track) = self.variant(context, &names, &master, other).await {
                 log::warn!("{error}: another Variant Stream plays");

@@ -58,6 +58,7 @@ mod playlist;
 mod access;
 mod cached;
 mod choosing;
+mod improving;
 #[cfg(feature = "test-util")]
 mod contract;
 mod copies;

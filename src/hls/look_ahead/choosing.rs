@@ -84,6 +84,11 @@ impl Chooser {
         (self.survey.take(), self.loading.take())
     }
 
+    /// Whether lists are being looked for.
+    pub(super) fn is_busy(&self) -> bool {
+        self.survey.is_some() || self.loading.is_some()
+    }
+
     /// Whether a stream chooses.
     pub(super) fn is_used(&self) -> bool {
         self.selector.is_some()
@@ -367,8 +372,9 @@ impl Driver {
                 }
             }
         }
-        let mut heads = Vec::new();
+        let (mut heads, mut held) = (Vec::new(), Vec::new());
         for plan in &mut shared.plans {
+            held.extend(plan.take_awaited_better(variant).map(|held| (plan.id, held)));
             if let Some((awaited, head)) = plan.awaited.take()
                 && awaited == variant
             {
@@ -379,6 +385,9 @@ impl Driver {
         // What was chosen is taken, without asking once more.
         for head in heads {
             self.take_if_known(head, variant, now);
+        }
+        for (plan, held) in held {
+            self.begin_better(plan, held, variant, now);
         }
         true
     }

@@ -25,7 +25,7 @@ use super::{
     },
     choosing::{Chooser, Told},
     fetching::{Given, fetch},
-    plan::Plan,
+    plan::{Gone, Plan},
     shared::{LookAhead, Shared},
     transfer::{Left, Transfer},
     window::Window,
@@ -155,7 +155,7 @@ impl Driver {
         has_moved
     }
 
-    fn has_cache(&self) -> bool {
+    pub(super) fn has_cache(&self) -> bool {
         self.look_ahead.state.fetcher.cache().is_some()
     }
 
@@ -216,7 +216,7 @@ impl Driver {
         }
     }
 
-    fn begin(&mut self, track: Arc<Track>, number: usize, transfer: Arc<Transfer>, now: Instant) {
+    pub(super) fn begin(&mut self, track: Arc<Track>, number: usize, transfer: Arc<Transfer>, now: Instant) {
         let given = Given {
             context: FetchContext::new(false),
             to: self.begun.clone(),
@@ -342,7 +342,7 @@ impl Future for Driver {
         loop {
             let now = Instant::now();
             // First: what comes next is asked for in the same round.
-            let has_chosen = driver.choose(task, now);
+            let has_chosen = driver.choose(task, now) | driver.improve(now);
             let has_planned = driver.plan(task, now);
             if driver.is_over {
                 return Poll::Ready(());
@@ -390,7 +390,7 @@ impl Drop for Driver {
     }
 }
 
-type Begun = (Arc<Track>, usize, Arc<Transfer>);
+pub(super) type Begun = (Arc<Track>, usize, Arc<Transfer>);
 
 impl Shared {
     fn wants(&self, transfer: &Arc<Transfer>) -> bool {
@@ -399,7 +399,7 @@ impl Shared {
     }
 
     /// Takes notice of what the parts on their way came to.
-    fn settle(&mut self, now: Instant) -> Vec<VecDeque<Window>> {
+    pub(super) fn settle(&mut self, now: Instant) -> Vec<Gone> {
         let mut gone = Vec::new();
         for plan in &mut self.plans {
             for window in plan.windows_mut() {
@@ -410,7 +410,14 @@ impl Shared {
                 // Its turn may come in minutes: until then another one is fetched.
                 if let Some((variant, windows)) = plan.drop_refused() {
                     ladder.refuse_urls(variant, now);
-                    gone.push(windows);
+                    gone.push((windows, Vec::new()));
+                }
+                let (transfers, failed) = plan.settle_better(now);
+                if let Some(variant) = failed {
+                    ladder.refuse(variant, now);
+                }
+                if !transfers.is_empty() {
+                    gone.push((VecDeque::new(), transfers));
                 }
             }
         }

@@ -20,6 +20,7 @@ mod choosing;
 mod driver;
 mod fetching;
 mod giving_up;
+mod improving;
 mod ladder;
 mod place;
 mod plan;

@@ -11,6 +11,8 @@
 //! The driver decides at the head, where what comes next has not been asked for. The stream follows: where a segment begins it
 //! asks whether another window goes on there.
 
+mod improving;
+
 use std::{
     collections::VecDeque,
     mem,
@@ -19,6 +21,8 @@ use std::{
     time::Duration,
 };
 
+pub(super) use self::improving::Held;
+use self::improving::Improving;
 use super::{
     super::{
         editions::Question,
@@ -60,6 +64,10 @@ pub(super) struct Plan {
     pub(super) choosing: Choosing,
     /// A Variant Stream that is chosen for the part at the head, and whose list is being loaded.
     pub(super) awaited: Option<(usize, Head)>,
+    /// A held segment that is fetched again.
+    improving: Improving,
+    /// Where stream and head were when the selector was asked about that.
+    asked_to_improve: Option<(Duration, usize, usize)>,
     /// The share of the part at the position that the stream has read, in bytes.
     read: u64,
     /// The stream, while it waits for a decision.
@@ -116,6 +124,8 @@ impl Plan {
             leaving: Vec::new(),
             choosing: Choosing::No,
             awaited: None,
+            improving: Improving::Nothing,
+            asked_to_improve: None,
             read: 0,
             waiting: None,
         }
@@ -148,6 +158,7 @@ impl Plan {
         }
         if choosing != self.choosing {
             self.awaited = None;
+            parts = self.drop_better();
         }
         if let Some(first) = self.windows.front_mut() {
             first.place(track, at);
@@ -156,7 +167,7 @@ impl Plan {
             }
             // What was fetched without a choice is in the cache, or is chosen once more.
             if choosing != Choosing::No && self.choosing == Choosing::No {
-                parts = first.go_back(at.position).into_values().collect();
+                parts.extend(first.go_back(at.position).into_values());
             }
         }
         (self.choosing, self.read) = (choosing, 0);
@@ -178,7 +189,10 @@ impl Plan {
 
     pub(super) fn transfers(&self) -> impl Iterator<Item = &Arc<Transfer>> {
         let parts = self.windows.iter().flat_map(Window::parts);
-        parts.map(|(_, transfer)| transfer).chain(&self.leaving)
+        parts
+            .map(|(_, transfer)| transfer)
+            .chain(&self.leaving)
+            .chain(self.improving.transfers())
     }
 
     /// The stream has read so many bytes of the part that it is at.
@@ -370,6 +384,15 @@ impl Plan {
         }
         let variant = gone.front()?.track().facts().number;
         Some((variant, gone))
+    }
+
+    /// How long the track goes on behind the head.
+    pub(super) fn remaining(&self) -> Duration {
+        let Some(last) = self.windows.back() else {
+            return Duration::ZERO;
+        };
+        let end = last.track().duration();
+        end.saturating_sub(last.instant(last.head()).unwrap_or(end))
     }
 
     /// The list that the head is in.

@@ -7,6 +7,8 @@
 //!                 position                head: the first one that was not looked at
 //! ```
 
+mod splice;
+
 use std::{
     collections::{BTreeMap, HashSet},
     sync::Arc,

@@ -128,9 +128,7 @@ fn half(make: fn(u64) -> Trace, count: u64, is_judged: bool) -> Vec<Trace> {
 
 /// Sessions in real streams, all at once, and the same ones in the simulator.
 fn real() {
-    let mut track = Track::new(&LADDER, REAL_SECONDS, 6.0, 60.0);
-    // What a stream does not do.
-    track.improves = false;
+    let track = Track::new(&LADDER, REAL_SECONDS, 6.0, 60.0);
     let traces: Vec<_> = half(trace::like_3g, REAL_SESSIONS, true);
     let sessions: Vec<_> = traces
         .iter()

@@ -217,8 +217,7 @@ impl<'a> Loader<'a> {
                 continue;
             }
             // Where a host is away all that it has is away. The cache may have it.
-            let is_away =
-                error.is_unanswered() && tried.iter().any(|tried| host(tried) == host(&locator));
+            let is_away = error.is_unanswered() && tried.iter().any(|tried| host(tried) == host(&locator));
             let context = if is_away { &mut from_cache } else { &mut *context };
             tried.push(locator);
             if let Ok(track) = self.variant(context, &names, &master, other).await {

@@ -58,13 +58,13 @@ mod playlist;
 mod access;
 mod cached;
 mod choosing;
-mod improving;
 #[cfg(feature = "test-util")]
 mod contract;
 mod copies;
 mod editions;
 mod failover;
 mod faults;
+mod improving;
 mod inline;
 mod inspect;
 mod keys;

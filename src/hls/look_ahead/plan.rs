@@ -22,7 +22,7 @@ use std::{
 };
 
 pub(super) use self::improving::Held;
-use self::improving::Improving;
+use self::improving::{Improving, QuestionPlace};
 use super::{
     super::{
         editions::Question,
@@ -67,7 +67,7 @@ pub(super) struct Plan {
     /// A held segment that is fetched again.
     improving: Improving,
     /// Where stream and head were when the selector was asked about that.
-    asked_to_improve: Option<(Duration, usize, usize)>,
+    asked_to_improve: Option<QuestionPlace>,
     /// The share of the part at the position that the stream has read, in bytes.
     read: u64,
     /// The stream, while it waits for a decision.

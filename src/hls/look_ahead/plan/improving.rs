@@ -70,6 +70,16 @@ pub(in super::super) struct Better {
     transfers: Vec<Arc<Transfer>>,
 }
 
+/// Where the stream and the head are when the selector is asked.
+#[derive(PartialEq, Eq)]
+pub(super) struct QuestionPlace {
+    stream: Duration,
+    /// The list that the head is in.
+    variant: usize,
+    head: usize,
+    on_their_way: usize,
+}
+
 #[derive(Default)]
 pub(in super::super) enum Improving {
     #[default]
@@ -140,14 +150,16 @@ impl Plan {
         self.asked_to_improve = self.place_of_question();
     }
 
-    /// Another answer may be given where the stream or the head has moved.
-    fn place_of_question(&self) -> Option<(Duration, usize, usize)> {
+    /// Another answer may be given where the stream or the head has moved, or what was on its way to the disk is held.
+    fn place_of_question(&self) -> Option<QuestionPlace> {
+        let on_their_way = self.windows.iter().flat_map(Window::parts).count();
         let (first, last) = (self.windows.front()?, self.windows.back()?);
-        Some((
-            first.time(first.position())?,
-            last.track().facts().number,
-            last.head(),
-        ))
+        Some(QuestionPlace {
+            stream: first.time(first.position())?,
+            variant: last.track().facts().number,
+            head: last.head(),
+            on_their_way,
+        })
     }
 
     /// When the part ends that the stream is at. What begins then may be read by it at any moment.

@@ -199,6 +199,9 @@ impl Download {
         // A byte behind the end that the server announced belongs to another file.
         let written = self.sink.write(at, chunks);
         written.map_err(|_| StopReason::Changed(None))?;
+        if self.options.settings.is_background() {
+            self.sink.sync_ahead_if_due();
+        }
         if self.sink.bypassed {
             let window = self.options.window;
             // Twice the window ahead: one chunk may reach far beyond the look-ahead.

@@ -259,6 +259,11 @@ impl DownloadSettings {
         settings
     }
 
+    /// Whether nobody plays what comes.
+    pub(super) fn is_background(&self) -> bool {
+        self.priority.is_background()
+    }
+
     /// With the priority of the requests that are made with it.
     pub(super) fn with_priority(self, priority: Priority) -> Self {
         Self { priority, ..self }

@@ -37,6 +37,8 @@ const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
 const LATEST_CHECKPOINT: Duration = Duration::from_secs(2);
 /// So many bytes are worth a checkpoint after [`CHECKPOINT_INTERVAL`].
 const CHECKPOINT_BYTES: u64 = 512 * 1024;
+/// So many bytes of a download that nobody plays are synced while more come.
+const SYNC_BYTES: u64 = 4 * 1024 * 1024;
 /// How long a checkpoint that is due waits for the one that is under way.
 const CHECKPOINT_RETRY: Duration = Duration::from_millis(100);
 
@@ -70,7 +72,9 @@ pub(super) struct Sink {
     held: u64,
     /// Bytes written since the last checkpoint.
     unrecorded: u64,
-    /// Whether a checkpoint is under way.
+    /// Bytes given to the writer since the last sync began.
+    unsynced: u64,
+    /// Whether a checkpoint is under way, or a sync ahead of the commit.
     checkpoint_runs: Arc<AtomicBool>,
     checkpoint_at: Instant,
 }
@@ -98,6 +102,7 @@ impl Sink {
             len_told: false,
             held: 0,
             unrecorded: 0,
+            unsynced: 0,
             checkpoint_runs: Arc::default(),
             checkpoint_at: Instant::now(),
         }
@@ -199,6 +204,7 @@ impl Sink {
         match put {
             Ok(new) => {
                 self.unrecorded += new;
+                self.unsynced += new;
                 self.record_if_due();
                 Ok(())
             }
@@ -277,13 +283,37 @@ impl Sink {
             return;
         };
         let checkpoint = writer.checkpoint();
-        self.unrecorded = 0;
+        (self.unrecorded, self.unsynced) = (0, 0);
         self.checkpoint_at = Instant::now();
         self.checkpoint_runs.store(true, Ordering::Release);
         let (running, entry) = (Arc::clone(&self.checkpoint_runs), entry.clone());
         rt::unblock_detached(move || {
             record(&entry, checkpoint);
             running.store(false, Ordering::Release);
+        });
+    }
+
+    /// Has what is written synced on another thread, if it is much. For a download that nobody plays: it comes as fast as it
+    /// can, and its commit would wait for the disk with all of its bytes, and the next download for that.
+    pub(super) fn sync_ahead_if_due(&mut self) {
+        if self.bypassed || self.unsynced < SYNC_BYTES || self.checkpoint_runs.load(Ordering::Acquire) {
+            return;
+        }
+        let (Some(writer), Some(entry)) = (&self.writer, &self.entry) else {
+            return;
+        };
+        let sync = writer.sync_ahead();
+        self.unsynced = 0;
+        self.checkpoint_runs.store(true, Ordering::Release);
+        let (running, entry) = (Arc::clone(&self.checkpoint_runs), entry.clone());
+        rt::unblock_detached(move || {
+            // Told by the commit, which is refused after a failed sync.
+            if let Err(error) = sync() {
+                log::warn!("{error}");
+            }
+            running.store(false, Ordering::Release);
+            // Under the claim: whoever opens the file next finds it closed.
+            drop(entry);
         });
     }
 
@@ -432,6 +462,7 @@ mod tests {
     use std::sync::atomic::AtomicUsize;
 
     use super::*;
+    use crate::storage::testing::{FakeDisk, Fault, Later};
     use crate::storage::{Budget, StreamingOptions};
 
     /// Counts what is reserved.
@@ -467,6 +498,28 @@ mod tests {
         assert_eq!(&found, b"not flushed yet", "R4");
         let waited = resource.wait_range_blocking(15..16).unwrap_err();
         assert!(matches!(waited.cause(), Some(FileError::Stopped)));
+    }
+
+    /// C11: a sync ahead of the commit counts as any other. The kernel would call the next one a success.
+    #[test]
+    fn c11_what_could_not_be_synced_ahead_is_not_committed() {
+        let disk = FakeDisk::default();
+        let options = StreamingOptions::new("/a").on_disk(Arc::new(disk.clone()));
+        let resource = options.open::<FileError>().unwrap();
+        let mut writer = resource.writer().unwrap();
+        writer.write_at(0, &[1; 100]).unwrap();
+        let calls = disk.calls();
+        writer.sync_ahead()().unwrap();
+        assert_eq!(disk.calls(), calls + 1);
+        assert_eq!(disk.call_name(calls), "sync");
+        writer.write_at(100, &[1; 100]).unwrap();
+        disk.set_fault(Some(Fault {
+            at: disk.calls(),
+            later: Later::Work,
+            error: 5,
+        }));
+        writer.sync_ahead()().unwrap_err();
+        assert!(matches!(writer.commit(200), Err(StreamingError::SyncLost { .. })));
     }
 
     /// A reader that fetches its own bytes waits for them, and not for the disk.

@@ -144,6 +144,15 @@ impl Recorder {
         Ok(())
     }
 
+    /// Syncs what is written so far, and records nothing: the sync before a commit has less to do then.
+    #[cfg_attr(not(feature = "file"), allow(dead_code, reason = "`file` downloads"))]
+    pub(super) fn sync_ahead(&mut self, file: &NamedFile) -> Result<(), StreamingError> {
+        if self.closed || self.without_files {
+            return Ok(());
+        }
+        self.sync(file)
+    }
+
     /// Gives the file its final name. [`is_closed`](Self::is_closed) tells whether it has it: an error can come after that.
     pub(super) fn finish(&mut self, file: &NamedFile, target: &Path) -> Result<(), StreamingError> {
         // Before the rename: without it a power cut could leave the final name with a file that is empty or has holes.

@@ -292,6 +292,14 @@ impl<E> Writer<E> {
         }
     }
 
+    /// What syncs the bytes written so far, and records nothing. Run on another thread, it has the disk work while bytes come,
+    /// and the [commit](Self::commit) behind the last one waits for less. After an error the commit is refused.
+    #[cfg_attr(not(feature = "file"), allow(dead_code, reason = "`file` downloads"))]
+    pub(crate) fn sync_ahead(&self) -> impl FnOnce() -> Result<(), StreamingError> + use<E> {
+        let inner = self.inner.clone();
+        move || inner.recorder().sync_ahead(&inner.file)
+    }
+
     /// Completes the resource: all `len` bytes are present, they are synced, and the file takes its final name in one rename.
     ///
     /// # Errors

@@ -43,7 +43,7 @@ impl DownloadsBuilder {
     }
 
     /// How many are fetched at once; 3 unless set, and never none. Those that wait for a network that is away, or for a server
-    /// that is silent, do not count.
+    /// that is silent, do not count; nor do those that have come whole and wait for the disk, as long as they are no more.
     pub fn parallel(mut self, count: usize) -> Self {
         self.parallel = count.max(1);
         self

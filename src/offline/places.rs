@@ -1,7 +1,7 @@
 //! Which downloads are fetched at once: places, and whom they are given to.
 //!
 //! ```text
-//!   begun ─▶ has a place ──────────────────▶ ended
+//!   begun ─▶ has a place ─▶ has come whole: is synced, without a place ─▶ ended
 //!                │ no byte for a while,   ▲ a byte: the last in turn of the others
 //!                ▼ or the network is away │ gives its place back
 //!             waits, without a place ─────┴──▶ a turn is over: it rests for as long, while others are tried
@@ -28,19 +28,23 @@ const TURN: Duration = Duration::from_secs(60);
 impl Table {
     /// The next one to be fetched, of those that may run and that no task fetches, where less than `parallel` are being fetched.
     ///
-    /// What waits is not counted: a host that is dead must not hold up the others. As many of one host as may be fetched at
+    /// What has come and is synced is not counted, so that neither the network nor the disk waits for the other. And
+    /// what waits is not counted: a host that is dead must not hold up the others. As many of one host as may be fetched at
     /// once are tried, so that a dead one does not take the places of those that wait either.
     pub(super) fn next(&self, parallel: usize, now: Instant) -> Option<DownloadId> {
-        let (mut running, mut waiting, mut hosts) = (0, 0, HashMap::new());
+        let (mut running, mut synced, mut waiting, mut hosts) = (0, 0, 0, HashMap::new());
         for entry in self.entries.values().filter(|entry| entry.has_task()) {
             if entry.waits() {
                 waiting += 1;
                 *hosts.entry(host(&entry.saved.request.url)).or_insert(0) += 1;
+            } else if entry.has_all {
+                synced += 1;
             } else {
                 running += 1;
             }
         }
-        if running >= parallel || waiting >= parallel.saturating_mul(WAITING) {
+        // Where the disk is slower than the network, what has come waits for it, and nothing more is fetched.
+        if running >= parallel || synced > parallel || waiting >= parallel.saturating_mul(WAITING) {
             return None;
         }
         let is_tried = |entry: &Entry| {
@@ -59,10 +63,7 @@ impl Table {
 
     /// The one that gives its place back, where more than `parallel` are being fetched: something that waited goes on.
     pub(super) fn surplus(&self, parallel: usize) -> Option<DownloadId> {
-        let running = || {
-            let tasks = self.entries.iter().filter(|(_, entry)| entry.has_task());
-            tasks.filter(|(_, entry)| !entry.waits())
-        };
+        let running = || self.entries.iter().filter(|(_, entry)| entry.has_place());
         let last = running().max_by_key(|(_, entry)| entry.turn());
         last.filter(|_| running().count() > parallel)
             .map(|(id, _)| id.clone())
@@ -132,7 +133,7 @@ mod tests {
 
     use super::super::{saved::Wanted, table::tests::saved};
     use super::*;
-    use crate::media::Progress;
+    use crate::media::{Progress, Total};
 
     /// Begins the task that is next, and returns its name and what ends it.
     fn start(table: &mut Table, parallel: usize, now: Instant) -> Option<(DownloadId, Sender<()>)> {
@@ -224,5 +225,46 @@ mod tests {
         table.entries.remove(&DownloadId::from_text("b"));
         assert_eq!(table.next(1, now + TURN), None);
         assert!(table.next(1, now + TURN * 2).is_some());
+    }
+
+    /// O4: what has come whole and is synced leaves its place to the next one, as many as may be fetched at once.
+    #[test]
+    fn o4_what_is_synced_has_no_place() {
+        let (mut table, now) = (Table::default(), Instant::now());
+        for (order, name) in (0..).zip(["a", "b", "c", "d"]) {
+            table.load(saved(name, 0, order, Wanted::Queued));
+        }
+        let bytes = |bytes, total| Progress {
+            bytes,
+            total,
+            ..Progress::default()
+        };
+        let a = start(&mut table, 1, now).unwrap();
+        let note = |table: &mut Table, id: &DownloadId, progress| {
+            table.entries.get_mut(id).unwrap().note(progress, now)
+        };
+        assert!(!note(&mut table, &a.0, bytes(10, Total::AtLeast(10))));
+        assert!(!note(&mut table, &a.0, bytes(10, Total::Exact(11))));
+        assert_eq!(table.next(1, now), None);
+        assert!(
+            note(&mut table, &a.0, bytes(11, Total::Exact(11))),
+            "the runner looks"
+        );
+        assert_eq!(table.surplus(1), None);
+        let b = start(&mut table, 1, now).unwrap();
+        assert_eq!(b.0.as_str(), "b");
+        assert_eq!(table.next(1, now), None);
+        assert!(note(&mut table, &b.0, bytes(11, Total::Exact(11))));
+        assert_eq!(table.next(1, now), None, "the disk is behind");
+        // The file was another one meanwhile, and is fetched anew.
+        assert!(note(&mut table, &a.0, bytes(0, Total::Exact(12))));
+        assert_eq!(table.surplus(1), None);
+        drop(b);
+        assert_eq!(table.next(1, now), None);
+        drop(a);
+        // Begun again, it has a place, whatever was known of it before.
+        let again = start(&mut table, 1, now).unwrap();
+        assert_eq!(again.0.as_str(), "a");
+        assert_eq!(table.next(1, now), None);
     }
 }

@@ -29,7 +29,10 @@ use super::{
     verdict::Verdict,
     watch::Watchers,
 };
-use crate::{cache::AssetId, media::Progress};
+use crate::{
+    cache::AssetId,
+    media::{Progress, Total},
+};
 
 /// Where a download is.
 #[non_exhaustive]
@@ -71,6 +74,7 @@ pub struct DownloadInfo {
     pub is_expired: bool,
 }
 
+#[expect(clippy::struct_excessive_bools, reason = "four independent facts")]
 pub(super) struct Entry {
     pub(super) saved: Saved,
     /// Closed when the task that fetches it is gone. `None` while there is none.
@@ -86,6 +90,8 @@ pub(super) struct Entry {
     pub(super) came: Instant,
     /// Since when its task waits: for the network, or for a server that is silent. It counts for none of those at once then.
     pub(super) waits_since: Option<Instant>,
+    /// Whether all of it has come, and its task syncs it. It needs no place then: the next one is fetched meanwhile.
+    pub(super) has_all: bool,
     /// Whether it waits because nothing has come for too long.
     pub(super) is_silent: bool,
     /// Its task has waited for long, and was given up for others. It is not begun again before this.
@@ -124,6 +130,7 @@ impl Entry {
             granted: 0,
             came: Instant::now(),
             waits_since: None,
+            has_all: false,
             is_silent: false,
             rests_until: None,
             is_stuck: false,
@@ -133,7 +140,7 @@ impl Entry {
     /// A task begins to fetch it, of which `stopped` is closed with it.
     pub(super) fn begin(&mut self, stopped: Receiver<()>, now: Instant) {
         self.task = Some(stopped);
-        (self.came, self.granted) = (now, 0);
+        (self.came, self.granted, self.has_all) = (now, 0, false);
         (self.waits_since, self.rests_until, self.is_silent) = (None, None, false);
         self.progress.is_away = false;
     }
@@ -142,18 +149,26 @@ impl Entry {
         self.task.as_ref().is_some_and(|task| !task.is_closed())
     }
 
+    /// Whether its task fetches now, and so has a place.
+    pub(super) fn has_place(&self) -> bool {
+        self.has_task() && !self.waits() && !self.has_all
+    }
+
     pub(super) fn waits(&self) -> bool {
         self.has_task() && self.waits_since.is_some()
     }
 
-    /// Its task tells how far it is. Returns whether it waits where it did not, or does not any more.
+    /// Its task tells how far it is. Returns whether it needs a place where it did not, or does not any more.
     pub(super) fn note(&mut self, progress: Progress, now: Instant) -> bool {
         if progress.bytes > self.progress.bytes {
             (self.came, self.is_silent) = (now, false);
         }
         // Silence ends with a byte, and with nothing else that a task may tell.
         let is_away = progress.is_away || self.is_silent;
-        let did_wait = self.waits_since.is_some();
+        // Told as complete it is committed, or there was nothing to fetch.
+        let has_all = matches!(progress.total, Total::Exact(all) if all > 0 && progress.bytes >= all);
+        let did_need = self.waits_since.is_none() && !self.has_all;
+        self.has_all = has_all;
         self.waits_since = is_away.then(|| self.waits_since.unwrap_or(now));
         self.progress = Progress {
             is_away,
@@ -161,7 +176,7 @@ impl Entry {
             is_complete: false,
             ..progress
         };
-        did_wait != is_away
+        did_need != (!is_away && !has_all)
     }
 
     /// Where its turn is: by priority, then by age.

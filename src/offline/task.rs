@@ -1,14 +1,17 @@
 //! The work on one download, from its pin to its last byte.
 //!
 //! ```text
-//!   pin ─▶ sources ─▶ room? ─▶ fetch ─▶ done
-//!              ▲        │ no      │ the network is away: a pause
-//!              └────────│─────────┘
-//!                       ▼
-//!                   StorageFull
+//!   pin ───────────────────────▶ done
+//!   sources ─▶ room? ─▶ fetch ─▶ done
+//!      ▲        │ no      │ the network is away: a pause
+//!      └────────│─────────┘
+//!               ▼
+//!           StorageFull
 //! ```
 
 use std::{sync::Arc, time::Duration};
+
+use futures_lite::future;
 
 #[cfg(feature = "hls")]
 use super::sources::{Tracks, union};
@@ -30,16 +33,26 @@ pub(super) async fn fetch(
     id: DownloadId,
     request: DownloadRequest,
 ) -> Result<(), Failure> {
-    // From its start: half of a download that is evicted would be fetched again for ever.
-    if let Err(error) = inner.cache.pin(&request.asset_id()).await {
-        return Err(inner.failure(&error.into()).await);
-    }
+    // From its start: half of a download that is evicted would be fetched again for ever. Beside the fetching: a pin is
+    // synced, and a disk that writes the downloads before this one takes long for that. What is being written is not evicted.
+    let asset = request.asset_id();
+    let pin = async {
+        match inner.cache.pin(&asset).await {
+            Ok(_) => Ok(()),
+            Err(error) => Err(inner.failure(&error.into()).await),
+        }
+    };
+    let fetched = fetch_pinned(&inner, &id, &request);
+    future::try_zip(pin, fetched).await.map(drop)
+}
+
+async fn fetch_pinned(inner: &Inner, id: &DownloadId, request: &DownloadRequest) -> Result<(), Failure> {
     let mut pause = PAUSE;
     loop {
-        match Box::pin(once(&inner, &id, &request)).await {
+        match Box::pin(once(inner, id, request)).await {
             Err(failure) if failure.cause == Cause::Network => {
                 log::info!("{failure}; tried again in {pause:?}");
-                inner.note_away(&id);
+                inner.note_away(id);
                 rt::sleep(pause).await;
                 pause = (pause * 2).min(LONGEST_PAUSE);
             }

@@ -38,7 +38,7 @@ pub(super) async fn fetch(
     let asset = request.asset_id();
     let pin = async {
         match inner.cache.pin(&asset).await {
-            Ok(_) => Ok(()),
+            Ok(()) => Ok(()),
             Err(error) => Err(inner.failure(&error.into()).await),
         }
     };

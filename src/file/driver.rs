@@ -26,6 +26,8 @@ pub struct FileDriver {
     /// The work, where reading threads may run it.
     shared: Option<Arc<SharedWork>>,
     serves_readers: bool,
+    /// Whether a request may run code that blocks the thread it is made on.
+    runs_foreign_code: bool,
 }
 
 impl FileDriver {
@@ -35,6 +37,7 @@ impl FileDriver {
             work: None,
             shared: None,
             serves_readers: false,
+            runs_foreign_code: false,
         }
     }
 
@@ -44,11 +47,13 @@ impl FileDriver {
             work: Some(Box::pin(sharing::report_completion(watch, events))),
             shared: None,
             serves_readers: false,
+            runs_foreign_code: false,
         }
     }
 
     pub(super) fn of(download: Download) -> Self {
         Self {
+            runs_foreign_code: download.remote.runs_foreign_code(),
             work: Some(Box::pin(download.run())),
             shared: None,
             serves_readers: true,
@@ -57,6 +62,10 @@ impl FileDriver {
 
     /// Lets threads that read `resource` behind a jump run the work.
     pub(super) fn share_with_readers_of(&mut self, resource: &Resource) {
+        // An interrupt must end a reader's wait, whatever such code waits for.
+        if self.runs_foreign_code {
+            return;
+        }
         if let Some(work) = self.work.take() {
             let shared = Arc::new(SharedWork::new(work));
             let fetcher = Arc::downgrade(&shared);

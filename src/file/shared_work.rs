@@ -203,6 +203,10 @@ fn poll_once(work: &mut Option<Work>, router: &Arc<Router>) -> Poll<()> {
 
 impl Fetcher for SharedWork {
     fn enter(&self) -> bool {
+        // The work tells what it does at this level. A logger is the app's code, and may block.
+        if log::log_enabled!(log::Level::Debug) {
+            return false;
+        }
         let mut route = self.router.route();
         let is_free = matches!(route.turn, Turn::Driver);
         if is_free {

@@ -91,6 +91,8 @@ pub(in crate::cache) struct Account {
     pub(in crate::cache) version: u64,
     /// Updates under way.
     pub(in crate::cache) busy: u32,
+    /// Files that are being created in its directory to be written. No update: the figures stay.
+    pub(in crate::cache) staging: u32,
     /// The scan that saw the asset last.
     pub(in crate::cache) round: u32,
     pub(in crate::cache) pinned: bool,

@@ -65,18 +65,26 @@ impl Accounts {
         work: impl FnOnce() -> Result<T, CacheError>,
     ) -> Result<T, CacheError> {
         self.begin()?;
+        let mut is_counted = false;
+        if let Some(account) = self.state().table.assets.get_mut(asset) {
+            (account.staging, is_counted) = (account.staging + 1, true);
+        }
         let before = self.modified(asset);
-        let done = work()?;
+        let done = work();
         let after = self.modified(asset);
         let mut state = self.state();
-        if let Some(account) = state.table.assets.get_mut(asset)
-            && account.modified == before
-        {
-            // What is staged may be left over after a crash: the next session has to look.
-            (account.modified, account.sure) = (after, false);
+        if let Some(account) = state.table.assets.get_mut(asset) {
+            if is_counted {
+                // Of an account that was made anew meanwhile it was not counted.
+                account.staging = account.staging.saturating_sub(1);
+            }
+            if done.is_ok() && account.modified == before {
+                // What is staged may be left over after a crash: the next session has to look.
+                (account.modified, account.sure) = (after, false);
+            }
         }
         drop(state);
-        Ok(done)
+        done
     }
 
     /// Takes the removal of an entry of `bytes` into the accounts; `None` if there was no entry.
@@ -103,7 +111,8 @@ impl Accounts {
         });
     }
 
-    /// An entry was not found. If the asset may have changed from outside, reads the figures anew.
+    /// An entry was not found. If the asset may have changed from outside, reads the figures anew: at once where nothing of
+    /// the asset is being changed, else with the next checkpoint.
     pub(in crate::cache) fn missed(&self, asset: &AssetId) -> Result<(), CacheError> {
         let known = self
             .lock()?
@@ -111,11 +120,27 @@ impl Accounts {
             .assets
             .get(asset)
             .map(|account| account.modified);
-        if let Some((known, below)) = known.zip(self.below())
-            && below.may_differ(asset, known)
-        {
-            self.refresh(asset);
+        let Some((known, below)) = known.zip(self.below()) else {
+            return Ok(());
+        };
+        if !below.may_differ(asset, known) {
+            return Ok(());
         }
+        let mut state = self.lock()?;
+        let account = state.table.assets.get(asset);
+        // The cache's own change tells this difference as a rule: its rename is made, and is in the accounts only when the
+        // update ends. Read now, the directory of an asset that is written while it is played would be read for every other
+        // of its entries, and the cost of an entry would grow with their number.
+        if account.is_some_and(|account| account.busy > 0 || account.staging > 0 || account.modified != known)
+        {
+            let unread = &mut state.table.unread;
+            if !unread.contains(asset) {
+                unread.push(asset.bare());
+            }
+            return Ok(());
+        }
+        drop(state);
+        self.refresh(asset);
         Ok(())
     }
 

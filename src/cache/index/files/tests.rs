@@ -213,6 +213,48 @@ fn an_asset_with_a_staged_file_is_looked_at_after_a_crash() {
     assert!(!staged());
 }
 
+/// C3, C4: a miss in the middle of a commit does not read the asset's directory, however many entries that has. What was removed
+/// behind the cache's back meanwhile is noticed by the next checkpoint.
+#[test]
+fn a_miss_during_a_commit_reads_the_directory_no_sooner_than_the_next_checkpoint() {
+    let disk = Arc::new(FakeDisk::default());
+    let files = FsStore::on(disk.clone(), Path::new("/"), Durability::Ordered).unwrap();
+    let index = IndexStore::open(files, true).unwrap();
+    index.scan().unwrap();
+    let asset = AssetId::from_key("a").unwrap();
+    let path = |name| CachePath::parse(name).unwrap();
+    let count = || index.accounts.state().table.assets.get(&asset).unwrap().files;
+    set_clock_back(Duration::from_secs(600));
+    let commit_beside_a_miss = |name, seconds| {
+        // Time goes on between two changes.
+        set_clock_back(Duration::from_secs(seconds));
+        index
+            .accounts
+            .committing(&asset, || {
+                let mut staged = index.inner().stage(&asset, &path(name))?;
+                staged.write(&[Bytes::from_static(b"bytes")])?;
+                let committed = staged.commit()?;
+                assert!(index.open(&asset, &path("missing"))?.is_none());
+                Ok(committed)
+            })
+            .unwrap();
+    };
+    index
+        .put(&asset, &path("a"), Bytes::from_static(b"bytes"))
+        .unwrap();
+    let before = disk.calls();
+    commit_beside_a_miss("b", 500);
+    let mut calls = before..disk.calls();
+    assert!(calls.all(|call| disk.call_name(call) != "read_dir"));
+    assert_eq!(count(), 2);
+    index.inner().remove_entry(&asset, &path("a")).unwrap();
+    commit_beside_a_miss("c", 400);
+    set_clock_back(Duration::ZERO);
+    assert_eq!(count(), 3);
+    index.accounts.checkpoint().unwrap();
+    assert_eq!(count(), 2);
+}
+
 /// C8: each checkpoint tells the accesses since the one before.
 #[test]
 fn an_asset_that_is_used_again_is_in_the_next_checkpoint_too() {

@@ -3,6 +3,7 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -28,6 +29,8 @@ struct Link {
     trace: Trace,
     began: Instant,
     sent_until: Mutex<f64>,
+    /// In bytes.
+    sent: AtomicU64,
 }
 
 impl Link {
@@ -39,6 +42,7 @@ impl Link {
             *sent = self.trace.arrival(sent.max(now), bits);
             *sent
         };
+        self.sent.fetch_add((bits / 8.0) as u64, Ordering::Relaxed);
         thread::sleep(Duration::from_secs_f64((end - now).max(0.0)));
     }
 
@@ -136,6 +140,7 @@ pub fn play(track: &Track, trace: &Trace) -> Outcome {
         trace: trace.clone(),
         began: Instant::now(),
         sent_until: Mutex::new(0.0),
+        sent: AtomicU64::new(0),
     });
     let (served, for_server) = (track.clone(), link.clone());
     // Ends with the process.
@@ -158,7 +163,11 @@ pub fn play(track: &Track, trace: &Trace) -> Outcome {
             .look_ahead(Duration::from_secs_f64(track.cap));
         let url = Url::parse(&format!("http://{address}/master.m3u8")).unwrap();
         let mut source = HlsSource::new(url, params);
-        listen(&mut source, track).await
+        let mut outcome = listen(&mut source, track).await;
+        // With the playlists.
+        outcome.fetched = link.sent.load(Ordering::Relaxed) as f64 * 8.0;
+        outcome.wasted = (outcome.fetched - outcome.bits).max(0.0);
+        outcome
     })
 }
 

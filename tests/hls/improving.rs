@@ -1,5 +1,6 @@
 //! A segment that is held is fetched again, from a better Variant Stream, before it is heard (H12).
 
+use std::fmt::Write as _;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
@@ -184,6 +185,57 @@ fn a_better_one_that_does_not_come_costs_nothing() {
         assert!(count == 1 || !is_refused, "{count}");
         drop(gate);
     }
+}
+
+/// A list that is not to be had is asked for once, and holds up nothing.
+#[test]
+fn a_list_that_is_not_to_be_had_is_asked_for_once() {
+    let server = server();
+    server.rule("/1.m3u8", Rule::new().answer(404, ""));
+    let cache = Cache::new();
+    let (selector, asked) = improving(first_low);
+    let mut is_first = true;
+    let heard = listen(&mut source(&server, &cache, selector), &online(), |_| {
+        if std::mem::take(&mut is_first) {
+            wait(&asked, |_, answer| answer.is_some());
+        }
+    });
+    assert_eq!(heard.end.as_secs(), 4 * SEGMENTS as u64);
+    assert!(heard.variants().iter().all(|variant| *variant == 0));
+    let requests = server.requests();
+    let lists = requests.iter().filter(|request| request.path_only() == "/1.m3u8");
+    assert_eq!(lists.count(), 1);
+}
+
+/// Where a better list ends earlier, the stream would: its last segment does not stand in.
+#[test]
+fn the_end_of_a_better_list_is_no_end() {
+    let server = server();
+    let mut list = "#EXTM3U\n#EXT-X-MAP:URI=\"init-1\"\n".to_owned();
+    for segment in 0..40 {
+        write!(list, "#EXTINF:4,\n1-{segment}.ts\n").unwrap();
+    }
+    list.push_str("#EXT-X-ENDLIST\n");
+    server.serve_bytes("/1.m3u8", list.into_bytes());
+    let cache = Cache::new();
+    let (selector, asked) = improving(|held: &[HeldSegment]| {
+        // From the last one to the first: it is what stands in first.
+        let place = held
+            .iter()
+            .rposition(|held| held.rung == 0 && held.starts_in.as_secs() < 158)?;
+        (held.len() >= FULL).then(|| Improvement::new(place, 1))
+    });
+    let mut is_first = true;
+    let mut left = 30;
+    let heard = listen(&mut source(&server, &cache, selector), &online(), |_| {
+        if std::mem::take(&mut is_first) {
+            wait(&asked, |_, answer| {
+                left -= i32::from(answer.is_some());
+                left == 0 || answer.is_none()
+            });
+        }
+    });
+    assert_eq!(heard.end.as_secs(), 4 * SEGMENTS as u64);
 }
 
 /// Whatever is improved or made worse, in whatever order and wherever the stream is meanwhile: each byte is heard once, in its

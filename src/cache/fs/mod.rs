@@ -35,6 +35,9 @@ use super::store::{AssetInfo, Committed, EntryInfo, Partial, Staged, Store, Tras
 use crate::storage::durable::{Disk, DiskFile, Kind, OsDisk};
 use crate::storage::{AtomicResource, Durability};
 
+/// How many entries are looked into by one thread at a time. One is opened in 4 µs: less is not worth a thread.
+const ENTRIES_TOGETHER: usize = 64;
+
 /// Keeps assets as directories and entries as files, under one root that no other store has open.
 ///
 /// Its rule: a file under an entry's name is one whole version. The store remembers nothing and reads every answer from the
@@ -248,11 +251,14 @@ impl Store for FsStore {
     }
 
     fn entries(&self, asset: &AssetId) -> Result<Vec<EntryInfo>, CacheError> {
-        let mut entries = Vec::new();
-        for name in self.tree.entry_names(asset)? {
-            entries.extend(self.tree.entry_info(asset, &name)?);
-        }
-        Ok(entries)
+        let names = self.tree.entry_names(asset)?;
+        let some: Vec<_> = names.chunks(ENTRIES_TOGETHER).collect();
+        let of_some = |some: &&[String]| -> Result<Vec<_>, CacheError> {
+            let infos = some.iter().map(|name| self.tree.entry_info(asset, name));
+            infos.filter_map(Result::transpose).collect()
+        };
+        let entries = parallel::map(&some, of_some)?;
+        Ok(entries.into_iter().flatten().collect())
     }
 }
 

@@ -387,9 +387,18 @@ impl Driver {
             self.take_if_known(head, variant, now);
         }
         for (plan, held) in held {
-            self.begin_better(plan, held, variant, now);
+            // Else it would be loaded once more, without end.
+            if self.is_list_known(variant) {
+                self.begin_better(plan, held, variant, now);
+            }
         }
         true
+    }
+
+    fn is_list_known(&self, variant: usize) -> bool {
+        let shared = self.look_ahead.lock();
+        let known = shared.ladder.as_ref().and_then(|ladder| ladder.known(variant));
+        known.is_some_and(|known| known.question.is_none())
     }
 
     fn take_if_known(&mut self, head: Head, variant: usize, now: Instant) {

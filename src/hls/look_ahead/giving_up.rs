@@ -107,11 +107,15 @@ impl Driver {
         let Some(plan) = shared.plan(under_way.plan) else {
             return false;
         };
+        // The stream may have gone on meanwhile.
+        let Some(place) = plan.place_of(under_way) else {
+            return false;
+        };
         // Its readers follow.
         let Some(readers) = under_way.transfer.switch() else {
             return false;
         };
-        let gone = plan.replace(under_way, &list);
+        let gone = plan.replace(place, under_way, &list);
         let waiting = plan.take_waiting();
         drop(shared);
         drop(gone);

@@ -25,7 +25,8 @@ impl Driver {
         let gone = shared.settle(now);
         let mut questions = Vec::new();
         let Shared { plans, ladder, .. } = &mut *shared;
-        for plan in plans.iter_mut().filter(|plan| plan.may_improve()) {
+        let reach = look_ahead.state.fetcher.params.reach;
+        for plan in plans.iter_mut().filter(|plan| plan.may_improve(reach, now)) {
             let is_of = |ladder: &&mut Ladder| {
                 let last = plan.last_track();
                 last.is_some_and(|track| ladder.is_of(&look_ahead.state.fetcher, track))
@@ -49,7 +50,7 @@ impl Driver {
                 .flatten();
             let answer = answer.and_then(|answer| {
                 let held = held.into_iter().nth(answer.segment)?;
-                Some((held, asked.variant(answer.rung)?))
+                Some((held, *asked.rungs.variants.get(answer.rung)?))
             });
             if let Some((held, variant)) = answer.filter(|(held, variant)| *variant != held.variant()) {
                 has_begun |= self.begin_better(plan, held, variant, now);
@@ -62,7 +63,9 @@ impl Driver {
     pub(super) fn begin_better(&mut self, plan: u64, held: Held, variant: usize, now: Instant) -> bool {
         let look_ahead = self.look_ahead.clone();
         let mut shared = look_ahead.lock();
-        let Some(ladder) = &shared.ladder else {
+        // Another stream may have gone over to another edition since.
+        let is_of = |ladder: &&Ladder| ladder.is_of(&look_ahead.state.fetcher, held.track());
+        let Some(ladder) = shared.ladder.as_ref().filter(is_of) else {
             return false;
         };
         let known = ladder.known(variant);
@@ -113,7 +116,13 @@ fn question(plan: &Plan, ladder: &Ladder, now: Instant) -> Option<(Asked, Vec<(H
     let last = plan.last_track()?;
     let (heard, held) = (plan.heard(), plan.held());
     let first = held.first()?;
-    let rungs = ladder.rungs_at(first.time, first.variant(), false, now);
+    let mut rungs = ladder.rungs_at(first.time, first.variant(), false, now);
+    // One that is cut otherwise cannot stand in, and would be the answer again and again.
+    rungs.retain(|variant| {
+        let is_held = held.iter().any(|held| held.variant() == variant);
+        let list = ladder.known(variant).map(|known| &known.track);
+        is_held || list.is_none_or(|list| held.iter().any(|held| held.in_list(list).is_some()))
+    });
     let rung_of = |variant: usize| rungs.variants.iter().position(|other| *other == variant);
     let segment = held.last().map(|held| held.duration).unwrap_or_default();
     let held = held.into_iter().filter_map(|held| {

@@ -61,6 +61,17 @@ pub(super) struct Rungs {
     pub(super) variants: Vec<usize>,
 }
 
+impl Rungs {
+    /// Leaves out the Variant Streams that are not meant.
+    pub(super) fn retain(&mut self, is_meant: impl Fn(usize) -> bool) {
+        let all = std::mem::take(&mut self.rungs)
+            .into_iter()
+            .zip(std::mem::take(&mut self.variants));
+        let meant = all.filter(|(_, variant)| is_meant(*variant));
+        (self.rungs, self.variants) = meant.unzip();
+    }
+}
+
 /// The NAME of the Rendition that plays with a Variant Stream, where it has a list of its own.
 fn rendition(fetcher: &Fetcher, master: &MultivariantPlaylist, variant: usize) -> Option<String> {
     let variant = master.variants.get(variant)?;

@@ -18,7 +18,7 @@ use std::{
     mem,
     sync::Arc,
     task::{Context, Poll, Waker},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 pub(super) use self::improving::Held;
@@ -68,6 +68,8 @@ pub(super) struct Plan {
     improving: Improving,
     /// Where stream and head were when the selector was asked about that.
     asked_to_improve: Option<QuestionPlace>,
+    /// Until then none is, as the last one was in vain.
+    improves_from: Option<Instant>,
     /// The share of the part at the position that the stream has read, in bytes.
     read: u64,
     /// The stream, while it waits for a decision.
@@ -88,8 +90,6 @@ pub(super) type Gone = (VecDeque<Window>, Vec<Arc<Transfer>>);
 /// A segment that is being fetched.
 pub(super) struct UnderWay {
     pub(super) plan: u64,
-    /// The place of its window.
-    place: usize,
     number: usize,
     pub(super) time: Duration,
     pub(super) track: Arc<Track>,
@@ -126,6 +126,7 @@ impl Plan {
             awaited: None,
             improving: Improving::Nothing,
             asked_to_improve: None,
+            improves_from: None,
             read: 0,
             waiting: None,
         }
@@ -311,16 +312,23 @@ impl Plan {
         self.windows.push_back(window);
     }
 
-    /// The segment that begins with this part is read from another list. What falls out of the plan is given back.
-    pub(super) fn replace(&mut self, under_way: &UnderWay, track: &Arc<Track>) -> Gone {
-        let mut gone = self.windows.split_off(under_way.place + 1);
+    /// The place of the window that a segment under way is in, if it is still wanted.
+    pub(super) fn place_of(&self, under_way: &UnderWay) -> Option<usize> {
+        let is_it = |transfer: &Arc<Transfer>| Arc::ptr_eq(transfer, &under_way.transfer);
+        let mut windows = self.windows.iter();
+        windows.position(|window| window.transfer(under_way.number).is_some_and(is_it))
+    }
+
+    /// The segment that begins with this part, in the window at this place, is read from another list. What falls out of the
+    /// plan is given back.
+    pub(super) fn replace(&mut self, place: usize, under_way: &UnderWay, track: &Arc<Track>) -> Gone {
+        let mut gone = self.windows.split_off(place + 1);
         self.awaited = None;
         let Some(window) = self.windows.back_mut() else {
             return (gone, Vec::new());
         };
         let parts = window.go_back(under_way.number).into_values().collect();
-        let is_empty =
-            under_way.place > 0 && window.is_start(window.track().start_of_segment(under_way.number));
+        let is_empty = place > 0 && window.is_start(window.track().start_of_segment(under_way.number));
         if is_empty {
             gone.extend(self.windows.pop_back());
         } else {
@@ -357,7 +365,6 @@ impl Plan {
         };
         Some(UnderWay {
             plan: self.id,
-            place,
             number,
             time: window.instant(number)?,
             track: window.track().clone(),
@@ -444,8 +451,14 @@ impl Plan {
 
     /// The Variant Stream of the segment before the head.
     pub(super) fn before(&self, head: Head) -> Option<usize> {
-        let last = self.windows.back()?;
-        (!last.is_start(head.number)).then(|| last.track().facts().number)
+        let mut windows = self.windows.iter().rev();
+        let last = windows.next()?;
+        let before = if last.is_start(head.number) {
+            windows.next()?
+        } else {
+            last
+        };
+        Some(before.track().facts().number)
     }
 
     /// The parts that were kept since the last call are noted.

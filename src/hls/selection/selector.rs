@@ -56,8 +56,11 @@ pub trait VariantSelector: Send {
 
     /// Whether a held segment is fetched again, from another Variant Stream. Asked while nothing is under way: before each
     /// next segment, and again after each improvement; while the look-ahead is full, and behind the track's last segment,
-    /// whenever a segment was heard. `held` are the segments that the listener has not begun, in the order in which they
-    /// play. One that does not arrive before the listener reaches it is given up, and the held one plays.
+    /// whenever a segment was heard. So an answer each time would never end.
+    ///
+    /// `held` are the segments that the cache has, in the order in which they play, but for those that a stream may begin
+    /// with at any moment. One that has not arrived by then is given up, and the held one plays. An answer comes to nothing
+    /// where the list is cut otherwise there, or is not to be had.
     fn improve(&mut self, situation: &Situation<'_>, held: &[HeldSegment]) -> Option<Improvement> {
         let _ = (situation, held);
         None

@@ -34,7 +34,8 @@ pub(crate) struct Turn(Arc<dyn Fetcher>);
 impl Turn {
     /// `None` if another thread has it.
     pub(super) fn take(fetcher: Arc<dyn Fetcher>) -> Option<Self> {
-        fetcher.enter().then_some(Self(fetcher))
+        // Only a turn that was given is given back.
+        fetcher.enter().then(|| Self(fetcher))
     }
 
     pub(super) fn run(&self, waker: &Waker) -> bool {

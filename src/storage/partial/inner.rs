@@ -185,8 +185,11 @@ impl<E> Inner<E> {
         if self.presence.is_finished() {
             return None;
         }
-        let fetcher = self.fetcher.lock().unwrap_or_else(PoisonError::into_inner);
-        let fetcher = fetcher.as_ref()?.upgrade()?;
+        let fetcher = {
+            let fetcher = self.fetcher.lock().unwrap_or_else(PoisonError::into_inner);
+            fetcher.as_ref()?.upgrade()?
+        };
+        // Not under the lock: the fetcher may wake its driver.
         Turn::take(fetcher)
     }
 

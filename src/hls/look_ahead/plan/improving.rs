@@ -17,7 +17,7 @@ use std::{
 
 use super::{
     super::{
-        super::{local, track::Track},
+        super::{local, params::Reach, track::Track},
         transfer::{Ended, Left, Transfer},
         window::Window,
     },
@@ -26,6 +26,8 @@ use super::{
 
 /// A better one that is silent for so long is dropped: what comes next waits for it.
 const SILENCE_LIMIT: Duration = Duration::from_secs(3);
+/// For so long nothing is fetched again where a better one was in vain.
+const PAUSE: Duration = Duration::from_secs(16);
 
 /// A segment that is in the cache, and that the stream has not come to.
 #[derive(Clone)]
@@ -56,7 +58,9 @@ impl Held {
         };
         let part = list.part(number).filter(|part| !part.is_section())?;
         let is_aligned = part.time() == self.time && part.duration() == self.duration;
-        (is_aligned && is_remote(list, number))
+        // Where a list ends the stream ends.
+        let goes_on = list.part(number + 1).is_some() || self.track.part(self.number + 1).is_none();
+        (is_aligned && goes_on && is_remote(list, number))
             .then(|| (section.filter(|section| is_remote(list, *section)), number))
     }
 }
@@ -114,7 +118,9 @@ impl Better {
                     }
                 }
                 Some(Ended::Left(Left::Cached)) => {}
-                Some(Ended::Left(Left::Failed(_))) => return Some(End::Failed),
+                Some(Ended::Left(Left::Failed(error))) if !error.is_transient() => {
+                    return Some(End::Failed);
+                }
                 Some(Ended::Left(_) | Ended::Held) => return Some(End::Dropped),
                 None if !transfer.is_kept() => return Some(End::Dropped),
                 None if transfer.is_under_way() && transfer.last() + SILENCE_LIMIT <= now => {
@@ -138,10 +144,13 @@ impl Improving {
 
 impl Plan {
     /// Whether something may be fetched again, and the selector was not asked about it yet.
-    pub(in super::super) fn may_improve(&self) -> bool {
+    pub(in super::super) fn may_improve(&self, reach: Reach, now: Instant) -> bool {
         self.choosing == Choosing::Online
             && self.awaited.is_none()
             && matches!(self.improving, Improving::Nothing)
+            && self.improves_from.is_none_or(|from| from <= now)
+            && !self.windows.iter().any(Window::is_paused)
+            && self.windows.iter().map(Window::bytes_ahead).sum::<u64>() < reach.bytes
             && self.asked_to_improve != self.place_of_question()
     }
 
@@ -277,6 +286,9 @@ impl Plan {
                 (better.transfers, None)
             }
             Err(failed) => {
+                if !is_late && place.is_some() {
+                    self.improves_from = Some(now + PAUSE);
+                }
                 self.improving = Improving::Fetching(better);
                 (self.drop_better(), failed)
             }

@@ -9,7 +9,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{super::super::track::Track, Window};
+use super::{super::super::track::Track, Pause, Window};
 
 impl Window {
     /// Whether a part is a segment that it will read, and that is neither on its way nor read: the cache has it.
@@ -54,7 +54,8 @@ impl Window {
             parts: self.parts.split_off(&behind),
             ahead: self.ahead.split_off(&behind),
             fetched: self.fetched.clone(),
-            pause: self.pause.take(),
+            // A part that is left to the stream stays in the window that the stream is in.
+            pause: self.pause.take_if(|pause| matches!(pause, Pause::Until(_))),
             failures: self.failures,
             ..Self::new(self.track.clone(), self.until)
         };
@@ -63,18 +64,15 @@ impl Window {
         self.head = self.head.min(start);
         self.decided = self.decided.min(start);
         self.ahead.remove(&number);
-        let mut instead = Self {
-            end: Some(better + 1),
-            // Its section is in the cache with it.
-            section: None,
-            head: better + 1,
-            ahead: bytes.map(|bytes| (better, bytes)).into_iter().collect(),
-            fetched: bytes.map(|_| better).into_iter().collect(),
-            kept: vec![better],
-            ..Self::from(list, None, time, self.until)
-        };
+        let mut instead = Self::from(list, None, time, self.until);
+        // Its section is in the cache with it.
+        let section = instead.section.take();
+        instead.kept = section.into_iter().chain(instead.start..=better).collect();
+        (instead.head, instead.end) = (better + 1, Some(better + 1));
+        instead.ahead.extend(bytes.map(|bytes| (better, bytes)));
+        instead.fetched.extend(bytes.map(|_| better));
         // What is at the head is chosen anew, behind the better one.
-        if rest.end.is_none() && rest.head == behind {
+        if rest.end.is_none() && rest.head == behind && rest.parts.is_empty() {
             (instead.end, instead.pause, instead.failures) = (None, rest.pause.take(), rest.failures);
             return (instead, None);
         }
@@ -92,7 +90,7 @@ impl Window {
         self.ahead.extend(next.ahead);
         self.fetched.extend(next.fetched);
         self.kept.extend(next.kept);
-        (self.pause, self.failures) = (next.pause, next.failures);
+        (self.pause, self.failures) = (next.pause.or(self.pause.take()), next.failures);
         None
     }
 }

@@ -163,13 +163,16 @@ impl Download {
         // Before the sink ends: its disk work must not keep a connection open.
         self.transfers.cancel();
         let Self { sink, remote, .. } = self;
-        match outcome {
-            Ok(Some(len)) => sink.finish(len).await,
-            // A contradiction that is gone does not end the loop.
-            Ok(None) | Err(StopReason::Passed) => sink.close(),
-            Err(StopReason::Failed(cause)) => sink.fail(cause),
-            Err(StopReason::Changed(change)) => sink.discard(remote.changed(change)),
-        }
+        let end = async {
+            match outcome {
+                Ok(Some(len)) => sink.finish(len).await,
+                // A contradiction that is gone does not end the loop.
+                Ok(None) | Err(StopReason::Passed) => sink.close(),
+                Err(StopReason::Failed(cause)) => sink.fail(cause),
+                Err(StopReason::Changed(change)) => sink.discard(remote.changed(change)),
+            }
+        };
+        shared_work::by_driver(end).await;
     }
 
     /// Returns the length of the complete file, or `None` when nobody reads any more.
@@ -177,10 +180,8 @@ impl Download {
         loop {
             let outcome = self.run_until_failure().await;
             // What explains a failure, waits, or asks the judge once more is no reading thread's work.
-            shared_work::hand_over();
-            shared_work::let_reader_look().await;
             let stopped = match outcome {
-                Err(StopReason::Changed(change)) => self.explain_change(change).await,
+                Err(StopReason::Changed(change)) => shared_work::by_driver(self.explain_change(change)).await,
                 Err(stopped) => stopped,
                 ended => return ended,
             };
@@ -189,7 +190,7 @@ impl Download {
                 StopReason::Failed(cause) if self.may_pass(&cause) => self.note_outage(cause),
                 stopped => return Err(stopped),
             }
-            if !self.sit_out().await {
+            if !shared_work::by_driver(self.sit_out()).await {
                 return Ok(None);
             }
         }
@@ -197,7 +198,7 @@ impl Download {
 
     async fn run_until_failure(&mut self) -> Result<Option<u64>, StopReason> {
         loop {
-            if shared_work::is_run_by_reader() && !self.may_be_run_by_reader() {
+            while shared_work::is_run_by_reader() && !self.may_be_run_by_reader() {
                 shared_work::hand_over();
                 shared_work::let_reader_look().await;
             }

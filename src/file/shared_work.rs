@@ -13,8 +13,9 @@
 //! A reading thread must not wait for the disk. So it writes nothing: what it has stored stays in memory, and it hands over.
 
 use std::cell::Cell;
+use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 
@@ -63,6 +64,20 @@ pub(super) async fn let_reader_look() {
     if is_run_by_reader() {
         future::yield_now().await;
     }
+}
+
+/// Runs `part` on the driver's task alone: what may wait for the disk, or is the app's code. A reading thread that comes to it
+/// hands over.
+pub(super) async fn by_driver<F: Future>(part: F) -> F::Output {
+    let mut part = pin!(part);
+    poll_fn(|cx| {
+        if is_run_by_reader() {
+            hand_over();
+            return Poll::Pending;
+        }
+        part.as_mut().poll(cx)
+    })
+    .await
 }
 
 /// Runs `part` as if a reading thread did.
@@ -380,6 +395,25 @@ mod tests {
         assert_eq!(script.polls(), 3);
         work.leave();
         assert!(work.enter());
+    }
+
+    /// Also where a reader comes when the part has been begun.
+    #[test]
+    fn what_is_the_drivers_alone_no_reader_runs() {
+        let (driver, reader) = <(Arc<Count>, Arc<Count>)>::default();
+        let (sender, receiver) = async_channel::bounded::<()>(1);
+        let work = SharedWork::new(Box::pin(by_driver(async move {
+            receiver.recv().await.ok();
+            assert!(!is_run_by_reader());
+        })));
+        assert!(poll(&work, &driver).is_pending());
+        assert!(work.enter());
+        sender.try_send(()).unwrap();
+        assert_eq!((driver.get(), reader.get()), (0, 0));
+        assert!(work.run(&reader.waker()), "it hands over");
+        assert_eq!(driver.get(), 1);
+        assert_eq!(poll(&work, &driver), Poll::Ready(()));
+        work.leave();
     }
 
     #[test]

@@ -115,13 +115,7 @@ impl<E> Reader<E> {
 
 impl<E: Error + Send + Sync + 'static> Read for Reader<E> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        // Behind a jump the thread fetches its byte itself: the time until it comes is what a listener hears. A reader that reads
-        // on leaves that to the fetcher's thread, which is ahead of it.
-        let turn = if self.jumped {
-            self.waiter.take_turn()
-        } else {
-            None
-        };
+        let mut turn = None;
         loop {
             match self.waiter.read(self.position, buffer)? {
                 Found::End => return Ok(0),
@@ -133,6 +127,12 @@ impl<E: Error + Send + Sync + 'static> Read for Reader<E> {
                 // The wait ends when the byte is present, but by the time of the read it may be lost or freed again: so the
                 // loop asks once more, and never takes the end of a wait for bytes.
                 Found::Missing => {
+                    // Behind a jump the thread fetches its byte itself: the time until it comes is what a listener hears. A
+                    // reader that reads on leaves that to the fetcher's thread, which is ahead of it. Not before the byte is
+                    // known to be missing: the disk is not read in a turn.
+                    if self.jumped && turn.is_none() {
+                        turn = self.waiter.take_turn();
+                    }
                     let (position, asked) = (self.position, buffer.len() as u64);
                     match &turn {
                         Some(turn) => self.waiter.wait_first_fetching(position, asked, turn),

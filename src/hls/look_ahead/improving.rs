@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Instant};
 
 use super::{
-    super::selection::HeldSegment,
+    super::{selection::HeldSegment, track::Track},
     choosing::Asked,
     driver::Driver,
     ladder::Ladder,
@@ -120,8 +120,8 @@ fn question(plan: &Plan, ladder: &Ladder, now: Instant) -> Option<(Asked, Vec<(H
     // One that is cut otherwise cannot stand in, and would be the answer again and again.
     rungs.retain(|variant| {
         let is_held = held.iter().any(|held| held.variant() == variant);
-        let list = ladder.known(variant).map(|known| &known.track);
-        is_held || list.is_none_or(|list| held.iter().any(|held| held.in_list(list).is_some()))
+        let fits = |list: &Track| held.iter().any(|held| held.in_list(list).is_some());
+        is_held || ladder.known(variant).is_none_or(|known| fits(&known.track))
     });
     let rung_of = |variant: usize| rungs.variants.iter().position(|other| *other == variant);
     let segment = held.last().map(|held| held.duration).unwrap_or_default();

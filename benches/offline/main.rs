@@ -129,7 +129,7 @@ fn settle() {
 
 /// A look at a track of 10 000 segments: the first one, the next ones, and one after a file was deleted.
 fn state() {
-    let library = Library::new();
+    let mut library = Library::new();
     let request = library.keep_track("long", 10_000, 188);
     let downloads = library.downloads();
     let id = block_on(downloads.add(request)).unwrap();
@@ -139,6 +139,9 @@ fn state() {
     let mut firsts = Vec::new();
     for _ in 0..9 {
         // As after a start: nothing was found before.
+        block_on(library.cache.close());
+        library.cache = open_cache(library.folder.path());
+        block_on(library.cache.progress().finished());
         let downloads = library.downloads();
         let (stored, first) = timed(|| block_on(downloads.state(&id)).unwrap());
         assert!(stored.is_complete());

@@ -87,7 +87,7 @@ pub(super) fn as_reader<T>(part: impl FnOnce() -> T) -> T {
     part()
 }
 
-enum Turn {
+enum TurnOf {
     Driver,
     /// With its waker once it waits.
     Reader(Option<Waker>),
@@ -96,7 +96,7 @@ enum Turn {
 }
 
 struct Route {
-    turn: Turn,
+    turn: TurnOf,
     /// Of the driver's task.
     driver: Option<Waker>,
     /// Whether the work was woken since it was polled last.
@@ -113,7 +113,7 @@ impl Router {
     }
 
     /// The reader runs the work no more. Wakes the driver if there is something to do, or `always`.
-    fn end_turn(&self, turn: Turn, always: bool) {
+    fn end_turn(&self, turn: TurnOf, always: bool) {
         let mut route = self.route();
         // Dropped outside of the lock: a waker's destructor is the executor's code.
         let stale = std::mem::replace(&mut route.turn, turn);
@@ -135,8 +135,8 @@ impl Wake for Router {
         let mut route = self.route();
         route.is_woken = true;
         let waker = match &route.turn {
-            Turn::Driver | Turn::HandedOver => route.driver.clone(),
-            Turn::Reader(waker) => waker.clone(),
+            TurnOf::Driver | TurnOf::HandedOver => route.driver.clone(),
+            TurnOf::Reader(waker) => waker.clone(),
         };
         drop(route);
         if let Some(waker) = waker {
@@ -154,7 +154,7 @@ pub(super) struct SharedWork {
 impl SharedWork {
     pub(super) fn new(work: Work) -> Self {
         let route = Route {
-            turn: Turn::Driver,
+            turn: TurnOf::Driver,
             driver: None,
             is_woken: true,
         };
@@ -174,7 +174,7 @@ impl SharedWork {
         let waker = cx.waker().clone();
         let mut route = self.router.route();
         let stale = route.driver.replace(waker);
-        let is_readers = matches!(route.turn, Turn::Reader(_));
+        let is_readers = matches!(route.turn, TurnOf::Reader(_));
         // Before the poll: what wakes during the poll counts.
         route.is_woken &= is_readers;
         drop(route);
@@ -191,7 +191,7 @@ impl SharedWork {
         // A reader that came during the poll has found the work taken, and waits. What has woken the work since is its to do.
         let route = self.router.route();
         let waker = match &route.turn {
-            Turn::Reader(waker) if route.is_woken || done.is_ready() => waker.clone(),
+            TurnOf::Reader(waker) if route.is_woken || done.is_ready() => waker.clone(),
             _ => None,
         };
         drop(route);
@@ -223,9 +223,9 @@ impl Fetcher for SharedWork {
             return false;
         }
         let mut route = self.router.route();
-        let is_free = matches!(route.turn, Turn::Driver);
+        let is_free = matches!(route.turn, TurnOf::Driver);
         if is_free {
-            route.turn = Turn::Reader(None);
+            route.turn = TurnOf::Reader(None);
         }
         is_free
     }
@@ -233,7 +233,7 @@ impl Fetcher for SharedWork {
     fn run(&self, waker: &Waker) -> bool {
         let waker = waker.clone();
         let mut route = self.router.route();
-        let Turn::Reader(own) = &mut route.turn else {
+        let TurnOf::Reader(own) = &mut route.turn else {
             return false;
         };
         let stale = own.replace(waker);
@@ -262,13 +262,13 @@ impl Fetcher for SharedWork {
         drop(work);
         drop(finished);
         if is_done || hands_over {
-            self.router.end_turn(Turn::HandedOver, true);
+            self.router.end_turn(TurnOf::HandedOver, true);
         }
         true
     }
 
     fn leave(&self) {
-        self.router.end_turn(Turn::Driver, false);
+        self.router.end_turn(TurnOf::Driver, false);
     }
 }
 

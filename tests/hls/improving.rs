@@ -218,20 +218,13 @@ fn the_end_of_a_better_list_is_no_end() {
     list.push_str("#EXT-X-ENDLIST\n");
     server.serve_bytes("/1.m3u8", list.into_bytes());
     let cache = Cache::new();
-    let (selector, asked) = improving(|held: &[HeldSegment]| {
-        // From the last one to the first: it is what stands in first.
-        let place = held
-            .iter()
-            .rposition(|held| held.rung == 0 && held.starts_in.as_secs() < 158)?;
-        (held.len() >= FULL).then(|| Improvement::new(place, 1))
-    });
+    let (selector, asked) = improving(first_low);
     let mut is_first = true;
-    let mut left = 30;
     let heard = listen(&mut source(&server, &cache, selector), &online(), |_| {
         if std::mem::take(&mut is_first) {
-            wait(&asked, |_, answer| {
-                left -= i32::from(answer.is_some());
-                left == 0 || answer.is_none()
+            // Its last one comes next.
+            wait(&asked, |held, _| {
+                held.iter().filter(|held| held.rung == 1).count() >= 36
             });
         }
     });

@@ -31,25 +31,25 @@ const PAUSE: Duration = Duration::from_secs(16);
 
 /// A segment that is in the cache, and that the stream has not come to.
 #[derive(Clone)]
-pub(in super::super) struct Held {
+pub(in crate::hls::look_ahead) struct Held {
     track: Arc<Track>,
     number: usize,
-    pub(in super::super) time: Duration,
-    pub(in super::super) duration: Duration,
+    pub(in crate::hls::look_ahead) time: Duration,
+    pub(in crate::hls::look_ahead) duration: Duration,
 }
 
 impl Held {
-    pub(in super::super) fn track(&self) -> &Arc<Track> {
+    pub(in crate::hls::look_ahead) fn track(&self) -> &Arc<Track> {
         &self.track
     }
 
-    pub(in super::super) fn variant(&self) -> usize {
+    pub(in crate::hls::look_ahead) fn variant(&self) -> usize {
         self.track.facts().number
     }
 
     /// The part of `list` that plays exactly when this one does, and before it the section to fetch with it. `None` where the
     /// two lists are not cut alike.
-    pub(in super::super) fn in_list(&self, list: &Track) -> Option<(Option<usize>, usize)> {
+    pub(in crate::hls::look_ahead) fn in_list(&self, list: &Track) -> Option<(Option<usize>, usize)> {
         let (section, first) = list.part_at(self.time);
         let (section, number) = if list.part(first)?.is_section() {
             (Some(first), first + 1)
@@ -66,7 +66,7 @@ impl Held {
 }
 
 /// The better one.
-pub(in super::super) struct Better {
+pub(in crate::hls::look_ahead) struct Better {
     held: Held,
     list: Arc<Track>,
     number: usize,
@@ -85,7 +85,7 @@ pub(super) struct QuestionPlace {
 }
 
 #[derive(Default)]
-pub(in super::super) enum Improving {
+pub(in crate::hls::look_ahead) enum Improving {
     #[default]
     Nothing,
     /// The list of a Variant Stream is being loaded.
@@ -144,7 +144,7 @@ impl Improving {
 
 impl Plan {
     /// Whether something may be fetched again, and the selector was not asked about it yet.
-    pub(in super::super) fn may_improve(&self, reach: Reach, now: Instant) -> bool {
+    pub(in crate::hls::look_ahead) fn may_improve(&self, reach: Reach, now: Instant) -> bool {
         self.choosing == Choosing::Online
             && self.awaited.is_none()
             && matches!(self.improving, Improving::Nothing)
@@ -155,7 +155,7 @@ impl Plan {
     }
 
     /// The selector is being asked.
-    pub(in super::super) fn set_asked_to_improve(&mut self) {
+    pub(in crate::hls::look_ahead) fn set_asked_to_improve(&mut self) {
         self.asked_to_improve = self.place_of_question();
     }
 
@@ -179,7 +179,7 @@ impl Plan {
     }
 
     /// What is held behind the part that the stream is at and the one after it, in the order in which it plays.
-    pub(in super::super) fn held(&self) -> Vec<Held> {
+    pub(in crate::hls::look_ahead) fn held(&self) -> Vec<Held> {
         let Some(reached) = self.read_up_to() else {
             return Vec::new();
         };
@@ -201,7 +201,7 @@ impl Plan {
     }
 
     /// How far the stream is in its list, in time.
-    pub(in super::super) fn heard(&self) -> Duration {
+    pub(in crate::hls::look_ahead) fn heard(&self) -> Duration {
         let first = self.windows.front();
         first.map_or(Duration::ZERO, |first| {
             let position = first.position();
@@ -210,12 +210,12 @@ impl Plan {
     }
 
     /// Waits for the list of a Variant Stream.
-    pub(in super::super) fn await_better(&mut self, held: Held, variant: usize) {
+    pub(in crate::hls::look_ahead) fn await_better(&mut self, held: Held, variant: usize) {
         self.improving = Improving::Awaited(held, variant);
     }
 
     /// The held segment for which the list of `variant` was awaited.
-    pub(in super::super) fn take_awaited_better(&mut self, variant: usize) -> Option<Held> {
+    pub(in crate::hls::look_ahead) fn take_awaited_better(&mut self, variant: usize) -> Option<Held> {
         match std::mem::take(&mut self.improving) {
             Improving::Awaited(held, awaited) if awaited == variant => Some(held),
             // Asked again when something has moved.
@@ -228,7 +228,7 @@ impl Plan {
     }
 
     /// A held segment is being fetched from `list`, as these parts: its section, where that is fetched, and itself.
-    pub(in super::super) fn set_better(
+    pub(in crate::hls::look_ahead) fn set_better(
         &mut self,
         held: Held,
         list: Arc<Track>,
@@ -258,7 +258,10 @@ impl Plan {
 
     /// Takes notice of what the better segment came to. What falls out of the plan is given back, and the Variant Stream that
     /// failed.
-    pub(in super::super) fn settle_better(&mut self, now: Instant) -> (Vec<Arc<Transfer>>, Option<usize>) {
+    pub(in crate::hls::look_ahead) fn settle_better(
+        &mut self,
+        now: Instant,
+    ) -> (Vec<Arc<Transfer>>, Option<usize>) {
         let Improving::Fetching(better) = &self.improving else {
             return (Vec::new(), None);
         };

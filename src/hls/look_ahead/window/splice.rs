@@ -13,14 +13,14 @@ use super::{super::super::track::Track, Pause, Window};
 
 impl Window {
     /// Whether a part is a segment that it will read, and that is neither on its way nor read: the cache has it.
-    pub(in super::super) fn is_held(&self, number: usize) -> bool {
+    pub(in crate::hls::look_ahead) fn is_held(&self, number: usize) -> bool {
         let is_looked_at = (self.start..self.behind()).contains(&number);
         let part = self.track.part(number).filter(|part| !part.is_section());
         is_looked_at && self.is_ahead(number) && part.is_some() && self.is_fetched(number)
     }
 
     /// The parts that are held, in the order in which they play.
-    pub(in super::super) fn held(&self) -> impl Iterator<Item = usize> {
+    pub(in crate::hls::look_ahead) fn held(&self) -> impl Iterator<Item = usize> {
         (self.position..self.behind()).filter(|number| self.is_held(*number))
     }
 
@@ -30,13 +30,13 @@ impl Window {
     }
 
     /// Whether no part is read of it.
-    pub(in super::super) fn is_empty(&self) -> bool {
+    pub(in crate::hls::look_ahead) fn is_empty(&self) -> bool {
         !self.is_entered && self.end.is_some_and(|end| end <= self.start)
     }
 
     /// Takes the segment `number` from `list`, where it is `better` and begins at `time`; `bytes` of it were fetched. What comes
     /// behind: that segment, and the rest of this window.
-    pub(in super::super) fn splice(
+    pub(in crate::hls::look_ahead) fn splice(
         &mut self,
         number: usize,
         list: Arc<Track>,
@@ -80,7 +80,7 @@ impl Window {
     }
 
     /// Goes on with what `next` reads, if that is the rest of this list. Else `next` is left.
-    pub(in super::super) fn join(&mut self, next: Self) -> Option<Self> {
+    pub(in crate::hls::look_ahead) fn join(&mut self, next: Self) -> Option<Self> {
         if !self.is_of(&next.track) || self.end != Some(next.start) {
             return Some(next);
         }

@@ -288,7 +288,10 @@ impl Driver {
             return;
         };
         let other = chosen.filter(|variant| *variant != track.facts().number);
-        let other = other.zip(ladder.as_ref()).map(|(variant, ladder)| {
+        // Another stream may have gone over to another edition since.
+        let is_of = |ladder: &&Ladder| ladder.is_of(&look_ahead.state.fetcher, &track);
+        let ladder = ladder.as_ref().filter(is_of);
+        let other = other.zip(ladder).map(|(variant, ladder)| {
             let known = ladder.known(variant);
             let list = known.map(|known| (known.track.clone(), known.question));
             // The copy plays meanwhile, as far as it goes.

@@ -1,9 +1,9 @@
 //! The future that runs a download.
 
-use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::{fmt, mem};
 
 use async_channel::Sender;
 
@@ -22,20 +22,27 @@ use crate::storage::StatusWatch;
 /// connections; readers that wait get [`FileError::Stopped`].
 #[must_use = "a driver does nothing unless it is polled, and dropping it ends the download"]
 pub struct FileDriver {
-    work: Option<Work>,
-    /// The work, where reading threads may run it.
-    shared: Option<Arc<SharedWork>>,
+    run: Run,
     serves_readers: bool,
     /// Whether a request may run code that blocks the thread it is made on.
     runs_foreign_code: bool,
+}
+
+/// What a driver runs.
+#[derive(Default)]
+enum Run {
+    #[default]
+    Nothing,
+    Own(Work),
+    /// Reading threads may run it too.
+    Shared(Arc<SharedWork>),
 }
 
 impl FileDriver {
     /// For a file that needs no download.
     pub(super) fn idle() -> Self {
         Self {
-            work: None,
-            shared: None,
+            run: Run::Nothing,
             serves_readers: false,
             runs_foreign_code: false,
         }
@@ -44,8 +51,7 @@ impl FileDriver {
     /// For a file that another source downloads.
     pub(super) fn following(watch: StatusWatch<FileError>, events: Sender<FileControl>) -> Self {
         Self {
-            work: Some(Box::pin(sharing::report_completion(watch, events))),
-            shared: None,
+            run: Run::Own(Box::pin(sharing::report_completion(watch, events))),
             serves_readers: false,
             runs_foreign_code: false,
         }
@@ -54,8 +60,7 @@ impl FileDriver {
     pub(super) fn of(download: Download) -> Self {
         Self {
             runs_foreign_code: download.remote.runs_foreign_code(),
-            work: Some(Box::pin(download.run())),
-            shared: None,
+            run: Run::Own(Box::pin(download.run())),
             serves_readers: true,
         }
     }
@@ -66,13 +71,16 @@ impl FileDriver {
         if self.runs_foreign_code {
             return;
         }
-        if let Some(work) = self.work.take() {
-            let shared = Arc::new(SharedWork::new(work));
-            let fetcher = Arc::downgrade(&shared);
-            // Weak: readers keep the resource, and must not keep the connections of a driver that was dropped.
-            resource.fetched_by(fetcher);
-            self.shared = Some(shared);
-        }
+        self.run = match mem::take(&mut self.run) {
+            Run::Own(work) => {
+                let shared = Arc::new(SharedWork::new(work));
+                let fetcher = Arc::downgrade(&shared);
+                // Weak: readers keep the resource, and must not keep the connections of a driver that was dropped.
+                resource.fetched_by(fetcher);
+                Run::Shared(shared)
+            }
+            run => run,
+        };
     }
 
     /// Whether readers wait for ever if it is not run.
@@ -85,16 +93,14 @@ impl Future for FileDriver {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        if let Some(shared) = &self.shared {
-            return shared.poll(cx);
-        }
-        let Some(work) = &mut self.work else {
-            return Poll::Ready(());
+        let done = match &mut self.run {
+            Run::Nothing => return Poll::Ready(()),
+            Run::Own(work) => work.as_mut().poll(cx),
+            Run::Shared(work) => work.poll(cx),
         };
-        let done = work.as_mut().poll(cx);
-        // Dropped at once: the driver may be kept for long, and must not hold the resource or the events with it.
         if done.is_ready() {
-            self.work = None;
+            // Dropped at once: the driver may be kept for long, and must not hold the resource or the events with it.
+            self.run = Run::Nothing;
         }
         done
     }
@@ -103,7 +109,7 @@ impl Future for FileDriver {
 impl Drop for FileDriver {
     fn drop(&mut self) {
         // A reader that is reading at this moment holds the shared work, which must end with the driver all the same.
-        if let Some(shared) = &self.shared {
+        if let Run::Shared(shared) = &self.run {
             shared.close();
         }
     }
@@ -112,7 +118,7 @@ impl Drop for FileDriver {
 impl fmt::Debug for FileDriver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FileDriver")
-            .field("done", &(self.work.is_none() && self.shared.is_none()))
+            .field("done", &matches!(self.run, Run::Nothing))
             .finish_non_exhaustive()
     }
 }

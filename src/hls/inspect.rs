@@ -18,6 +18,7 @@ use super::{
     playlist::{Locator, MultivariantPlaylist, Rendition, VariantStream},
     source_state::SourceState,
     track::{MediaResource, Track},
+    variants,
 };
 use crate::cache::CachePath;
 
@@ -183,7 +184,7 @@ impl<'a> Inspector<'a> {
         let variants = master.map_or(&[][..], |master| &master.variants);
         let renditions = master.map_or(&[][..], |master| &master.renditions);
         let separate =
-            |variant: &VariantStream| Some(load::separate_audio(self.fetcher, master?, variant)?.0);
+            |variant: &VariantStream| Some(variants::separate_audio(self.fetcher, master?, variant)?.0);
         let variant_info = |variant: &VariantStream| {
             let rendition = separate(variant);
             let locator = rendition.and_then(|rendition| rendition.locator.as_ref());

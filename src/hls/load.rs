@@ -16,9 +16,9 @@ use super::{
     playlist::{
         Locator, MediaPlaylist, MultivariantPlaylist, Playlist, PlaylistError, Rendition, VariantStream,
     },
-    selection::{Rung, Situation},
+    selection::Situation,
     track::{Track, VariantFacts},
-    whole,
+    variants, whole,
 };
 use crate::{cache::CachePath, media::Bypass};
 
@@ -171,7 +171,10 @@ impl<'a> Loader<'a> {
             }
         };
         let candidates = self.candidates(&master, choice)?;
-        let known = self.load.variant.and_then(|known| same_variant(&master, known));
+        let known = self
+            .load
+            .variant
+            .and_then(|known| variants::same_variant(&master, known));
         let mut index = known.or(candidates.first().copied()).unwrap_or_default();
         // Offline, the preferred one among those that are whole. If none is, the preferred one plays as far as it goes (H5,
         // fault E11).
@@ -229,7 +232,7 @@ impl<'a> Loader<'a> {
     }
 
     fn alternatives(&self, master: &MultivariantPlaylist, index: usize) -> Vec<usize> {
-        alternatives(self.fetcher, master, index)
+        variants::alternatives(self.fetcher, master, index)
     }
 
     fn into_loaded(self, track: Track) -> Loaded {
@@ -379,7 +382,7 @@ impl<'a> Loader<'a> {
     fn first_choice(&self, master: &MultivariantPlaylist, first: usize) -> Option<usize> {
         let is_known = self.load.variant.is_some();
         let make = self.fetcher.params.selector.as_ref().filter(|_| !is_known)?;
-        let (variants, rungs) = rungs(self.fetcher, master, first);
+        let (variants, rungs) = variants::rungs(self.fetcher, master, first);
         let params = &self.fetcher.params;
         let situation = Situation::new(Duration::ZERO, &rungs)
             .look_ahead(params.reach.time)
@@ -400,7 +403,7 @@ impl<'a> Loader<'a> {
         if let Some(rendition) = known.and_then(|name| master.audio_named(variant, name)) {
             return Some((rendition, rendition.locator.as_ref()?));
         }
-        separate_audio(self.fetcher, master, variant)
+        variants::separate_audio(self.fetcher, master, variant)
     }
 
     /// The first of the candidates that is whole in the cache, with each part and each key (fault E12).
@@ -484,82 +487,4 @@ pub(super) async fn is_cached_at(fetcher: &Fetcher, track: &Track, time: Duratio
         }
     }
     true
-}
-
-/// What may play in the place of a Variant Stream that fails, the best first.
-pub(super) fn alternatives(fetcher: &Fetcher, master: &MultivariantPlaylist, index: usize) -> Vec<usize> {
-    let content =
-        |variant: &VariantStream| variant.content(separate_audio(fetcher, master, variant).is_some());
-    master.alternatives(index, fetcher.params.is_redundant_only(), content)
-}
-
-/// The rungs of a Multivariant Playlist, for the Variant Stream at hand and those that may play in its place.
-pub(super) fn rungs(
-    fetcher: &Fetcher,
-    master: &MultivariantPlaylist,
-    variant: usize,
-) -> (Vec<usize>, Vec<Rung>) {
-    let variants = ladder(fetcher, master, variant);
-    let rungs = variants.iter().filter_map(|variant| {
-        let variant = master.variants.get(*variant)?;
-        Some(Rung {
-            bandwidth: variant.bandwidth,
-            average_bandwidth: variant.average_bandwidth,
-            codecs: variant.codecs.clone(),
-            ..Rung::default()
-        })
-    });
-    let rungs = rungs.collect();
-    (variants, rungs)
-}
-
-/// The Variant Streams of the same content as this one, and itself: one for each Media Playlist, and of redundant ones the first.
-fn ladder(fetcher: &Fetcher, master: &MultivariantPlaylist, index: usize) -> Vec<usize> {
-    let all = master.variants.iter().enumerate().map(|(index, variant)| {
-        let separate = separate_audio(fetcher, master, variant);
-        let list = separate.map_or(&variant.locator, |(_, locator)| locator);
-        (index, variant, variant.content(separate.is_some()), list)
-    });
-    let all: Vec<_> = all.collect();
-    let Some(chosen) = all.get(index) else {
-        return Vec::new();
-    };
-    let said = |variant: &VariantStream| (variant.bandwidth, variant.codecs.clone(), variant.resolution);
-    let mut found = vec![chosen];
-    for other in &all {
-        let (_, variant, content, list) = other;
-        let is_redundant = found.iter().any(|(_, known, _, known_list)| {
-            known_list == list || known.bandwidth > 0 && said(known) == said(variant)
-        });
-        if !is_redundant && *content == chosen.2 {
-            found.push(other);
-        }
-    }
-    let mut found: Vec<_> = found.into_iter().map(|(index, ..)| *index).collect();
-    found.sort_unstable();
-    found
-}
-
-/// The audio Rendition that plays with a Variant Stream, if it has a Media Playlist of its own, and where that is.
-pub(super) fn separate_audio<'m>(
-    fetcher: &Fetcher,
-    master: &'m MultivariantPlaylist,
-    variant: &VariantStream,
-) -> Option<(&'m Rendition, &'m Locator)> {
-    let params = &fetcher.params;
-    let name = params.rendition_name();
-    let named = name.and_then(|name| master.audio_named(variant, &name));
-    let rendition = named.or_else(|| master.audio(variant, params.language.as_deref()))?;
-    Some((rendition, rendition.locator.as_ref()?))
-}
-
-/// The Variant Stream of a playlist that is the one known: by its number, or else by what is said of it.
-fn same_variant(master: &MultivariantPlaylist, known: &VariantFacts) -> Option<usize> {
-    let is_same = |index: &usize| {
-        let variant = master.variants.get(*index);
-        variant.is_some_and(|variant| variant.bandwidth == known.bandwidth && variant.codecs == known.codecs)
-    };
-    Some(known.number)
-        .filter(is_same)
-        .or_else(|| (0..master.variants.len()).find(is_same))
 }

@@ -82,6 +82,7 @@ mod source_state;
 mod stored;
 mod timeline;
 mod track;
+mod variants;
 mod whole;
 
 pub use crate::media::{

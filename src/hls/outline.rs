@@ -5,6 +5,7 @@ use super::{
     fetch::Ask,
     fetch_context::FetchContext,
     load::{self, Load},
+    variants,
 };
 
 /// What a track's Multivariant Playlist offers. Of a Media Playlist alone: one Variant Stream.
@@ -45,7 +46,7 @@ impl HlsSource {
             });
         };
         let carries = |variant| {
-            let separate = load::separate_audio(fetcher, &master, variant);
+            let separate = variants::separate_audio(fetcher, &master, variant);
             variant.content(separate.is_some())
         };
         let mut languages: Vec<String> = Vec::new();

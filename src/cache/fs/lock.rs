@@ -50,8 +50,8 @@ pub(in crate::cache) enum Hold {
 
 /// An open lock file.
 #[derive(Debug)]
-pub(super) struct Held {
-    file: fs::File,
+pub(super) struct LockFile {
+    open: fs::File,
     /// Device and inode. They stay the file's own while it is open: they are asked for once, and not for each write.
     #[cfg(unix)]
     id: (u64, u64),
@@ -63,7 +63,7 @@ pub(in crate::cache) struct RootLock {
     root: PathBuf,
     hold: Hold,
     /// `None` once it is released, or where there is no lock to hold.
-    file: Mutex<Option<Held>>,
+    file: Mutex<Option<LockFile>>,
     /// The lock file was not there when the root was opened.
     is_new: bool,
     /// Another cache has the root open although this one never closed it.
@@ -93,7 +93,7 @@ impl RootLock {
                 Ok(opened) => opened,
                 Err(error) if is_read_only(&error) => {
                     let file = open_to_read(&path);
-                    let attempt = file.as_ref().map(|held| try_lock(held.file.file(), true));
+                    let attempt = file.as_ref().map(|held| try_lock(held.open.file(), true));
                     return match attempt.transpose().trying("lock", &path)? {
                         Some(Attempt::Taken) => LockedSnafu { root }.fail(),
                         None | Some(Attempt::Held | Attempt::Unsupported) => Ok(Self::reading(root, file)),
@@ -102,7 +102,7 @@ impl RootLock {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
                 Err(error) => return Err(error).trying("open", &path),
             };
-            let (hold, unlocked) = match try_lock(file.file.file(), false).trying("lock", &path)? {
+            let (hold, unlocked) = match try_lock(file.open.file(), false).trying("lock", &path)? {
                 Attempt::Held if file.is_at(&path).trying("look at", &path)? == Some(true) => {
                     (Hold::Exclusive, None)
                 }
@@ -132,7 +132,7 @@ impl RootLock {
     }
 
     /// The lock of a root that can only be read.
-    pub(super) fn reading(root: &Path, file: Option<Held>) -> Self {
+    pub(super) fn reading(root: &Path, file: Option<LockFile>) -> Self {
         Self {
             root: root.to_owned(),
             hold: Hold::Reading,
@@ -182,7 +182,7 @@ impl RootLock {
         // Created and not opened: a file that stands there by now is another cache's, or was.
         if still.is_none()
             && let Ok(anew) = create(&path)
-            && matches!(file_lock::try_lock(anew.file.file(), false), Ok(Attempt::Held))
+            && matches!(file_lock::try_lock(anew.open.file(), false), Ok(Attempt::Held))
         {
             *file = Some(anew);
             return Ok(());
@@ -196,14 +196,14 @@ impl RootLock {
         if let Some(held) = self.file().take() {
             // Closing the file is not enough: a child process that the app is starting has the file open too, from its fork to
             // its exec.
-            file_lock::unlock(held.file.file());
+            file_lock::unlock(held.open.file());
         }
         if let (Some(root), Some(roots)) = (&self.unlocked, unlocked().as_mut()) {
             roots.remove(root);
         }
     }
 
-    fn file(&self) -> MutexGuard<'_, Option<Held>> {
+    fn file(&self) -> MutexGuard<'_, Option<LockFile>> {
         // The file is there or not, whatever panics.
         self.file.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -220,7 +220,7 @@ fn path_of(root: &Path) -> PathBuf {
 }
 
 /// Opens the lock file, or creates it. Returns it and whether it is new.
-fn open(path: &Path) -> io::Result<(Held, bool)> {
+fn open(path: &Path) -> io::Result<(LockFile, bool)> {
     // Anything else in its place is no lock: a link would have a file elsewhere locked, and a fifo or a directory would keep
     // the cache closed for ever (fault W52). A directory with something in it is not removed: that is an error.
     if let Some(found) = look_at(path)?
@@ -235,18 +235,18 @@ fn open(path: &Path) -> io::Result<(Held, bool)> {
     }
     match options().read(true).write(true).open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok((create(path)?, true)),
-        opened => Ok((Held::new(opened?)?, false)),
+        opened => Ok((LockFile::new(opened?)?, false)),
     }
 }
 
-fn create(path: &Path) -> io::Result<Held> {
-    Held::new(options().read(true).write(true).create_new(true).open(path)?)
+fn create(path: &Path) -> io::Result<LockFile> {
+    LockFile::new(options().read(true).write(true).create_new(true).open(path)?)
 }
 
-fn open_to_read(path: &Path) -> Option<Held> {
+fn open_to_read(path: &Path) -> Option<LockFile> {
     let file = options().read(true).open(path).ok()?;
     let is_file = file.metadata().is_ok_and(|meta| meta.is_file());
-    Held::new(file).ok().filter(|_| is_file)
+    LockFile::new(file).ok().filter(|_| is_file)
 }
 
 fn options() -> fs::OpenOptions {
@@ -271,12 +271,12 @@ fn look_at(path: &Path) -> io::Result<Option<std::fs::Metadata>> {
     }
 }
 
-impl Held {
+impl LockFile {
     fn new(file: fs::File) -> io::Result<Self> {
         #[cfg(unix)]
         let id = id(&file.metadata()?);
         Ok(Self {
-            file,
+            open: file,
             #[cfg(unix)]
             id,
         })
@@ -354,7 +354,7 @@ mod tests {
     fn a_lock_that_a_child_has_inherited_ends_with_its_holder() {
         let root = tempfile::tempdir().unwrap();
         let lock = RootLock::take(root.path()).unwrap();
-        let _inherited = lock.file().as_ref().unwrap().file.try_clone().unwrap();
+        let _inherited = lock.file().as_ref().unwrap().open.try_clone().unwrap();
         assert!(RootLock::take(root.path()).unwrap_err().is_locked());
         drop(lock);
         RootLock::take(root.path()).unwrap();

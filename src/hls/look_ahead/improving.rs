@@ -27,12 +27,12 @@ impl Driver {
         let Shared { plans, ladder, .. } = &mut *shared;
         let reach = look_ahead.state.fetcher.params.reach;
         for plan in plans.iter_mut().filter(|plan| plan.may_improve(reach, now)) {
-            let is_of = |ladder: &&mut Ladder| {
+            let is_of = |ladder: &&Ladder| {
                 let last = plan.last_track();
                 last.is_some_and(|track| ladder.is_of(&look_ahead.state.fetcher, track))
             };
             let question = ladder
-                .as_mut()
+                .as_ref()
                 .filter(is_of)
                 .and_then(|ladder| question(plan, ladder, now));
             questions.extend(question.map(|(asked, held)| (plan.id, asked, held)));

@@ -19,6 +19,7 @@ use super::super::{
     selection::Rung,
     source_state::SourceState,
     track::{Part, Track},
+    variants,
 };
 use crate::cache::CachePath;
 
@@ -75,7 +76,7 @@ impl Rungs {
 /// The NAME of the Rendition that plays with a Variant Stream, where it has a list of its own.
 fn rendition(fetcher: &Fetcher, master: &MultivariantPlaylist, variant: usize) -> Option<String> {
     let variant = master.variants.get(variant)?;
-    let (rendition, _) = load::separate_audio(fetcher, master, variant)?;
+    let (rendition, _) = variants::separate_audio(fetcher, master, variant)?;
     Some(rendition.name.clone())
 }
 
@@ -94,7 +95,7 @@ pub(super) async fn survey(
     };
     let entries: HashSet<CachePath> = entries.into_iter().map(|entry| entry.path).collect();
     let mut steps = Vec::new();
-    let (variants, rungs) = load::rungs(fetcher, &master, track.facts().number);
+    let (variants, rungs) = variants::rungs(fetcher, &master, track.facts().number);
     for (variant, rung) in variants.into_iter().zip(rungs) {
         // Not the Rendition that is about to be left.
         let is_present = variant == track.facts().number

@@ -20,6 +20,7 @@ use super::{
         playlist::MultivariantPlaylist,
         timeline::Timeline,
         track::Track,
+        variants,
     },
     Currency, Player,
 };
@@ -113,7 +114,7 @@ impl Player {
             edition: track.edition(),
             variant: None,
         };
-        for index in load::alternatives(&state.fetcher, master, chosen) {
+        for index in variants::alternatives(&state.fetcher, master, chosen) {
             if lost.tried.contains(&index) {
                 continue;
             }

@@ -8,6 +8,7 @@ use super::{
         load::{self, Load},
         look_ahead::{Choosing, Follow},
         track::Track,
+        variants,
     },
     Player,
 };
@@ -64,7 +65,7 @@ impl Player {
         let Some(variant) = master.variants.get(wanted) else {
             return false;
         };
-        let rendition = load::separate_audio(fetcher, &master, variant);
+        let rendition = variants::separate_audio(fetcher, &master, variant);
         let rendition = rendition.map(|(rendition, _)| rendition.name.clone());
         // Of what the app has not chosen nothing is changed.
         let is_other_rendition =
